@@ -1,0 +1,39 @@
+"""trainerd: fault-tolerant, preemption-safe training for PyTorch.
+
+`import trainerd` alone loads no torch: the names of the training API are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from trainerd.version import VERSION
+
+
+if TYPE_CHECKING:
+    from trainerd.contract.policy import KeepBest, KeepEvery
+    from trainerd.training.checkpointer import Checkpointer
+    from trainerd.training.session import Session, session
+
+__version__ = VERSION
+
+__all__ = ["Checkpointer", "KeepBest", "KeepEvery", "Session", "__version__", "session"]
+
+_HOME = {
+    "Checkpointer": "trainerd.training.checkpointer",
+    "KeepBest": "trainerd.contract.policy",
+    "KeepEvery": "trainerd.contract.policy",
+    "Session": "trainerd.training.session",
+    "session": "trainerd.training.session",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,144 @@
+"""Dataclasses to JSON and back, for the records that both halves exchange.
+
+Every record carries a format ``trainerd.<what>/<version>``. Fields that a reader does not know are ignored, so
+that a newer writer can add some within a version; a newer *version* is refused by name. Exact for ints, floats
+(Python writes the shortest text that reads back to the same double), strings, booleans and None.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import types
+import typing
+from typing import TYPE_CHECKING, Any, TypeVar, Union
+
+from trainerd.errors import CorruptError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Record = TypeVar("Record")
+
+
+def to_json(record: object, format_name: str) -> bytes:
+    """Encode a dataclass as one JSON object, ending in a newline."""
+    return (
+        json.dumps({"format": format_name, **to_plain(record)}, allow_nan=False, indent=1) + "\n"
+    ).encode()
+
+
+def to_plain(record: object) -> dict[str, Any]:
+    """Turn a dataclass into dicts, lists and plain values."""
+    assert dataclasses.is_dataclass(record)
+    return {
+        field.name: _plain(getattr(record, field.name))
+        for field in dataclasses.fields(record)
+        if not field.metadata.get("transient")
+    }
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_plain(value)
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def from_json(data: bytes, kind: type[Record], format_name: str, *, source: Path | str = "record") -> Record:
+    """Decode what `to_json` wrote.
+
+    Raises:
+        CorruptError: Not JSON, another format or version, or a field missing or of the wrong type.
+    """
+    try:
+        plain = json.loads(data)
+    except ValueError as error:
+        raise CorruptError(f"{source}: not valid JSON: {error}") from error
+    if not isinstance(plain, dict) or plain.get("format") != format_name:
+        found = plain.get("format") if isinstance(plain, dict) else type(plain).__name__
+        raise CorruptError(
+            f"{source}: expected format {format_name!r}, found {found!r}",
+            hint="it was written by another version of trainerd, or is not the file it seems to be",
+        )
+    return from_plain(plain, kind, source=source)
+
+
+def from_plain(plain: dict[str, Any], kind: type[Record], *, source: Path | str = "record") -> Record:
+    """Build a dataclass from dicts, lists and plain values.
+
+    Raises:
+        CorruptError: A field is missing or of the wrong type.
+    """
+    return typing.cast("Record", _build(plain, kind, str(source)))
+
+
+def _build(value: Any, kind: Any, place: str) -> Any:
+    origin = typing.get_origin(kind)
+    arguments = typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in {Union, types.UnionType}:
+        return _build_optional(value, arguments, place)
+    if origin is typing.Literal:
+        return _checked(value, value in arguments, kind, place)
+    if origin is tuple:
+        _checked(value, isinstance(value, list), kind, place)
+        return tuple(_build(item, arguments[0], f"{place}[{i}]") for i, item in enumerate(value))
+    if origin is dict:
+        _checked(value, isinstance(value, dict), kind, place)
+        return {key: _build(item, arguments[1], f"{place}.{key}") for key, item in value.items()}
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _build_dataclass(value, kind, place)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        try:
+            return kind(value)
+        except ValueError as error:
+            raise CorruptError(f"{place}: {error}") from error
+    if kind is float:
+        _checked(value, isinstance(value, int | float) and not isinstance(value, bool), kind, place)
+        return float(value)
+    if kind is int:
+        return _checked(value, isinstance(value, int) and not isinstance(value, bool), kind, place)
+    return _checked(value, isinstance(value, kind), kind, place)
+
+
+def _build_optional(value: Any, arguments: tuple[Any, ...], place: str) -> Any:
+    if value is None and type(None) in arguments:
+        return None
+    problems = []
+    for argument in arguments:
+        if argument is type(None):
+            continue
+        try:
+            return _build(value, argument, place)
+        except CorruptError as error:
+            problems.append(error)
+    raise problems[0]
+
+
+def _build_dataclass(value: Any, kind: type, place: str) -> Any:
+    _checked(value, isinstance(value, dict), kind, place)
+    hints = typing.get_type_hints(kind)
+    arguments = {}
+    for field in dataclasses.fields(kind):
+        if field.metadata.get("transient"):
+            continue
+        if field.name in value:
+            arguments[field.name] = _build(value[field.name], hints[field.name], f"{place}.{field.name}")
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise CorruptError(f"{place}: the field {field.name!r} is missing")
+    return kind(**arguments)
+
+
+def _checked(value: Any, holds: bool, kind: Any, place: str) -> Any:
+    if not holds:
+        name = getattr(kind, "__name__", str(kind))
+        raise CorruptError(f"{place}: expected {name}, found {type(value).__name__} {value!r:.60}")
+    return value

@@ -1,0 +1,122 @@
+"""The one module through which small files become durable.
+
+A file is written beside its final place under a temporary name, synced, renamed, and then its folder is
+synced. A crash at any moment leaves the old content or the new one, and at worst a ``.tmp-`` file that
+`sweep_temporary` removes. A write or fsync that failed is never retried on the same file: Linux may have
+marked its pages clean, so a second fsync would report success for data that never reached the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from trainerd.contract.failpoints import declare
+from trainerd.errors import SpaceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TEMPORARY_INFIX: Final = ".tmp-"
+
+OUT_OF_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""Error numbers that mean room must be made, not that something broke."""
+
+RECORD_WRITTEN = declare("record.written", "a temporary file beside the old record; swept at the next start")
+RECORD_SYNCED = declare("record.synced", "a complete temporary file beside the old record; swept likewise")
+RECORD_RENAMED = declare("record.renamed", "the new record, or after a power cut perhaps still the old one")
+RECORD_DURABLE = declare("record.durable", "the new record")
+
+_serial = itertools.count()
+
+
+def write_file(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+    """Replace the content of `path` by `data`, durably: when this returns, a power cut keeps it.
+
+    Args:
+        path: Where; its folder must exist.
+        data: What.
+        mode: Permissions of a new file, before the umask.
+
+    Raises:
+        SpaceError: The disk is full or read-only; the old content is untouched.
+        OSError: Anything else that the filesystem says; the old content is untouched.
+    """
+    temporary = path.with_name(f".{path.name}{TEMPORARY_INFIX}{os.getpid()}-{next(_serial)}")
+    with translated_space_errors(path):
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            try:
+                write_all(descriptor, data)
+                RECORD_WRITTEN.hit()
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            RECORD_SYNCED.hit()
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        RECORD_RENAMED.hit()
+        sync_directory(path.parent)
+    RECORD_DURABLE.hit()
+
+
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """Write every byte, however many calls that takes."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names inside a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_directory(path: Path, *, mode: int = 0o777) -> None:
+    """Make a folder and its missing parents, and make their names durable. An existing one is fine."""
+    missing = []
+    current = path
+    while not current.is_dir():
+        missing.append(current)
+        current = current.parent
+    with translated_space_errors(path):
+        for folder in reversed(missing):
+            folder.mkdir(mode=mode, exist_ok=True)
+            sync_directory(folder.parent)
+
+
+def sweep_temporary(folder: Path) -> list[Path]:
+    """Remove what an interrupted `write_file` left in `folder`; return what was removed.
+
+    Only for the owner of the folder: another process's write in flight would lose its temporary file.
+    """
+    leftovers = [path for path in folder.iterdir() if TEMPORARY_INFIX in path.name and path.name[0] == "."]
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return leftovers
+
+
+@contextlib.contextmanager
+def translated_space_errors(path: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into a SpaceError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in OUT_OF_SPACE:
+            raise
+        reason = os.strerror(error.errno or errno.ENOSPC)
+        raise SpaceError(
+            f"cannot write {path}: {reason}",
+            hint="free some space or choose another folder; nothing that was there is lost",
+        ) from error

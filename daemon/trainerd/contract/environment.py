@@ -1,0 +1,179 @@
+"""The environment variables through which the shim tells a rank who it is and what is asked of it.
+
+A training script run with no supervisor has none of them, or sets some by hand: each has a default.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from trainerd.contract import codec
+from trainerd.contract.policy import Cadence, CheckpointPolicy, KeepBest, KeepEvery, RetentionPolicy
+from trainerd.errors import CorruptError, UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+RUN_DIR: Final = "TRAINERD_RUN_DIR"
+ATTEMPT_DIR: Final = "TRAINERD_ATTEMPT_DIR"
+JOB: Final = "TRAINERD_JOB"
+ATTEMPT: Final = "TRAINERD_ATTEMPT"
+ATTEMPT_ID: Final = "TRAINERD_ATTEMPT_ID"
+"""Marks every descendant of an attempt, so that those who changed session and parent are found too."""
+SPEC_DIGEST: Final = "TRAINERD_SPEC_DIGEST"
+GRACE_S: Final = "TRAINERD_GRACE_S"
+SEED: Final = "TRAINERD_SEED"
+
+EVERY_STEPS: Final = "TRAINERD_CHECKPOINT_EVERY_STEPS"
+EVERY_SECONDS: Final = "TRAINERD_CHECKPOINT_EVERY_SECONDS"
+EVERY_EPOCHS: Final = "TRAINERD_CHECKPOINT_EVERY_EPOCHS"
+AUTO: Final = "TRAINERD_CHECKPOINT_AUTO"
+AT_START: Final = "TRAINERD_CHECKPOINT_AT_START"
+KEEP_LAST: Final = "TRAINERD_CHECKPOINT_KEEP_LAST"
+KEEP_BEST: Final = "TRAINERD_CHECKPOINT_KEEP_BEST"
+KEEP_EVERY: Final = "TRAINERD_CHECKPOINT_KEEP_EVERY"
+
+T = TypeVar("T")
+
+_NEVER: Final = "never"
+_ALL: Final = "all"
+
+
+@dataclass(frozen=True)
+class TrainingEnvironment:
+    """What a rank is told.
+
+    Attributes:
+        run_dir: The run folder, None without a supervisor.
+        attempt_dir: The folder of this attempt, None without a supervisor.
+        job: Name of the job, None without a supervisor.
+        attempt: Number of the attempt, from 1.
+        spec_digest: Of the spec in force, empty without a supervisor.
+        grace_s: Seconds from a request to stop until SIGKILL; None is not known.
+        seed: Seed of the data order and of sample randomness, None leaves it to the script.
+        checkpoint: When to checkpoint and what to keep; None leaves it to the script.
+        rank: Which of `world_size` processes this is, over all machines.
+        local_rank: Which of those on this machine.
+        world_size: How many there are.
+    """
+
+    run_dir: Path | None = None
+    attempt_dir: Path | None = None
+    job: str | None = None
+    attempt: int = 1
+    spec_digest: str = ""
+    grace_s: float | None = None
+    seed: int | None = None
+    checkpoint: CheckpointPolicy | None = None
+    rank: int = 0
+    local_rank: int = 0
+    world_size: int = 1
+
+
+def to_environ(environment: TrainingEnvironment) -> dict[str, str]:
+    """Return the variables that say what `environment` says, without RANK and its like."""
+    found: dict[str, str | None] = {
+        RUN_DIR: _text(environment.run_dir),
+        ATTEMPT_DIR: _text(environment.attempt_dir),
+        JOB: environment.job,
+        ATTEMPT: str(environment.attempt),
+        ATTEMPT_ID: f"{environment.run_dir}:{environment.attempt}" if environment.run_dir else None,
+        SPEC_DIGEST: environment.spec_digest or None,
+        GRACE_S: _text(environment.grace_s),
+        SEED: _text(environment.seed),
+    }
+    if environment.checkpoint is not None:
+        every, keep = environment.checkpoint.every, environment.checkpoint.keep
+        found |= {
+            EVERY_STEPS: str(every.steps or _NEVER),
+            EVERY_SECONDS: str(every.seconds or _NEVER),
+            EVERY_EPOCHS: str(every.epochs or _NEVER),
+            AUTO: str(int(every.auto)),
+            AT_START: str(int(every.at_start)),
+            KEEP_LAST: _ALL if keep.keep_last is None else str(keep.keep_last),
+            KEEP_BEST: json.dumps([codec.to_plain(best) for best in keep.keep_best]),
+            KEEP_EVERY: json.dumps(codec.to_plain(keep.keep_every)) if keep.keep_every else None,
+        }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def from_environ(environ: Mapping[str, str]) -> TrainingEnvironment:
+    """Read the variables.
+
+    Raises:
+        UserError: One of them cannot be read; the message names it.
+    """
+    return TrainingEnvironment(
+        run_dir=_read(environ, RUN_DIR, Path),
+        attempt_dir=_read(environ, ATTEMPT_DIR, Path),
+        job=environ.get(JOB),
+        attempt=_read(environ, ATTEMPT, int) or 1,
+        spec_digest=environ.get(SPEC_DIGEST, ""),
+        grace_s=_read(environ, GRACE_S, float),
+        seed=_read(environ, SEED, int),
+        checkpoint=_checkpoint_policy(environ),
+        rank=_read(environ, "RANK", int) or 0,
+        local_rank=_read(environ, "LOCAL_RANK", int) or 0,
+        world_size=_read(environ, "WORLD_SIZE", int) or 1,
+    )
+
+
+def _checkpoint_policy(environ: Mapping[str, str]) -> CheckpointPolicy | None:
+    names = (EVERY_STEPS, EVERY_SECONDS, EVERY_EPOCHS, AUTO, AT_START, KEEP_LAST, KEEP_BEST, KEEP_EVERY)
+    if not any(name in environ for name in names):
+        return None
+    every, keep = Cadence(), RetentionPolicy()
+    return CheckpointPolicy(
+        every=Cadence(
+            steps=_limit(environ, EVERY_STEPS, int, every.steps),
+            seconds=_limit(environ, EVERY_SECONDS, float, every.seconds),
+            epochs=_limit(environ, EVERY_EPOCHS, int, every.epochs),
+            auto=environ.get(AUTO, "0") == "1",
+            at_start=environ.get(AT_START, "0") == "1",
+        ),
+        keep=RetentionPolicy(
+            keep_last=_limit(environ, KEEP_LAST, int, keep.keep_last),
+            keep_best=_read(environ, KEEP_BEST, _keep_best) or (),
+            keep_every=_read(environ, KEEP_EVERY, _keep_every),
+        ),
+    )
+
+
+def _keep_best(text: str) -> tuple[KeepBest, ...]:
+    return tuple(codec.from_plain(item, KeepBest, source=KEEP_BEST) for item in json.loads(text))
+
+
+def _keep_every(text: str) -> KeepEvery:
+    return codec.from_plain(json.loads(text), KeepEvery, source=KEEP_EVERY)
+
+
+def _limit(environ: Mapping[str, str], name: str, kind: Callable[[str], T], default: T | None) -> T | None:
+    if name not in environ:
+        return default
+    return None if environ[name] in {_NEVER, _ALL} else _read(environ, name, kind)
+
+
+def _read(environ: Mapping[str, str], name: str, kind: Callable[[str], T]) -> T | None:
+    if name not in environ:
+        return None
+    try:
+        return kind(environ[name])
+    except (ValueError, TypeError, CorruptError) as error:
+        raise UserError(
+            f"{name}={environ[name]!r} cannot be read: {error}", hint="unset it or mend it"
+        ) from error
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+VARIABLES: Final = tuple(
+    value
+    for name, value in sorted(globals().items())
+    if name.isupper() and isinstance(value, str) and name[0] != "_"
+)
+"""Every TRAINERD_ variable, for those who must clear or show them."""

@@ -1,0 +1,135 @@
+"""Where everything is. No other module joins a file name to a state or run folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainerd.contract.names import check_name
+
+
+@dataclass(frozen=True)
+class StatePaths:
+    """A supervisor's state folder."""
+
+    root: Path
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "trainerd.lock"
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "journal.sqlite3"
+
+    @property
+    def socket(self) -> Path:
+        return self.root / "trainerd.sock"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "logs" / "trainerd.jsonl"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    def run(self, name: str) -> RunPaths:
+        """Return the folder of a job's run.
+
+        Raises:
+            UserError: `name` cannot name a job.
+        """
+        return RunPaths(self.runs / check_name(name))
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """A run folder: all that a run has, readable with no daemon."""
+
+    root: Path
+
+    @property
+    def job(self) -> Path:
+        return self.root / "job.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.root / "quarantine"
+
+    @property
+    def abandoned(self) -> Path:
+        return self.root / "abandoned"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def finished(self) -> Path:
+        return self.root / "finished.json"
+
+    @property
+    def attempts(self) -> Path:
+        return self.root / "attempts"
+
+    def rank_log(self, rank: int) -> Path:
+        """Standard output and error of one rank, all attempts one after the other."""
+        return self.root / "logs" / f"rank-{rank:05d}.log"
+
+    def attempt(self, number: int) -> AttemptPaths:
+        """Return the folder of one attempt; numbers begin at 1."""
+        return AttemptPaths(self.attempts / f"{number:06d}")
+
+
+@dataclass(frozen=True)
+class AttemptPaths:
+    """The folder of one attempt: what supervisor, shim and ranks tell one another."""
+
+    root: Path
+
+    @property
+    def launch(self) -> Path:
+        """What to start. Written by the supervisor before the shim."""
+        return self.root / "launch.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the shim for as long as it lives."""
+        return self.root / "shim.lock"
+
+    @property
+    def void(self) -> Path:
+        """Says, under the lock, that this attempt must never start."""
+        return self.root / "void.json"
+
+    @property
+    def shim(self) -> Path:
+        """Who the shim is."""
+        return self.root / "shim.json"
+
+    @property
+    def ranks(self) -> Path:
+        """Who the ranks are."""
+        return self.root / "ranks.json"
+
+    @property
+    def exit(self) -> Path:
+        """How the ranks ended. Written by the shim when nobody is left."""
+        return self.root / "exit.json"
+
+    @property
+    def shim_log(self) -> Path:
+        """What the shim itself has to say."""
+        return self.root / "shim.log"
+
+    def heartbeat(self, rank: int) -> Path:
+        return self.root / f"heartbeat-{rank:05d}"
+
+    def outcome(self, rank: int) -> Path:
+        """How a rank says that it ended."""
+        return self.root / f"outcome-{rank:05d}.json"

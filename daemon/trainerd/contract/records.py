@@ -1,0 +1,195 @@
+"""The records of one attempt, each written by one party and read by the others.
+
+=================  ==========  ==============================================================
+file               written by  says
+=================  ==========  ==============================================================
+``launch.json``    supervisor  what to start; durable before the shim is
+``void.json``      supervisor  this attempt must never start; written under the shim's lock
+``shim.json``      shim        who it is; durable before any rank is started
+``ranks.json``     shim        who the ranks are
+``exit.json``      shim        how they ended; durable before the shim leaves
+``outcome-N.json`` rank N      why it leaves, in its own words
+``finished.json``  rank 0      the run is complete (in the run folder)
+=================  ==========  ==============================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from trainerd.contract import codec
+from trainerd.contract.durable import write_file
+from trainerd.contract.process import ProcessIdentity
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class LaunchRecord:
+    """What the shim is to start.
+
+    Attributes:
+        job: Name of the job.
+        attempt: Number of the attempt, from 1.
+        command: Program and arguments, ready for exec.
+        workdir: Absolute folder.
+        env: The whole environment of the ranks, except RANK and its like, and except `env_file`.
+        env_file: Read by the shim into the environment of the ranks; never copied.
+        nproc: Ranks to start.
+        grace_s: From the first request to stop until SIGKILL, in seconds.
+        log_paths: One log file a rank, appended to.
+    """
+
+    job: str
+    attempt: int
+    command: tuple[str, ...]
+    workdir: str
+    env: dict[str, str]
+    nproc: int
+    grace_s: float
+    log_paths: tuple[str, ...]
+    env_file: str | None = None
+
+
+@dataclass(frozen=True)
+class VoidRecord:
+    """This attempt must never start, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class ShimRecord:
+    """Who the shim is, and since when."""
+
+    process: ProcessIdentity
+    started_wall_s: float
+
+
+@dataclass(frozen=True)
+class RanksRecord:
+    """Who the ranks are, by rank."""
+
+    processes: tuple[ProcessIdentity, ...]
+
+
+@dataclass(frozen=True)
+class RankExit:
+    """How one rank ended.
+
+    Attributes:
+        rank: Which.
+        exit_code: What it exited with; None if a signal ended it or it never started.
+        signal: Number of the signal that ended it, None if none did.
+        killed_by_shim: Why the shim sent SIGKILL: past the grace period, asked to, or a peer rank died.
+        spawn_error: Why it could not be started at all.
+        rss_bytes_max: Largest resident set, in bytes.
+    """
+
+    rank: int
+    exit_code: int | None = None
+    signal: int | None = None
+    killed_by_shim: Literal["grace", "asked", "peer"] | None = None
+    spawn_error: str | None = None
+    rss_bytes_max: int = 0
+
+
+@dataclass(frozen=True)
+class ExitRecord:
+    """How an attempt ended.
+
+    Attributes:
+        ranks: By rank.
+        started_wall_s: When the shim began, seconds since the epoch.
+        ended_wall_s: When nobody was left.
+        duration_s: Between the two, by a clock that does not jump.
+        stop_requested_s: Seconds from start to the first request to stop, None if there was none.
+        survivors_killed: Descendants other than ranks that had to be killed.
+        boot_id: Of the boot in which this happened.
+    """
+
+    ranks: tuple[RankExit, ...]
+    started_wall_s: float
+    ended_wall_s: float
+    duration_s: float
+    boot_id: str
+    stop_requested_s: float | None = None
+    survivors_killed: int = 0
+
+
+@dataclass(frozen=True)
+class OutcomeRecord:
+    """Why a rank leaves, in its own words.
+
+    Attributes:
+        kind: What it believes happened.
+        step: Last finished step, None before the first.
+        checkpoint: Name of the checkpoint it left, if any.
+        error_type: Qualified name of the exception.
+        error_message: Its text.
+        detail: More lines, such as the end of the traceback or the differences of a mismatch.
+    """
+
+    kind: Literal["finished", "drained", "exception", "mismatch", "out-of-memory", "no-space"]
+    step: int | None = None
+    checkpoint: str | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    detail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FinishedRecord:
+    """The run is complete.
+
+    Attributes:
+        step: Last step.
+        epoch: Epochs done.
+        checkpoint: Name of the final checkpoint.
+        spec_digest: Of the spec under which it finished, empty without a supervisor.
+        wall_s: When, seconds since the epoch.
+    """
+
+    step: int
+    epoch: int
+    checkpoint: str
+    spec_digest: str
+    wall_s: float
+
+
+_FORMATS: dict[type, str] = {
+    LaunchRecord: "trainerd.launch/1",
+    VoidRecord: "trainerd.void/1",
+    ShimRecord: "trainerd.shim/1",
+    RanksRecord: "trainerd.ranks/1",
+    ExitRecord: "trainerd.exit/1",
+    OutcomeRecord: "trainerd.outcome/1",
+    FinishedRecord: "trainerd.finished/1",
+}
+
+AnyRecord = TypeVar("AnyRecord")
+
+
+def write(path: Path, record: object) -> None:
+    """Write a record durably.
+
+    Raises:
+        SpaceError: The disk is full or read-only.
+    """
+    write_file(path, codec.to_json(record, _FORMATS[type(record)]))
+
+
+def read(path: Path, kind: type[AnyRecord]) -> AnyRecord | None:
+    """Read a record, None if there is none yet.
+
+    Raises:
+        CorruptError: There is one and it cannot be read.
+        OSError: It could not be looked at, which says nothing about whether it is there.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return codec.from_json(data, kind, _FORMATS[kind], source=path)

@@ -1,0 +1,61 @@
+"""A job whose spec was read, validated and completed with defaults and absolute paths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from trainerd.contract import codec
+from trainerd.contract.policy import CheckpointPolicy, Resources, RestartPolicy
+
+FORMAT: Final = "trainerd.job/1"
+
+
+@dataclass(frozen=True)
+class ResolvedJob:
+    """Everything the supervisor needs to know of a job; what is here is what the journal keeps.
+
+    Attributes:
+        name: The job.
+        command: Program and arguments, before `python` is put in the place of the word ``python``.
+        workdir: Absolute folder in which the ranks start.
+        python: Absolute path of the interpreter that ``python`` means; None is the supervisor's own.
+        env: Variables that the spec sets. Never those of `env_file`.
+        env_file: Absolute path of a file of secrets, read by the shim at each launch and copied nowhere.
+        nproc: Ranks on this machine.
+        grace_s: From the request to stop until SIGKILL, in seconds.
+        stall_timeout_s: Seconds without progress that count as a stall; "auto" learns them; None is never.
+        priority: Higher goes first.
+        spec_path: Absolute path of the spec.
+        spec_digest: xxh3-128 of the spec's bytes, in hexadecimal; tells whether it changed.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    workdir: str
+    spec_path: str
+    spec_digest: str
+    python: str | None = None
+    env: dict[str, str] = field(default_factory=dict)
+    env_file: str | None = None
+    nproc: int = 1
+    resources: Resources = field(default_factory=Resources)
+    checkpoint: CheckpointPolicy = field(default_factory=CheckpointPolicy)
+    restart: RestartPolicy = field(default_factory=RestartPolicy)
+    grace_s: float = 30.0
+    stall_timeout_s: float | Literal["auto"] | None = "auto"
+    priority: int = 0
+
+
+def encode(job: ResolvedJob) -> bytes:
+    """Encode a job for the journal and the run folder."""
+    return codec.to_json(job, FORMAT)
+
+
+def decode(data: bytes, *, source: str = "job") -> ResolvedJob:
+    """Decode what `encode` wrote.
+
+    Raises:
+        CorruptError: It is not such a record.
+    """
+    return codec.from_json(data, ResolvedJob, FORMAT, source=source)

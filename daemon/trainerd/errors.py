@@ -1,0 +1,138 @@
+"""Every error that trainerd raises on purpose.
+
+What a caller does about an error is what decides its class::
+
+    TrainerdError
+    ├── UserError                 a mistake of the user's: says how to fix it, never shown as a traceback
+    │   ├── SpecError             a job spec: names file, line, field and the nearest valid name
+    │   ├── UntrustedError        a file or folder that somebody else could have written
+    │   ├── MismatchError         a sound checkpoint that does not fit the live objects
+    │   └── UnsupportedValueError a value that a checkpoint cannot represent: names its path in the tree
+    ├── TryAgainError             may work later, nothing is lost
+    │   ├── LockedError           somebody else holds it: says who
+    │   └── SpaceError            the disk is full or read-only
+    ├── CorruptError              what is on disk is not what was written: quarantine it, never use it
+    └── InternalError             a bug of ours: crash loudly
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+__all__ = [
+    "CorruptError",
+    "InternalError",
+    "LockedError",
+    "MismatchError",
+    "SpaceError",
+    "SpecError",
+    "TrainerdError",
+    "TryAgainError",
+    "UnsupportedValueError",
+    "UntrustedError",
+    "UserError",
+]
+
+
+class TrainerdError(Exception):
+    """The root of the tree. `hint` is one sentence that says what to do about it."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+
+class UserError(TrainerdError):
+    """A mistake of the user's. Shown as a message, never as a traceback."""
+
+
+class SpecError(UserError):
+    """A job spec that cannot be accepted.
+
+    Args:
+        message: What is wrong, without the place.
+        file: The spec.
+        line: 1-based line in it, if one can be named.
+        field: Dotted name of the field, if one can be named.
+        hint: How to fix it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: Path,
+        line: int | None = None,
+        field: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        place = f"{file}:{line}" if line is not None else f"{file}"
+        super().__init__(f"{place}: {field}: {message}" if field else f"{place}: {message}", hint=hint)
+        self.file = file
+        self.line = line
+        self.field = field
+        self.reason = message
+
+
+class UntrustedError(UserError):
+    """A file or folder that somebody other than the daemon's user or root could have written."""
+
+
+class MismatchError(UserError):
+    """A checkpoint that is sound and does not fit the live objects. Nothing was changed.
+
+    Args:
+        message: Which checkpoint, which objects.
+        differences: One line a difference: path, what the checkpoint has, what the program has.
+    """
+
+    def __init__(self, message: str, differences: Sequence[str], *, hint: str | None = None) -> None:
+        super().__init__("\n".join([message, *(f"    {line}" for line in differences)]), hint=hint)
+        self.differences = tuple(differences)
+
+
+class UnsupportedValueError(UserError):
+    """A value that a checkpoint cannot represent exactly.
+
+    Args:
+        path: Where in the tree of state it is, such as ``optimizer.state[0].callback``.
+        value: The value itself; only its type is shown.
+    """
+
+    def __init__(self, path: str, value: object, *, hint: str | None = None) -> None:
+        kind = type(value)
+        super().__init__(
+            f"cannot checkpoint {path}: a {kind.__module__}.{kind.__qualname__} has no exact form on disk",
+            hint=hint
+            or "keep numbers, strings, bytes, lists, tuples, dicts, sets and tensors in the state, "
+            "or give the object state_dict() and load_state_dict() and track it",
+        )
+        self.path = path
+
+
+class TryAgainError(TrainerdError):
+    """May work later. Nothing is lost by having tried."""
+
+
+class LockedError(TryAgainError):
+    """Somebody else holds what was asked for."""
+
+
+class SpaceError(TryAgainError):
+    """The disk is full, over quota or read-only."""
+
+
+class CorruptError(TrainerdError):
+    """What is on disk is not what was written. Quarantine it, never use it."""
+
+
+class InternalError(TrainerdError):
+    """An invariant of ours does not hold. Never caught: crash loudly."""

@@ -1,0 +1,1 @@
+"""The supervisor: watches the jobs folder, decides, launches, judges and restarts. Never imports torch."""

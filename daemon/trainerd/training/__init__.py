@@ -1,0 +1,1 @@
+"""The training side: what a training script imports. The only importer of torch."""
