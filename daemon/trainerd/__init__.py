@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from trainerd.version import VERSION
 
-
 if TYPE_CHECKING:
     from trainerd.contract.policy import KeepBest, KeepEvery
     from trainerd.training.checkpointer import Checkpointer
