@@ -1,0 +1,64 @@
+# What a person and CI do here; `make` alone lists it. Everything happens in one virtual environment, which is
+# made at the first need and brought up to date whenever pyproject.toml or constraints.txt changes.
+#
+#   make test PYTHON=/opt/python3.12/bin/python3      another interpreter
+#   make demo PIP_FLAGS="--index-url ..."             other flags for pip, such as an index with a CPU-only torch
+
+VENV ?= .venv
+PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11; do \
+	$$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$candidate && break; done)
+PIP_FLAGS ?=
+PYTEST_FLAGS ?=
+JOBS ?= jobs
+STATE ?= .trainerd
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo run test check format clean distclean
+
+help: ## list what can be made
+	@echo "make WHAT, where WHAT is one of"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
+
+install: $(INSTALLED) ## make the virtual environment (everything below does it by itself)
+
+demo: $(INSTALLED) ## watch a training run be killed, resumed and come out equal to the last bit
+	@exec $(BIN)/python -m chaos.demo $(DEMO_FLAGS)
+
+run: $(INSTALLED) ## start the supervisor on ./jobs with its state in ./.trainerd
+	@exec $(BIN)/trainerd run --jobs $(JOBS) --state $(STATE)
+
+test: $(INSTALLED) ## run the tests
+	@exec $(BIN)/python -m pytest -q $(PYTEST_FLAGS)
+
+check: $(INSTALLED) ## check format, lint, types and the direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED) ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only --quiet .
+
+clean: ## remove caches, builds and what the demo left
+	rm -rf .demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean ## remove the virtual environment too
+	rm -rf $(VENV) daemon/*.egg-info
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "trainerd needs Python 3.11 or newer, and none is on PATH." \
+		"Install one, or say which: make $(MAKECMDGOALS) PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is older than Python 3.11, or does not run."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments." \
+		"On Debian and Ubuntu: sudo apt-get install python3-venv"; exit 1; }
+	@echo "Making $(VENV) (torch is large: the first time may take minutes) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	@touch $@
