@@ -1,0 +1,106 @@
+"""The command line: one group, whose verbs are the files of this folder that define `command`.
+
+A verb's module is imported only when that verb is used; `--help` and completion read the first line of its
+docstring from the source instead. So no verb pays for what another one needs, and adding a file adds a verb.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trainerd import cli
+from trainerd.errors import InternalError, TrainerdError
+from trainerd.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def _verb_files() -> Iterator[tuple[str, Path]]:
+    """Yield each module of this folder with the verb it would be; a trailing underscore avoids a keyword."""
+    from pathlib import Path
+
+    for module in pkgutil.iter_modules(cli.__path__):
+        yield module.name.rstrip("_").replace("_", "-"), Path(cli.__path__[0]) / f"{module.name}.py"
+
+
+def _summary(path: Path) -> str | None:
+    """Return the first line of a verb's docstring without importing it, None if the file is no verb."""
+    try:
+        source = path.read_text(encoding="utf-8")
+    except OSError:
+        return None
+    if "def command(" not in source:
+        return None
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef) and node.name == "command":
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+    return None
+
+
+class Verbs(click.Group):
+    """A group that finds its commands among the files of this folder when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return [verb for verb, path in _verb_files() if _summary(path) is not None]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        for verb, path in _verb_files():
+            if verb == cmd_name and _summary(path) is not None:
+                command = importlib.import_module(f"{cli.__name__}.{path.stem}").command
+                assert isinstance(command, click.Command)
+                command.name = verb
+                return command
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs from their sources: importing them all would make help slow."""
+        del ctx
+        rows = [(verb, summary) for verb, path in _verb_files() if (summary := _summary(path)) is not None]
+        with formatter.section("Verbs"):
+            formatter.write_dl(rows)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb, or say which one was probably meant."""
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"there is no verb {name!r}{meant}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; a mistake of the user's ends as one message, a bug of ours as a traceback."""
+        try:
+            return super().invoke(ctx)
+        except InternalError:
+            raise
+        except TrainerdError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(1)
+
+
+@click.group(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Begin with: trainerd run --jobs jobs --state .trainerd",
+)
+@click.version_option(VERSION, prog_name="trainerd", message="%(prog)s %(version)s")
+def group() -> None:
+    """Fault-tolerant, preemption-safe training for PyTorch."""
+
+
+def main() -> None:
+    """Run the command line: the console script, and `python -m trainerd`."""
+    group(prog_name="trainerd")

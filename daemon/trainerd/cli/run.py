@@ -1,0 +1,38 @@
+"""`trainerd run`: the supervisor, in the foreground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option(
+    "--jobs",
+    "jobs_dir",
+    type=click.Path(path_type=Path),
+    default=Path("jobs"),
+    show_default=True,
+    help="Folder to watch: dropping a spec there is submitting a job.",
+)
+@click.option(
+    "--state",
+    "state_dir",
+    type=click.Path(path_type=Path),
+    default=Path(".trainerd"),
+    show_default=True,
+    help="Folder for the journal, the logs and the runs. One supervisor each.",
+)
+def command(jobs_dir: Path, state_dir: Path) -> None:
+    r"""Supervise every job of a folder, in the foreground.
+
+    SIGTERM or Ctrl-C drains all jobs and exits 0; the next `trainerd run` resumes them. A second one hurries.
+
+    \b
+    Example:
+      trainerd run --jobs jobs --state .trainerd
+    """
+    from trainerd.supervisor.service import serve
+
+    serve(jobs_dir=jobs_dir, state_dir=state_dir)
