@@ -1,0 +1,156 @@
+"""Read one spec: bytes from a file that is trusted, a tree, a validated model, a resolved job."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import xxhash
+from pydantic import ValidationError
+
+from trainerd.errors import SpecError, UserError
+from trainerd.supervisor.specs import document
+from trainerd.supervisor.specs.explain import problems_of
+from trainerd.supervisor.specs.model import JobSpec
+from trainerd.supervisor.specs.problems import Problem, ProblemsError, spec_error
+from trainerd.supervisor.specs.resolve import resolve
+
+if TYPE_CHECKING:
+    from trainerd.contract.resolved import ResolvedJob
+    from trainerd.supervisor.specs.trust import TrustPolicy
+
+
+@dataclass(frozen=True)
+class ParsedSpec:
+    """A spec that is valid in itself; whether it resolves depends on what is around it."""
+
+    path: Path
+    spec: JobSpec
+    digest: str
+    source: document.Document
+
+    def resolve(self, trust: TrustPolicy | None) -> ResolvedJob:
+        """Complete the spec with defaults and absolute paths.
+
+        Raises:
+            SpecError: Something that the spec names does not exist or may not be used.
+        """
+        try:
+            return resolve(self.spec, path=self.path, digest=self.digest, trust=trust)
+        except ProblemsError as error:
+            raise _located(error, self.path, self.source) from None
+
+
+def load_spec(path: Path, *, trust: TrustPolicy | None) -> ResolvedJob:
+    """Read, validate and complete the spec at `path`.
+
+    Args:
+        path: A file whose name ends in one of `document.SUFFIXES`.
+        trust: Whose files may be read; None reads anybody's, which is right for showing and wrong for running.
+
+    Raises:
+        SpecError: It cannot be accepted; the message names file, line and field of everything that is wrong.
+        UntrustedError: Somebody else could have written it.
+    """
+    path = Path(os.path.abspath(path))  # noqa: PTH100 (links are kept: a spec's folder is where it was dropped)
+    if trust is not None:
+        try:
+            trust.judge_folder(path.parent)
+        except OSError as error:
+            raise SpecError(f"cannot look at its folder: {error.strerror}", file=path) from error
+    data, _ = read_bytes(path, trust)
+    return parse_spec(path, data).resolve(trust)
+
+
+def parse_spec(path: Path, data: bytes) -> ParsedSpec:
+    """Validate the content of a spec, without a look at anything else.
+
+    Raises:
+        SpecError: It is not valid.
+    """
+    source = None
+    try:
+        source = document.parse(data, path.suffix.lower())
+        spec = _validated(source)
+    except ProblemsError as error:
+        raise _located(error, path, source) from None
+    return ParsedSpec(path, spec, xxhash.xxh3_128_hexdigest(data), source)
+
+
+def read_bytes(path: Path, trust: TrustPolicy | None) -> tuple[bytes, os.stat_result]:
+    """Read a spec's bytes, at most one more than allowed, and what the file was just after.
+
+    Never waits, whatever stands under that name: only a regular file is opened for good. Ownership is judged
+    on the open file, so that nobody can exchange it in between. The folder of `path` is not judged.
+
+    Raises:
+        SpecError: There is nothing, or no regular file.
+        UntrustedError: Somebody else could have written it.
+        OSError: It cannot be read, which says nothing about what it holds.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # before opening: to open a device may set it going
+            raise SpecError(
+                f"is {_kind_of(path)}, not a file", file=path, hint="move it away, or put a spec there"
+            )
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _translated(error, path) from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise SpecError("is not a file", file=path)
+        if trust is not None:
+            if path.is_symlink():
+                trust.judge_links(path)
+            trust.judge(path, status)
+        data = bytearray()
+        while len(data) <= document.BYTES_MAX:
+            chunk = os.read(descriptor, document.BYTES_MAX + 1 - len(data))
+            if not chunk:
+                break
+            data += chunk
+        return bytes(data), os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _translated(error: OSError, path: Path) -> OSError | UserError:
+    """Return what a failed look at `path` means: a mistake of the user's, or nothing known."""
+    if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+        if path.is_symlink():
+            return SpecError(f"is a link to {path.readlink()}, which does not exist", file=path)
+        return SpecError("there is no such file", file=path)
+    if error.errno == errno.ELOOP:
+        return SpecError("is a link that leads back to itself", file=path)
+    if error.errno == errno.EACCES:
+        return SpecError("may not be read by this user", file=path, hint=f"chmod u+r {path}, or chown it")
+    return error
+
+
+def _kind_of(path: Path) -> str:
+    mode = path.stat().st_mode
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def _validated(source: document.Document) -> JobSpec:
+    try:
+        return JobSpec.model_validate(source.root)
+    except ValidationError as error:
+        raise ProblemsError(*problems_of(error, source)) from None
+
+
+def _located(error: ProblemsError, path: Path, source: document.Document | None) -> SpecError:
+    """Name the file, and the line of each field that is known only by its place."""
+    problems = [
+        Problem(problem.message, problem.field, problem.line or source.line_of(problem.field), problem.hint)
+        if source and problem.field
+        else problem
+        for problem in error.problems
+    ]
+    return spec_error(path, problems)

@@ -1,0 +1,350 @@
+"""The fields of a job spec: what may be written, what it means, what it is when absent.
+
+Everything is strict: an unknown field, a number where text belongs or a text where a number belongs is an error.
+A field without a value (``env:`` and nothing after it) counts as not written.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
+
+from trainerd.contract import environment
+from trainerd.contract.names import NAME_LENGTH_MAX, NAME_PATTERN, check_name
+from trainerd.errors import UserError
+from trainerd.supervisor.specs.document import kind_name
+from trainerd.supervisor.specs.quantities import (
+    DURATION_PATTERN,
+    SIZE_PATTERN,
+    parse_duration_s,
+    parse_size_bytes,
+)
+
+RESERVED_VARIABLES: Final = frozenset(environment.VARIABLES) - {environment.SEED} | {
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+}
+"""Variables that trainerd sets itself, so that a spec's value would be lost without a word."""
+
+_VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_METRIC_PATTERN: Final = r"^\S+$"
+
+
+def _split_command(value: Any) -> Any:
+    if not isinstance(value, str):
+        if not isinstance(value, list):
+            raise ValueError(f"expected a list of texts, or one text, not {kind_name(value)}")  # noqa: TRY004 (pydantic's way)
+        return value
+    try:
+        return shlex.split(value)
+    except ValueError as error:
+        raise ValueError(f"the shell's rules do not allow this text: {error}") from error
+
+
+def _checked_command(value: list[str]) -> list[str]:
+    if not value or not value[0].strip():
+        raise ValueError("no program is named; write for example [python, train.py]")
+    return value
+
+
+def _checked_name(value: str) -> str:
+    try:
+        return check_name(value)
+    except UserError as error:
+        raise ValueError(f"{error.message}; {error.hint}" if error.hint else error.message) from error
+
+
+def _without_nul(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("text must not hold a NUL character")
+    return value
+
+
+def _checked_env(value: dict[str, str]) -> dict[str, str]:
+    for name in value:
+        if name in RESERVED_VARIABLES:
+            raise ValueError(f"{name} is set by trainerd itself; {_instead(name)}")
+        if not _VARIABLE_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} cannot name a variable; use letters, digits and '_'")
+    return value
+
+
+def _instead(name: str) -> str:
+    if name == environment.GRACE_S:
+        return "use the field grace"
+    return "use the section checkpoint" if "CHECKPOINT" in name else "leave it out"
+
+
+def _positive_duration_s(value: Any) -> float:
+    seconds = parse_duration_s(value)
+    if seconds == 0:
+        raise ValueError("must be longer than 0")
+    return seconds
+
+
+def _duration_or(word: str) -> BeforeValidator:
+    return BeforeValidator(lambda value: None if value == word else _positive_duration_s(value))
+
+
+def _count_or(word: str) -> BeforeValidator:
+    def read(value: Any) -> int | None:
+        if value == word:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"expected a whole number, or {word!r}, not {kind_name(value)}")  # noqa: TRY004
+        if value < 1:
+            raise ValueError(f"must be at least 1, or {word!r}, not {value}")
+        return value
+
+    return BeforeValidator(read)
+
+
+def _none_for_auto(value: Any) -> Any:
+    if isinstance(value, str) and value != "auto":
+        raise ValueError(f"expected a mapping such as {{steps: 200}}, or 'auto', not {kind_name(value)}")
+    return None if value == "auto" else value
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, dict) else value
+
+
+_DURATION_SCHEMA: Final[list[dict[str, Any]]] = [
+    {"type": "number", "minimum": 0},
+    {"type": "string", "pattern": DURATION_PATTERN},
+]
+
+
+def _count_schema(word: str) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": word}]})
+
+
+Text = Annotated[str, AfterValidator(_without_nul)]
+FilePath = Annotated[str, AfterValidator(_without_nul), Field(min_length=1)]
+Duration = Annotated[float, BeforeValidator(parse_duration_s), WithJsonSchema({"anyOf": _DURATION_SCHEMA})]
+DurationOrNever = Annotated[
+    float | None,
+    _duration_or("never"),
+    WithJsonSchema({"anyOf": [*_DURATION_SCHEMA, {"const": "never"}]}),
+]
+SomeDuration = Annotated[
+    float, BeforeValidator(_positive_duration_s), WithJsonSchema({"anyOf": _DURATION_SCHEMA})
+]
+CountOrNever = Annotated[int | None, _count_or("never"), _count_schema("never")]
+CountOrAll = Annotated[int | None, _count_or("all"), _count_schema("all")]
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size_bytes),
+    WithJsonSchema({"type": "string", "pattern": SIZE_PATTERN}),
+]
+Count = Annotated[int, Field(ge=1)]
+
+
+def _stall_timeout(value: Any) -> Any:
+    return value if value == "auto" else None if value == "never" else _positive_duration_s(value)
+
+
+StallTimeout = Annotated[
+    float | Literal["auto"] | None,
+    BeforeValidator(_stall_timeout),
+    WithJsonSchema({"anyOf": [*_DURATION_SCHEMA, {"enum": ["auto", "never"]}]}),
+]
+
+
+class Section(BaseModel):
+    """What every part of a spec has in common."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=False
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_fields(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            return {name: value for name, value in data.items() if value is not None}
+        return data
+
+
+class ResourcesSpec(Section):
+    """What one attempt occupies while it runs; the supervisor starts a job when that much is free."""
+
+    gpus: int = Field(0, ge=0, le=1024, description="GPUs of this machine.", examples=[1])
+    cpus: float = Field(
+        1.0, ge=0, le=65536, description="CPU cores; a fraction is allowed.", examples=[2, 0.5]
+    )
+    memory: Size | None = Field(None, description="Memory, with its unit.", examples=["2GiB", "512MB"])
+
+
+class EverySpec(Section):
+    """When to checkpoint: whichever comes first. Each of the three has its default unless it says `never`."""
+
+    steps: CountOrNever = Field(None, description="Every so many steps, or `never`.", examples=[200])
+    seconds: DurationOrNever = Field(
+        300.0,
+        description="When so much time has passed since the last one, or `never`.",
+        examples=[300, "10m"],
+    )
+    epochs: CountOrNever = Field(
+        1, description="At the end of every so many epochs, or `never`.", examples=[1]
+    )
+
+
+class KeepBestSpec(Section):
+    """Keep the checkpoints with the best scores of one metric."""
+
+    metric: str = Field(
+        description="Name of the score, as given to `session.report`.",
+        pattern=_METRIC_PATTERN,
+        examples=["accuracy"],
+    )
+    n: Count = Field(1, description="How many to keep.", examples=[2])
+    mode: Literal["max", "min"] = Field(
+        "max", description="Whether a larger or a smaller score is better.", examples=["min"]
+    )
+    on_tie: Literal["first", "latest"] = Field(
+        "first", description="Which of two equal scores ranks higher.", examples=["latest"]
+    )
+
+
+class KeepEverySpec(Section):
+    """Keep for good the first checkpoint in each stretch of so many steps, seconds or epochs."""
+
+    steps: Count | None = Field(None, description="Length of the stretch in steps.", examples=[10000])
+    seconds: SomeDuration | None = Field(None, description="Its length in time.", examples=["6h"])
+    epochs: Count | None = Field(None, description="Its length in epochs.", examples=[10])
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.steps is None and self.seconds is None and self.epochs is None:
+            raise ValueError("name at least one of steps, seconds, epochs")
+        return self
+
+
+class CheckpointSpec(Section):
+    """When to checkpoint and what to keep."""
+
+    every: Annotated[EverySpec | None, BeforeValidator(_none_for_auto)] = Field(
+        EverySpec(),  # type: ignore[call-arg] # every field has a default
+        description="When to checkpoint, or `auto`: choose the interval from what saves and failures cost.",
+        examples=[{"steps": 200, "seconds": 300, "epochs": 1}, "auto"],
+    )
+    at_start: bool = Field(False, description="Also before the first step of a fresh run.", examples=[True])
+    keep_last: CountOrAll = Field(
+        3, description="How many of the newest to keep, or `all`.", examples=[3, "all"]
+    )
+    keep_best: Annotated[list[KeepBestSpec], BeforeValidator(_as_list)] = Field(
+        [],
+        description="Which of the best to keep: one rule, or a list of rules.",
+        examples=[{"metric": "accuracy", "mode": "max", "n": 2}],
+    )
+    keep_every: KeepEverySpec | None = Field(
+        None, description="Which to keep for good.", examples=[{"epochs": 10}]
+    )
+
+    @model_validator(mode="after")
+    def _has_one_rule_a_metric(self) -> Self:
+        metrics = [rule.metric for rule in self.keep_best]
+        twice = sorted({metric for metric in metrics if metrics.count(metric) > 1})
+        if twice:
+            raise ValueError(f"keep_best has two rules for {twice[0]!r}; keep one")
+        return self
+
+
+class BackoffSpec(Section):
+    """How long to wait before trying again; the wait doubles each time."""
+
+    initial: Duration = Field(1.0, description="Wait before the first retry.", examples=["1s"])
+    max: Duration = Field(300.0, description="Longest wait.", examples=["5m"])
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> Self:
+        if self.max < self.initial:
+            raise ValueError("max must not be shorter than initial")
+        return self
+
+
+class RestartSpec(Section):
+    """How often to try again."""
+
+    budget: int = Field(
+        5, ge=0, le=1_000_000, description="Attempts without progress before the job is parked.", examples=[5]
+    )
+    backoff: BackoffSpec = Field(
+        BackoffSpec(),  # type: ignore[call-arg] # every field has a default
+        description="How long to wait in between.",
+        examples=[{"initial": "1s", "max": "5m"}],
+    )
+
+
+class JobSpec(Section):
+    """A job: what to run, with what, and what to do when it ends. Every field but `command` has a default."""
+
+    name: Annotated[str, AfterValidator(_checked_name)] | None = Field(
+        None,
+        description="Name of the job and of its run folder; the file's name without its ending if absent.",
+        examples=["mnist"],
+        json_schema_extra={"pattern": f"^{NAME_PATTERN}$", "maxLength": NAME_LENGTH_MAX},
+    )
+    command: Annotated[list[Text], BeforeValidator(_split_command), AfterValidator(_checked_command)] = Field(
+        description="Program and arguments: a list, or one text that is split as a shell would (and not expanded).",
+        examples=[["python", "train.py", "--epochs", "2"], "python train.py --epochs 2"],
+    )
+    workdir: FilePath = Field(
+        ".",
+        description="Folder in which the ranks start, relative to the spec's folder.",
+        examples=["examples/mnist"],
+    )
+    python: FilePath | None = Field(
+        None,
+        description="Interpreter that the word `python` in command means: a path, relative to the spec's folder, or a "
+        "name to look for in PATH; the supervisor's own if absent.",
+        examples=["/opt/venvs/vision/bin/python"],
+    )
+    env: Annotated[dict[str, Text], AfterValidator(_checked_env)] = Field(
+        {}, description="Environment variables; every value is text.", examples=[{"OMP_NUM_THREADS": "2"}]
+    )
+    env_file: FilePath | None = Field(
+        None,
+        description="File of secret variables (NAME=value lines), relative to the spec's folder; read at each launch, "
+        "never copied or shown.",
+        examples=["secrets.env"],
+    )
+    nproc: int = Field(1, ge=1, le=4096, description="Ranks on this machine.", examples=[2])
+    resources: ResourcesSpec = Field(
+        ResourcesSpec(),  # type: ignore[call-arg] # every field has a default
+        description="What one attempt occupies while it runs.",
+        examples=[{"gpus": 1, "cpus": 4, "memory": "16GiB"}],
+    )
+    checkpoint: CheckpointSpec = Field(
+        CheckpointSpec(),  # type: ignore[call-arg] # every field has a default
+        description="When to checkpoint and what to keep.",
+        examples=[{"every": {"steps": 200}, "keep_last": 3}],
+    )
+    restart: RestartSpec = Field(
+        RestartSpec(),  # type: ignore[call-arg] # every field has a default
+        description="How often to try again.",
+        examples=[{"budget": 5}],
+    )
+    grace: Duration = Field(
+        30.0, description="Time from the request to stop until SIGKILL.", examples=["30s", 90]
+    )
+    stall_timeout: StallTimeout = Field(
+        "auto",
+        description="Time without progress that counts as a stall; `auto` learns it from the job, `never` waits for ever.",
+        examples=["10m", "never"],
+    )
+    priority: int = Field(0, ge=-1_000_000, le=1_000_000, description="Higher goes first.", examples=[10])

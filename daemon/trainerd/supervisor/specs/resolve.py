@@ -1,0 +1,160 @@
+"""From what a spec says to what the supervisor needs: absolute paths that exist, policies, the name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainerd.contract.names import check_name
+from trainerd.contract.policy import (
+    Cadence,
+    CheckpointPolicy,
+    KeepBest,
+    KeepEvery,
+    Resources,
+    RestartPolicy,
+    RetentionPolicy,
+)
+from trainerd.contract.resolved import ResolvedJob
+from trainerd.errors import UntrustedError, UserError
+from trainerd.supervisor.specs.problems import Problem, ProblemsError
+
+if TYPE_CHECKING:
+    from trainerd.supervisor.specs.model import CheckpointSpec, JobSpec
+    from trainerd.supervisor.specs.trust import TrustPolicy
+
+
+def resolve(spec: JobSpec, *, path: Path, digest: str, trust: TrustPolicy | None) -> ResolvedJob:
+    """Complete a spec.
+
+    Args:
+        spec: What it says.
+        path: Absolute path under which it was dropped; relative paths in it begin at the folder of this.
+        digest: Of its bytes.
+        trust: Whose `env_file` is trusted; None trusts any owner.
+
+    Raises:
+        ProblemsError: A path does not exist or may not be used, or the file's name cannot name a job. All of
+            these depend on the surroundings: the same spec may resolve later.
+    """
+    problems: list[Problem] = []
+    name = spec.name or _name_from(path, problems)
+    workdir = _workdir(spec, path.parent, problems)
+    python = _python(spec, path.parent, problems)
+    env_file = _env_file(spec, path.parent, trust, problems)
+    if problems:
+        raise ProblemsError(*problems)
+    return ResolvedJob(
+        name=name,
+        command=tuple(spec.command),
+        workdir=workdir,
+        spec_path=str(path),
+        spec_digest=digest,
+        python=python,
+        env=dict(spec.env),
+        env_file=env_file,
+        nproc=spec.nproc,
+        resources=Resources(spec.resources.gpus, float(spec.resources.cpus), spec.resources.memory),
+        checkpoint=_checkpoint_policy(spec.checkpoint),
+        restart=RestartPolicy(spec.restart.budget, spec.restart.backoff.initial, spec.restart.backoff.max),
+        grace_s=spec.grace,
+        stall_timeout_s=spec.stall_timeout,
+        priority=spec.priority,
+    )
+
+
+def absolute(text: str, folder: Path) -> str:
+    """Return the absolute path of what a spec in `folder` calls `text`. Links are not followed."""
+    return os.path.normpath(folder / os.path.expanduser(text))  # noqa: PTH111 (an unknown ~user stays as it is)
+
+
+def _name_from(path: Path, problems: list[Problem]) -> str:
+    try:
+        return check_name(path.stem)
+    except UserError as error:
+        problems.append(
+            Problem(
+                f"the file's name cannot name the job: {error.message}",
+                hint="rename the file, or add a field name",
+            )
+        )
+        return ""
+
+
+def _workdir(spec: JobSpec, folder: Path, problems: list[Problem]) -> str:
+    workdir = absolute(spec.workdir, folder)
+    if not Path(workdir).is_dir():
+        what = "is not a folder" if Path(workdir).exists() else "does not exist"
+        problems.append(
+            Problem(
+                f"{workdir} {what}",
+                ("workdir",),
+                hint=f"a relative path begins at the spec's folder {folder}",
+            )
+        )
+    return workdir
+
+
+def _python(spec: JobSpec, folder: Path, problems: list[Problem]) -> str | None:
+    if spec.python is None:
+        return None
+    if "/" not in spec.python and not spec.python.startswith("~"):
+        found = shutil.which(spec.python)
+        if found is None:
+            problems.append(
+                Problem(f"no program {spec.python!r} in PATH", ("python",), hint="write its whole path")
+            )
+        return found
+    # A virtual environment's python is a link that must not be followed: its place says which environment it is.
+    python = absolute(spec.python, folder)
+    if not (Path(python).is_file() and os.access(python, os.X_OK)):
+        problems.append(
+            Problem(
+                f"{python} is not a program", ("python",), hint="name the interpreter, as in .venv/bin/python"
+            )
+        )
+    return python
+
+
+def _env_file(spec: JobSpec, folder: Path, trust: TrustPolicy | None, problems: list[Problem]) -> str | None:
+    if spec.env_file is None:
+        return None
+    env_file = absolute(spec.env_file, folder)
+    problem: str | None = None
+    hint: str | None = None
+    try:
+        status = Path(env_file).stat()
+        if not stat.S_ISREG(status.st_mode):
+            problem = f"{env_file} is not a file"
+        elif status.st_mode & stat.S_IRWXO:
+            problem, hint = f"{env_file} holds secrets and is open to everybody", f"chmod 600 {env_file}"
+        elif trust is not None:
+            trust.judge(Path(env_file), status)
+    except UntrustedError as error:
+        problem, hint = error.message, error.hint
+    except OSError as error:
+        problem = f"cannot look at {env_file}: {error.strerror}"
+    if problem:
+        problems.append(Problem(problem, ("env_file",), hint=hint))
+    return env_file
+
+
+def _checkpoint_policy(spec: CheckpointSpec) -> CheckpointPolicy:
+    if spec.every is None:
+        every = Cadence(auto=True, at_start=spec.at_start)
+    else:
+        every = Cadence(spec.every.steps, spec.every.seconds, spec.every.epochs, at_start=spec.at_start)
+    keep_every = spec.keep_every
+    return CheckpointPolicy(
+        every=every,
+        keep=RetentionPolicy(
+            keep_last=spec.keep_last,
+            keep_best=tuple(KeepBest(rule.metric, rule.n, rule.mode, rule.on_tie) for rule in spec.keep_best),
+            keep_every=KeepEvery(keep_every.steps, keep_every.seconds, keep_every.epochs)
+            if keep_every
+            else None,
+        ),
+    )
