@@ -1,0 +1,107 @@
+"""The routes of version 1. Each only translates between HTTP and the `Control` protocol."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Annotated, Final
+
+from fastapi import FastAPI, Path, Query
+
+from trainerd.contract.names import NAME_LENGTH_MAX, NAME_PATTERN
+from trainerd.contract.nearest import nearest_hint
+from trainerd.supervisor.api.models import Daemon, Done, Event, Job, Outcome
+from trainerd.supervisor.api.problems import UnknownJobError, answer_problems, problem_responses
+from trainerd.version import VERSION
+
+if TYPE_CHECKING:
+    from trainerd.supervisor.control import Control, JobView
+
+EVENTS_MAX: Final = 1000
+"""Most events in one answer."""
+SEQUENCE_MAX: Final = 2**63 - 1
+
+JobName = Annotated[
+    str, Path(pattern=f"^{NAME_PATTERN}$", max_length=NAME_LENGTH_MAX, description="name of the job")
+]
+
+_MISSING = problem_responses(HTTPStatus.NOT_FOUND)
+_REFUSED = problem_responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def create_app(control: Control) -> FastAPI:
+    """Return the API as an ASGI application. Its routes run on the event loop, never in a thread."""
+    app = FastAPI(
+        title="trainerd",
+        version=VERSION,
+        summary="What the supervisor lets its interfaces see and ask for.",
+        openapi_url="/v1/openapi.json",
+        docs_url=None,  # the page would fetch its scripts from elsewhere
+        redoc_url=None,
+    )
+    answer_problems(app)
+    _add_views(app, control)
+    _add_requests(app, control)
+    return app
+
+
+def _add_views(app: FastAPI, control: Control) -> None:
+    @app.get("/v1/daemon")
+    async def describe_daemon() -> Daemon:
+        """Describe the supervisor."""
+        return Daemon.model_validate(control.daemon())
+
+    @app.get("/v1/jobs")
+    async def list_jobs() -> list[Job]:
+        """Describe every job, by name."""
+        return [Job.model_validate(view) for view in control.list_jobs()]
+
+    @app.get("/v1/jobs/{name}", responses=_MISSING)
+    async def describe_job(name: JobName) -> Job:
+        """Describe one job."""
+        return Job.model_validate(_existing(control, name))
+
+    @app.get("/v1/jobs/{name}/outcomes", responses=_MISSING)
+    async def list_outcomes(name: JobName) -> list[Outcome]:
+        """Say how each attempt of a job ended, oldest first."""
+        _existing(control, name)
+        return [Outcome.model_validate(view) for view in control.list_outcomes(name)]
+
+    @app.get("/v1/events", responses=problem_responses())
+    async def list_events(
+        after: Annotated[int, Query(ge=0, le=SEQUENCE_MAX, description="only later ones")] = 0,
+        job: Annotated[
+            str | None,
+            Query(pattern=f"^{NAME_PATTERN}$", max_length=NAME_LENGTH_MAX, description="only about this job"),
+        ] = None,
+        limit: Annotated[int, Query(ge=1, le=EVENTS_MAX, description="at most so many")] = 200,
+    ) -> list[Event]:
+        """Return what happened after the event with sequence number `after`, oldest first."""
+        return [Event.model_validate(view) for view in control.list_events(job=job, after=after, limit=limit)]
+
+
+def _add_requests(app: FastAPI, control: Control) -> None:
+    @app.post("/v1/jobs/{name}/stop", responses=_REFUSED)
+    async def stop_job(name: JobName) -> Job:
+        """Drain a job and keep it stopped until it is resumed. The request is durable when this answers."""
+        _existing(control, name)
+        return Job.model_validate(await control.stop(name))
+
+    @app.post("/v1/jobs/{name}/resume", responses=_REFUSED)
+    async def resume_job(name: JobName) -> Job:
+        """Let a stopped, parked, paused or backing-off job go on now. Durable when this answers."""
+        _existing(control, name)
+        return Job.model_validate(await control.resume(name))
+
+    @app.post("/v1/rescan", responses=problem_responses(HTTPStatus.SERVICE_UNAVAILABLE))
+    async def rescan() -> Done:
+        """Look at the jobs folder now. Every settled spec is acknowledged when this answers."""
+        await control.rescan()
+        return Done()
+
+
+def _existing(control: Control, name: str) -> JobView:
+    view = control.get_job(name)
+    if view is None:
+        known = [job.name for job in control.list_jobs()]
+        raise UnknownJobError(f"no job {name!r}", hint=nearest_hint(name, known))
+    return view

@@ -1,0 +1,105 @@
+"""Serves the API on a Unix socket inside the supervisor's own event loop.
+
+uvicorn does the HTTP; it installs no signal handlers, writes no log of its own and never ticks: it waits for
+`stop` like everything else on the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from trainerd.supervisor.unix_socket import BACKLOG, is_trusted_peer, listening
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from fastapi import FastAPI
+
+CONNECTIONS_MAX: Final = 64
+"""More than so many at once are answered with 503."""
+KEEP_ALIVE_S: Final = 5
+"""How long a silent connection is kept, in seconds."""
+CLOSE_TIMEOUT_S: Final = 2
+"""How long answers in progress may take once the supervisor stops, in seconds."""
+HEADER_BYTES_MAX: Final = 16 * 1024
+
+_FORBIDDEN: Final = (
+    b'{"error": "this socket is for the user who runs the supervisor, and for root", "hint": null}'
+)
+
+
+async def serve(
+    app: FastAPI, socket_path: Path, *, stop: asyncio.Event, ready: asyncio.Event | None = None
+) -> None:
+    """Answer on `socket_path` until `stop` is set, then finish what is in progress and remove the socket.
+
+    Args:
+        app: What answers.
+        socket_path: Where; a socket that nobody answers on is replaced.
+        stop: Ends it.
+        ready: Set once requests are answered.
+
+    Raises:
+        LockedError: Somebody answers on the socket already.
+        UserError: It cannot be bound there.
+    """
+    with listening(socket_path) as listener:
+        await _Server(_config(app), stop, ready).serve(sockets=[listener])
+
+
+def _config(app: FastAPI) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=_TrustedPeersOnly,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        backlog=BACKLOG,
+        limit_concurrency=CONNECTIONS_MAX,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=CLOSE_TIMEOUT_S,
+        h11_max_incomplete_event_size=HEADER_BYTES_MAX,
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, less its signal handlers and its ten ticks a second."""
+
+    def __init__(self, config: uvicorn.Config, stop: asyncio.Event, ready: asyncio.Event | None) -> None:
+        super().__init__(config)
+        self._stop = stop
+        self._ready = ready
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        if self._ready is not None:
+            self._ready.set()
+
+    async def main_loop(self) -> None:
+        await self._stop.wait()
+
+
+class _TrustedPeersOnly(H11Protocol):
+    """Speaks HTTP with our own user and with root, whatever the mode of the socket has become."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if not is_trusted_peer(transport.get_extra_info("socket")):
+            head = f"HTTP/1.1 403 Forbidden\r\ncontent-length: {len(_FORBIDDEN)}\r\nconnection: close\r\n\r\n"
+            transport.write(head.encode() + _FORBIDDEN)
+            transport.close()

@@ -1,0 +1,143 @@
+"""The Unix socket on which the supervisor answers: where it may be bound, who may speak, how it is reached."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+import struct
+from typing import TYPE_CHECKING, Final, Protocol
+
+from trainerd.contract.durable import TEMPORARY_INFIX
+from trainerd.errors import LockedError, UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ADDRESS_BYTES_MAX: Final = 107
+"""Longest path that the kernel takes as a socket address, in bytes."""
+SOCKET_MODE: Final = 0o600
+BACKLOG: Final = 128
+
+_PROBE_TIMEOUT_S: Final = 1.0
+_CREDENTIALS: Final = struct.Struct("3i")
+_ROOT_UID: Final = 0
+
+
+class _HasOptions(Protocol):
+    def getsockopt(self, level: int, optname: int, buflen: int, /) -> bytes: ...
+
+
+def bind_socket(path: Path) -> socket.socket:
+    """Listen on `path` with mode 0600, in the place of a socket that nobody answers on.
+
+    The socket is bound under a temporary name and renamed when its mode is right and it listens: there is no
+    moment at which others could connect, whatever the umask. A crash before the rename leaves a temporary
+    name, which the next call removes; after it, a dead socket, which the next call replaces.
+
+    Raises:
+        LockedError: Somebody answers on it.
+        UserError: There is something else of that name, or its folder cannot be written.
+    """
+    _refuse_taken(path)
+    try:
+        _sweep(path)
+        temporary = path.with_name(f".{path.name}{TEMPORARY_INFIX}{os.getpid()}")
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            with reachable_address(temporary) as address:
+                listener.bind(address)
+            temporary.chmod(SOCKET_MODE)
+            listener.listen(BACKLOG)
+            temporary.replace(path)
+        except BaseException:
+            listener.close()
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+    except OSError as error:
+        raise UserError(
+            f"cannot listen on {path}: {os.strerror(error.errno or 0)}",
+            hint="choose a state folder on a local filesystem that this user can write",
+        ) from error
+    return listener
+
+
+@contextlib.contextmanager
+def listening(path: Path) -> Iterator[socket.socket]:
+    """Listen on `path` for as long as the context lasts, then remove it unless it is somebody else's by now.
+
+    Raises:
+        LockedError: As `bind_socket`.
+        UserError: As `bind_socket`.
+    """
+    listener = bind_socket(path)
+    ours = path.lstat()
+    try:
+        yield listener
+    finally:
+        listener.close()
+        with contextlib.suppress(OSError):
+            if os.path.samestat(path.lstat(), ours):
+                path.unlink()
+
+
+@contextlib.contextmanager
+def reachable_address(path: Path) -> Iterator[str]:
+    """Give an address that means `path` for as long as the context lasts, however long the path is."""
+    if len(os.fsencode(path)) <= ADDRESS_BYTES_MAX:
+        yield str(path)
+        return
+    descriptor = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{path.name}"
+    finally:
+        os.close(descriptor)
+
+
+def is_answered(path: Path) -> bool:
+    """Return whether somebody listens on `path`.
+
+    Raises:
+        OSError: It could not be found out; then somebody may well be listening.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, reachable_address(path) as address:
+        probe.settimeout(_PROBE_TIMEOUT_S)
+        try:
+            probe.connect(address)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except (BlockingIOError, TimeoutError):  # a full queue is a listener's
+            return True
+        return True
+
+
+def is_trusted_peer(connection: _HasOptions) -> bool:
+    """Return whether the other end runs as our own user or as root, as the kernel vouches for it."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, uid, _ = _CREDENTIALS.unpack(credentials)
+    return uid in {os.geteuid(), _ROOT_UID}
+
+
+def _refuse_taken(path: Path) -> None:
+    try:
+        found = path.lstat()
+        taken = stat.S_ISSOCK(found.st_mode) and is_answered(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"cannot look at {path}: {os.strerror(error.errno or 0)}") from error
+    if taken:
+        raise LockedError(
+            f"somebody answers on {path} already",
+            hint="another supervisor uses this state folder: stop it, or give this one a folder of its own",
+        )
+    if not stat.S_ISSOCK(found.st_mode):
+        raise UserError(f"{path} is in the way: it is not a socket", hint="move it aside and start again")
+
+
+def _sweep(path: Path) -> None:
+    for leftover in path.parent.glob(f".{path.name}{TEMPORARY_INFIX}*"):
+        leftover.unlink(missing_ok=True)

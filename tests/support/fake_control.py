@@ -1,0 +1,144 @@
+"""A supervisor that is only what it is told to be, for the tests of its interfaces."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import math
+import threading
+from pathlib import Path
+
+from trainerd.errors import UserError
+from trainerd.supervisor.api import create_app, serve
+from trainerd.supervisor.control import DaemonView, EventView, JobView, OutcomeView
+
+NOW_S = 1_800_000_000.0
+SERVER_START_S = 10.0
+
+CRASH = OutcomeView(
+    attempt=1,
+    kind="crashed",
+    reason="ValueError: no more cheese (after step 120)",
+    evidence=("rank 0 exited with 1", "outcome record: ValueError: no more cheese"),
+    step=120,
+    checkpoint="step-000000100",
+    next_action="run again at once from step-000000100: the job has made progress",
+    wall_s=NOW_S - 60,
+)
+
+
+def job(name: str, state: str = "running", **fields) -> JobView:
+    values = {
+        "reason": "making progress",
+        "since_wall_s": NOW_S - 42,
+        "attempt": 2,
+        "spec_path": f"/jobs/{name}.yaml",
+        "run_dir": f"/state/runs/{name}",
+    }
+    return JobView(name=name, state=state, **(values | fields))
+
+
+MNIST = job(
+    "mnist",
+    phase="step",
+    step=130,
+    epoch=1,
+    epochs=10,
+    batch=30,
+    batches=100,
+    loss=0.25,
+    checkpoint_step=120,
+    shim_pid=4242,
+    pids=(4243,),
+    budget_left=5,
+    last_outcome=CRASH,
+)
+
+
+class FakeControl:
+    """Implements `Control`. `daemon_view`, `jobs`, `events` and `outcomes` are free to change; calls are kept."""
+
+    def __init__(
+        self, *jobs: JobView, state_dir: Path = Path("/state"), jobs_dir: Path = Path("/jobs")
+    ) -> None:
+        self.jobs = {view.name: view for view in jobs}
+        self.events: list[EventView] = []
+        self.outcomes: dict[str, tuple[OutcomeView, ...]] = {}
+        self.calls: list[tuple[str, ...]] = []
+        self.on_rescan = lambda: None
+        self.daemon_view = DaemonView(
+            version="1.2.3",
+            pid=99,
+            state_dir=str(state_dir),
+            jobs_dir=str(jobs_dir),
+            started_wall_s=NOW_S - 3600,
+            is_stopping=False,
+            jobs_by_state={"running": 1},
+        )
+
+    def daemon(self) -> DaemonView:
+        return self.daemon_view
+
+    def list_jobs(self) -> tuple[JobView, ...]:
+        return tuple(self.jobs[name] for name in sorted(self.jobs))
+
+    def get_job(self, name: str) -> JobView | None:
+        return self.jobs.get(name)
+
+    def list_events(
+        self, *, job: str | None = None, after: int = 0, limit: int = 200
+    ) -> tuple[EventView, ...]:
+        chosen = [one for one in self.events if one.sequence > after and job in {None, one.job}]
+        return tuple(chosen[:limit])
+
+    def list_outcomes(self, name: str) -> tuple[OutcomeView, ...]:
+        return self.outcomes.get(name, ())
+
+    async def stop(self, name: str) -> JobView:
+        self.calls.append(("stop", name))
+        if self.jobs[name].state == "finished":
+            raise UserError(f"{name} is finished", hint="there is nothing to stop")
+        return self._change(name, state="stopped", reason="asked to stop")
+
+    async def resume(self, name: str) -> JobView:
+        self.calls.append(("resume", name))
+        if self.jobs[name].state == "running":
+            raise UserError(f"{name} is running", hint="there is nothing to resume")
+        return self._change(name, state="queued", reason="asked to resume")
+
+    async def rescan(self) -> None:
+        self.calls.append(("rescan",))
+        self.on_rescan()
+
+    def _change(self, name: str, **changes) -> JobView:
+        self.jobs[name] = dataclasses.replace(self.jobs[name], **changes)
+        return self.jobs[name]
+
+
+@contextlib.contextmanager
+def served(control: FakeControl, socket_path: Path):
+    """Answer for `control` on a real socket, in a thread of its own, for as long as the context lasts."""
+    started = threading.Event()
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+
+    async def run() -> None:
+        ready = asyncio.Event()
+        server = asyncio.create_task(serve(create_app(control), socket_path, stop=stop, ready=ready))
+        await asyncio.wait({server, asyncio.create_task(ready.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        started.set()
+        await server
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
+    thread.start()
+    try:
+        assert started.wait(SERVER_START_S), "the server did not start"
+        yield control
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(SERVER_START_S)
+        loop.close()
+
+
+NAN = math.nan
