@@ -1,0 +1,104 @@
+"""How an attempt stands, told from its records and from the processes they name.
+
+Invariant: failing to observe is never evidence of death. A record that cannot be read, or a process that cannot
+be looked at, makes an attempt `Unknown`; it is `Lost` only if its shim is on record, is certainly gone, and has
+left no exit record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainerd.contract import records
+from trainerd.contract.process import ProcessIdentity, boot_id, is_alive
+from trainerd.contract.records import ExitRecord, LaunchRecord, RanksRecord, ShimRecord, VoidRecord
+from trainerd.errors import CorruptError
+
+if TYPE_CHECKING:
+    from trainerd.contract.paths import AttemptPaths
+
+
+@dataclass(frozen=True)
+class NotStarted:
+    """Nothing of it ever ran. If `is_void`, nothing ever will; else there is no launch record yet."""
+
+    reason: str
+    is_void: bool
+
+
+@dataclass(frozen=True)
+class Starting:
+    """The launch record is there and no shim has said who it is: one may or may not be on its way."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """The shim lives. `ranks` is empty until it has recorded them."""
+
+    shim: ProcessIdentity
+    ranks: tuple[ProcessIdentity, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """It is over, and the shim has said how."""
+
+    record: ExitRecord
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The shim is gone and has not said how it ended. Ranks may still run: see `end_survivors`."""
+
+    evidence: str
+    shim: ProcessIdentity
+    ranks: tuple[ProcessIdentity, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """It could not be observed. Look again later."""
+
+    why: str
+
+
+AttemptState = NotStarted | Starting | Running | Ended | Lost | Unknown
+
+
+def probe(paths: AttemptPaths) -> AttemptState:
+    """Return how an attempt stands now. Never raises for what it finds."""
+    try:
+        return _probe(paths)
+    except (CorruptError, OSError) as error:
+        return Unknown(str(error))
+
+
+def _probe(paths: AttemptPaths) -> AttemptState:
+    ending = records.read(paths.exit, ExitRecord)
+    if ending is not None:
+        return Ended(ending)
+    shim_record = records.read(paths.shim, ShimRecord)
+    if shim_record is None:
+        return _before_the_shim(paths)
+    shim = shim_record.process
+    ranks_record = records.read(paths.ranks, RanksRecord)
+    ranks = ranks_record.processes if ranks_record is not None else ()
+    if is_alive(shim):
+        return Running(shim, ranks)
+    # It may have recorded the exit and left since the first look.
+    ending = records.read(paths.exit, ExitRecord)
+    if ending is not None:
+        return Ended(ending)
+    if shim.boot_id != boot_id():
+        return Lost("the machine was restarted while the attempt ran", shim, ranks)
+    return Lost(f"its shim, process {shim.pid}, is gone and left no exit record", shim, ranks)
+
+
+def _before_the_shim(paths: AttemptPaths) -> AttemptState:
+    void = records.read(paths.void, VoidRecord)
+    if void is not None:
+        return NotStarted(void.reason, is_void=True)
+    if records.read(paths.launch, LaunchRecord) is None:
+        return NotStarted("there is no launch record", is_void=False)
+    return Starting()

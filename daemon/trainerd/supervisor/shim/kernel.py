@@ -1,0 +1,68 @@
+"""What the shim asks of the kernel once, before anything else.
+
+Invariant: from `hold_signals` on, every signal that can be held is held, so none can end the shim or interrupt
+it half-way; they are taken one at a time by `wait_for_signal`. The launcher holds them for the shim from its
+first instruction on, so that a request to stop is never lost, however early it comes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+from typing import Final
+
+STOP_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
+"""Asked of the ranks: finish the step, checkpoint, leave."""
+
+WAITED: Final = STOP_SIGNALS | {signal.SIGQUIT, signal.SIGCHLD}
+
+_FAULTS: Final = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT})
+_CANNOT_BE_HELD: Final = frozenset({signal.SIGKILL, signal.SIGSTOP})
+HELD: Final = frozenset(signal.valid_signals()) - _FAULTS - _CANNOT_BE_HELD
+
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_FIRST_INHERITED: Final = 3
+
+
+def hold_signals() -> None:
+    """Hold every signal. Whatever the launcher ignored is not ignored here, nor later in the ranks."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, HELD)
+    for number in HELD:
+        with contextlib.suppress(OSError, ValueError):
+            signal.signal(number, signal.SIG_DFL)
+
+
+def wait_for_signal(timeout_s: float) -> int | None:
+    """Return the next signal of `WAITED`, None if none came in `timeout_s` seconds."""
+    received = signal.sigtimedwait(WAITED, max(timeout_s, 0.0))
+    return received.si_signo if received else None
+
+
+def become_session_leader() -> None:
+    """Leave the launcher's session, so that no terminal's hang-up or Ctrl-C reaches the attempt."""
+    with contextlib.suppress(PermissionError):  # the launcher has already seen to it
+        os.setsid()
+
+
+def become_subreaper() -> None:
+    """Have every orphan among the descendants become a child of this process.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
+
+
+def close_inherited(*, keep: int | None) -> None:
+    """Close what some library of the launcher's forgot to close, and keep `keep` from the ranks."""
+    end = os.sysconf("SC_OPEN_MAX")
+    if keep is None:
+        os.closerange(_FIRST_INHERITED, end)
+        return
+    os.set_inheritable(keep, False)
+    os.closerange(_FIRST_INHERITED, keep)
+    os.closerange(keep + 1, end)

@@ -1,0 +1,56 @@
+"""Reads /proc: who runs, whose child it is, in which session, and what mark it carries."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainerd.contract.process import ProcessIdentity, boot_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class ProcessRow:
+    """One process at one moment."""
+
+    identity: ProcessIdentity
+    parent_pid: int
+    session_id: int
+
+
+def processes_since(start_ticks: int) -> Iterator[ProcessRow]:
+    """Yield every process that runs and began at `start_ticks` or later, in clock ticks since boot.
+
+    One that ends meanwhile, or that may not be looked at, is left out.
+    """
+    for name in os.listdir("/proc"):  # noqa: PTH208 - names are what is wanted, thousands of times
+        if name.isdigit():
+            row = _read_row(int(name))
+            if row is not None and row.identity.start_ticks >= start_ticks:
+                yield row
+
+
+def _read_row(pid: int) -> ProcessRow | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    # The command name, in parentheses, may itself hold spaces and parentheses.
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    state, threads = fields[0], int(fields[17])
+    # A process whose first thread has left shows as a zombie too, and lives as long as its other threads.
+    if state == b"X" or (state == b"Z" and threads <= 1):
+        return None
+    return ProcessRow(ProcessIdentity(pid, int(fields[19]), boot_id()), int(fields[1]), int(fields[3]))
+
+
+def carries(pid: int, entry: bytes) -> bool:
+    """Return whether the environment with which a process was started holds ``NAME=VALUE`` `entry`."""
+    try:
+        return entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # it has ended, or is somebody else's
+        return False

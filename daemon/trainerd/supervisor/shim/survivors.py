@@ -1,0 +1,126 @@
+"""Finds and ends the descendants of an attempt, even those that changed session, parent or name.
+
+Three ways lead to them: the children of the shim, to which every orphan comes (it is a subreaper); the mark in
+the environment that every descendant inherits; and the children and session-mates of those already found. A
+stranger cannot be hit: only processes that began after the shim are looked at, and each is signalled through a
+descriptor that was opened first and identified after.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from trainerd.contract.environment import ATTEMPT_ID
+from trainerd.contract.process import ProcessIdentity, open_pidfd
+from trainerd.supervisor.shim.process_table import ProcessRow, carries, processes_since
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from pathlib import Path
+
+    from trainerd.contract.clock import Clock
+
+SURVIVORS_LIMIT_S: Final = 30.0
+"""How long descendants are killed, searched for and waited for. Only one stuck in the kernel takes longer."""
+
+_WAVE_S: Final = 0.5
+"""How long one wave of kills is waited for before the next search."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What `end_processes` did: how many it killed, and who would not go."""
+
+    killed: int
+    left: tuple[ProcessIdentity, ...]
+
+
+def attempt_mark(attempt_dir: Path, shim: ProcessIdentity) -> str:
+    """Return the value of TRAINERD_ATTEMPT_ID by which all descendants of a shim are known.
+
+    The folder alone would not do: a container may have the same path, and its processes are seen from outside.
+    """
+    return f"{attempt_dir}@{shim.boot_id[:8]}-{shim.pid}-{shim.start_ticks}"
+
+
+def find_descendants(
+    mark: str, *, since_ticks: int, parents: Collection[int] = (), known: Collection[ProcessIdentity] = ()
+) -> tuple[ProcessIdentity, ...]:
+    """Return every living descendant of an attempt, this process itself never.
+
+    Args:
+        mark: As made by `attempt_mark`.
+        since_ticks: When the shim began; whoever began earlier is a stranger.
+        parents: Pids of processes whose children all belong to the attempt.
+        known: Identities of processes that belong to it, such as the ranks.
+    """
+    entry = f"{ATTEMPT_ID}={mark}".encode()
+    rows = {row.identity.pid: row for row in processes_since(since_ticks) if row.identity.pid != os.getpid()}
+    found = {
+        pid
+        for pid, row in rows.items()
+        if row.parent_pid in parents or row.identity in known or carries(pid, entry)
+    }
+    while relatives := {pid for pid, row in rows.items() if pid not in found and _is_relative(row, found)}:
+        found |= relatives
+    return tuple(rows[pid].identity for pid in sorted(found))
+
+
+def _is_relative(row: ProcessRow, found: Collection[int]) -> bool:
+    return row.parent_pid in found or row.session_id in found
+
+
+def end_processes(
+    find: Callable[[], Collection[ProcessIdentity]],
+    clock: Clock,
+    *,
+    limit_s: float,
+    collect: Callable[[], None] = lambda: None,
+) -> Ended:
+    """Kill whom `find` returns until it finds nobody.
+
+    Args:
+        find: Looks for those who still live.
+        clock: Measures the limit.
+        limit_s: After so many seconds, those who are left are returned.
+        collect: Called after each wave, to reap those who were children.
+    """
+    deadline_s = clock.monotonic_s() + limit_s
+    killed: set[ProcessIdentity] = set()
+    while True:
+        collect()
+        living = tuple(find())
+        if not living or clock.monotonic_s() >= deadline_s:
+            return Ended(len(killed), living)
+        killed |= _kill_and_wait(living)
+
+
+def _kill_and_wait(living: Collection[ProcessIdentity]) -> set[ProcessIdentity]:
+    poller = select.poll()
+    killed = set()
+    with contextlib.ExitStack() as stack:
+        descriptors = set()
+        for identity in living:
+            with contextlib.suppress(OSError):  # it cannot be observed now; the next search will show
+                descriptor = open_pidfd(identity)
+                if descriptor is None:
+                    continue
+                stack.callback(os.close, descriptor)
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                poller.register(descriptor, select.POLLIN)
+                descriptors.add(descriptor)
+                killed.add(identity)
+        # One call waits for all in turn: those who have ended stay readable until they are unregistered.
+        while descriptors:
+            ended = poller.poll(_WAVE_S * 1000)
+            if not ended:
+                break
+            for descriptor, _ in ended:
+                poller.unregister(descriptor)
+                descriptors.discard(descriptor)
+    return killed
