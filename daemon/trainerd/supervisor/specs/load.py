@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import xxhash
 from pydantic import ValidationError
 
+from trainerd.contract.names import check_name
 from trainerd.errors import SpecError, UserError
 from trainerd.supervisor.specs import document
 from trainerd.supervisor.specs.explain import problems_of
@@ -117,6 +118,15 @@ def read_bytes(path: Path, trust: TrustPolicy | None) -> tuple[bytes, os.stat_re
         return bytes(data), os.fstat(descriptor)
     finally:
         os.close(descriptor)
+
+
+def claimed_name(path: Path, data: bytes) -> str | None:
+    """Return the name that a spec says its job has, though the rest of it may be no good; None if it says none."""
+    try:
+        name = document.parse(data, path.suffix.lower()).root.get("name")
+        return check_name(name) if isinstance(name, str) else None
+    except (ProblemsError, UserError):
+        return None
 
 
 def _translated(error: OSError, path: Path) -> OSError | UserError:

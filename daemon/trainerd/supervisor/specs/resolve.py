@@ -41,6 +41,8 @@ def resolve(spec: JobSpec, *, path: Path, digest: str, trust: TrustPolicy | None
             these depend on the surroundings: the same spec may resolve later.
     """
     problems: list[Problem] = []
+    if any("\udc80" <= character <= "\udcff" for character in str(path)):
+        problems.append(Problem("the file's path is not UTF-8 text", hint="rename it"))
     name = spec.name or _name_from(path, problems)
     workdir = _workdir(spec, path.parent, problems)
     python = _python(spec, path.parent, problems)

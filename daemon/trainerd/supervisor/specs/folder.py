@@ -1,0 +1,384 @@
+"""The jobs folder as a whole: one scan, one view.
+
+Level-triggered: a scan says what is there now, whatever events were lost or repeated before it. Invariants:
+
+* A file is read only when it has settled: a half-written spec may look complete.
+* A spec that cannot be observed (a changing file, a read error, a name gone a moment ago) keeps its last reading.
+  Absence from `FolderView.specs` is evidence of removal only as `FolderView.is_removed` has it.
+* A folder that cannot be read is unknown, not empty: `SpecFolder.scan` raises.
+* One file holds one name, and keeps it while it claims it, through edits and errors. Among new claimants a valid
+  spec comes before a broken one, then the older, then the first by file name: decided from disk alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from trainerd.contract.clock import SystemClock
+from trainerd.contract.names import NAME_LENGTH_MAX, check_name
+from trainerd.contract.resolved import ResolvedJob
+from trainerd.errors import UserError
+from trainerd.supervisor.specs.document import SUFFIXES
+from trainerd.supervisor.specs.load import ParsedSpec, claimed_name, parse_spec, read_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from trainerd.contract.clock import Clock
+    from trainerd.supervisor.specs.trust import TrustPolicy
+
+SETTLE_S: Final = 0.3
+"""A file that was untouched for so long is taken to be complete; a name that was gone for so long, removed."""
+
+BROKEN_SETTLE_S: Final = 2.0
+"""An empty or invalid file may still be being written; untouched for so long, it is refused."""
+
+_NO_TARGET: Final = -1
+"""Stands for the inode of what a dangling link leads to."""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A spec that can run."""
+
+    job: ResolvedJob
+
+    @property
+    def name(self) -> str:
+        return self.job.name
+
+    @property
+    def path(self) -> Path:
+        return Path(self.job.spec_path)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A spec that cannot run.
+
+    Attributes:
+        name: Under which it is shown: the name it had while it was good, or says it has, or one made from the
+            file's name.
+        path: The file.
+        error_text: What is wrong and how to mend it, for the user.
+    """
+
+    name: str
+    path: Path
+    error_text: str
+
+
+SpecReading = Accepted | Refused
+
+
+@dataclass(frozen=True)
+class FolderView:
+    """What the jobs folder says.
+
+    Attributes:
+        specs: By name.
+        unsettled: Files that are changing, could not be observed, or vanished a moment ago.
+        look_again_s: When another scan may settle some of them, in seconds; None if there are none.
+    """
+
+    specs: dict[str, SpecReading]
+    unsettled: tuple[Path, ...] = ()
+    look_again_s: float | None = None
+
+    def is_removed(self, name: str, spec_path: str) -> bool:
+        """Return whether the spec of job `name`, last read from `spec_path`, is gone for certain."""
+        path = Path(spec_path)
+        return (
+            name not in self.specs
+            and path not in self.unsettled
+            and not any(
+                isinstance(reading, Refused) and reading.path == path for reading in self.specs.values()
+            )
+        )
+
+
+@dataclass(frozen=True)
+class _Signature:
+    """Changes whenever the content, the owner or the mode of a file may have changed."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    link: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class _Broken:
+    """Why a file is no good, and which name it claims all the same."""
+
+    error_text: str
+    claims: str | None = None
+
+
+@dataclass
+class _File:
+    """What is remembered of one file.
+
+    `reading` may be older than `signature`; it is of the present content only if `read_at` equals it.
+    `parsed` is kept while a spec that is valid in itself lacks something around it: resolved anew at each scan.
+    """
+
+    signature: _Signature
+    since_s: float
+    reading: Accepted | _Broken | None = None
+    read_at: _Signature | None = None
+    parsed: ParsedSpec | None = None
+    missing_since_s: float | None = None
+    look_again_s: float | None = None
+
+
+@dataclass
+class SpecFolder:
+    """Reads the jobs folder again and again, and only what changed. Not to be shared between threads.
+
+    Attributes:
+        path: The folder.
+        trust: Whose specs are run; None trusts anybody.
+        clock: Tells when a file has settled.
+        holders: Names that files held before this supervisor started, with the file of each.
+    """
+
+    path: Path
+    trust: TrustPolicy | None
+    clock: Clock = field(default_factory=SystemClock)
+    holders: Mapping[str, Path] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.path = Path(os.path.abspath(self.path))  # noqa: PTH100 (links are kept)
+        self._files: dict[str, _File] = {}
+        self._holders = {
+            name: path.name for name, path in self.holders.items() if Path(path).parent == self.path
+        }
+
+    def scan(self) -> FolderView:
+        """Look at the folder.
+
+        Raises:
+            UntrustedError: Somebody else could write to the folder: nothing in it can be believed.
+            OSError: The folder cannot be read. It is unknown, not empty.
+        """
+        if self.trust is not None:
+            self.trust.judge_folder(self.path)
+        found = self._listed()
+        now_s, wall_s = self.clock.monotonic_s(), self.clock.wall_s()
+        for name in self._files.keys() - found.keys():
+            # A listing may miss a name that is being replaced while it is made: ask for the file itself.
+            signature = _signature_of(self.path / name)
+            if signature is not None:
+                found[name] = signature
+            else:
+                self._miss(name, now_s)
+        for name, signature in found.items():
+            self._look(name, signature, now_s, wall_s)
+        return self._view()
+
+    def _listed(self) -> dict[str, _Signature]:
+        found = {}
+        with os.scandir(self.path) as entries:
+            for entry in entries:
+                if not is_spec_name(entry.name):
+                    continue
+                if entry.is_symlink():
+                    signature = _signature_of(self.path / entry.name)
+                    if signature is not None:
+                        found[entry.name] = signature
+                    continue
+                with contextlib.suppress(FileNotFoundError):  # it vanished since it was listed
+                    found[entry.name] = _signature(entry.stat(follow_symlinks=False))
+        return found
+
+    def _miss(self, name: str, now_s: float) -> None:
+        """An editor may remove a file and write it anew: only one that stays away is gone."""
+        known = self._files[name]
+        if known.missing_since_s is None:
+            known.missing_since_s = now_s
+        left_s = known.missing_since_s + SETTLE_S - now_s
+        if left_s <= 0 or known.reading is None:
+            del self._files[name]
+        else:
+            known.look_again_s = left_s
+
+    def _look(self, name: str, signature: _Signature, now_s: float, wall_s: float) -> None:
+        known = self._files.get(name)
+        if known is None:
+            known = self._files[name] = _File(signature, now_s)
+        elif known.signature != signature:
+            known.signature, known.since_s = signature, now_s
+        known.missing_since_s = None
+        if known.read_at == signature:
+            known.look_again_s = None
+            if known.parsed is not None:
+                self._resolve(known, known.parsed)
+            return
+        # By the kernel's clock a file may have been quiet long before it was first seen here; a change time in
+        # the future (a clock that jumped, another machine's) says nothing.
+        age_s = now_s - known.since_s
+        leads_nowhere = signature.inode == _NO_TARGET
+        if not leads_nowhere:
+            age_s = max(age_s, wall_s - signature.ctime_ns / 1e9)
+        settle_s = BROKEN_SETTLE_S if leads_nowhere or signature.size == 0 else SETTLE_S
+        if age_s < settle_s:
+            known.look_again_s = settle_s - age_s
+        else:
+            known.look_again_s = None
+            self._read(name, known, age_s)
+
+    def _read(self, name: str, known: _File, age_s: float) -> None:
+        path = self.path / name
+        data = b""
+        try:
+            data, status = read_bytes(path, self.trust)
+            if _signature(status, known.signature.link) != known.signature:
+                known.look_again_s = SETTLE_S
+                return
+            parsed = parse_spec(path, data)
+        except UserError as error:
+            if not os.path.lexists(path) or (data and age_s < BROKEN_SETTLE_S):
+                known.look_again_s = SETTLE_S
+                return
+            known.reading = _Broken(_displayable(str(error)), claimed_name(path, data))
+            known.parsed = None
+        except OSError as error:
+            # Not read is not refused: what was known stays, and the next scan tries again.
+            if known.reading is None:
+                known.reading = _Broken(f"{path}: cannot be read: {error.strerror}")
+            known.look_again_s = BROKEN_SETTLE_S
+            return
+        else:
+            self._resolve(known, parsed)
+        known.read_at = known.signature
+
+    def _resolve(self, known: _File, parsed: ParsedSpec) -> None:
+        try:
+            known.reading = Accepted(parsed.resolve(self.trust))
+            known.parsed = None
+        except UserError as error:
+            known.reading = _Broken(_displayable(str(error)), parsed.spec.name)
+            known.parsed = parsed
+
+    def _view(self) -> FolderView:
+        claims: dict[str, list[str]] = defaultdict(list)
+        held = {file_name: name for name, file_name in self._holders.items()}
+        for file_name, known in self._files.items():
+            if known.reading is not None:
+                claims[_claim(file_name, known.reading, held.get(file_name))].append(file_name)
+        specs: dict[str, SpecReading] = {}
+        losers: list[tuple[str, str, str]] = []
+        for name, file_names in claims.items():
+            winner, *others = sorted(file_names, key=lambda each: self._rank(name, each))
+            reading = self._files[winner].reading
+            if isinstance(reading, Accepted):
+                specs[name] = reading
+                self._holders[name] = winner
+            elif isinstance(reading, _Broken):
+                specs[name] = Refused(name, self.path / _displayable(winner), reading.error_text)
+            losers += [(other, winner, name) for other in others]
+        self._holders = {
+            name: file_name for name, file_name in self._holders.items() if file_name in claims.get(name, ())
+        }
+        unsettled = {
+            name: known.look_again_s for name, known in self._files.items() if known.look_again_s is not None
+        }
+        for loser, winner, name in sorted(losers):
+            if self._files[winner].missing_since_s is not None:
+                unsettled.setdefault(
+                    loser, self._files[winner].look_again_s or SETTLE_S
+                )  # a rename: it takes over soon
+            elif self._files[loser].missing_since_s is None:
+                refused = self._refused_loser(loser, winner, name, specs)
+                specs[refused.name] = refused
+        return FolderView(
+            dict(sorted(specs.items())),
+            tuple(self.path / _displayable(name) for name in sorted(unsettled)),
+            min((wait_s for wait_s in unsettled.values() if wait_s is not None), default=None),
+        )
+
+    def _rank(self, name: str, file_name: str) -> tuple[bool, bool, int, str]:
+        known = self._files[file_name]
+        is_holder = self._holders.get(name) == file_name
+        return (not is_holder, not isinstance(known.reading, Accepted), known.signature.mtime_ns, file_name)
+
+    def _refused_loser(self, loser: str, winner: str, name: str, taken: Mapping[str, SpecReading]) -> Refused:
+        path = self.path / _displayable(loser)
+        reading = self._files[loser].reading
+        if isinstance(reading, _Broken):
+            text = reading.error_text
+        else:
+            text = (
+                f"{path}: another spec already gives the job {name!r}: {self.path / winner}\n"
+                f"  remove one of the two, or set another name in this one"
+            )
+        return Refused(_free_name(loser, taken), path, text)
+
+
+def is_spec_name(file_name: str) -> bool:
+    """Return whether a file of this name is taken for a spec: not hidden, no editor's backup, a known ending."""
+    return file_name[0] not in ".#" and os.path.splitext(file_name)[1].lower() in SUFFIXES  # noqa: PTH122 (speed)
+
+
+def _claim(file_name: str, reading: Accepted | _Broken, held: str | None) -> str:
+    if isinstance(reading, Accepted):
+        return reading.name
+    return held or reading.claims or _made_name(Path(file_name).stem)
+
+
+def _made_name(text: str) -> str:
+    """Return `text` if it can name a job, else the nearest name that can."""
+    try:
+        return check_name(text)
+    except UserError:
+        plain = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")
+        return plain[:NAME_LENGTH_MAX] or "unnamed"
+
+
+def _free_name(file_name: str, taken: Iterable[str]) -> str:
+    """Return a name for a file that lost its own: its stem, else its whole name, else that with a number."""
+    names = set(taken)
+    whole = _made_name(file_name)
+    candidates = [
+        _made_name(Path(file_name).stem),
+        whole,
+        *(f"{whole[:90]}.{n}" for n in range(2, len(names) + 4)),
+    ]
+    return next(name for name in candidates if name not in names)
+
+
+def _signature_of(path: Path) -> _Signature | None:
+    """Return the signature of one file, None if there is none.
+
+    Raises:
+        OSError: It could not be looked at, which says nothing about whether it is there.
+    """
+    try:
+        own = path.lstat()
+    except FileNotFoundError:
+        return None
+    if not path.is_symlink():
+        return _signature(own)
+    try:
+        return _signature(path.stat(), (own.st_ino, own.st_mtime_ns))
+    except OSError:
+        return _Signature(
+            _NO_TARGET, _NO_TARGET, own.st_mtime_ns, own.st_ctime_ns, (own.st_ino, own.st_mtime_ns)
+        )
+
+
+def _signature(status: os.stat_result, link: tuple[int, int] = (0, 0)) -> _Signature:
+    return _Signature(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, link)
+
+
+def _displayable(text: str) -> str:
+    """Return `text` with what is not UTF-8 written as escapes: it goes to logs, journals and terminals."""
+    return text.encode("utf-8", "backslashreplace").decode()
