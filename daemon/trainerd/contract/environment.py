@@ -36,6 +36,17 @@ KEEP_LAST: Final = "TRAINERD_CHECKPOINT_KEEP_LAST"
 KEEP_BEST: Final = "TRAINERD_CHECKPOINT_KEEP_BEST"
 KEEP_EVERY: Final = "TRAINERD_CHECKPOINT_KEEP_EVERY"
 
+CHECKPOINT_VARIABLES: Final = (
+    EVERY_STEPS,
+    EVERY_SECONDS,
+    EVERY_EPOCHS,
+    AUTO,
+    AT_START,
+    KEEP_LAST,
+    KEEP_BEST,
+    KEEP_EVERY,
+)
+
 T = TypeVar("T")
 
 _NEVER: Final = "never"
@@ -55,6 +66,8 @@ class TrainingEnvironment:
         grace_s: Seconds from a request to stop until SIGKILL; None is not known.
         seed: Seed of the data order and of sample randomness, None leaves it to the script.
         checkpoint: When to checkpoint and what to keep; None leaves it to the script.
+        checkpoint_variables: Which of the variables of `checkpoint` to set: those that the spec speaks of, so
+            that what it leaves open stays the script's. None sets all.
         rank: Which of `world_size` processes this is, over all machines.
         local_rank: Which of those on this machine.
         world_size: How many there are.
@@ -68,6 +81,7 @@ class TrainingEnvironment:
     grace_s: float | None = None
     seed: int | None = None
     checkpoint: CheckpointPolicy | None = None
+    checkpoint_variables: tuple[str, ...] | None = None
     rank: int = 0
     local_rank: int = 0
     world_size: int = 1
@@ -87,7 +101,8 @@ def to_environ(environment: TrainingEnvironment) -> dict[str, str]:
     }
     if environment.checkpoint is not None:
         every, keep = environment.checkpoint.every, environment.checkpoint.keep
-        found |= {
+        spoken_of = environment.checkpoint_variables
+        said: dict[str, str | None] = {
             EVERY_STEPS: str(every.steps or _NEVER),
             EVERY_SECONDS: str(every.seconds or _NEVER),
             EVERY_EPOCHS: str(every.epochs or _NEVER),
@@ -97,11 +112,18 @@ def to_environ(environment: TrainingEnvironment) -> dict[str, str]:
             KEEP_BEST: json.dumps([codec.to_plain(best) for best in keep.keep_best]),
             KEEP_EVERY: json.dumps(codec.to_plain(keep.keep_every)) if keep.keep_every else None,
         }
+        found |= {name: value for name, value in said.items() if spoken_of is None or name in spoken_of}
     return {name: value for name, value in found.items() if value is not None}
 
 
-def from_environ(environ: Mapping[str, str]) -> TrainingEnvironment:
+def from_environ(
+    environ: Mapping[str, str], *, script: CheckpointPolicy | None = None
+) -> TrainingEnvironment:
     """Read the variables.
+
+    Args:
+        environ: The process's environment.
+        script: What the script says about checkpoints: holds where the variables are silent.
 
     Raises:
         UserError: One of them cannot be read; the message names it.
@@ -114,30 +136,32 @@ def from_environ(environ: Mapping[str, str]) -> TrainingEnvironment:
         spec_digest=environ.get(SPEC_DIGEST, ""),
         grace_s=_read(environ, GRACE_S, float),
         seed=_read(environ, SEED, int),
-        checkpoint=_checkpoint_policy(environ),
+        checkpoint=_checkpoint_policy(environ, script),
         rank=_read(environ, "RANK", int) or 0,
         local_rank=_read(environ, "LOCAL_RANK", int) or 0,
         world_size=_read(environ, "WORLD_SIZE", int) or 1,
     )
 
 
-def _checkpoint_policy(environ: Mapping[str, str]) -> CheckpointPolicy | None:
-    names = (EVERY_STEPS, EVERY_SECONDS, EVERY_EPOCHS, AUTO, AT_START, KEEP_LAST, KEEP_BEST, KEEP_EVERY)
-    if not any(name in environ for name in names):
-        return None
-    every, keep = Cadence(), RetentionPolicy()
+def _checkpoint_policy(
+    environ: Mapping[str, str], script: CheckpointPolicy | None
+) -> CheckpointPolicy | None:
+    if not any(name in environ for name in CHECKPOINT_VARIABLES):
+        return script
+    script = script or CheckpointPolicy()
+    every, keep = script.every, script.keep
     return CheckpointPolicy(
         every=Cadence(
             steps=_limit(environ, EVERY_STEPS, int, every.steps),
             seconds=_limit(environ, EVERY_SECONDS, float, every.seconds),
             epochs=_limit(environ, EVERY_EPOCHS, int, every.epochs),
-            auto=environ.get(AUTO, "0") == "1",
-            at_start=environ.get(AT_START, "0") == "1",
+            auto=environ.get(AUTO, str(int(every.auto))) == "1",
+            at_start=environ.get(AT_START, str(int(every.at_start))) == "1",
         ),
         keep=RetentionPolicy(
             keep_last=_limit(environ, KEEP_LAST, int, keep.keep_last),
-            keep_best=_read(environ, KEEP_BEST, _keep_best) or (),
-            keep_every=_read(environ, KEEP_EVERY, _keep_every),
+            keep_best=_read(environ, KEEP_BEST, _keep_best) or keep.keep_best,
+            keep_every=_read(environ, KEEP_EVERY, _keep_every) or keep.keep_every,
         ),
     )
 

@@ -26,6 +26,8 @@ class ResolvedJob:
         grace_s: From the request to stop until SIGKILL, in seconds.
         stall_timeout_s: Seconds without progress that count as a stall; "auto" learns them; None is never.
         priority: Higher goes first.
+        checkpoint_variables: The variables of `trainerd.contract.environment` for what the spec says about
+            checkpoints; on the rest the training script has its say.
         spec_path: Absolute path of the spec.
         spec_digest: xxh3-128 of the spec's bytes, in hexadecimal; tells whether it changed.
     """
@@ -45,6 +47,7 @@ class ResolvedJob:
     grace_s: float = 30.0
     stall_timeout_s: float | Literal["auto"] | None = "auto"
     priority: int = 0
+    checkpoint_variables: tuple[str, ...] = ()
 
 
 def encode(job: ResolvedJob) -> bytes:

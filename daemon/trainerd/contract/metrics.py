@@ -1,0 +1,132 @@
+"""The metric history: ``metrics.jsonl``, append-only, with a marker at each resume.
+
+==============  ==========================================================================================
+line            is
+==============  ==========================================================================================
+header          ``{"format": "trainerd.metrics/1"}``, the first line
+row             one a step: ``{"step": 1, "epoch": 0, "batch": 0, "loss": 0.5}``
+report          scores: ``{"report": true, "step": 40, "epoch": 0, "accuracy": 0.9}``
+resume marker   ``{"resume": {"attempt": 2, "checkpoint": "step-000000020", "step": 20, "keep_bytes": 812}}``
+==============  ==========================================================================================
+
+Nothing is ever rewritten. A marker says how many bytes of the file the checkpoint it names stands for: the
+lines from there up to the marker were written by steps that were lost and are run again. So a reader gets one
+value a step, and the whole truth is still there to look at. A line torn by a crash is ignored; the next writer
+ends it with a newline. Numbers that JSON lacks are the strings ``nan``, ``inf`` and ``-inf``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from trainerd.errors import CorruptError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FORMAT: Final = "trainerd.metrics/1"
+HEADER: Final = json.dumps({"format": FORMAT}).encode() + b"\n"
+
+_NOT_FINITE: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Where a run went on.
+
+    Attributes:
+        attempt: The attempt that wrote the marker.
+        checkpoint: Name of the checkpoint it resumed from; None began anew.
+        step: Its step.
+        keep_bytes: How much of the file that checkpoint stands for.
+    """
+
+    attempt: int
+    checkpoint: str | None
+    step: int
+    keep_bytes: int
+
+
+@dataclass(frozen=True)
+class History:
+    """What a run has measured, one value a step.
+
+    Attributes:
+        rows: One a step, by step.
+        reports: Scores, in the order in which they were reported.
+        resumes: Where the run went on, oldest first.
+        superseded: Rows and reports of steps that were lost and run again.
+    """
+
+    rows: tuple[dict[str, Any], ...] = ()
+    reports: tuple[dict[str, Any], ...] = ()
+    resumes: tuple[Resume, ...] = ()
+    superseded: tuple[dict[str, Any], ...] = ()
+
+
+def encode_line(record: dict[str, Any]) -> bytes:
+    """Encode one line. Floats are written exactly."""
+    try:
+        return json.dumps(record, allow_nan=False).encode() + b"\n"
+    except ValueError:
+        return json.dumps({k: _finite(v) for k, v in record.items()}, allow_nan=False).encode() + b"\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    return value
+
+
+def read_history(path: Path) -> History:
+    """Read a run's history; a missing file is an empty one.
+
+    Raises:
+        CorruptError: It is not a metric history, or of another version.
+        OSError: It could not be read.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return History()
+    kept: list[tuple[int, dict[str, Any]]] = []
+    superseded: list[dict[str, Any]] = []
+    resumes: list[Resume] = []
+    for offset, record in _records(data):
+        if offset == 0:
+            if record.get("format") != FORMAT:
+                raise CorruptError(f"{path}: not a metric history of format {FORMAT}")
+        elif "resume" in record:
+            resume = Resume(**record["resume"])
+            superseded += [row for begin, row in kept if begin >= resume.keep_bytes]
+            kept = [(begin, row) for begin, row in kept if begin < resume.keep_bytes]
+            resumes.append(resume)
+        else:
+            kept.append((offset, {key: _number(value) for key, value in record.items()}))
+    return History(
+        rows=tuple(row for _, row in kept if "report" not in row),
+        reports=tuple(row for _, row in kept if "report" in row),
+        resumes=tuple(resumes),
+        superseded=tuple(superseded),
+    )
+
+
+def _records(data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
+    offset = 0
+    for line in data.split(b"\n"):
+        if line:
+            try:
+                record = json.loads(line)
+            except ValueError:  # torn by a crash, and ended by the writer that came after
+                record = None
+            if isinstance(record, dict):
+                yield offset, record
+        offset += len(line) + 1
+
+
+def _number(value: Any) -> Any:
+    return _NOT_FINITE.get(value, value) if isinstance(value, str) else value

@@ -1,0 +1,299 @@
+"""Where batches come from: a source gives the batches of an epoch from any position on.
+
+=======================  ===========================================================================
+what the user passes     how it is resumed
+=======================  ===========================================================================
+stock map-style loader   `MapSource`: order and sample randomness are functions of (seed, epoch,
+                         batch), so it begins at the batch, and loads nothing to skip it
+has ``state_dict``       `StatefulSource`: through its own state
+any other iterable       `IterableSource`: skipped by consumption, said once
+=======================  ===========================================================================
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, Protocol, cast
+
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
+
+from trainerd.training.order import batch_order
+from trainerd.training.rng import isolated_cpu_generators, seed_cpu_generators
+from trainerd.training.seeds import derive_seed
+from trainerd.training.workers import WorkerStart, drain_signals_blocked
+
+_SAMPLE: Final = 0x73616D70  # keeps the seeds of the samples apart from those of the order
+POLL_S: Final = 0.2
+"""How often a wait for a worker's batch looks at the drain flag, in seconds."""
+_LIVENESS_CHECK_S: Final = 5.0  # torch's own default for one such wait
+
+
+class WaitInterruptedError(Exception):
+    """A drain was asked for while waiting for a batch. Never leaves the package."""
+
+
+class Source(Protocol):
+    """Batches of an epoch, from any position on."""
+
+    def length(self, epoch: int) -> int | None:
+        """Return how many batches the epoch has, None if that is not known."""
+        ...
+
+    def iterate(self, epoch: int, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
+        """Yield the batches of the epoch from number `start` on.
+
+        Raises:
+            WaitInterruptedError: `is_draining` came true during the wait for a batch.
+        """
+        ...
+
+
+class _Request(NamedTuple):
+    """What a fetch is asked for: a batch's indices, and the seed of its randomness."""
+
+    seed: int
+    indices: Any
+
+
+class _SeededFetch(Dataset[Any]):
+    """Fetches and collates a whole batch under a seed of its own.
+
+    So what random transforms draw depends on (seed, epoch, batch) and on nothing that happened before: not on
+    the number of workers, nor on which of them got the batch, nor on where the attempt began.
+    """
+
+    def __init__(self, dataset: Any, collate: Callable[[Any], Any], *, is_batched: bool) -> None:
+        self.dataset = dataset
+        self._collate = collate
+        self._is_batched = is_batched
+
+    def __getitem__(self, request: _Request) -> Any:
+        if torch.utils.data.get_worker_info() is not None:
+            seed_cpu_generators(request.seed)
+            return self._fetch(request.indices)
+        with isolated_cpu_generators(request.seed):
+            return self._fetch(request.indices)
+
+    def _fetch(self, indices: Any) -> Any:
+        if not self._is_batched:
+            return self._collate(self.dataset[indices])
+        fetch_many = getattr(self.dataset, "__getitems__", None)
+        samples = fetch_many(indices) if fetch_many else [self.dataset[index] for index in indices]
+        return self._collate(samples)
+
+
+class _Requests(Sampler[_Request]):
+    """The requests of an epoch from a position on. Set anew for each epoch; the loader around it lives on."""
+
+    def __init__(self) -> None:
+        self._order: Sequence[Any] = ()
+        self._start = 0
+        self._seeds: tuple[int, ...] = ()
+
+    def point_at(self, order: Sequence[Any], start: int, seeds: tuple[int, ...]) -> None:
+        self._order, self._start, self._seeds = order, start, seeds
+
+    def __len__(self) -> int:
+        return max(len(self._order) - self._start, 0)
+
+    def __iter__(self) -> Iterator[_Request]:
+        # Bound here, for an iterator made for one epoch must not follow the sampler into the next.
+        order, seeds = self._order, self._seeds
+        for batch in range(self._start, len(order)):
+            yield _Request(derive_seed(*seeds, batch), order[batch])
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+class MapSource:
+    """A stock `DataLoader` over a map-style dataset, its order taken over."""
+
+    def __init__(self, loader: DataLoader[Any], *, seed: int, stream: int) -> None:
+        self._user_loader = loader
+        self._seed = seed
+        self._stream = stream
+        self._requests = _Requests()
+        self._generator = torch.Generator()
+        self._order_of: tuple[int, Sequence[Any]] | None = None
+        self._loader = self._inner_loader(loader)
+
+    def _inner_loader(self, loader: DataLoader[Any]) -> DataLoader[Any]:
+        fetch = _SeededFetch(loader.dataset, loader.collate_fn, is_batched=loader.batch_sampler is not None)
+        options: dict[str, Any] = {}
+        if loader.num_workers > 0:
+            options = {
+                "prefetch_factor": loader.prefetch_factor,
+                "persistent_workers": loader.persistent_workers,
+                "multiprocessing_context": loader.multiprocessing_context,
+                "worker_init_fn": WorkerStart(loader.worker_init_fn, loader.dataset),
+                "timeout": loader.timeout,
+            }
+        return DataLoader(
+            fetch,
+            batch_size=None,
+            sampler=self._requests,
+            collate_fn=_as_it_is,
+            num_workers=loader.num_workers,
+            pin_memory=loader.pin_memory,
+            generator=self._generator,  # or each epoch would draw a worker seed from the global one
+            **options,
+        )
+
+    def length(self, epoch: int) -> int:
+        return len(self._order(epoch))
+
+    def indices(self, epoch: int, batch: int) -> Any:
+        """Return the indices of one batch, without loading it."""
+        return self._order(epoch)[batch]
+
+    def iterate(self, epoch: int, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
+        self._requests.point_at(self._order(epoch), start, (self._seed, _SAMPLE, self._stream, epoch))
+        self._generator.manual_seed(derive_seed(self._seed, self._stream, epoch))
+        with drain_signals_blocked():
+            iterator = iter(self._loader)
+        _watch_flag_while_waiting(iterator, is_draining)
+        return iterator
+
+    def _order(self, epoch: int) -> Sequence[Any]:
+        if self._order_of is None or self._order_of[0] != epoch:
+            order = batch_order(self._user_loader, seed=derive_seed(self._seed, self._stream), epoch=epoch)
+            self._order_of = (epoch, order)
+        return self._order_of[1]
+
+
+def _watch_flag_while_waiting(iterator: Any, is_draining: Callable[[], bool]) -> None:
+    """Let a wait for a worker's batch end when a drain is asked for.
+
+    The loader's iterator waits in `_try_get_data` for a few seconds at a time, to see whether its workers
+    live. Asked for less time at once, it can look at the flag in between. A loader without that method
+    (another version of torch) is waited for as ever, and the flag is read once the batch is there.
+    """
+    wait = getattr(iterator, "_try_get_data", None)
+    if wait is None or getattr(wait, "is_watched", False):
+        return
+
+    def watched_wait(timeout: float = _LIVENESS_CHECK_S) -> Any:
+        deadline_s = time.monotonic() + timeout
+        while True:
+            left_s = deadline_s - time.monotonic()
+            answer = wait(timeout=max(min(left_s, POLL_S), 0.0))
+            if answer[0] or left_s <= POLL_S:
+                return answer
+            if is_draining():
+                raise WaitInterruptedError
+
+    watched_wait.is_watched = True  # type: ignore[attr-defined]
+    iterator._try_get_data = watched_wait  # noqa: SLF001
+
+
+class StatefulSource:
+    """Something that knows its own position: used through ``state_dict`` and ``load_state_dict``."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+        self._state: Any = None
+
+    def state_dict(self) -> Any:
+        return self._loader.state_dict()
+
+    def load_state_dict(self, state: Any) -> None:
+        self._loader.load_state_dict(state)
+
+    def length(self, epoch: int) -> int | None:
+        del epoch
+        return _length_or_none(self._loader)
+
+    def iterate(self, epoch: int, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
+        del start, is_draining
+        for owner in (self._loader, getattr(self._loader, "dataset", None)):
+            if hasattr(owner, "set_epoch"):
+                owner.set_epoch(epoch)
+        with drain_signals_blocked():
+            return iter(self._loader)
+
+
+class IterableSource:
+    """Any other iterable. Begun anew for each epoch under a seed of its own, and skipped by consumption."""
+
+    def __init__(self, iterable: Any, *, seed: int, stream: int, warn: Callable[[str], None]) -> None:
+        self._iterable = _reseeded_loader(iterable) if _is_stock_loader(iterable) else iterable
+        self._seed = seed
+        self._stream = stream
+        self._warn = warn
+
+    def length(self, epoch: int) -> int | None:
+        del epoch
+        return _length_or_none(self._iterable)
+
+    def iterate(self, epoch: int, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
+        if hasattr(self._iterable, "set_epoch"):
+            self._iterable.set_epoch(epoch)
+        generator = getattr(self._iterable, "generator", None)
+        if isinstance(generator, torch.Generator):
+            generator.manual_seed(derive_seed(self._seed, self._stream, epoch))
+        with drain_signals_blocked():
+            iterator = iter(self._iterable)
+        if start:
+            self._warn(
+                f"resuming at batch {start} of an iterable without a state of its own: "
+                f"{start} batches are loaded and thrown away"
+            )
+            for _ in range(start):
+                if is_draining():
+                    raise WaitInterruptedError
+                next(iterator, None)
+        return iterator
+
+
+def _reseeded_loader(loader: DataLoader[Any]) -> DataLoader[Any]:
+    """Copy a stock loader over an iterable dataset, with a generator of our own and workers that live on."""
+    options: dict[str, Any] = {}
+    if loader.num_workers > 0:
+        options = {
+            "prefetch_factor": loader.prefetch_factor,
+            "persistent_workers": loader.persistent_workers,
+            "multiprocessing_context": loader.multiprocessing_context,
+            "worker_init_fn": WorkerStart(loader.worker_init_fn, loader.dataset),
+            "timeout": loader.timeout,
+        }
+    return DataLoader(
+        loader.dataset,
+        batch_size=loader.batch_size,
+        drop_last=loader.drop_last,
+        collate_fn=loader.collate_fn,
+        num_workers=loader.num_workers,
+        pin_memory=loader.pin_memory,
+        generator=torch.Generator(),
+        **options,
+    )
+
+
+def source_for(loader: Any, *, seed: int, stream: int, warn: Callable[[str], None]) -> Source:
+    """Return the source for what the user passed to ``session.batches``.
+
+    Args:
+        loader: A `DataLoader`, something with a ``state_dict``, or any iterable that can be begun again.
+        seed: Of the session.
+        stream: Tells loaders of one session apart: two over the same data have different orders.
+        warn: Says something to the user once.
+    """
+    if hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict"):
+        return StatefulSource(loader)
+    if _is_stock_loader(loader) and not isinstance(loader.dataset, IterableDataset):
+        return MapSource(loader, seed=seed, stream=stream)
+    return IterableSource(loader, seed=seed, stream=stream, warn=warn)
+
+
+def _is_stock_loader(loader: Any) -> bool:
+    return isinstance(loader, DataLoader) and type(loader).__iter__ is DataLoader.__iter__
+
+
+def _length_or_none(sized: Any) -> int | None:
+    try:
+        return len(cast("Any", sized))
+    except TypeError:
+        return None

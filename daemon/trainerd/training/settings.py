@@ -1,0 +1,100 @@
+"""What a session is to do: what the script says, overruled by what the environment says."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from trainerd.contract.environment import TrainingEnvironment, from_environ
+from trainerd.contract.paths import AttemptPaths, RunPaths
+from trainerd.contract.policy import Cadence, CheckpointPolicy, KeepBest, KeepEvery, RetentionPolicy
+from trainerd.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+DEFAULT_SEED: Final = 0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a session is to do.
+
+    Attributes:
+        run: The run folder.
+        attempt_paths: The folder of this attempt.
+        environment: What the supervisor said, or defaults.
+        checkpoint: When to save, what to keep.
+        seed: Of the data order, of sample randomness and, at the start of a run, of all generators; None
+            leaves the generators as the script has them and orders the data by `DEFAULT_SEED`.
+        grace_s: Seconds from a request to stop until SIGKILL, None if not known.
+    """
+
+    run: RunPaths
+    attempt_paths: AttemptPaths
+    environment: TrainingEnvironment
+    checkpoint: CheckpointPolicy
+    seed: int | None
+    grace_s: float | None
+
+
+def resolve_settings(
+    *,
+    run_dir: str | Path | None,
+    seed: int | None,
+    every: Mapping[str, Any] | Cadence | None,
+    keep_last: int | None,
+    keep_best: KeepBest | Sequence[KeepBest] | None,
+    keep_every: KeepEvery | None,
+    grace_s: float | None,
+    environ: Mapping[str, str] = os.environ,
+) -> Settings:
+    """Complete what the script says with what the environment says; where both speak, the environment wins.
+
+    Raises:
+        UserError: A setting cannot be read.
+    """
+    best = (keep_best,) if isinstance(keep_best, KeepBest) else tuple(keep_best or ())
+    script = CheckpointPolicy(_cadence(every), RetentionPolicy(keep_last, best, keep_every))
+    environment = from_environ(environ, script=script)
+    run = RunPaths((environment.run_dir or Path(run_dir or _default_run_dir())).absolute())
+    return Settings(
+        run=run,
+        attempt_paths=AttemptPaths(environment.attempt_dir)
+        if environment.attempt_dir
+        else _next_attempt(run),
+        environment=environment,
+        checkpoint=environment.checkpoint or script,
+        seed=seed if environment.seed is None else environment.seed,
+        grace_s=grace_s if environment.grace_s is None else environment.grace_s,
+    )
+
+
+def _cadence(every: Mapping[str, Any] | Cadence | None) -> Cadence:
+    if every is None:
+        return Cadence()
+    if isinstance(every, Cadence):
+        return every
+    known = {field.name for field in fields(Cadence)}
+    unknown = sorted(set(every) - known)
+    if unknown:
+        raise UserError(
+            f"session(every=…): unknown key {unknown[0]!r}", hint=f"use one of {', '.join(sorted(known))}"
+        )
+    return Cadence(**every)
+
+
+def _default_run_dir() -> Path:
+    script = Path(getattr(sys.modules.get("__main__"), "__file__", None) or "interactive").stem
+    name = re.sub(r"[^a-z0-9._-]+", "-", script.lower()).strip("-._") or "run"
+    return Path(".trainerd") / "runs" / name
+
+
+def _next_attempt(run: RunPaths) -> AttemptPaths:
+    """Number the attempts of a run that has no supervisor."""
+    numbers = [int(path.name) for path in run.attempts.glob("*") if path.name.isdigit()]
+    return run.attempt(max(numbers, default=0) + 1)

@@ -1,0 +1,229 @@
+"""Tensors and what surrounds them in a state tree, to and from the two files of a rank.
+
+The tree goes into ``rank-NNNNN.json`` with a reference in place of every tensor, the tensors go into
+``rank-NNNNN.safetensors`` under the path at which they were first met. Two places that hold the same tensor
+hold the same reference: tied tensors are stored once and are one object again when they are read.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+
+from trainerd.checkpoint.tree import decode_tree, encode_tree
+from trainerd.errors import CorruptError, UnsupportedValueError
+
+SAFETENSORS_DTYPES: Final[dict[torch.dtype, str]] = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.uint16: "U16",
+    torch.uint32: "U32",
+    torch.uint64: "U64",
+    torch.bool: "BOOL",
+    torch.complex64: "C64",
+}
+"""What safetensors has a name for. Other dtypes travel as bytes, with their name in the tree."""
+
+_OTHER_DTYPES: Final = {
+    name: dtype
+    for name in ("complex128", "complex32", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu")
+    if (dtype := getattr(torch, name, None)) is not None
+}
+_NAME_OF_OTHER: Final = {dtype: name for name, dtype in _OTHER_DTYPES.items()}
+TORCH_DTYPES: Final = {name: dtype for dtype, name in SAFETENSORS_DTYPES.items()}
+
+_NUMPY_SCALARS: Final = frozenset(
+    f"{kind}{bits}"
+    for kind, sizes in {"float": (16, 32, 64), "int": (8, 16, 32, 64), "uint": (8, 16, 32, 64)}.items()
+    for bits in sizes
+) | {"bool"}
+
+
+@dataclass
+class TensorTable:
+    """The tensors of one tree, by the name under which they are stored, in the order in which they were met."""
+
+    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+    _names: dict[tuple[Any, ...], str] = field(default_factory=dict)
+
+    def name_of(self, tensor: torch.Tensor, path: str) -> str:
+        """Return the name of a tensor, adding it if it is not the same memory as one already there."""
+        key = _memory_of(tensor)
+        if key is not None and key in self._names:
+            return self._names[key]
+        name = path
+        while name in self.tensors:  # {"a.b": t} and {"a": {"b": t}} have the same path
+            name += "'"
+        self.tensors[name] = tensor
+        if key is not None:
+            self._names[key] = name
+        return name
+
+
+def encode_state(state: Any, table: TensorTable, *, root: str) -> Any:
+    """Turn a tree with tensors into typed JSON, putting the tensors into `table`. Nothing is copied.
+
+    Raises:
+        UnsupportedValueError: A value has no exact form on disk; the message has its path.
+    """
+    return encode_tree(state, leaf=lambda value, path: _encode_leaf(value, path, table), root=root)
+
+
+def decode_state(document: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    """Turn typed JSON back into the tree, taking the tensors from `tensors`.
+
+    Raises:
+        CorruptError: The document refers to what is not there, or to what this version does not know.
+    """
+    return decode_tree(document, leaf=lambda tag, payload: _decode_leaf(tag, payload, tensors))
+
+
+def stored_form(tensor: torch.Tensor) -> tuple[torch.Tensor, str]:
+    """Return a tensor as it lies in the file (its bytes, if safetensors has no such dtype) and its dtype there."""
+    if tensor.dtype in SAFETENSORS_DTYPES:
+        return tensor, SAFETENSORS_DTYPES[tensor.dtype]
+    return tensor.contiguous().reshape(-1).view(torch.uint8), "U8"
+
+
+def _memory_of(tensor: torch.Tensor) -> tuple[Any, ...] | None:
+    if tensor.numel() == 0:
+        return None
+    return (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+
+
+def _encode_leaf(value: Any, path: str, table: TensorTable) -> dict[str, Any] | None:
+    if isinstance(value, torch.Tensor):
+        return _encode_tensor(value, path, table)
+    if isinstance(value, torch.dtype):
+        return {"$dtype": str(value).removeprefix("torch.")}
+    if isinstance(value, torch.device):
+        return {"$device": str(value)}
+    if isinstance(value, torch.Size):
+        return {"$size": list(value)}
+    if "numpy" in sys.modules:
+        return _encode_numpy(value, path, table)
+    return None
+
+
+def _encode_tensor(value: torch.Tensor, path: str, table: TensorTable) -> dict[str, Any]:
+    tensor = value.detach()
+    if type(tensor) not in {torch.Tensor, torch.nn.Parameter}:
+        raise UnsupportedValueError(path, value, hint="track the plain tensors behind it")
+    if tensor.is_quantized or tensor.is_nested or tensor.is_meta:
+        raise UnsupportedValueError(
+            path, value, hint="quantized, nested and meta tensors hold no plain values to save"
+        )
+    if tensor.layout == torch.sparse_coo:
+        parts = {"indices": tensor._indices(), "values": tensor._values()}  # noqa: SLF001 - also for uncoalesced
+        return _encode_sparse("coo", tensor, parts, path, table, is_coalesced=tensor.is_coalesced())
+    if tensor.layout in {torch.sparse_csr, torch.sparse_bsr}:
+        parts = {"crow": tensor.crow_indices(), "col": tensor.col_indices(), "values": tensor.values()}
+        return _encode_sparse(str(tensor.layout).removeprefix("torch.sparse_"), tensor, parts, path, table)
+    if tensor.layout in {torch.sparse_csc, torch.sparse_bsc}:
+        parts = {"ccol": tensor.ccol_indices(), "row": tensor.row_indices(), "values": tensor.values()}
+        return _encode_sparse(str(tensor.layout).removeprefix("torch.sparse_"), tensor, parts, path, table)
+    if tensor.dtype in SAFETENSORS_DTYPES:
+        return {"$tensor": table.name_of(tensor, path)}
+    if tensor.dtype in _NAME_OF_OTHER:
+        name = table.name_of(tensor, path)
+        return {"$bits": {"tensor": name, "dtype": _NAME_OF_OTHER[tensor.dtype], "shape": list(tensor.shape)}}
+    raise UnsupportedValueError(
+        path, value, hint=f"tensors of {tensor.dtype} have no form on disk; convert it first"
+    )
+
+
+def _encode_sparse(
+    layout: str,
+    tensor: torch.Tensor,
+    parts: dict[str, torch.Tensor],
+    path: str,
+    table: TensorTable,
+    *,
+    is_coalesced: bool = True,
+) -> dict[str, Any]:
+    encoded = {name: _encode_tensor(part, f"{path}.{name}", table) for name, part in parts.items()}
+    return {
+        "$sparse": {
+            "layout": layout,
+            "shape": list(tensor.shape),
+            "is_coalesced": is_coalesced,
+            "parts": encoded,
+        }
+    }
+
+
+def _encode_numpy(value: Any, path: str, table: TensorTable) -> dict[str, Any] | None:
+    import numpy as np
+
+    if isinstance(value, np.generic) and value.dtype.name in _NUMPY_SCALARS:
+        bits = np.asarray(value).tobytes().hex()
+        return {"$numpy": {"dtype": value.dtype.name, "bits": bits}}
+    if type(value) is np.ndarray and value.dtype.name in _NUMPY_SCALARS:
+        array = np.ascontiguousarray(value)
+        return {"$array": table.name_of(torch.from_numpy(array).reshape(value.shape), path)}
+    return None
+
+
+def _decode_leaf(tag: str, payload: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    try:
+        return _DECODERS[tag](payload, tensors)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CorruptError(f"cannot read {tag} {payload!r:.80}: {error!r}") from error
+
+
+def _decode_bits(payload: Any, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    return tensors[payload["tensor"]].view(_OTHER_DTYPES[payload["dtype"]]).reshape(payload["shape"])
+
+
+def _decode_sparse(payload: Any, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    parts = {name: _decode_part(part, tensors) for name, part in payload["parts"].items()}
+    layout, shape = payload["layout"], payload["shape"]
+    if layout == "coo":
+        return torch.sparse_coo_tensor(
+            parts["indices"],
+            parts["values"],
+            shape,
+            is_coalesced=payload["is_coalesced"],
+            check_invariants=False,
+        )
+    compressed, plain = ("crow", "col") if layout in {"csr", "bsr"} else ("ccol", "row")
+    return torch.sparse_compressed_tensor(
+        parts[compressed], parts[plain], parts["values"], shape, layout=getattr(torch, f"sparse_{layout}")
+    )
+
+
+def _decode_part(part: Any, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    ((tag, payload),) = part.items()
+    decoded = _decode_leaf(tag, payload, tensors)
+    assert isinstance(decoded, torch.Tensor)
+    return decoded
+
+
+def _decode_numpy(payload: Any) -> Any:
+    import numpy as np
+
+    return np.frombuffer(bytes.fromhex(payload["bits"]), dtype=payload["dtype"])[0]
+
+
+_DECODERS: Final[dict[str, Any]] = {
+    "$tensor": lambda payload, tensors: tensors[payload],
+    "$bits": _decode_bits,
+    "$sparse": _decode_sparse,
+    "$array": lambda payload, tensors: tensors[payload].numpy(),
+    "$numpy": lambda payload, _: _decode_numpy(payload),
+    "$dtype": lambda payload, _: getattr(torch, payload),
+    "$device": lambda payload, _: torch.device(payload),
+    "$size": lambda payload, _: torch.Size(payload),
+}

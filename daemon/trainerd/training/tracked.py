@@ -1,0 +1,54 @@
+"""What a user tracks: anything with ``state_dict`` and ``load_state_dict``, seen without its wrappers."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from trainerd.errors import UserError
+
+Objects = dict[str, "Stateful"]
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """Anything whose state can be taken out and put back."""
+
+    def state_dict(self) -> Any:
+        """Return the state as a tree of plain values and tensors."""
+        ...
+
+    def load_state_dict(self, state_dict: Any, /) -> Any:
+        """Put back what `state_dict` returned."""
+        ...
+
+
+def check_tracked(name: str, value: object) -> Stateful:
+    """Return `value` if it can be tracked.
+
+    Raises:
+        UserError: It has no state to take out, or the name cannot be one.
+    """
+    if not name.isidentifier():
+        raise UserError(f"cannot track {name!r}: a name is a Python identifier")
+    if not isinstance(value, Stateful):
+        raise UserError(
+            f"cannot track {name}: a {type(value).__qualname__} has no state_dict() and load_state_dict()",
+            hint=f"for a plain value use session.value({name!r}, default)",
+        )
+    return value
+
+
+def unwrapped(value: Stateful) -> Stateful:
+    """Look through the wrappers that add a prefix to every key: DataParallel, DDP, `torch.compile`.
+
+    So a checkpoint of a wrapped model loads into a plain one, and the other way round.
+    """
+    while True:
+        if isinstance(value, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
+            value = value.module
+        elif isinstance(value, torch.nn.Module) and "_orig_mod" in value._modules:  # noqa: SLF001 - torch.compile's
+            value = value._modules["_orig_mod"]  # type: ignore[assignment]  # noqa: SLF001
+        else:
+            return value

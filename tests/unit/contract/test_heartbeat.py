@@ -1,0 +1,64 @@
+"""The heartbeat page: a reader sees a whole beat or says that it does not know."""
+
+import math
+import threading
+
+from trainerd.contract.heartbeat import HeartbeatWriter, Phase, read_heartbeat
+
+
+def beat(writer, step, **changes):
+    fields = {
+        "step": step,
+        "epoch": 0,
+        "epochs": 2,
+        "batch": step,
+        "batches": 10,
+        "checkpoint_step": -1,
+        "loss": math.nan,
+        "saves": 0,
+        "resumed_step": 0,
+    }
+    writer.beat(Phase.STEP, **fields | changes)
+
+
+def test_no_page_is_unknown(tmp_path):
+    assert read_heartbeat(tmp_path / "heartbeat") is None
+
+
+def test_a_page_without_a_beat_is_unknown(tmp_path):
+    HeartbeatWriter(tmp_path / "heartbeat").close()
+    assert read_heartbeat(tmp_path / "heartbeat") is None
+
+
+def test_a_beat_is_read_as_written(tmp_path):
+    writer = HeartbeatWriter(tmp_path / "heartbeat")
+    beat(writer, 7, loss=0.25, checkpoint_step=5)
+    seen = read_heartbeat(tmp_path / "heartbeat")
+    assert (seen.phase, seen.beats, seen.step, seen.loss, seen.checkpoint_step) == (Phase.STEP, 1, 7, 0.25, 5)
+
+
+def test_a_reader_never_sees_half_a_beat(tmp_path):
+    writer = HeartbeatWriter(tmp_path / "heartbeat")
+    beat(writer, 0)
+    is_done = threading.Event()
+
+    def write():
+        for step in range(1, 30_000):
+            beat(writer, step, epoch=step, saves=step)
+        is_done.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    seen = 0
+    while not is_done.is_set():
+        page = read_heartbeat(tmp_path / "heartbeat")
+        if page is not None and page.step:
+            assert page.step == page.epoch == page.batch == page.saves
+            seen += 1
+    thread.join()
+    assert seen > 0
+
+
+def test_a_foreign_file_is_unknown(tmp_path):
+    (tmp_path / "heartbeat").write_bytes(b"x" * 4096)
+    assert read_heartbeat(tmp_path / "heartbeat") is None
