@@ -1,0 +1,1 @@
+"""Faults on purpose: what trainerd promises, shown on real processes."""

@@ -1,0 +1,1 @@
+"""`make demo`: a training run is killed and drained, and comes out equal to one that nobody disturbed."""

@@ -1,0 +1,249 @@
+"""The story that the demo tells, step by step.
+
+Two jobs that differ in nothing but their names are dropped into the jobs folder. One is left alone. The other
+is killed with SIGKILL in mid-epoch, and in a later attempt drained with SIGTERM. In the end both must have the
+same weights and the same metric history.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from chaos.demo.ground import SOURCES, choose_source, only_demo_in
+from chaos.demo.plans import PLANS, Plan
+from chaos.demo.supervised import Supervised
+from chaos.demo.verdict import Verdict, read_result
+from chaos.demo.waiting import DemoFailedError, InterruptedDemoError, Interruption, wait_for
+from trainerd.contract import records
+from trainerd.contract.metrics import Resume, read_history
+from trainerd.contract.records import ExitRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from chaos.demo.screen import Screen
+
+DISTURBED: Final = "mnist"
+UNDISTURBED: Final = "undisturbed"
+
+STRIKE_LIMIT_S: Final = 180.0
+OUTCOME_LIMIT_S: Final = 60.0
+RESUME_LIMIT_S: Final = 90.0
+FINISH_LIMIT_S: Final = 600.0
+"""Long enough for a machine with one core, on which the twin waits until the other job has finished."""
+
+_HOPELESS: Final = frozenset({"parked", "rejected", "stopped", "paused"})
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """Where the demo keeps its things, and what it trains."""
+
+    root: Path
+    job: str = "resnet18"
+
+
+@dataclass
+class Stage:
+    """What every step of the story needs."""
+
+    plan: Plan
+    supervised: Supervised
+    screen: Screen
+    interruption: Interruption
+
+    def wait(self, what: str, look: Callable[[], Any], limit_s: float) -> Any:
+        """Wait while showing progress; give up at once if a job cannot go on."""
+
+        def look_and_show() -> Any:
+            jobs = [job for name in (DISTURBED, UNDISTURBED) if (job := self.supervised.job(name))]
+            self.screen.show(jobs)
+            for job in jobs:
+                if job["state"] in _HOPELESS:
+                    raise DemoFailedError(f"{job['name']} is {job['state']}: {job['reason']}")
+            return look()
+
+        return wait_for(what, look_and_show, limit_s=limit_s, interruption=self.interruption)
+
+
+def tell(options: DemoOptions, screen: Screen, interruption: Interruption) -> bool:
+    """Tell the story; return whether the two runs are equal. Nothing of it is left running.
+
+    Raises:
+        DemoFailedError: Something went otherwise; the message shows the ends of the logs.
+        InterruptedDemoError: Somebody asked the demo to stop.
+    """
+    stage = Stage(PLANS[options.job], Supervised(options.root, interruption), screen, interruption)
+    with only_demo_in(options.root, interruption):
+        try:
+            source = choose_source(stage.plan, interruption)
+            if source is not None:
+                screen.say(f"data: {SOURCES[source]}")
+            start(stage)
+            submit(stage, source)
+            strike_with_sigkill(stage)
+            drain_with_sigterm(stage)
+            return let_finish(stage)
+        except InterruptedDemoError:
+            screen.clear()
+            screen.say("interrupted: draining every job ...", "yellow")
+            raise
+        except DemoFailedError as error:
+            screen.clear()
+            logs = stage.supervised.tails(DISTURBED, UNDISTURBED)
+            raise DemoFailedError(f"{error}\n{logs}") from error
+        finally:
+            stage.supervised.drain()
+
+
+def start(stage: Stage) -> None:
+    """Start the supervisor."""
+    pid = stage.supervised.start()
+    stage.screen.say(f"the supervisor runs: pid {pid}, log in {_short(stage.supervised.state.log)}")
+
+
+def submit(stage: Stage, source: str | None) -> None:
+    """Drop both specs. Whole files only: what is renamed into place was never half-written."""
+    for name, remark in ((DISTURBED, "the one to be hit"), (UNDISTURBED, "its twin, to be left alone")):
+        path = stage.supervised.jobs / f"{name}.yaml"
+        draft = path.with_name(f".{path.name}.draft")
+        draft.write_text(stage.plan.spec(name, source=source), encoding="utf-8")
+        draft.rename(path)
+        stage.screen.say(f"dropped {_short(path)}: {remark}", "bold")
+
+
+def strike_with_sigkill(stage: Stage) -> None:
+    """Kill the rank in mid-epoch, between two checkpoints, and see it go on from the newest one."""
+    job = _wait_for_mid_epoch(stage, attempt=1, step=stage.plan.kill_from_step)
+    _send(job, signal.SIGKILL)
+    stage.screen.say(
+        f"kill -9 {job['pids'][0]}    {_where(job)}; its newest checkpoint is of step {job['checkpoint_step']}",
+        "bold red",
+    )
+    _show_outcome(stage, attempt=1)
+    _show_resume(stage, attempt=2, after_step=job["step"])
+    stage.screen.freeze()
+
+
+def drain_with_sigterm(stage: Stage) -> None:
+    """Ask the rank to leave; see it finish the step, save, exit with 85, and be run again."""
+    job = _wait_for_mid_epoch(stage, attempt=2, step=stage.plan.drain_from_step)
+    _send(job, signal.SIGTERM)
+    stage.screen.say(f"kill -TERM {job['pids'][0]}    {_where(job)}", "bold yellow")
+    _show_outcome(stage, attempt=2)
+    attempt = stage.supervised.state.run(DISTURBED).attempt(2)
+    ended = records.read(attempt.exit, ExitRecord)
+    code = ended.ranks[0].exit_code if ended else None
+    stage.screen.say(f"exit code {code}: checkpointed, run me again")
+    _show_resume(stage, attempt=3, after_step=job["step"])
+
+
+def let_finish(stage: Stage) -> bool:
+    """Wait for both jobs, stop the supervisor and compare what they left."""
+    for name in (DISTURBED, UNDISTURBED):
+        job = _wait_for_finish(stage, name)
+        attempts = "1 attempt" if job["attempt"] == 1 else f"{job['attempt']} attempts"
+        stage.screen.say(f"{name} has finished after {attempts}", "green")
+        if name == UNDISTURBED and job["attempt"] != 1:
+            raise DemoFailedError("the run that was to be left alone needed more than one attempt")
+    stage.screen.clear()
+    code = stage.supervised.drain()
+    stage.screen.say(
+        f"the supervisor was asked to stop and left with exit code {code}; nothing is left running"
+    )
+    state = stage.supervised.state
+    verdict = Verdict(read_result(state.run(DISTURBED)), read_result(state.run(UNDISTURBED)))
+    _conclude(stage.screen, verdict)
+    return verdict.all_is_equal
+
+
+def _conclude(screen: Screen, verdict: Verdict) -> None:
+    one, other = verdict.disturbed, verdict.undisturbed
+    histories = "equal" if verdict.histories_are_equal else "DIFFERENT"
+    rows = [
+        ("final weights, optimizer and generators", DISTURBED, one.weights_digest),
+        ("", UNDISTURBED, other.weights_digest),
+        ("everything else in the checkpoint", DISTURBED, one.tree_digest),
+        ("", UNDISTURBED, other.tree_digest),
+        (
+            "metric history",
+            "both",
+            f"{len(one.history.rows)} steps and {len(one.history.reports)} scores: {histories}",
+        ),
+        ("", DISTURBED, f"{one.steps_run_twice} steps were run twice"),
+    ]
+    screen.conclude(
+        "EQUAL to the last bit: the run that was killed and drained, and the one that was left alone"
+        if verdict.all_is_equal
+        else "NOT EQUAL",
+        rows,
+        is_good=verdict.all_is_equal,
+    )
+
+
+def _wait_for_mid_epoch(stage: Stage, *, attempt: int, step: int) -> dict[str, Any]:
+    """Return the disturbed job once it is at `step` or beyond, away from both ends of an epoch."""
+
+    def look() -> dict[str, Any] | None:
+        job = stage.supervised.job(DISTURBED)
+        if job is None or job["state"] != "running" or job["attempt"] != attempt or not job["pids"]:
+            return None
+        if job["checkpoint_step"] is None or (job["step"] or 0) < step:
+            return None
+        is_between_checkpoints = job["step"] > job["checkpoint_step"]
+        return job if is_between_checkpoints and 0 < job["batch"] < job["batches"] - 1 else None
+
+    found: dict[str, Any] = stage.wait(f"{DISTURBED} to be in mid-epoch", look, STRIKE_LIMIT_S)
+    return found
+
+
+def _send(job: dict[str, Any], number: signal.Signals) -> None:
+    try:
+        os.kill(job["pids"][0], number)
+    except ProcessLookupError:
+        raise DemoFailedError(f"rank 0 of {job['name']} ended before it was hit") from None
+
+
+def _show_outcome(stage: Stage, *, attempt: int) -> None:
+    def look() -> dict[str, Any] | None:
+        ended = [one for one in stage.supervised.outcomes(DISTURBED) if one["attempt"] == attempt]
+        return ended[0] if ended else None
+
+    outcome = stage.wait(f"the outcome of attempt {attempt}", look, OUTCOME_LIMIT_S)
+    stage.screen.say(f"attempt {attempt} is judged {outcome['kind']}: {outcome['reason']}")
+    stage.screen.say(f"next: {outcome['next_action']}")
+
+
+def _show_resume(stage: Stage, *, attempt: int, after_step: int) -> None:
+    """Show where the attempt goes on, once it has been seen to take a step."""
+    run = stage.supervised.state.run(DISTURBED)
+
+    def look() -> Resume | None:
+        resumes = [resume for resume in read_history(run.metrics).resumes if resume.attempt == attempt]
+        job = stage.supervised.job(DISTURBED)
+        is_moving = job is not None and job["attempt"] == attempt and (job["step"] or 0) > after_step
+        return resumes[0] if resumes and is_moving else None
+
+    resume = stage.wait(f"attempt {attempt} to go on", look, RESUME_LIMIT_S)
+    stage.screen.say(f"attempt {attempt} went on from {resume.checkpoint}", "green")
+
+
+def _wait_for_finish(stage: Stage, name: str) -> dict[str, Any]:
+    def look() -> dict[str, Any] | None:
+        job = stage.supervised.job(name)
+        return job if job is not None and job["state"] == "finished" else None
+
+    found: dict[str, Any] = stage.wait(f"{name} to finish", look, FINISH_LIMIT_S)
+    return found
+
+
+def _where(job: dict[str, Any]) -> str:
+    return f"in epoch {job['epoch'] + 1} at batch {job['batch']} of {job['batches']}, step {job['step']}"
+
+
+def _short(path: Path) -> str:
+    return os.path.relpath(path)

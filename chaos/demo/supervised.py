@@ -1,0 +1,188 @@
+"""A supervisor of the demo's own: started, asked, drained, and shown to have left nothing behind.
+
+Invariants:
+    * However the demo ends, the supervisor is asked to drain: by `drain` or, if this process is killed, by the
+      kernel, which then sends it SIGTERM.
+    * It has a session of its own. Ctrl-C in a terminal goes to every process of the foreground group, and a
+      supervisor that gets it twice hurries.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+
+from chaos.demo.waiting import POLL_S, DemoFailedError, Interruption, wait_for
+from trainerd.contract import records
+from trainerd.contract.paths import AttemptPaths, RunPaths, StatePaths
+from trainerd.contract.process import ProcessIdentity, is_alive, open_pidfd
+from trainerd.contract.records import RanksRecord, ShimRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+START_LIMIT_S: Final = 30.0
+REQUEST_LIMIT_S: Final = 5.0
+DRAIN_LIMIT_S: Final = 90.0
+LEAVE_LIMIT_S: Final = 10.0
+TAIL_LINES: Final = 15
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class Supervised:
+    """The supervisor on `root`/jobs and `root`/state, as a child process."""
+
+    def __init__(self, root: Path, interruption: Interruption) -> None:
+        self.jobs = root / "jobs"
+        self.state = StatePaths(root / "state")
+        self.output = root / "supervisor.out"
+        self._interruption = interruption
+        self._process: subprocess.Popen[bytes] | None = None
+        self._client: httpx.Client | None = None
+
+    def start(self) -> int:
+        """Start it and wait until it answers; return its pid.
+
+        Raises:
+            DemoFailedError: It does not answer.
+        """
+        with self.output.open("ab") as output:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "trainerd", "run"),
+                    *("--jobs", self.jobs, "--state", self.state.root),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_drain_if_parent_dies,  # noqa: PLW1509 -- this process has one thread
+            )
+        # Relative, because a socket address holds 107 bytes and a checkout may lie deep.
+        address = os.path.relpath(self.state.socket)
+        self._client = httpx.Client(
+            transport=httpx.HTTPTransport(uds=address), base_url="http://trainerd", timeout=REQUEST_LIMIT_S
+        )
+        wait_for(
+            "the supervisor to answer",
+            lambda: self._ask("/v1/daemon"),
+            limit_s=START_LIMIT_S,
+            interruption=self._interruption,
+        )
+        return self._process.pid
+
+    def job(self, name: str) -> dict[str, Any] | None:
+        """Describe a job; None is not known, at this moment or at all."""
+        found = self._ask(f"/v1/jobs/{name}")
+        return found if isinstance(found, dict) else None
+
+    def outcomes(self, name: str) -> list[dict[str, Any]]:
+        """Say how each attempt of a job ended, oldest first."""
+        found = self._ask(f"/v1/jobs/{name}/outcomes")
+        return found if isinstance(found, list) else []
+
+    def _ask(self, path: str) -> Any:
+        """Return an answer, None if there is none.
+
+        Raises:
+            DemoFailedError: The supervisor has ended.
+        """
+        assert self._process is not None
+        assert self._client is not None
+        if self._process.poll() is not None:
+            raise DemoFailedError(f"the supervisor has left with exit code {self._process.returncode}")
+        try:
+            answer = self._client.get(path)
+        except httpx.TransportError:
+            return None
+        return answer.json() if answer.is_success else None
+
+    def drain(self) -> int | None:
+        """Ask it to drain all jobs and leave; return its exit code, None if it was not running.
+
+        Each further request to stop is passed on, so a second Ctrl-C hurries as it would without a demo.
+
+        Raises:
+            DemoFailedError: It does not leave, or somebody is left.
+        """
+        if self._process is None:
+            return None
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        seen = self._interruption.requests
+        deadline_s = time.monotonic() + DRAIN_LIMIT_S
+        while self._process.poll() is None:
+            if self._interruption.requests > max(seen, 1):
+                seen = self._interruption.requests
+                self._process.send_signal(signal.SIGTERM)
+            if time.monotonic() > deadline_s:
+                self._process.kill()
+                end_leftovers(self.state)
+                raise DemoFailedError(f"the supervisor did not leave within {DRAIN_LIMIT_S:.0f} s of SIGTERM")
+            time.sleep(POLL_S)
+        if self._client is not None:
+            self._client.close()
+        if left := end_leftovers(self.state):
+            raise DemoFailedError(f"the supervisor left these processes behind: {left}")
+        return self._process.returncode
+
+    def tails(self, *names: str) -> str:
+        """Return the ends of the logs of the supervisor and of some jobs."""
+        paths = [self.output, *(self.state.run(name).rank_log(0) for name in names)]
+        return "\n".join(f"--- {path}\n{_tail(path)}" for path in paths if path.exists())
+
+
+def end_leftovers(state: StatePaths) -> list[int]:
+    """End every shim and rank that the records of a state folder name and that still runs; return their pids.
+
+    A shim ends its whole attempt, so it is asked first and the ranks are killed only once it is gone.
+    """
+    left = [identity for identity in _recorded(state) if is_alive(identity)]
+    for number, limit_s in ((signal.SIGTERM, DRAIN_LIMIT_S), (signal.SIGKILL, LEAVE_LIMIT_S)):
+        alive = [identity for identity in left if is_alive(identity)]
+        for identity in alive:
+            _signal(identity, number)
+        deadline_s = time.monotonic() + limit_s
+        while any(is_alive(identity) for identity in alive) and time.monotonic() < deadline_s:
+            time.sleep(POLL_S)
+    return [identity.pid for identity in left]
+
+
+def _recorded(state: StatePaths) -> Iterator[ProcessIdentity]:
+    for folder in state.runs.glob("*"):
+        for attempt in RunPaths(folder).attempts.glob("*"):
+            paths = AttemptPaths(attempt)
+            if shim := records.read(paths.shim, ShimRecord):
+                yield shim.process
+            if ranks := records.read(paths.ranks, RanksRecord):
+                yield from ranks.processes
+
+
+def _signal(identity: ProcessIdentity, number: int) -> None:
+    descriptor = open_pidfd(identity)
+    if descriptor is None:
+        return
+    try:
+        signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def _drain_if_parent_dies() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _tail(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
+    return "\n".join(f"    {line}" for line in lines) or "    (empty)"
