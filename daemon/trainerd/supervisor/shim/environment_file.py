@@ -23,7 +23,7 @@ _LINE: Final = re.compile(
     r"""\s*(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=[ \t]*
         (?:'(?P<literal>[^']*)'\s*(?:\#.*)?
           |"(?P<quoted>(?:[^"\\]|\\.)*)"\s*(?:\#.*)?
-          |(?P<bare>(?!['"]).*?)(?:(?:^|\s)\#.*)?\s*)""",
+          |(?P<bare>(?!['"]).*?)\s*(?:(?<=\s)\#.*)?)""",
     re.VERBOSE,
 )
 _ESCAPED: Final = re.compile(r"\\(.)")
@@ -60,13 +60,10 @@ def _value(match: re.Match[str]) -> str:
 
 def _read_text(path: Path) -> str:
     try:
-        # Not to wait for a writer, should somebody have put a pipe there.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise UserError(
-                    f"env_file: {path} is not a regular file", hint="name a file of NAME=VALUE lines"
-                )
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UserError(f"env_file: {path} is not a regular file", hint="name a file of NAME=VALUE lines")
+        # Not to wait for a writer, should somebody put a pipe there just now.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             data = file.read(SIZE_BYTES_MAX + 1)
     except OSError as error:
         raise UserError(

@@ -10,6 +10,7 @@ from trainerd.errors import SpaceError
 from trainerd.supervisor.shim.notes import note
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from trainerd.contract.clock import Clock
@@ -17,7 +18,14 @@ if TYPE_CHECKING:
 RETRY_S: Final = 0.5
 
 
-def write_persistently(path: Path, record: object, clock: Clock, *, patience_s: float) -> None:
+def write_persistently(
+    path: Path,
+    record: object,
+    clock: Clock,
+    *,
+    patience_s: float,
+    pause: Callable[[float], None] = time.sleep,
+) -> None:
     """Write a record durably, again and again if the filesystem will not have it. Says so once.
 
     Args:
@@ -25,6 +33,7 @@ def write_persistently(path: Path, record: object, clock: Clock, *, patience_s: 
         record: What.
         clock: Measures the budget.
         patience_s: The budget, in seconds.
+        pause: Waits so many seconds between two tries.
 
     Raises:
         SpaceError: The disk was still full or read-only at the end of it.
@@ -41,7 +50,7 @@ def write_persistently(path: Path, record: object, clock: Clock, *, patience_s: 
             if not failures:
                 note(f"{path.name} cannot be written yet, trying for {patience_s:.0f} s: {error}")
             failures += 1
-            time.sleep(RETRY_S)
+            pause(RETRY_S)
         else:
             if failures:
                 note(f"{path.name} was written after {failures} failures")

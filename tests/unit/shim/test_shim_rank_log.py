@@ -1,0 +1,84 @@
+"""A log is bounded, and nothing that happens to it reaches the rank."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from trainerd.supervisor.shim.rank_log import KEPT, RankLog, rotated_paths
+
+LIMIT_BYTES = 100
+
+
+@pytest.fixture
+def log(tmp_path):
+    log = RankLog(tmp_path / "logs" / "rank-00000.log", size_bytes_max=LIMIT_BYTES)
+    yield log
+    log.close()
+
+
+def write(log, text):
+    os.write(log.descriptor, text.encode())
+
+
+def test_a_line_of_the_shims_own_stands_on_a_line_of_its_own(log):
+    log.say("first")
+    write(log, "torn")
+    log.say("second")
+    assert log.path.read_text() == "first\ntorn\nsecond\n"
+
+
+def test_a_small_log_is_left_alone(log):
+    write(log, "x" * (LIMIT_BYTES - 1))
+    assert not log.rotate_if_large()
+    assert list(log.path.parent.iterdir()) == [log.path]
+
+
+def test_rotation_keeps_the_newest_copies_and_loses_no_line(log):
+    written = []
+    for serial in range(KEPT + 2):
+        written.append(f"{serial}" * LIMIT_BYTES)
+        write(log, written[-1])
+        assert log.rotate_if_large()
+    assert [path.read_text() for path in rotated_paths(log.path)] == written[:-4:-1]
+    assert log.path.read_bytes() == b""
+    assert len(list(log.path.parent.iterdir())) == KEPT + 1
+
+
+def test_a_rank_goes_on_appending_to_the_same_file_after_a_rotation(log):
+    write(log, "x" * LIMIT_BYTES)
+    log.rotate_if_large()
+    write(log, "after")
+    assert log.path.read_text() == "after"
+
+
+def test_a_log_deleted_by_hand_stays_bounded_and_is_not_resurrected(log):
+    log.path.unlink()
+    write(log, "x" * LIMIT_BYTES)
+    assert log.rotate_if_large()
+    assert os.fstat(log.descriptor).st_size == 0
+    assert list(log.path.parent.iterdir()) == []
+
+
+def test_a_rotation_that_fails_leaves_the_log_as_it_was(log, monkeypatch):
+    write(log, "x" * LIMIT_BYTES)
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pread", refuse)
+    assert not log.rotate_if_large()
+    assert log.path.read_text() == "x" * LIMIT_BYTES
+    assert list(log.path.parent.iterdir()) == [log.path]
+
+
+def test_a_log_that_cannot_be_opened_costs_the_output_and_not_the_job(tmp_path):
+    (tmp_path / "file").write_text("")
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "file" / "rank.log", tmp_path, tmp_path / "pipe"):
+        log = RankLog(path, size_bytes_max=LIMIT_BYTES)
+        write(log, "x" * 1_000_000)
+        log.say("more")
+        assert not log.rotate_if_large()
+        log.close()

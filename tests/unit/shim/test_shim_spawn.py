@@ -1,0 +1,60 @@
+"""What a rank is told, and which program it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainerd.contract.records import LaunchRecord
+from trainerd.errors import UserError
+from trainerd.supervisor.shim.spawn import find_program, rank_environment
+
+
+def launch(nproc=1, **env):
+    return LaunchRecord("job", 1, ("true",), "/", env, nproc, 1.0, ("log",) * nproc)
+
+
+def test_a_rank_is_told_who_it_is_whatever_the_spec_says():
+    environ = rank_environment(launch(2, RANK="7", A="1"), {}, rank=1, mark="mark", master_port=1234)
+    assert environ == {
+        "A": "1",
+        "RANK": "1",
+        "LOCAL_RANK": "1",
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "1234",
+        "TRAINERD_ATTEMPT_ID": "mark",
+    }
+
+
+def test_a_single_rank_is_given_no_rendezvous():
+    assert "MASTER_PORT" not in rank_environment(launch(), {}, rank=0, mark="m", master_port=None)
+
+
+def test_a_rendezvous_that_the_user_chose_is_left_as_it_is():
+    environ = rank_environment(launch(2, MASTER_PORT="5"), {}, rank=0, mark="m", master_port=1234)
+    assert environ["MASTER_PORT"] == "5"
+
+
+def test_secrets_win_over_the_spec_and_not_over_trainerd():
+    environ = rank_environment(
+        launch(A="spec", TRAINERD_JOB="job"),
+        {"A": "secret", "TRAINERD_JOB": "forged", "TRAINERD_ATTEMPT_ID": "forged", "RANK": "9"},
+        rank=0,
+        mark="mark",
+        master_port=None,
+    )
+    assert (environ["A"], environ["TRAINERD_JOB"]) == ("secret", "job")
+    assert (environ["TRAINERD_ATTEMPT_ID"], environ["RANK"]) == ("mark", "0")
+
+
+def test_a_program_is_looked_for_in_order_and_only_if_executable(tmp_path):
+    for folder, mode in (("a", 0o644), ("b", 0o755), ("c", 0o755)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "tool").write_text("")
+        (tmp_path / folder / "tool").chmod(mode)
+    search_path = ":".join(str(tmp_path / folder) for folder in "abc")
+    assert find_program("tool", search_path) == str(tmp_path / "b" / "tool")
+    assert find_program("./tool", search_path) == "./tool"
+    with pytest.raises(UserError, match="'missing' was not found"):
+        find_program("missing", search_path)
