@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
-from trainerd.supervisor.specs.folder import Accepted, FolderView, Refused, SpecFolder
+from trainerd.supervisor.specs.folder import Accepted, FolderView, Refused, SpecFolder, SpecReading
 from trainerd.supervisor.specs.load import load_spec
+from trainerd.supervisor.specs.schema import json_schema
+from trainerd.supervisor.specs.submit import place_spec
 from trainerd.supervisor.specs.trust import TrustPolicy
+from trainerd.supervisor.specs.watch import FolderWatcher
 
-__all__ = ["Accepted", "FolderView", "Refused", "SpecFolder", "TrustPolicy", "load_spec"]
+__all__ = [
+    "Accepted",
+    "FolderView",
+    "FolderWatcher",
+    "Refused",
+    "SpecFolder",
+    "SpecReading",
+    "TrustPolicy",
+    "json_schema",
+    "load_spec",
+    "place_spec",
+]

@@ -11,7 +11,7 @@ from typing import Final
 DURATION_PATTERN: Final = (
     r"^(?=\d)(\d+(\.\d+)?d)?(\d+(\.\d+)?h)?(\d+(\.\d+)?m)?(\d+(\.\d+)?s)?(\d+(\.\d+)?ms)?$"
 )
-SIZE_PATTERN: Final = r"^\d+(\.\d+)? ?([kKMGT]?B|[KMGT]iB)$"
+SIZE_PATTERN: Final = r"^\d+(\.\d+)? ?([kKmMgGtT][iI]?)?[bB]$"
 
 DURATION_S_MAX: Final = 366 * 86400.0
 SIZE_BYTES_MAX: Final = 2**60

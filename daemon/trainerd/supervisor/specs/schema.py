@@ -12,33 +12,47 @@ SCHEMA_ID: Final = "urn:trainerd:job-spec:1"
 def json_schema() -> dict[str, Any]:
     """Return the schema (draft 2020-12) of a spec.
 
-    It is as strict as the loader but for what a schema cannot say: that paths exist, that two fields agree.
+    It is as strict as the loader but for what a schema cannot say (that paths exist, that two fields agree), and
+    a little stricter in one thing: a field without a value is an error here and counts as not written there.
     """
     body = JobSpec.model_json_schema(mode="validation")
-    _mend(body)
+    _add_short_forms(body)
+    for section in (body, *body["$defs"].values()):
+        section.pop("title")
+        for schema in section["properties"].values():
+            _tidy(schema)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": SCHEMA_ID,
-        **body,
         "title": "trainerd job spec",
+        **body,
     }
 
 
-def _mend(body: dict[str, Any]) -> None:
-    """Add the short forms, which the model turns into the long ones before pydantic sees them."""
+def _add_short_forms(body: dict[str, Any]) -> None:
+    """Allow what the model turns into its long form before pydantic sees it."""
     properties, sections = body["properties"], body["$defs"]
-    arguments = properties["command"]["items"]
-    properties["command"] |= {
-        "anyOf": [
-            {"type": "array", "items": arguments, "minItems": 1},
-            {"type": "string", "minLength": 1},
-        ]
-    }
-    for key in ("type", "items"):
-        del properties["command"][key]
+    command = properties["command"]
+    command["anyOf"] = [
+        {"type": command.pop("type"), "items": command.pop("items"), "minItems": 1},
+        {"type": "string", "minLength": 1},
+    ]
     checkpoint = sections["CheckpointSpec"]["properties"]
-    every = checkpoint["every"]
-    every["anyOf"] = [{"$ref": "#/$defs/EverySpec"}, {"const": "auto"}]
+    checkpoint["every"]["anyOf"] = [{"$ref": "#/$defs/EverySpec"}, {"const": "auto"}]
     best = checkpoint["keep_best"]
     rules = {"type": best.pop("type"), "items": best.pop("items")}
     best["anyOf"] = [{"$ref": "#/$defs/KeepBestSpec"}, rules]
+    sections["EverySpec"]["properties"]["steps"]["default"] = "never"
+
+
+def _tidy(schema: dict[str, Any]) -> None:
+    """Leave out what only the model needs: made-up titles, None for absent, the defaults of whole sections."""
+    schema.pop("title", None)
+    if schema.get("default", ...) is None or isinstance(schema.get("default"), dict):
+        del schema["default"]
+    choices = [choice for choice in schema.get("anyOf", ()) if choice != {"type": "null"}]
+    if len(choices) == 1:
+        del schema["anyOf"]
+        schema.update({key: value for key, value in choices[0].items() if key not in schema})
+    elif choices:
+        schema["anyOf"] = choices

@@ -16,11 +16,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from trainerd.contract.clock import SystemClock
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 POLL_S: Final = 1.0
-"""Between two looks where there are no events."""
+"""Between two looks where there are no events, and between two looks at whether the folder is still the same."""
+
+GATHER_S: Final = 0.02
+"""Events come in bursts: after the first of one, so long is waited for the others."""
 
 STOP_LIMIT_S: Final = 5.0
 """How long `close` waits for the threads; they are daemons and cannot keep the process alive."""
@@ -58,7 +63,8 @@ class FolderWatcher:
         self._watched: tuple[int, int] | None = None
         self._complaint: str | None = None
         self._nudged = threading.Event()
-        self._is_closing = False
+        self._closing = threading.Event()
+        self._clock = SystemClock()
         self._thread = threading.Thread(target=self._run, name="jobs-folder-watcher", daemon=True)
 
     def start(self) -> None:
@@ -67,7 +73,7 @@ class FolderWatcher:
 
     def close(self) -> None:
         """End. No call of `wake` begins after this returns."""
-        self._is_closing = True
+        self._closing.set()
         self._nudged.set()
         if self._thread.is_alive():
             self._thread.join(STOP_LIMIT_S)
@@ -78,12 +84,18 @@ class FolderWatcher:
         return self._watched is None
 
     def _run(self) -> None:
-        while not self._is_closing:
+        due_s = self._clock.monotonic_s()
+        while not self._closing.is_set():
+            watched_before = self._watched
+            # The watch is set before the folder is looked at, so that nothing falls between the two.
             self._renew_watch()
-            self._wake()
-            # Events cut the wait short. They are cleared before the folder is looked at, so that none is lost.
-            self._nudged.wait(min(POLL_S, self._rescan_s) if self.is_polling else self._rescan_s)
-            self._nudged.clear()
+            is_due = self._clock.monotonic_s() >= due_s
+            if self._nudged.is_set() or is_due or self.is_polling or self._watched != watched_before:
+                self._nudged.clear()
+                self._wake()
+                due_s = self._clock.monotonic_s() + self._rescan_s
+            if self._nudged.wait(min(POLL_S, self._rescan_s)):
+                self._closing.wait(GATHER_S)
         self._drop_watch()
 
     def _renew_watch(self) -> None:

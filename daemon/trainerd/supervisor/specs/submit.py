@@ -1,0 +1,209 @@
+"""Put a spec into the jobs folder: checked first, complete or not at all, and never over another job's spec."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from trainerd.contract.clock import SystemClock
+from trainerd.contract.durable import sync_directory, write_file
+from trainerd.contract.failpoints import declare
+from trainerd.contract.names import check_name
+from trainerd.errors import LockedError, SpecError, UserError
+from trainerd.supervisor.specs.folder import is_spec_name
+from trainerd.supervisor.specs.load import claimed_name, parse_spec, read_bytes
+from trainerd.supervisor.specs.resolve import absolute
+from trainerd.supervisor.specs.rewrite import with_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from trainerd.supervisor.specs.model import JobSpec
+
+SPEC_PLACED = declare(
+    "spec.placed",
+    "the new spec, and after a replacement perhaps the old one of another ending; the next one removes it",
+)
+
+LOCK_LIMIT_S: Final = 5.0
+LOCK_RETRY_S: Final = 0.02
+
+_PATH_FIELDS: Final = ("workdir", "python", "env_file")
+_MODE_MAX: Final = 0o644
+
+
+def place_spec(
+    source: Path, jobs_dir: Path, *, replace: bool, say: Callable[[str], None] = lambda _: None
+) -> Path:
+    """Copy a spec into the jobs folder, atomically and durably, as ``NAME.yaml`` (or the ending that it has).
+
+    A relative path in it that leads somewhere from where the spec is now is made absolute, so that it means the
+    same after the move; one that leads somewhere only from the jobs folder is left as it is.
+
+    Args:
+        source: The spec.
+        jobs_dir: The jobs folder of a supervisor.
+        replace: Whether to take the place of a spec that gives the same job.
+        say: Told, in a sentence, of every change made to the text.
+
+    Returns:
+        Where the spec is now.
+
+    Raises:
+        SpecError: It would not be accepted.
+        UserError: The job exists and `replace` is false, or the folder is not there or not writable.
+        SpaceError: The disk is full or read-only.
+    """
+    source = Path(os.path.abspath(source))  # noqa: PTH100 (links are kept)
+    jobs_dir = Path(os.path.abspath(jobs_dir))  # noqa: PTH100 (as above)
+    data, status = _read(source)
+    parsed = parse_spec(source, data)
+    if source.parent == jobs_dir:
+        parsed.resolve(None)
+        return source
+    data = _moved(data, parsed.spec, source, jobs_dir, say)
+    name = parsed.spec.name or _name_of(source)
+    target = jobs_dir / f"{name}{source.suffix.lower()}"
+    parse_spec(target, data).resolve(None)
+    with _locked(jobs_dir):
+        others = _specs_of(name, jobs_dir)
+        if others and not replace:
+            raise UserError(
+                f"there is already a job {name!r}: {others[0]}",
+                hint="replace it with --replace, or give this one another name",
+            )
+        if target.is_symlink():
+            raise UserError(
+                f"{target} is a link", hint=f"change {target.resolve()} instead, or remove the link"
+            )
+        with _translated(jobs_dir):
+            write_file(target, data, mode=stat.S_IMODE(status.st_mode) & _MODE_MAX | stat.S_IWUSR)
+            SPEC_PLACED.hit()
+            for other in others:
+                if other != target:
+                    other.unlink(missing_ok=True)
+                    sync_directory(jobs_dir)
+                    say(f"removed {other}, which gave the same job")
+    return target
+
+
+def _read(source: Path) -> tuple[bytes, os.stat_result]:
+    try:
+        return read_bytes(source, None)
+    except OSError as error:
+        raise SpecError(f"cannot be read: {error.strerror}", file=source) from error
+
+
+def _name_of(source: Path) -> str:
+    try:
+        return check_name(source.stem)
+    except UserError as error:
+        raise SpecError(
+            f"the file's name cannot name the job: {error.message}",
+            file=source,
+            hint="rename the file, or add a field name",
+        ) from error
+
+
+def _moved(data: bytes, spec: JobSpec, source: Path, jobs_dir: Path, say: Callable[[str], None]) -> bytes:
+    """Return the spec's bytes with its relative paths made absolute where the move would break them."""
+    changes = {}
+    for field in _PATH_FIELDS:
+        text = getattr(spec, field)
+        if (
+            text is None
+            or (field == "python" and "/" not in text)
+            or Path(text).is_absolute()
+            or text[0] == "~"
+        ):
+            continue
+        here = absolute(text, source.parent)
+        if Path(here).exists():
+            changes[field] = here
+        elif not Path(absolute(text, jobs_dir)).exists():
+            raise SpecError(
+                f"{text!r} exists neither in {source.parent} nor in {jobs_dir}",
+                file=source,
+                field=field,
+                hint="a relative path begins at the spec's folder; or write an absolute one",
+            )
+    if not changes:
+        return data
+    text = with_fields(data.decode("utf-8-sig"), source.suffix.lower(), changes)
+    if text is None:
+        field, value = next(iter(changes.items()))
+        raise SpecError(
+            "is relative to this folder, and the spec is about to move",
+            file=source,
+            field=field,
+            hint=f"write the absolute path: {value}",
+        )
+    for field, value in changes.items():
+        say(f"{field} is now {value}, because the spec moves and relative paths begin at its folder")
+    return text.encode()
+
+
+def _specs_of(name: str, jobs_dir: Path) -> list[Path]:
+    """Return the files in the jobs folder that give the job `name`, or seem to."""
+    found = []
+    for path in sorted(jobs_dir.iterdir()):
+        if not is_spec_name(path.name):
+            continue
+        try:
+            data, _ = read_bytes(path, None)
+        except (UserError, OSError):
+            data = b""
+        if (claimed_name(path, data) or path.stem) == name:
+            found.append(path)
+    return found
+
+
+@contextlib.contextmanager
+def _locked(jobs_dir: Path) -> Iterator[None]:
+    """Keep others who submit at the same moment waiting, so that none overwrites what it did not see."""
+    with _translated(jobs_dir):
+        descriptor = os.open(jobs_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _wait_for_lock(descriptor, jobs_dir)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _wait_for_lock(descriptor: int, jobs_dir: Path) -> None:
+    clock = SystemClock()
+    deadline_s = clock.monotonic_s() + LOCK_LIMIT_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if clock.monotonic_s() >= deadline_s:
+                raise LockedError(
+                    f"somebody else has been submitting to {jobs_dir} for {LOCK_LIMIT_S:.0f} s",
+                    hint="try again; a stopped `trainerd submit` may be in the way",
+                ) from error
+            time.sleep(LOCK_RETRY_S)
+        else:
+            return
+
+
+@contextlib.contextmanager
+def _translated(jobs_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError(
+            f"there is no jobs folder {jobs_dir}", hint="make it, or name the one that the supervisor watches"
+        ) from error
+    except NotADirectoryError as error:
+        raise UserError(f"{jobs_dir} is not a folder") from error
+    except PermissionError as error:
+        raise UserError(
+            f"this user may not write to the jobs folder {jobs_dir}",
+            hint="submit as the user that the supervisor runs as",
+        ) from error
