@@ -8,7 +8,7 @@ from pathlib import Path
 
 from chaos.demo.screen import Screen
 from chaos.demo.story import DemoOptions, tell
-from chaos.demo.waiting import DemoFailedError, InterruptedDemoError, Interruption
+from chaos.waiting import HarnessError, Interruption, StopRequestedError
 from trainerd.errors import TrainerdError
 
 EXIT_FAILED = 1
@@ -24,10 +24,10 @@ def main() -> int:
     try:
         with screen:
             equal = tell(options, screen, interruption)
-    except InterruptedDemoError:
+    except StopRequestedError:
         print("interrupted: everything was drained, nothing is left running")
         return EXIT_INTERRUPTED
-    except (DemoFailedError, TrainerdError) as error:
+    except (HarnessError, TrainerdError) as error:
         print(f"\nthe demo failed: {error}", file=sys.stderr)
         return EXIT_FAILED
     if svg is not None:

@@ -9,8 +9,8 @@ import sys
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Final
 
-from chaos.demo.supervised import DRAIN_LIMIT_S, end_leftovers
-from chaos.demo.waiting import DemoFailedError, Interruption, wait_for
+from chaos.supervised import DRAIN_LIMIT_S, end_leftovers
+from chaos.waiting import HarnessError, Interruption, wait_for
 from trainerd.contract.paths import StatePaths
 
 if TYPE_CHECKING:
@@ -32,14 +32,14 @@ def only_demo_in(root: Path, interruption: Interruption) -> Iterator[None]:
     """Hold the demo's folder, emptied of what an earlier demo left.
 
     Raises:
-        DemoFailedError: Another demo is running there.
-        InterruptedDemoError: Somebody asked the demo to stop.
+        HarnessError: Another demo is running there.
+        StopRequestedError: Somebody asked this program to stop.
     """
     root.mkdir(parents=True, exist_ok=True)
     state = StatePaths(root / "state")
     with (root / "demo.lock").open("w") as lock:
         if not _is_lockable(lock):
-            raise DemoFailedError(f"another demo is running in {root}")
+            raise HarnessError(f"another demo is running in {root}")
         _wait_for_earlier_supervisor(state, interruption)
         end_leftovers(state)
         for folder in (state.root, root / "jobs"):
@@ -53,8 +53,8 @@ def choose_source(plan: Plan, interruption: Interruption) -> str | None:
     """Let the mnist example find out which data can be had, once for both jobs; None for other examples.
 
     Raises:
-        DemoFailedError: There are no data.
-        InterruptedDemoError: Somebody asked the demo to stop.
+        HarnessError: There are no data.
+        StopRequestedError: Somebody asked this program to stop.
     """
     if plan.example != "mnist":
         return None
@@ -69,7 +69,7 @@ def choose_source(plan: Plan, interruption: Interruption) -> str | None:
         finder.kill()
         printed, _ = finder.communicate()
     if finder.returncode != 0:
-        raise DemoFailedError("the data of the example could not be had")
+        raise HarnessError("the data of the example could not be had")
     return printed.split()[-1]
 
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from chaos.demo.ground import SOURCES, choose_source, only_demo_in
 from chaos.demo.plans import PLANS, Plan
-from chaos.demo.supervised import Supervised
 from chaos.demo.verdict import Verdict, read_result
-from chaos.demo.waiting import DemoFailedError, InterruptedDemoError, Interruption, wait_for
+from chaos.supervised import Supervised
+from chaos.waiting import HarnessError, Interruption, StopRequestedError, wait_for
 from trainerd.contract import records
 from trainerd.contract.metrics import Resume, read_history
 from trainerd.contract.records import ExitRecord
@@ -64,7 +64,7 @@ class Stage:
             self.screen.show(jobs)
             for job in jobs:
                 if job["state"] in _HOPELESS:
-                    raise DemoFailedError(f"{job['name']} is {job['state']}: {job['reason']}")
+                    raise HarnessError(f"{job['name']} is {job['state']}: {job['reason']}")
             return look()
 
         return wait_for(what, look_and_show, limit_s=limit_s, interruption=self.interruption)
@@ -74,8 +74,8 @@ def tell(options: DemoOptions, screen: Screen, interruption: Interruption) -> bo
     """Tell the story; return whether the two runs are equal. Nothing of it is left running.
 
     Raises:
-        DemoFailedError: Something went otherwise; the message shows the ends of the logs.
-        InterruptedDemoError: Somebody asked the demo to stop.
+        HarnessError: Something went otherwise; the message shows the ends of the logs.
+        StopRequestedError: Somebody asked this program to stop.
     """
     stage = Stage(PLANS[options.job], Supervised(options.root, interruption), screen, interruption)
     with only_demo_in(options.root, interruption):
@@ -88,14 +88,14 @@ def tell(options: DemoOptions, screen: Screen, interruption: Interruption) -> bo
             strike_with_sigkill(stage)
             drain_with_sigterm(stage)
             return let_finish(stage)
-        except InterruptedDemoError:
+        except StopRequestedError:
             screen.clear()
             screen.say("interrupted: draining every job ...", "yellow")
             raise
-        except DemoFailedError as error:
+        except HarnessError as error:
             screen.clear()
             logs = stage.supervised.tails(DISTURBED, UNDISTURBED)
-            raise DemoFailedError(f"{error}\n{logs}") from error
+            raise HarnessError(f"{error}\n{logs}") from error
         finally:
             stage.supervised.drain()
 
@@ -149,7 +149,7 @@ def let_finish(stage: Stage) -> bool:
         attempts = "1 attempt" if job["attempt"] == 1 else f"{job['attempt']} attempts"
         stage.screen.say(f"{name} has finished after {attempts}", "green")
         if name == UNDISTURBED and job["attempt"] != 1:
-            raise DemoFailedError("the run that was to be left alone needed more than one attempt")
+            raise HarnessError("the run that was to be left alone needed more than one attempt")
     stage.screen.clear()
     code = stage.supervised.drain()
     stage.screen.say(
@@ -205,7 +205,7 @@ def _send(job: dict[str, Any], number: signal.Signals) -> None:
     try:
         os.kill(job["pids"][0], number)
     except ProcessLookupError:
-        raise DemoFailedError(f"rank 0 of {job['name']} ended before it was hit") from None
+        raise HarnessError(f"rank 0 of {job['name']} ended before it was hit") from None
 
 
 def _show_outcome(stage: Stage, *, attempt: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chaos.demo.waiting import DemoFailedError
+from chaos.waiting import HarnessError
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.metrics import History, read_history
 
@@ -64,11 +64,11 @@ def read_result(run: RunPaths) -> Result:
     """Read what a finished run left; its final checkpoint is verified first.
 
     Raises:
-        DemoFailedError: There is no checkpoint that verifies.
+        HarnessError: There is no checkpoint that verifies.
     """
     newest = CheckpointStore.of_run(run).newest_verified()
     if newest is None:
-        raise DemoFailedError(f"{run.root} has no valid checkpoint")
+        raise HarnessError(f"{run.root} has no valid checkpoint")
     digests = {entry.name: entry.digest for entry in newest.manifest.files}
     return Result(
         checkpoint=newest.name,

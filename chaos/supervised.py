@@ -1,7 +1,7 @@
-"""A supervisor of the demo's own: started, asked, drained, and shown to have left nothing behind.
+"""A supervisor of our own: started, asked, drained, and shown to have left nothing behind.
 
 Invariants:
-    * However the demo ends, the supervisor is asked to drain: by `drain` or, if this process is killed, by the
+    * However this program ends, the supervisor is asked to drain: by `drain` or, if this program is killed, by the
       kernel, which then sends it SIGTERM.
     * It has a session of its own. Ctrl-C in a terminal goes to every process of the foreground group, and a
       supervisor that gets it twice hurries.
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
-from chaos.demo.waiting import POLL_S, DemoFailedError, Interruption, wait_for
+from chaos.waiting import POLL_S, HarnessError, Interruption, wait_for
 from trainerd.contract import records
 from trainerd.contract.paths import AttemptPaths, RunPaths, StatePaths
 from trainerd.contract.process import ProcessIdentity, is_alive, open_pidfd
@@ -53,7 +53,7 @@ class Supervised:
         """Start it and wait until it answers; return its pid.
 
         Raises:
-            DemoFailedError: It does not answer.
+            HarnessError: It does not answer.
         """
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
@@ -94,12 +94,12 @@ class Supervised:
         """Return an answer, None if there is none.
 
         Raises:
-            DemoFailedError: The supervisor has ended.
+            HarnessError: The supervisor has ended.
         """
         assert self._process is not None
         assert self._client is not None
         if self._process.poll() is not None:
-            raise DemoFailedError(f"the supervisor has left with exit code {self._process.returncode}")
+            raise HarnessError(f"the supervisor has left with exit code {self._process.returncode}")
         try:
             answer = self._client.get(path)
         except httpx.TransportError:
@@ -109,10 +109,10 @@ class Supervised:
     def drain(self) -> int | None:
         """Ask it to drain all jobs and leave; return its exit code, None if it was not running.
 
-        Each further request to stop is passed on, so a second Ctrl-C hurries as it would without a demo.
+        Each further request to stop is passed on, so a second Ctrl-C hurries as it would in a terminal of its own.
 
         Raises:
-            DemoFailedError: It does not leave, or somebody is left.
+            HarnessError: It does not leave, or somebody is left.
         """
         if self._process is None:
             return None
@@ -127,12 +127,12 @@ class Supervised:
             if time.monotonic() > deadline_s:
                 self._process.kill()
                 end_leftovers(self.state)
-                raise DemoFailedError(f"the supervisor did not leave within {DRAIN_LIMIT_S:.0f} s of SIGTERM")
+                raise HarnessError(f"the supervisor did not leave within {DRAIN_LIMIT_S:.0f} s of SIGTERM")
             time.sleep(POLL_S)
         if self._client is not None:
             self._client.close()
         if left := end_leftovers(self.state):
-            raise DemoFailedError(f"the supervisor left these processes behind: {left}")
+            raise HarnessError(f"the supervisor left these processes behind: {left}")
         return self._process.returncode
 
     def tails(self, *names: str) -> str:

@@ -16,12 +16,12 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 T = TypeVar("T")
 
 
-class DemoFailedError(Exception):
+class HarnessError(Exception):
     """Something did not happen in time, or happened otherwise. The message shows the ends of the logs."""
 
 
-class InterruptedDemoError(Exception):
-    """Somebody asked the demo to stop."""
+class StopRequestedError(Exception):
+    """Somebody asked this program to stop."""
 
 
 class Interruption:
@@ -44,21 +44,21 @@ def wait_for(what: str, look: Callable[[], T | None], *, limit_s: float, interru
 
     Args:
         what: What is waited for, for the message.
-        look: Called ten times a second; raises DemoFailedError itself if it sees that waiting is vain.
+        look: Called ten times a second; raises HarnessError itself if it sees that waiting is vain.
         limit_s: Seconds after which waiting is vain in any case.
         interruption: Ends the wait too.
 
     Raises:
-        DemoFailedError: It did not come in time.
-        InterruptedDemoError: Somebody asked the demo to stop.
+        HarnessError: It did not come in time.
+        StopRequestedError: Somebody asked this program to stop.
     """
     deadline_s = time.monotonic() + limit_s
     while True:
         if interruption.requests:
-            raise InterruptedDemoError
+            raise StopRequestedError
         found = look()
         if found is not None and found is not False:
             return found
         if time.monotonic() > deadline_s:
-            raise DemoFailedError(f"waited {limit_s:.0f} s in vain for {what}")
+            raise HarnessError(f"waited {limit_s:.0f} s in vain for {what}")
         time.sleep(POLL_S)
