@@ -1,0 +1,214 @@
+"""Answers to what is seen of an attempt: it starts, moves, ends.
+
+A job that was asked to stop goes where the request says, whatever became of its attempt, unless it finished.
+One that was not asked goes where its outcome says, as long as its budget lasts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from trainerd.supervisor.commands import DrainAttempt, WakeLater
+from trainerd.supervisor.events import (
+    AttemptEnded,
+    AttemptSeen,
+    AttemptVoided,
+    DrainSignalled,
+    LaunchFailed,
+    ObservationFailed,
+    ProgressSeen,
+)
+from trainerd.supervisor.machine.decision import Absent, Decision, enter, forget, stay, unchanged
+from trainerd.supervisor.machine.table import answers, ignores
+from trainerd.supervisor.outcome import Outcome, OutcomeKind, Retry
+from trainerd.supervisor.restart import failures_after, is_spent, next_delay_s
+from trainerd.supervisor.states import (
+    BackingOff,
+    Draining,
+    DrainReason,
+    Finished,
+    Job,
+    Parked,
+    Paused,
+    Queued,
+    Rejected,
+    Running,
+    Starting,
+    Stopped,
+)
+
+_IDLE = (Absent, Queued, BackingOff, Paused, Stopped, Finished, Parked, Rejected)
+
+
+@answers(Starting, on=AttemptSeen, leads_to=(Running,))
+def run(job: Job, state: Starting, _event: AttemptSeen, now: float) -> Decision:
+    """Running."""
+    return enter(job, Running(state.gpus), f"attempt {job.attempt} runs", now)
+
+
+@answers(Draining, on=AttemptSeen)
+def signal_again(job: Job, state: Draining, _event: AttemptSeen, _now: float) -> Decision:
+    """The request to stop is sent, unless it is known to be on its way."""
+    if state.is_signalled:
+        return unchanged(job, "the request to stop is on its way")
+    return stay(job, "the request to stop is sent to the attempt that was found", DrainAttempt(job.attempt))
+
+
+ignores(Running, on=AttemptSeen, because="it is known to run")
+ignores(*_IDLE, on=AttemptSeen, because="no attempt of it is live")
+
+
+@answers(Draining, on=DrainSignalled)
+def note_signal(job: Job, state: Draining, _event: DrainSignalled, _now: float) -> Decision:
+    """Remembered, since a second signal would mean "now"."""
+    if state.is_signalled:
+        return unchanged(job, "it is known to be signalled")
+    return stay(replace(job, state=replace(state, is_signalled=True)), "the request to stop was delivered")
+
+
+ignores(Starting, Running, on=DrainSignalled, because="the request was withdrawn in the meantime")
+ignores(*_IDLE, on=DrainSignalled, because="no attempt of it is live")
+
+
+@answers(Starting, Running, on=ProgressSeen, leads_to=(Running,))
+def refill(job: Job, state: Starting | Running, event: ProgressSeen, now: float) -> Decision:
+    """The restart budget is full again."""
+    if event.step <= job.best_step:
+        return unchanged(job, f"step {job.best_step} was reached before")
+    moved = replace(job, best_step=event.step, failures=0)
+    reason = f"step {event.step} goes beyond what was reached before: the restart budget is full"
+    if isinstance(state, Starting):
+        return enter(moved, Running(state.gpus, has_progressed=True), reason, now)
+    return stay(replace(moved, state=replace(state, has_progressed=True)), reason)
+
+
+@answers(Draining, on=ProgressSeen)
+def refill_draining(job: Job, state: Draining, event: ProgressSeen, _now: float) -> Decision:
+    """The restart budget is full again."""
+    if event.step <= job.best_step:
+        return unchanged(job, f"step {job.best_step} was reached before")
+    state = replace(state, has_progressed=True)
+    reason = f"step {event.step} goes beyond what was reached before: the restart budget is full"
+    return stay(replace(job, best_step=event.step, failures=0, state=state), reason)
+
+
+ignores(*_IDLE, on=ProgressSeen, because="no attempt of it is live")
+
+ignores(
+    Starting,
+    Running,
+    Draining,
+    *_IDLE,
+    on=ObservationFailed,
+    because="failing to observe says nothing about what was to be observed",
+)
+
+
+@answers(Starting, Running, Draining, on=AttemptVoided, leads_to=(Queued, Stopped, Rejected, Absent))
+def launch_again(
+    job: Job, state: Starting | Running | Draining, _event: AttemptVoided, now: float
+) -> Decision:
+    """Nothing ran: queued again, or where the request to stop says."""
+    if isinstance(state, Draining):
+        return _after_drain(job, state, f"attempt {job.attempt} never started", now)
+    return queue(job, f"attempt {job.attempt} never started", now)
+
+
+ignores(*_IDLE, on=AttemptVoided, because="no attempt of it is live")
+
+
+@answers(Starting, on=LaunchFailed, leads_to=(BackingOff, Paused, Parked, Rejected))
+def launch_later(job: Job, _state: Starting, event: LaunchFailed, now: float) -> Decision:
+    """Tried again after a wait, within the budget; paused if there was no room on the disk."""
+    retry = Retry.WHEN_THERE_IS_ROOM if event.is_for_want_of_space else Retry.AFTER_BACKOFF
+    # A launch that failed for want of room has used up nothing of the job's.
+    failures = job.failures if event.is_for_want_of_space else job.failures + 1
+    reason = f"attempt {job.attempt} could not be launched: {event.error}"
+    return _again(replace(job, failures=failures), retry, reason, now)
+
+
+@answers(Draining, on=LaunchFailed, leads_to=(Queued, Stopped, Rejected, Absent))
+def launch_no_more(job: Job, state: Draining, event: LaunchFailed, now: float) -> Decision:
+    """Nothing ran: where the request to stop says."""
+    return _after_drain(job, state, f"attempt {job.attempt} could not be launched: {event.error}", now)
+
+
+ignores(Running, on=LaunchFailed, because="it was seen running")
+ignores(*_IDLE, on=LaunchFailed, because="no attempt of it is live")
+
+
+@answers(
+    Starting,
+    Running,
+    on=AttemptEnded,
+    leads_to=(Queued, BackingOff, Paused, Finished, Parked, Rejected),
+)
+def follow_outcome(job: Job, state: Starting | Running, event: AttemptEnded, now: float) -> Decision:
+    """Finished, rejected, or tried again as the outcome and the restart budget say."""
+    outcome = event.outcome
+    has_progressed = isinstance(state, Running) and state.has_progressed
+    job, has_progressed = _credited(job, outcome, has_progressed=has_progressed)
+    reason = f"{outcome.kind.value}: {outcome.reason}"
+    if outcome.kind is OutcomeKind.FINISHED:
+        return enter(job, Finished(job.attempt_digest), reason, now)
+    if outcome.retry is Retry.NEVER:
+        return enter(job, Rejected("program", event.script), reason, now)
+    if outcome.retry is Retry.AT_ONCE:
+        return queue(job, reason, now)
+    job = replace(job, failures=failures_after(job.failures, has_progressed=has_progressed))
+    if outcome.retry is Retry.AT_ONCE_IF_MOVED and has_progressed:
+        return queue(job, reason, now)
+    return _again(job, outcome.retry, reason, now)
+
+
+@answers(Draining, on=AttemptEnded, leads_to=(Queued, Stopped, Finished, Rejected, Absent))
+def follow_request(job: Job, state: Draining, event: AttemptEnded, now: float) -> Decision:
+    """Where the request to stop says: queued, stopped, forgotten; or finished, if it got that far."""
+    job, has_progressed = _credited(job, event.outcome, has_progressed=state.has_progressed)
+    if has_progressed:
+        job = replace(job, failures=0)
+    reason = f"{event.outcome.kind.value}: {event.outcome.reason}"
+    is_complete = event.outcome.kind is OutcomeKind.FINISHED
+    is_current = job.spec is not None and job.spec.spec_digest == job.attempt_digest
+    if is_complete and is_current and state.why is not DrainReason.REMOVED:
+        return enter(job, Finished(job.attempt_digest), reason, now)
+    return _after_drain(job, state, reason, now)
+
+
+ignores(*_IDLE, on=AttemptEnded, because="no attempt of it is live")
+
+
+def queue(job: Job, reason: str, now: float) -> Decision:
+    """Queue a job, unless its spec is refused now."""
+    if job.refusal is not None:
+        return enter(job, Rejected("spec"), f"{reason}; and the spec is refused: {job.refusal}", now)
+    return enter(job, Queued(), reason, now)
+
+
+def _credited(job: Job, outcome: Outcome, *, has_progressed: bool) -> tuple[Job, bool]:
+    step = -1 if outcome.step is None else outcome.step
+    return replace(job, best_step=max(job.best_step, step)), has_progressed or step > job.best_step
+
+
+def _after_drain(job: Job, state: Draining, reason: str, now: float) -> Decision:
+    if state.why is DrainReason.REMOVED:
+        return forget(f"{reason}; the spec was removed: forgotten, its run folder stays")
+    if state.why is DrainReason.STOP:
+        return enter(job, Stopped(), f"{reason}; it stays stopped until it is resumed", now)
+    return queue(job, f"{reason}; it goes on when it is its turn ({state.why.value})", now)
+
+
+def _again(job: Job, retry: Retry, reason: str, now: float) -> Decision:
+    assert job.spec is not None, "a job that was launched has a spec"
+    policy = job.spec.restart
+    if is_spent(job.failures, policy):
+        where = f"beyond step {job.best_step}" if job.best_step >= 0 else "at all"
+        spent = f"{job.failures} attempts in a row made no progress {where}; the last one {reason}"
+        return enter(job, Parked(), spent, now)
+    if job.refusal is not None:
+        return queue(job, reason, now)
+    delay_s = next_delay_s(job.failures, policy, seed=f"{job.name}:{job.attempt}")
+    wake = WakeLater(job.attempt, delay_s)
+    if retry is Retry.WHEN_THERE_IS_ROOM:
+        return enter(job, Paused(delay_s, now + delay_s), reason, now, wake)
+    return enter(job, BackingOff(delay_s, now + delay_s), reason, now, wake)

@@ -1,0 +1,56 @@
+"""What the machine answers with, and the few ways of saying it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from trainerd.supervisor.commands import Command
+from trainerd.supervisor.states import Job, State
+
+
+@dataclass(frozen=True)
+class Absent:
+    """There is no such job: the state before the first and after the last."""
+
+    NAME: ClassVar[str] = "absent"
+
+
+AnyState = State | Absent
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is to be recorded and then done.
+
+    Attributes:
+        job: The job as it is now; None if there is none (any more).
+        reason: Why this was decided: one sentence.
+        commands: What to do, in this order, once the decision is durable.
+        is_ignored: Whether the event changes nothing, so that nothing need be recorded.
+    """
+
+    job: Job | None
+    reason: str
+    commands: tuple[Command, ...] = ()
+    is_ignored: bool = False
+
+
+def unchanged(job: Job | None, reason: str) -> Decision:
+    """Decide that nothing changes."""
+    return Decision(job, reason, is_ignored=True)
+
+
+def enter(job: Job, state: State, reason: str, now: float, *commands: Command) -> Decision:
+    """Decide that the job enters a state."""
+    return Decision(replace(job, state=state, reason=reason, since_wall_s=now), reason, commands)
+
+
+def stay(job: Job, reason: str, *commands: Command) -> Decision:
+    """Decide that something about the job changes while its state remains."""
+    return Decision(job, reason, commands)
+
+
+def forget(reason: str) -> Decision:
+    """Decide that there is no such job any more."""
+    return Decision(None, reason)

@@ -1,0 +1,329 @@
+"""How an attempt ended, judged from evidence alone: pure.
+
+The order of the questions is the order of trust: a restart of the machine explains everything; then what the
+ranks say of themselves, then what the shim saw, and the tail of the log only for programs that died before
+they could say anything. An ending that nothing explains is a crash, never a success.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+import re
+import signal
+from dataclasses import dataclass
+from typing import Final
+
+from trainerd.contract import exit_codes
+from trainerd.contract.records import ExitRecord, OutcomeRecord, RankExit
+
+USAGE_ERROR_WITHIN_S: Final = 30.0
+"""An exit with code 2 later than this, in seconds, is not a usage error: those show at once."""
+
+
+class OutcomeKind(enum.Enum):
+    """What an ending is called, in logs, API and CLI."""
+
+    FINISHED = "finished"
+    DRAINED = "drained"
+    STOPPED = "stopped"
+    CRASHED = "crashed"
+    KILLED = "killed"
+    OUT_OF_MEMORY = "out-of-memory"
+    STALLED = "stalled"
+    LOST = "lost"
+    REJECTED = "rejected"
+
+
+class Retry(enum.Enum):
+    """What an ending asks for, as far as nobody asked for something else."""
+
+    NOTHING_LEFT = "nothing is left to do"
+    AT_ONCE = "again at once"
+    AT_ONCE_IF_MOVED = "again at once if it made progress"
+    AFTER_BACKOFF = "again after a wait"
+    WHEN_THERE_IS_ROOM = "again when there is room on the disk"
+    NEVER = "not again unless something changes"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The record of one ending.
+
+    Attributes:
+        kind: What it is called.
+        reason: One sentence.
+        retry: What it asks for.
+        evidence: What the judgement rests on, a line each.
+        step: Last step it is known to have finished, None before the first.
+        checkpoint: Newest valid checkpoint afterwards.
+        ended_wall_s: When, seconds since the epoch.
+    """
+
+    kind: OutcomeKind
+    reason: str
+    retry: Retry
+    evidence: tuple[str, ...] = ()
+    step: int | None = None
+    checkpoint: str | None = None
+    ended_wall_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of an ending.
+
+    Attributes:
+        attempt: Which.
+        exit: What the shim recorded; None if it was lost.
+        outcomes: What each rank said, by rank; None where it said nothing.
+        lost_because: Why there is no exit record.
+        is_after_reboot: Whether the machine was restarted since.
+        has_session: Whether a rank ever used the training API.
+        has_stepped: Whether this attempt finished a step.
+        step: Last step known to be finished, over all attempts; None before the first.
+        checkpoint: Name of the newest checkpoint that verifies.
+        checkpoint_step: Its step.
+        is_checkpoint_new: Whether this attempt made it.
+        is_finish_recorded: Whether a finished record speaks of the spec under which this attempt ran.
+        log_tail: Last lines that rank 0 wrote in this attempt.
+        trouble: What could not be read, a line each.
+    """
+
+    attempt: int
+    exit: ExitRecord | None
+    outcomes: tuple[OutcomeRecord | None, ...] = ()
+    lost_because: str = ""
+    is_after_reboot: bool = False
+    has_session: bool = False
+    has_stepped: bool = False
+    step: int | None = None
+    checkpoint: str | None = None
+    checkpoint_step: int | None = None
+    is_checkpoint_new: bool = False
+    is_finish_recorded: bool = False
+    log_tail: tuple[str, ...] = ()
+    trouble: tuple[str, ...] = ()
+
+
+def judge(evidence: Evidence, *, now_wall_s: float) -> Outcome:
+    """Return how the attempt ended. `now_wall_s` dates an ending that nobody saw."""
+    kind, retry, reason = _verdict(evidence)
+    return Outcome(
+        kind=kind,
+        reason=reason,
+        retry=retry,
+        evidence=evidence_lines(evidence),
+        step=evidence.step,
+        checkpoint=evidence.checkpoint,
+        ended_wall_s=evidence.exit.ended_wall_s if evidence.exit else now_wall_s,
+    )
+
+
+_Verdict = tuple[OutcomeKind, Retry, str]
+
+
+def _verdict(evidence: Evidence) -> _Verdict:
+    if evidence.exit is None:
+        retry = Retry.AT_ONCE if evidence.is_after_reboot else Retry.AFTER_BACKOFF
+        return OutcomeKind.LOST, retry, evidence.lost_because or "nobody saw it end"
+    said = _from_the_ranks(evidence)
+    if said is not None:
+        return said
+    if evidence.is_finish_recorded and all(rank.exit_code == 0 for rank in evidence.exit.ranks):
+        return OutcomeKind.FINISHED, Retry.NOTHING_LEFT, "it finished, and said so"
+    culprit = _culprit(evidence.exit)
+    if culprit is not None:
+        return _from_the_culprit(evidence, culprit)
+    if any(rank.exit_code == exit_codes.DRAINED for rank in evidence.exit.ranks):
+        return _drained(evidence)
+    return _all_exited_zero(evidence, evidence.exit)
+
+
+def _from_the_ranks(evidence: Evidence) -> _Verdict | None:
+    """Judge by what the ranks said of themselves, where that settles it."""
+    for rank, record in enumerate(evidence.outcomes):
+        if record is None:
+            continue
+        named = f"rank {rank}: {_error_text(record)}"
+        if record.kind == "mismatch":
+            return OutcomeKind.REJECTED, Retry.NEVER, f"the checkpoint does not fit the program: {named}"
+        if record.kind == "out-of-memory":
+            return OutcomeKind.OUT_OF_MEMORY, Retry.AFTER_BACKOFF, f"out of memory: {named}"
+        if record.kind == "no-space":
+            return OutcomeKind.CRASHED, Retry.WHEN_THERE_IS_ROOM, f"no room on the disk: {named}"
+    return None
+
+
+def _culprit(record: ExitRecord) -> RankExit | None:
+    """Return the rank whose bad end came first: not one that was killed because a peer had died."""
+    bad = [rank for rank in record.ranks if not _ended_well(rank)]
+    own = [rank for rank in bad if rank.killed_by_shim != "peer" and rank.signal != signal.SIGTERM]
+    return (own or bad or [None])[0]
+
+
+def _ended_well(rank: RankExit) -> bool:
+    return rank.exit_code in {exit_codes.FINISHED, exit_codes.DRAINED}
+
+
+def _from_the_culprit(evidence: Evidence, rank: RankExit) -> _Verdict:
+    assert evidence.exit is not None
+    who = f"rank {rank.rank}"
+    if rank.spawn_error is not None:
+        is_passing = any(os.strerror(number) in rank.spawn_error for number in (errno.EAGAIN, errno.ENOMEM))
+        if is_passing:
+            return OutcomeKind.CRASHED, Retry.AFTER_BACKOFF, f"{who} was not started: {rank.spawn_error}"
+        return OutcomeKind.REJECTED, Retry.NEVER, f"{who} cannot be started: {rank.spawn_error}"
+    if rank.signal is not None:
+        return _ended_by_signal(evidence, rank, who)
+    if rank.exit_code == exit_codes.NEVER_RETRY:
+        return OutcomeKind.REJECTED, Retry.NEVER, f"{who} exited with 93: never retry"
+    if not evidence.has_stepped:
+        refusal = _refusal(evidence, rank)
+        if refusal is not None:
+            return OutcomeKind.REJECTED, Retry.NEVER, f"{who} {refusal}"
+    message = _error_of(evidence, rank.rank)
+    if message is not None and _OUT_OF_MEMORY.search(message):
+        return OutcomeKind.OUT_OF_MEMORY, Retry.AFTER_BACKOFF, f"{who} ran out of memory: {message}"
+    said = f": {message}" if message else ""
+    return OutcomeKind.CRASHED, Retry.AFTER_BACKOFF, f"{who} exited with {rank.exit_code}{said}"
+
+
+def _ended_by_signal(evidence: Evidence, rank: RankExit, who: str) -> _Verdict:
+    assert evidence.exit is not None
+    name = _signal_name(rank.signal)
+    if rank.killed_by_shim == "grace":
+        return OutcomeKind.KILLED, Retry.AFTER_BACKOFF, f"{who} did not leave within the grace period"
+    if rank.killed_by_shim == "asked":
+        return OutcomeKind.KILLED, Retry.AFTER_BACKOFF, f"{who} was killed because that was asked for"
+    was_asked = evidence.exit.stop_requested_s is not None
+    if was_asked and rank.signal in {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1}:
+        reason = f"{who} left on {name}, as asked, without a checkpoint of that moment"
+        return OutcomeKind.STOPPED, Retry.AFTER_BACKOFF, reason
+    if rank.signal in {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}:
+        return OutcomeKind.KILLED, Retry.AFTER_BACKOFF, f"{who} was killed by {name} from outside"
+    return OutcomeKind.CRASHED, Retry.AFTER_BACKOFF, f"{who} died of {name}"
+
+
+def _refusal(evidence: Evidence, rank: RankExit) -> str | None:
+    """Return why this program cannot run at all, None if it may."""
+    assert evidence.exit is not None
+    if rank.exit_code == exit_codes.NOT_FOUND:
+        return "exited with 127: command not found"
+    if rank.exit_code == exit_codes.NOT_EXECUTABLE:
+        return "exited with 126: command cannot be executed"
+    if rank.exit_code == exit_codes.USAGE and evidence.exit.duration_s <= USAGE_ERROR_WITHIN_S:
+        last = _last_words(evidence)
+        return f"exited with 2, a usage error{f': {last}' if last else ''}"
+    message = _error_of(evidence, rank.rank)
+    if rank.exit_code == exit_codes.FAILED and message is not None and _CANNOT_RUN.match(message):
+        return f"cannot run: {message}"
+    return None
+
+
+def _drained(evidence: Evidence) -> _Verdict:
+    if evidence.is_checkpoint_new:
+        reason = f"it stopped with proof: checkpoint {evidence.checkpoint}"
+        return OutcomeKind.DRAINED, Retry.AT_ONCE_IF_MOVED, reason
+    if evidence.has_session and evidence.step in {None, evidence.checkpoint_step}:
+        where = f"step {evidence.step} was checkpointed before" if evidence.step else "no step had been made"
+        return OutcomeKind.DRAINED, Retry.AT_ONCE_IF_MOVED, f"it stopped and lost nothing: {where}"
+    reason = "it left as if drained, which promises a checkpoint, and there is no new one that verifies"
+    return OutcomeKind.CRASHED, Retry.AFTER_BACKOFF, reason
+
+
+def _all_exited_zero(evidence: Evidence, record: ExitRecord) -> _Verdict:
+    if any(said is not None and said.kind == "drained" for said in evidence.outcomes):
+        return _drained(evidence)
+    if record.stop_requested_s is None:
+        return OutcomeKind.FINISHED, Retry.NOTHING_LEFT, "it exited with 0"
+    if not evidence.has_session:
+        reason = "it left when asked, and a plain command cannot prove that it was done"
+        return OutcomeKind.STOPPED, Retry.AT_ONCE_IF_MOVED, reason
+    if evidence.is_checkpoint_new and evidence.step == evidence.checkpoint_step:
+        reason = (
+            f"it exited with 0 when asked to stop, without a finished record, and left {evidence.checkpoint}"
+        )
+        return OutcomeKind.DRAINED, Retry.AT_ONCE_IF_MOVED, reason
+    reason = "it exited with 0 when asked to stop, without a finished record: that is not completion"
+    return OutcomeKind.CRASHED, Retry.AFTER_BACKOFF, reason
+
+
+_CANNOT_RUN: Final = re.compile(
+    r"(?:\w+\.)*(?:SyntaxError|IndentationError|TabError|ImportError|ModuleNotFoundError)\b"
+)
+_OUT_OF_MEMORY: Final = re.compile(
+    r"(?:\w+\.)*(?:MemoryError|OutOfMemoryError)\b|CUDA out of memory|can't allocate memory"
+)
+_EXCEPTION: Final = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)\b(?::|$)")
+
+
+def _error_of(evidence: Evidence, rank: int) -> str | None:
+    """Return what a rank died of: from its outcome record, else from the end of its traceback."""
+    record = evidence.outcomes[rank] if rank < len(evidence.outcomes) else None
+    if record is not None and record.error_type is not None:
+        return _error_text(record)
+    found = [line for line in evidence.log_tail if _EXCEPTION.match(line)]
+    return found[-1] if found else None
+
+
+def _error_text(record: OutcomeRecord) -> str:
+    first_line = (record.error_message or "").partition("\n")[0]
+    return (
+        f"{record.error_type or record.kind}: {first_line}"
+        if first_line
+        else record.error_type or record.kind
+    )
+
+
+def _last_words(evidence: Evidence) -> str:
+    lines = [line.strip() for line in evidence.log_tail if line.strip()]
+    return lines[-1] if lines else ""
+
+
+_TAIL_LINES: Final = 3
+
+
+def evidence_lines(evidence: Evidence) -> tuple[str, ...]:
+    """Return the evidence as people read it, a line each."""
+    lines = []
+    if evidence.exit is not None:
+        lines += [_rank_line(rank) for rank in evidence.exit.ranks]
+        if evidence.exit.stop_requested_s is not None:
+            lines.append(f"asked to stop {evidence.exit.stop_requested_s:.1f} s after its start")
+        lines.append(f"ran for {evidence.exit.duration_s:.1f} s")
+        if evidence.exit.survivors_killed:
+            lines.append(f"{evidence.exit.survivors_killed} left-over processes were ended")
+    elif evidence.lost_because:
+        lines.append(evidence.lost_because)
+    for rank, record in enumerate(evidence.outcomes):
+        if record is not None:
+            lines.append(f"rank {rank} said: {_error_text(record)}")
+            lines += [f"    {detail}" for detail in record.detail]
+    lines.append("no step was finished" if evidence.step is None else f"last finished step: {evidence.step}")
+    if evidence.checkpoint is not None:
+        origin = "made by this attempt" if evidence.is_checkpoint_new else "made before"
+        lines.append(f"newest valid checkpoint: {evidence.checkpoint}, {origin}")
+    elif evidence.has_session:
+        lines.append("no valid checkpoint")
+    if not any(evidence.outcomes):
+        tail = [line for line in evidence.log_tail if line.strip()][-_TAIL_LINES:]
+        lines += [f"log: {line}" for line in tail]
+    return (*lines, *evidence.trouble)
+
+
+def _rank_line(rank: RankExit) -> str:
+    if rank.spawn_error is not None:
+        return f"rank {rank.rank}: not started: {rank.spawn_error}"
+    if rank.signal is not None:
+        by = f", sent by the shim ({rank.killed_by_shim})" if rank.killed_by_shim else ""
+        return f"rank {rank.rank}: {_signal_name(rank.signal)}{by}"
+    return f"rank {rank.rank}: exit code {rank.exit_code}"
+
+
+def _signal_name(number: int | None) -> str:
+    try:
+        return signal.Signals(number or 0).name
+    except ValueError:
+        return f"signal {number}"
