@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from trainerd.supervisor.specs.folder import Accepted, FolderView, Refused, SpecFolder, SpecReading
+from trainerd.supervisor.specs.folder import SpecFolder
 from trainerd.supervisor.specs.load import load_spec
 from trainerd.supervisor.specs.schema import json_schema
 from trainerd.supervisor.specs.submit import place_spec
 from trainerd.supervisor.specs.trust import TrustPolicy
+from trainerd.supervisor.specs.view import Accepted, FolderView, Refused, SpecReading
 from trainerd.supervisor.specs.watch import FolderWatcher
 
 __all__ = [

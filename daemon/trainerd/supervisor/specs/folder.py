@@ -6,29 +6,26 @@ Level-triggered: a scan says what is there now, whatever events were lost or rep
 * A spec that cannot be observed (a changing file, a read error, a name gone a moment ago) keeps its last reading.
   Absence from `FolderView.specs` is evidence of removal only as `FolderView.is_removed` has it.
 * A folder that cannot be read is unknown, not empty: `SpecFolder.scan` raises.
-* One file holds one name, and keeps it while it claims it, through edits and errors. Among new claimants a valid
-  spec comes before a broken one, then the older, then the first by file name: decided from disk alone.
+* Who has a name that several files claim follows from the folder and from who had it before (`claims`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
-from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainerd.contract.clock import SystemClock
-from trainerd.contract.names import NAME_LENGTH_MAX, check_name
-from trainerd.contract.resolved import ResolvedJob
 from trainerd.errors import UserError
+from trainerd.supervisor.specs.claims import Broken, Claim, awarded_names
 from trainerd.supervisor.specs.document import SUFFIXES
 from trainerd.supervisor.specs.load import ParsedSpec, claimed_name, parse_spec, read_bytes
+from trainerd.supervisor.specs.view import Accepted, FolderView
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from trainerd.contract.clock import Clock
     from trainerd.supervisor.specs.trust import TrustPolicy
@@ -44,66 +41,6 @@ _NO_TARGET: Final = -1
 
 
 @dataclass(frozen=True)
-class Accepted:
-    """A spec that can run."""
-
-    job: ResolvedJob
-
-    @property
-    def name(self) -> str:
-        return self.job.name
-
-    @property
-    def path(self) -> Path:
-        return Path(self.job.spec_path)
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A spec that cannot run.
-
-    Attributes:
-        name: Under which it is shown: the name it had while it was good, or says it has, or one made from the
-            file's name.
-        path: The file.
-        error_text: What is wrong and how to mend it, for the user.
-    """
-
-    name: str
-    path: Path
-    error_text: str
-
-
-SpecReading = Accepted | Refused
-
-
-@dataclass(frozen=True)
-class FolderView:
-    """What the jobs folder says.
-
-    Attributes:
-        specs: By name.
-        unsettled: Files that are changing, could not be observed, or vanished a moment ago.
-        look_again_s: When another scan may settle some of them, in seconds; None if there are none.
-    """
-
-    specs: dict[str, SpecReading]
-    unsettled: tuple[Path, ...] = ()
-    look_again_s: float | None = None
-
-    def is_removed(self, name: str, spec_path: str) -> bool:
-        """Return whether the spec of job `name`, last read from `spec_path`, is gone for certain."""
-        path = Path(spec_path)
-        return (
-            name not in self.specs
-            and path not in self.unsettled
-            and not any(
-                isinstance(reading, Refused) and reading.path == path for reading in self.specs.values()
-            )
-        )
-
-
-@dataclass(frozen=True)
 class _Signature:
     """Changes whenever the content, the owner or the mode of a file may have changed."""
 
@@ -112,14 +49,6 @@ class _Signature:
     mtime_ns: int
     ctime_ns: int
     link: tuple[int, int] = (0, 0)
-
-
-@dataclass(frozen=True)
-class _Broken:
-    """Why a file is no good, and which name it claims all the same."""
-
-    error_text: str
-    claims: str | None = None
 
 
 @dataclass
@@ -132,7 +61,7 @@ class _File:
 
     signature: _Signature
     since_s: float
-    reading: Accepted | _Broken | None = None
+    reading: Accepted | Broken | None = None
     read_at: _Signature | None = None
     parsed: ParsedSpec | None = None
     missing_since_s: float | None = None
@@ -158,9 +87,7 @@ class SpecFolder:
     def __post_init__(self) -> None:
         self.path = Path(os.path.abspath(self.path))  # noqa: PTH100 (links are kept)
         self._files: dict[str, _File] = {}
-        self._holders = {
-            name: path.name for name, path in self.holders.items() if Path(path).parent == self.path
-        }
+        self._holders = {name: path for name, path in self.holders.items() if path.parent == self.path}
 
     def scan(self) -> FolderView:
         """Look at the folder.
@@ -248,12 +175,12 @@ class SpecFolder:
             if not os.path.lexists(path) or (data and age_s < BROKEN_SETTLE_S):
                 known.look_again_s = SETTLE_S
                 return
-            known.reading = _Broken(_displayable(str(error)), claimed_name(path, data))
+            known.reading = Broken(_displayable(str(error)), claimed_name(path, data))
             known.parsed = None
         except OSError as error:
             # Not read is not refused: what was known stays, and the next scan tries again.
             if known.reading is None:
-                known.reading = _Broken(f"{path}: cannot be read: {error.strerror}")
+                known.reading = Broken(f"{path}: cannot be read: {error.strerror}")
             known.look_again_s = BROKEN_SETTLE_S
             return
         else:
@@ -265,94 +192,33 @@ class SpecFolder:
             known.reading = Accepted(parsed.resolve(self.trust))
             known.parsed = None
         except UserError as error:
-            known.reading = _Broken(_displayable(str(error)), parsed.spec.name)
+            known.reading = Broken(_displayable(str(error)), parsed.spec.name)
             known.parsed = parsed
 
     def _view(self) -> FolderView:
-        claims: dict[str, list[str]] = defaultdict(list)
-        held = {file_name: name for name, file_name in self._holders.items()}
-        for file_name, known in self._files.items():
-            if known.reading is not None:
-                claims[_claim(file_name, known.reading, held.get(file_name))].append(file_name)
-        specs: dict[str, SpecReading] = {}
-        losers: list[tuple[str, str, str]] = []
-        for name, file_names in claims.items():
-            winner, *others = sorted(file_names, key=lambda each: self._rank(name, each))
-            reading = self._files[winner].reading
-            if isinstance(reading, Accepted):
-                specs[name] = reading
-                self._holders[name] = winner
-            elif isinstance(reading, _Broken):
-                specs[name] = Refused(name, self.path / _displayable(winner), reading.error_text)
-            losers += [(other, winner, name) for other in others]
-        self._holders = {
-            name: file_name for name, file_name in self._holders.items() if file_name in claims.get(name, ())
-        }
-        unsettled = {
-            name: known.look_again_s for name, known in self._files.items() if known.look_again_s is not None
-        }
-        for loser, winner, name in sorted(losers):
-            if self._files[winner].missing_since_s is not None:
-                unsettled.setdefault(
-                    loser, self._files[winner].look_again_s or SETTLE_S
-                )  # a rename: it takes over soon
-            elif self._files[loser].missing_since_s is None:
-                refused = self._refused_loser(loser, winner, name, specs)
-                specs[refused.name] = refused
-        return FolderView(
-            dict(sorted(specs.items())),
-            tuple(self.path / _displayable(name) for name in sorted(unsettled)),
-            min((wait_s for wait_s in unsettled.values() if wait_s is not None), default=None),
-        )
-
-    def _rank(self, name: str, file_name: str) -> tuple[bool, bool, int, str]:
-        known = self._files[file_name]
-        is_holder = self._holders.get(name) == file_name
-        return (not is_holder, not isinstance(known.reading, Accepted), known.signature.mtime_ns, file_name)
-
-    def _refused_loser(self, loser: str, winner: str, name: str, taken: Mapping[str, SpecReading]) -> Refused:
-        path = self.path / _displayable(loser)
-        reading = self._files[loser].reading
-        if isinstance(reading, _Broken):
-            text = reading.error_text
-        else:
-            text = (
-                f"{path}: another spec already gives the job {name!r}: {self.path / winner}\n"
-                f"  remove one of the two, or set another name in this one"
+        claims = [
+            Claim(
+                self.path / _displayable(name),
+                known.reading,
+                known.signature.mtime_ns,
+                is_missing=known.missing_since_s is not None,
             )
-        return Refused(_free_name(loser, taken), path, text)
+            for name, known in self._files.items()
+        ]
+        awarded = awarded_names(claims, self._holders)
+        self._holders = awarded.holders
+        wait_s = {
+            self.path / _displayable(name): known.look_again_s
+            for name, known in self._files.items()
+            if known.look_again_s is not None
+        }
+        unsettled = sorted(wait_s.keys() | set(awarded.waiting))
+        return FolderView(awarded.specs, tuple(unsettled), min(wait_s.values(), default=None))
 
 
 def is_spec_name(file_name: str) -> bool:
     """Return whether a file of this name is taken for a spec: not hidden, no editor's backup, a known ending."""
     return file_name[0] not in ".#" and os.path.splitext(file_name)[1].lower() in SUFFIXES  # noqa: PTH122 (speed)
-
-
-def _claim(file_name: str, reading: Accepted | _Broken, held: str | None) -> str:
-    if isinstance(reading, Accepted):
-        return reading.name
-    return held or reading.claims or _made_name(Path(file_name).stem)
-
-
-def _made_name(text: str) -> str:
-    """Return `text` if it can name a job, else the nearest name that can."""
-    try:
-        return check_name(text)
-    except UserError:
-        plain = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")
-        return plain[:NAME_LENGTH_MAX] or "unnamed"
-
-
-def _free_name(file_name: str, taken: Iterable[str]) -> str:
-    """Return a name for a file that lost its own: its stem, else its whole name, else that with a number."""
-    names = set(taken)
-    whole = _made_name(file_name)
-    candidates = [
-        _made_name(Path(file_name).stem),
-        whole,
-        *(f"{whole[:90]}.{n}" for n in range(2, len(names) + 4)),
-    ]
-    return next(name for name in candidates if name not in names)
 
 
 def _signature_of(path: Path) -> _Signature | None:

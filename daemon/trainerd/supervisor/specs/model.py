@@ -6,162 +6,28 @@ A field without a value (``env:`` and nothing after it) counts as not written.
 
 from __future__ import annotations
 
-import re
-import shlex
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    WithJsonSchema,
-    model_validator,
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from trainerd.contract.names import NAME_LENGTH_MAX, NAME_PATTERN
+from trainerd.supervisor.specs.fields import (
+    METRIC_PATTERN,
+    Command,
+    Count,
+    CountOrAll,
+    CountOrNever,
+    Duration,
+    DurationOrNever,
+    Env,
+    FilePath,
+    Name,
+    Size,
+    SomeDuration,
+    StallTimeout,
+    as_list,
+    none_for_auto,
 )
-
-from trainerd.contract import environment
-from trainerd.contract.names import NAME_LENGTH_MAX, NAME_PATTERN, check_name
-from trainerd.errors import UserError
-from trainerd.supervisor.specs.document import kind_name
-from trainerd.supervisor.specs.quantities import (
-    DURATION_PATTERN,
-    SIZE_PATTERN,
-    parse_duration_s,
-    parse_size_bytes,
-)
-
-RESERVED_VARIABLES: Final = frozenset(environment.VARIABLES) - {environment.SEED} | {
-    "RANK",
-    "LOCAL_RANK",
-    "WORLD_SIZE",
-    "LOCAL_WORLD_SIZE",
-}
-"""Variables that trainerd sets itself, so that a spec's value would be lost without a word."""
-
-_VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_METRIC_PATTERN: Final = r"^\S+$"
-
-
-def _split_command(value: Any) -> Any:
-    if not isinstance(value, str):
-        if not isinstance(value, list):
-            raise ValueError(f"expected a list of texts, or one text, not {kind_name(value)}")  # noqa: TRY004 (pydantic's way)
-        return value
-    try:
-        return shlex.split(value)
-    except ValueError as error:
-        raise ValueError(f"the shell's rules do not allow this text: {error}") from error
-
-
-def _checked_command(value: list[str]) -> list[str]:
-    if not value or not value[0].strip():
-        raise ValueError("no program is named; write for example [python, train.py]")
-    return value
-
-
-def _checked_name(value: str) -> str:
-    try:
-        return check_name(value)
-    except UserError as error:
-        raise ValueError(f"{error.message}; {error.hint}" if error.hint else error.message) from error
-
-
-def _without_nul(value: str) -> str:
-    if "\0" in value:
-        raise ValueError("text must not hold a NUL character")
-    return value
-
-
-def _checked_env(value: dict[str, str]) -> dict[str, str]:
-    for name in value:
-        if name in RESERVED_VARIABLES:
-            raise ValueError(f"{name} is set by trainerd itself; {_instead(name)}")
-        if not _VARIABLE_NAME.fullmatch(name):
-            raise ValueError(f"{name!r} cannot name a variable; use letters, digits and '_'")
-    return value
-
-
-def _instead(name: str) -> str:
-    if name == environment.GRACE_S:
-        return "use the field grace"
-    return "use the section checkpoint" if "CHECKPOINT" in name else "leave it out"
-
-
-def _positive_duration_s(value: Any) -> float:
-    seconds = parse_duration_s(value)
-    if seconds == 0:
-        raise ValueError("must be longer than 0")
-    return seconds
-
-
-def _duration_or(word: str) -> BeforeValidator:
-    return BeforeValidator(lambda value: None if value == word else _positive_duration_s(value))
-
-
-def _count_or(word: str) -> BeforeValidator:
-    def read(value: Any) -> int | None:
-        if value == word:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(f"expected a whole number, or {word!r}, not {kind_name(value)}")  # noqa: TRY004
-        if value < 1:
-            raise ValueError(f"must be at least 1, or {word!r}, not {value}")
-        return value
-
-    return BeforeValidator(read)
-
-
-def _none_for_auto(value: Any) -> Any:
-    if isinstance(value, str) and value != "auto":
-        raise ValueError(f"expected a mapping such as {{steps: 200}}, or 'auto', not {kind_name(value)}")
-    return None if value == "auto" else value
-
-
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, dict) else value
-
-
-_DURATION_SCHEMA: Final[list[dict[str, Any]]] = [
-    {"type": "number", "minimum": 0},
-    {"type": "string", "pattern": DURATION_PATTERN},
-]
-
-
-def _count_schema(word: str) -> WithJsonSchema:
-    return WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": word}]})
-
-
-Text = Annotated[str, AfterValidator(_without_nul)]
-FilePath = Annotated[str, AfterValidator(_without_nul), Field(min_length=1)]
-Duration = Annotated[float, BeforeValidator(parse_duration_s), WithJsonSchema({"anyOf": _DURATION_SCHEMA})]
-DurationOrNever = Annotated[
-    float | None,
-    _duration_or("never"),
-    WithJsonSchema({"anyOf": [*_DURATION_SCHEMA, {"const": "never"}]}),
-]
-SomeDuration = Annotated[
-    float, BeforeValidator(_positive_duration_s), WithJsonSchema({"anyOf": _DURATION_SCHEMA})
-]
-CountOrNever = Annotated[int | None, _count_or("never"), _count_schema("never")]
-CountOrAll = Annotated[int | None, _count_or("all"), _count_schema("all")]
-Size = Annotated[
-    int,
-    BeforeValidator(parse_size_bytes),
-    WithJsonSchema({"type": "string", "pattern": SIZE_PATTERN}),
-]
-Count = Annotated[int, Field(ge=1)]
-
-
-def _stall_timeout(value: Any) -> Any:
-    return value if value == "auto" else None if value == "never" else _positive_duration_s(value)
-
-
-StallTimeout = Annotated[
-    float | Literal["auto"] | None,
-    BeforeValidator(_stall_timeout),
-    WithJsonSchema({"anyOf": [*_DURATION_SCHEMA, {"enum": ["auto", "never"]}]}),
-]
 
 
 class Section(BaseModel):
@@ -208,7 +74,7 @@ class KeepBestSpec(Section):
 
     metric: str = Field(
         description="Name of the score, as given to `session.report`.",
-        pattern=_METRIC_PATTERN,
+        pattern=METRIC_PATTERN,
         examples=["accuracy"],
     )
     n: Count = Field(1, description="How many to keep.", examples=[2])
@@ -237,7 +103,7 @@ class KeepEverySpec(Section):
 class CheckpointSpec(Section):
     """When to checkpoint and what to keep."""
 
-    every: Annotated[EverySpec | None, BeforeValidator(_none_for_auto)] = Field(
+    every: Annotated[EverySpec | None, BeforeValidator(none_for_auto)] = Field(
         EverySpec(),  # type: ignore[call-arg] # every field has a default
         description="When to checkpoint, or `auto`: choose the interval from what saves and failures cost.",
         examples=[{"steps": 200, "seconds": 300, "epochs": 1}, "auto"],
@@ -246,7 +112,7 @@ class CheckpointSpec(Section):
     keep_last: CountOrAll = Field(
         3, description="How many of the newest to keep, or `all`.", examples=[3, "all"]
     )
-    keep_best: Annotated[list[KeepBestSpec], BeforeValidator(_as_list)] = Field(
+    keep_best: Annotated[list[KeepBestSpec], BeforeValidator(as_list)] = Field(
         [],
         description="Which of the best to keep: one rule, or a list of rules.",
         examples=[{"metric": "accuracy", "mode": "max", "n": 2}],
@@ -293,13 +159,13 @@ class RestartSpec(Section):
 class JobSpec(Section):
     """A job: what to run, with what, and what to do when it ends. Every field but `command` has a default."""
 
-    name: Annotated[str, AfterValidator(_checked_name)] | None = Field(
+    name: Name | None = Field(
         None,
         description="Name of the job and of its run folder; the file's name without its ending if absent.",
         examples=["mnist"],
         json_schema_extra={"pattern": f"^{NAME_PATTERN}$", "maxLength": NAME_LENGTH_MAX},
     )
-    command: Annotated[list[Text], BeforeValidator(_split_command), AfterValidator(_checked_command)] = Field(
+    command: Command = Field(
         description="Program and arguments: a list, or one text that is split as a shell would (and not expanded).",
         examples=[["python", "train.py", "--epochs", "2"], "python train.py --epochs 2"],
     )
@@ -314,7 +180,7 @@ class JobSpec(Section):
         "name to look for in PATH; the supervisor's own if absent.",
         examples=["/opt/venvs/vision/bin/python"],
     )
-    env: Annotated[dict[str, Text], AfterValidator(_checked_env)] = Field(
+    env: Env = Field(
         {}, description="Environment variables; every value is text.", examples=[{"OMP_NUM_THREADS": "2"}]
     )
     env_file: FilePath | None = Field(
