@@ -88,7 +88,11 @@ class EventView:
 
 @dataclass(frozen=True)
 class DaemonView:
-    """The supervisor itself."""
+    """The supervisor itself.
+
+    Attributes:
+        last_event: Sequence number of the newest event, 0 if there is none.
+    """
 
     version: str
     pid: int
@@ -97,6 +101,7 @@ class DaemonView:
     started_wall_s: float
     is_stopping: bool
     jobs_by_state: dict[str, int] = field(default_factory=dict)
+    last_event: int = 0
 
 
 class Control(Protocol):

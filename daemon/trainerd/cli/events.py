@@ -1,0 +1,89 @@
+"""`trainerd events`: what happened, from the journal."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from trainerd.cli.human import NOTHING, moment
+from trainerd.cli.options import json_option, state_option
+from trainerd.cli.output import ending_quietly, print_json, print_json_line
+from trainerd.errors import TryAgainError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from trainerd.cli.client import Client
+    from trainerd.contract.paths import StatePaths
+    from trainerd.supervisor.control import EventView
+
+FOLLOW_INTERVAL_S: Final = 0.5
+EVENTS_A_QUESTION: Final = 1000
+LINES_DEFAULT: Final = 50
+
+_JOB_WIDTH: Final = 16
+_KIND_WIDTH: Final = 20
+
+
+@click.command()
+@click.option("--follow", "-f", is_flag=True, help="Go on with what happens next, until Ctrl-C.")
+@click.option("--job", metavar="NAME", help="Only what is about this job.")
+@click.option(
+    "--lines",
+    "-n",
+    type=click.IntRange(min=0),
+    default=LINES_DEFAULT,
+    show_default=True,
+    help="How many of the newest events; 0 is all that there are.",
+)
+@state_option
+@json_option
+def command(follow: bool, job: str | None, lines: int, state: StatePaths, as_json: bool) -> None:
+    r"""Show what happened: every change of state of every job, with its reason.
+
+    \b
+    Example:
+      trainerd events -f
+      trainerd events --job mnist -n 0
+      trainerd events -f --json | jq -c 'select(.kind == "job.parked")'
+    """
+    from trainerd.cli.client import Client, NotRunningError
+
+    with ending_quietly(), Client(state) as client:
+        # A job's own events are spread thinly, so its last ones can only be found by reading them all.
+        after = max(0, client.daemon().last_event - lines) if lines and job is None else 0
+        events = deque(_since(client, job, after), maxlen=lines or None)
+        if as_json and not follow:
+            print_json(list(events))
+            return
+        _print(events, as_json=as_json)
+        last = events[-1].sequence if events else after
+        while follow:
+            time.sleep(FOLLOW_INTERVAL_S)
+            try:
+                fresh = list(_since(client, job, last))
+            except (NotRunningError, TryAgainError):
+                continue  # it is being restarted; the journal has what we miss
+            _print(fresh, as_json=as_json)
+            last = fresh[-1].sequence if fresh else last
+
+
+def _since(client: Client, job: str | None, after: int) -> Iterator[EventView]:
+    while True:
+        events = client.list_events(job=job, after=after, limit=EVENTS_A_QUESTION)
+        yield from events
+        if len(events) < EVENTS_A_QUESTION:
+            return
+        after = events[-1].sequence
+
+
+def _print(events: Iterable[EventView], *, as_json: bool) -> None:
+    for event in events:
+        if as_json:
+            print_json_line(event)
+        else:
+            about = f"{event.job or NOTHING:<{_JOB_WIDTH}} {event.kind:<{_KIND_WIDTH}}"
+            click.echo(f"{moment(event.wall_s)}  {about} {event.message}")

@@ -1,0 +1,57 @@
+"""Options that several verbs share, so that they are named, explained and read alike."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from trainerd.contract.paths import StatePaths
+from trainerd.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STATE_VARIABLE: Final = "TRAINERD_STATE"
+LOCAL_STATE: Final = Path(".trainerd")
+SYSTEM_STATE: Final = Path("/var/lib/trainerd")
+
+Command = TypeVar("Command", bound="Callable[..., Any]")
+
+
+def state_option(command: Command) -> Command:
+    """Add ``--state``; the verb's parameter `state` is a `StatePaths`."""
+    return click.option(
+        "--state",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        callback=lambda _context, _option, value: find_state(value),
+        help=f"State folder of the supervisor.  [default: ${STATE_VARIABLE}, else ./{LOCAL_STATE}, "
+        f"else {SYSTEM_STATE}]",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """Add ``--json``; the verb's parameter is `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, with keys that stay.")(command)
+
+
+def find_state(given: Path | None) -> StatePaths:
+    """Return the state folder that is meant.
+
+    Raises:
+        UserError: None was named, and there is none in the usual places.
+    """
+    if given is None and os.environ.get(STATE_VARIABLE):
+        given = Path(os.environ[STATE_VARIABLE])
+    if given is not None:
+        return StatePaths(given)
+    for usual in (LOCAL_STATE, SYSTEM_STATE):
+        if usual.is_dir():
+            return StatePaths(usual)
+    raise UserError(
+        f"no state folder: there is no ./{LOCAL_STATE} here and no {SYSTEM_STATE}",
+        hint=f"name it with --state DIR or {STATE_VARIABLE}, or start a supervisor with `trainerd run`",
+    )

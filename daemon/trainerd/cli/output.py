@@ -1,0 +1,111 @@
+"""How verbs print: tables for people, JSON for programs, and a quiet end where the reader leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from trainerd.contract import codec
+from trainerd.contract.nonfinite import spelled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+_PIPE_COLUMNS: Final = 2000
+"""Width of a table that goes into a pipe: there, nothing is cut."""
+
+STATE_STYLES: Final = {
+    "running": "green",
+    "finished": "bold green",
+    "draining": "yellow",
+    "backing-off": "yellow",
+    "paused": "yellow",
+    "parked": "bold red",
+    "rejected": "bold red",
+    "stopped": "dim",
+}
+
+
+def print_json(value: Any) -> None:
+    """Print a view, or a list or dict of them, as one JSON document."""
+    click.echo(json.dumps(spelled(_plain(value)), indent=2, ensure_ascii=False))
+
+
+def print_json_line(value: Any) -> None:
+    """Print one JSON object on a line of its own, and let it through at once."""
+    click.echo(json.dumps(spelled(_plain(value)), ensure_ascii=False))
+    sys.stdout.flush()
+
+
+def make_console() -> Console:
+    """Return a console that is as wide as its reader, and has colours where they are wanted."""
+    from rich.console import Console
+
+    is_sized = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(width=None if is_sized else _PIPE_COLUMNS, highlight=False, markup=False, emoji=False)
+
+
+def make_table(*headings: str, right: tuple[str, ...] = (), flexible: str | None = None) -> Table:
+    """Return an empty table without lines.
+
+    Args:
+        headings: Of the columns.
+        right: Those whose values are numbers.
+        flexible: The one that is cut where the terminal is too narrow.
+    """
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in headings:
+        # rich shrinks only the columns that may wrap; `cut` then keeps the cells of this one on their line.
+        table.add_column(
+            heading, justify="right" if heading in right else "left", no_wrap=heading != flexible
+        )
+    return table
+
+
+def cut(text: str) -> Text:
+    """Return a cell for a flexible column: what does not fit is cut, with an ellipsis."""
+    from rich.text import Text
+
+    return Text(text, no_wrap=True, overflow="ellipsis")
+
+
+def show(renderable: RenderableType) -> None:
+    """Print something of rich's, without the blanks that it puts at the ends of lines."""
+    console = make_console()
+    with console.capture() as captured:
+        console.print(renderable)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip(), color=True)
+
+
+@contextlib.contextmanager
+def ending_quietly() -> Iterator[None]:
+    """End without a word when the user presses Ctrl-C or the reader of our output leaves, as ``head`` does."""
+    try:
+        yield
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        pass
+    except BrokenPipeError:
+        # The interpreter flushes once more when it ends: let it do so into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if dataclasses.is_dataclass(value):
+        return codec.to_plain(value)
+    return value

@@ -1,0 +1,50 @@
+"""Finds the folder of a job's run, with no supervisor needed."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from trainerd.contract.names import check_name
+from trainerd.contract.nearest import nearest_hint
+from trainerd.errors import TrainerdError, UserError
+
+if TYPE_CHECKING:
+    from trainerd.contract.paths import RunPaths, StatePaths
+
+
+def find_run(state: StatePaths, name: str) -> RunPaths:
+    """Return the run folder of a job; it may be missing as long as a supervisor knows the job.
+
+    Raises:
+        UserError: There is no such job; the hint names the nearest one.
+    """
+    run = state.run(check_name(name))
+    if run.root.is_dir():
+        return run
+    if not state.root.is_dir():
+        raise UserError(
+            f"there is no state folder {state.root}", hint="name it with --state DIR or TRAINERD_STATE"
+        )
+    waiting = _known_to_supervisor(state)
+    if name in waiting:
+        return run
+    raise UserError(f"no job {name!r}", hint=nearest_hint(name, {*_folders(state), *waiting}))
+
+
+def _folders(state: StatePaths) -> set[str]:
+    try:
+        return {folder.name for folder in state.runs.iterdir() if folder.is_dir()}
+    except OSError:
+        return set()
+
+
+def _known_to_supervisor(state: StatePaths) -> set[str]:
+    """Return the jobs that a supervisor knows, some of which have not been launched yet."""
+    if not state.socket.exists():
+        return set()
+    from trainerd.cli.client import Client
+
+    with contextlib.suppress(TrainerdError), Client(state) as client:
+        return {job.name for job in client.list_jobs()}
+    return set()

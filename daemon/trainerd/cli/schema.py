@@ -1,0 +1,28 @@
+"""`trainerd schema`: the JSON Schema of a spec. Needs no supervisor."""
+
+from __future__ import annotations
+
+import click
+
+from trainerd.cli.options import json_option
+from trainerd.cli.output import ending_quietly, print_json
+
+
+@click.command()
+@json_option
+def command(as_json: bool) -> None:
+    r"""Print the JSON Schema of a job spec, for editors that complete and check while one types.
+
+    It is JSON with or without --json.
+
+    \b
+    Example:
+      trainerd schema > .trainerd-schema.json
+      # then, as the first line of a spec, for editors with a YAML language server:
+      # yaml-language-server: $schema=.trainerd-schema.json
+    """
+    del as_json
+    from trainerd.supervisor.specs.schema import json_schema
+
+    with ending_quietly():
+        print_json(json_schema())

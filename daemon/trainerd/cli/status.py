@@ -1,0 +1,108 @@
+"""`trainerd status`: everything about one job, or about the supervisor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from trainerd.cli.explain import outcome_lines
+from trainerd.cli.human import duration, epochs_done, moment, number
+from trainerd.cli.options import json_option, state_option
+from trainerd.cli.output import ending_quietly, print_json
+from trainerd.cli.ps import reason_now
+from trainerd.contract.clock import SystemClock
+
+if TYPE_CHECKING:
+    from trainerd.contract.paths import StatePaths
+    from trainerd.supervisor.control import DaemonView, JobView
+
+
+@click.command()
+@click.argument("name", required=False)
+@state_option
+@json_option
+def command(name: str | None, state: StatePaths, as_json: bool) -> None:
+    r"""Show everything about one job; without a NAME, about the supervisor itself.
+
+    The last outcome comes with its evidence and with what the supervisor does about it.
+
+    \b
+    Example:
+      trainerd status mnist
+      trainerd status mnist --json | jq .last_outcome
+      trainerd status
+    """
+    from trainerd.cli.client import Client
+
+    with ending_quietly(), Client(state) as client:
+        view = client.daemon() if name is None else client.get_job(name)
+        if as_json:
+            print_json(view)
+            return
+        now_s = SystemClock().wall_s()
+        lines = daemon_lines(view, now_s) if name is None else job_lines(view, now_s)  # type: ignore[arg-type]
+        click.echo("\n".join(lines))
+
+
+def daemon_lines(daemon: DaemonView, now_s: float) -> list[str]:
+    """Describe the supervisor, a line each."""
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(daemon.jobs_by_state.items()))
+    return [
+        f"trainerd {daemon.version}, {'stopping' if daemon.is_stopping else 'running'}",
+        *_aligned(
+            ("pid", str(daemon.pid)),
+            ("since", f"{moment(daemon.started_wall_s)} ({duration(now_s - daemon.started_wall_s)} ago)"),
+            ("jobs", counts or "none"),
+            ("jobs folder", daemon.jobs_dir),
+            ("state folder", daemon.state_dir),
+        ),
+    ]
+
+
+def job_lines(job: JobView, now_s: float) -> list[str]:
+    """Describe a job, a line each; what is not known is left out."""
+    budget = f" ({job.budget_left} more without progress)" if job.budget_left is not None else ""
+    checkpoint = f"step {job.checkpoint_step}" if job.checkpoint_step is not None else "none yet"
+    lines = [
+        f"{job.name}: {job.state}",
+        *_aligned(
+            ("reason", reason_now(job, now_s)),
+            ("since", f"{moment(job.since_wall_s)} ({duration(now_s - job.since_wall_s)} ago)"),
+            ("attempt", f"{job.attempt}{budget}"),
+            ("progress", _progress(job)),
+            ("loss", number(job.loss) if job.loss is not None else None),
+            ("checkpoint", checkpoint),
+            ("processes", _processes(job)),
+            ("priority", str(job.priority) if job.priority else None),
+            ("spec", job.spec_path),
+            ("run folder", job.run_dir),
+        ),
+    ]
+    if job.last_outcome is not None:
+        lines += ["", "last outcome", *(f"  {line}" for line in outcome_lines(job.last_outcome, now_s))]
+    return lines
+
+
+def _progress(job: JobView) -> str | None:
+    parts = []
+    if job.step is not None:
+        parts.append(f"step {job.step}")
+    if job.epoch is not None:
+        parts.append(f"epochs {epochs_done(job.epoch, job.epochs, job.batch, job.batches)}")
+    if job.batch is not None:
+        parts.append(f"batch {job.batch}" + (f"/{job.batches}" if job.batches is not None else ""))
+    if job.phase is not None:
+        parts.append(f"in {job.phase}")
+    return ", ".join(parts) or None
+
+
+def _processes(job: JobView) -> str | None:
+    shim = [f"shim {job.shim_pid}"] if job.shim_pid is not None else []
+    return ", ".join([*shim, *(f"rank {rank}: {pid}" for rank, pid in enumerate(job.pids))]) or None
+
+
+def _aligned(*rows: tuple[str, str | None]) -> list[str]:
+    shown = [(label, value) for label, value in rows if value is not None]
+    width = max(len(label) for label, _ in shown)
+    return [f"  {label:<{width}}  {value}" for label, value in shown]

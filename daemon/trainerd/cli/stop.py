@@ -1,0 +1,44 @@
+"""`trainerd stop`: drain jobs and keep them stopped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from trainerd.cli.options import json_option, state_option
+from trainerd.cli.output import ending_quietly, print_json
+
+if TYPE_CHECKING:
+    from trainerd.contract.paths import StatePaths
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option(
+    "--wait", is_flag=True, help="Return once the jobs have ended, not once the request is durable."
+)
+@state_option
+@json_option
+def command(names: tuple[str, ...], wait: bool, state: StatePaths, as_json: bool) -> None:
+    r"""Drain jobs: each finishes its step, checkpoints and leaves, and stays stopped until it is resumed.
+
+    The request survives the supervisor: a job that was told to stop stays stopped after a restart.
+
+    \b
+    Example:
+      trainerd stop mnist --wait
+      trainerd resume mnist
+    """
+    from trainerd.cli.client import Client
+    from trainerd.cli.waiting import wait_for_rest
+
+    with ending_quietly(), Client(state) as client:
+        jobs = [client.stop(name) for name in names]
+        if wait:
+            jobs = list(wait_for_rest(client, names, aloud=not as_json).values())
+        if as_json:
+            print_json(jobs)
+        elif not wait:
+            for job in jobs:
+                click.echo(f"{job.name}: {job.state}: {job.reason}")

@@ -1,0 +1,53 @@
+"""`trainerd validate`: whether specs would be accepted. Needs no supervisor."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trainerd.cli.options import json_option
+from trainerd.cli.output import print_json
+from trainerd.errors import UserError
+
+if TYPE_CHECKING:
+    from trainerd.contract.resolved import ResolvedJob
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@json_option
+@click.pass_context
+def command(context: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
+    r"""Check specs without running anything; every mistake is shown with its line and the nearest valid name.
+
+    Exits with 1 if any of them would not be accepted.
+
+    \b
+    Example:
+      trainerd validate jobs/*.yaml
+    """
+    from trainerd.supervisor.specs.load import load_spec
+
+    results: list[dict[str, Any]] = []
+    for file in files:
+        try:
+            job = load_spec(file, trust=None)
+        except UserError as error:
+            results.append({"file": str(file), "ok": False, "error": error.message, "hint": error.hint})
+            if not as_json:
+                click.echo(f"error: {error}", err=True)
+        else:
+            results.append({"file": str(file), "ok": True, "job": job.name, "command": job.command})
+            if not as_json:
+                click.echo(f"ok: {file}: {_described(job)}")
+    if as_json:
+        print_json(results)
+    context.exit(0 if all(result["ok"] for result in results) else 1)
+
+
+def _described(job: ResolvedJob) -> str:
+    ranks = f", {job.nproc} ranks" if job.nproc > 1 else ""
+    return f"job {job.name!r} runs `{shlex.join(job.command)}` in {job.workdir}{ranks}"
