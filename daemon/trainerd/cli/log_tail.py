@@ -33,10 +33,9 @@ class FollowedFile:
         self._descriptor: int | None = None
         self._offset = 0
         self._tail = b""
-        if self._open_if_replaced() and lines is not None:
-            assert self._descriptor is not None
-            self._offset = last_lines_offset(self._descriptor, lines)
-            self._tail = self._before(self._offset)
+        self._open_if_replaced()
+        if lines is not None:
+            self._skip_to_last(lines)
 
     def read_new(self) -> bytes:
         """Return what was added since the last call, at most `CHUNK_BYTES`; empty if nothing was.
@@ -55,6 +54,11 @@ class FollowedFile:
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor = None
+
+    def _skip_to_last(self, lines: int) -> None:
+        if self._descriptor is not None:
+            self._offset = last_lines_offset(self._descriptor, lines)
+            self._tail = self._before(self._offset)
 
     def _read(self) -> bytes:
         if self._descriptor is None:

@@ -40,6 +40,7 @@ FOLLOW_LINES: Final = 10
 @json_option
 def command(
     name: str | None,
+    *,
     follow: bool,
     rank: int | None,
     lines: int | None,
@@ -93,7 +94,7 @@ def _show_rank_logs(
 
 def _rendered(rank: int, data: bytes, *, as_json: bool, is_mixed: bool) -> bytes:
     if as_json:
-        records = ({"rank": rank, "line": line.decode(errors="replace")} for line in data.splitlines())
+        records = ({"rank": rank, "line": line.decode(errors="replace")} for line in data.split(b"\n")[:-1])
         return b"".join(json.dumps(record).encode() + b"\n" for record in records)
     if is_mixed:
         return b"".join(b"[%d] %s" % (rank, line) for line in data.splitlines(keepends=True))
@@ -121,7 +122,5 @@ def _show_daemon_log(
 
 
 def _write(data: bytes) -> None:
-    # What a job prints need not be text: it goes through as it is.
-    stream = click.get_binary_stream("stdout")
-    stream.write(data)
-    stream.flush()
+    # What a job prints need not be text: bytes go through as they are.
+    click.echo(data, nl=False)

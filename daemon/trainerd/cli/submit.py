@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def command(
     context: click.Context,
+    *,
     files: tuple[Path, ...],
     replace: bool,
     wait: bool,
