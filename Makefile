@@ -9,8 +9,8 @@ PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11; do 
 	$$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$candidate && break; done)
 PIP_FLAGS ?=
 PYTEST_FLAGS ?=
-JOBS ?= jobs
-STATE ?= .trainerd
+JOBS = jobs
+STATE = .trainerd
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
