@@ -55,9 +55,12 @@ def _checked_name(value: str) -> str:
         raise ValueError(f"{error.message}; {error.hint}" if error.hint else error.message) from error
 
 
-def _without_nul(value: str) -> str:
+def _plain_text(value: str) -> str:
+    """Refuse what could be handed neither to a program nor to a file."""
     if "\0" in value:
         raise ValueError("text must not hold a NUL character")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("text must not hold half a character (a lone surrogate)")
     return value
 
 
@@ -122,8 +125,8 @@ def _count_schema(word: str) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": word}]})
 
 
-Text = Annotated[str, AfterValidator(_without_nul)]
-FilePath = Annotated[str, AfterValidator(_without_nul), Field(min_length=1)]
+Text = Annotated[str, AfterValidator(_plain_text)]
+FilePath = Annotated[str, Field(min_length=1), AfterValidator(_plain_text)]
 Duration = Annotated[float, BeforeValidator(parse_duration_s), WithJsonSchema({"anyOf": _DURATION_SCHEMA})]
 DurationOrNever = Annotated[
     float | None,

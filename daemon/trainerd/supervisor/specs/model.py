@@ -25,6 +25,7 @@ from trainerd.supervisor.specs.fields import (
     Size,
     SomeDuration,
     StallTimeout,
+    Text,
     as_list,
     none_for_auto,
 )
@@ -72,7 +73,7 @@ class EverySpec(Section):
 class KeepBestSpec(Section):
     """Keep the checkpoints with the best scores of one metric."""
 
-    metric: str = Field(
+    metric: Text = Field(
         description="Name of the score, as given to `session.report`.",
         pattern=METRIC_PATTERN,
         examples=["accuracy"],

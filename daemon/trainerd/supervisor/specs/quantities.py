@@ -8,10 +8,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
-DURATION_PATTERN: Final = (
-    r"^(?=\d)(\d+(\.\d+)?d)?(\d+(\.\d+)?h)?(\d+(\.\d+)?m)?(\d+(\.\d+)?s)?(\d+(\.\d+)?ms)?$"
-)
-SIZE_PATTERN: Final = r"^\d+(\.\d+)? ?([kKmMgGtT][iI]?)?[bB]$"
+DURATION_PATTERN: Final = r"^(?=[0-9])([0-9]+(\.[0-9]+)?d)?([0-9]+(\.[0-9]+)?h)?([0-9]+(\.[0-9]+)?m)?([0-9]+(\.[0-9]+)?s)?([0-9]+(\.[0-9]+)?ms)?$"
+SIZE_PATTERN: Final = r"^[0-9]+(\.[0-9]+)? ?([kKmMgGtT][iI]?)?[bB]$"
 
 DURATION_S_MAX: Final = 366 * 86400.0
 SIZE_BYTES_MAX: Final = 2**60
@@ -30,8 +28,8 @@ _UNIT_BYTES: Final = {
 }
 
 _DURATION = re.compile(DURATION_PATTERN)
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[dhms])")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([A-Za-z]+)")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[dhms])")
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)")
 
 
 def parse_duration_s(value: object) -> float:

@@ -46,7 +46,7 @@ def parse_yaml(text: str) -> Document:
         return reader.document()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else None
+        line = min(mark.line, text.rstrip("\n").count("\n")) + 1 if mark else None
         raise ProblemsError(_syntax_problem(error, line)) from error
     except yaml.YAMLError as error:
         position = getattr(error, "position", None)
