@@ -1,0 +1,151 @@
+"""All jobs, and the only way to change one: decide, record, and only then tell what is to be done.
+
+Synchronous and without effects besides the journal, so that the simulation drives this very code.
+
+Invariants: what is in memory is what the journal holds; if the journal cannot be written, neither changes. Slots
+are not kept: who holds one follows from the states.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trainerd.supervisor.events import AttemptEnded, NeverFits, SlotGranted
+from trainerd.supervisor.journal import Entry
+from trainerd.supervisor.machine import decide
+from trainerd.supervisor.scheduler import Holder, Request, Schedule, schedule
+from trainerd.supervisor.states import Draining, Job, Queued, Running, Starting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from trainerd.contract.clock import Clock
+    from trainerd.supervisor.commands import Command
+    from trainerd.supervisor.events import Event
+    from trainerd.supervisor.journal import Journal
+    from trainerd.supervisor.scheduler import Capacity
+
+
+@dataclass(frozen=True)
+class Step:
+    """What became of one event.
+
+    Attributes:
+        name: The job.
+        event: What happened.
+        before: The job as it was, None if there was none.
+        after: The job as it is, None if there is none any more.
+        reason: Why.
+        commands: What is to be done now.
+        is_ignored: Whether the event changed nothing.
+    """
+
+    name: str
+    event: Event
+    before: Job | None
+    after: Job | None
+    reason: str
+    commands: tuple[Command, ...] = ()
+    is_ignored: bool = False
+
+
+class Ledger:
+    """The jobs of one state folder.
+
+    Args:
+        journal: Where they are kept.
+        capacity: What the machine has for them.
+        clock: Dates decisions.
+    """
+
+    def __init__(self, journal: Journal, capacity: Capacity, clock: Clock) -> None:
+        self._journal = journal
+        self._capacity = capacity
+        self._clock = clock
+        self._jobs = journal.jobs()
+        self._schedule = Schedule()
+        self.grants_slots = False
+        """Whether queued jobs are started: not before recovery is over, and not while shutting down."""
+
+    @property
+    def jobs(self) -> Mapping[str, Job]:
+        """Every job, by name."""
+        return self._jobs
+
+    @property
+    def waits(self) -> Mapping[str, str]:
+        """Why each queued job waits, by name."""
+        return self._schedule.waits
+
+    def apply(self, events: Iterable[tuple[str, Event]]) -> tuple[Step, ...]:
+        """Decide about events and about who may start then; record all of it in one transaction.
+
+        Raises:
+            SpaceError: It could not be recorded; nothing has changed.
+        """
+        now = self._clock.wall_s()
+        drafts = dict(self._jobs)
+        steps = [_take(drafts, name, event, now) for name, event in events]
+        answer = schedule(self._capacity, _holders(drafts), _requests(drafts) if self.grants_slots else ())
+        for name, why in answer.misfits.items():
+            steps.append(_take(drafts, name, NeverFits(why), now))
+        for name, gpus in answer.grants:
+            steps.append(_take(drafts, name, SlotGranted(gpus), now))
+        entries = [_entry(step) for step in steps if not step.is_ignored]
+        if entries:
+            self._journal.commit(entries, wall_s=now)
+        self._jobs = drafts
+        self._schedule = answer
+        return tuple(steps)
+
+
+def _take(drafts: dict[str, Job], name: str, event: Event, now: float) -> Step:
+    before = drafts.get(name)
+    decision = decide(name, before, event, now)
+    if decision.job is not None:
+        drafts[name] = decision.job
+    else:
+        drafts.pop(name, None)
+    return Step(name, event, before, decision.job, decision.reason, decision.commands, decision.is_ignored)
+
+
+def _holders(jobs: Mapping[str, Job]) -> list[Holder]:
+    return [
+        Holder(job.spec.resources, job.state.gpus)
+        for job in jobs.values()
+        if isinstance(job.state, Starting | Running | Draining) and job.spec is not None
+    ]
+
+
+def _requests(jobs: Mapping[str, Job]) -> list[Request]:
+    return [
+        Request(job.name, job.spec.resources, job.spec.priority, job.since_wall_s)
+        for job in jobs.values()
+        if isinstance(job.state, Queued) and job.spec is not None
+    ]
+
+
+def _entry(step: Step) -> Entry:
+    after = step.after
+    data: dict[str, Any] = {"event": type(step.event).__name__}
+    if after is not None:
+        data |= {"state": after.state.NAME, "attempt": after.attempt}
+    ended = None
+    if isinstance(step.event, AttemptEnded):
+        data["outcome"] = step.event.outcome.kind.value
+        ended = (step.event.attempt, step.event.outcome)
+    started = after.attempt if isinstance(step.event, SlotGranted) and after is not None else None
+    return Entry(step.name, after, kind_of(step), step.reason, data, started, ended)
+
+
+def kind_of(step: Step) -> str:
+    """Return what to call a step in log and history: the state that was entered, else what happened."""
+    if step.after is None:
+        return "job.forgotten"
+    if step.before is None or type(step.before.state) is not type(step.after.state):
+        return f"job.{step.after.state.NAME}"
+    words = "".join(
+        f"-{letter.lower()}" if letter.isupper() else letter for letter in type(step.event).__name__
+    )
+    return f"job.noted.{words.lstrip('-')}"
