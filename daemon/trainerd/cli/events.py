@@ -42,14 +42,16 @@ _KIND_WIDTH: Final = 20
 @state_option
 @json_option
 def command(follow: bool, job: str | None, lines: int, state: StatePaths, as_json: bool) -> None:
-    r"""Show what happened: every change of state of every job, with its reason.
+    """Show what happened, and why.
+
+    Every change of state of every job is an event.
 
     \b
     Example:
       trainerd events -f
       trainerd events --job mnist -n 0
       trainerd events -f --json | jq -c 'select(.kind == "job.parked")'
-    """
+    """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.client import Client, NotRunningError
 
     with ending_quietly(), Client(state) as client:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 @state_option
 @json_option
 def command(name: str, last: int | None, state: StatePaths, as_json: bool) -> None:
-    r"""Show how each attempt of a job ended, oldest first.
+    """Show how each attempt of a job ended, and why.
+
+    Oldest first.
 
     Each ending has its class, the evidence that it rests on, the newest valid checkpoint, and what the
     supervisor did about it.
@@ -32,7 +34,7 @@ def command(name: str, last: int | None, state: StatePaths, as_json: bool) -> No
       trainerd explain mnist
       trainerd explain mnist --last 1
       trainerd explain mnist --json | jq -r '.[].kind' | sort | uniq -c
-    """
+    """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.client import Client
 
     with ending_quietly(), Client(state) as client:

@@ -48,7 +48,9 @@ def command(
     state: StatePaths,
     as_json: bool,
 ) -> None:
-    r"""Show what the ranks of a job print, all attempts one after the other.
+    """Show what the ranks of a job print.
+
+    All attempts, one after the other.
 
     Works with no supervisor. With several ranks each line begins with its rank. --follow goes on over
     rotation, deletion and new attempts.
@@ -58,7 +60,7 @@ def command(
       trainerd logs mnist -f
       trainerd logs mnist --rank 1 -n 100
       trainerd logs --daemon -f
-    """
+    """  # noqa: D301 (click leaves alone the lines after this escape)
     lines = FOLLOW_LINES if lines is None and follow else lines
     if name is None and not daemon:
         raise click.UsageError("name a job, or give --daemon for the supervisor's own log")

@@ -46,7 +46,7 @@ Rows = tuple[dict[str, Any], ...]
 def command(
     name: str, *, as_csv: bool, reports: bool, last: int | None, state: StatePaths, as_json: bool
 ) -> None:
-    r"""Show what a run has measured: one value a step, however often it was interrupted.
+    """Show what a run has measured, one value a step.
 
     Steps that were lost with a crash and run again are shown once, as they were in the end.
 
@@ -55,7 +55,7 @@ def command(
       trainerd metrics mnist
       trainerd metrics mnist --csv > mnist.csv
       trainerd metrics mnist --reports
-    """
+    """  # noqa: D301 (click leaves alone the lines after this escape)
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude one another")
     path = find_run(state, name).metrics

@@ -41,7 +41,7 @@ _NUMBERS: Final = ("EPOCH", "STEP", "LOSS", "CHECKPOINT", "ATTEMPT", "SINCE")
 @json_option
 @click.option("--watch", "-w", is_flag=True, help="Show it again every second, until Ctrl-C.")
 def command(state: StatePaths, as_json: bool, watch: bool) -> None:
-    r"""Show all jobs: where each one is, and why.
+    """Show all jobs: where each one is, and why.
 
     EPOCH counts the epochs that are done, of how many: 1.30/10 is in the second. CHECKPOINT is the step of the
     newest one: what a crash now would go back to.
@@ -51,7 +51,7 @@ def command(state: StatePaths, as_json: bool, watch: bool) -> None:
       trainerd ps
       trainerd ps --watch
       trainerd ps --json | jq -r '.[] | select(.state == "parked") | .name'
-    """
+    """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.client import Client
 
     with ending_quietly(), Client(state) as client:

@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 @state_option
 @json_option
 def command(names: tuple[str, ...], state: StatePaths, as_json: bool) -> None:
-    r"""Let stopped, parked, rejected, paused or backing-off jobs go on now.
+    """Let jobs go on now.
+
+    Stopped, parked, rejected, paused and backing-off jobs can.
 
     Each goes on from its newest valid checkpoint, with a full restart budget.
 
     \b
     Example:
       trainerd resume mnist
-    """
+    """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.client import Client
 
     with ending_quietly(), Client(state) as client:

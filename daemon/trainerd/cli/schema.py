@@ -11,7 +11,9 @@ from trainerd.cli.output import ending_quietly, print_json
 @click.command()
 @json_option
 def command(as_json: bool) -> None:
-    r"""Print the JSON Schema of a job spec, for editors that complete and check while one types.
+    """Print the JSON Schema of a job spec.
+
+    For editors that complete and check while one types.
 
     It is JSON with or without --json.
 
@@ -20,7 +22,7 @@ def command(as_json: bool) -> None:
       trainerd schema > .trainerd-schema.json
       # then, as the first line of a spec, for editors with a YAML language server:
       # yaml-language-server: $schema=.trainerd-schema.json
-    """
+    """  # noqa: D301 (click leaves alone the lines after this escape)
     del as_json
     from trainerd.supervisor.specs.schema import json_schema
 

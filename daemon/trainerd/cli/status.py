@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 @state_option
 @json_option
 def command(name: str | None, state: StatePaths, as_json: bool) -> None:
-    r"""Show everything about one job; without a NAME, about the supervisor itself.
+    """Show everything about one job.
+
+    Without a NAME, about the supervisor itself.
 
     The last outcome comes with its evidence and with what the supervisor does about it.
 
@@ -32,7 +34,7 @@ def command(name: str | None, state: StatePaths, as_json: bool) -> None:
       trainerd status mnist
       trainerd status mnist --json | jq .last_outcome
       trainerd status
-    """
+    """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.client import Client
 
     with ending_quietly(), Client(state) as client:

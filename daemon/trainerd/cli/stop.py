@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 @state_option
 @json_option
 def command(names: tuple[str, ...], wait: bool, state: StatePaths, as_json: bool) -> None:
-    r"""Drain jobs: each finishes its step, checkpoints and leaves, and stays stopped until it is resumed.
+    """Drain jobs and keep them stopped.
+
+    Each finishes its step, checkpoints and leaves, and stays stopped until it is resumed.
 
     The request survives the supervisor: a job that was told to stop stays stopped after a restart.
 
@@ -29,7 +31,7 @@ def command(names: tuple[str, ...], wait: bool, state: StatePaths, as_json: bool
     Example:
       trainerd stop mnist --wait
       trainerd resume mnist
-    """
+    """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.client import Client
     from trainerd.cli.waiting import wait_for_rest
 

@@ -33,7 +33,9 @@ def command(
     state: StatePaths,
     as_json: bool,
 ) -> None:
-    r"""Submit jobs: check their specs, copy them into the supervisor's jobs folder, and say what it makes of them.
+    """Put specs into the jobs folder.
+
+    They are checked, copied into the supervisor's jobs folder, and what it makes of them is shown.
 
     All specs are checked before the first is copied. A relative workdir keeps its meaning: it is made absolute.
     Copying a spec into the jobs folder by hand is as good.
@@ -42,7 +44,7 @@ def command(
     Example:
       trainerd submit jobs/examples/tiny/job.yaml
       trainerd submit job.yaml --replace --wait
-    """
+    """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.client import Client
     from trainerd.supervisor.specs.load import load_spec
     from trainerd.supervisor.specs.submit import place_spec

@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_context
 def command(context: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
-    r"""Check specs without running anything; every mistake is shown with its line and the nearest valid name.
+    """Check specs without running anything.
+
+    Every mistake is shown with its line and the nearest valid name.
 
     Exits with 1 if any of them would not be accepted.
 
     \b
     Example:
       trainerd validate jobs/*.yaml
-    """
+    """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.supervisor.specs.load import load_spec
 
     results: list[dict[str, Any]] = []
