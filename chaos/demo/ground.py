@@ -45,7 +45,7 @@ def only_demo_in(root: Path, interruption: Interruption) -> Iterator[None]:
         for folder in (state.root, root / "jobs"):
             shutil.rmtree(folder, ignore_errors=True)
         (root / "supervisor.out").unlink(missing_ok=True)
-        (root / "jobs").mkdir()
+        (root / "jobs").mkdir(mode=0o755)
         yield
 
 

@@ -111,6 +111,7 @@ def submit(stage: Stage, source: str | None) -> None:
     for name, remark in ((DISTURBED, "the one to be hit"), (UNDISTURBED, "its twin, to be left alone")):
         path = stage.supervised.jobs / f"{name}.yaml"
         draft = path.with_name(f".{path.name}.draft")
+        draft.touch(mode=0o644)  # whatever the umask: a spec that others can write is refused
         draft.write_text(stage.plan.spec(name, source=source), encoding="utf-8")
         draft.rename(path)
         stage.screen.say(f"dropped {_short(path)}: {remark}", "bold")
