@@ -90,6 +90,7 @@ class Daemon(_Model):
     jobs_by_state: dict[str, int] = Field(
         description="number of jobs by state; states without one are absent"
     )
+    last_event: int = Field(description="sequence number of the newest event, 0 if there is none")
 
 
 class Problem(BaseModel):

@@ -99,7 +99,13 @@ class _TrustedPeersOnly(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        if not is_trusted_peer(transport.get_extra_info("socket")):
+        self._is_trusted = is_trusted_peer(transport.get_extra_info("socket"))
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_trusted:
+            super().data_received(data)
+        elif not self.transport.is_closing():
+            # Answered once something was read: closing before would reset the connection under the answer.
             head = f"HTTP/1.1 403 Forbidden\r\ncontent-length: {len(_FORBIDDEN)}\r\nconnection: close\r\n\r\n"
-            transport.write(head.encode() + _FORBIDDEN)
-            transport.close()
+            self.transport.write(head.encode() + _FORBIDDEN)
+            self.transport.close()
