@@ -29,6 +29,7 @@ from trainerd.supervisor.shim.spawn import free_port, rank_environment, spawn
 from trainerd.supervisor.shim.survivors import (
     SURVIVORS_LIMIT_S,
     attempt_mark,
+    end_children,
     end_processes,
     find_descendants,
 )
@@ -175,15 +176,15 @@ class Attempt:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signum)
 
-    def _reap(self) -> None:
-        """Collect every child that has ended: ranks, and the orphans that came to this process."""
+    def _reap(self) -> bool:
+        """Collect every child that has ended, ranks and orphans; return whether any child is left."""
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                return False
             if pid == 0:
-                return
+                return True
             if pid in self._ranks_by_pid:
                 rank = self._ranks_by_pid[pid]
                 ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
@@ -207,19 +208,11 @@ class Attempt:
 
     def conclude(self) -> None:
         """End whoever is left, then record the exit. Nothing is started after this."""
-        ended = end_processes(
-            lambda: find_descendants(
-                self._mark,
-                since_ticks=self._admission.shim.start_ticks,
-                parents={os.getpid()},
-                known=self._identities,
-            ),
-            self._clock,
-            limit_s=SURVIVORS_LIMIT_S,
-            collect=self._reap,
-        )
-        if ended.killed:
-            note(f"killed {ended.killed} descendants that had outlived their rank")
+        killed = end_children(self._reap, self._clock, limit_s=SURVIVORS_LIMIT_S)
+        ended = end_processes(self._find_strays, self._clock, limit_s=SURVIVORS_LIMIT_S)
+        killed += ended.killed
+        if killed:
+            note(f"killed {killed} descendants that had outlived their rank")
         if ended.left:
             note(f"these would not end: {[identity.pid for identity in ended.left]}")
         SURVIVORS_ENDED.hit()
@@ -230,10 +223,14 @@ class Attempt:
             duration_s=self._now_s(),
             boot_id=boot_id(),
             stop_requested_s=self._conduct.stop_requested_s,
-            survivors_killed=ended.killed,
+            survivors_killed=killed,
         )
         write_persistently(self._paths.exit, record, self._clock, patience_s=EXIT_RECORD_PATIENCE_S)
         EXIT_RECORDED.hit()
+
+    def _find_strays(self) -> tuple[ProcessIdentity, ...]:
+        self._reap()
+        return find_descendants(self._mark, since_ticks=self._admission.shim.start_ticks)
 
     def _now_s(self) -> float:
         return self._clock.monotonic_s() - self._admission.started_monotonic_s

@@ -1,9 +1,12 @@
-"""Finds and ends the descendants of an attempt, even those that changed session, parent or name.
+"""Finds and ends the descendants of an attempt, even those that changed session, parent or environment.
 
-Three ways lead to them: the children of the shim, to which every orphan comes (it is a subreaper); the mark in
-the environment that every descendant inherits; and the children and session-mates of those already found. A
-stranger cannot be hit: only processes that began after the shim are looked at, and each is signalled through a
-descriptor that was opened first and identified after.
+While the shim lives, every orphan comes to it (it is a subreaper), so it can kill its children until it has none:
+that is proof, whatever they do. Once the shim is gone, and for the odd process that joined another namespace,
+three ways lead to them: the mark in the environment that descendants inherit, the identities on record, and the
+children and session-mates of those already found.
+
+A stranger cannot be hit: a child that was not collected keeps its number, and everybody else began after the
+shim and is signalled through a descriptor that was opened first and identified after.
 """
 
 from __future__ import annotations
@@ -17,7 +20,12 @@ from typing import TYPE_CHECKING, Final
 
 from trainerd.contract.environment import ATTEMPT_ID
 from trainerd.contract.process import ProcessIdentity, open_pidfd
-from trainerd.supervisor.shim.process_table import ProcessRow, carries, processes_since
+from trainerd.supervisor.shim.process_table import (
+    ProcessRow,
+    carries,
+    child_pids,
+    processes_since,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -30,6 +38,11 @@ SURVIVORS_LIMIT_S: Final = 30.0
 
 _WAVE_S: Final = 0.5
 """How long one wave of kills is waited for before the next search."""
+
+_CHILD_WAIT_S: Final = 0.05
+"""How long the end of a child is waited for before those who came meanwhile are looked for."""
+
+_EMPTY_LOOKS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -49,23 +62,18 @@ def attempt_mark(attempt_dir: Path, shim: ProcessIdentity) -> str:
 
 
 def find_descendants(
-    mark: str, *, since_ticks: int, parents: Collection[int] = (), known: Collection[ProcessIdentity] = ()
+    mark: str, *, since_ticks: int, known: Collection[ProcessIdentity] = ()
 ) -> tuple[ProcessIdentity, ...]:
     """Return every living descendant of an attempt, this process itself never.
 
     Args:
         mark: As made by `attempt_mark`.
         since_ticks: When the shim began; whoever began earlier is a stranger.
-        parents: Pids of processes whose children all belong to the attempt.
         known: Identities of processes that belong to it, such as the ranks.
     """
     entry = f"{ATTEMPT_ID}={mark}".encode()
     rows = {row.identity.pid: row for row in processes_since(since_ticks) if row.identity.pid != os.getpid()}
-    found = {
-        pid
-        for pid, row in rows.items()
-        if row.parent_pid in parents or row.identity in known or carries(pid, entry)
-    }
+    found = {pid for pid, row in rows.items() if row.identity in known or carries(pid, entry)}
     while relatives := {pid for pid, row in rows.items() if pid not in found and _is_relative(row, found)}:
         found |= relatives
     return tuple(rows[pid].identity for pid in sorted(found))
@@ -75,29 +83,43 @@ def _is_relative(row: ProcessRow, found: Collection[int]) -> bool:
     return row.parent_pid in found or row.session_id in found
 
 
-def end_processes(
-    find: Callable[[], Collection[ProcessIdentity]],
-    clock: Clock,
-    *,
-    limit_s: float,
-    collect: Callable[[], None] = lambda: None,
-) -> Ended:
-    """Kill whom `find` returns until it finds nobody.
+def end_processes(find: Callable[[], Collection[ProcessIdentity]], clock: Clock, *, limit_s: float) -> Ended:
+    """Kill whom `find` returns, until it has found nobody twice: one that forks and leaves can hide once.
 
     Args:
         find: Looks for those who still live.
         clock: Measures the limit.
         limit_s: After so many seconds, those who are left are returned.
-        collect: Called after each wave, to reap those who were children.
     """
     deadline_s = clock.monotonic_s() + limit_s
     killed: set[ProcessIdentity] = set()
+    empty_looks = 0
     while True:
-        collect()
         living = tuple(find())
-        if not living or clock.monotonic_s() >= deadline_s:
+        empty_looks = 0 if living else empty_looks + 1
+        if empty_looks == _EMPTY_LOOKS or clock.monotonic_s() >= deadline_s:
             return Ended(len(killed), living)
         killed |= _kill_and_wait(living)
+
+
+def end_children(collect: Callable[[], bool], clock: Clock, *, limit_s: float) -> int:
+    """Kill the children of this process until it has none, and so no descendants; return how many were killed.
+
+    Args:
+        collect: Reaps every child that has ended; returns whether any is left.
+        clock: Measures the limit.
+        limit_s: When to give up, in seconds.
+    """
+    deadline_s = clock.monotonic_s() + limit_s
+    killed: set[int] = set()
+    while collect() and clock.monotonic_s() < deadline_s:
+        for pid in child_pids():
+            # Only `collect` reaps, so the number still is that child's.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+        signal.sigtimedwait([signal.SIGCHLD], _CHILD_WAIT_S)
+    return len(killed)
 
 
 def _kill_and_wait(living: Collection[ProcessIdentity]) -> set[ProcessIdentity]:

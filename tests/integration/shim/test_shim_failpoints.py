@@ -1,0 +1,61 @@
+"""Killed at each of its durable acts, the shim leaves what its failpoint says, and nobody survives."""
+
+from __future__ import annotations
+
+import pytest
+from shim_workbench import runs, wait_for
+
+from trainerd.contract.failpoints import REGISTRY
+from trainerd.supervisor import launcher
+from trainerd.supervisor.attempts import Ended, Lost, NotStarted
+
+# What an attempt of one rank, which waits to be asked to leave, is found as after a kill at each point.
+EXPECTED = {
+    "shim.locked": NotStarted,
+    "shim.recorded": Lost,
+    "ranks.started": Lost,
+    "ranks.recorded": Lost,
+    "ranks.ended": Lost,
+    "survivors.ended": Lost,
+    "exit.recorded": Ended,
+    "record.written@1": NotStarted,
+    "record.synced@1": NotStarted,
+    "record.renamed@1": Lost,
+    "record.durable@1": Lost,
+    "record.written@2": Lost,
+    "record.renamed@2": Lost,
+    "record.durable@2": Lost,
+    "record.written@3": Lost,
+    "record.synced@3": Lost,
+    "record.renamed@3": Ended,
+    "record.durable@3": Ended,
+}
+
+
+def test_every_failpoint_of_the_shim_is_tried():
+    prefixes = ("shim.", "ranks.", "survivors.", "exit.")
+    of_the_shim = {name for name in REGISTRY if name.startswith(prefixes)} - {launcher.SHIM_SPAWNED.name}
+    assert of_the_shim == {name for name in EXPECTED if "@" not in name} & of_the_shim
+    assert of_the_shim <= set(EXPECTED)
+
+
+@pytest.mark.parametrize("point", EXPECTED)
+def test_a_kill_leaves_what_is_said_and_nobody_survives(workbench, monkeypatch, point):
+    name, _, nth = point.partition("@")
+    monkeypatch.setenv("TRAINERD_FAILPOINTS", f"{name}=kill@{nth or 1}")
+    # The rank ends by itself where the point lies after its end, and would run for long where it does not.
+    ends = name in {"ranks.ended", "survivors.ended", "exit.recorded"} or nth == "3"
+    script = "echo $$ >$HERE/rank; " + ("exit 85" if ends else "exec sleep 60")
+    paths = workbench.launch(("sh", "-c", script))
+    final = workbench.watch(paths)[-1]
+    assert isinstance(final, EXPECTED[point]), paths.shim_log.read_text()
+    if isinstance(final, Ended):
+        assert final.record.ranks[0].exit_code == 85
+    if isinstance(final, Lost):
+        workbench.launcher.end_survivors(paths)
+        assert not list(paths.root.glob(".*tmp*")), "swept"
+    path = workbench.here / "rank"
+    if path.exists() and path.read_text().strip():
+        pid = int(path.read_text())
+        wait_for(lambda: not runs(pid))
+    assert not workbench.launcher.child_pids
