@@ -36,6 +36,9 @@ SETTLE_S: Final = 0.3
 BROKEN_SETTLE_S: Final = 2.0
 """An empty or invalid file may still be being written; untouched for so long, it is refused."""
 
+_SLACK_S: Final = 0.001
+"""A timer may fire, and a sum of floats end, a hair early."""
+
 _NO_TARGET: Final = -1
 """Stands for the inode of what a dangling link leads to."""
 
@@ -132,7 +135,7 @@ class SpecFolder:
         if known.missing_since_s is None:
             known.missing_since_s = now_s
         left_s = known.missing_since_s + SETTLE_S - now_s
-        if left_s <= 0 or known.reading is None:
+        if left_s <= _SLACK_S or known.reading is None:
             del self._files[name]
         else:
             known.look_again_s = left_s
@@ -156,7 +159,7 @@ class SpecFolder:
         if not leads_nowhere:
             age_s = max(age_s, wall_s - signature.ctime_ns / 1e9)
         settle_s = BROKEN_SETTLE_S if leads_nowhere or signature.size == 0 else SETTLE_S
-        if age_s < settle_s:
+        if age_s < settle_s - _SLACK_S:
             known.look_again_s = settle_s - age_s
         else:
             known.look_again_s = None
