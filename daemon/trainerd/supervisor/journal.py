@@ -236,20 +236,28 @@ class Journal:
             rows = self._database.execute("SELECT name, record FROM jobs ORDER BY name").fetchall()
         return {name: decode_job(record, source=f"{self._path}, job {name}") for name, record in rows}
 
-    def endings(self, job: str) -> tuple[EndingRow, ...]:
-        """Return how the attempts of a job ended, oldest first."""
+    def endings(self, job: str, *, attempt: int | None = None) -> tuple[EndingRow, ...]:
+        """Return how the attempts of a job, or one of them, ended, oldest first."""
         with self._translated():
             rows = self._database.execute(
-                "SELECT attempt, outcome, next_action FROM attempts "
-                "WHERE job = ? AND outcome IS NOT NULL ORDER BY attempt",
-                (job,),
+                "SELECT job, attempt, outcome, next_action FROM attempts WHERE job = ? "
+                "AND (? IS NULL OR attempt = ?) AND outcome IS NOT NULL ORDER BY attempt",
+                (job, attempt, attempt),
             ).fetchall()
-        return tuple(
-            EndingRow(
-                attempt, decode_outcome(outcome, source=f"{self._path}, attempt {attempt} of {job}"), action
-            )
-            for attempt, outcome, action in rows
-        )
+        return tuple(self._ending(*row) for row in rows)
+
+    def last_endings(self) -> dict[str, EndingRow]:
+        """Return how the newest ended attempt of every job ended, by name."""
+        with self._translated():
+            rows = self._database.execute(
+                "SELECT job, max(attempt), outcome, next_action FROM attempts "
+                "WHERE outcome IS NOT NULL AND job IN (SELECT name FROM jobs) GROUP BY job"
+            ).fetchall()
+        return {row[0]: self._ending(*row) for row in rows}
+
+    def _ending(self, job: str, attempt: int, outcome: str, next_action: str) -> EndingRow:
+        source = f"{self._path}, attempt {attempt} of {job}"
+        return EndingRow(attempt, decode_outcome(outcome, source=source), next_action)
 
     def events(self, *, job: str | None = None, after: int = 0, limit: int = 200) -> tuple[EventRow, ...]:
         """Return events with a sequence number above `after`, oldest first, at most `limit`."""

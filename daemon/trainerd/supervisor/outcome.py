@@ -171,10 +171,11 @@ def _from_the_culprit(evidence: Evidence, rank: RankExit) -> _Verdict:
     assert evidence.exit is not None
     who = f"rank {rank.rank}"
     if rank.spawn_error is not None:
+        problem = rank.spawn_error.partition("\n")[0]
         is_passing = any(os.strerror(number) in rank.spawn_error for number in (errno.EAGAIN, errno.ENOMEM))
         if is_passing:
-            return OutcomeKind.CRASHED, Retry.AFTER_BACKOFF, f"{who} was not started: {rank.spawn_error}"
-        return OutcomeKind.REJECTED, Retry.NEVER, f"{who} cannot be started: {rank.spawn_error}"
+            return OutcomeKind.CRASHED, Retry.AFTER_BACKOFF, f"{who} was not started: {problem}"
+        return OutcomeKind.REJECTED, Retry.NEVER, f"{who} cannot be started: {problem}"
     if rank.signal is not None:
         return _ended_by_signal(evidence, rank, who)
     if rank.exit_code == exit_codes.NEVER_RETRY:

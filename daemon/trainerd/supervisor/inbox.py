@@ -1,0 +1,66 @@
+"""The one queue of events. Whoever asks for something may wait for the decision about it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trainerd.supervisor.events import Event
+    from trainerd.supervisor.ledger import Step
+
+BATCH_MAX: Final = 256
+"""Most events that share one transaction."""
+
+
+@dataclass(frozen=True)
+class Letter:
+    """An event, and who waits to hear what was decided."""
+
+    name: str
+    event: Event
+    answer: asyncio.Future[Step] | None = None
+
+
+class Inbox:
+    """Events in the order in which they came. Used on one event loop only."""
+
+    def __init__(self) -> None:
+        self._letters: deque[Letter] = deque()
+        self._has_some = asyncio.Event()
+
+    def post(self, name: str, event: Event) -> None:
+        """Say that something happened to a job."""
+        self._put(Letter(name, event))
+
+    def ask(self, name: str, event: Event) -> asyncio.Future[Step]:
+        """Ask for something; the future is done when the decision about it is durable."""
+        answer: asyncio.Future[Step] = asyncio.get_running_loop().create_future()
+        self._put(Letter(name, event, answer))
+        return answer
+
+    def put_back(self, letters: Sequence[Letter]) -> None:
+        """Return letters that could not be dealt with, before all others."""
+        self._letters.extendleft(reversed(letters))
+        if letters:
+            self._has_some.set()
+
+    async def take(self) -> tuple[Letter, ...]:
+        """Wait for letters, and return those that are there. Returns nothing after `nudge`."""
+        await self._has_some.wait()
+        taken = tuple(self._letters.popleft() for _ in range(min(len(self._letters), BATCH_MAX)))
+        if not self._letters:
+            self._has_some.clear()
+        return taken
+
+    def nudge(self) -> None:
+        """Make `take` return even if there is no letter: who may start is asked again."""
+        self._has_some.set()
+
+    def _put(self, letter: Letter) -> None:
+        self._letters.append(letter)
+        self._has_some.set()

@@ -1,0 +1,255 @@
+"""Keeps one live attempt: launches it, asks it to stop, sees it end, and says so as events.
+
+Invariants: everything it says is a fact that it saw. It never gives up: what cannot be observed is looked at
+again, since an attempt that is not watched would hold its slot for ever. It decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from trainerd.contract import resolved
+from trainerd.contract.durable import make_directory, write_file
+from trainerd.contract.heartbeat import Heartbeat, read_heartbeat
+from trainerd.contract.process import ProcessIdentity, boot_id
+from trainerd.errors import CorruptError, InternalError, SpaceError, TrainerdError, TryAgainError
+from trainerd.supervisor.attempts import Ended, Lost, NotStarted, Running, Unknown
+from trainerd.supervisor.events import (
+    AttemptEnded,
+    AttemptSeen,
+    AttemptVoided,
+    DrainSignalled,
+    LaunchFailed,
+    ObservationFailed,
+    ProgressSeen,
+)
+from trainerd.supervisor.evidence import gather_evidence, script_marks
+from trainerd.supervisor.launch_record import launch_record
+from trainerd.supervisor.outcome import Evidence, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from trainerd.contract.clock import Clock
+    from trainerd.contract.paths import RunPaths
+    from trainerd.contract.records import ExitRecord
+    from trainerd.contract.resolved import ResolvedJob
+    from trainerd.supervisor.events import Event
+    from trainerd.supervisor.launcher import Launcher
+
+LOOK_AGAIN_S: Final = 1.0
+"""Between two tries to do or see what could not be done or seen."""
+
+SIGNAL_RETRY_S: Final = 0.05
+"""Between two tries to signal an adopted shim that has not said yet who it is."""
+
+EVIDENCE_TRIES: Final = 30
+"""How often checkpoints that cannot be looked at are looked at again, before judging without them."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What is to be kept.
+
+    Attributes:
+        job: The spec under which it was launched, or the newest.
+        run: The run folder.
+        number: Of the attempt.
+        spec_digest: Of the spec under which it was launched.
+        gpus: Indices of the GPUs it was given.
+    """
+
+    job: ResolvedJob
+    run: RunPaths
+    number: int
+    spec_digest: str
+    gpus: tuple[int, ...] = ()
+
+
+class Keeper:
+    """Keeps one attempt.
+
+    Args:
+        attempt: Which.
+        launcher: Does things to processes.
+        say: Takes the events.
+        clock: Dates endings that nobody saw.
+        begin: Starts a task.
+        environ: The supervisor's own environment.
+    """
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        *,
+        launcher: Launcher,
+        say: Callable[[Event], None],
+        clock: Clock,
+        begin: Callable[[Coroutine[Any, Any, None]], object],
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self.attempt = attempt
+        self.shim: ProcessIdentity | None = None
+        self.ranks: tuple[ProcessIdentity, ...] = ()
+        self.heartbeat: Heartbeat | None = None
+        self._paths = attempt.run.attempt(attempt.number)
+        self._launcher = launcher
+        self._say = say
+        self._clock = clock
+        self._environ = environ
+        self._begin = begin
+        self._is_launched = asyncio.Event()
+        self._has_said_progress = False
+
+    def launch(self) -> None:
+        """Start the attempt and keep it."""
+        self._begin(self._launch_and_watch())
+
+    def adopt(self) -> None:
+        """Keep an attempt that was launched before, perhaps."""
+        self._is_launched.set()
+        self._begin(self._watch())
+
+    def drain(self) -> None:
+        """Ask the ranks, through the shim, to checkpoint and leave."""
+        self._begin(self._drain())
+
+    def signal(self, signum: int) -> bool:
+        """Send the shim a signal, if it can be told who it is. Return whether it was sent."""
+        try:
+            return self._launcher.signal(self._paths, signum)
+        except (TryAgainError, CorruptError, OSError) as error:
+            self._warn("attempt.not-signalled", error)
+            return False
+
+    def look_for_progress(self, best_step: int) -> None:
+        """Read the heartbeats, and say once when the attempt has gone beyond `best_step`."""
+        self._read_heartbeat()
+        if self.heartbeat is None or self._has_said_progress:
+            return
+        if self.heartbeat.step > max(best_step, self.heartbeat.resumed_step, 0):
+            self._has_said_progress = True
+            self._say(ProgressSeen(self.attempt.number, self.heartbeat.step))
+
+    def _read_heartbeat(self) -> None:
+        # An unreadable page is unknown: what it said last stays.
+        with contextlib.suppress(OSError, ValueError):
+            self.heartbeat = read_heartbeat(self._paths.heartbeat(0)) or self.heartbeat
+
+    async def _launch_and_watch(self) -> None:
+        try:
+            await asyncio.to_thread(self._launch)
+        except InternalError:
+            raise
+        except (TrainerdError, OSError) as error:
+            with contextlib.suppress(TrainerdError, OSError):
+                # Without its record no shim would start anyway; with it, this seals the attempt.
+                await asyncio.to_thread(self._launcher.void, self._paths, "it could not be launched")
+            is_space = isinstance(error, SpaceError)
+            self._say(LaunchFailed(self.attempt.number, str(error), is_for_want_of_space=is_space))
+            return
+        self._is_launched.set()
+        await self._watch()
+
+    def _launch(self) -> None:
+        run = self.attempt.run
+        make_directory(run.rank_log(0).parent)
+        # For people and tools that read the run folder with no daemon. A crash here leaves the old one.
+        write_file(run.job, resolved.encode(self.attempt.job))
+        record = launch_record(
+            self.attempt.job, run, self.attempt.number, environ=self._environ, gpus=self.attempt.gpus
+        )
+        self._launcher.launch(self._paths, record)
+
+    async def _drain(self) -> None:
+        await self._is_launched.wait()
+        while True:
+            try:
+                if self._launcher.signal(self._paths, signal.SIGTERM):
+                    self._say(DrainSignalled(self.attempt.number))
+            except TryAgainError:
+                await asyncio.sleep(SIGNAL_RETRY_S)
+            except (CorruptError, OSError) as error:
+                self._warn("attempt.not-signalled", error)
+                await asyncio.sleep(LOOK_AGAIN_S)
+            else:
+                return
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                await self._watch_once()
+            except (TrainerdError, OSError) as error:
+                if isinstance(error, InternalError):
+                    raise
+                self._say(ObservationFailed(self.attempt.number, str(error)))
+                await asyncio.sleep(LOOK_AGAIN_S)
+            else:
+                return
+
+    async def _watch_once(self) -> None:
+        async for state in self._launcher.watch(self._paths):
+            match state:
+                case Running(shim, ranks):
+                    self.shim, self.ranks = shim, ranks
+                    self._say(AttemptSeen(self.attempt.number))
+                case Unknown(why):
+                    self._say(ObservationFailed(self.attempt.number, why))
+                case NotStarted():
+                    self._say(AttemptVoided(self.attempt.number))
+                case Ended(record):
+                    await self._conclude(await self._evidence(ending=record))
+                case Lost(evidence, shim):
+                    # Before anything else: nobody of this attempt may be left when the next one starts.
+                    killed = await asyncio.to_thread(self._launcher.end_survivors, self._paths)
+                    why = (
+                        f"{evidence}; {killed} processes that it had left were ended" if killed else evidence
+                    )
+                    is_after_reboot = shim.boot_id != boot_id()
+                    await self._conclude(
+                        await self._evidence(lost_because=why, is_after_reboot=is_after_reboot)
+                    )
+                case _:
+                    pass
+
+    async def _evidence(
+        self, *, ending: ExitRecord | None = None, lost_because: str = "", is_after_reboot: bool = False
+    ) -> Evidence:
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return await asyncio.to_thread(
+                    gather_evidence,
+                    self.attempt.job,
+                    self.attempt.run,
+                    self.attempt.number,
+                    spec_digest=self.attempt.spec_digest,
+                    ending=ending,
+                    lost_because=lost_because,
+                    is_after_reboot=is_after_reboot,
+                    looks_at_checkpoints=tries <= EVIDENCE_TRIES,
+                )
+            except (TrainerdError, OSError) as error:
+                if isinstance(error, InternalError):
+                    raise
+                self._say(ObservationFailed(self.attempt.number, str(error)))
+                await asyncio.sleep(LOOK_AGAIN_S)
+
+    async def _conclude(self, evidence: Evidence) -> None:
+        outcome = judge(evidence, now_wall_s=self._clock.wall_s())
+        self._read_heartbeat()
+        self.ranks = ()
+        self._say(AttemptEnded(self.attempt.number, outcome, script_marks(self.attempt.job)))
+
+    def _warn(self, event: str, error: Exception) -> None:
+        _log.warning(event, job=self.attempt.job.name, attempt=self.attempt.number, reason=str(error))

@@ -1,0 +1,277 @@
+"""The supervisor's loop: events in, decisions recorded, commands carried out.
+
+Invariants: one consumer decides about all events, in order; a command is carried out only after its decision is
+durable; nothing here decides. Everything runs on one event loop; what blocks for long runs in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from trainerd.errors import SpaceError, TrainerdError
+from trainerd.supervisor.attempts import Ended, Lost, NotStarted, probe
+from trainerd.supervisor.commands import DrainAttempt, LaunchAttempt, ObserveAttempt, WakeLater
+from trainerd.supervisor.events import ScriptChanged, ShutdownAsked, SpaceBack, WaitEnded
+from trainerd.supervisor.evidence import script_marks
+from trainerd.supervisor.inbox import Inbox
+from trainerd.supervisor.keeper import Attempt, Keeper
+from trainerd.supervisor.ledger import kind_of
+from trainerd.supervisor.reaper import OrphanReaper
+from trainerd.supervisor.reconcile import spec_events
+from trainerd.supervisor.space import has_room
+from trainerd.supervisor.states import BackingOff, Paused, Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from trainerd.contract.clock import Clock
+    from trainerd.contract.paths import StatePaths
+    from trainerd.supervisor.commands import Command
+    from trainerd.supervisor.inbox import Letter
+    from trainerd.supervisor.launcher import Launcher
+    from trainerd.supervisor.ledger import Ledger, Step
+    from trainerd.supervisor.specs.folder import SpecFolder
+    from trainerd.supervisor.states import Job
+
+TICK_S: Final = 1.0
+"""How often heartbeats are read, and those who wait for room or for a mended script are looked after."""
+
+RECORD_RETRY_S: Final = 1.0
+"""Between two tries to record decisions on a full disk."""
+
+SCAN_RETRY_S: Final = 2.0
+"""Between two looks at a jobs folder that cannot be read."""
+
+_QUIET: Final = frozenset({"job.noted.progress-seen", "job.noted.drain-signalled", "job.noted.wait-ended"})
+_ALARMING: Final = frozenset({"job.parked", "job.rejected", "job.paused", "job.noted.spec-refused"})
+
+_log = structlog.get_logger(__name__)
+
+
+class Loop:
+    """Supervises the jobs of a ledger.
+
+    Args:
+        paths: The state folder.
+        ledger: The jobs.
+        folder: The specs.
+        launcher: Does things to processes.
+        clock: Tells the time of waits that a supervisor before this one began.
+    """
+
+    def __init__(
+        self, paths: StatePaths, ledger: Ledger, folder: SpecFolder, launcher: Launcher, clock: Clock
+    ) -> None:
+        self.ledger = ledger
+        self.inbox = Inbox()
+        self.keepers: dict[str, Keeper] = {}
+        self.on_step: Callable[[Step], None] = lambda _step: None
+        self.is_stopping = False
+        self._begin: Callable[[Coroutine[Any, Any, None]], object] = asyncio.create_task
+        self._paths = paths
+        self._folder = folder
+        self._launcher = launcher
+        self._clock = clock
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._scan_is_due = asyncio.Event()
+        self._scan_again: asyncio.TimerHandle | None = None
+        self._is_idle = asyncio.Event()
+        self._is_scanning = asyncio.Lock()
+        self._has_scanned = False
+        self._reaper = OrphanReaper() if os.getpid() == 1 else None
+
+    async def run(self) -> None:
+        """Recover, then supervise until cancelled. Cancelling leaves every attempt undisturbed."""
+        async with asyncio.TaskGroup() as tasks:
+            self._begin = tasks.create_task
+            self.recover()
+            tasks.create_task(self._decide())
+            tasks.create_task(self._scan_folder())
+            tasks.create_task(self._tick())
+
+    def recover(self) -> None:
+        """Tell from each state what is missing: a keeper for what may live, a timer for what waits."""
+        for name, job in self.ledger.jobs.items():
+            if job.is_live:
+                _log.info("job.adopting", job=name, attempt=job.attempt, state=job.state.NAME)
+                self._keep(job).adopt()
+            elif isinstance(job.state, BackingOff | Paused):
+                left_s = min(max(job.state.until_wall_s - self._clock.wall_s(), 0.0), job.state.delay_s)
+                self._wake(name, job.attempt, left_s)
+
+    async def drain_all(self) -> None:
+        """Ask every live attempt to stop, start no other, and return when none is left."""
+        self.is_stopping = True
+        self.ledger.grants_slots = False
+        for name, job in self.ledger.jobs.items():
+            if job.is_live:
+                self.inbox.post(name, ShutdownAsked())
+        self.inbox.nudge()
+        self._is_idle.clear()
+        await self._is_idle.wait()
+
+    def rescan(self) -> None:
+        """See to it that the jobs folder is looked at soon."""
+        self._scan_is_due.set()
+
+    async def scan(self) -> None:
+        """Look at the jobs folder, and return when what it says is durable.
+
+        Raises:
+            UserError: The folder cannot be trusted.
+            OSError: It cannot be read: unknown, not empty.
+            SpaceError: What it says could not be recorded.
+        """
+        async with self._is_scanning:
+            view = await asyncio.to_thread(self._folder.scan)
+        if self._scan_again is not None:
+            self._scan_again.cancel()
+        if view.look_again_s is not None:
+            self._scan_again = asyncio.get_running_loop().call_later(view.look_again_s, self.rescan)
+        events = spec_events(self.ledger.jobs, view, find_attempt=self._find_attempt)
+        await asyncio.gather(*[self.inbox.ask(name, event) for name, event in events])
+        if not self._has_scanned:
+            self._has_scanned = True
+            # Not before: a job whose spec was removed in the meantime must not be started once more.
+            self.ledger.grants_slots = not self.is_stopping
+            self.inbox.nudge()
+
+    async def _scan_folder(self) -> None:
+        complaint = ""
+        while True:
+            try:
+                await self.scan()
+                complaint = ""
+            except (TrainerdError, OSError) as error:
+                if str(error) != complaint:
+                    complaint = str(error)
+                    _log.error("jobs-folder.unreadable", reason=complaint)
+                asyncio.get_running_loop().call_later(SCAN_RETRY_S, self.rescan)
+            await self._scan_is_due.wait()
+            self._scan_is_due.clear()
+
+    async def _decide(self) -> None:
+        while True:
+            letters = await self.inbox.take()
+            try:
+                steps = self.ledger.apply((letter.name, letter.event) for letter in letters)
+            except SpaceError as error:
+                await self._keep_for_later(letters, error)
+                continue
+            for letter, step in zip(letters, steps, strict=False):
+                if letter.answer is not None and not letter.answer.done():
+                    letter.answer.set_result(step)
+            for step in steps:
+                self._follow(step)
+            if not any(job.is_live for job in self.ledger.jobs.values()):
+                self._is_idle.set()
+
+    async def _keep_for_later(self, letters: tuple[Letter, ...], error: SpaceError) -> None:
+        """Facts stay facts until they can be recorded; a request is refused, and may be made again."""
+        _log.error("journal.full", reason=str(error))
+        for letter in letters:
+            if letter.answer is not None and not letter.answer.done():
+                letter.answer.set_exception(error)
+        self.inbox.put_back([letter for letter in letters if letter.answer is None])
+        await asyncio.sleep(RECORD_RETRY_S)
+
+    def _follow(self, step: Step) -> None:
+        """Say what was decided, and do what follows."""
+        self._say(step)
+        if step.is_ignored:
+            return
+        self.on_step(step)
+        was_live = step.before is not None and step.before.is_live
+        if was_live and (step.after is None or not step.after.is_live):
+            self.keepers.pop(step.name, None)
+        if step.before is not None and step.after is not None and step.before.state is not step.after.state:
+            timer = self._timers.pop(step.name, None)
+            if timer is not None:
+                timer.cancel()
+        for command in step.commands:
+            self._carry_out(step.name, command)
+
+    def _carry_out(self, name: str, command: Command) -> None:
+        job = self.ledger.jobs.get(name)
+        if job is None:
+            return
+        match command:
+            case LaunchAttempt():
+                self._keep(job).launch()
+            case ObserveAttempt():
+                self._keep(job).adopt()
+            case DrainAttempt():
+                self.keepers[name].drain()
+            case WakeLater(attempt, delay_s):
+                self._wake(name, attempt, delay_s)
+
+    def _keep(self, job: Job) -> Keeper:
+        assert job.spec is not None, "a job that was launched has a spec"
+        attempt = Attempt(
+            job.spec,
+            self._paths.run(job.name),
+            job.attempt,
+            job.attempt_digest,
+            getattr(job.state, "gpus", ()),
+        )
+        self.keepers[job.name] = Keeper(
+            attempt,
+            launcher=self._launcher,
+            say=lambda event: self.inbox.post(job.name, event),
+            # In the loop's own group: a bug in a keeper ends the supervisor, and no job notices.
+            begin=self._begin,
+            clock=self._clock,
+        )
+        return self.keepers[job.name]
+
+    def _wake(self, name: str, attempt: int, delay_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._timers[name] = loop.call_later(delay_s, self.inbox.post, name, WaitEnded(attempt))
+
+    def _find_attempt(self, name: str) -> tuple[int, bool]:
+        """Return the newest attempt in a run folder, and whether it may live: its journal may be lost."""
+        run = self._paths.run(name)
+        if not run.attempts.is_dir():
+            return 0, False
+        numbers = [int(path.name) for path in run.attempts.iterdir() if path.name.isdigit()]
+        if not numbers:
+            return 0, False
+        state = probe(run.attempt(max(numbers)))
+        return max(numbers), not isinstance(state, Ended | NotStarted | Lost)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            for name, job in self.ledger.jobs.items():
+                if name in self.keepers:
+                    self.keepers[name].look_for_progress(job.best_step)
+                elif isinstance(job.state, Paused) and job.state.has_waited:
+                    if has_room(self._paths.run(name)):
+                        self.inbox.post(name, SpaceBack())
+                elif _is_mended(job):
+                    self.inbox.post(name, ScriptChanged())
+            if self._reaper is not None:
+                self._reaper.look(own=getattr(self._launcher, "child_pids", ()))
+
+    def _say(self, step: Step) -> None:
+        job = step.after or step.before
+        number = job.attempt if job is not None else 0
+        keeper = self.keepers.get(step.name)
+        beat = keeper.heartbeat if keeper is not None else None
+        if step.is_ignored:
+            event = type(step.event).__name__
+            _log.debug("job.ignored", job=step.name, attempt=number, event_kind=event, reason=step.reason)
+            return
+        kind = kind_of(step)
+        say = _log.debug if kind in _QUIET else _log.warning if kind in _ALARMING else _log.info
+        say(kind, job=step.name, attempt=number, step=beat.step if beat else None, reason=step.reason)
+
+
+def _is_mended(job: Job) -> bool:
+    """Return whether a file that the command of a rejected job names has changed since."""
+    is_watched = isinstance(job.state, Rejected) and job.state.script != ()
+    return is_watched and job.spec is not None and script_marks(job.spec) != job.state.script

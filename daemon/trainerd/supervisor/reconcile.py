@@ -1,0 +1,64 @@
+"""What the jobs folder asks for, beside what there is: pure.
+
+By level, not by edge: the whole view is compared with all jobs each time, so a lost or repeated wake-up costs
+time and nothing else. Only differences become events.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainerd.supervisor.events import SpecAccepted, SpecRefused, SpecVanished
+from trainerd.supervisor.specs.view import Accepted
+from trainerd.supervisor.states import Draining, DrainReason, Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from trainerd.supervisor.events import Event
+    from trainerd.supervisor.specs.view import FolderView
+    from trainerd.supervisor.states import Job
+
+
+def spec_events(
+    jobs: Mapping[str, Job], view: FolderView, *, find_attempt: Callable[[str], tuple[int, bool]]
+) -> list[tuple[str, Event]]:
+    """Return the events that lead from the jobs to what the folder says.
+
+    Args:
+        jobs: All jobs, by name.
+        view: What the folder says.
+        find_attempt: Asked about jobs not known yet: the number of the newest attempt in the run folder, 0 if
+            there is none, and whether it may still have processes.
+    """
+    events: list[tuple[str, Event]] = []
+    for name, reading in view.specs.items():
+        job = jobs.get(name)
+        if not isinstance(reading, Accepted):
+            if job is None or job.refusal != reading.error_text:
+                events.append((name, SpecRefused(reading.error_text)))
+        elif job is None:
+            newest_attempt, is_live = find_attempt(name)
+            events.append((name, SpecAccepted(reading.job, newest_attempt, is_live)))
+        elif _is_out_of_date(job, reading):
+            events.append((name, SpecAccepted(reading.job)))
+    events += [
+        (name, SpecVanished())
+        for name, job in jobs.items()
+        if view.is_removed(name, job.spec.spec_path if job.spec is not None else "") and not _is_leaving(job)
+    ]
+    return events
+
+
+def _is_out_of_date(job: Job, reading: Accepted) -> bool:
+    return (
+        job.spec is None
+        or job.refusal is not None
+        or _is_leaving(job)
+        or job.spec.spec_digest != reading.job.spec_digest
+        or (isinstance(job.state, Rejected) and job.state.by == "spec")
+    )
+
+
+def _is_leaving(job: Job) -> bool:
+    return isinstance(job.state, Draining) and job.state.why is DrainReason.REMOVED
