@@ -39,7 +39,7 @@ def test_a_dropped_spec_is_read_once_it_has_settled(jobs):
 
 def test_a_spec_that_was_there_long_before_the_supervisor_is_read_at_once(jobs):
     jobs.write("job.yaml")
-    jobs.clock.passed_s = 60.0
+    jobs.clock.wall_ahead_s = 60.0
     assert kinds(jobs.scan()) == {"job": "Accepted"}
 
 
@@ -50,15 +50,20 @@ def test_a_half_written_spec_is_not_read_though_it_is_valid_so_far(jobs):
         jobs.clock.passed_s += JUST_BEFORE_S
         with path.open("a") as file:
             file.write("# more\n")
-        os.utime(path, ns=(0, time.time_ns()))  # a new mtime even where the kernel's clock is coarse
-        jobs.clock.begin_s = time.time() - jobs.clock.passed_s
         assert jobs.scan().specs == {}
     assert kinds(jobs.settled()) == {"job": "Accepted"}
 
 
+def test_a_file_written_a_moment_ago_by_the_kernels_clock_is_not_read_yet(jobs):
+    jobs.clock.wall_ahead_s = 0.0
+    jobs.write("job.yaml")
+    view = jobs.scan()
+    assert view.specs == {}
+    assert 0 < view.look_again_s <= SETTLE_S
+
+
 def test_a_file_dated_in_the_future_settles_by_the_supervisors_own_watch(jobs):
     jobs.write("job.yaml")
-    jobs.clock.begin_s -= 3600.0
     assert jobs.scan().specs == {}
     assert kinds(jobs.scan(after_s=SETTLE_S)) == {"job": "Accepted"}
 
@@ -278,7 +283,7 @@ def test_of_two_files_with_one_name_the_running_one_keeps_it(jobs):
 def test_a_started_supervisor_is_told_who_held_a_name(jobs):
     jobs.write("a.yaml", "name: x\ncommand: a")
     jobs.write("b.yaml", "name: x\ncommand: b")
-    jobs.clock.passed_s = 60.0
+    jobs.clock.wall_ahead_s = 60.0
     assert command(jobs.opened().scan(), "x") == ("a",)
     assert command(jobs.opened(holders={"x": jobs.path / "b.yaml"}).scan(), "x") == ("b",)
 
@@ -346,13 +351,14 @@ def test_a_spec_that_cannot_be_read_for_now_keeps_what_it_said(jobs, monkeypatch
         for _ in range(3):
             view = jobs.scan(after_s=SETTLE_S)
         assert (command(view), view.unsettled) == (("a",), (path,))
+        jobs.clock.wall_ahead_s = 60.0
         assert "Input/output error" in jobs.opened().scan().specs["job"].error_text
     assert command(jobs.settled()) == ("b",)
 
 
 def test_a_file_exchanged_while_it_is_read_is_read_again(jobs, monkeypatch):
     path = jobs.write("job.yaml")
-    jobs.scan(after_s=SETTLE_S)
+    jobs.settled()
     path.write_text("command: bb")
     real = folder_module.read_bytes
 
@@ -373,7 +379,7 @@ def test_a_file_exchanged_while_it_is_read_is_read_again(jobs, monkeypatch):
 def test_a_thousand_specs_are_read_once_and_then_only_looked_at(jobs, monkeypatch):
     for number in range(1000):
         jobs.write(f"job-{number}.yaml")
-    jobs.clock.passed_s = 60.0
+    jobs.clock.wall_ahead_s = 60.0
     assert len(jobs.scan().specs) == 1000
     monkeypatch.setattr(folder_module, "read_bytes", lambda *_: pytest.fail("an unchanged spec was read"))
     begin = time.process_time()
