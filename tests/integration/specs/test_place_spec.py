@@ -15,7 +15,7 @@ from trainerd.contract import failpoints
 from trainerd.errors import LockedError, SpaceError, SpecError, UserError
 from trainerd.supervisor.specs import submit
 from trainerd.supervisor.specs.load import load_spec
-from trainerd.supervisor.specs.submit import place_spec
+from trainerd.supervisor.specs.submit import place_spec, plan_placement
 
 
 class Placing:
@@ -249,6 +249,8 @@ def test_the_example_of_the_repository_can_be_submitted_as_it_is(tmp_path):
         target_dir = tmp_path / example.parent.name
         (target_dir / "examples").mkdir(parents=True)
         (target_dir / "examples" / example.parent.name).symlink_to(example.parent)
+        assert plan_placement(example, target_dir).changes == ()
+        assert not list(target_dir.glob("*.yaml"))
         target = place_spec(example, target_dir, replace=False, say=said.append)
         assert load_spec(target, trust=None).workdir == str(target_dir / "examples" / example.parent.name)
         assert said == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from trainerd.supervisor.specs.folder import SpecFolder
 from trainerd.supervisor.specs.load import load_spec
 from trainerd.supervisor.specs.schema import json_schema
-from trainerd.supervisor.specs.submit import place_spec
+from trainerd.supervisor.specs.submit import place_spec, plan_placement
 from trainerd.supervisor.specs.trust import TrustPolicy
 from trainerd.supervisor.specs.view import Accepted, FolderView, Refused, SpecReading
 from trainerd.supervisor.specs.watch import FolderWatcher
@@ -21,4 +21,5 @@ __all__ = [
     "json_schema",
     "load_spec",
     "place_spec",
+    "plan_placement",
 ]

@@ -7,6 +7,7 @@ import fcntl
 import os
 import stat
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -37,6 +38,27 @@ _PATH_FIELDS: Final = ("workdir", "python", "env_file")
 _MODE_MAX: Final = 0o644
 
 
+@dataclass(frozen=True)
+class Placement:
+    """What placing a spec would do.
+
+    Attributes:
+        name: Of the job.
+        target: Where the spec would be.
+        data: What would be written there.
+        mode: Permissions of a new file, before the umask.
+        changes: A sentence for each change to the text.
+        is_needed: False if the spec is in the jobs folder already.
+    """
+
+    name: str
+    target: Path
+    data: bytes
+    mode: int
+    changes: tuple[str, ...] = ()
+    is_needed: bool = True
+
+
 def place_spec(
     source: Path, jobs_dir: Path, *, replace: bool, say: Callable[[str], None] = lambda _: None
 ) -> Path:
@@ -59,17 +81,13 @@ def place_spec(
         UserError: The job exists and `replace` is false, or the folder is not there or not writable.
         SpaceError: The disk is full or read-only.
     """
-    source = Path(os.path.abspath(source))  # noqa: PTH100 (links are kept)
-    jobs_dir = Path(os.path.abspath(jobs_dir))  # noqa: PTH100 (as above)
-    data, status = _read(source)
-    parsed = parse_spec(source, data)
-    if source.parent == jobs_dir:
-        parsed.resolve(None)
-        return source
-    data = _moved(data, parsed.spec, source, jobs_dir, say)
-    name = parsed.spec.name or _name_of(source)
-    target = jobs_dir / f"{name}{source.suffix.lower()}"
-    parse_spec(target, data).resolve(None)
+    placement = plan_placement(source, jobs_dir)
+    target, data, name = placement.target, placement.data, placement.name
+    if not placement.is_needed:
+        return target
+    for sentence in placement.changes:
+        say(sentence)
+    jobs_dir = target.parent
     with _locked(jobs_dir):
         others = _specs_of(name, jobs_dir)
         if others and not replace:
@@ -82,7 +100,7 @@ def place_spec(
                 f"{target} is a link", hint=f"change {target.resolve()} instead, or remove the link"
             )
         with _translated(jobs_dir):
-            write_file(target, data, mode=stat.S_IMODE(status.st_mode) & _MODE_MAX | stat.S_IWUSR)
+            write_file(target, data, mode=placement.mode)
             SPEC_PLACED.hit()
             for other in others:
                 if other != target:
@@ -90,6 +108,32 @@ def place_spec(
                     sync_directory(jobs_dir)
                     say(f"removed {other}, which gave the same job")
     return target
+
+
+def plan_placement(source: Path, jobs_dir: Path) -> Placement:
+    """Check a spec as `place_spec` would, and say what that would write. Writes nothing.
+
+    Raises:
+        SpecError: It would not be accepted.
+    """
+    source = Path(os.path.abspath(source))  # noqa: PTH100 (links are kept)
+    jobs_dir = Path(os.path.abspath(jobs_dir))  # noqa: PTH100 (as above)
+    data, status = _read(source)
+    parsed = parse_spec(source, data)
+    name = parsed.spec.name or _name_of(source)
+    mode = stat.S_IMODE(status.st_mode) & _MODE_MAX | stat.S_IWUSR
+    if source.parent == jobs_dir:
+        parsed.resolve(None)
+        return Placement(name, source, data, mode, is_needed=False)
+    changes = _moved_paths(parsed.spec, source, jobs_dir)
+    data = _with_changes(data, changes, source)
+    target = jobs_dir / f"{name}{source.suffix.lower()}"
+    parse_spec(target, data).resolve(None)
+    sentences = [
+        f"{field} is now {value}, because the spec moves and relative paths begin at its folder"
+        for field, value in changes.items()
+    ]
+    return Placement(name, target, data, mode, tuple(sentences))
 
 
 def _read(source: Path) -> tuple[bytes, os.stat_result]:
@@ -110,17 +154,12 @@ def _name_of(source: Path) -> str:
         ) from error
 
 
-def _moved(data: bytes, spec: JobSpec, source: Path, jobs_dir: Path, say: Callable[[str], None]) -> bytes:
-    """Return the spec's bytes with its relative paths made absolute where the move would break them."""
+def _moved_paths(spec: JobSpec, source: Path, jobs_dir: Path) -> dict[str, str]:
+    """Return the fields whose relative paths the move would break, with the absolute paths to write instead."""
     changes = {}
     for field in _PATH_FIELDS:
         text = getattr(spec, field)
-        if (
-            text is None
-            or (field == "python" and "/" not in text)
-            or Path(text).is_absolute()
-            or text[0] == "~"
-        ):
+        if text is None or (field == "python" and "/" not in text) or text[0] in "/~":
             continue
         here = absolute(text, source.parent)
         if Path(here).exists():
@@ -132,6 +171,10 @@ def _moved(data: bytes, spec: JobSpec, source: Path, jobs_dir: Path, say: Callab
                 field=field,
                 hint="a relative path begins at the spec's folder; or write an absolute one",
             )
+    return changes
+
+
+def _with_changes(data: bytes, changes: dict[str, str], source: Path) -> bytes:
     if not changes:
         return data
     text = with_fields(data.decode("utf-8-sig"), source.suffix.lower(), changes)
@@ -143,8 +186,6 @@ def _moved(data: bytes, spec: JobSpec, source: Path, jobs_dir: Path, say: Callab
             field=field,
             hint=f"write the absolute path: {value}",
         )
-    for field, value in changes.items():
-        say(f"{field} is now {value}, because the spec moves and relative paths begin at its folder")
     return text.encode()
 
 
