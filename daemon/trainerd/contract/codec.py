@@ -24,9 +24,12 @@ Record = TypeVar("Record")
 
 def to_json(record: object, format_name: str) -> bytes:
     """Encode a dataclass as one JSON object, ending in a newline."""
-    return (
-        json.dumps({"format": format_name, **to_plain(record)}, allow_nan=False, indent=1) + "\n"
-    ).encode()
+    return dump({"format": format_name, **to_plain(record)})
+
+
+def dump(plain: dict[str, Any]) -> bytes:
+    """Write one JSON object, ending in a newline."""
+    return (json.dumps(plain, allow_nan=False, indent=1) + "\n").encode()
 
 
 def to_plain(record: object) -> dict[str, Any]:
@@ -57,6 +60,15 @@ def from_json(data: bytes, kind: type[Record], format_name: str, *, source: Path
     Raises:
         CorruptError: Not JSON, another format or version, or a field missing or of the wrong type.
     """
+    return from_plain(load(data, format_name, source=source), kind, source=source)
+
+
+def load(data: bytes, format_name: str, *, source: Path | str = "record") -> dict[str, Any]:
+    """Read one JSON object of a format.
+
+    Raises:
+        CorruptError: Not JSON, or another format or version.
+    """
     try:
         plain = json.loads(data)
     except ValueError as error:
@@ -67,7 +79,7 @@ def from_json(data: bytes, kind: type[Record], format_name: str, *, source: Path
             f"{source}: expected format {format_name!r}, found {found!r}",
             hint="it was written by another version of trainerd, or is not the file it seems to be",
         )
-    return from_plain(plain, kind, source=source)
+    return plain
 
 
 def from_plain(plain: dict[str, Any], kind: type[Record], *, source: Path | str = "record") -> Record:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 
@@ -48,6 +48,8 @@ class Position:
     def state_dict(self) -> dict[str, int]:
         return asdict(self)
 
-    @classmethod
-    def of_state(cls, state: dict[str, Any]) -> Position:
-        return cls(**state)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]  # in place: the loops in progress hold this very object
+
+    def copied(self) -> Position:
+        return replace(self)

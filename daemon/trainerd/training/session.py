@@ -23,6 +23,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import torch
+
 from trainerd.checkpoint.store import Checkpoint, CheckpointStore
 from trainerd.contract.durable import make_directory
 from trainerd.contract.heartbeat import HeartbeatWriter, Phase
@@ -436,8 +438,11 @@ class Session:
     def _hold_snapshot(self) -> None:
         """Keep a copy of the boundary before an evaluation, in which there is none, for a drain that comes in it."""
         if self._held is None and self._saved_key != self._position.key():
-            position = Position.of_state(self._position.state_dict())
-            self._held = (self._take_snapshot().copied(), position, self._history.position_bytes)
+            self._held = (
+                self._take_snapshot().copied(),
+                self._position.copied(),
+                self._history.position_bytes,
+            )
 
     # ------------------------------------------------------------------ resuming
 
@@ -453,7 +458,7 @@ class Session:
             self._checkpointer.adopt(checkpoint)
             self._restore_own(tree)
             keep_bytes = checkpoint.manifest.history_bytes
-            self._resume_position = Position.of_state(self._position.state_dict())
+            self._resume_position = self._position.copied()
             self._restored = tree if self._position.is_inside_epoch() else None
             if self._restored is not None:
                 self._position.loop = self._position.batch = 0
@@ -475,7 +480,7 @@ class Session:
 
     def _restore_own(self, tree: StateTree) -> None:
         own = tree.extra["session"]
-        self._position = Position.of_state(own["position"])
+        self._position.load_state_dict(own["position"])
         self._seed = own["seed"]
         self._values.load_state_dict(own["values"])
         restore_rng(own["rng"])
@@ -608,6 +613,8 @@ class Session:
 
 
 def _as_number(name: str, value: Any) -> int | float:
+    if isinstance(value, torch.Tensor):
+        value = value.detach()
     number = value.item() if hasattr(value, "item") else value
     if isinstance(number, bool) or not isinstance(number, int | float):
         raise UserError(f"log and report take numbers: {name}={value!r:.60} is none")
