@@ -56,20 +56,22 @@ class Screen:
 
     def say(self, text: str, style: str = "") -> None:
         """Add a line to the timeline."""
+        when = f"{time.monotonic() - self._began_s:.1f} s"
         line = Table.grid(padding=(0, 2))
         line.add_column(width=8, justify="right", style="dim")
         line.add_column(overflow="fold")
-        line.add_row(f"{time.monotonic() - self._began_s:.1f} s", Text(text, style=style))
-        self._print(line)
+        line.add_row(when, Text(text, style=style))
+        self._print(line, f"{when:>8}  {text}")
 
     def conclude(self, title: str, rows: list[tuple[str, str, str]], *, is_good: bool) -> None:
         """Print the end of the story: rows of (what, whose, value) under a title."""
         table = Table.grid(padding=(0, 2))
         for row in rows:
             table.add_row(*row)
-        self._print(Text())
-        self._print(Padding(Text(title, style="bold green" if is_good else "bold red"), (0, 2)))
-        self._print(Padding(table, (0, 2)))
+        self._print(Text(), "")
+        self._print(Padding(Text(title, style="bold green" if is_good else "bold red"), (0, 2)), f"  {title}")
+        plain = [f"  {what:<42}{whose:<14}{value}" for what, whose, value in rows]
+        self._print(Padding(table, (0, 2)), "\n".join(plain))
 
     def show(self, jobs: list[dict[str, Any]]) -> None:
         """Show where the jobs are, as the API describes them."""
@@ -104,9 +106,13 @@ class Screen:
             console.print(part)
         path.write_text(console.export_svg(title="make demo"), encoding="utf-8")
 
-    def _print(self, part: RenderableType) -> None:
+    def _print(self, part: RenderableType, plain: str) -> None:
+        """Print `part` on a terminal; elsewhere `plain`, whose lines are never broken."""
         self._transcript.append(part)
-        self._console.print(part)
+        if self._live is not None:
+            self._console.print(part)
+        else:
+            self._console.print(plain, soft_wrap=True, markup=False)
 
     def _show_plainly(self, job: dict[str, Any]) -> None:
         now_s = time.monotonic()

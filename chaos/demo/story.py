@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from chaos.demo.ground import SOURCES, choose_source, only_demo_in
 from chaos.demo.plans import PLANS, Plan
 from chaos.demo.verdict import Verdict, read_result
-from chaos.supervised import Supervised
+from chaos.supervised import Departure, Supervised
 from chaos.waiting import HarnessError, Interruption, StopRequestedError, wait_for
 from trainerd.contract import records
 from trainerd.contract.metrics import Resume, read_history
@@ -94,10 +94,13 @@ def tell(options: DemoOptions, screen: Screen, interruption: Interruption) -> bo
             raise
         except HarnessError as error:
             screen.clear()
+            screen.say("failed: draining every job ...", "bold red")
             logs = stage.supervised.tails(DISTURBED, UNDISTURBED)
             raise HarnessError(f"{error}\n{logs}") from error
         finally:
-            stage.supervised.drain()
+            departure = stage.supervised.drain()
+            if departure is not None and not departure.is_clean:
+                screen.say(_describe(departure), "bold red")
 
 
 def start(stage: Stage) -> None:
@@ -152,10 +155,10 @@ def let_finish(stage: Stage) -> bool:
         if name == UNDISTURBED and job["attempt"] != 1:
             raise HarnessError("the run that was to be left alone needed more than one attempt")
     stage.screen.clear()
-    code = stage.supervised.drain()
-    stage.screen.say(
-        f"the supervisor was asked to stop and left with exit code {code}; nothing is left running"
-    )
+    departure = stage.supervised.drain()
+    if departure is None or not departure.is_clean:
+        raise HarnessError("the supervisor did not leave as it should")
+    stage.screen.say("the supervisor was asked to stop and left with exit code 0; nothing is left running")
     state = stage.supervised.state
     verdict = Verdict(read_result(state.run(DISTURBED)), read_result(state.run(UNDISTURBED)))
     _conclude(stage.screen, verdict)
@@ -240,6 +243,15 @@ def _wait_for_finish(stage: Stage, name: str) -> dict[str, Any]:
 
     found: dict[str, Any] = stage.wait(f"{name} to finish", look, FINISH_LIMIT_S)
     return found
+
+
+def _describe(departure: Departure) -> str:
+    left = (
+        f", leaving {len(departure.leftovers)} processes that were ended for it"
+        if departure.leftovers
+        else ""
+    )
+    return f"the supervisor left with exit code {departure.exit_code}{left}"
 
 
 def _where(job: dict[str, Any]) -> str:
