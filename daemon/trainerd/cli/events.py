@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -10,7 +9,7 @@ import click
 
 from trainerd.cli.human import NOTHING, moment
 from trainerd.cli.options import json_option, state_option
-from trainerd.cli.output import ending_quietly, print_json, print_json_line
+from trainerd.cli.output import ending_quietly, pause, print_json, print_json_line
 from trainerd.errors import TryAgainError
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def command(follow: bool, job: str | None, lines: int, state: StatePaths, as_jso
         _print(events, as_json=as_json)
         last = events[-1].sequence if events else after
         while follow:
-            time.sleep(FOLLOW_INTERVAL_S)
+            pause(FOLLOW_INTERVAL_S)
             try:
                 fresh = list(_since(client, job, last))
             except (NotRunningError, TryAgainError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +10,7 @@ import click
 
 from trainerd.cli.daemon_log import DaemonLog, for_people
 from trainerd.cli.options import json_option, state_option
-from trainerd.cli.output import ending_quietly
+from trainerd.cli.output import ending_quietly, pause
 from trainerd.cli.rank_logs import RankLogs
 from trainerd.cli.run_folder import find_run
 from trainerd.errors import UserError
@@ -89,7 +88,7 @@ def _show_rank_logs(
             if not has_more and not follow:
                 break
             if not has_more:
-                time.sleep(FOLLOW_INTERVAL_S)
+                pause(FOLLOW_INTERVAL_S)
         for number, data in logs.rest():
             _write(_rendered(number, data, as_json=as_json, is_mixed=logs.is_mixed))
 
@@ -120,7 +119,7 @@ def _show_daemon_log(
             if not has_more and not follow:
                 break
             if not has_more:
-                time.sleep(FOLLOW_INTERVAL_S)
+                pause(FOLLOW_INTERVAL_S)
 
 
 def _write(data: bytes) -> None:

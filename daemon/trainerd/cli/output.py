@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import select
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -103,7 +104,22 @@ def ending_quietly() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
 
 
+def pause(seconds: float) -> None:
+    """Wait before looking again, and notice at once when the reader of our output leaves meanwhile.
+
+    Raises:
+        BrokenPipeError: It has left; without this, a follower that has nothing to print would never learn.
+    """
+    reader = select.poll()
+    reader.register(sys.stdout.fileno(), 0)
+    for _, events in reader.poll(seconds * 1000):
+        if events & (select.POLLERR | select.POLLHUP):
+            raise BrokenPipeError
+
+
 def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if dataclasses.is_dataclass(value):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -15,6 +14,7 @@ from trainerd.cli.output import (
     ending_quietly,
     make_console,
     make_table,
+    pause,
     print_json,
     print_json_line,
     show,
@@ -103,12 +103,12 @@ def _watch(client: Client, *, as_json: bool) -> None:
     if as_json:
         while True:
             print_json_line({"jobs": [*client.list_jobs()]})
-            time.sleep(WATCH_INTERVAL_S)
+            pause(WATCH_INTERVAL_S)
     client.daemon()  # none at all is an error now, and not something to wait for
     with Live(console=make_console(), auto_refresh=False) as live:
         while True:
             live.update(_glance(client), refresh=True)
-            time.sleep(WATCH_INTERVAL_S)
+            pause(WATCH_INTERVAL_S)
 
 
 def _glance(client: Client) -> RenderableType:

@@ -1,0 +1,80 @@
+"""Submitting: checked, copied, acknowledged."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import yaml
+from fake_control import job
+
+from trainerd.cli import waiting
+
+
+@pytest.fixture
+def spec(tmp_path):
+    def write(name: str, **fields):
+        path = tmp_path / "mine" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(yaml.safe_dump({"command": ["true"], **fields}))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def accepting(supervisor, jobs_dir):
+    """A supervisor that knows, after a rescan, what lies in its jobs folder."""
+
+    def accept():
+        for path in jobs_dir.glob("*.yaml"):
+            supervisor.jobs[path.stem] = job(path.stem, "queued", reason="waits for its turn")
+
+    supervisor.on_rescan = accept
+    return supervisor
+
+
+def test_a_spec_is_copied_and_the_answer_says_what_became_of_it(trainerd, accepting, spec, jobs_dir):
+    result = trainerd("submit", spec("one.yaml"), spec("two.yaml"))
+    assert result.stdout == "one: queued: waits for its turn\ntwo: queued: waits for its turn\n"
+    assert sorted(path.name for path in jobs_dir.iterdir()) == ["one.yaml", "two.yaml"]
+    assert accepting.calls == [("rescan",)]
+
+
+@pytest.mark.usefixtures("accepting")
+def test_submit_as_json_gives_the_jobs(trainerd_json, spec):
+    assert [one["name"] for one in trainerd_json("submit", spec("one.yaml"))] == ["one"]
+
+
+@pytest.mark.usefixtures("accepting")
+def test_nothing_is_copied_if_one_spec_is_wrong(trainerd, spec, jobs_dir):
+    result = trainerd("submit", spec("one.yaml"), spec("two.yaml", comand="x"), code=1)
+    assert "did you mean 'command'" in result.stderr
+    assert list(jobs_dir.iterdir()) == []
+
+
+@pytest.mark.usefixtures("accepting")
+def test_a_job_that_exists_is_replaced_only_when_asked(trainerd, spec):
+    path = spec("one.yaml")
+    trainerd("submit", path)
+    assert "--replace" in trainerd("submit", path, code=1).stderr
+    trainerd("submit", path, "--replace")
+
+
+def test_a_rejected_job_is_an_error(trainerd, accepting, spec):
+    accepting.on_rescan = lambda: accepting.jobs.update(one=job("one", "rejected", reason="no such program"))
+    assert trainerd("submit", spec("one.yaml"), code=1).stdout == "one: rejected: no such program\n"
+
+
+@pytest.mark.parametrize(("ending", "code"), [("finished", 0), ("parked", 1), ("stopped", 1)])
+def test_waiting_ends_with_how_the_job_ended(trainerd, accepting, spec, monkeypatch, ending, code):
+    monkeypatch.setattr(waiting, "POLL_S", 0.001)
+    look, states = accepting.get_job, iter(["queued", "running", "running", ending, ending])
+
+    def get_job(name):
+        accepting.jobs[name] = dataclasses.replace(look(name), state=next(states))
+        return accepting.jobs[name]
+
+    accepting.get_job = get_job
+    result = trainerd("submit", spec("one.yaml"), "--wait", code=code)
+    assert result.stderr.splitlines()[-1].startswith(f"one: {ending}")
