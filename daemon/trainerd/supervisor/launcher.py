@@ -47,6 +47,7 @@ LEAVE_LIMIT_S: Final = 5.0
 """How long a shim that has recorded the exit is waited for, so that it stays no zombie."""
 
 _READY_DESCRIPTOR: Final = 3
+_EMPTY_LOOKS: Final = 3
 
 LAUNCH_RECORDED = declare(
     "launch.recorded", "a launch record and no shim; the next supervisor declares the attempt void"
@@ -284,6 +285,7 @@ class ShimLauncher:
             lambda: find_descendants(mark, since_ticks=shim.start_ticks, known=known),
             self._clock,
             limit_s=SURVIVORS_LIMIT_S,
+            empty_looks=_EMPTY_LOOKS,
         )
         if ended.left:
             pids = ", ".join(str(identity.pid) for identity in ended.left)

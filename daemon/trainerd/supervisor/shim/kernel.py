@@ -27,9 +27,9 @@ _FIRST_INHERITED: Final = 3
 
 
 def hold_signals() -> None:
-    """Hold every signal. Whatever the launcher ignored is not ignored here, nor later in the ranks."""
+    """Hold every signal. Whatever the launcher, or Python, ignores is not ignored here, nor later in the ranks."""
     signal.pthread_sigmask(signal.SIG_SETMASK, HELD)
-    for number in HELD:
+    for number in signal.valid_signals() - _CANNOT_BE_HELD:
         with contextlib.suppress(OSError, ValueError):
             signal.signal(number, signal.SIG_DFL)
 

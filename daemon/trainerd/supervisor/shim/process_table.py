@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trainerd.contract.process import ProcessIdentity, boot_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_READ_BYTES: Final = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,8 @@ def processes_since(start_ticks: int) -> Iterator[ProcessRow]:
 
 
 def _read_row(pid: int) -> ProcessRow | None:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
+    stat = _read(f"/proc/{pid}/stat")
+    if stat is None:
         return None
     # The command name, in parentheses, may itself hold spaces and parentheses.
     fields = stat[stat.rindex(b")") + 2 :].split()
@@ -50,10 +51,25 @@ def _read_row(pid: int) -> ProcessRow | None:
 
 def carries(pid: int, entry: bytes) -> bool:
     """Return whether the environment with which a process was started holds ``NAME=VALUE`` `entry`."""
+    environ = _read(f"/proc/{pid}/environ")
+    return environ is not None and entry in environ.split(b"\0")
+
+
+def _read(path: str) -> bytes | None:
+    """Return what a file of /proc says, None if its process has ended or is somebody else's."""
     try:
-        return entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:  # it has ended, or is somebody else's
-        return False
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        parts = []
+        while part := os.read(descriptor, _READ_BYTES):
+            parts.append(part)
+        return b"".join(parts)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def child_pids() -> list[int]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainerd.contract import environment as names
 from trainerd.errors import UserError
-from trainerd.supervisor.shim.kernel import HELD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +56,9 @@ def free_port() -> int:
 
 
 def spawn(command: tuple[str, ...], workdir: str, environ: Mapping[str, str], log_descriptor: int) -> int:
-    """Start a program in a session of its own, with signals as a shell would leave them; return its pid.
+    """Start a program in a session of its own, with no signal held; return its pid.
+
+    What is ignored is inherited: the shim ignores nothing, so neither does the rank.
 
     Raises:
         UserError: It cannot be started; the message says what and why.
@@ -82,7 +82,6 @@ def spawn(command: tuple[str, ...], workdir: str, environ: Mapping[str, str], lo
             ],
             setsid=True,
             setsigmask=[],
-            setsigdef=sorted(HELD | {signal.SIGABRT}),
         )
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)

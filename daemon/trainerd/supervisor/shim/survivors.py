@@ -42,8 +42,6 @@ _WAVE_S: Final = 0.5
 _CHILD_WAIT_S: Final = 0.05
 """How long the end of a child is waited for before those who came meanwhile are looked for."""
 
-_EMPTY_LOOKS: Final = 2
-
 
 @dataclass(frozen=True)
 class Ended:
@@ -83,21 +81,24 @@ def _is_relative(row: ProcessRow, found: Collection[int]) -> bool:
     return row.parent_pid in found or row.session_id in found
 
 
-def end_processes(find: Callable[[], Collection[ProcessIdentity]], clock: Clock, *, limit_s: float) -> Ended:
-    """Kill whom `find` returns, until it has found nobody twice: one that forks and leaves can hide once.
+def end_processes(
+    find: Callable[[], Collection[ProcessIdentity]], clock: Clock, *, limit_s: float, empty_looks: int = 1
+) -> Ended:
+    """Kill whom `find` returns, until it finds nobody.
 
     Args:
         find: Looks for those who still live.
         clock: Measures the limit.
         limit_s: After so many seconds, those who are left are returned.
+        empty_looks: How often in a row nobody must be found: one that forks and leaves can hide from a look.
     """
     deadline_s = clock.monotonic_s() + limit_s
     killed: set[ProcessIdentity] = set()
-    empty_looks = 0
+    looks_left = empty_looks
     while True:
         living = tuple(find())
-        empty_looks = 0 if living else empty_looks + 1
-        if empty_looks == _EMPTY_LOOKS or clock.monotonic_s() >= deadline_s:
+        looks_left = empty_looks if living else looks_left - 1
+        if looks_left == 0 or clock.monotonic_s() >= deadline_s:
             return Ended(len(killed), living)
         killed |= _kill_and_wait(living)
 
