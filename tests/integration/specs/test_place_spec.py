@@ -177,6 +177,12 @@ def test_a_link_in_the_jobs_folder_is_not_written_through(placing):
         placing.place(placing.write("command: b\nworkdir: /"), replace=True)
 
 
+def test_a_folder_in_the_place_of_the_spec_is_not_touched(placing):
+    (placing.jobs_dir / "job.yaml").mkdir()
+    with pytest.raises(UserError, match="is a folder"):
+        placing.place(placing.write("command: b\nworkdir: /"), replace=True)
+
+
 def test_the_placed_spec_can_be_written_by_nobody_else_and_stays_private_if_it_was(placing):
     source = placing.write("command: a\nworkdir: /")
     source.chmod(0o666)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -326,6 +328,26 @@ def test_a_folder_that_is_not_there_is_unknown_and_not_empty(jobs):
         jobs.scan()
     jobs.path.with_name("away").rename(jobs.path)
     assert kinds(jobs.settled()) == {"job": "Accepted"}
+
+
+def test_a_mount_point_whose_filesystem_is_gone_is_unknown_and_not_empty(jobs, tmp_path):
+    """A link from one filesystem to another stands in for the mount."""
+    path = jobs.write("job.yaml")
+    jobs.settled()
+    home = tmp_path / "home"
+    jobs.path.rename(home)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        if Path(other).stat().st_dev == home.stat().st_dev:
+            pytest.skip("there is only one filesystem")
+        jobs.path.symlink_to(other)
+        for _ in range(3):
+            with pytest.raises(OSError, match="is its own mounted"):
+                jobs.scan(after_s=SETTLE_S)
+    jobs.path.unlink()
+    home.rename(jobs.path)
+    assert kinds(jobs.settled()) == {"job": "Accepted"}
+    path.unlink()
+    assert jobs.settled().specs == {}
 
 
 def test_a_folder_that_others_can_write_is_not_believed(jobs):

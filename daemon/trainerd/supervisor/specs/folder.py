@@ -12,6 +12,7 @@ Level-triggered: a scan says what is there now, whatever events were lost or rep
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +91,7 @@ class SpecFolder:
     def __post_init__(self) -> None:
         self.path = Path(os.path.abspath(self.path))  # noqa: PTH100 (links are kept)
         self._files: dict[str, _File] = {}
+        self._device: int | None = None
         self._holders = {name: path for name, path in self.holders.items() if path.parent == self.path}
 
     def scan(self) -> FolderView:
@@ -102,6 +104,7 @@ class SpecFolder:
         if self.trust is not None:
             self.trust.judge_folder(self.path)
         found = self._listed()
+        self._check_device(is_empty=not found)
         now_s, wall_s = self.clock.monotonic_s(), self.clock.wall_s()
         for name in self._files.keys() - found.keys():
             # A listing may miss a name that is being replaced while it is made: ask for the file itself.
@@ -113,6 +116,21 @@ class SpecFolder:
         for name, signature in found.items():
             self._look(name, signature, now_s, wall_s)
         return self._view()
+
+    def _check_device(self, *, is_empty: bool) -> None:
+        """Refuse to take a mount point that its filesystem has left for a folder that somebody has emptied.
+
+        Raises:
+            OSError: So it looks.
+        """
+        device = self.path.stat().st_dev
+        if is_empty and self._files and device != self._device:
+            raise OSError(
+                errno.ESTALE,
+                "is empty, and on another filesystem than before: is its own mounted?",
+                str(self.path),
+            )
+        self._device = device
 
     def _listed(self) -> dict[str, _Signature]:
         found = {}

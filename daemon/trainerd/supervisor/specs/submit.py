@@ -95,6 +95,8 @@ def place_spec(
                 f"there is already a job {name!r}: {others[0]}",
                 hint="replace it with --replace, or give this one another name",
             )
+        if target.is_dir() and not target.is_symlink():
+            raise UserError(f"{target} is a folder", hint="move it out of the way")
         if target.is_symlink():
             raise UserError(
                 f"{target} is a link", hint=f"change {target.resolve()} instead, or remove the link"
@@ -193,7 +195,7 @@ def _specs_of(name: str, jobs_dir: Path) -> list[Path]:
     """Return the files in the jobs folder that give the job `name`, or seem to."""
     found = []
     for path in sorted(jobs_dir.iterdir()):
-        if not is_spec_name(path.name):
+        if not is_spec_name(path.name) or path.is_dir():
             continue
         try:
             data, _ = read_bytes(path, None)
