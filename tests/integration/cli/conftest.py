@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
-
-from fake_control import MNIST, NOW_S, FakeControl, job, served
-
+from tests.support.fake_control import MNIST, NOW_S, FakeControl, job, served
 from trainerd.cli.main import group
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.paths import StatePaths

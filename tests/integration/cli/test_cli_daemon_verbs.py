@@ -9,8 +9,8 @@ import threading
 
 import httpx
 import pytest
-from fake_control import CRASH, MNIST, NOW_S, job, served
 
+from tests.support.fake_control import CRASH, MNIST, NOW_S, job, served
 from trainerd.cli import waiting
 from trainerd.contract.codec import to_plain
 from trainerd.supervisor.control import EventView

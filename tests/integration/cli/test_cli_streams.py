@@ -13,7 +13,8 @@ import sys
 import time
 
 import pytest
-from fake_control import EventView, job
+
+from tests.support.fake_control import EventView, job
 
 PATIENCE_S = 20.0
 WITHOUT_BUFFERS = {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "TZ": "UTC"}

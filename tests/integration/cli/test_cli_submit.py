@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 import yaml
-from fake_control import job
 
+from tests.support.fake_control import job
 from trainerd.cli import waiting
 
 

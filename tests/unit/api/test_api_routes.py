@@ -9,8 +9,8 @@ import math
 
 import httpx
 import pytest
-from fake_control import CRASH, MNIST, FakeControl, job
 
+from tests.support.fake_control import CRASH, MNIST, FakeControl, job
 from trainerd.contract.codec import to_plain
 from trainerd.errors import CorruptError, SpaceError
 from trainerd.supervisor.api import create_app

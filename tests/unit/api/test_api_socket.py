@@ -15,8 +15,8 @@ import time
 
 import httpx
 import pytest
-from fake_control import MNIST, FakeControl, served
 
+from tests.support.fake_control import MNIST, FakeControl, served
 from trainerd.errors import LockedError, UserError
 from trainerd.supervisor.api import create_app, serve
 from trainerd.supervisor.unix_socket import (

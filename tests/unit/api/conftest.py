@@ -1,8 +1,0 @@
-"""The fake supervisor is shared with the tests of the command line."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
