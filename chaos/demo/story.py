@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,7 @@ from chaos.demo.verdict import Verdict, read_result
 from chaos.supervised import Departure, Supervised
 from chaos.waiting import HarnessError, Interruption, StopRequestedError, wait_for
 from trainerd.contract import records
+from trainerd.contract.heartbeat import Heartbeat, Phase, read_heartbeat
 from trainerd.contract.metrics import Resume, read_history
 from trainerd.contract.records import ExitRecord
 
@@ -35,6 +37,9 @@ OUTCOME_LIMIT_S: Final = 60.0
 RESUME_LIMIT_S: Final = 90.0
 FINISH_LIMIT_S: Final = 600.0
 """Long enough for a machine with one core, on which the twin waits until the other job has finished."""
+
+STEPS_AT_RISK_MIN: Final = 2
+"""Steps since the newest checkpoint when the demo strikes: some must be lost to show that they are run again."""
 
 _HOPELESS: Final = frozenset({"parked", "rejected", "stopped", "paused"})
 
@@ -122,28 +127,27 @@ def submit(stage: Stage, source: str | None) -> None:
 
 def strike_with_sigkill(stage: Stage) -> None:
     """Kill the rank in mid-epoch, between two checkpoints, and see it go on from the newest one."""
-    job = _wait_for_mid_epoch(stage, attempt=1, step=stage.plan.kill_from_step)
-    _send(job, signal.SIGKILL)
+    pid, beat = _wait_for_mid_epoch(stage, attempt=1, step=stage.plan.kill_from_step)
+    _send(pid, signal.SIGKILL)
     stage.screen.say(
-        f"kill -9 {job['pids'][0]}    {_where(job)}; its newest checkpoint is of step {job['checkpoint_step']}",
+        f"kill -9 {pid}    {_where(beat)}; its newest checkpoint is of step {beat.checkpoint_step}",
         "bold red",
     )
     _show_outcome(stage, attempt=1)
-    _show_resume(stage, attempt=2, after_step=job["step"])
+    _show_resume(stage, attempt=2, after_step=beat.step)
     stage.screen.freeze()
 
 
 def drain_with_sigterm(stage: Stage) -> None:
     """Ask the rank to leave; see it finish the step, save, exit with 85, and be run again."""
-    job = _wait_for_mid_epoch(stage, attempt=2, step=stage.plan.drain_from_step)
-    _send(job, signal.SIGTERM)
-    stage.screen.say(f"kill -TERM {job['pids'][0]}    {_where(job)}", "bold yellow")
+    pid, beat = _wait_for_mid_epoch(stage, attempt=2, step=stage.plan.drain_from_step)
+    _send(pid, signal.SIGTERM)
+    stage.screen.say(f"kill -TERM {pid}    {_where(beat)}", "bold yellow")
     _show_outcome(stage, attempt=2)
-    attempt = stage.supervised.state.run(DISTURBED).attempt(2)
-    ended = records.read(attempt.exit, ExitRecord)
+    ended = records.read(stage.supervised.state.run(DISTURBED).attempt(2).exit, ExitRecord)
     code = ended.ranks[0].exit_code if ended else None
     stage.screen.say(f"exit code {code}: checkpointed, run me again")
-    _show_resume(stage, attempt=3, after_step=job["step"])
+    _show_resume(stage, attempt=3, after_step=beat.step)
 
 
 def let_finish(stage: Stage) -> bool:
@@ -189,27 +193,31 @@ def _conclude(screen: Screen, verdict: Verdict) -> None:
     )
 
 
-def _wait_for_mid_epoch(stage: Stage, *, attempt: int, step: int) -> dict[str, Any]:
-    """Return the disturbed job once it is at `step` or beyond, away from both ends of an epoch."""
+def _wait_for_mid_epoch(stage: Stage, *, attempt: int, step: int) -> tuple[int, Heartbeat]:
+    """Return pid and heartbeat of the rank once it is at `step` or beyond, and some steps from any checkpoint."""
+    page = stage.supervised.state.run(DISTURBED).attempt(attempt).heartbeat(0)
 
-    def look() -> dict[str, Any] | None:
+    def look() -> tuple[int, Heartbeat] | None:
         job = stage.supervised.job(DISTURBED)
         if job is None or job["state"] != "running" or job["attempt"] != attempt or not job["pids"]:
             return None
-        if job["checkpoint_step"] is None or (job["step"] or 0) < step:
+        # The supervisor looks once a second; the page itself says where the rank is now.
+        beat = read_heartbeat(page)
+        if beat is None or beat.phase != Phase.STEP or beat.step < step or beat.checkpoint_step < 0:
             return None
-        is_between_checkpoints = job["step"] > job["checkpoint_step"]
-        return job if is_between_checkpoints and 0 < job["batch"] < job["batches"] - 1 else None
+        steps_at_risk = beat.step - beat.checkpoint_step
+        is_between = STEPS_AT_RISK_MIN <= steps_at_risk < stage.plan.every_steps - 1
+        return (job["pids"][0], beat) if is_between and beat.batch < beat.batches - 1 else None
 
-    found: dict[str, Any] = stage.wait(f"{DISTURBED} to be in mid-epoch", look, STRIKE_LIMIT_S)
+    found: tuple[int, Heartbeat] = stage.wait(f"{DISTURBED} to be in mid-epoch", look, STRIKE_LIMIT_S)
     return found
 
 
-def _send(job: dict[str, Any], number: signal.Signals) -> None:
+def _send(pid: int, number: signal.Signals) -> None:
     try:
-        os.kill(job["pids"][0], number)
+        os.kill(pid, number)
     except ProcessLookupError:
-        raise HarnessError(f"rank 0 of {job['name']} ended before it was hit") from None
+        raise HarnessError(f"rank 0 of {DISTURBED} ended before it was hit") from None
 
 
 def _show_outcome(stage: Stage, *, attempt: int) -> None:
@@ -219,7 +227,11 @@ def _show_outcome(stage: Stage, *, attempt: int) -> None:
 
     outcome = stage.wait(f"the outcome of attempt {attempt}", look, OUTCOME_LIMIT_S)
     stage.screen.say(f"attempt {attempt} is judged {outcome['kind']}: {outcome['reason']}")
-    stage.screen.say(f"next: {outcome['next_action']}")
+    job = stage.supervised.job(DISTURBED)
+    if job is not None and job["state"] == "backing-off" and job["retry_at_wall_s"] is not None:
+        stage.screen.say(
+            f"attempt {attempt + 1} follows in {max(0.0, job['retry_at_wall_s'] - time.time()):.1f} s"
+        )
 
 
 def _show_resume(stage: Stage, *, attempt: int, after_step: int) -> None:
@@ -254,8 +266,8 @@ def _describe(departure: Departure) -> str:
     return f"the supervisor left with exit code {departure.exit_code}{left}"
 
 
-def _where(job: dict[str, Any]) -> str:
-    return f"in epoch {job['epoch'] + 1} at batch {job['batch']} of {job['batches']}, step {job['step']}"
+def _where(beat: Heartbeat) -> str:
+    return f"in epoch {beat.epoch + 1} at batch {beat.batch} of {beat.batches}, step {beat.step}"
 
 
 def _short(path: Path) -> str:
