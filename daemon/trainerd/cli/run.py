@@ -25,14 +25,14 @@ import click
     help="Folder for the journal, the logs and the runs. One supervisor each.",
 )
 def command(jobs_dir: Path, state_dir: Path) -> None:
-    r"""Supervise every job of a folder, in the foreground.
+    """Supervise every job of a folder, in the foreground.
 
     SIGTERM or Ctrl-C drains all jobs and exits 0; the next `trainerd run` resumes them. A second one hurries.
 
     \b
     Example:
       trainerd run --jobs jobs --state .trainerd
-    """
+    """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.supervisor.service import serve
 
     serve(jobs_dir=jobs_dir, state_dir=state_dir)
