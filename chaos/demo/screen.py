@@ -6,6 +6,7 @@ On a terminal the progress is redrawn in place; elsewhere it is a plain line now
 from __future__ import annotations
 
 import io
+import re
 import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -104,7 +105,10 @@ class Screen:
         console.print(Text("$ make demo", style="bold"))
         for part in self._transcript:
             console.print(part)
-        path.write_text(console.export_svg(title="make demo"), encoding="utf-8")
+        picture = console.export_svg(title="make demo")
+        # It would load fonts from elsewhere; a picture in a repository should need nobody.
+        picture = re.sub(r"@font-face\s*\{.*?\}\s*", "", picture, flags=re.DOTALL)
+        path.write_text(picture, encoding="utf-8")
 
     def _print(self, part: RenderableType, plain: str) -> None:
         """Print `part` on a terminal; elsewhere `plain`, whose lines are never broken."""
