@@ -16,8 +16,8 @@ class SpecAccepted:
 
     Attributes:
         spec: What it says.
-        newest_attempt: For a job not known yet: number of the newest attempt that its run folder holds.
-        is_live: For a job not known yet: whether that attempt may still have processes.
+        newest_attempt: For a job never accepted yet: number of the newest attempt that its run folder holds.
+        is_live: For a job never accepted yet: whether that attempt may still have processes.
     """
 
     spec: ResolvedJob

@@ -42,6 +42,15 @@ COMMITTED = declare(
 
 
 @dataclass(frozen=True)
+class EndingRow:
+    """How an attempt ended and what was done about it."""
+
+    attempt: int
+    outcome: Outcome
+    next_action: str
+
+
+@dataclass(frozen=True)
 class Entry:
     """One decision, to be recorded.
 
@@ -52,7 +61,7 @@ class Entry:
         message: Why: one sentence.
         data: More, for those who read events by program.
         attempt_started: Number of the attempt that is launched by this.
-        attempt_ended: Number of the attempt that ended, with its outcome.
+        ending: How an attempt ended and what is done about it.
     """
 
     name: str
@@ -61,7 +70,7 @@ class Entry:
     message: str
     data: dict[str, Any] = field(default_factory=dict)
     attempt_started: int | None = None
-    attempt_ended: tuple[int, Outcome] | None = None
+    ending: EndingRow | None = None
 
 
 @dataclass(frozen=True)
@@ -74,15 +83,6 @@ class EventRow:
     kind: str
     message: str
     data: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class EndingRow:
-    """How an attempt ended and what was done about it."""
-
-    attempt: int
-    outcome: Outcome
-    next_action: str
 
 
 class Journal:
@@ -210,19 +210,19 @@ class Journal:
                 "INSERT OR REPLACE INTO attempts (job, attempt, started_wall_s) VALUES (?, ?, ?)",
                 (entry.name, entry.attempt_started, wall_s),
             )
-        if entry.attempt_ended is not None:
-            number, outcome = entry.attempt_ended
+        if entry.ending is not None:
+            outcome = entry.ending.outcome
             execute(
                 "INSERT INTO attempts (job, attempt, started_wall_s, ended_wall_s, outcome, next_action) "
                 "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (job, attempt) DO UPDATE SET ended_wall_s = "
                 "excluded.ended_wall_s, outcome = excluded.outcome, next_action = excluded.next_action",
                 (
                     entry.name,
-                    number,
+                    entry.ending.attempt,
                     outcome.ended_wall_s,
                     outcome.ended_wall_s,
                     encode_outcome(outcome),
-                    entry.message,
+                    entry.ending.next_action,
                 ),
             )
         execute(

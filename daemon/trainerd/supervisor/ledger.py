@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trainerd.supervisor.events import AttemptEnded, NeverFits, SlotGranted
-from trainerd.supervisor.journal import Entry
+from trainerd.supervisor.journal import EndingRow, Entry
 from trainerd.supervisor.machine import decide
+from trainerd.supervisor.narration import event_kind, next_action
 from trainerd.supervisor.scheduler import Holder, Request, Schedule, schedule
 from trainerd.supervisor.states import Draining, Job, Queued, Running, Starting
 
@@ -112,9 +113,9 @@ def _take(drafts: dict[str, Job], name: str, event: Event, now: float) -> Step:
 
 def _holders(jobs: Mapping[str, Job]) -> list[Holder]:
     return [
-        Holder(job.spec.resources, job.state.gpus)
+        Holder(job.held, job.state.gpus)
         for job in jobs.values()
-        if isinstance(job.state, Starting | Running | Draining) and job.spec is not None
+        if isinstance(job.state, Starting | Running | Draining)
     ]
 
 
@@ -131,21 +132,11 @@ def _entry(step: Step) -> Entry:
     data: dict[str, Any] = {"event": type(step.event).__name__}
     if after is not None:
         data |= {"state": after.state.NAME, "attempt": after.attempt}
-    ended = None
+    ending = None
     if isinstance(step.event, AttemptEnded):
         data["outcome"] = step.event.outcome.kind.value
-        ended = (step.event.attempt, step.event.outcome)
+        action = next_action(after, checkpoint=step.event.outcome.checkpoint)
+        ending = EndingRow(step.event.attempt, step.event.outcome, action)
     started = after.attempt if isinstance(step.event, SlotGranted) and after is not None else None
-    return Entry(step.name, after, kind_of(step), step.reason, data, started, ended)
-
-
-def kind_of(step: Step) -> str:
-    """Return what to call a step in log and history: the state that was entered, else what happened."""
-    if step.after is None:
-        return "job.forgotten"
-    if step.before is None or type(step.before.state) is not type(step.after.state):
-        return f"job.{step.after.state.NAME}"
-    words = "".join(
-        f"-{letter.lower()}" if letter.isupper() else letter for letter in type(step.event).__name__
-    )
-    return f"job.noted.{words.lstrip('-')}"
+    kind = event_kind(step.before, step.event, after)
+    return Entry(step.name, after, kind, step.reason, data, attempt_started=started, ending=ending)

@@ -19,7 +19,7 @@ from trainerd.supervisor.events import ScriptChanged, ShutdownAsked, SpaceBack, 
 from trainerd.supervisor.evidence import script_marks
 from trainerd.supervisor.inbox import Inbox
 from trainerd.supervisor.keeper import Attempt, Keeper
-from trainerd.supervisor.ledger import kind_of
+from trainerd.supervisor.narration import event_kind
 from trainerd.supervisor.reaper import OrphanReaper
 from trainerd.supervisor.reconcile import spec_events
 from trainerd.supervisor.space import has_room
@@ -266,7 +266,7 @@ class Loop:
             event = type(step.event).__name__
             _log.debug("job.ignored", job=step.name, attempt=number, event_kind=event, reason=step.reason)
             return
-        kind = kind_of(step)
+        kind = event_kind(step.before, step.event, step.after)
         say = _log.debug if kind in _QUIET else _log.warning if kind in _ALARMING else _log.info
         say(kind, job=step.name, attempt=number, step=beat.step if beat else None, reason=step.reason)
 

@@ -28,7 +28,7 @@ def spec_events(
     Args:
         jobs: All jobs, by name.
         view: What the folder says.
-        find_attempt: Asked about jobs not known yet: the number of the newest attempt in the run folder, 0 if
+        find_attempt: Asked about jobs never accepted yet: the number of the newest attempt in the run folder, 0 if
             there is none, and whether it may still have processes.
     """
     events: list[tuple[str, Event]] = []
@@ -37,7 +37,7 @@ def spec_events(
         if not isinstance(reading, Accepted):
             if job is None or job.refusal != reading.error_text:
                 events.append((name, SpecRefused(reading.error_text)))
-        elif job is None:
+        elif job is None or job.spec is None:
             newest_attempt, is_live = find_attempt(name)
             events.append((name, SpecAccepted(reading.job, newest_attempt, is_live)))
         elif _is_out_of_date(job, reading):
@@ -51,9 +51,9 @@ def spec_events(
 
 
 def _is_out_of_date(job: Job, reading: Accepted) -> bool:
+    assert job.spec is not None
     return (
-        job.spec is None
-        or job.refusal is not None
+        job.refusal is not None
         or _is_leaving(job)
         or job.spec.spec_digest != reading.job.spec_digest
         or (isinstance(job.state, Rejected) and job.state.by == "spec")

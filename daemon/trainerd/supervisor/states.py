@@ -7,9 +7,10 @@ Nothing else keeps a ledger of slots, so none can be lost.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Final, Literal
 
+from trainerd.contract.policy import Resources
 from trainerd.contract.resolved import ResolvedJob
 
 
@@ -189,6 +190,7 @@ class Job:
         refusal: Why the file that is there now was refused, None if it was accepted.
         attempt: Number of the newest attempt, 0 before the first.
         attempt_digest: Digest of the spec under which that attempt was launched.
+        held: What that attempt occupies while it may have processes.
         best_step: Best step ever reached, -1 before the first.
         failures: Attempts in a row without progress.
     """
@@ -201,6 +203,7 @@ class Job:
     refusal: str | None = None
     attempt: int = 0
     attempt_digest: str = ""
+    held: Resources = field(default_factory=Resources)
     best_step: int = -1
     failures: int = 0
 

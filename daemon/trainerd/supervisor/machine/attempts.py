@@ -104,14 +104,16 @@ ignores(
 )
 
 
-@answers(Starting, Running, Draining, on=AttemptVoided, leads_to=(Queued, Stopped, Rejected, Absent))
-def launch_again(
-    job: Job, state: Starting | Running | Draining, _event: AttemptVoided, now: float
-) -> Decision:
-    """Nothing ran: queued again, or where the request to stop says."""
-    if isinstance(state, Draining):
-        return _after_drain(job, state, f"attempt {job.attempt} never started", now)
+@answers(Starting, Running, on=AttemptVoided, leads_to=(Queued, Rejected))
+def launch_again(job: Job, _state: Starting | Running, _event: AttemptVoided, now: float) -> Decision:
+    """Nothing ran: queued again."""
     return queue(job, f"attempt {job.attempt} never started", now)
+
+
+@answers(Draining, on=AttemptVoided, leads_to=(Queued, Stopped, Rejected, Absent))
+def drain_nothing(job: Job, state: Draining, _event: AttemptVoided, now: float) -> Decision:
+    """Nothing ran: where the request to stop says."""
+    return _after_drain(job, state, f"attempt {job.attempt} never started", now)
 
 
 ignores(*_IDLE, on=AttemptVoided, because="no attempt of it is live")

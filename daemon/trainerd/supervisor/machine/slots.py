@@ -30,7 +30,7 @@ def launch(job: Job, _state: Queued, event: SlotGranted, now: float) -> Decision
     """The next attempt is launched."""
     assert job.spec is not None, "a queued job has a spec"
     attempt = job.attempt + 1
-    job = replace(job, attempt=attempt, attempt_digest=job.spec.spec_digest)
+    job = replace(job, attempt=attempt, attempt_digest=job.spec.spec_digest, held=job.spec.resources)
     return enter(job, Starting(event.gpus), f"launching attempt {attempt}", now, LaunchAttempt(attempt))
 
 

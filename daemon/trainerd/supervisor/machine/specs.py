@@ -43,11 +43,11 @@ def _renewed(job: Job, event: SpecAccepted) -> Job:
 
 
 @answers(Absent, on=SpecAccepted, leads_to=(Queued, Starting))
-def submit(job: Job, _state: Absent, event: SpecAccepted, now: float) -> Decision:
+def submit(job: Job, _state: Absent | Rejected, event: SpecAccepted, now: float) -> Decision:
     """A new job; if its run folder holds an attempt that may still live, that one is adopted."""
     job = replace(_renewed(job, event), attempt=event.newest_attempt)
     if event.is_live:
-        job = replace(job, attempt_digest=event.spec.spec_digest)
+        job = replace(job, attempt_digest=event.spec.spec_digest, held=event.spec.resources)
         reason = f"attempt {job.attempt} was found alive in its run folder"
         return enter(job, Starting(), reason, now, ObserveAttempt(job.attempt))
     return enter(job, Queued(), "submitted", now)
@@ -114,9 +114,12 @@ def go_on(job: Job, state: Finished, event: SpecAccepted, now: float) -> Decisio
     return enter(_renewed(job, event), Queued(), "it had finished, and the spec has changed: going on", now)
 
 
-@answers(Rejected, on=SpecAccepted, leads_to=(Queued,))
+@answers(Rejected, on=SpecAccepted, leads_to=(Queued, Starting))
 def accept(job: Job, state: Rejected, event: SpecAccepted, now: float) -> Decision:
     """Tried again, unless it was the program or the machine that refused and nothing has changed."""
+    if job.spec is None:
+        # It was refused from the beginning, so nobody has asked its run folder yet.
+        return submit(job, state, event, now)
     if state.by != "spec" and not _is_news(job, event):
         return unchanged(job, _SAME)
     return enter(_renewed(job, event), Queued(), "the spec was mended", now)

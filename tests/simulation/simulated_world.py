@@ -1,0 +1,578 @@
+"""The world around the real machine, policies, scheduler and journal: specs, attempts, a supervisor that may die.
+
+Seeded: one number makes one schedule, and the same number makes it again. What the supervisor's loop does with
+commands is done here by hand, with a chance to die before each of them.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from dataclasses import replace
+
+from simulated_physics import Fate, SimulatedAttempt, Training
+
+from trainerd.contract.policy import Resources, RestartPolicy
+from trainerd.contract.resolved import ResolvedJob
+from trainerd.errors import SpaceError
+from trainerd.supervisor import events as happened
+from trainerd.supervisor.commands import DrainAttempt, LaunchAttempt, ObserveAttempt, WakeLater
+from trainerd.supervisor.journal import Journal
+from trainerd.supervisor.ledger import Ledger
+from trainerd.supervisor.outcome import OutcomeKind, judge
+from trainerd.supervisor.reconcile import spec_events
+from trainerd.supervisor.scheduler import Capacity
+from trainerd.supervisor.specs.view import Accepted, FolderView, Refused
+from trainerd.supervisor.states import (
+    BackingOff,
+    Draining,
+    Finished,
+    Parked,
+    Paused,
+    Rejected,
+    Starting,
+    Stopped,
+)
+
+CAPACITY = Capacity(cpus=3.0, gpus=1, memory_bytes=1000)
+PROBE_S = 10.0
+TICK_S = 1.0
+
+
+class BrokenInvariantError(AssertionError):
+    pass
+
+
+class SupervisorDiedError(Exception):
+    """The simulated SIGKILL: unwinds to where nothing of the supervisor is left."""
+
+
+class FullableJournal(Journal):
+    """The real journal, on a disk that may be full."""
+
+    is_full = False
+
+    def commit(self, entries, *, wall_s):
+        if self.is_full:
+            raise SpaceError("simulated: no space left")
+        super().commit(entries, wall_s=wall_s)
+
+
+class World:
+    def __init__(self, seed: int, *, journal_path=":memory:") -> None:
+        self.rng = random.Random(seed)
+        self.now = 1_000_000.0
+        self.agenda: list = []
+        self.serial = itertools.count()
+        self.specs: dict[str, ResolvedJob | str] = {}
+        self.versions = itertools.count(1)
+        self.training: dict[str, Training] = {}
+        self.attempts: dict[str, dict[int, SimulatedAttempt]] = {}
+        self.journal = FullableJournal(journal_path)
+        self.ledger: Ledger | None = None
+        self.inbox: list = []
+        self.delayed = 0
+        self.life = 0
+        self.deaths = 0
+        self.is_calm = False
+        self.has_full_disk = False
+        self.is_shutting_down = False
+        self.stopped_by_user: set[str] = set()
+        self.failures: dict[str, int] = {}
+        self.best: dict[str, int] = {}
+        self.not_before: dict[str, float] = {}
+        self.trace: list[str] = []
+
+    # --- time ---
+
+    def wall_s(self) -> float:
+        return self.now
+
+    def monotonic_s(self) -> float:
+        return self.now
+
+    def later(self, delay_s: float, action) -> None:
+        heapq.heappush(self.agenda, (self.now + delay_s, next(self.serial), action))
+
+    def run_until(self, moment: float) -> None:
+        while self.agenda and self.agenda[0][0] <= moment:
+            self.now, _, action = heapq.heappop(self.agenda)
+            action()
+        self.now = moment
+
+    def note(self, text: str) -> None:
+        self.trace.append(f"{self.now - 1_000_000:9.2f}  {text}")
+
+    def require(self, holds: bool, text: str) -> None:
+        if not holds:
+            raise BrokenInvariantError(text)
+
+    def chance(self, probability: float) -> bool:
+        return not self.is_calm and self.rng.random() < probability
+
+    # --- the supervisor: what Loop and Keeper do, with deaths ---
+
+    def start_supervisor(self) -> None:
+        if self.ledger is not None:
+            return
+        self.life += 1
+        self.is_shutting_down = False
+        self.note(f"supervisor {self.life} starts")
+        self.inbox = []
+        self.ledger = Ledger(self.journal, CAPACITY, self)
+        try:
+            self.recover()
+            self.scan(is_first=True)
+        except SupervisorDiedError:
+            self.bury_supervisor()
+        life = self.life
+        self.later(TICK_S, lambda: self.tick(life))
+        self.later(PROBE_S, lambda: self.probe_all(life))
+
+    def bury_supervisor(self) -> None:
+        self.note(f"supervisor {self.life} is dead")
+        self.deaths += 1
+        self.ledger = None
+        self.inbox = []
+        self.later(self.rng.choice([0.0, 0.5, 5.0, 60.0]), self.start_supervisor)
+
+    def kill_supervisor(self) -> None:
+        if self.ledger is not None:
+            self.bury_supervisor()
+
+    def recover(self) -> None:
+        for name, job in self.ledger.jobs.items():
+            self.die_perhaps(0.02)
+            if job.is_live:
+                self.observe(name, job.attempt)
+            elif isinstance(job.state, BackingOff | Paused):
+                left_s = min(max(job.state.until_wall_s - self.now, 0.0), job.state.delay_s)
+                self.wake(name, job.attempt, left_s)
+        self.work()
+
+    def die_perhaps(self, probability: float) -> None:
+        if self.chance(probability):
+            raise SupervisorDiedError
+
+    def post(self, name: str, event) -> None:
+        """Events may come twice; facts may come late: then the next probe finds them."""
+        if self.ledger is None:
+            return
+        self.inbox.append((name, event))
+        if self.chance(0.05):
+            self.inbox.append((name, event))
+        try:
+            self.work()
+        except SupervisorDiedError:
+            self.bury_supervisor()
+
+    def work(self) -> None:
+        while self.ledger is not None and self.inbox:
+            batch, self.inbox = self.inbox[:4], self.inbox[4:]
+            self.decide(batch)
+
+    def decide(self, batch) -> None:
+        self.journal.is_full = self.has_full_disk
+        self.die_perhaps(0.005)
+        try:
+            steps = self.ledger.apply(batch)
+        except SpaceError:
+            kept = [letter for letter in batch if not isinstance(letter[1], happened.StopAsked)]
+            life = self.life
+            self.delayed += 1
+            self.later(1.0, lambda: self.take_again(kept, life))
+            return
+        for step in steps:
+            if not step.is_ignored:
+                after = step.after.state.NAME if step.after else "forgotten"
+                self.note(f"{step.name}: {type(step.event).__name__} -> {after}: {step.reason}")
+                self.check_step(step)
+        self.check_capacity()
+        for step in steps:
+            for command in step.commands:
+                self.die_perhaps(0.02)
+                self.carry_out(step.name, command)
+
+    def take_again(self, letters, life: int) -> None:
+        self.delayed -= 1
+        if life == self.life and self.ledger is not None:
+            self.inbox = [*letters, *self.inbox]
+            try:
+                self.work()
+            except SupervisorDiedError:
+                self.bury_supervisor()
+
+    def carry_out(self, name: str, command) -> None:
+        match command:
+            case LaunchAttempt(number):
+                self.launch(name, number)
+            case ObserveAttempt(number):
+                self.observe(name, number)
+            case DrainAttempt(number):
+                self.signal(name, number)
+            case WakeLater(number, delay_s):
+                self.wake(name, number, delay_s)
+
+    def wake(self, name: str, number: int, delay_s: float) -> None:
+        life = self.life
+        self.later(
+            delay_s,
+            lambda: self.post(name, happened.WaitEnded(number)) if life == self.life else None,
+        )
+
+    # --- attempts ---
+
+    def launch(self, name: str, number: int) -> None:
+        self.require(number not in self.attempts.setdefault(name, {}), f"{name}: attempt {number} twice")
+        if self.has_full_disk or self.chance(0.03):
+            is_space = self.has_full_disk
+            self.inbox.append((name, happened.LaunchFailed(number, "simulated", is_space)))
+            return
+        job = self.ledger.jobs[name]
+        training = self.training[name]
+        attempt = SimulatedAttempt(
+            name, number, job.attempt_digest, self.fate(training), training, job.spec.grace_s, self.life
+        )
+        self.attempts[name][number] = attempt
+        self.note(f"{name}: attempt {number} launched, to {attempt.fate.ending}")
+        self.die_perhaps(0.02)
+        self.later(attempt.fate.shim_delay_s, lambda: self.shim_comes_up(attempt))
+
+    def fate(self, training: Training) -> Fate:
+        rng = self.rng
+        endings = [
+            "crash",
+            "crash",
+            "kill",
+            "finish",
+            "finish",
+            "self-drain",
+            "lying-drain",
+            "lost",
+            "no-space",
+        ]
+        ending = rng.choice(endings)
+        if self.chance(0.03):
+            ending = "reject"
+        if self.is_calm:
+            ending = rng.choice(["crash", "finish", "self-drain"])
+        return Fate(
+            shim_delay_s=rng.choice([0.0, 0.1, 2.0]),
+            ends_after_steps=rng.randint(0, 30),
+            ending=ending,
+            drain_s=rng.choice([0.1, 1.0, 20.0]),
+            drains_well=rng.random() < 0.8,
+        )
+
+    def shim_comes_up(self, attempt: SimulatedAttempt) -> None:
+        if attempt.is_void:
+            return
+        twins = [other for other in self.attempts[attempt.name].values() if other.may_run]
+        self.require(not twins, f"{attempt.name}: attempt {attempt.number} runs beside {twins}")
+        attempt.is_up, attempt.up_s = True, self.now
+        attempt.began_at_step = attempt.training.checkpoint_step
+        self.tell(attempt)
+        fate, training = attempt.fate, attempt.training
+        needed = training.steps_total - attempt.began_at_step
+        is_able = training.stuck_at is None or training.stuck_at >= training.steps_total
+        if fate.ending == "finish" and is_able:
+            fate.ends_after_steps = max(needed, 0)
+        elif fate.ending == "finish":
+            fate.ending = "crash"
+        self.later(fate.ends_after_steps * 1.0 + 0.5, lambda: self.end(attempt, fate.ending))
+        if attempt.signals:
+            self.begin_drain(attempt)
+
+    def end(self, attempt: SimulatedAttempt, ending: str) -> None:
+        if attempt.is_over:
+            return
+        attempt.conclude(ending, self.now)
+        self.tell(attempt)
+
+    def signal(self, name: str, number: int) -> None:
+        attempt = self.attempts.get(name, {}).get(number)
+        if attempt is None or attempt.is_over or attempt.is_void:
+            return
+        attempt.signals += 1
+        self.require(attempt.signals <= 1 + self.deaths, f"{name}: told to stop {attempt.signals} times")
+        if attempt.is_up:
+            self.begin_drain(attempt)
+        self.inbox.append((name, happened.DrainSignalled(number)))
+
+    def begin_drain(self, attempt: SimulatedAttempt) -> None:
+        if attempt.stop_requested_s is not None:
+            return
+        attempt.stop_requested_s = self.now
+        fate = attempt.fate
+        is_quick = fate.drain_s <= attempt.grace_s
+        ending = ("drained" if fate.drains_well else "crash") if is_quick else "grace"
+        self.later(min(fate.drain_s, attempt.grace_s), lambda: self.end(attempt, ending))
+
+    def tell(self, attempt: SimulatedAttempt) -> None:
+        """The supervisor's watch sees a change; now and then it does not, until the next probe."""
+        if self.ledger is not None and not self.chance(0.1):
+            self.look(attempt.name, attempt.number)
+
+    def observe(self, name: str, number: int) -> None:
+        attempt = self.attempts.get(name, {}).get(number)
+        if attempt is None:
+            # Sealed under the lock: a launch of that number can never happen.
+            self.attempts.setdefault(name, {})[number] = replace_void(name, number)
+            self.inbox.append((name, happened.AttemptVoided(number)))
+        elif attempt.is_up or attempt.is_void or self.rng.random() < 0.5:
+            self.inbox += [(name, event) for event in self.facts(attempt)]
+
+    def facts(self, attempt: SimulatedAttempt) -> list:
+        if self.chance(0.05):
+            return [happened.ObservationFailed(attempt.number, "simulated")]
+        if attempt.is_void:
+            return [happened.AttemptVoided(attempt.number)]
+        if attempt.is_over:
+            outcome = judge(attempt.evidence, now_wall_s=self.now)
+            return [happened.AttemptEnded(attempt.number, outcome)]
+        if attempt.is_up:
+            found = [happened.AttemptSeen(attempt.number)]
+            step = attempt.step_at(self.now)
+            job = self.ledger.jobs.get(attempt.name)
+            if job is not None and step > max(job.best_step, attempt.began_at_step):
+                found.append(happened.ProgressSeen(attempt.number, step))
+            return found
+        if attempt.life != self.life:
+            # Its shim may be on its way, or the supervisor may have died before it spawned one: sealed.
+            attempt.is_void = True
+            return [happened.AttemptVoided(attempt.number)]
+        return []
+
+    def look(self, name: str, number: int) -> None:
+        for event in self.facts(self.attempts[name][number]):
+            self.post(name, event)
+
+    def probe_all(self, life: int) -> None:
+        if life != self.life or self.ledger is None:
+            return
+        for name, job in tuple(self.ledger.jobs.items()):
+            if self.ledger is not None and job.is_live:
+                attempt = self.attempts.get(name, {}).get(job.attempt)
+                if attempt is not None:
+                    self.look(name, job.attempt)
+        self.later(PROBE_S, lambda: self.probe_all(life))
+
+    def tick(self, life: int) -> None:
+        if life != self.life or self.ledger is None:
+            return
+        for name, job in tuple(self.ledger.jobs.items()):
+            if isinstance(job.state, Paused) and job.state.has_waited and not self.has_full_disk:
+                self.post(name, happened.SpaceBack())
+        self.later(TICK_S, lambda: self.tick(life))
+
+    def reboot(self) -> None:
+        """Everything dies at once; pids mean nothing any more."""
+        self.note("the machine restarts")
+        self.kill_supervisor()
+        for attempts in self.attempts.values():
+            for attempt in attempts.values():
+                if attempt.may_run:
+                    attempt.killed_by_reboot = True
+                    self.end(attempt, "lost")
+                elif not attempt.is_over:
+                    attempt.is_void = True
+
+    # --- the jobs folder and its people ---
+
+    def scan(self, *, is_first: bool = False) -> None:
+        if self.ledger is None:
+            return
+        readings = {
+            name: Refused(name, f"/jobs/{name}.yaml", spec) if isinstance(spec, str) else Accepted(spec)
+            for name, spec in self.specs.items()
+        }
+        view = FolderView(readings)
+        self.inbox += spec_events(self.ledger.jobs, view, find_attempt=self.find_attempt)
+        self.work()
+        if is_first and self.ledger is not None:
+            self.ledger.grants_slots = True
+            self.decide([])
+            self.work()
+
+    def find_attempt(self, name: str) -> tuple[int, bool]:
+        numbers = self.attempts.get(name)
+        if not numbers:
+            return 0, False
+        newest = max(numbers)
+        return newest, numbers[newest].may_run
+
+    def rescan(self) -> None:
+        try:
+            self.scan()
+        except SupervisorDiedError:
+            self.bury_supervisor()
+
+    def write_spec(self, name: str) -> None:
+        rng, version = self.rng, next(self.versions)
+        training = self.training.setdefault(
+            name,
+            Training(0, rng.choice([None, None, 0, 12]), has_session=rng.random() < 0.8),
+        )
+        training.steps_total += rng.choice([5, 20])
+        self.specs[name] = ResolvedJob(
+            name=name,
+            command=("train",),
+            workdir="/",
+            spec_path=f"/jobs/{name}.yaml",
+            spec_digest=f"v{version}",
+            resources=Resources(cpus=rng.choice([0.5, 1.0, 2.0, 3.0]), gpus=rng.choice([0, 0, 1])),
+            restart=RestartPolicy(budget=rng.choice([1, 2, 5]), initial_s=1.0, max_s=30.0),
+            grace_s=10.0,
+            priority=rng.choice([0, 0, 1]),
+        )
+        self.note(f"{name}: spec v{version} written")
+        self.rescan()
+
+    def forgive(self, name: str) -> None:
+        """Whoever changes or resumes a job may have it launched at once, with a full budget."""
+        self.not_before[name] = 0.0
+        self.failures[name] = 0
+
+    def remove_spec(self, name: str) -> None:
+        self.note(f"{name}: spec removed")
+        self.specs.pop(name, None)
+        self.rescan()
+
+    def break_spec(self, name: str) -> None:
+        if not isinstance(self.specs.get(name), ResolvedJob):
+            return
+        self.note(f"{name}: spec broken")
+        whole = self.specs[name]
+        self.specs[name] = f"broken {next(self.versions)}"
+        self.rescan()
+        self.later(self.rng.choice([1.0, 30.0]), lambda: self.mend_spec(name, whole))
+
+    def mend_spec(self, name: str, whole: ResolvedJob) -> None:
+        if isinstance(self.specs.get(name), str):
+            self.specs[name] = replace(whole, spec_digest=f"v{next(self.versions)}")
+            self.rescan()
+
+    def stop(self, name: str) -> None:
+        if self.ledger is not None and name in self.ledger.jobs and not self.has_full_disk:
+            self.stopped_by_user.add(name)
+            self.post(name, happened.StopAsked())
+
+    def resume(self, name: str) -> None:
+        if self.ledger is not None and name in self.ledger.jobs:
+            self.post(name, happened.ResumeAsked())
+
+    def preempt(self, name: str) -> None:
+        self.post(name, happened.PreemptionAsked("somebody"))
+
+    def shut_down(self) -> None:
+        if self.ledger is None or self.has_full_disk:
+            return
+        self.note("supervisor is asked to stop")
+        self.is_shutting_down = True
+        self.ledger.grants_slots = False
+        for name in tuple(self.ledger.jobs):
+            self.post(name, happened.ShutdownAsked())
+        life = self.life
+        self.later(15.0, lambda: self.leave(life))
+
+    def leave(self, life: int) -> None:
+        if life == self.life and self.ledger is not None:
+            self.bury_supervisor()
+
+    def set_disk(self, *, is_full: bool) -> None:
+        self.note(f"the disk {'is full' if is_full else 'has room'}")
+        self.has_full_disk = is_full
+
+    # --- what must always hold ---
+
+    def check_step(self, step) -> None:
+        """Keep count beside the machine, in the words of the promise, and compare."""
+        name, event, after = step.name, step.event, step.after
+        if after is None:
+            self.stopped_by_user.discard(name)
+            self.failures.pop(name, None)
+            self.best.pop(name, None)
+            self.not_before.pop(name, None)
+            return
+        if isinstance(event, happened.ResumeAsked):
+            self.stopped_by_user.discard(name)
+        if isinstance(event, happened.ResumeAsked) and after.state.NAME == "queued":
+            self.forgive(name)
+        if isinstance(event, happened.SpecAccepted) and (
+            step.before is None
+            or step.before.spec is None
+            or step.before.spec.spec_digest != event.spec.spec_digest
+        ):
+            self.forgive(name)
+        if isinstance(event, happened.ProgressSeen):
+            self.best[name], self.failures[name] = event.step, 0
+            self.attempts[name][event.attempt].has_moved = True
+        if isinstance(event, happened.LaunchFailed) and not isinstance(step.before.state, Draining):
+            if not event.is_for_want_of_space:
+                self.failures[name] = self.failures.get(name, 0) + 1
+            self.not_before[name] = self.now + 0.8
+        if isinstance(event, happened.AttemptEnded):
+            self.count_ending(step)
+        if isinstance(after.state, Parked) and not isinstance(step.before.state, Parked):
+            self.require(
+                self.failures.get(name, 0) >= after.spec.restart.budget, f"{name}: parked while moving"
+            )
+        if isinstance(event, happened.SlotGranted):
+            self.require(isinstance(after.state, Starting), f"{name}: granted and not starting")
+            is_affordable = self.failures.get(name, 0) < after.spec.restart.budget
+            self.require(is_affordable, f"{name}: launched with its budget spent")
+            is_due = self.now >= self.not_before.get(name, 0.0) - 1e-6
+            self.require(is_due, f"{name}: launched before its wait was over")
+            self.require(
+                isinstance(self.specs.get(name), ResolvedJob) or self.is_late(), f"{name}: no good spec"
+            )
+
+    def is_late(self) -> bool:
+        """Whether the folder may have changed since the ledger last saw it: a scan is not finished yet."""
+        return bool(self.inbox) or self.delayed > 0
+
+    def count_ending(self, step) -> None:
+        name, outcome = step.name, step.event.outcome
+        attempt = self.attempts[name][step.event.attempt]
+        moved = attempt.has_moved or (outcome.step or -1) > self.best.get(name, -1)
+        self.best[name] = max(self.best.get(name, -1), outcome.step or -1)
+        was_asked = isinstance(step.before.state, Draining)
+        if moved:
+            self.failures[name] = 0
+        elif outcome.kind is not OutcomeKind.FINISHED and not was_asked and not attempt.killed_by_reboot:
+            self.failures[name] = self.failures.get(name, 0) + 1
+            self.not_before[name] = self.now + 0.8
+
+    def check_capacity(self) -> None:
+        live = [job for job in self.ledger.jobs.values() if job.is_live]
+        gpus = [gpu for job in live for gpu in job.state.gpus]
+        self.require(len(gpus) == len(set(gpus)), f"a gpu is given to two jobs: {gpus}")
+        self.require(sum(job.held.cpus for job in live) <= CAPACITY.cpus + 1e-9, "more cpus than there are")
+        for job in live:
+            self.require(len(job.state.gpus) in {0, job.held.gpus}, f"{job.name}: the wrong number of gpus")
+
+    def check_end(self) -> None:
+        """Nothing is forgotten, and everybody has got somewhere."""
+        self.require(self.ledger is not None, "the supervisor is alive")
+        self.require(set(self.ledger.jobs) == set(self.specs), "jobs are the specs")
+        self.require(dict(self.ledger.jobs) == self.journal.jobs(), "the journal holds what is in memory")
+        for name, job in self.ledger.jobs.items():
+            is_at_rest = isinstance(job.state, Finished | Parked | Rejected | Stopped)
+            self.require(is_at_rest, f"{name}: still {job.state}: {job.reason}")
+            if isinstance(job.state, Stopped):
+                self.require(name in self.stopped_by_user, f"{name}: stopped by nobody")
+            if isinstance(job.state, Finished):
+                self.require(
+                    job.state.spec_digest == self.specs[name].spec_digest, f"{name}: finished something else"
+                )
+                training = self.training[name]
+                is_stuck = training.stuck_at is not None and training.stuck_at < training.steps_total
+                self.require(not is_stuck, f"{name}: finished although it is stuck")
+            running = [attempt.number for attempt in self.attempts.get(name, {}).values() if attempt.may_run]
+            self.require(not running, f"{name}: attempts {running} still run")
+
+
+def replace_void(name: str, number: int) -> SimulatedAttempt:
+    fate = Fate(0.0, 0, "crash", 0.0, drains_well=True)
+    return SimulatedAttempt(name, number, "", fate, Training(0, None, has_session=True), 0.0, 0, is_void=True)
