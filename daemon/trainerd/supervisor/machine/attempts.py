@@ -18,7 +18,7 @@ from trainerd.supervisor.events import (
     ObservationFailed,
     ProgressSeen,
 )
-from trainerd.supervisor.machine.decision import Absent, Decision, enter, forget, stay, unchanged
+from trainerd.supervisor.machine.decision import Absent, Decision, enter, forget, queue, stay, unchanged
 from trainerd.supervisor.machine.table import answers, ignores
 from trainerd.supervisor.outcome import Outcome, OutcomeKind, Retry
 from trainerd.supervisor.restart import failures_after, is_spent, next_delay_s
@@ -178,13 +178,6 @@ def follow_request(job: Job, state: Draining, event: AttemptEnded, now: float) -
 
 
 ignores(*_IDLE, on=AttemptEnded, because="no attempt of it is live")
-
-
-def queue(job: Job, reason: str, now: float) -> Decision:
-    """Queue a job, unless its spec is refused now."""
-    if job.refusal is not None:
-        return enter(job, Rejected("spec"), f"{reason}; and the spec is refused: {job.refusal}", now)
-    return enter(job, Queued(), reason, now)
 
 
 def _credited(job: Job, outcome: Outcome, *, has_progressed: bool) -> tuple[Job, bool]:

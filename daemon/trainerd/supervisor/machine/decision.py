@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from trainerd.supervisor.commands import Command
-from trainerd.supervisor.states import Job, State
+from trainerd.supervisor.states import Job, Queued, Rejected, State
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,13 @@ def unchanged(job: Job | None, reason: str) -> Decision:
 def enter(job: Job, state: State, reason: str, now: float, *commands: Command) -> Decision:
     """Decide that the job enters a state."""
     return Decision(replace(job, state=state, reason=reason, since_wall_s=now), reason, commands)
+
+
+def queue(job: Job, reason: str, now: float) -> Decision:
+    """Queue a job, unless its spec is refused now."""
+    if job.refusal is not None:
+        return enter(job, Rejected("spec"), f"{reason}; and the spec is refused: {job.refusal}", now)
+    return enter(job, Queued(), reason, now)
 
 
 def stay(job: Job, reason: str, *commands: Command) -> Decision:

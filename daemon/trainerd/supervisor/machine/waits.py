@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from trainerd.supervisor.events import ScriptChanged, SpaceBack, WaitEnded
-from trainerd.supervisor.machine.decision import Absent, Decision, enter, stay, unchanged
+from trainerd.supervisor.machine.decision import Absent, Decision, enter, queue, stay, unchanged
 from trainerd.supervisor.machine.table import answers, ignores
 from trainerd.supervisor.states import (
     BackingOff,
@@ -22,10 +22,10 @@ from trainerd.supervisor.states import (
 )
 
 
-@answers(BackingOff, on=WaitEnded, leads_to=(Queued,))
+@answers(BackingOff, on=WaitEnded, leads_to=(Queued, Rejected))
 def retry(job: Job, _state: BackingOff, _event: WaitEnded, now: float) -> Decision:
     """Queued for the next attempt."""
-    return enter(job, Queued(), f"trying again: {job.reason}", now)
+    return queue(job, f"trying again: {job.reason}", now)
 
 
 @answers(Paused, on=WaitEnded)
@@ -40,12 +40,12 @@ _NOT_WAITING = (Absent, Queued, Starting, Running, Draining, Stopped, Finished, 
 ignores(*_NOT_WAITING, on=WaitEnded, because="it no longer waits")
 
 
-@answers(Paused, on=SpaceBack, leads_to=(Queued,))
+@answers(Paused, on=SpaceBack, leads_to=(Queued, Rejected))
 def go_on(job: Job, state: Paused, _event: SpaceBack, now: float) -> Decision:
     """Queued, once the shortest wait is over."""
     if not state.has_waited:
         return unchanged(job, "there was room before, and it did not help: the wait is not over")
-    return enter(job, Queued(), "there is room on the disk again", now)
+    return queue(job, "there is room on the disk again", now)
 
 
 ignores(*_NOT_WAITING, BackingOff, on=SpaceBack, because="it does not wait for room")
