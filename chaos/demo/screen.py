@@ -86,7 +86,7 @@ class Screen:
     def clear(self) -> None:
         """Take the progress away: from here on the timeline says all."""
         if self._live is not None:
-            self._live.update(Text())
+            self._live.update(Text(), refresh=True)
 
     def freeze(self) -> None:
         """Keep the progress of this moment for the picture."""
