@@ -22,6 +22,7 @@ from trainerd.contract.process import ProcessIdentity, boot_id, identify, is_ali
 from trainerd.contract.records import LaunchRecord, RanksRecord, ShimRecord, VoidRecord
 from trainerd.errors import CorruptError, InternalError, LockedError, TryAgainError
 from trainerd.supervisor.attempts import AttemptState, Ended, Lost, NotStarted, Running, Starting, probe
+from trainerd.supervisor.child import ShimChild, collect_child, readable
 from trainerd.supervisor.shim.entry import held_lock
 from trainerd.supervisor.shim.kernel import HELD
 from trainerd.supervisor.shim.survivors import (
@@ -117,7 +118,7 @@ class ShimLauncher:
     def __init__(self, *, clock: Clock | None = None, python: str = sys.executable) -> None:
         self._clock = clock or SystemClock()
         self._python = python
-        self._children: dict[Path, _Child] = {}
+        self._children: dict[Path, ShimChild] = {}
 
     @property
     def child_pids(self) -> frozenset[int]:
@@ -131,7 +132,7 @@ class ShimLauncher:
         self._children[paths.root] = self._spawn(paths)
         SHIM_SPAWNED.hit()
 
-    def _spawn(self, paths: AttemptPaths) -> _Child:
+    def _spawn(self, paths: AttemptPaths) -> ShimChild:
         is_ready, ready = os.pipe2(os.O_CLOEXEC)
         try:
             with translated_space_errors(paths.shim_log):
@@ -170,7 +171,7 @@ class ShimLauncher:
             os.close(ready)
         identity = identify(pid)
         assert identity is not None, "a child that was not collected is there"
-        return _Child(identity, is_ready)
+        return ShimChild(identity, is_ready)
 
     def signal(self, paths: AttemptPaths, signum: int) -> bool:
         shim = self._shim(paths)
@@ -237,7 +238,7 @@ class ShimLauncher:
         child = self._children.get(paths.root)
         is_settled = isinstance(state, Running) and bool(state.ranks)
         if child is not None and not is_settled and child.is_ready is not None:
-            await _readable(child.is_ready)
+            await readable(child.is_ready)
             child.close()
         elif isinstance(state, Running) and (is_settled or child is not None):
             await self._end_of(state.shim)
@@ -253,8 +254,8 @@ class ShimLauncher:
         if descriptor is None:
             return
         try:
-            await _readable(descriptor)
-            _collect_child(descriptor)
+            await readable(descriptor)
+            collect_child(descriptor)
         finally:
             os.close(descriptor)
 
@@ -292,33 +293,3 @@ class ShimLauncher:
             raise TryAgainError(f"{paths.root}: these processes of a lost attempt would not end: {pids}")
         sweep_temporary(paths.root)
         return ended.killed
-
-
-class _Child:
-    """A shim started by this process, and the pipe that it closes when its ranks are on record."""
-
-    def __init__(self, identity: ProcessIdentity, is_ready: int) -> None:
-        self.identity = identity
-        self.is_ready: int | None = is_ready
-
-    def close(self) -> None:
-        if self.is_ready is not None:
-            os.close(self.is_ready)
-            self.is_ready = None
-
-
-def _collect_child(descriptor: int) -> None:
-    """Collect an ended child, so that no zombie stays. An adopted shim is for somebody else to collect."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)
-
-
-async def _readable(descriptor: int) -> None:
-    """Wait, without a limit and at no cost, until a descriptor is readable or closed at its other end."""
-    loop = asyncio.get_running_loop()
-    is_readable = asyncio.Event()
-    loop.add_reader(descriptor, is_readable.set)
-    try:
-        await is_readable.wait()
-    finally:
-        loop.remove_reader(descriptor)
