@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 PLAIN_EVERY_S: Final = 5.0
-BAR_COLUMNS: Final = 18
+BAR_COLUMNS: Final = 10
 PICTURE_COLUMNS: Final = 104
 
 _STATE_STYLES: Final = {
@@ -71,7 +71,7 @@ class Screen:
             table.add_row(*row)
         self._print(Text(), "")
         self._print(Padding(Text(title, style="bold green" if is_good else "bold red"), (0, 2)), f"  {title}")
-        plain = [f"  {what:<42}{whose:<14}{value}" for what, whose, value in rows]
+        plain = [f"  {what:<20}{whose:<14}{value}" for what, whose, value in rows]
         self._print(Padding(table, (0, 2)), "\n".join(plain))
 
     def show(self, jobs: list[dict[str, Any]]) -> None:
@@ -144,7 +144,7 @@ def progress_words(job: dict[str, Any]) -> list[str]:
 def progress_table(jobs: list[dict[str, Any]]) -> Table:
     """Return a table with one line a job."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for title in ("JOB", "STATE", "ATTEMPT", "EPOCH", "STEP", "EPOCH DONE", "LOSS", "CHECKPOINT"):
+    for title in ("JOB", "STATE", "ATTEMPT", "EPOCH", "STEP", "DONE", "LOSS", "CHECKPOINT"):
         table.add_column(title)
     for job in jobs:
         table.add_row(

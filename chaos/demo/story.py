@@ -173,9 +173,9 @@ def _conclude(screen: Screen, verdict: Verdict) -> None:
     one, other = verdict.disturbed, verdict.undisturbed
     histories = "equal" if verdict.histories_are_equal else "DIFFERENT"
     rows = [
-        ("final weights, optimizer and generators", DISTURBED, one.weights_digest),
+        ("final weights", DISTURBED, one.weights_digest),
         ("", UNDISTURBED, other.weights_digest),
-        ("everything else in the checkpoint", DISTURBED, one.tree_digest),
+        ("rest of the state", DISTURBED, one.tree_digest),
         ("", UNDISTURBED, other.tree_digest),
         (
             "metric history",
