@@ -14,6 +14,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from chaos.demo.plans import EXAMPLES
 from chaos.supervised import Supervised
@@ -84,10 +85,7 @@ def watch(supervised: Supervised, seconds: float, interruption: Interruption) ->
     pid = supervised.start()
     (supervised.jobs / "tiny.yaml").write_text(SPEC)
     job = wait_for(
-        "the job to train",
-        lambda: (job := supervised.job("tiny")) and job["state"] == "running" and job["step"] and job,
-        limit_s=RUNNING_LIMIT_S,
-        interruption=interruption,
+        "the job to train", lambda: training(supervised), limit_s=RUNNING_LIMIT_S, interruption=interruption
     )
     pause(SETTLE_S, interruption)
     pids = {"supervisor": pid, "shim": job["shim_pid"]}
@@ -108,6 +106,11 @@ def watch(supervised: Supervised, seconds: float, interruption: Interruption) ->
     is_good = after["supervisor"].resident_bytes < MEMORY_TARGET_BYTES and share < CPU_TARGET_SHARE
     print(f"\ntarget for the supervisor: under 80 MB and 1 % of a core: {'met' if is_good else 'MISSED'}")
     return 0 if is_good else 1
+
+
+def training(supervised: Supervised) -> dict[str, Any] | None:
+    job = supervised.job("tiny")
+    return job if job is not None and job["state"] == "running" and job["step"] else None
 
 
 def pause(seconds: float, interruption: Interruption) -> None:
