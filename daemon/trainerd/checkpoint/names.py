@@ -1,26 +1,69 @@
-"""The names of checkpoint folders, and the order that they stand for.
-
-``step-000000120`` is the checkpoint at step 120. A second boundary at the same step, such as the end of an
-epoch whose last batch was saved already, is ``step-000000120.1``.
-"""
+"""The names inside a checkpoints folder. No other module puts one together or takes one apart."""
 
 from __future__ import annotations
 
+import os
 import re
+from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
-STAGING_PREFIX: Final = ".staging-"
-REMOVING_PREFIX: Final = ".removing-"
+__all__ = ["LOCK_NAME", "MANIFEST_NAME", "CheckpointName", "is_leftover", "is_plain_file_name"]
 
-_NAME: Final = re.compile(r"step-(\d{9,})(?:\.([1-9]\d*))?")
+MANIFEST_NAME: Final = "manifest.json"
+LOCK_NAME: Final = ".writer.lock"
+RESERVE_NAME: Final = ".reserve"
+FORK_NAME: Final = "fork.json"
+PIN_SUFFIX: Final = ".pin.json"
+
+STEP_DIGITS: Final = 9
+_NAME: Final = re.compile(r"step-(\d{9,18})(?:\.([1-9]\d{0,8}))?")
+_ASKED: Final = re.compile(r"(?:step-)?(\d{1,18})(?:\.([1-9]\d{0,8}))?")
+_LEFTOVER: Final = re.compile(r"\.(staging|pruned)-step-.+-\d+-\d+")
+
+_serial = count()
 
 
-def checkpoint_name(step: int, ordinal: int = 0) -> str:
-    """Return the name of the `ordinal`-th checkpoint at a step."""
-    return f"step-{step:09d}.{ordinal}" if ordinal else f"step-{step:09d}"
+@dataclass(frozen=True, order=True)
+class CheckpointName:
+    """Where a checkpoint stands in the order of all: by step, then by the count of boundaries at that step."""
+
+    step: int
+    ordinal: int = 0
+
+    def __str__(self) -> str:
+        suffix = f".{self.ordinal}" if self.ordinal else ""
+        return f"step-{self.step:0{STEP_DIGITS}d}{suffix}"
+
+    @classmethod
+    def parse(cls, text: str) -> CheckpointName | None:
+        """Return the name that `text` is, None if it is none. Each checkpoint has exactly one spelling."""
+        found = _NAME.fullmatch(text)
+        name = cls(int(found[1]), int(found[2] or 0)) if found else None
+        return name if str(name) == text else None
+
+    @classmethod
+    def asked(cls, text: str) -> CheckpointName | None:
+        """Return the name that a person means by `text`: ``step-120``, ``120`` or the full name."""
+        found = _ASKED.fullmatch(text)
+        return cls(int(found[1]), int(found[2] or 0)) if found else None
 
 
-def parse_name(name: str) -> tuple[int, int] | None:
-    """Return (step, ordinal), None if that is not the name of a checkpoint."""
-    match = _NAME.fullmatch(name)
-    return None if match is None else (int(match[1]), int(match[2] or 0))
+def staging_name(name: CheckpointName) -> str:
+    """Return a name of its own for a folder that becomes the checkpoint `name`."""
+    return f".staging-{name}-{os.getpid()}-{next(_serial)}"
+
+
+def pruned_name(name: str) -> str:
+    """Return a name of its own for a checkpoint that is being deleted."""
+    return f".pruned-{name}-{os.getpid()}-{next(_serial)}"
+
+
+def is_leftover(text: str) -> bool:
+    """Return whether an entry is one that a crash left: half written or half deleted."""
+    return _LEFTOVER.fullmatch(text) is not None
+
+
+def is_plain_file_name(text: str) -> bool:
+    """Return whether `text` names a file inside its folder and nowhere else."""
+    return bool(text) and "/" not in text and "\0" not in text and text[0] != "." and text != MANIFEST_NAME

@@ -1,139 +1,199 @@
-"""Which checkpoints are kept, and why. Pure: from what is there to a plan with reasons.
-
-The rules are a union: what one of them keeps stays. They need no memory beyond the manifests, so the plan is the
-same before and after any restart, and whatever was removed by hand.
-"""
+"""Which checkpoints stay: a pure function of what is on disk and the policy, with the reasons."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+    from trainerd.checkpoint.checkpoint import Checkpoint
     from trainerd.contract.policy import KeepBest, KeepEvery, RetentionPolicy
 
+__all__ = ["Candidate", "Decision", "RetentionPlan", "best_of", "candidate_of", "ranked", "retention_plan"]
 
-class Candidate(Protocol):
-    """What retention looks at."""
 
-    @property
-    def name(self) -> str:
-        """Unique among the candidates."""
-        ...
+@dataclass(frozen=True)
+class Candidate:
+    """What retention needs to know of a checkpoint."""
 
-    @property
-    def step(self) -> int:
-        """Steps finished."""
-        ...
-
-    @property
-    def epoch(self) -> int:
-        """Epochs finished."""
-        ...
+    name: str
+    step: int
+    ordinal: int = 0
+    epoch: int = 0
+    created_wall_s: float = 0.0
+    scores: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def created_wall_s(self) -> float:
-        """When, seconds since the epoch."""
-        ...
-
-    @property
-    def scores(self) -> Mapping[str, float]:
-        """What was reported of it."""
-        ...
+    def order(self) -> tuple[int, int]:
+        return self.step, self.ordinal
 
 
-AnyCandidate = TypeVar("AnyCandidate", bound=Candidate)
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of one checkpoint, and every reason for it."""
+
+    name: str
+    is_kept: bool
+    reasons: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{'keep' if self.is_kept else 'prune':5}  {self.name}  {'; '.join(self.reasons)}"
 
 
 @dataclass(frozen=True)
 class RetentionPlan:
-    """What to keep and what to prune, by name, oldest first, each with its reasons."""
+    """What becomes of every checkpoint, oldest first."""
 
-    keep: dict[str, tuple[str, ...]]
-    prune: dict[str, str]
+    decisions: tuple[Decision, ...]
+
+    @property
+    def keep(self) -> tuple[Decision, ...]:
+        return tuple(decision for decision in self.decisions if decision.is_kept)
+
+    @property
+    def prune(self) -> tuple[Decision, ...]:
+        return tuple(decision for decision in self.decisions if not decision.is_kept)
+
+    def __str__(self) -> str:
+        return "\n".join(str(decision) for decision in self.decisions)
 
 
 def retention_plan(
     checkpoints: Sequence[Candidate],
     policy: RetentionPolicy,
     *,
-    protected: Mapping[str, str] | None = None,
+    protected: Collection[str] | Mapping[str, str] = (),
+    pinned: Mapping[str, str] | None = None,
+    in_use: Collection[str] = (),
+    newest_verified: str | None = None,
 ) -> RetentionPlan:
-    """Decide what to keep.
+    """Decide which checkpoints stay.
 
     Args:
-        checkpoints: All of one line, oldest first.
-        policy: The rules.
-        protected: Names that are kept whatever the rules say, with the reason: the newest verified one, the
-            one resumed from, one that is pinned or being read.
+        checkpoints: All of them, in any order.
+        policy: What the user wants kept.
+        protected: Never pruned, such as the one resumed from. With a mapping, each with its reason.
+        pinned: Those that a person pinned, each with the person's note.
+        in_use: Those that somebody reads at the moment.
+        newest_verified: The newest one whose digests were read. Without one nothing is pruned: there would be
+            no proof that anything sound is left.
     """
-    reasons: dict[str, list[str]] = {checkpoint.name: [] for checkpoint in checkpoints}
-    for name, reason in (protected or {}).items():
-        if name in reasons:
-            reasons[name].append(reason)
-    for name, reason in _kept_by_rules(checkpoints, policy):
-        reasons[name].append(reason)
-    if checkpoints and not reasons[checkpoints[-1].name]:
-        reasons[checkpoints[-1].name].append("newest")
+    ordered = sorted(checkpoints, key=lambda candidate: candidate.order)
+    reasons: dict[str, list[str]] = {candidate.name: [] for candidate in ordered}
+    rules = [
+        _newest(ordered, policy.keep_last),
+        *(_best(ordered, rule) for rule in policy.keep_best),
+        _regular(ordered, policy.keep_every),
+        _by_name(pinned or {}, lambda note: f"pinned: {note}" if note else "pinned"),
+        _by_name(_with_reasons(protected), lambda reason: reason),
+        _by_name(dict.fromkeys(in_use, ""), lambda _: "being read"),
+        _verified(ordered, newest_verified),
+    ]
+    for rule in rules:
+        for name, reason in rule:
+            if name in reasons and reason not in reasons[name]:
+                reasons[name].append(reason)
     return RetentionPlan(
-        keep={name: tuple(why) for name, why in reasons.items() if why},
-        prune={name: "no rule keeps it" for name, why in reasons.items() if not why},
+        tuple(
+            Decision(name, bool(given), tuple(given) or ("no rule keeps it",))
+            for name, given in reasons.items()
+        )
     )
 
 
-def _kept_by_rules(checkpoints: Sequence[Candidate], policy: RetentionPolicy) -> Iterator[tuple[str, str]]:
-    last = policy.keep_last
-    newest = checkpoints if last is None else checkpoints[len(checkpoints) - min(last, len(checkpoints)) :]
-    for checkpoint in newest:
-        yield checkpoint.name, "all are kept" if last is None else f"among the newest {last}"
-    for rule in policy.keep_best:
-        for place, checkpoint in enumerate(ranked(checkpoints, rule)[: rule.n], start=1):
-            yield (
-                checkpoint.name,
-                f"{rule.metric} {checkpoint.scores[rule.metric]!r} is number {place} of {rule.n}",
-            )
-    if policy.keep_every is not None:
-        yield from _kept_for_good(checkpoints, policy.keep_every)
+def ranked(candidates: Sequence[Candidate], rule: KeepBest) -> list[Candidate]:
+    """Return those that have a finite score, best first. NaN and infinities never rank.
 
-
-def ranked(checkpoints: Sequence[AnyCandidate], rule: KeepBest) -> list[AnyCandidate]:
-    """Return those that have a score, best first. NaN and infinities are no scores. Compared exactly."""
+    Scores are compared exactly. Of two that are equal, `rule.on_tie` says whether the first or the latest
+    one ranks higher.
+    """
+    sign = -1.0 if rule.mode == "max" else 1.0
     scored = [
-        (index, checkpoint)
-        for index, checkpoint in enumerate(checkpoints)
-        if math.isfinite(checkpoint.scores.get(rule.metric, math.nan))
+        candidate for candidate in candidates if math.isfinite(candidate.scores.get(rule.metric, math.nan))
     ]
-    sign = -1 if rule.mode == "max" else 1
-    turn = 1 if rule.on_tie == "first" else -1
-    scored.sort(key=lambda item: (sign * item[1].scores[rule.metric], turn * item[0]))
-    return [checkpoint for _, checkpoint in scored]
+    scored.sort(key=lambda candidate: candidate.order, reverse=rule.on_tie == "latest")
+    scored.sort(key=lambda candidate: sign * candidate.scores[rule.metric])  # stable: ties stay as they are
+    return scored
 
 
-def best_of(checkpoints: Sequence[AnyCandidate], rule: KeepBest) -> AnyCandidate | None:
-    """Return the best, None if none has a score."""
-    return next(iter(ranked(checkpoints, rule)), None)
+def best_of(checkpoints: Sequence[Checkpoint], rule: KeepBest) -> Checkpoint | None:
+    """Return the checkpoint that ranks first, None if none has a finite score of that name."""
+    by_name = {checkpoint.name: checkpoint for checkpoint in checkpoints}
+    best = ranked([candidate_of(checkpoint) for checkpoint in checkpoints], rule)
+    return by_name[best[0].name] if best else None
 
 
-def _kept_for_good(checkpoints: Sequence[Candidate], every: KeepEvery) -> Iterator[tuple[str, str]]:
-    """Keep the first checkpoint of each stretch: which one that is does not change as others come and go."""
-    for measure, length, position in (
-        ("steps", every.steps, lambda checkpoint: checkpoint.step),
-        ("seconds", every.seconds, lambda checkpoint: checkpoint.created_wall_s),
-        ("epochs", every.epochs, lambda checkpoint: checkpoint.epoch),
+def candidate_of(checkpoint: Checkpoint) -> Candidate:
+    """Return what retention needs to know of a checkpoint."""
+    manifest = checkpoint.manifest
+    return Candidate(
+        checkpoint.name,
+        checkpoint.step,
+        checkpoint.ordinal,
+        manifest.epoch,
+        manifest.created_wall_s,
+        manifest.scores,
+    )
+
+
+def _newest(ordered: Sequence[Candidate], count: int | None) -> Iterator[tuple[str, str]]:
+    if count is None:
+        yield from ((candidate.name, "all are kept") for candidate in ordered)
+        return
+    for rank, candidate in enumerate(reversed(ordered), start=1):
+        if rank > count:
+            return
+        yield candidate.name, f"newest {rank} of {count}"
+
+
+def _best(ordered: Sequence[Candidate], rule: KeepBest) -> Iterator[tuple[str, str]]:
+    for rank, candidate in enumerate(ranked(ordered, rule)[: rule.n], start=1):
+        score = candidate.scores[rule.metric]
+        yield candidate.name, f"best {rank} of {rule.n} by {rule.metric} ({rule.mode}): {score!r}"
+
+
+def _regular(ordered: Sequence[Candidate], rule: KeepEvery | None) -> Iterator[tuple[str, str]]:
+    """Yield the first checkpoint at or after each multiple of so many steps or epochs, and of each stretch of time.
+
+    Time is cut at multiples since the epoch of the clock, not since the first checkpoint: the answer must not
+    change when that one is gone. A clock that jumps back adds nothing, one that jumps ahead keeps one more.
+    """
+    if rule is None:
+        return
+    for unit, length, position in (
+        ("steps", rule.steps, lambda candidate: candidate.step),
+        ("epochs", rule.epochs, lambda candidate: candidate.epoch),
+        ("seconds", rule.seconds, lambda candidate: candidate.created_wall_s),
     ):
-        if not length:
-            continue
-        seen: set[int] = set()
-        for checkpoint in checkpoints:
-            stretch = int(position(checkpoint) // length)
-            if stretch not in seen and stretch > 0:
-                yield checkpoint.name, f"first of {length:g} {measure}"
+        if length:
+            yield from _first_of_each(ordered, position, length, f"first of each {length:g} {unit}")
+
+
+def _first_of_each(
+    ordered: Sequence[Candidate], position: Callable[[Candidate], float], length: float, reason: str
+) -> Iterator[tuple[str, str]]:
+    seen = {0.0}  # nothing is owed before the first multiple
+    for candidate in ordered:
+        stretch = position(candidate) // length
+        if stretch not in seen:
             seen.add(stretch)
+            yield candidate.name, reason
 
 
-def unprunable(names: Collection[str], reason: str) -> dict[str, str]:
-    """Return `protected` for `retention_plan`: these names, for this reason."""
-    return dict.fromkeys(names, reason)
+def _by_name(names: Mapping[str, str], reason_of: Callable[[str], str]) -> Iterator[tuple[str, str]]:
+    for name, text in names.items():
+        yield name, reason_of(text)
+
+
+def _with_reasons(names: Collection[str] | Mapping[str, str]) -> Mapping[str, str]:
+    return names if isinstance(names, dict) else dict.fromkeys(names, "protected")
+
+
+def _verified(ordered: Sequence[Candidate], newest_verified: str | None) -> Iterator[tuple[str, str]]:
+    if newest_verified is not None:
+        yield newest_verified, "newest verified"
+        return
+    yield from ((candidate.name, "nothing is verified, so nothing is pruned") for candidate in ordered)

@@ -1,150 +1,193 @@
-"""A checkpoint in the making: a folder beside its final place that one rename makes a checkpoint.
+"""A checkpoint in the making: a folder beside its final place, filled and then renamed once.
 
-The order is what makes it safe. Every file is synced before the manifest is written, the manifest before the
-folder, the folder before the rename, and the parent after it. So a crash leaves either a staging folder, which
-the next writer sweeps, or a whole checkpoint.
+Invariants:
+    The rename is within one folder, so it cannot cross filesystems and is one atomic act.
+    Nothing is renamed before every file in it, its manifest and its own names were synced.
+    After a write, sync or close that failed, the staging is dead: Linux may have marked the pages clean, and a
+    second sync would report success for data that never reached the disk.
 """
 
 from __future__ import annotations
 
-import itertools
+import contextlib
+import dataclasses
 import os
 import shutil
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from trainerd.checkpoint import manifest as manifests
-from trainerd.checkpoint.digest import Digest
-from trainerd.checkpoint.manifest import FileEntry, Manifest
-from trainerd.checkpoint.names import STAGING_PREFIX, checkpoint_name
-from trainerd.checkpoint.verify import verify_files
+from trainerd.checkpoint.checkpoint import Checkpoint
+from trainerd.checkpoint.digest import Hasher
+from trainerd.checkpoint.manifest import FileEntry, Manifest, encode_manifest
+from trainerd.checkpoint.names import MANIFEST_NAME, CheckpointName, is_plain_file_name, staging_name
 from trainerd.contract.durable import sync_directory, translated_space_errors, write_all
 from trainerd.contract.failpoints import declare
 from trainerd.errors import InternalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
+__all__ = ["Staging"]
+
+_SWEPT = "swept at the next start; the older checkpoints as they were"
 DATA_WRITTEN = declare(
-    "checkpoint.data.written", "a staging folder with part of the data; swept by the next writer"
+    "checkpoint.data.written", f"a staging folder with a file that is not synced; {_SWEPT}"
 )
-DATA_SYNCED = declare("checkpoint.data.synced", "a staging folder without a manifest; swept likewise")
-MANIFEST_SYNCED = declare("checkpoint.manifest.synced", "a complete staging folder; swept likewise")
-STAGED = declare("checkpoint.staged", "a complete and durable staging folder; swept likewise")
-RENAMED = declare("checkpoint.renamed", "the new checkpoint, or after a power cut perhaps the staging folder")
-COMMITTED = declare(
-    "checkpoint.committed", "the new checkpoint; what retention no longer keeps is still there"
+DATA_SYNCED = declare("checkpoint.data.synced", f"a staging folder with a durable file; {_SWEPT}")
+MANIFEST_SYNCED = declare("checkpoint.manifest.synced", f"a complete staging folder; {_SWEPT}")
+STAGED = declare("checkpoint.staged", f"a complete and durable staging folder; {_SWEPT}")
+RENAMED = declare(
+    "checkpoint.renamed", "the new checkpoint; after a power cut perhaps still its staging folder"
 )
+COMMITTED = declare("checkpoint.committed", "the new checkpoint, durable; its older ones not pruned yet")
 
-_serial: Final = itertools.count()
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A committed checkpoint."""
-
-    path: Path
-    step: int
-    ordinal: int
-    manifest: Manifest
-
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-    @property
-    def epoch(self) -> int:
-        return self.manifest.epoch
-
-    @property
-    def created_wall_s(self) -> float:
-        return self.manifest.created_wall_s
-
-    @property
-    def scores(self) -> Mapping[str, float]:
-        return self.manifest.scores
+GATHER_BYTES: Final = 1024 * 1024
+"""Small pieces are written together, up to this many bytes a call."""
 
 
 class Staging:
-    """Made by `CheckpointStore.begin`; ends by `commit` or `abandon`."""
+    """Made by `CheckpointStore.begin`, ended by `commit` or `abandon`.
 
-    def __init__(self, folder: Path, step: int) -> None:
-        self._folder = folder
-        self._step = step
-        self._entries: list[FileEntry] = []
-        self.path = folder / f"{STAGING_PREFIX}{checkpoint_name(step)}-{os.getpid()}-{next(_serial)}"
+    Attributes:
+        path: The folder; other writers may put files into it, durably, and announce them with `add`.
+        step: Of which step it will be.
+    """
+
+    def __init__(self, directory: Path, step: int, *, on_committed: Callable[[Checkpoint], None]) -> None:
+        self.step = step
+        self.path = directory / staging_name(CheckpointName(step))
+        self._on_committed = on_committed
+        self._entries: dict[str, FileEntry] = {}
+        self._is_dead = False
         with translated_space_errors(self.path):
             self.path.mkdir()
 
     def write(self, name: str, chunks: Iterable[bytes | bytearray | memoryview]) -> FileEntry:
-        """Write a file and make it durable, digesting it on the way.
+        """Write one file durably, hashing what passes through.
 
         Raises:
-            SpaceError: The disk is full or read-only.
-            OSError: Anything else the filesystem says. The file is lost then: abandon the staging folder, for
-                an fsync that failed once may report success the next time for data that is gone.
+            SpaceError: The disk is full or read-only; abandon this staging.
+            OSError: Anything else that the filesystem says; likewise.
         """
-        path = self.path / name
-        digest, size = Digest(), 0
-        with translated_space_errors(path):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-            try:
-                for chunk in chunks:
-                    write_all(descriptor, memoryview(chunk))
-                    digest.update(chunk)
-                    size += memoryview(chunk).nbytes
+        self._check_file_name(name)
+        self._check_alive()
+        self._is_dead = True  # until all has gone well
+        hasher = Hasher()
+        with translated_space_errors(self.path / name):
+            descriptor = os.open(self.path / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            with _closing(descriptor):
+                _write_gathered(descriptor, chunks, hasher)
                 DATA_WRITTEN.hit()
                 os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        DATA_SYNCED.hit()
-        entry = FileEntry(name, size, digest.text())
-        self.add(entry)
+            DATA_SYNCED.hit()
+        self._is_dead = False
+        return self.add(FileEntry(name, hasher.bytes, hasher.digest()))
+
+    def add(self, entry: FileEntry) -> FileEntry:
+        """Announce a file that somebody else wrote and synced into `path`."""
+        self._check_file_name(entry.name)
+        self._check_alive()
+        self._entries[entry.name] = entry
         return entry
 
-    def add(self, entry: FileEntry) -> None:
-        """Take in a file that somebody else has written into `path` and synced."""
-        self._entries.append(entry)
+    def commit(self, manifest: Manifest, *, reads_back: bool = True) -> Checkpoint:
+        """Make this a checkpoint.
 
-    def commit(self, manifest: Manifest) -> Checkpoint:
-        """Make it a checkpoint. When this returns it is durable, and what was read back is what was written.
+        Args:
+            manifest: What it is; its `files` are filled in here.
+            reads_back: Whether to read all files again and compare their digests. Only in a hurry not to: then
+                nothing is pruned on the strength of this checkpoint until somebody verifies it.
 
         Raises:
-            SpaceError: The disk is full or read-only; there is no new checkpoint.
-            CorruptError: What was read back is not what was written; the folder is left for quarantine.
+            SpaceError: The disk is full or read-only; abandon this staging.
+            CorruptError: What is on disk is not what was written; it is in quarantine.
+            OSError: Anything else that the filesystem says; abandon this staging.
         """
-        manifest = replace(manifest, files=tuple(sorted(self._entries, key=lambda entry: entry.name)))
+        self._check_alive()
+        if manifest.step != self.step:
+            raise InternalError(f"a manifest of step {manifest.step} for a checkpoint of step {self.step}")
+        self._is_dead = True  # it is used up, whatever happens now
+        files = tuple(self._entries[name] for name in sorted(self._entries))
+        manifest = dataclasses.replace(manifest, files=files)
         with translated_space_errors(self.path):
-            self._write_manifest(manifest)
+            self._write_manifest(encode_manifest(manifest))
             sync_directory(self.path)
             STAGED.hit()
-            final, ordinal = self._free_place()
-            # One rename within one folder: it cannot cross filesystems, and there is no moment in between.
-            self.path.rename(final)
-            RENAMED.hit()
-            sync_directory(self._folder)
-        verify_files(final, manifest)
+            checkpoint = self._rename(manifest)
         COMMITTED.hit()
-        return Checkpoint(final, self._step, ordinal, manifest)
+        if reads_back:
+            self._on_committed(checkpoint)
+        return checkpoint
 
     def abandon(self) -> None:
-        """Give it up. Does nothing after a commit."""
+        """Give up: remove what was written. After `commit` it does nothing."""
+        self._is_dead = True
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def _write_manifest(self, manifest: Manifest) -> None:
-        path = self.path / manifests.MANIFEST_NAME
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        try:
-            write_all(descriptor, manifests.encode(manifest))
+    def _write_manifest(self, text: bytes) -> None:
+        descriptor = os.open(
+            self.path / MANIFEST_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666
+        )
+        with _closing(descriptor):
+            write_all(descriptor, text)
             os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
         MANIFEST_SYNCED.hit()
 
-    def _free_place(self) -> tuple[Path, int]:
-        for ordinal in itertools.count():
-            path = self._folder / checkpoint_name(self._step, ordinal)
-            if not os.path.lexists(path):
-                return path, ordinal
-        raise InternalError("unreachable")
+    def _rename(self, manifest: Manifest) -> Checkpoint:
+        place = CheckpointName(self.step)
+        while os.path.lexists(final := self.path.with_name(str(place))):
+            place = CheckpointName(self.step, place.ordinal + 1)
+        self.path.rename(final)
+        try:
+            RENAMED.hit()
+            sync_directory(final.parent)
+        except OSError:
+            # Visible and perhaps not durable: nobody may build on it.
+            with contextlib.suppress(OSError):
+                final.rename(self.path)
+            raise
+        return Checkpoint(final.name, final, place.step, place.ordinal, manifest)
+
+    def _check_alive(self) -> None:
+        if self._is_dead:
+            raise InternalError(f"{self.path} is used up: a write failed, or it was committed or abandoned")
+
+    def _check_file_name(self, name: str) -> None:
+        if not is_plain_file_name(name) or name in self._entries:
+            raise InternalError(f"{name!r} cannot be a new file of a checkpoint")
+
+
+class _closing:  # noqa: N801 - a context manager, used like contextlib.closing
+    """Closes a descriptor; a close that fails is an error, unless another one is on its way."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            os.close(self._descriptor)
+        except OSError:
+            if kind is None:
+                raise
+
+
+def _write_gathered(
+    descriptor: int, chunks: Iterable[bytes | bytearray | memoryview], hasher: Hasher
+) -> None:
+    gathered = bytearray()
+    for chunk in chunks:
+        view = memoryview(chunk).cast("B")
+        hasher.update(view)
+        if len(view) >= GATHER_BYTES:
+            write_all(descriptor, memoryview(gathered))
+            gathered = bytearray()
+            write_all(descriptor, view)
+            continue
+        gathered += view
+        if len(gathered) >= GATHER_BYTES:
+            write_all(descriptor, memoryview(gathered))
+            gathered = bytearray()
+    write_all(descriptor, memoryview(gathered))

@@ -1,273 +1,310 @@
-"""The checkpoint store: one folder of checkpoints, and beside it what was set aside.
+"""The checkpoints of one run: list, verify, write, prune, set aside.
 
 Invariants:
-    Whoever changes anything here holds the writers' lock.
-    A folder named ``step-…`` is a whole checkpoint or was damaged later; it is never one in the making.
-    Nothing that once was a checkpoint is deleted except by retention: it is moved aside with a reason.
+    A folder named like a checkpoint was committed: it was complete and durable before it got that name.
+    Nothing is resumed from before its digests were read in this process.
+    Whoever writes, prunes or sweeps holds the writers' lock. Reading and quarantining need none: a rename of
+    what somebody else renamed already is not an error.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import itertools
-import os
-import shutil
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+import errno
+from typing import TYPE_CHECKING
 
-from trainerd.checkpoint import manifest as manifests
-from trainerd.checkpoint.names import REMOVING_PREFIX, STAGING_PREFIX, parse_name
-from trainerd.checkpoint.retention import RetentionPlan, retention_plan
-from trainerd.checkpoint.staging import Checkpoint, Staging
+from trainerd.checkpoint.aside import Aside, AsideFolder
+from trainerd.checkpoint.checkpoint import Checkpoint, place_of, read_checkpoint
+from trainerd.checkpoint.lock import holds_lock, writers_lock
+from trainerd.checkpoint.manifest import NewerFormatError
+from trainerd.checkpoint.names import CheckpointName, is_leftover
+from trainerd.checkpoint.pins import Pin, pins, remove_pin, set_pin
+from trainerd.checkpoint.reading import is_being_read, reading
+from trainerd.checkpoint.removal import remove_renamed, rename_for_removal
+from trainerd.checkpoint.retention import RetentionPlan, candidate_of, retention_plan
+from trainerd.checkpoint.staging import Staging
 from trainerd.checkpoint.verify import verify_files
-from trainerd.contract.durable import TEMPORARY_INFIX, make_directory, sync_directory, write_file
-from trainerd.contract.failpoints import declare
-from trainerd.errors import CorruptError, LockedError
+from trainerd.contract.clock import Clock, SystemClock
+from trainerd.contract.durable import sweep_temporary
+from trainerd.errors import CorruptError, InternalError, TrainerdError, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from trainerd.contract.paths import RunPaths
     from trainerd.contract.policy import RetentionPolicy
 
 __all__ = ["Aside", "Checkpoint", "CheckpointStore", "Staging"]
 
-QUARANTINED = declare(
-    "quarantine.moved", "the corrupt checkpoint in quarantine, its reason perhaps not yet beside it"
-)
-PRUNE_RENAMED = declare("prune.renamed", "a pruned checkpoint under a name that the next writer sweeps")
-PRUNE_REMOVED = declare("prune.removed", "nothing")
-
-LOCK_NAME: Final = ".lock"
-REASON_NAME: Final = "reason.txt"
-PINS_NAME: Final = "pins"
-
-
-@dataclass(frozen=True)
-class Aside:
-    """A checkpoint that was moved aside: where it is and why."""
-
-    path: Path
-    reason: str
-
 
 class CheckpointStore:
-    """One folder of checkpoints.
+    """The checkpoints in one folder.
 
     Args:
-        directory: The folder; made by the first writer.
-        quarantine: Where corrupt checkpoints go; ``<directory>/quarantine`` if not given.
-        abandoned: Where those go that a rollback left behind; ``<directory>/abandoned`` if not given.
+        directory: The folder; made by `lock` if it is missing.
+        quarantine: Where damaged ones go; ``quarantine`` inside the folder if not given.
+        abandoned: Where those go that a fork left behind; ``abandoned`` inside the folder if not given.
+        clock: What time it is.
     """
 
     def __init__(
-        self, directory: Path, *, quarantine: Path | None = None, abandoned: Path | None = None
+        self,
+        directory: Path,
+        *,
+        quarantine: Path | None = None,
+        abandoned: Path | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.directory = directory
-        self._quarantine = quarantine or directory / "quarantine"
-        self._abandoned = abandoned or directory / "abandoned"
+        self._quarantine = _asides(directory, "quarantine", quarantine)
+        self._abandoned = _asides(directory, "abandoned", abandoned)
+        self._clock = clock or SystemClock()
+        self._verified: set[str] = set()
 
     @classmethod
     def of_run(cls, run: RunPaths) -> CheckpointStore:
         """Return the store of a run folder."""
         return cls(run.checkpoints, quarantine=run.quarantine, abandoned=run.abandoned)
 
-    # ------------------------------------------------------------------ reading
+    # ------------------------------------------------------------------ looking
 
     def checkpoints(self) -> tuple[Checkpoint, ...]:
-        """Return what is committed, oldest first. Those whose manifest cannot be read are in `problems`."""
-        return tuple(found for _, found in self._scan() if isinstance(found, Checkpoint))
-
-    def problems(self) -> tuple[CorruptError, ...]:
-        """Return what is wrong with the folders that have a checkpoint's name and no readable manifest."""
-        return tuple(found for _, found in self._scan() if isinstance(found, CorruptError))
-
-    def find(self, name: str) -> Checkpoint | None:
-        """Return the checkpoint of that name, None if there is none."""
-        return next((checkpoint for checkpoint in self.checkpoints() if checkpoint.name == name), None)
-
-    def verify(self, checkpoint: Checkpoint) -> None:
-        """Read all of a checkpoint and compare it with its manifest.
+        """Return what is committed, oldest first. Reads no data; what has no readable manifest is in `problems`.
 
         Raises:
-            CorruptError: It is not what was written.
-            OSError: It could not be read.
+            OSError: The folder cannot be read: unknown, not empty.
         """
-        verify_files(checkpoint.path, checkpoint.manifest)
+        return tuple(found for _, found in self._scan() if isinstance(found, Checkpoint))
+
+    def problems(self) -> tuple[TrainerdError, ...]:
+        """Return what is wrong with the folders that have a checkpoint's name and no readable manifest."""
+        return tuple(found for _, found in self._scan() if isinstance(found, TrainerdError))
+
+    def find(self, which: str) -> Checkpoint:
+        """Return the checkpoint that a person names: ``step-120``, ``120`` or the full name.
+
+        Raises:
+            UserError: There is none; the message says which there are.
+        """
+        asked = CheckpointName.asked(which)
+        present = self.checkpoints()
+        for checkpoint in present:
+            if checkpoint.place == asked:
+                return checkpoint
+        there = ", ".join(checkpoint.name for checkpoint in present) or "none"
+        raise UserError(f"no checkpoint {which!r} in {self.directory}", hint=f"there are: {there}")
+
+    def reading(self, checkpoint: Checkpoint) -> AbstractContextManager[None]:
+        """Keep a checkpoint from being pruned for as long as this is held."""
+        return reading(checkpoint.path)
+
+    def verify(self, checkpoint: Checkpoint) -> None:
+        """Read every file and compare it with the manifest.
+
+        Raises:
+            CorruptError: It is not what was written; the message says where.
+            FileNotFoundError: The whole checkpoint is gone.
+            OSError: It could not be read, which says nothing about what it is.
+        """
+        with reading(checkpoint.path):
+            verify_files(checkpoint)
+        self._verified.add(checkpoint.name)
 
     def newest_sound(self) -> Checkpoint | None:
-        """Return the newest that verifies, leaving everything where it is: for those who only look."""
-        for _, found in reversed(list(self._scan())):
-            if isinstance(found, Checkpoint):
-                with contextlib.suppress(CorruptError):
-                    self.verify(found)
-                    return found
-        return None
+        """Return the newest that verifies and leave everything where it is: for those who only look."""
+        return self._newest(lambda _path, _reason: None)
 
     def newest_verified(self) -> Checkpoint | None:
-        """Return the newest that verifies, moving into quarantine those that do not. Needs the lock."""
-        for path, found in reversed(list(self._scan())):
+        """Return the newest that verifies; damaged ones on the way are moved to quarantine.
+
+        Raises:
+            NewerFormatError: The newest one was written by a newer trainerd.
+            OSError: Some could not be read and no other one verifies: what is there is unknown.
+        """
+        return self._newest(self._try_quarantine)
+
+    def quarantined(self) -> tuple[Aside, ...]:
+        """Return the damaged ones, with the reasons."""
+        return tuple(aside for folder in self._quarantine for aside in folder.list())
+
+    def abandoned(self) -> tuple[Aside, ...]:
+        """Return those that forks left behind, with the reasons."""
+        return tuple(aside for folder in self._abandoned for aside in folder.list())
+
+    def _newest(self, on_damage: Callable[[Path, str], None]) -> Checkpoint | None:
+        unreadable: list[OSError] = []
+        for path in reversed(self._folders()):
             try:
-                if isinstance(found, CorruptError):
-                    raise found
-                self.verify(found)
+                checkpoint = read_checkpoint(path)
+                self.verify(checkpoint)
             except CorruptError as error:
-                self.quarantine(path, error.message)
+                on_damage(path, error.message)
+            except FileNotFoundError:
+                continue  # removed by hand, or set aside by somebody else, this very moment
+            except OSError as error:
+                unreadable.append(error)
             else:
-                return found
+                return checkpoint
+        if unreadable:
+            raise unreadable[0]
         return None
 
-    def _scan(self) -> Iterator[tuple[Path, Checkpoint | CorruptError]]:
-        try:
-            names = [entry.name for entry in os.scandir(self.directory)]
-        except FileNotFoundError:
-            return
-        placed = sorted((place, name) for name in names if (place := parse_name(name)) is not None)
-        for (step, ordinal), name in placed:
-            path = self.directory / name
+    def _scan(self) -> Iterator[tuple[Path, Checkpoint | TrainerdError]]:
+        for path in self._folders():
             try:
-                data = (path / manifests.MANIFEST_NAME).read_bytes()
-                manifest = manifests.decode(data, source=f"{name}/{manifests.MANIFEST_NAME}")
-                if manifest.step != step:
-                    raise CorruptError(f"{name}: its manifest is of step {manifest.step}")
-            except (FileNotFoundError, NotADirectoryError):
-                if path.exists():  # or it was pruned while we looked
-                    yield path, CorruptError(f"{name}: it has no manifest")
-            except CorruptError as error:
+                yield path, read_checkpoint(path)
+            except FileNotFoundError:
+                continue  # pruned while we looked
+            except (CorruptError, NewerFormatError) as error:
                 yield path, error
-            else:
-                yield path, Checkpoint(path, step, ordinal, manifest)
+            except OSError as error:
+                yield path, TrainerdError(f"{path.name}: could not be read: {error.strerror}")
+
+    def _folders(self) -> list[Path]:
+        """Return what is named like a checkpoint, oldest first. Links and files are not ours."""
+        return sorted(
+            (
+                path
+                for path in self._entries()
+                if CheckpointName.parse(path.name) and path.is_dir() and not path.is_symlink()
+            ),
+            key=place_of,
+        )
+
+    def _entries(self) -> list[Path]:
+        try:
+            return list(self.directory.iterdir())
+        except FileNotFoundError:
+            return []
 
     # ------------------------------------------------------------------ writing
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the writers' lock.
-
-        A record lock, not flock: loader workers that are forked while it is held do not inherit it.
+    def lock(self, *, wait_s: float = 0.0) -> AbstractContextManager[None]:
+        """Hold the writers' lock. See `trainerd.checkpoint.lock`.
 
         Raises:
-            LockedError: Another process holds it; the message says which.
+            LockedError: Somebody else holds it; the message says who.
         """
-        make_directory(self.directory)
-        descriptor = os.open(self.directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            try:
-                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-                raise LockedError(
-                    f"{self.directory} is being written by another process (pid {holder})",
-                    hint="wait for it to end, or give this run a folder of its own",
-                ) from error
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-            yield
-        finally:
-            os.close(descriptor)
-
-    def begin(self, step: int) -> Staging:
-        """Begin a checkpoint at a step. Needs the lock."""
-        return Staging(self.directory, step)
+        return writers_lock(self.directory, wait_s=wait_s)
 
     def sweep(self) -> list[Path]:
-        """Remove what a crash left: checkpoints in the making, half-removed ones. Needs the lock."""
-        leftovers = [
-            path
-            for path in self.directory.iterdir()
-            if path.name.startswith((STAGING_PREFIX, REMOVING_PREFIX)) or TEMPORARY_INFIX in path.name
-        ]
-        for path in leftovers:
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-        return leftovers
+        """Remove what a crash left: staging folders, half-deleted checkpoints, temporary files. Needs the lock."""
+        self._require_lock("sweep")
+        removed = sweep_temporary(self.directory)
+        for path in self._entries():
+            if is_leftover(path.name):
+                remove_renamed(path)
+                removed.append(path)
+        return removed
+
+    def begin(self, step: int) -> Staging:
+        """Begin a new checkpoint. Needs the lock.
+
+        Raises:
+            SpaceError: The disk is full or read-only.
+        """
+        self._require_lock("begin")
+        return Staging(self.directory, step, on_committed=self._read_back)
+
+    def set_aside_after(self, checkpoint: Checkpoint | None, reason: str) -> tuple[Path, ...]:
+        """Move every newer checkpoint among the abandoned: the run goes on from `checkpoint`, or from nothing.
+
+        Needs the lock.
+        """
+        self._require_lock("set aside")
+        newer = [path for path in self._folders() if checkpoint is None or place_of(path) > checkpoint.place]
+        return tuple(self._take(self._abandoned, path, reason) for path in reversed(newer))
+
+    def quarantine(self, checkpoint: Checkpoint, reason: str) -> Path:
+        """Move a damaged checkpoint aside; return where it is now."""
+        return self._take(self._quarantine, checkpoint.path, reason)
+
+    def plan(self, policy: RetentionPolicy, *, protected: Collection[str] = ()) -> RetentionPlan:
+        """Return what `prune` would do. Verifies the newest one if this process has not done so yet."""
+        present = self.checkpoints()
+        return retention_plan(
+            [candidate_of(checkpoint) for checkpoint in present],
+            policy,
+            protected=protected,
+            pinned=self.pins(),
+            in_use=[checkpoint.name for checkpoint in present if is_being_read(checkpoint.path)],
+            newest_verified=self._newest_known_good(present),
+        )
 
     def prune(self, policy: RetentionPolicy, *, protected: Collection[str] = ()) -> RetentionPlan:
-        """Remove what the policy does not keep. Needs the lock."""
-        plan = retention_plan(
-            self.checkpoints(), policy, protected=dict.fromkeys(protected, "in use") | self.pins()
-        )
-        for name in plan.prune:
-            self._remove(self.directory / name)
+        """Delete what the policy does not keep; return the plan. What somebody began to read just now stays.
+
+        Needs the lock.
+        """
+        self._require_lock("prune")
+        plan = self.plan(policy, protected=protected)
+        for decision in plan.prune:
+            renamed = rename_for_removal(self.directory / decision.name)
+            if renamed is not None:
+                remove_renamed(renamed)
         return plan
 
-    def quarantine(self, path: Path, reason: str) -> Path:
-        """Move a checkpoint that failed verification aside, with the reason. Needs the lock."""
-        return self._set_aside(path, self._quarantine, reason)
-
-    def quarantined(self) -> tuple[Aside, ...]:
-        """Return what is in quarantine."""
-        return _listed(self._quarantine)
-
-    def set_aside_after(self, checkpoint: Checkpoint | None, reason: str) -> list[Path]:
-        """Move those newer than `checkpoint` aside, all if it is None: a rollback leaves them. Needs the lock."""
-        newer = [c for c in self.checkpoints() if checkpoint is None or _place(c) > _place(checkpoint)]
-        return [self._set_aside(each.path, self._abandoned, reason) for each in newer]
-
-    def abandoned(self) -> tuple[Aside, ...]:
-        """Return what rollbacks left behind."""
-        return _listed(self._abandoned)
-
     def pins(self) -> dict[str, str]:
-        """Return the names of pinned checkpoints, each with why."""
-        try:
-            return {
-                path.name: f"pinned: {path.read_text().strip()}"
-                for path in (self.directory / PINS_NAME).iterdir()
-            }
-        except FileNotFoundError:
-            return {}
+        """Return the notes of the pins, by the checkpoint's name."""
+        return {name: pin.note for name, pin in pins(self.directory).items()}
 
     def pin(self, name: str, note: str = "") -> None:
-        """Keep a checkpoint whatever the policy says."""
-        make_directory(self.directory / PINS_NAME)
-        write_file(self.directory / PINS_NAME / name, f"{note}\n".encode())
+        """Keep a checkpoint whatever retention says.
 
-    def unpin(self, name: str) -> None:
-        """Leave a checkpoint to the policy again."""
-        (self.directory / PINS_NAME / name).unlink(missing_ok=True)
+        Raises:
+            UserError: There is none of that name.
+        """
+        set_pin(self.directory, self.find(name).name, Pin(note, self._clock.wall_s()))
 
-    def _remove(self, path: Path) -> None:
-        # Renamed first: a removal cut short leaves no folder that looks like a damaged checkpoint.
-        doomed = path.with_name(f"{REMOVING_PREFIX}{path.name}-{os.getpid()}")
+    def unpin(self, name: str) -> bool:
+        """Take a pin away; return whether there was one."""
+        asked = CheckpointName.asked(name)
+        return asked is not None and remove_pin(self.directory, str(asked))
+
+    def _read_back(self, checkpoint: Checkpoint) -> None:
         try:
-            path.rename(doomed)
-        except FileNotFoundError:
-            return  # somebody removed it by hand
-        PRUNE_RENAMED.hit()
-        shutil.rmtree(doomed, ignore_errors=True)
-        PRUNE_REMOVED.hit()
+            self.verify(checkpoint)
+        except CorruptError as error:
+            self._try_quarantine(checkpoint.path, f"read back after it was written: {error.message}")
+            raise
 
-    def _set_aside(self, path: Path, folder: Path, reason: str) -> Path:
-        make_directory(folder)
-        for serial in itertools.count():
-            place = folder / (path.name if serial == 0 else f"{path.name}~{serial}")
-            if not os.path.lexists(place):
-                break
-        path.rename(place)
-        sync_directory(folder)
-        sync_directory(self.directory)
-        QUARANTINED.hit()
-        if place.is_dir():
-            write_file(place / REASON_NAME, f"{reason}\n".encode())
-        return place
+    def _newest_known_good(self, present: tuple[Checkpoint, ...]) -> str | None:
+        for checkpoint in reversed(present):
+            if checkpoint.name not in self._verified:
+                try:
+                    self.verify(checkpoint)
+                except (CorruptError, OSError):
+                    continue  # it stays, and whoever resumes finds out what it is
+            return checkpoint.name
+        return None
+
+    def _try_quarantine(self, path: Path, reason: str) -> None:
+        # Where it cannot be moved, as on a read-only disk, it stays and fails to verify again the next time.
+        with contextlib.suppress(OSError, TrainerdError):
+            self._take(self._quarantine, path, reason)
+
+    def _take(self, folders: tuple[AsideFolder, ...], path: Path, reason: str) -> Path:
+        pin = self.pins().get(path.name)
+        for folder in folders:
+            try:
+                place = folder.take(path, reason=reason, now_s=self._clock.wall_s(), pin=pin)
+            except OSError as error:
+                if error.errno != errno.EXDEV or folder is folders[-1]:
+                    raise
+                continue
+            self._verified.discard(path.name)
+            remove_pin(self.directory, path.name)  # a later checkpoint of the same name is another one
+            return place
+        raise AssertionError("there is always a folder")
+
+    def _require_lock(self, what: str) -> None:
+        if not holds_lock(self.directory):
+            raise InternalError(f"{self.directory}: to {what} needs the writers' lock")
 
 
-def _place(checkpoint: Checkpoint) -> tuple[int, int]:
-    return (checkpoint.step, checkpoint.ordinal)
-
-
-def _listed(folder: Path) -> tuple[Aside, ...]:
-    try:
-        paths = sorted(folder.iterdir())
-    except FileNotFoundError:
-        return ()
-    return tuple(Aside(path, _reason_of(path)) for path in paths if not path.name.startswith("."))
-
-
-def _reason_of(path: Path) -> str:
-    try:
-        return (path / REASON_NAME).read_text().strip()
-    except OSError:
-        return "the reason was lost"
+def _asides(directory: Path, name: str, preferred: Path | None) -> tuple[AsideFolder, ...]:
+    """Beside the checkpoints, or inside their folder where that is a mount of its own and a rename cannot leave it."""
+    inside = directory / name
+    return tuple(AsideFolder(path) for path in dict.fromkeys((preferred or inside, inside)))

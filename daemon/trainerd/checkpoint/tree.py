@@ -1,23 +1,8 @@
-"""A tree of plain values as JSON, and back, exactly: types and all.
+"""The typed JSON tree: any nesting of plain Python values, to JSON and back exactly.
 
-What JSON has is written as itself: None, booleans, ints, finite floats (Python writes the shortest text that
-reads back to the same double), strings, lists, and dicts whose keys are strings. The rest is an object with one
-key that begins with ``$``:
-
-==================================  ====================================================
-``{"$float": "nan"}``               nan, inf or -inf
-``{"$tuple": […]}``                 a tuple
-``{"$dict": [[key, value], …]}``    a dict with other keys, or with keys that begin with $
-``{"$ordered": [[key, value], …]}`` an OrderedDict
-``{"$set": […]}``                   a set, its items sorted by their JSON
-``{"$frozenset": […]}``             likewise
-``{"$bytes": "…"}``                 bytes, in base64
-``{"$complex": [real, imaginary]}`` a complex number
-``{"$range": [start, stop, step]}`` a range
-==================================  ====================================================
-
-Other tags are the caller's: tensors, and what surrounds them. Only the exact types are taken: a subclass would
-come back as its base class, and that is not the same state.
+What JSON has (None, bool, int, str, finite float, list, dict with plain string keys) stands as itself. All else
+is an object with one key that begins with ``$``, the tag. Types are compared exactly: a subclass would come back
+as something else, so it is refused at save time, by its path in the tree. `docs/formats.md` lists the tags.
 """
 
 from __future__ import annotations
@@ -25,131 +10,264 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections import OrderedDict
+import re
+import struct
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.errors import CorruptError, UnsupportedValueError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
-_DEPTH_MAX: Final = 200
+__all__ = ["DEPTH_MAX", "decode_tree", "encode_tree"]
+
+DEPTH_MAX: Final = 200
+"""Deeper trees are refused: readers recurse, and a tree that deep is a mistake or an attack."""
+
+PLAIN_INT_MAX: Final = 2**63 - 1
+"""Larger whole numbers are tagged: other readers hold 64 bits, and Python limits long decimal texts."""
+
+_CANONICAL_NAN: Final = struct.pack(">d", math.nan)
+_DOTTED_KEY: Final = re.compile(r"[A-Za-z0-9_.\-]+")
 
 
 def encode_tree(tree: Any, *, leaf: Callable[[Any, str], dict[str, Any] | None], root: str = "state") -> Any:
-    """Turn a tree into what `json` can write.
+    """Turn a tree into what `json.dumps` takes, exactly. Nothing in it is changed.
+
+    Two places that hold the same list are written twice: only `leaf` can keep identity, for what it encodes.
 
     Args:
         tree: The values.
-        leaf: Asked for every value that is not listed above, with its path; returns a tagged object, or None
-            if it does not know the value either.
-        root: Name of the tree, with which every path begins.
+        leaf: Asked for every value of a type that this module does not know, with its path; returns a tagged
+            object, or None if it does not know the type either.
+        root: What paths begin with.
 
     Raises:
-        UnsupportedValueError: A value has no exact form, or contains itself; the message has its path.
+        UnsupportedValueError: A value has no exact form, contains itself, or lies too deep.
     """
-    return _Encoder(leaf).encode(tree, root, 0)
+    return _Encoder(leaf).encode(tree, root)
+
+
+def decode_tree(plain: Any, *, leaf: Callable[[str, Any], Any]) -> Any:
+    """Turn what `json.loads` returned back into the tree.
+
+    Args:
+        plain: The document.
+        leaf: Asked for every tag that is not this module's: ``leaf("$tensor", "model.fc.weight")``.
+
+    Raises:
+        CorruptError: The document is not of this form, or `leaf` raised it.
+    """
+    return _Decoder(leaf).decode(plain, 0)
+
+
+def path_of(path: str, key: Any) -> str:
+    """Return the path of an entry: dotted where that reads well, in brackets where it does not."""
+    if type(key) is str:
+        return f"{path}.{key}" if _DOTTED_KEY.fullmatch(key) else f"{path}[{json.dumps(key)}]"
+    return f"{path}[{key!r:.80}]"
 
 
 class _Encoder:
     def __init__(self, leaf: Callable[[Any, str], dict[str, Any] | None]) -> None:
         self._leaf = leaf
+        self._around: list[int] = []  # the containers around the value at hand, to find cycles
 
-    def encode(self, value: Any, path: str, depth: int) -> Any:
+    def encode(self, value: Any, path: str) -> Any:
         kind = type(value)
-        if value is None or kind in {bool, int, str}:
+        if value is None or kind is bool:
             return value
+        if kind is int:
+            return value if -PLAIN_INT_MAX <= value <= PLAIN_INT_MAX else {"$int": hex(value)}
         if kind is float:
-            return value if math.isfinite(value) else {"$float": str(value)}
-        if depth > _DEPTH_MAX:
-            hint = f"it contains itself, or is nested more than {_DEPTH_MAX} deep"
-            raise UnsupportedValueError(path[:200], value, hint=hint)
-        encoder = _ENCODERS.get(kind)
-        if encoder is not None:
-            return encoder(self, value, path, depth + 1)
-        tagged = self._leaf(value, path)
-        if tagged is None:
+            return value if math.isfinite(value) else {"$float": _nonfinite_name(value)}
+        if kind is str:
+            return value if _is_unicode(value) else {"$str": _base64(value.encode("utf-8", "surrogatepass"))}
+        if kind in _FORMS:
+            return self._encode_form(value, path)
+        encoded = self._leaf(value, path)
+        if encoded is None:
             raise UnsupportedValueError(path, value)
-        return tagged
+        return encoded
 
-    def items(self, values: Any, path: str, depth: int) -> list[Any]:
-        return [self.encode(item, f"{path}[{index}]", depth) for index, item in enumerate(values)]
+    def _encode_form(self, value: Any, path: str) -> Any:
+        if id(value) in self._around:
+            raise UnsupportedValueError(
+                path, value, hint="it contains itself; keep the cycle out of the state"
+            )
+        if len(self._around) >= DEPTH_MAX:
+            raise UnsupportedValueError(path, value, hint=f"it lies more than {DEPTH_MAX} levels deep")
+        self._around.append(id(value))
+        try:
+            return _FORMS[type(value)](self, value, path)
+        finally:
+            self._around.pop()
 
-    def pairs(self, values: Any, path: str, depth: int) -> list[Any]:
+    def items(self, values: Iterable[Any], path: str) -> list[Any]:
+        return [self.encode(item, f"{path}[{index}]") for index, item in enumerate(values)]
+
+    def pairs(self, value: Mapping[Any, Any], path: str) -> list[list[Any]]:
         return [
-            [self.encode(key, f"{path} (key)", depth), self.encode(item, _below(path, key), depth)]
-            for key, item in values.items()
+            [self.encode(key, f"{path}.<key>"), self.encode(item, path_of(path, key))]
+            for key, item in value.items()
         ]
 
-    def mapping(self, values: dict[Any, Any], path: str, depth: int) -> Any:
-        if all(type(key) is str and not key.startswith("$") for key in values):
-            return {key: self.encode(item, _below(path, key), depth) for key, item in values.items()}
-        return {"$dict": self.pairs(values, path, depth)}
+    def mapping(self, value: dict[Any, Any], path: str) -> dict[str, Any]:
+        if all(type(key) is str and key[:1] != "$" and _is_unicode(key) for key in value):
+            return {key: self.encode(item, path_of(path, key)) for key, item in value.items()}
+        return {"$dict": self.pairs(value, path)}
 
-    def members(self, values: Any, path: str, depth: int) -> list[Any]:
-        encoded = [self.encode(item, f"{path}{{…}}", depth) for item in values]
+    def unordered(self, values: Iterable[Any], path: str) -> list[Any]:
+        """Equal sets give equal text, whatever their order in memory."""
+        encoded = [self.encode(item, f"{path}.<item>") for item in values]
         return sorted(encoded, key=lambda item: json.dumps(item, sort_keys=True))
 
 
-def _below(path: str, key: Any) -> str:
-    return f"{path}.{key}" if isinstance(key, str) else f"{path}[{key!r}]"
-
-
-_ENCODERS: Final[dict[type, Callable[[_Encoder, Any, str, int], Any]]] = {
-    list: lambda encoder, value, path, depth: encoder.items(value, path, depth),
-    dict: lambda encoder, value, path, depth: encoder.mapping(value, path, depth),
-    tuple: lambda encoder, value, path, depth: {"$tuple": encoder.items(value, path, depth)},
-    OrderedDict: lambda encoder, value, path, depth: {"$ordered": encoder.pairs(value, path, depth)},
-    set: lambda encoder, value, path, depth: {"$set": encoder.members(value, path, depth)},
-    frozenset: lambda encoder, value, path, depth: {"$frozenset": encoder.members(value, path, depth)},
-    bytes: lambda _encoder, value, _path, _depth: {"$bytes": base64.b64encode(value).decode()},
-    complex: lambda encoder, value, path, depth: {
-        "$complex": [encoder.encode(part, path, depth) for part in (value.real, value.imag)]
+_FORMS: Final[dict[type, Callable[[_Encoder, Any, str], Any]]] = {
+    list: lambda encoder, value, path: encoder.items(value, path),
+    dict: lambda encoder, value, path: encoder.mapping(value, path),
+    tuple: lambda encoder, value, path: {"$tuple": encoder.items(value, path)},
+    OrderedDict: lambda encoder, value, path: {"$ordered": encoder.pairs(value, path)},
+    set: lambda encoder, value, path: {"$set": encoder.unordered(value, path)},
+    frozenset: lambda encoder, value, path: {"$frozenset": encoder.unordered(value, path)},
+    deque: lambda encoder, value, path: {"$deque": [encoder.items(value, path), value.maxlen]},
+    bytes: lambda _, value, __: {"$bytes": _base64(value)},
+    bytearray: lambda _, value, __: {"$bytearray": _base64(value)},
+    complex: lambda encoder, value, path: {"$complex": encoder.items((value.real, value.imag), path)},
+    range: lambda encoder, value, path: {
+        "$range": encoder.items((value.start, value.stop, value.step), path)
     },
-    range: lambda _encoder, value, _path, _depth: {"$range": [value.start, value.stop, value.step]},
+    slice: lambda encoder, value, path: {
+        "$slice": encoder.items((value.start, value.stop, value.step), path)
+    },
 }
 
 
-def decode_tree(plain: Any, *, leaf: Callable[[str, Any], Any]) -> Any:
-    """Turn what `json` read back into the tree.
+def _nonfinite_name(value: float) -> str:
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    bits = struct.pack(">d", value)
+    return "nan" if bits == _CANONICAL_NAN else f"nan:{bits.hex()}"
 
-    Args:
-        plain: The document.
-        leaf: Asked for every tag that is not listed above, with what stands beside it.
 
-    Raises:
-        CorruptError: The document is not one that `encode_tree` writes.
-    """
+def _is_unicode(text: str) -> bool:
+    """Return whether UTF-8 can hold `text`: one half of a surrogate pair alone it cannot."""
+    if text.isascii():
+        return True
     try:
-        return _decode(plain, leaf)
-    except (TypeError, ValueError, KeyError, IndexError, RecursionError) as error:
-        raise CorruptError(f"the state tree cannot be read: {error!r}") from error
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
-def _decode(plain: Any, leaf: Callable[[str, Any], Any]) -> Any:
-    if isinstance(plain, list):
-        return [_decode(item, leaf) for item in plain]
-    if not isinstance(plain, dict):
+def _base64(data: bytes | bytearray) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+class _Decoder:
+    def __init__(self, leaf: Callable[[str, Any], Any]) -> None:
+        self._leaf = leaf
+
+    def decode(self, plain: Any, depth: int) -> Any:
+        if depth > DEPTH_MAX * 3:  # a tagged container may take three levels of JSON
+            raise CorruptError(f"a state tree lies more than {DEPTH_MAX} levels deep")
+        kind = type(plain)
+        if kind is list:
+            return [self.decode(item, depth + 1) for item in plain]
+        if kind is dict:
+            tag = next(iter(plain), "")
+            if tag[:1] == "$" and len(plain) == 1:
+                return self._decode_tagged(tag, plain[tag], depth + 1)
+            for key in plain:
+                if key[:1] == "$":
+                    raise CorruptError(f"a state tree has the tag {key!r:.40} among other keys")
+            return {key: self.decode(item, depth + 1) for key, item in plain.items()}
+        if kind is float and not math.isfinite(plain):
+            raise CorruptError("a state tree has a number that JSON does not have")
         return plain
-    tag = next(iter(plain), "")
-    if not tag.startswith("$"):
-        return {key: _decode(item, leaf) for key, item in plain.items()}
-    if len(plain) != 1:
-        raise CorruptError(f"the state tree cannot be read: {tag} does not stand alone")
-    decoder = _DECODERS.get(tag)
-    return leaf(tag, plain[tag]) if decoder is None else decoder(plain[tag], leaf)
+
+    def _decode_tagged(self, tag: str, payload: Any, depth: int) -> Any:
+        if tag not in _BUILDERS:
+            return self._leaf(tag, payload)
+        try:
+            return _BUILDERS[tag](self, payload, depth)
+        except (TypeError, ValueError, KeyError, struct.error) as error:
+            raise CorruptError(f"a state tree has an ill-formed {tag}: {error}") from error
+
+    def items(self, payload: Any, depth: int, *, count: int | None = None) -> list[Any]:
+        if type(payload) is not list or (count is not None and len(payload) != count):
+            raise ValueError(f"expected a list{f' of {count}' if count is not None else ''}")
+        return [self.decode(item, depth) for item in payload]
+
+    def pairs(self, payload: Any, depth: int) -> list[list[Any]]:
+        pairs = [self.items(pair, depth, count=2) for pair in self._rows(payload)]
+        if len({_identity(key) for key, _ in pairs}) != len(pairs):
+            raise ValueError("a key appears twice")
+        return pairs
+
+    def _rows(self, payload: Any) -> list[Any]:
+        if type(payload) is not list:
+            raise ValueError("expected a list of pairs")
+        return payload
+
+    def members(self, payload: Any, depth: int) -> list[Any]:
+        members = self.items(payload, depth)
+        if len({_identity(member) for member in members}) != len(members):
+            raise ValueError("a member appears twice")
+        return members
 
 
-_DECODERS: Final[dict[str, Callable[[Any, Callable[[str, Any], Any]], Any]]] = {
-    "$float": lambda value, _leaf: {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[value],
-    "$tuple": lambda value, leaf: tuple(_decode(item, leaf) for item in value),
-    "$dict": lambda value, leaf: {_decode(key, leaf): _decode(item, leaf) for key, item in value},
-    "$ordered": lambda value, leaf: OrderedDict(
-        (_decode(key, leaf), _decode(item, leaf)) for key, item in value
-    ),
-    "$set": lambda value, leaf: {_decode(item, leaf) for item in value},
-    "$frozenset": lambda value, leaf: frozenset(_decode(item, leaf) for item in value),
-    "$bytes": lambda value, _leaf: base64.b64decode(value, validate=True),
-    "$complex": lambda value, leaf: complex(*(_decode(part, leaf) for part in value)),
-    "$range": lambda value, _leaf: range(*value),
+def _identity(value: Any) -> Any:
+    """Return what tells keys apart as a dict does; each NaN is its own."""
+    hash(value)  # a TypeError here is an ill-formed document
+    return value
+
+
+_BUILDERS: Final[dict[str, Callable[[_Decoder, Any, int], Any]]] = {
+    "$int": lambda _, payload, __: int(_text(payload), 16),
+    "$float": lambda _, payload, __: _nonfinite(_text(payload)),
+    "$str": lambda _, payload, __: _unbase64(payload).decode("utf-8", "surrogatepass"),
+    "$tuple": lambda decoder, payload, depth: tuple(decoder.items(payload, depth)),
+    "$dict": lambda decoder, payload, depth: dict(decoder.pairs(payload, depth)),
+    "$ordered": lambda decoder, payload, depth: OrderedDict(decoder.pairs(payload, depth)),
+    "$set": lambda decoder, payload, depth: set(decoder.members(payload, depth)),
+    "$frozenset": lambda decoder, payload, depth: frozenset(decoder.members(payload, depth)),
+    "$deque": lambda decoder, payload, depth: _deque(*decoder.items(payload, depth, count=2)),
+    "$bytes": lambda _, payload, __: _unbase64(payload),
+    "$bytearray": lambda _, payload, __: bytearray(_unbase64(payload)),
+    "$complex": lambda decoder, payload, depth: _complex(*decoder.items(payload, depth, count=2)),
+    "$range": lambda decoder, payload, depth: range(*decoder.items(payload, depth, count=3)),
+    "$slice": lambda decoder, payload, depth: slice(*decoder.items(payload, depth, count=3)),
 }
+
+
+def _text(payload: Any) -> str:
+    if type(payload) is not str:
+        raise TypeError("expected a string")
+    return payload
+
+
+def _unbase64(payload: Any) -> bytes:
+    return base64.b64decode(_text(payload), validate=True)
+
+
+def _nonfinite(name: str) -> float:
+    if name in {"nan", "inf", "-inf"}:
+        return float(name)
+    prefix, _, bits = name.partition(":")
+    (value,) = struct.unpack(">d", bytes.fromhex(bits))
+    if prefix != "nan" or not math.isnan(value):
+        raise ValueError(f"{name!r:.40} is no such number")
+    return float(value)
+
+
+def _deque(items: list[Any], maxlen: int | None) -> deque[Any]:
+    return deque(items, maxlen)
+
+
+def _complex(real: float, imaginary: float) -> complex:
+    if type(real) is not float or type(imaginary) is not float:
+        raise TypeError("expected two floats")
+    return complex(real, imaginary)

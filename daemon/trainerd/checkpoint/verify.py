@@ -4,33 +4,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainerd.checkpoint.digest import file_digest
+from trainerd.checkpoint.checkpoint import DAMAGE
+from trainerd.checkpoint.digest import digest_of_file
 from trainerd.errors import CorruptError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from trainerd.checkpoint.checkpoint import Checkpoint
 
-    from trainerd.checkpoint.manifest import Manifest
+__all__ = ["verify_files"]
 
 
-def verify_files(folder: Path, manifest: Manifest) -> None:
-    """Read every file of a checkpoint and compare sizes and digests.
+def verify_files(checkpoint: Checkpoint) -> None:
+    """Compare the size and digest of every file with the manifest. Foreign files in the folder are ignored.
+
+    All sizes are looked at first: a cut file is found without reading gigabytes.
 
     Raises:
-        CorruptError: A file is missing, or is not what was written; the message says which and how.
-        OSError: A file could not be read for another reason, which says nothing about what is in it.
+        CorruptError: Something differs; the message says which file and how.
+        OSError: Something could not be read, which says nothing about what is in it.
     """
-    if not manifest.files:
-        raise CorruptError(f"{folder.name}: the manifest names no files")
-    for entry in manifest.files:
-        if "/" in entry.name or entry.name.startswith("."):
-            raise CorruptError(f"{folder.name}: {entry.name!r} is not the name of a file of a checkpoint")
-        try:
-            size = (folder / entry.name).stat().st_size
-        except FileNotFoundError:
-            raise CorruptError(f"{folder.name}: {entry.name} is missing") from None
-        if size != entry.bytes:
-            raise CorruptError(f"{folder.name}: {entry.name} has {size} bytes, not {entry.bytes}")
-        found = file_digest(folder / entry.name)
-        if found != entry.digest:
-            raise CorruptError(f"{folder.name}: {entry.name} has digest {found}, not {entry.digest}")
+    name = checkpoint.name
+    try:
+        for entry in checkpoint.manifest.files:
+            size = (checkpoint.path / entry.name).lstat().st_size
+            if size != entry.bytes:
+                raise CorruptError(f"{name}: {entry.name} has {size} bytes, not {entry.bytes}")
+        for entry in checkpoint.manifest.files:
+            _, digest = digest_of_file(checkpoint.path / entry.name)
+            if digest != entry.digest:
+                raise CorruptError(f"{name}: {entry.name} has digest {digest}, not {entry.digest}")
+    except OSError as error:
+        if error.errno in DAMAGE and checkpoint.path.is_dir():
+            raise CorruptError(f"{name}: {entry.name}: {error.strerror}") from error
+        raise

@@ -1,0 +1,107 @@
+"""The writers' lock of a checkpoints folder: one process at a time.
+
+A POSIX record lock, because the others are inherited: data-loading workers are forked from the training process,
+and one that outlives it must not keep the next attempt out. Its price is that a process loses it by closing *any*
+descriptor of the file, so this module alone opens the file, and never twice in one process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import time
+from typing import TYPE_CHECKING, Final
+
+from trainerd.checkpoint.names import LOCK_NAME
+from trainerd.contract.durable import make_directory, translated_space_errors
+from trainerd.errors import LockedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["holds_lock", "writers_lock"]
+
+POLL_S: Final = 0.05
+
+_held: dict[tuple[int, int], int] = {}
+"""The lock files (device and inode) that are held, each with the process that holds it: a child inherits this
+table and not the locks."""
+
+
+@contextlib.contextmanager
+def writers_lock(directory: Path, *, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold the lock of a folder. The kernel drops it with the process, however that ends.
+
+    Args:
+        directory: The checkpoints folder; made if it is missing.
+        wait_s: How long to wait for another holder, in seconds.
+
+    Raises:
+        LockedError: Somebody else holds it; the message says who.
+        SpaceError: The disk is full or read-only.
+    """
+    make_directory(directory)
+    path = directory / LOCK_NAME
+    key = _identity(path)
+    if _held.get(key) == os.getpid():
+        raise LockedError(
+            f"{directory} is being written by this very process already",
+            hint="close the first Checkpointer or session before opening a second one on the same folder",
+        )
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        _acquire(descriptor, directory, deadline_s=time.monotonic() + wait_s)
+        _held[key] = os.getpid()
+        _say_who(descriptor, path)
+        yield
+    finally:
+        if _held.get(key) == os.getpid():
+            del _held[key]
+        os.close(descriptor)
+
+
+def holds_lock(directory: Path) -> bool:
+    """Return whether this process holds the lock of a folder."""
+    try:
+        status = (directory / LOCK_NAME).stat()
+    except OSError:
+        return False
+    return _held.get((status.st_dev, status.st_ino)) == os.getpid()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Make the file if it is missing, without opening one that is there: closing it would drop our own lock."""
+    with translated_space_errors(path), contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _acquire(descriptor: int, directory: Path, *, deadline_s: float) -> None:
+    while True:
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in {errno.EAGAIN, errno.EACCES}:
+                raise
+            if time.monotonic() >= deadline_s:
+                holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "unknown"
+                raise LockedError(
+                    f"{directory} is being written by another process ({holder})",
+                    hint="wait until it has ended, stop it, or give this run a folder of its own",
+                ) from error
+            time.sleep(POLL_S)
+        else:
+            return
+
+
+def _say_who(descriptor: int, path: Path) -> None:
+    # For people only: the lock itself is what counts, so a torn write does no harm, nor does a full disk.
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        os.utime(path)
