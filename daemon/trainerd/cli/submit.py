@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from trainerd.cli.options import json_option, state_option
 from trainerd.cli.output import ending_quietly, print_json
+from trainerd.contract.clock import SystemClock
+from trainerd.errors import TryAgainError
 
 if TYPE_CHECKING:
+    from trainerd.cli.client import Client
     from trainerd.contract.paths import StatePaths
+    from trainerd.contract.resolved import ResolvedJob
     from trainerd.supervisor.control import JobView
+
+POLL_S: Final = 0.1
+"""How often the supervisor is asked whether it has read a spec, in seconds."""
+REFUSAL_S: Final = 1.0
+"""A refusal that stands after so long is that of this spec, and not of the one before it, in seconds."""
+ACKNOWLEDGEMENT_LIMIT_S: Final = 10.0
+"""How long it may take to read it, in seconds."""
 
 
 @click.command()
@@ -54,9 +66,9 @@ def command(
         for file in files:
             load_spec(file, trust=None)
         placed = [place_spec(file, jobs_dir, replace=replace, say=_say) for file in files]
-        client.rescan()
-        names = [load_spec(path, trust=None).name for path in placed]
-        jobs = [client.get_job(name) for name in names]
+        accepted = [load_spec(path, trust=None) for path in placed]
+        names = [spec.name for spec in accepted]
+        jobs = [_acknowledged(client, spec) for spec in accepted]
         if not as_json:
             for job in jobs:
                 click.echo(f"{job.name}: {job.state}: {job.reason}")
@@ -68,6 +80,34 @@ def command(
         if as_json:
             print_json(jobs)
         context.exit(0 if all(_went_well(job, wait=wait) for job in jobs) else 1)
+
+
+def _acknowledged(client: Client, spec: ResolvedJob) -> JobView:
+    """Wait until the supervisor has taken note of a spec; return the job as it is then.
+
+    A file that was just written is read once it has settled, so the first look may come too early.
+
+    Raises:
+        TryAgainError: It did not take note of it in time.
+    """
+    clock = SystemClock()
+    began_s = clock.monotonic_s()
+    while True:
+        client.rescan()
+        waited_s = clock.monotonic_s() - began_s
+        job = next((job for job in client.list_jobs() if job.name == spec.name), None)
+        if job is not None and job.spec_digest == spec.spec_digest:
+            return job
+        if job is not None and job.state == "rejected" and waited_s >= REFUSAL_S:
+            return job
+        if waited_s >= ACKNOWLEDGEMENT_LIMIT_S:
+            raise TryAgainError(
+                f"{spec.spec_path} is in place, but the supervisor has not accepted it within "
+                f"{ACKNOWLEDGEMENT_LIMIT_S:.0f} s"
+                + (f"; {job.name} is {job.state}: {job.reason}" if job else ""),
+                hint="it says why in `trainerd ps` and `trainerd logs --daemon`",
+            )
+        time.sleep(POLL_S)
 
 
 def _say(sentence: str) -> None:

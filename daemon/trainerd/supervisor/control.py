@@ -49,6 +49,7 @@ class JobView:
         pids: Process ids of the live ranks, by rank.
         retry_at_wall_s: When the next attempt starts, while backing off.
         budget_left: Attempts left without progress.
+        spec_digest: Of the newest spec that was accepted, empty if none ever was.
     """
 
     name: str
@@ -72,6 +73,7 @@ class JobView:
     budget_left: int | None = None
     priority: int = 0
     last_outcome: OutcomeView | None = None
+    spec_digest: str = ""
 
 
 @dataclass(frozen=True)

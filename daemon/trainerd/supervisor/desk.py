@@ -70,6 +70,7 @@ class Desk:
             started_wall_s=self._started_wall_s,
             is_stopping=self._loop.is_stopping,
             jobs_by_state=self.jobs_by_state(),
+            last_event=self._journal.last_sequence(),
         )
 
     def list_jobs(self) -> tuple[JobView, ...]:

@@ -269,6 +269,12 @@ class Journal:
             ).fetchall()
         return tuple(EventRow(*row[:5], data=json.loads(row[5])) for row in rows)
 
+    def last_sequence(self) -> int:
+        """Return the sequence number of the newest event, 0 if there is none."""
+        with self._translated():
+            (last,) = self._database.execute("SELECT max(sequence) FROM events").fetchone()
+        return last or 0
+
     def close(self) -> None:
         self._database.close()
 

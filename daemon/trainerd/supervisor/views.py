@@ -58,6 +58,7 @@ def job_view(
         budget_left=max(job.spec.restart.budget - job.failures, 0) if job.spec is not None else None,
         priority=job.spec.priority if job.spec is not None else 0,
         last_outcome=last_outcome,
+        spec_digest=job.spec.spec_digest if job.spec is not None else "",
     )
 
 

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from tests.support.fake_control import job
-from trainerd.cli import waiting
+from trainerd.cli import submit, waiting
+from trainerd.supervisor.specs.load import load_spec
 
 
 @pytest.fixture
@@ -26,19 +27,27 @@ def spec(tmp_path):
 def accepting(supervisor, jobs_dir):
     """A supervisor that knows, after a rescan, what lies in its jobs folder."""
 
-    def accept():
-        for path in jobs_dir.glob("*.yaml"):
-            supervisor.jobs[path.stem] = job(path.stem, "queued", reason="waits for its turn")
-
-    supervisor.on_rescan = accept
+    supervisor.on_rescan = lambda: accept_all(supervisor, jobs_dir)
     return supervisor
+
+
+def accept_all(supervisor, jobs_dir, state: str = "queued", reason: str = "waits for its turn") -> None:
+    for path in jobs_dir.glob("*.yaml"):
+        digest = load_spec(path, trust=None).spec_digest
+        supervisor.jobs[path.stem] = job(path.stem, state, reason=reason, spec_digest=digest)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(submit, "POLL_S", 0.001)
+    monkeypatch.setattr(waiting, "POLL_S", 0.001)
 
 
 def test_a_spec_is_copied_and_the_answer_says_what_became_of_it(trainerd, accepting, spec, jobs_dir):
     result = trainerd("submit", spec("one.yaml"), spec("two.yaml"))
     assert result.stdout == "one: queued: waits for its turn\ntwo: queued: waits for its turn\n"
     assert sorted(path.name for path in jobs_dir.iterdir()) == ["one.yaml", "two.yaml"]
-    assert accepting.calls == [("rescan",)]
+    assert set(accepting.calls) == {("rescan",)}
 
 
 @pytest.mark.usefixtures("accepting")
@@ -61,15 +70,43 @@ def test_a_job_that_exists_is_replaced_only_when_asked(trainerd, spec):
     trainerd("submit", path, "--replace")
 
 
-def test_a_rejected_job_is_an_error(trainerd, accepting, spec):
-    accepting.on_rescan = lambda: accepting.jobs.update(one=job("one", "rejected", reason="no such program"))
+def test_the_answer_is_about_the_new_spec_even_if_it_is_read_late(trainerd, accepting, spec, jobs_dir):
+    """A file that was just written has to settle: the first looks still see the old one."""
+    trainerd("submit", spec("one.yaml"))
+    accepting.jobs["one"] = dataclasses.replace(
+        accepting.jobs["one"], state="rejected", reason="the old spec"
+    )
+    looks = iter(range(100))
+    accepting.on_rescan = lambda: next(looks) < 3 or accept_all(accepting, jobs_dir)
+    result = trainerd("submit", spec("one.yaml", priority=1), "--replace")
+    assert result.stdout == "one: queued: waits for its turn\n"
+
+
+def test_a_spec_that_the_supervisor_refuses_for_another_reason_is_rejected(
+    trainerd, accepting, spec, monkeypatch
+):
+    monkeypatch.setattr(submit, "REFUSAL_S", 0.0)
+    accepting.on_rescan = lambda: accepting.jobs.update(one=job("one", "rejected", reason="not trusted"))
+    assert trainerd("submit", spec("one.yaml"), code=1).stdout == "one: rejected: not trusted\n"
+
+
+def test_a_spec_that_nobody_takes_note_of_is_an_error(trainerd, accepting, spec, monkeypatch):
+    monkeypatch.setattr(submit, "ACKNOWLEDGEMENT_LIMIT_S", 0.0)
+    accepting.on_rescan = lambda: None
+    assert (
+        "is in place, but the supervisor has not accepted it"
+        in trainerd("submit", spec("one.yaml"), code=1).stderr
+    )
+
+
+def test_a_rejected_job_is_an_error(trainerd, accepting, spec, jobs_dir):
+    accepting.on_rescan = lambda: accept_all(accepting, jobs_dir, "rejected", "no such program")
     assert trainerd("submit", spec("one.yaml"), code=1).stdout == "one: rejected: no such program\n"
 
 
 @pytest.mark.parametrize(("ending", "code"), [("finished", 0), ("parked", 1), ("stopped", 1)])
-def test_waiting_ends_with_how_the_job_ended(trainerd, accepting, spec, monkeypatch, ending, code):
-    monkeypatch.setattr(waiting, "POLL_S", 0.001)
-    look, states = accepting.get_job, iter(["queued", "running", "running", ending, ending])
+def test_waiting_ends_with_how_the_job_ended(trainerd, accepting, spec, ending, code):
+    look, states = accepting.get_job, iter(["running", "running", ending, ending])
 
     def get_job(name):
         accepting.jobs[name] = dataclasses.replace(look(name), state=next(states))

@@ -65,6 +65,7 @@ class Job(_Model):
     budget_left: int | None = Field(description="attempts left without progress")
     priority: int = Field(description="higher goes first")
     last_outcome: Outcome | None = Field(description="how the newest ended attempt ended")
+    spec_digest: str = Field(description="of the newest spec that was accepted; empty if none ever was")
 
 
 class Event(_Model):
