@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from watchdog import events
 
 from trainerd.supervisor.specs import watch
 from trainerd.supervisor.specs.watch import FolderWatcher, filesystem_kind
@@ -119,6 +120,25 @@ def test_reading_the_folder_does_not_wake(folder, watching):
     # An event that does count comes after them, in order: if they had woken, the count would be higher.
     (folder / "c.yaml").touch()
     assert calls.wait_beyond(before) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("event", "wakes"),
+    [
+        (events.FileOpenedEvent, False),
+        (events.FileClosedNoWriteEvent, False),
+        (events.FileClosedEvent, True),
+        (events.FileCreatedEvent, True),
+        (events.FileModifiedEvent, True),
+        (events.FileMovedEvent, True),
+        (events.FileDeletedEvent, True),
+        (events.DirDeletedEvent, True),
+    ],
+)
+def test_only_what_changes_something_counts(event, wakes):
+    nudged = threading.Event()
+    watch._Nudge(nudged).dispatch(event("/jobs/a.yaml"))
+    assert nudged.is_set() == wakes
 
 
 def test_a_burst_of_a_thousand_files_wakes_far_fewer_times(folder, watching):

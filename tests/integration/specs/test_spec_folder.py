@@ -87,7 +87,8 @@ def test_a_spec_that_stays_broken_is_refused_with_its_error(jobs):
 
 def test_an_empty_file_waits_and_is_refused_in_the_end(jobs):
     jobs.write("job.yaml", "")
-    assert jobs.scan(after_s=SETTLE_S).unsettled
+    jobs.scan()
+    assert jobs.scan(after_s=SETTLE_S).specs == {}
     view = jobs.scan(after_s=BROKEN_SETTLE_S)
     assert "the file is empty" in view.specs["job"].error_text
 
@@ -157,6 +158,7 @@ def test_a_link_whose_target_is_being_replaced_keeps_what_it_said(jobs, tmp_path
     (jobs.path / "job.yaml").symlink_to(target)
     jobs.settled()
     target.unlink()
+    jobs.scan()
     assert kinds(jobs.scan(after_s=SETTLE_S)) == {"job": "Accepted"}
     assert kinds(jobs.settled()) == {"job": "Refused"}
     target.write_text("command: b")

@@ -159,6 +159,14 @@ def test_all_errors_of_a_file_are_told_at_once_first_line_first(bench):
     ]
 
 
+def test_a_misspelt_command_is_one_error_and_not_also_a_missing_one(bench):
+    assert len(bench.error("comand: [a]").splitlines()) == 1
+
+
+def test_values_nested_too_deep_are_pointed_at(bench):
+    assert bench.error(GOOD + "env: " + "[" * 20).startswith("job.yaml:2: env[0][0][0]")
+
+
 def test_all_missing_paths_are_told_at_once(bench):
     error = bench.error(GOOD + "workdir: nowhere\nenv_file: none\npython: a/b")
     assert [line.split(": ")[1] for line in error.splitlines()] == ["workdir", "env_file", "python"]

@@ -111,8 +111,6 @@ class _Reader:
         else:
             assert isinstance(event, yaml.ScalarEvent)
             node = _Node(self._scalar(event, place), 1)
-        if node.nodes > NODES_MAX:
-            raise ProblemsError(too_many(_line(event)))
         if anchor:
             self._open_anchors.discard(anchor)
             self._anchors[anchor] = node
