@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import xxhash
 
-from trainerd.contract import resolved
+from trainerd.contract import environment, resolved
 from trainerd.contract.policy import (
     Cadence,
     CheckpointPolicy,
@@ -109,6 +109,16 @@ def test_the_same_spec_is_the_same_job_in_every_format(bench, suffix, text):
         grace_s=45.0,
         stall_timeout_s=None,
         priority=-3,
+        checkpoint_variables=(
+            environment.EVERY_STEPS,
+            environment.EVERY_SECONDS,
+            environment.EVERY_EPOCHS,
+            environment.AUTO,
+            environment.AT_START,
+            environment.KEEP_LAST,
+            environment.KEEP_BEST,
+            environment.KEEP_EVERY,
+        ),
     )
     assert resolved.decode(resolved.encode(job)) == job
 
@@ -137,6 +147,21 @@ def test_each_cadence_keeps_its_default_unless_it_says_never(bench):
 
 def test_every_auto_leaves_the_interval_to_measurement(bench):
     assert bench.load("command: a\ncheckpoint: {every: auto}").checkpoint.every == Cadence(auto=True)
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ("", ()),
+        ("checkpoint:", ()),
+        ("checkpoint: {every:}", ()),
+        ("checkpoint: {keep_last: 3}", (environment.KEEP_LAST,)),
+        ("checkpoint: {every: {epochs: 1}}", (environment.EVERY_EPOCHS, environment.AUTO)),
+        ("checkpoint: {every: auto}", (environment.AUTO,)),
+    ],
+)
+def test_only_what_the_spec_says_about_checkpoints_overrules_the_script(bench, section, expected):
+    assert bench.load(f"command: a\n{section}").checkpoint_variables == expected
 
 
 def test_one_rule_and_a_list_of_rules_are_both_taken_for_keep_best(bench):

@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainerd.contract import environment
 from trainerd.contract.names import check_name
 from trainerd.contract.policy import (
     Cadence,
@@ -65,6 +66,7 @@ def resolve(spec: JobSpec, *, path: Path, digest: str, trust: TrustPolicy | None
         grace_s=spec.grace,
         stall_timeout_s=spec.stall_timeout,
         priority=spec.priority,
+        checkpoint_variables=_spoken_of(spec.checkpoint),
     )
 
 
@@ -142,6 +144,24 @@ def _env_file(spec: JobSpec, folder: Path, trust: TrustPolicy | None, problems: 
     if problem:
         problems.append(Problem(problem, ("env_file",), hint=hint))
     return env_file
+
+
+def _spoken_of(spec: CheckpointSpec) -> tuple[str, ...]:
+    """Return the variables for what the spec itself says about checkpoints; on the rest the script has its say."""
+    said = spec.model_fields_set
+    every = spec.every.model_fields_set if spec.every is not None else ()
+    spoken = {
+        environment.EVERY_STEPS: "steps" in every,
+        environment.EVERY_SECONDS: "seconds" in every,
+        environment.EVERY_EPOCHS: "epochs" in every,
+        environment.AUTO: "every"
+        in said,  # an interval in the spec also overrules an automatic one in the script
+        environment.AT_START: "at_start" in said,
+        environment.KEEP_LAST: "keep_last" in said,
+        environment.KEEP_BEST: "keep_best" in said,
+        environment.KEEP_EVERY: "keep_every" in said,
+    }
+    return tuple(name for name, is_spoken_of in spoken.items() if is_spoken_of)
 
 
 def _checkpoint_policy(spec: CheckpointSpec) -> CheckpointPolicy:
