@@ -154,7 +154,7 @@ def test_every_auto_leaves_the_interval_to_measurement(bench):
     [
         ("", ()),
         ("checkpoint:", ()),
-        ("checkpoint: {every:}", ()),
+        ("checkpoint: {every: }", ()),
         ("checkpoint: {keep_last: 3}", (environment.KEEP_LAST,)),
         ("checkpoint: {every: {epochs: 1}}", (environment.EVERY_EPOCHS, environment.AUTO)),
         ("checkpoint: {every: auto}", (environment.AUTO,)),
