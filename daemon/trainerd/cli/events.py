@@ -24,7 +24,7 @@ EVENTS_A_QUESTION: Final = 1000
 LINES_DEFAULT: Final = 50
 
 _JOB_WIDTH: Final = 16
-_KIND_WIDTH: Final = 20
+_KIND_WIDTH: Final = 24
 
 
 @click.command()

@@ -70,7 +70,7 @@ def configure_logging(
     to_stream: list[Sink] = []
     if pretty is None:
         pretty = stream is not None and _is_terminal(stream)
-    colors = pretty and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    colors = pretty and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     for_people = _people_renderer(colors=colors)
     if log_path is not None:
         to_file.append(RotatedFile(log_path, _lost_line))

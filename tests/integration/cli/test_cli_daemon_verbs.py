@@ -187,7 +187,7 @@ def test_events_shows_the_newest(trainerd, trainerd_json, supervisor):
     supervisor.daemon_view = dataclasses.replace(supervisor.daemon_view, last_event=60)
     lines = trainerd("events").stdout.splitlines()
     assert len(lines) == 50
-    assert lines[0] == "2027-01-15 08:00:00  mnist            job.running          message 11"
+    assert lines[0] == "2027-01-15 08:00:00  mnist            job.running              message 11"
     assert [one["sequence"] for one in trainerd_json("events", "-n", 2)] == [59, 60]
 
 

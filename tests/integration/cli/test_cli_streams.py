@@ -220,7 +220,8 @@ def test_events_follows(following, supervisor):
     tail.wait_for(b"first\n")
     supervisor.events.append(EventView(2, 0.0, None, "daemon.stopping", "second"))
     assert (
-        tail.wait_for(b"second\n") == b"1970-01-01 00:00:00  -                daemon.stopping      second\n"
+        tail.wait_for(b"second\n")
+        == b"1970-01-01 00:00:00  -                daemon.stopping          second\n"
     )
     assert tail.interrupt() == (0, b"")
 
@@ -240,6 +241,17 @@ def test_ps_is_watched_on_a_terminal(following, supervisor, terminal):
     supervisor.jobs["mnist"] = job("mnist", "finished")
     watch.wait_for(b"finished", ours)
     assert watch.interrupt() == (0, b"")
+
+
+@pytest.mark.parametrize(("no_color", "is_coloured"), [("", True), ("1", False)])
+def test_a_terminal_gets_colours_unless_they_are_not_wanted(
+    following, supervisor, terminal, monkeypatch, no_color, is_coloured
+):
+    monkeypatch.setitem(WITHOUT_BUFFERS, "NO_COLOR", no_color)
+    monkeypatch.setitem(WITHOUT_BUFFERS, "TERM", "xterm")
+    ours, theirs = terminal
+    table = following("ps", stdout=theirs).wait_for(b"queue", ours)
+    assert (b"\x1b[32mrunning" in table) is is_coloured
 
 
 def test_ps_is_watched_as_json_lines(following, supervisor):
