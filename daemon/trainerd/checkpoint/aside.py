@@ -8,6 +8,7 @@ leaves, and the next move of that name replaces it.
 from __future__ import annotations
 
 import contextlib
+import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Aside", "AsideFolder", "Note"]
+__all__ = ["Aside", "AsideFolder", "Note", "aside_folders", "take_aside"]
 
 ASIDE_FORMAT: Final = "trainerd.aside/1"
 NOTE_SUFFIX: Final = ".reason.json"
@@ -118,6 +119,33 @@ class AsideFolder:
             place = self.path / f"{name}~{number}"
             number += 1
         return place
+
+
+def aside_folders(inside: Path, preferred: Path | None) -> tuple[AsideFolder, ...]:
+    """Return where to move things: the preferred folder, and one inside the checkpoints folder.
+
+    The second one serves where the checkpoints folder is a mount of its own, which no rename leaves.
+    """
+    return tuple(AsideFolder(path) for path in dict.fromkeys((preferred or inside, inside)))
+
+
+def take_aside(
+    folders: tuple[AsideFolder, ...], folder: Path, *, reason: str, now_s: float, pin: str | None = None
+) -> Path:
+    """Move a checkpoint into the first of `folders` that is on its filesystem; return where it is now.
+
+    Raises:
+        FileNotFoundError: It is gone already.
+        OSError: It could not be moved; it is where it was.
+    """
+    *others, last = folders
+    for place in others:
+        try:
+            return place.take(folder, reason=reason, now_s=now_s, pin=pin)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+    return last.take(folder, reason=reason, now_s=now_s, pin=pin)
 
 
 def _note_path(folder: Path) -> Path:

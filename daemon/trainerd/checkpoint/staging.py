@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from trainerd.checkpoint.checkpoint import Checkpoint
 from trainerd.checkpoint.digest import Hasher
@@ -24,7 +24,7 @@ from trainerd.contract.failpoints import declare
 from trainerd.errors import InternalError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from pathlib import Path
 
 __all__ = ["Staging"]
@@ -45,6 +45,12 @@ GATHER_BYTES: Final = 1024 * 1024
 """Small pieces are written together, up to this many bytes a call."""
 
 
+class OnCommitted(Protocol):
+    """What the store does with a new checkpoint: verify it if that is wanted."""
+
+    def __call__(self, checkpoint: Checkpoint, *, reads_back: bool) -> None: ...
+
+
 class Staging:
     """Made by `CheckpointStore.begin`, ended by `commit` or `abandon`.
 
@@ -53,7 +59,7 @@ class Staging:
         step: Of which step it will be.
     """
 
-    def __init__(self, directory: Path, step: int, *, on_committed: Callable[[Checkpoint], None]) -> None:
+    def __init__(self, directory: Path, step: int, *, on_committed: OnCommitted) -> None:
         self.step = step
         self.path = directory / staging_name(CheckpointName(step))
         self._on_committed = on_committed
@@ -79,6 +85,8 @@ class Staging:
                 _write_gathered(descriptor, chunks, hasher)
                 DATA_WRITTEN.hit()
                 os.fsync(descriptor)
+                # So that the read-back asks the disk and not the memory that the disk was written from.
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             DATA_SYNCED.hit()
         self._is_dead = False
         return self.add(FileEntry(name, hasher.bytes, hasher.digest()))
@@ -115,8 +123,7 @@ class Staging:
             STAGED.hit()
             checkpoint = self._rename(manifest)
         COMMITTED.hit()
-        if reads_back:
-            self._on_committed(checkpoint)
+        self._on_committed(checkpoint, reads_back=reads_back)
         return checkpoint
 
     def abandon(self) -> None:

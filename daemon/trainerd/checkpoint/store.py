@@ -3,25 +3,28 @@
 Invariants:
     A folder named like a checkpoint was committed: it was complete and durable before it got that name.
     Nothing is resumed from before its digests were read in this process.
-    Whoever writes, prunes or sweeps holds the writers' lock. Reading and quarantining need none: a rename of
-    what somebody else renamed already is not an error.
+    Whoever writes, prunes, forks or sweeps holds the writers' lock. Reading, pinning and quarantining need none: a
+    rename of what somebody else renamed already is not an error.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 from typing import TYPE_CHECKING
 
-from trainerd.checkpoint.aside import Aside, AsideFolder
+from trainerd.checkpoint.aside import Aside, AsideFolder, aside_folders, take_aside
 from trainerd.checkpoint.checkpoint import Checkpoint, place_of, read_checkpoint
+from trainerd.checkpoint.fork import Fork, clear_fork, note_fork, pending_fork
+from trainerd.checkpoint.housekeeping import Housekeeping, policy_for_the_others
+from trainerd.checkpoint.links import LAST, update_links
+from trainerd.checkpoint.listing import checkpoint_folders, entries, scan
 from trainerd.checkpoint.lock import holds_lock, writers_lock
-from trainerd.checkpoint.manifest import NewerFormatError
 from trainerd.checkpoint.names import CheckpointName, is_leftover
 from trainerd.checkpoint.pins import Pin, pins, remove_pin, set_pin
 from trainerd.checkpoint.reading import is_being_read, reading
-from trainerd.checkpoint.removal import remove_renamed, rename_for_removal
+from trainerd.checkpoint.removal import remove_renamed
 from trainerd.checkpoint.retention import RetentionPlan, candidate_of, retention_plan
+from trainerd.checkpoint.space import make_reserve
 from trainerd.checkpoint.staging import Staging
 from trainerd.checkpoint.verify import verify_files
 from trainerd.contract.clock import Clock, SystemClock
@@ -29,7 +32,7 @@ from trainerd.contract.durable import sweep_temporary
 from trainerd.errors import CorruptError, InternalError, TrainerdError, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -58,9 +61,10 @@ class CheckpointStore:
         clock: Clock | None = None,
     ) -> None:
         self.directory = directory
-        self._quarantine = _asides(directory, "quarantine", quarantine)
-        self._abandoned = _asides(directory, "abandoned", abandoned)
+        self._quarantine = aside_folders(directory / "quarantine", quarantine)
+        self._abandoned = aside_folders(directory / "abandoned", abandoned)
         self._clock = clock or SystemClock()
+        self._housekeeping = Housekeeping(directory)
         self._verified: set[str] = set()
 
     @classmethod
@@ -76,11 +80,11 @@ class CheckpointStore:
         Raises:
             OSError: The folder cannot be read: unknown, not empty.
         """
-        return tuple(found for _, found in self._scan() if isinstance(found, Checkpoint))
+        return tuple(found for found in scan(self.directory) if isinstance(found, Checkpoint))
 
     def problems(self) -> tuple[TrainerdError, ...]:
         """Return what is wrong with the folders that have a checkpoint's name and no readable manifest."""
-        return tuple(found for _, found in self._scan() if isinstance(found, TrainerdError))
+        return tuple(found for found in scan(self.directory) if isinstance(found, TrainerdError))
 
     def find(self, which: str) -> Checkpoint:
         """Return the checkpoint that a person names: ``step-120``, ``120`` or the full name.
@@ -97,7 +101,11 @@ class CheckpointStore:
         raise UserError(f"no checkpoint {which!r} in {self.directory}", hint=f"there are: {there}")
 
     def reading(self, checkpoint: Checkpoint) -> AbstractContextManager[None]:
-        """Keep a checkpoint from being pruned for as long as this is held."""
+        """Keep a checkpoint from being pruned for as long as this is held.
+
+        Raises:
+            FileNotFoundError: It is gone.
+        """
         return reading(checkpoint.path)
 
     def verify(self, checkpoint: Checkpoint) -> None:
@@ -112,10 +120,6 @@ class CheckpointStore:
             verify_files(checkpoint)
         self._verified.add(checkpoint.name)
 
-    def newest_sound(self) -> Checkpoint | None:
-        """Return the newest that verifies and leave everything where it is: for those who only look."""
-        return self._newest(lambda _path, _reason: None)
-
     def newest_verified(self) -> Checkpoint | None:
         """Return the newest that verifies; damaged ones on the way are moved to quarantine.
 
@@ -124,6 +128,10 @@ class CheckpointStore:
             OSError: Some could not be read and no other one verifies: what is there is unknown.
         """
         return self._newest(self._try_quarantine)
+
+    def newest_sound(self) -> Checkpoint | None:
+        """Return the newest that verifies and leave everything where it is: for those who only look."""
+        return self._newest(lambda _path, _reason: None)
 
     def quarantined(self) -> tuple[Aside, ...]:
         """Return the damaged ones, with the reasons."""
@@ -135,7 +143,7 @@ class CheckpointStore:
 
     def _newest(self, on_damage: Callable[[Path, str], None]) -> Checkpoint | None:
         unreadable: list[OSError] = []
-        for path in reversed(self._folders()):
+        for path in reversed(checkpoint_folders(self.directory)):
             try:
                 checkpoint = read_checkpoint(path)
                 self.verify(checkpoint)
@@ -151,38 +159,10 @@ class CheckpointStore:
             raise unreadable[0]
         return None
 
-    def _scan(self) -> Iterator[tuple[Path, Checkpoint | TrainerdError]]:
-        for path in self._folders():
-            try:
-                yield path, read_checkpoint(path)
-            except FileNotFoundError:
-                continue  # pruned while we looked
-            except (CorruptError, NewerFormatError) as error:
-                yield path, error
-            except OSError as error:
-                yield path, TrainerdError(f"{path.name}: could not be read: {error.strerror}")
-
-    def _folders(self) -> list[Path]:
-        """Return what is named like a checkpoint, oldest first. Links and files are not ours."""
-        return sorted(
-            (
-                path
-                for path in self._entries()
-                if CheckpointName.parse(path.name) and path.is_dir() and not path.is_symlink()
-            ),
-            key=place_of,
-        )
-
-    def _entries(self) -> list[Path]:
-        try:
-            return list(self.directory.iterdir())
-        except FileNotFoundError:
-            return []
-
     # ------------------------------------------------------------------ writing
 
     def lock(self, *, wait_s: float = 0.0) -> AbstractContextManager[None]:
-        """Hold the writers' lock. See `trainerd.checkpoint.lock`.
+        """Hold the writers' lock, waiting `wait_s` seconds for it. See `trainerd.checkpoint.lock`.
 
         Raises:
             LockedError: Somebody else holds it; the message says who.
@@ -190,10 +170,11 @@ class CheckpointStore:
         return writers_lock(self.directory, wait_s=wait_s)
 
     def sweep(self) -> list[Path]:
-        """Remove what a crash left: staging folders, half-deleted checkpoints, temporary files. Needs the lock."""
+        """Complete or remove what a crash left: a fork, staging folders, half-deleted checkpoints. Needs the lock."""
         self._require_lock("sweep")
+        self._complete_fork()
         removed = sweep_temporary(self.directory)
-        for path in self._entries():
+        for path in entries(self.directory):
             if is_leftover(path.name):
                 remove_renamed(path)
                 removed.append(path)
@@ -206,20 +187,40 @@ class CheckpointStore:
             SpaceError: The disk is full or read-only.
         """
         self._require_lock("begin")
-        return Staging(self.directory, step, on_committed=self._read_back)
+        self._complete_fork()  # or a new one of the same name would count as left behind
+        return Staging(self.directory, step, on_committed=self._take_in)
 
-    def set_aside_after(self, checkpoint: Checkpoint | None, reason: str) -> tuple[Path, ...]:
-        """Move every newer checkpoint among the abandoned: the run goes on from `checkpoint`, or from nothing.
+    def make_room(
+        self,
+        needed_bytes: int,
+        policy: RetentionPolicy,
+        *,
+        protected: Collection[str] = (),
+        is_emergency: bool = False,
+    ) -> None:
+        """See to it, before a save begins, that it will fit. Needs the lock.
 
-        Needs the lock.
+        What the policy will not keep anyway once the new checkpoint is there goes first, oldest first and no more
+        than it takes; never the newest verified one. An emergency may have the reserve too.
+
+        Args:
+            needed_bytes: Predicted size of the new checkpoint.
+            policy: What the user wants kept.
+            protected: Never pruned.
+            is_emergency: Whether this is the last chance to save.
+
+        Raises:
+            SpaceError: It would not fit. Nothing was begun.
         """
-        self._require_lock("set aside")
-        newer = [path for path in self._folders() if checkpoint is None or place_of(path) > checkpoint.place]
-        return tuple(self._take(self._abandoned, path, reason) for path in reversed(newer))
+        self._require_lock("make room")
+        if not self._housekeeping.has_room(needed_bytes):
+            early = self.plan(policy_for_the_others(policy), protected=protected)
+            self._housekeeping.make_room(needed_bytes, early, is_emergency=is_emergency)
 
-    def quarantine(self, checkpoint: Checkpoint, reason: str) -> Path:
-        """Move a damaged checkpoint aside; return where it is now."""
-        return self._take(self._quarantine, checkpoint.path, reason)
+    def keep_reserve(self, size_bytes: int) -> bool:
+        """Occupy room that an emergency save may have; return whether there was room for it. Needs the lock."""
+        self._require_lock("keep a reserve")
+        return make_reserve(self.directory, size_bytes)
 
     def plan(self, policy: RetentionPolicy, *, protected: Collection[str] = ()) -> RetentionPlan:
         """Return what `prune` would do. Verifies the newest one if this process has not done so yet."""
@@ -233,18 +234,40 @@ class CheckpointStore:
             newest_verified=self._newest_known_good(present),
         )
 
-    def prune(self, policy: RetentionPolicy, *, protected: Collection[str] = ()) -> RetentionPlan:
-        """Delete what the policy does not keep; return the plan. What somebody began to read just now stays.
+    def prune(
+        self, policy: RetentionPolicy, *, protected: Collection[str] = (), in_background: bool = False
+    ) -> RetentionPlan:
+        """Delete what the policy does not keep; return the plan. Needs the lock.
 
-        Needs the lock.
+        What somebody began to read just now stays. In the background, only the renames are done at the return.
         """
         self._require_lock("prune")
         plan = self.plan(policy, protected=protected)
-        for decision in plan.prune:
-            renamed = rename_for_removal(self.directory / decision.name)
-            if renamed is not None:
-                remove_renamed(renamed)
+        self._housekeeping.carry_out(plan, in_background=in_background)
+        self._housekeeping.point_links(self.checkpoints(), policy)
         return plan
+
+    def set_aside_after(self, checkpoint: Checkpoint | None, reason: str) -> tuple[str, ...]:
+        """Leave every newer checkpoint behind: the run goes on from `checkpoint`, or from nothing. Needs the lock.
+
+        Returns:
+            The names of those that were moved among the abandoned.
+        """
+        self._require_lock("set aside")
+        self._complete_fork()
+        newer = tuple(
+            path.name
+            for path in checkpoint_folders(self.directory)
+            if checkpoint is None or place_of(path) > checkpoint.place
+        )
+        if newer:
+            note_fork(self.directory, Fork(newer, reason))
+            self._complete_fork()
+        return newer
+
+    def quarantine(self, checkpoint: Checkpoint, reason: str) -> Path:
+        """Move a damaged checkpoint aside; return where it is now."""
+        return self._take_aside(self._quarantine, checkpoint.path, reason)
 
     def pins(self) -> dict[str, str]:
         """Return the notes of the pins, by the checkpoint's name."""
@@ -263,9 +286,14 @@ class CheckpointStore:
         asked = CheckpointName.asked(name)
         return asked is not None and remove_pin(self.directory, str(asked))
 
-    def _read_back(self, checkpoint: Checkpoint) -> None:
+    # ------------------------------------------------------------------ within
+
+    def _take_in(self, checkpoint: Checkpoint, *, reads_back: bool) -> None:
+        update_links(self.directory, {LAST: checkpoint.name})
+        if not reads_back:
+            return
         try:
-            self.verify(checkpoint)
+            self.verify(read_checkpoint(checkpoint.path))
         except CorruptError as error:
             self._try_quarantine(checkpoint.path, f"read back after it was written: {error.message}")
             raise
@@ -280,31 +308,30 @@ class CheckpointStore:
             return checkpoint.name
         return None
 
+    def _complete_fork(self) -> None:
+        fork = pending_fork(self.directory)
+        if fork is None:
+            return
+        for name in fork.names:
+            with contextlib.suppress(FileNotFoundError):  # moved before the crash
+                self._take_aside(self._abandoned, self.directory / name, fork.reason)
+        clear_fork(self.directory)
+
     def _try_quarantine(self, path: Path, reason: str) -> None:
         # Where it cannot be moved, as on a read-only disk, it stays and fails to verify again the next time.
         with contextlib.suppress(OSError, TrainerdError):
-            self._take(self._quarantine, path, reason)
+            self._take_aside(self._quarantine, path, reason)
 
-    def _take(self, folders: tuple[AsideFolder, ...], path: Path, reason: str) -> Path:
-        pin = self.pins().get(path.name)
-        for folder in folders:
-            try:
-                place = folder.take(path, reason=reason, now_s=self._clock.wall_s(), pin=pin)
-            except OSError as error:
-                if error.errno != errno.EXDEV or folder is folders[-1]:
-                    raise
-                continue
-            self._verified.discard(path.name)
-            remove_pin(self.directory, path.name)  # a later checkpoint of the same name is another one
-            return place
-        raise AssertionError("there is always a folder")
+    def _take_aside(self, folders: tuple[AsideFolder, ...], path: Path, reason: str) -> Path:
+        place = take_aside(
+            folders, path, reason=reason, now_s=self._clock.wall_s(), pin=self.pins().get(path.name)
+        )
+        self._verified.discard(path.name)
+        remove_pin(self.directory, path.name)  # a later checkpoint of the same name is another one
+        present = checkpoint_folders(self.directory)
+        update_links(self.directory, {LAST: present[-1].name if present else None})
+        return place
 
     def _require_lock(self, what: str) -> None:
         if not holds_lock(self.directory):
             raise InternalError(f"{self.directory}: to {what} needs the writers' lock")
-
-
-def _asides(directory: Path, name: str, preferred: Path | None) -> tuple[AsideFolder, ...]:
-    """Beside the checkpoints, or inside their folder where that is a mount of its own and a rename cannot leave it."""
-    inside = directory / name
-    return tuple(AsideFolder(path) for path in dict.fromkeys((preferred or inside, inside)))
