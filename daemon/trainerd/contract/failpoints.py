@@ -9,8 +9,8 @@ A point does nothing unless ``TRAINERD_FAILPOINTS`` names it::
     TRAINERD_FAILPOINTS="checkpoint.committed=kill@3"              at its third hit
     TRAINERD_FAILPOINTS="checkpoint.data.written=ENOSPC;record.renamed=EIO@2"
 
-Actions: ``kill`` (SIGKILL to this process), ``stop`` (SIGSTOP), ``exit`` (leave by `os._exit`), or the name of
-an errno, which is raised as an OSError.
+Actions: ``kill`` (SIGKILL to this process), ``stop`` (SIGSTOP), ``exit`` (leave by `os._exit`), the name of a
+signal such as ``SIGTERM``, which is sent to this process, or the name of an errno, which is raised as an OSError.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def arm(text: str) -> None:
 
 
 def _is_action(action: str) -> bool:
-    return action in {"kill", "stop", "exit"} or hasattr(errno, action)
+    return action in {"kill", "stop", "exit", *signal.Signals.__members__} or hasattr(errno, action)
 
 
 def _strike(point: Failpoint) -> None:
@@ -91,6 +91,8 @@ def _strike(point: Failpoint) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
     elif action == "exit":
         os._exit(_EXIT_CODE)
+    elif action in signal.Signals.__members__:
+        os.kill(os.getpid(), signal.Signals[action])
     else:
         number = getattr(errno, action)
         raise OSError(number, f"{os.strerror(number)} (injected at {point.name})")

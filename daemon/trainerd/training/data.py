@@ -13,7 +13,9 @@ any other iterable       `IterableSource`: skipped by consumption, said once
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 import torch
@@ -34,15 +36,28 @@ class WaitInterruptedError(Exception):
     """A drain was asked for while waiting for a batch. Never leaves the package."""
 
 
-class Source(Protocol):
-    """Batches of an epoch, from any position on."""
+@dataclass(frozen=True)
+class Pass:
+    """One pass over the data: which one it is decides its order and its randomness.
 
-    def length(self, epoch: int) -> int | None:
-        """Return how many batches the epoch has, None if that is not known."""
+    Attributes:
+        place: Tells the passes of an epoch apart, by numbers that do not depend on where the attempt began.
+        epoch: Epoch in progress, for samplers with ``set_epoch``.
+    """
+
+    place: tuple[int, ...]
+    epoch: int
+
+
+class Source(Protocol):
+    """Batches of a pass, from any position on."""
+
+    def length(self, which: Pass) -> int | None:
+        """Return how many batches the pass has, None if that is not known."""
         ...
 
-    def iterate(self, epoch: int, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
-        """Yield the batches of the epoch from number `start` on.
+    def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
+        """Yield the batches of the pass from number `start` on.
 
         Raises:
             WaitInterruptedError: `is_draining` came true during the wait for a batch.
@@ -112,13 +127,12 @@ def _as_it_is(batch: Any) -> Any:
 class MapSource:
     """A stock `DataLoader` over a map-style dataset, its order taken over."""
 
-    def __init__(self, loader: DataLoader[Any], *, seed: int, stream: int) -> None:
+    def __init__(self, loader: DataLoader[Any], *, seed: int) -> None:
         self._user_loader = loader
         self._seed = seed
-        self._stream = stream
         self._requests = _Requests()
         self._generator = torch.Generator()
-        self._order_of: tuple[int, Sequence[Any]] | None = None
+        self._order_of: tuple[Pass, Sequence[Any]] | None = None
         self._loader = self._inner_loader(loader)
 
     def _inner_loader(self, loader: DataLoader[Any]) -> DataLoader[Any]:
@@ -143,25 +157,25 @@ class MapSource:
             **options,
         )
 
-    def length(self, epoch: int) -> int:
-        return len(self._order(epoch))
+    def length(self, which: Pass) -> int:
+        return len(self._order(which))
 
-    def indices(self, epoch: int, batch: int) -> Any:
+    def indices(self, which: Pass, batch: int) -> Any:
         """Return the indices of one batch, without loading it."""
-        return self._order(epoch)[batch]
+        return self._order(which)[batch]
 
-    def iterate(self, epoch: int, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
-        self._requests.point_at(self._order(epoch), start, (self._seed, _SAMPLE, self._stream, epoch))
-        self._generator.manual_seed(derive_seed(self._seed, self._stream, epoch))
+    def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
+        self._requests.point_at(self._order(which), start, (self._seed, _SAMPLE, *which.place, which.epoch))
+        self._generator.manual_seed(derive_seed(self._seed, *which.place, which.epoch))
         with drain_signals_blocked():
             iterator = iter(self._loader)
         _watch_flag_while_waiting(iterator, is_draining)
         return iterator
 
-    def _order(self, epoch: int) -> Sequence[Any]:
-        if self._order_of is None or self._order_of[0] != epoch:
-            order = batch_order(self._user_loader, seed=derive_seed(self._seed, self._stream), epoch=epoch)
-            self._order_of = (epoch, order)
+    def _order(self, which: Pass) -> Sequence[Any]:
+        if self._order_of is None or self._order_of[0] != which:
+            seed = derive_seed(self._seed, *which.place)
+            self._order_of = (which, batch_order(self._user_loader, seed=seed, epoch=which.epoch))
         return self._order_of[1]
 
 
@@ -172,21 +186,23 @@ def _watch_flag_while_waiting(iterator: Any, is_draining: Callable[[], bool]) ->
     live. Asked for less time at once, it can look at the flag in between. A loader without that method
     (another version of torch) is waited for as ever, and the flag is read once the batch is there.
     """
-    wait = getattr(iterator, "_try_get_data", None)
-    if wait is None or getattr(wait, "is_watched", False):
+    plain_wait = getattr(type(iterator), "_try_get_data", None)
+    if plain_wait is None or "_try_get_data" in vars(iterator):
         return
+    # Not a bound method: that would keep the iterator, and with it its workers, alive until the next
+    # collection of cycles.
+    iterator_reference = weakref.ref(iterator)
 
     def watched_wait(timeout: float = _LIVENESS_CHECK_S) -> Any:
         deadline_s = time.monotonic() + timeout
         while True:
             left_s = deadline_s - time.monotonic()
-            answer = wait(timeout=max(min(left_s, POLL_S), 0.0))
+            answer = plain_wait(iterator_reference(), timeout=max(min(left_s, POLL_S), 0.0))
             if answer[0] or left_s <= POLL_S:
                 return answer
             if is_draining():
                 raise WaitInterruptedError
 
-    watched_wait.is_watched = True  # type: ignore[attr-defined]
     iterator._try_get_data = watched_wait  # noqa: SLF001
 
 
@@ -203,15 +219,15 @@ class StatefulSource:
     def load_state_dict(self, state: Any) -> None:
         self._loader.load_state_dict(state)
 
-    def length(self, epoch: int) -> int | None:
-        del epoch
+    def length(self, which: Pass) -> int | None:
+        del which
         return _length_or_none(self._loader)
 
-    def iterate(self, epoch: int, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
+    def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
         del start, is_draining
         for owner in (self._loader, getattr(self._loader, "dataset", None)):
             if hasattr(owner, "set_epoch"):
-                owner.set_epoch(epoch)
+                owner.set_epoch(which.epoch)
         with drain_signals_blocked():
             return iter(self._loader)
 
@@ -219,22 +235,21 @@ class StatefulSource:
 class IterableSource:
     """Any other iterable. Begun anew for each epoch under a seed of its own, and skipped by consumption."""
 
-    def __init__(self, iterable: Any, *, seed: int, stream: int, warn: Callable[[str], None]) -> None:
+    def __init__(self, iterable: Any, *, seed: int, warn: Callable[[str], None]) -> None:
         self._iterable = _reseeded_loader(iterable) if _is_stock_loader(iterable) else iterable
         self._seed = seed
-        self._stream = stream
         self._warn = warn
 
-    def length(self, epoch: int) -> int | None:
-        del epoch
+    def length(self, which: Pass) -> int | None:
+        del which
         return _length_or_none(self._iterable)
 
-    def iterate(self, epoch: int, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
+    def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
         if hasattr(self._iterable, "set_epoch"):
-            self._iterable.set_epoch(epoch)
+            self._iterable.set_epoch(which.epoch)
         generator = getattr(self._iterable, "generator", None)
         if isinstance(generator, torch.Generator):
-            generator.manual_seed(derive_seed(self._seed, self._stream, epoch))
+            generator.manual_seed(derive_seed(self._seed, *which.place, which.epoch))
         with drain_signals_blocked():
             iterator = iter(self._iterable)
         if start:
@@ -272,20 +287,19 @@ def _reseeded_loader(loader: DataLoader[Any]) -> DataLoader[Any]:
     )
 
 
-def source_for(loader: Any, *, seed: int, stream: int, warn: Callable[[str], None]) -> Source:
+def source_for(loader: Any, *, seed: int, warn: Callable[[str], None]) -> Source:
     """Return the source for what the user passed to ``session.batches``.
 
     Args:
         loader: A `DataLoader`, something with a ``state_dict``, or any iterable that can be begun again.
         seed: Of the session.
-        stream: Tells loaders of one session apart: two over the same data have different orders.
         warn: Says something to the user once.
     """
     if hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict"):
         return StatefulSource(loader)
     if _is_stock_loader(loader) and not isinstance(loader.dataset, IterableDataset):
-        return MapSource(loader, seed=seed, stream=stream)
-    return IterableSource(loader, seed=seed, stream=stream, warn=warn)
+        return MapSource(loader, seed=seed)
+    return IterableSource(loader, seed=seed, warn=warn)
 
 
 def _is_stock_loader(loader: Any) -> bool:

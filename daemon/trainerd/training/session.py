@@ -27,13 +27,14 @@ import torch
 
 from trainerd.checkpoint.store import Checkpoint, CheckpointStore
 from trainerd.contract.durable import make_directory
+from trainerd.contract.failpoints import declare
 from trainerd.contract.heartbeat import HeartbeatWriter, Phase
 from trainerd.contract.policy import Cadence, KeepBest, KeepEvery
 from trainerd.errors import UserError
 from trainerd.training import leaving
 from trainerd.training.cadence import LastSave, due_reason, epoch_due_reason
 from trainerd.training.checkpointer import Checkpointer, SaveDetails
-from trainerd.training.data import Source, WaitInterruptedError, source_for
+from trainerd.training.data import Pass, Source, StatefulSource, WaitInterruptedError, source_for
 from trainerd.training.drain import DrainFlag
 from trainerd.training.history import HistoryWriter
 from trainerd.training.position import Position
@@ -48,7 +49,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
-_EVALUATION: Final = 1 << 32  # keeps the data streams of evaluation loops apart from those of training loops
+STARTED = declare("training.started", "a run folder, and checkpoints of earlier attempts if there were any")
+RESTORED = declare(
+    "training.restored", "what was there before: restoring writes nothing but a marker in the history"
+)
+BATCH = declare("training.batch", "the newest checkpoint; the steps since are run again")
+STEPPED = declare("training.stepped", "the newest checkpoint; the steps since are run again")
+EVALUATED = declare("training.evaluated", "the newest checkpoint; the evaluation is run again")
+EPOCH_ENDED = declare("training.epoch-ended", "the newest checkpoint, usually that of the end of the epoch")
+COMPLETED = declare(
+    "training.completed", "the final checkpoint; the run completes at once when it is resumed"
+)
+
+_TRAINING: Final = 1
+_EVALUATION: Final = 2
 _UNKNOWN: Final = -1
 
 
@@ -106,8 +120,10 @@ class Session:
         self._position = Position()
         self._epochs_total = _UNKNOWN
         self._batches_total = _UNKNOWN
-        self._sources: dict[tuple[int, int], Source] = {}
-        self._loader_streams: dict[int, int] = {}
+        self._sources: dict[int, Source] = {}
+        self._loop_sources: dict[int, Source] = {}
+        self._source_states: dict[str, Any] = {}
+        self._evaluations = 0
         self._flag = DrainFlag()
         self._checkpointer = Checkpointer(
             CheckpointStore.of_run(settings.run),
@@ -264,18 +280,22 @@ class Session:
         position = self._position
         if self._is_loop_done_already():
             return
-        source = self._source(loader, position.loop)
-        total = source.length(position.epoch)
+        source = self._loop_sources[position.loop] = self._source(loader)
+        which = Pass((_TRAINING, position.loop), position.epoch)
+        total = source.length(which)
         self._batches_total = _UNKNOWN if total is None else total
         if self._restored is not None:
             self._restore_at_loop()
+        if isinstance(source, StatefulSource) and str(position.loop) in self._source_states:
+            source.load_state_dict(self._source_states.pop(str(position.loop)))
         self._beat(Phase.STEP)
-        iterator = source.iterate(position.epoch, position.batch, lambda: self._flag.is_set)
+        iterator = source.iterate(which, position.batch, lambda: self._flag.is_set)
         while True:
             found, batch = self._next_batch(iterator)
             if not found:
                 break
             self._is_in_body = True
+            BATCH.hit()
             try:
                 yield batch
             except GeneratorExit:  # a break: the batch counts, the loop is over
@@ -289,17 +309,20 @@ class Session:
         position.end_loop()
 
     def _evaluation_loop(self, loader: Any) -> Iterator[Any]:
-        source = self._source(loader, _EVALUATION)
+        # Told apart by the boundary they come after: an attempt that begins there counts the same.
+        which = Pass((_EVALUATION, self._position.step, self._evaluations), self._position.epoch)
+        self._evaluations += 1
         if not self._is_in_body:
             self._hold_snapshot()
         self._beat(Phase.EVALUATION)
-        iterator = source.iterate(self._position.epoch, 0, lambda: self._flag.is_set and not self._is_in_body)
+        iterator = self._source(loader).iterate(which, 0, lambda: self._flag.is_set and not self._is_in_body)
         while True:
             found, batch = self._next_batch(iterator)
             if not found:
                 break
             yield batch
             self._beat(Phase.EVALUATION)
+            EVALUATED.hit()
             if self._flag.is_set and not self._is_in_body:
                 self._leave_drained()
         self._beat(Phase.STEP)
@@ -339,8 +362,10 @@ class Session:
         position = self._position
         position.step += 1
         self._held = None
+        self._evaluations = 0
         self._write_row(position.batch - 1)
         self._beat(Phase.STEP)
+        STEPPED.hit()
         is_at_end = position.batch == self._batches_total
         reason = due_reason(
             self._settings.checkpoint.every, self._last_save, step=position.step, now_s=time.monotonic()
@@ -361,6 +386,7 @@ class Session:
         position = self._position
         position.end_epoch()
         self._held = None
+        self._evaluations = 0
         self._restored = None
         if self._row:
             self._write_row(0)
@@ -375,6 +401,7 @@ class Session:
             self._save(reason)
         self._scores = {}
         self._beat(Phase.STEP)
+        EPOCH_ENDED.hit()
         if self._flag.is_set and position.epoch < self._epochs_total:
             self._leave_drained()
 
@@ -424,16 +451,13 @@ class Session:
             "seed": self._seed,
             "values": self._values.state_dict(),
             "rng": capture_rng(),
-            "sources": self._source_states(),
+            "sources": {
+                str(loop): source.state_dict()
+                for loop, source in sorted(self._loop_sources.items())
+                if isinstance(source, StatefulSource)
+            },
         }
         return take_snapshot(self._objects, extra={"session": state})
-
-    def _source_states(self) -> dict[str, Any]:
-        return {
-            f"{stream}.{loop}": source.state_dict()
-            for (stream, loop), source in self._sources.items()
-            if loop != _EVALUATION and hasattr(source, "state_dict")
-        }
 
     def _hold_snapshot(self) -> None:
         """Keep a copy of the boundary before an evaluation, in which there is none, for a drain that comes in it."""
@@ -473,6 +497,7 @@ class Session:
         self._last_save = LastSave(self.step, time.monotonic())
         self._resumed_step = self.step
         self._beat(Phase.START)
+        RESTORED.hit()
         if checkpoint is None and self._settings.checkpoint.every.at_start:
             self._save("start")
 
@@ -483,6 +508,8 @@ class Session:
         self._position.load_state_dict(own["position"])
         self._seed = own["seed"]
         self._values.load_state_dict(own["values"])
+        self._source_states = dict(own["sources"])
+        self._evaluations = 0
         restore_rng(own["rng"])
 
     def _restore_at_loop(self) -> None:
@@ -496,22 +523,13 @@ class Session:
         assert self.resumed_from is not None
         tree.apply(self._objects, source=self.resumed_from.name)
         self._restore_own(tree)
-        for key, state in tree.extra["session"]["sources"].items():
-            stream, loop = (int(part) for part in key.split("."))
-            source = self._sources.get((stream, loop))
-            if source is not None and hasattr(source, "load_state_dict"):
-                source.load_state_dict(state)
 
-    def _source(self, loader: Any, loop: int) -> Source:
+    def _source(self, loader: Any) -> Source:
         """Return the source of a loader, made at its first use: workers that persist, persist in it."""
-        stream = self._loader_streams.setdefault(id(loader), len(self._loader_streams))
-        key = (stream, loop)
-        if key not in self._sources:
-            self._sources[key] = source_for(
-                loader, seed=self._seed, stream=stream + loop, warn=self._warn_once
-            )
+        if id(loader) not in self._sources:
+            self._sources[id(loader)] = source_for(loader, seed=self._seed, warn=self._warn_once)
             self._kept_alive.append(loader)  # or its id could pass to another
-        return self._sources[key]
+        return self._sources[id(loader)]
 
     # ------------------------------------------------------------------ leaving
 
@@ -543,6 +561,7 @@ class Session:
         if self._settings.seed is not None:
             seed_everything(self._settings.seed)
         self._beat(Phase.START)
+        STARTED.hit()
         return self
 
     def __exit__(
@@ -555,7 +574,7 @@ class Session:
             else:
                 self._leave_with(error)
         finally:
-            leaving.end_workers()
+            self._sources.clear()  # with them go their loaders, and workers that persist
             self._flag.remove()
             self._heartbeat.close()
             self._history.close()
@@ -566,6 +585,7 @@ class Session:
         if self._flag.is_set and self._position.epoch < self._epochs_total:
             self._leave_drained()  # the script broke off its loop because of the request
         self._save("final", is_final=True)
+        COMPLETED.hit()
         newest = self._checkpointer.newest
         assert newest is not None
         leaving.record_finished(

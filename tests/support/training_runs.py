@@ -1,0 +1,73 @@
+"""Runs of training scripts in processes of their own, and what tells whether two of them are equal."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainerd.checkpoint.store import CheckpointStore
+from trainerd.contract.metrics import read_history
+from trainerd.contract.paths import RunPaths
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TINY = REPOSITORY / "jobs" / "examples" / "tiny" / "train.py"
+_RUN_LIMIT_S = 60
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How one attempt ended."""
+
+    code: int
+    output: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run left: equal results are equal to the last bit."""
+
+    files: dict[str, str]
+    rows: tuple[dict[str, Any], ...]
+    reports: tuple[dict[str, Any], ...]
+
+
+def train(
+    run_dir: Path, *arguments: object, script: Path = TINY, failpoints: str = "", **environment: object
+) -> Ending:
+    """Run one attempt without a supervisor and wait for its end."""
+    done = subprocess.run(
+        [sys.executable, str(script), *map(str, arguments)],
+        env=training_environment(run_dir, failpoints=failpoints, **environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=_RUN_LIMIT_S,
+        check=False,
+    )
+    return Ending(done.returncode, done.stdout)
+
+
+def training_environment(run_dir: Path, *, failpoints: str = "", **environment: object) -> dict[str, str]:
+    """Return the environment of an attempt: this one's, with one thread, so that sums have one order."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TRAINERD_")}
+    return {
+        **clean,
+        "OMP_NUM_THREADS": "1",
+        "TRAINERD_RUN_DIR": str(run_dir),
+        "TRAINERD_FAILPOINTS": failpoints,
+        **{name: str(value) for name, value in environment.items()},
+    }
+
+
+def result_of(run_dir: Path) -> Result:
+    """Return what a finished run left; asserts that it has finished."""
+    run = RunPaths(run_dir)
+    assert run.finished.exists(), "the run has not finished"
+    final = CheckpointStore.of_run(run).checkpoints()[-1]
+    history = read_history(run.metrics)
+    files = {entry.name: entry.digest for entry in final.manifest.files}
+    return Result(files, history.rows, history.reports)
