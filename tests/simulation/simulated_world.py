@@ -37,6 +37,14 @@ from trainerd.supervisor.states import (
 
 CAPACITY = Capacity(cpus=3.0, gpus=1, memory_bytes=1000)
 PROBE_S = 10.0
+REQUESTS = (
+    happened.StopAsked,
+    happened.ResumeAsked,
+    happened.SpecAccepted,
+    happened.SpecRefused,
+    happened.SpecVanished,
+)
+"""What is not kept when it cannot be recorded: people are told, and the folder is looked at again."""
 TICK_S = 1.0
 
 
@@ -73,6 +81,7 @@ class World:
         self.ledger: Ledger | None = None
         self.inbox: list = []
         self.delayed = 0
+        self.is_folder_news = False
         self.life = 0
         self.deaths = 0
         self.is_calm = False
@@ -178,7 +187,9 @@ class World:
         try:
             steps = self.ledger.apply(batch)
         except SpaceError:
-            kept = [letter for letter in batch if not isinstance(letter[1], happened.StopAsked)]
+            kept = [letter for letter in batch if not isinstance(letter[1], REQUESTS)]
+            self.is_folder_news = True
+            self.later(2.0, self.rescan)
             life = self.life
             self.delayed += 1
             self.later(1.0, lambda: self.take_again(kept, life))
@@ -197,8 +208,8 @@ class World:
     def take_again(self, letters, life: int) -> None:
         self.delayed -= 1
         if life == self.life and self.ledger is not None:
-            self.inbox = [*letters, *self.inbox]
             try:
+                self.decide(letters)
                 self.work()
             except SupervisorDiedError:
                 self.bury_supervisor()
@@ -388,6 +399,7 @@ class World:
             for name, spec in self.specs.items()
         }
         view = FolderView(readings)
+        self.is_folder_news = False
         self.inbox += spec_events(self.ledger.jobs, view, find_attempt=self.find_attempt)
         self.work()
         if is_first and self.ledger is not None:
@@ -530,7 +542,7 @@ class World:
 
     def is_late(self) -> bool:
         """Whether the folder may have changed since the ledger last saw it: a scan is not finished yet."""
-        return bool(self.inbox) or self.delayed > 0
+        return bool(self.inbox) or self.delayed > 0 or self.is_folder_news
 
     def count_ending(self, step) -> None:
         name, outcome = step.name, step.event.outcome

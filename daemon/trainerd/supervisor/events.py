@@ -16,8 +16,8 @@ class SpecAccepted:
 
     Attributes:
         spec: What it says.
-        newest_attempt: For a job never accepted yet: number of the newest attempt that its run folder holds.
-        is_live: For a job never accepted yet: whether that attempt may still have processes.
+        newest_attempt: Number of the newest attempt in the run folder; counts for a job never accepted yet.
+        is_live: Whether that attempt may still have processes; likewise.
     """
 
     spec: ResolvedJob

@@ -126,14 +126,15 @@ class Loop:
             OSError: It cannot be read: unknown, not empty.
             SpaceError: What it says could not be recorded.
         """
+        # One at a time, to the end: events of two views must not be mixed.
         async with self._is_scanning:
             view = await asyncio.to_thread(self._folder.scan)
-        if self._scan_again is not None:
-            self._scan_again.cancel()
-        if view.look_again_s is not None:
-            self._scan_again = asyncio.get_running_loop().call_later(view.look_again_s, self.rescan)
-        events = spec_events(self.ledger.jobs, view, find_attempt=self._find_attempt)
-        await asyncio.gather(*[self.inbox.ask(name, event) for name, event in events])
+            if self._scan_again is not None:
+                self._scan_again.cancel()
+            if view.look_again_s is not None:
+                self._scan_again = asyncio.get_running_loop().call_later(view.look_again_s, self.rescan)
+            events = spec_events(self.ledger.jobs, view, find_attempt=self._find_attempt)
+            await asyncio.gather(*[self.inbox.ask(name, event) for name, event in events])
         if not self._has_scanned:
             self._has_scanned = True
             # Not before: a job whose spec was removed in the meantime must not be started once more.
@@ -178,6 +179,8 @@ class Loop:
                 letter.answer.set_exception(error)
         self.inbox.put_back([letter for letter in letters if letter.answer is None])
         await asyncio.sleep(RECORD_RETRY_S)
+        # Even if no letter is left, those who were about to start must be asked about again.
+        self.inbox.nudge()
 
     def _follow(self, step: Step) -> None:
         """Say what was decided, and do what follows."""

@@ -28,7 +28,7 @@ def spec_events(
     Args:
         jobs: All jobs, by name.
         view: What the folder says.
-        find_attempt: Asked about jobs never accepted yet: the number of the newest attempt in the run folder, 0 if
+        find_attempt: Asked about accepted specs: the number of the newest attempt in the run folder, 0 if
             there is none, and whether it may still have processes.
     """
     events: list[tuple[str, Event]] = []
@@ -37,11 +37,10 @@ def spec_events(
         if not isinstance(reading, Accepted):
             if job is None or job.refusal != reading.error_text:
                 events.append((name, SpecRefused(reading.error_text)))
-        elif job is None or job.spec is None:
+        elif job is None or job.spec is None or _is_out_of_date(job, reading):
+            # Asked even of a known job: by the time of the decision it may have been forgotten.
             newest_attempt, is_live = find_attempt(name)
             events.append((name, SpecAccepted(reading.job, newest_attempt, is_live)))
-        elif _is_out_of_date(job, reading):
-            events.append((name, SpecAccepted(reading.job)))
     events += [
         (name, SpecVanished())
         for name, job in jobs.items()

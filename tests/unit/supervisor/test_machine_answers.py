@@ -201,6 +201,11 @@ def test_a_restart_of_the_machine_costs_nothing():
     assert decision.job.failures == 4
 
 
+def test_progress_before_a_restart_of_the_machine_counts():
+    decision = after(job(Running(), failures=4), ended(OutcomeKind.LOST, Retry.AT_ONCE, step=101))
+    assert decision.job.failures == 0
+
+
 def test_a_rejected_program_is_not_run_again():
     decision = after(job(Running()), ended(OutcomeKind.REJECTED, Retry.NEVER))
     assert decision.job.state == Rejected("program")

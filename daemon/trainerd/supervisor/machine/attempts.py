@@ -156,7 +156,8 @@ def follow_outcome(job: Job, state: Starting | Running, event: AttemptEnded, now
     if outcome.retry is Retry.NEVER:
         return enter(job, Rejected("program", event.script), reason, now)
     if outcome.retry is Retry.AT_ONCE:
-        return queue(job, reason, now)
+        # Not the job's fault, so it costs nothing; what it gained before counts.
+        return queue(replace(job, failures=0 if has_progressed else job.failures), reason, now)
     job = replace(job, failures=failures_after(job.failures, has_progressed=has_progressed))
     if outcome.retry is Retry.AT_ONCE_IF_MOVED and has_progressed:
         return queue(job, reason, now)

@@ -1,0 +1,184 @@
+"""A real supervisor in a process of its own, with a jobs folder and a state folder to play with."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from trainerd.contract.paths import StatePaths
+from trainerd.contract.process import identify, is_alive
+
+WAIT_S = 20.0
+LOOK_S = 0.02
+
+
+class Bench:
+    """Starts supervisors, drops specs, watches; ends everything that it started."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.jobs = root / "jobs"
+        self.jobs.mkdir(mode=0o755)
+        self.state = StatePaths(root / "state")
+        self.work = root / "work"
+        self.work.mkdir()
+        self.supervisor: subprocess.Popen | None = None
+        self.output = root / "supervisor.out"
+
+    # --- the supervisor ---
+
+    def start(self, *, failpoints: str = "", state: Path | None = None, is_ready: bool = True, **env):
+        """Start a supervisor; return once it answers."""
+        environ = os.environ | {"TRAINERD_FAILPOINTS": failpoints} | env
+        with self.output.open("ab") as output:
+            self.supervisor = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "trainerd",
+                    "run",
+                    "--jobs",
+                    str(self.jobs),
+                    "--state",
+                    str(state or self.state.root),
+                ],
+                stdout=output,
+                stderr=output,
+                env=environ,
+            )
+        if is_ready:
+            self.wait_for(self.answers, "the supervisor to answer")
+        return self.supervisor
+
+    def answers(self) -> bool:
+        assert self.supervisor.poll() is None, self.output.read_text()
+        with contextlib.suppress(httpx.HTTPError):
+            return self.get("/v1/daemon")["pid"] == self.supervisor.pid
+        return False
+
+    def kill(self) -> None:
+        """SIGKILL the supervisor."""
+        self.supervisor.kill()
+        self.supervisor.wait()
+
+    def stop(self, signum: int = signal.SIGTERM) -> int:
+        """Ask the supervisor to stop; return its exit code."""
+        self.supervisor.send_signal(signum)
+        return self.supervisor.wait(WAIT_S)
+
+    def clean_up(self) -> None:
+        if self.supervisor is not None and self.supervisor.poll() is None:
+            self.kill()
+        for path in self.state.root.glob("runs/*/attempts/*/shim.json"):
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                who = json.loads(path.read_text())["process"]
+                found = identify(who["pid"])
+                if found is not None and found.start_ticks == who["start_ticks"] and is_alive(found):
+                    os.kill(who["pid"], signal.SIGQUIT)
+                    self.wait_for(lambda found=found: not is_alive(found), "a shim to leave")
+
+    # --- requests ---
+
+    def _client(self) -> httpx.Client:
+        return httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(self.state.socket)), base_url="http://trainerd", timeout=10
+        )
+
+    def get(self, path: str):
+        with self._client() as client:
+            answer = client.get(path)
+        return answer.json() if answer.status_code == 200 else None
+
+    def post(self, path: str) -> httpx.Response:
+        with self._client() as client:
+            return client.post(path)
+
+    def job(self, name: str) -> dict | None:
+        return self.get(f"/v1/jobs/{name}")
+
+    def outcomes(self, name: str) -> list[dict]:
+        return self.get(f"/v1/jobs/{name}/outcomes")
+
+    # --- specs ---
+
+    def drop(self, name: str, script: str, **fields) -> Path:
+        """Drop a spec whose command runs `script` with sh, after a fast restart policy."""
+        spec = {
+            "command": ["sh", "-c", script],
+            "workdir": str(self.work),
+            "restart": {"budget": 3, "backoff": {"initial": 0.05, "max": 0.2}},
+            "grace": 5,
+            **fields,
+        }
+        return self.write(name, json.dumps(spec))
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.jobs / f"{name}.json"
+        temporary = self.jobs / f".{name}"
+        temporary.write_text(text)
+        temporary.replace(path)
+        return path
+
+    # --- waiting ---
+
+    def wait_for(self, condition, what: str, *, limit_s: float = WAIT_S):
+        """Return what `condition` returns once it is true."""
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            found = condition()
+            if found:
+                return found
+            time.sleep(LOOK_S)
+        raise AssertionError(f"waited {limit_s} s for {what}\n{self.output.read_text()[-4000:]}")
+
+    def wait_state(self, name: str, *states: str, limit_s: float = WAIT_S) -> dict:
+        def look():
+            job = self.job(name)
+            return job if job is not None and job["state"] in states else None
+
+        return self.wait_for(look, f"{name} to be {' or '.join(states)}", limit_s=limit_s)
+
+    def wait_running(self, name: str, *, attempt: int = 1) -> dict:
+        """Wait until the ranks are on record."""
+
+        def look():
+            job = self.job(name)
+            is_up = job is not None and job["state"] == "running" and job["pids"]
+            return job if is_up and job["attempt"] >= attempt else None
+
+        return self.wait_for(look, f"{name} to run")
+
+    def wait_gone(self, name: str) -> None:
+        self.wait_for(lambda: self.job(name) is None, f"{name} to be forgotten")
+
+    def wait_file(self, name: str) -> Path:
+        path = self.work / name
+        self.wait_for(path.exists, f"{path} to be there")
+        return path
+
+    def log(self) -> list[dict]:
+        return [json.loads(line) for line in self.state.log.read_text().splitlines()]
+
+    def starts(self, name: str) -> int:
+        """How often the command really began, by its own account: each start appends a line."""
+        path = self.work / f"{name}.starts"
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def script(name: str, body: str) -> str:
+    """Return a script that counts its starts durably enough for a test, then does `body`."""
+    return f"echo $$ >> {name}.starts; {body}"
+
+
+OBEDIENT = "trap 'exit 85' TERM; while :; do sleep 0.05; done"
+"""Leaves on SIGTERM."""
+
+ENDLESS = "while :; do sleep 0.05; done"
