@@ -111,7 +111,7 @@ class _Free:
         found = []
         if wanted.cpus > self.cpus + _ROUNDING:
             found.append(f"{wanted.cpus:g} cpus ({max(self.cpus, 0):g} free)")
-        if wanted.gpus > self.gpus:
+        if wanted.gpus > max(self.gpus, 0):
             found.append(f"{wanted.gpus} gpus ({max(self.gpus, 0)} free)")
         memory = wanted.memory_bytes
         if memory is not None and self.memory_bytes is not None and memory > self.memory_bytes:

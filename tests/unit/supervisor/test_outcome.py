@@ -1,0 +1,182 @@
+"""How endings are judged, evidence by evidence."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+from supervisor_objects import NOW, exit_record
+
+from trainerd.contract.records import OutcomeRecord, RankExit
+from trainerd.supervisor.outcome import USAGE_ERROR_WITHIN_S, Evidence, OutcomeKind, Retry, judge
+
+
+def judged(*ranks: RankExit, stop_requested_s=None, duration_s=60.0, **fields):
+    record = exit_record(*ranks, stop_requested_s=stop_requested_s, duration_s=duration_s)
+    return judge(Evidence(attempt=3, exit=record, **fields), now_wall_s=NOW)
+
+
+def code(number: int, rank: int = 0) -> RankExit:
+    return RankExit(rank, exit_code=number)
+
+
+def by(signum: int, rank: int = 0, shim=None) -> RankExit:
+    return RankExit(rank, signal=signum, killed_by_shim=shim)
+
+
+SESSION = {"has_session": True, "has_stepped": True, "step": 120}
+NEW = {"checkpoint": "step-000000120", "checkpoint_step": 120, "is_checkpoint_new": True}
+OLD = {"checkpoint": "step-000000100", "checkpoint_step": 100}
+
+
+@pytest.mark.parametrize(
+    ("ranks", "fields", "kind", "retry"),
+    [
+        ([code(0)], {}, OutcomeKind.FINISHED, Retry.NOTHING_LEFT),
+        ([code(0)], SESSION | {"is_finish_recorded": True}, OutcomeKind.FINISHED, Retry.NOTHING_LEFT),
+        ([code(0, 0), code(0, 1)], {}, OutcomeKind.FINISHED, Retry.NOTHING_LEFT),
+        ([code(85)], SESSION | NEW, OutcomeKind.DRAINED, Retry.AT_ONCE_IF_MOVED),
+        ([code(85, 0), code(85, 1)], SESSION | NEW, OutcomeKind.DRAINED, Retry.AT_ONCE_IF_MOVED),
+        ([code(85)], SESSION | OLD, OutcomeKind.CRASHED, Retry.AFTER_BACKOFF),
+        ([code(85)], SESSION, OutcomeKind.CRASHED, Retry.AFTER_BACKOFF),
+        ([code(85)], SESSION | OLD | {"step": 100}, OutcomeKind.DRAINED, Retry.AT_ONCE_IF_MOVED),
+        ([code(85)], {"has_session": True}, OutcomeKind.DRAINED, Retry.AT_ONCE_IF_MOVED),
+        ([code(85)], {}, OutcomeKind.CRASHED, Retry.AFTER_BACKOFF),
+        ([code(1)], SESSION, OutcomeKind.CRASHED, Retry.AFTER_BACKOFF),
+        ([code(93)], SESSION, OutcomeKind.REJECTED, Retry.NEVER),
+        ([code(127)], {}, OutcomeKind.REJECTED, Retry.NEVER),
+        ([code(126)], {}, OutcomeKind.REJECTED, Retry.NEVER),
+        ([code(127)], SESSION, OutcomeKind.CRASHED, Retry.AFTER_BACKOFF),
+        ([by(signal.SIGKILL)], SESSION, OutcomeKind.KILLED, Retry.AFTER_BACKOFF),
+        ([by(signal.SIGTERM)], SESSION, OutcomeKind.KILLED, Retry.AFTER_BACKOFF),
+        ([by(signal.SIGSEGV)], SESSION, OutcomeKind.CRASHED, Retry.AFTER_BACKOFF),
+        ([by(signal.SIGKILL, shim="grace")], SESSION, OutcomeKind.KILLED, Retry.AFTER_BACKOFF),
+        ([RankExit(0, spawn_error="command: 'x' was not found")], {}, OutcomeKind.REJECTED, Retry.NEVER),
+        (
+            [RankExit(0, spawn_error="cannot start 'x': Resource temporarily unavailable")],
+            {},
+            OutcomeKind.CRASHED,
+            Retry.AFTER_BACKOFF,
+        ),
+    ],
+)
+def test_an_ending_is_judged_by_how_the_ranks_left(ranks, fields, kind, retry):
+    outcome = judged(*ranks, **fields)
+    assert (outcome.kind, outcome.retry) == (kind, retry), outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("ranks", "fields", "kind"),
+    [
+        ([code(0)], SESSION | {"is_finish_recorded": True}, OutcomeKind.FINISHED),
+        ([code(0)], SESSION | OLD, OutcomeKind.CRASHED),
+        ([code(0)], SESSION | NEW, OutcomeKind.DRAINED),
+        ([code(0)], {}, OutcomeKind.STOPPED),
+        ([by(signal.SIGTERM)], {}, OutcomeKind.STOPPED),
+        ([by(signal.SIGKILL)], {}, OutcomeKind.KILLED),
+        ([code(85)], SESSION | NEW, OutcomeKind.DRAINED),
+        ([code(85)], SESSION | OLD, OutcomeKind.CRASHED),
+    ],
+)
+def test_an_ending_that_was_asked_for_needs_proof(ranks, fields, kind):
+    """An exit with 0 after a request to stop is not completion; only the finished record says that it is."""
+    assert judged(*ranks, stop_requested_s=30.0, **fields).kind is kind
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "SyntaxError: invalid syntax",
+        "IndentationError: unexpected indent",
+        "ModuleNotFoundError: No module named 'torchvision'",
+        "ImportError: cannot import name 'x' from 'y'",
+    ],
+)
+def test_a_program_that_cannot_even_begin_is_rejected(line):
+    tail = ("Traceback (most recent call last):", '  File "train.py", line 1', line)
+    outcome = judged(code(1), log_tail=tail)
+    assert outcome.kind is OutcomeKind.REJECTED
+    assert line in outcome.reason
+
+
+def test_an_import_error_in_the_middle_of_training_is_a_crash():
+    """A lazy import that fails on one machine may work on the next try: steps were made."""
+    outcome = judged(code(1), log_tail=("ImportError: no",), **SESSION)
+    assert outcome.kind is OutcomeKind.CRASHED
+
+
+def test_an_import_error_inside_a_session_before_the_first_step_is_rejected():
+    said = OutcomeRecord(
+        "exception", error_type="ModuleNotFoundError", error_message="No module named 'apex'"
+    )
+    assert judged(code(1), outcomes=(said,), has_session=True).kind is OutcomeKind.REJECTED
+
+
+def test_exit_code_2_is_a_usage_error_only_at_once():
+    assert judged(code(2), duration_s=1.0).kind is OutcomeKind.REJECTED
+    assert judged(code(2), duration_s=USAGE_ERROR_WITHIN_S + 1).kind is OutcomeKind.CRASHED
+
+
+def test_a_state_that_does_not_fit_is_rejected_with_its_differences():
+    said = OutcomeRecord(
+        "mismatch",
+        error_type="trainerd.errors.MismatchError",
+        error_message="does not fit",
+        detail=("fc.weight: 10x4 there, 10x8 here",),
+    )
+    outcome = judged(code(1), outcomes=(said,), has_session=True)
+    assert outcome.kind is OutcomeKind.REJECTED
+    assert any("fc.weight" in line for line in outcome.evidence)
+
+
+@pytest.mark.parametrize(
+    ("said", "tail"),
+    [
+        (OutcomeRecord("out-of-memory", error_type="torch.OutOfMemoryError"), ()),
+        (None, ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB",)),
+        (None, ("MemoryError",)),
+    ],
+)
+def test_running_out_of_memory_has_a_name_of_its_own(said, tail):
+    outcome = judged(code(1), outcomes=(said,), log_tail=tail, **SESSION)
+    assert outcome.kind is OutcomeKind.OUT_OF_MEMORY
+
+
+def test_no_room_on_the_disk_waits_for_room():
+    said = OutcomeRecord("no-space", step=120, error_type="SpaceError", error_message="full")
+    assert judged(code(1), outcomes=(said,), **SESSION).retry is Retry.WHEN_THERE_IS_ROOM
+
+
+def test_the_rank_that_died_first_is_blamed_not_those_that_were_taken_along():
+    outcome = judged(by(signal.SIGKILL, 0, "peer"), code(3, 1), by(signal.SIGTERM, 2), **SESSION)
+    assert "rank 1 exited with 3" in outcome.reason
+
+
+def test_a_lost_attempt_is_lost_whatever_else_is_known():
+    evidence = Evidence(attempt=3, exit=None, lost_because="its shim is gone", **SESSION, **NEW)
+    outcome = judge(evidence, now_wall_s=NOW)
+    assert (outcome.kind, outcome.retry) == (OutcomeKind.LOST, Retry.AFTER_BACKOFF)
+    assert outcome.ended_wall_s == NOW
+
+
+def test_after_a_restart_of_the_machine_a_job_goes_on_at_once():
+    evidence = Evidence(attempt=3, exit=None, lost_because="restarted", is_after_reboot=True)
+    assert judge(evidence, now_wall_s=NOW).retry is Retry.AT_ONCE
+
+
+def test_a_drain_that_a_script_turned_into_an_exit_with_0_is_still_a_drain():
+    """Frameworks that swallow SystemExit: the outcome record says what the exit code does not."""
+    said = OutcomeRecord("drained", step=120, checkpoint="step-000000120")
+    assert judged(code(0), outcomes=(said,), **SESSION, **NEW).kind is OutcomeKind.DRAINED
+
+
+def test_the_evidence_reads_as_lines():
+    outcome = judged(code(1), log_tail=("boom",), trouble=("could not be read: x",), **SESSION, **OLD)
+    assert outcome.evidence == (
+        "rank 0: exit code 1",
+        "ran for 60.0 s",
+        "last finished step: 120",
+        "newest valid checkpoint: step-000000100, made before",
+        "log: boom",
+        "could not be read: x",
+    )
