@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -79,6 +80,7 @@ def gather_evidence(
         trouble.append("the checkpoints could not be looked at")
     is_new = newest is not None and newest[2] == attempt
     secrets = _secrets(job)
+    outcomes = tuple(_without_secrets(record, secrets) for record in outcomes)
     return Evidence(
         attempt=attempt,
         exit=ending,
@@ -185,6 +187,15 @@ def _secrets(job: ResolvedJob) -> list[str]:
     except (UserError, OSError):
         return []
     return sorted((value for value in values if len(value) >= SECRET_LENGTH_MIN), key=len, reverse=True)
+
+
+def _without_secrets(record: OutcomeRecord | None, secrets: Sequence[str]) -> OutcomeRecord | None:
+    if record is None or not secrets:
+        return record
+    message = None if record.error_message is None else _hidden(record.error_message, secrets)
+    return replace(
+        record, error_message=message, detail=tuple(_hidden(line, secrets) for line in record.detail)
+    )
 
 
 def _hidden(line: str, secrets: Sequence[str]) -> str:

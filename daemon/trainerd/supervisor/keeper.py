@@ -116,6 +116,7 @@ class Keeper:
 
     def adopt(self) -> None:
         """Keep an attempt that was launched before, perhaps."""
+        self._read_heartbeat()
         self._is_launched.set()
         self._begin(self._watch())
 

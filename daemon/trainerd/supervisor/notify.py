@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ class Notifier:
         if text != self._status:
             self._status = text
             self._send(f"STATUS={text}")
+
+    def reloading(self) -> None:
+        """Say that the program is about to be replaced by a newer one; `ready` says that this is done."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
         """Say that the end has begun."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -38,6 +39,9 @@ DRAIN_MARGIN_S: Final = 30.0
 HURRY_KILL_S: Final = 10.0
 """How long after being hurried the ranks may take before they are killed."""
 
+REQUESTS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+"""Signals by which the supervisor is asked to leave or to begin anew."""
+
 HEALTH_S: Final = 5.0
 """Longest time between two words to systemd about how things are."""
 
@@ -45,7 +49,7 @@ _log = structlog.get_logger(__name__)
 
 
 def serve(*, jobs_dir: Path, state_dir: Path) -> None:
-    """Supervise until asked to stop; then drain everything and return.
+    """Supervise until asked to stop; then drain everything and return. SIGHUP runs the program anew in place.
 
     Raises:
         LockedError: Another supervisor runs on the state folder.
@@ -55,6 +59,23 @@ def serve(*, jobs_dir: Path, state_dir: Path) -> None:
     """
     paths = StatePaths(state_dir.absolute())
     _make_folder(paths.root, "--state")
+    # Held until there is somebody to note them, here and across an exec: a request to stop that came in between
+    # would else end the supervisor without a drain.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
+    try:
+        is_reload = _supervise(paths, jobs_dir.absolute())
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        raise
+    if is_reload:
+        # Same process, new code and configuration. Attempts are found as after any other end of a supervisor;
+        # the lock and the journal are closed by now. A crash here is one more such end.
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - no shell is wanted
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _supervise(paths: StatePaths, jobs_dir: Path) -> bool:
+    """Supervise; return whether to begin anew, as after SIGHUP."""
     with instance_lock(paths.lock):
         _make_folder(paths.log.parent, "--state")
         _make_folder(paths.runs, "--state")
@@ -62,7 +83,7 @@ def serve(*, jobs_dir: Path, state_dir: Path) -> None:
         with configure_logging(paths.log):
             journal = Journal(paths.journal)
             try:
-                asyncio.run(_Service(paths, jobs_dir.absolute(), journal).run())
+                return asyncio.run(_Service(paths, jobs_dir, journal).run())
             finally:
                 journal.close()
 
@@ -90,6 +111,7 @@ class _Service:
         self._loop = Loop(paths, ledger, folder, ShimLauncher(clock=clock), clock)
         self._desk = Desk(self._loop, journal, paths, jobs_dir, started_wall_s=clock.wall_s())
         self._stop_requests = 0
+        self._is_reloading = False
         self._stop_asked = asyncio.Event()
 
     def _make_jobs_folder(self, *, is_new: bool) -> None:
@@ -103,11 +125,13 @@ class _Service:
             )
         _make_folder(self._jobs_dir, "--jobs")
 
-    async def run(self) -> None:
-        """Supervise until asked to stop, then drain."""
+    async def run(self) -> bool:
+        """Supervise until asked to stop, then drain; return whether it was asked to begin anew instead."""
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._note_stop_request)
+        loop.add_signal_handler(signal.SIGHUP, self._note_reload_request)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, REQUESTS)
         watcher = FolderWatcher(self._jobs_dir, lambda: _call_soon(loop, self._loop.rescan))
         api_stop = asyncio.Event()
         _log.info("supervisor.started", version=VERSION, pid=os.getpid(), state=str(self._paths.root))
@@ -118,7 +142,10 @@ class _Service:
                 health = tasks.create_task(self._report_health())
                 watcher.start()
                 await self._stop_asked.wait()
-                await self._drain()
+                if self._is_reloading:
+                    self._notifier.reloading()
+                else:
+                    await self._drain()
                 health.cancel()
                 work.cancel()
                 api_stop.set()
@@ -126,11 +153,19 @@ class _Service:
         except BaseExceptionGroup as group:
             raise _first_error(group) from group
         finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
             watcher.close()
-        _log.info("supervisor.stopped", pid=os.getpid())
+        _log.info("supervisor.reloading" if self._is_reloading else "supervisor.stopped", pid=os.getpid())
+        return self._is_reloading
+
+    def _note_reload_request(self) -> None:
+        # One that is on its way out has nothing to reload.
+        self._is_reloading = self._is_reloading or not self._stop_requests
+        self._stop_asked.set()
 
     def _note_stop_request(self) -> None:
         self._stop_requests += 1
+        self._is_reloading = False
         self._stop_asked.set()
         if self._stop_requests > 1:
             self._hurry()

@@ -109,8 +109,11 @@ def test_secrets_of_the_env_file_are_hidden_in_the_tail(run, tmp_path):
     secrets.write_text("TOKEN=hunter2-hunter2\nSHORT=a\n")
     secrets.chmod(0o600)
     run.rank_log(0).write_text("--- attempt 3 started x ---\nbad token hunter2-hunter2 at a place\n")
+    said = OutcomeRecord("exception", error_message="hunter2-hunter2?", detail=("no hunter2-hunter2",))
+    records.write(run.attempt(3).outcome(0), said)
     found = gather(run, job=spec(env_file=str(secrets)))
     assert found.log_tail == (f"bad token {HIDDEN} at a place",)
+    assert (found.outcomes[0].error_message, found.outcomes[0].detail) == (f"{HIDDEN}?", (f"no {HIDDEN}",))
 
 
 def test_checkpoints_that_cannot_be_looked_at_are_said(run):
