@@ -38,6 +38,10 @@ class Housekeeping:
         """Delete what the plan does not keep. What somebody began to read just now stays."""
         self._remove((decision.name for decision in plan.prune), in_background=in_background)
 
+    def wait_for_removals(self, *, limit_s: float) -> bool:
+        """Wait for deletions in the background, `limit_s` seconds at most; return whether they are done."""
+        return self._remover.wait(limit_s=limit_s)
+
     def make_room(self, needed_bytes: int, early: RetentionPlan, *, is_emergency: bool) -> None:
         """See to it that `needed_bytes` will fit: prune what `early` allows, no more than it takes.
 

@@ -247,6 +247,10 @@ class CheckpointStore:
         self._housekeeping.point_links(self.checkpoints(), policy)
         return plan
 
+    def wait_for_removals(self, *, limit_s: float) -> bool:
+        """Wait for deletions in the background, `limit_s` seconds at most; return whether they are done."""
+        return self._housekeeping.wait_for_removals(limit_s=limit_s)
+
     def set_aside_after(self, checkpoint: Checkpoint | None, reason: str) -> tuple[str, ...]:
         """Leave every newer checkpoint behind: the run goes on from `checkpoint`, or from nothing. Needs the lock.
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEPTH_MAX", "decode_tree", "encode_tree"]
 
-DEPTH_MAX: Final = 200
+DEPTH_MAX: Final = 64
 """Deeper trees are refused: readers recurse, and a tree that deep is a mistake or an attack."""
 
 PLAIN_INT_MAX: Final = 2**63 - 1
@@ -46,7 +46,12 @@ def encode_tree(tree: Any, *, leaf: Callable[[Any, str], dict[str, Any] | None],
     Raises:
         UnsupportedValueError: A value has no exact form, contains itself, or lies too deep.
     """
-    return _Encoder(leaf).encode(tree, root)
+    try:
+        return _Encoder(leaf).encode(tree, root)
+    except RecursionError as error:
+        raise UnsupportedValueError(
+            root, tree, hint="it lies too deep for the stack of its caller"
+        ) from error
 
 
 def decode_tree(plain: Any, *, leaf: Callable[[str, Any], Any]) -> Any:
@@ -59,13 +64,18 @@ def decode_tree(plain: Any, *, leaf: Callable[[str, Any], Any]) -> Any:
     Raises:
         CorruptError: The document is not of this form, or `leaf` raised it.
     """
-    return _Decoder(leaf).decode(plain, 0)
+    try:
+        return _Decoder(leaf).decode(plain, 0)
+    except RecursionError as error:
+        raise CorruptError("a state tree lies too deep for the stack of its caller") from error
 
 
 def path_of(path: str, key: Any) -> str:
     """Return the path of an entry: dotted where that reads well, in brackets where it does not."""
     if type(key) is str:
         return f"{path}.{key}" if _DOTTED_KEY.fullmatch(key) else f"{path}[{json.dumps(key)}]"
+    if type(key) is int and abs(key) > PLAIN_INT_MAX:
+        return f"{path}[{key:#x}]"  # Python refuses to write long ones in decimal
     return f"{path}[{key!r:.80}]"
 
 
@@ -171,7 +181,7 @@ class _Decoder:
         self._leaf = leaf
 
     def decode(self, plain: Any, depth: int) -> Any:
-        if depth > DEPTH_MAX * 3:  # a tagged container may take three levels of JSON
+        if depth > DEPTH_MAX * 2:  # a deque takes two levels of JSON
             raise CorruptError(f"a state tree lies more than {DEPTH_MAX} levels deep")
         kind = type(plain)
         if kind is list:
@@ -264,6 +274,8 @@ def _nonfinite(name: str) -> float:
 
 
 def _deque(items: list[Any], maxlen: int | None) -> deque[Any]:
+    if maxlen is not None and len(items) > maxlen:
+        raise ValueError("more items than it may hold")
     return deque(items, maxlen)
 
 

@@ -108,7 +108,7 @@ def sweep_temporary(folder: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def translated_space_errors(path: Path) -> Iterator[None]:
+def translated_space_errors(path: Path | str) -> Iterator[None]:
     """Turn a full or read-only disk into a SpaceError that names `path`."""
     try:
         yield

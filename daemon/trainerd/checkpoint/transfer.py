@@ -1,0 +1,111 @@
+"""Copying checkpoints to another place and back, with every digest checked on the way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainerd.checkpoint.digest import READ_BYTES, Hasher
+from trainerd.checkpoint.manifest import decode_manifest, encode_manifest
+from trainerd.checkpoint.names import MANIFEST_NAME, CheckpointName
+from trainerd.checkpoint.reading import reading
+from trainerd.errors import CorruptError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from trainerd.checkpoint.checkpoint import Checkpoint
+    from trainerd.checkpoint.manifest import FileEntry
+    from trainerd.checkpoint.storage import Storage
+    from trainerd.checkpoint.store import CheckpointStore
+
+__all__ = ["pull", "pull_newest", "push", "stored_names"]
+
+
+def push(checkpoint: Checkpoint, storage: Storage) -> bool:
+    """Copy a checkpoint to a storage; return whether there was anything to do.
+
+    One of the same name that is not the same checkpoint, because a fork came between, is replaced.
+
+    Raises:
+        CorruptError: It does not verify; nothing of it is in the storage.
+        SpaceError: The storage is full.
+        OSError: The storage could not be reached.
+    """
+    text = encode_manifest(checkpoint.manifest)
+    if checkpoint.name in storage.folders():
+        if b"".join(storage.read(checkpoint.name, MANIFEST_NAME)) == text:
+            return False
+        storage.remove(checkpoint.name)
+    with reading(checkpoint.path):
+        storage.put(checkpoint.name, _files(checkpoint, text))
+    return True
+
+
+def pull(name: str, storage: Storage, store: CheckpointStore) -> Checkpoint:
+    """Copy a checkpoint from a storage into a store, whose lock is held.
+
+    Raises:
+        FileNotFoundError: The storage has none of that name.
+        CorruptError: What came is not what was written; the store is as it was.
+        SpaceError: The disk is full.
+        OSError: The storage could not be reached.
+    """
+    source = f"{name}: {MANIFEST_NAME}"
+    manifest = decode_manifest(b"".join(storage.read(name, MANIFEST_NAME)), source=source)
+    staging = store.begin(manifest.step)
+    try:
+        for entry in manifest.files:
+            try:
+                written = staging.write(entry.name, storage.read(name, entry.name))
+            except FileNotFoundError as error:
+                raise CorruptError(f"{name}: {entry.name} is missing") from error
+            _check_arrived(name, entry, written)
+        return staging.commit(manifest)
+    except BaseException:
+        staging.abandon()
+        raise
+
+
+def pull_newest(storage: Storage, store: CheckpointStore) -> Checkpoint | None:
+    """Copy the newest checkpoint that verifies; return None if the storage has none.
+
+    Raises:
+        OSError: The storage could not be reached.
+    """
+    for name in reversed(stored_names(storage)):
+        try:
+            return pull(name, storage, store)
+        except CorruptError:
+            continue  # it stays where it is; the one before may be sound
+    return None
+
+
+def stored_names(storage: Storage) -> list[str]:
+    """Return the checkpoints in a storage, oldest first."""
+    places = [place for folder in storage.folders() if (place := CheckpointName.parse(folder)) is not None]
+    return [str(place) for place in sorted(places)]
+
+
+def _check_arrived(name: str, expected: FileEntry, written: FileEntry) -> None:
+    if written != expected:
+        raise CorruptError(
+            f"{name}: {expected.name} came as {written.bytes} bytes with digest {written.digest}, "
+            f"not {expected.bytes} with {expected.digest}"
+        )
+
+
+def _files(checkpoint: Checkpoint, manifest_text: bytes) -> Iterator[tuple[str, Iterator[bytes]]]:
+    for entry in checkpoint.manifest.files:
+        yield entry.name, _verified_parts(checkpoint.path, entry)
+    yield MANIFEST_NAME, iter([manifest_text])
+
+
+def _verified_parts(folder: Path, entry: FileEntry) -> Iterator[bytes]:
+    hasher = Hasher()
+    with (folder / entry.name).open("rb", buffering=0) as file:
+        while part := file.read(READ_BYTES):
+            hasher.update(part)
+            yield part
+    if (hasher.bytes, hasher.digest()) != (entry.bytes, entry.digest):
+        raise CorruptError(f"{folder.name}: {entry.name} has digest {hasher.digest()}, not {entry.digest}")
