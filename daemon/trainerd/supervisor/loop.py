@@ -276,5 +276,6 @@ class Loop:
 
 def _is_mended(job: Job) -> bool:
     """Return whether a file that the command of a rejected job names has changed since."""
-    is_watched = isinstance(job.state, Rejected) and job.state.script != ()
-    return is_watched and job.spec is not None and script_marks(job.spec) != job.state.script
+    if not isinstance(job.state, Rejected) or not job.state.script or job.spec is None:
+        return False
+    return script_marks(job.spec) != job.state.script
