@@ -15,6 +15,7 @@ from trainerd.contract.paths import RunPaths
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TINY = REPOSITORY / "jobs" / "examples" / "tiny" / "train.py"
+HARD_LOOP = REPOSITORY / "tests" / "support" / "scripts" / "hard_loop.py"
 _RUN_LIMIT_S = 60
 
 

@@ -1,11 +1,11 @@
 """`Checkpointer`: save and resume the state of objects, for loops that are not ours. The session is built on it.
 
-checkpointer = trainerd.Checkpointer("checkpoints", {"model": model, "optimizer": optimizer})
-checkpoint = checkpointer.resume()
-for step in range(checkpoint.step if checkpoint else 0, steps):
-    ...
-    if (step + 1) % 100 == 0:
-        checkpointer.save(step=step + 1, scores={"accuracy": accuracy})
+with trainerd.Checkpointer("checkpoints", {"model": model, "optimizer": optimizer}) as checkpointer:
+    checkpoint = checkpointer.resume()
+    for step in range(checkpoint.step if checkpoint else 0, steps):
+        ...
+        if (step + 1) % 100 == 0:
+            checkpointer.save(step=step + 1, scores={"accuracy": accuracy})
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from trainerd.checkpoint.manifest import Manifest
+from trainerd.checkpoint.retention import best_of
 from trainerd.checkpoint.store import Checkpoint, CheckpointStore
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.policy import KeepBest, KeepEvery, RetentionPolicy
 from trainerd.errors import UserError
-from trainerd.training.rank_files import read_rank_files, write_rank_files
+from trainerd.training.rank_files import read_rank_files
 from trainerd.training.snapshot import Snapshot, take_snapshot
 from trainerd.training.tracked import Objects, Stateful, check_tracked
+from trainerd.training.writer import CheckpointWriter, Held
 from trainerd.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from types import TracebackType
 
     from trainerd.training.restore import StateTree
@@ -56,6 +58,9 @@ class Checkpointer:
         keep_last: How many of the newest to keep; None keeps all.
         keep_best: Which to keep by score, besides.
         keep_every: Which to keep for good, besides.
+        asynchronous: Whether `save` returns once the state is copied, and writes in the background.
+        on_saved: Called with each new checkpoint once it is durable and what it replaces is pruned; from the
+            thread that wrote it.
 
     Invariants:
         It holds the folder's writers' lock from its first save or resume until `close`.
@@ -70,6 +75,8 @@ class Checkpointer:
         keep_last: int | None = 3,
         keep_best: KeepBest | Sequence[KeepBest] | None = None,
         keep_every: KeepEvery | None = None,
+        asynchronous: bool = True,
+        on_saved: Callable[[Checkpoint], None] | None = None,
     ) -> None:
         self.store = directory if isinstance(directory, CheckpointStore) else CheckpointStore(Path(directory))
         named = objects if isinstance(objects, dict) else {"state": objects}
@@ -78,10 +85,13 @@ class Checkpointer:
         self.policy = RetentionPolicy(keep_last=keep_last, keep_best=best, keep_every=keep_every)
         self.resumed_from: Checkpoint | None = None
         self.newest: Checkpoint | None = None
+        self._is_asynchronous = asynchronous
+        self._on_saved = on_saved
         self._lineage = uuid.uuid4().hex
         self._clock = SystemClock()
-        self._held = contextlib.ExitStack()
+        self._held_lock = contextlib.ExitStack()
         self._is_open = False
+        self._writer = CheckpointWriter(self.store, rank=0, after_commit=self._take_in)
 
     def open(self) -> Self:
         """Take the writers' lock and sweep what a crash left. Done by the first save or resume.
@@ -90,29 +100,115 @@ class Checkpointer:
             LockedError: Another process writes here.
         """
         if not self._is_open:
-            self._held.enter_context(self.store.lock())
+            self._held_lock.enter_context(self.store.lock())
             self._is_open = True
             self.store.sweep()
         return self
 
     def close(self) -> None:
-        """Let go of the lock."""
-        self._held.close()
-        self._is_open = False
+        """Wait for the write in flight and let go of the lock.
 
-    def find(self) -> Checkpoint | None:
-        """Return the newest checkpoint that verifies; those that do not are moved to quarantine."""
+        Raises:
+            SpaceError: The disk was full for the write in flight.
+            OSError: The write in flight failed.
+        """
+        try:
+            self.wait()
+        finally:
+            self._held_lock.close()
+            self._is_open = False
+
+    # ------------------------------------------------------------------ saving
+
+    def save(
+        self,
+        *,
+        step: int,
+        epoch: int | None = None,
+        scores: Mapping[str, float] | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Save the objects as they are now. They may change as soon as this returns.
+
+        Waits for a save in flight, and raises what that one raised.
+
+        Raises:
+            UnsupportedValueError: Some state has no exact form on disk; nothing was written.
+            SpaceError: The disk is full; the former checkpoints are as they were.
+        """
+        manifest = self.manifest(step=step, epoch=epoch or 0, scores=scores or {}, reason=reason or "asked")
+        self.write(take_snapshot(self.objects), manifest)
+
+    def write(self, snapshot: Snapshot, manifest: Manifest, *, is_urgent: bool = False) -> None:
+        """Save a snapshot: in the background, or at once if it is urgent or nothing is to be asynchronous."""
         self.open()
-        return self.store.newest_verified()
+        if is_urgent:
+            self._writer.write_now(snapshot, manifest)
+        elif self._is_asynchronous:
+            self._writer.write_in_background(snapshot, manifest)
+        else:
+            self._writer.write_held(self._writer.hold(snapshot), manifest)
 
-    def read(self, checkpoint: Checkpoint, *, rank: int = 0) -> StateTree:
-        """Read a verified checkpoint into memory."""
-        return read_rank_files(checkpoint.path, rank)
+    def hold(self, snapshot: Snapshot) -> Held:
+        """Copy a snapshot into memory that is kept for that, to be written by `write_held` or not at all."""
+        return self._writer.hold(snapshot)
 
-    def adopt(self, checkpoint: Checkpoint) -> None:
-        """Go on from `checkpoint`: later saves are of its line, and it is not pruned."""
-        self.resumed_from = self.newest = checkpoint
-        self._lineage = checkpoint.manifest.lineage
+    def write_held(self, held: Held, manifest: Manifest) -> None:
+        """Write what is held; when this returns it is durable."""
+        self._writer.write_held(held, manifest)
+
+    def wait(self) -> Checkpoint | None:
+        """Wait until every save is durable; return the newest checkpoint.
+
+        Raises:
+            SpaceError: The disk was full for the save in flight.
+            OSError: The save in flight failed.
+        """
+        self._writer.wait()
+        return self.newest
+
+    @property
+    def is_saving(self) -> bool:
+        """Whether a save is in flight."""
+        return self._writer.is_busy
+
+    def manifest(
+        self,
+        *,
+        step: int,
+        epoch: int,
+        scores: Mapping[str, float],
+        reason: str,
+        details: SaveDetails | None = None,
+    ) -> Manifest:
+        """Return the manifest of a checkpoint of this line; its files are filled in when it is committed."""
+        details = details or SaveDetails()
+        return Manifest(
+            job=details.job,
+            lineage=self._lineage,
+            parent=self.newest.name if self.newest is not None else None,
+            step=step,
+            epoch=epoch,
+            batch=details.batch,
+            reason=reason,
+            scores={name: float(score) for name, score in scores.items()},
+            world_size=details.world_size,
+            attempt=details.attempt,
+            fingerprint=details.fingerprint,
+            history_bytes=details.history_bytes,
+            is_final=details.is_final,
+            created_wall_s=self._clock.wall_s(),
+            trainerd_version=VERSION,
+        )
+
+    def _take_in(self, checkpoint: Checkpoint) -> None:
+        self.newest = checkpoint
+        protected = {checkpoint.name} | ({self.resumed_from.name} if self.resumed_from is not None else set())
+        self.store.prune(self.policy, protected=protected)
+        if self._on_saved is not None:
+            self._on_saved(checkpoint)
+
+    # ------------------------------------------------------------------ resuming
 
     def resume(self) -> Checkpoint | None:
         """Put the newest checkpoint that verifies into the objects, None if there is none.
@@ -135,64 +231,42 @@ class Checkpointer:
         only: Collection[str] | None = None,
         exclude: Collection[str] = (),
     ) -> Checkpoint:
-        """Put one checkpoint, by name, into the objects, after verifying it.
+        """Put one checkpoint into the objects, after verifying it; for transfer, a part of it.
+
+        Args:
+            which: ``step-120``, ``120``, the full name, or a `Checkpoint`.
+            strict: Refuse any difference; otherwise take what fits.
+            only: Patterns of what to take, such as ``model`` or ``model.layer1.*``.
+            exclude: Patterns of what to leave out.
 
         Raises:
             UserError: There is none of that name.
             CorruptError: It does not verify.
             MismatchError: It does not fit; nothing was changed.
         """
-        checkpoint = which if isinstance(which, Checkpoint) else self._named(which)
-        self.store.verify(checkpoint)
-        self.read(checkpoint).apply(
-            self.objects, source=checkpoint.name, strict=strict, only=only, exclude=exclude
-        )
+        checkpoint = which if isinstance(which, Checkpoint) else self.store.find(which)
+        with self.store.reading(checkpoint):
+            self.store.verify(checkpoint)
+            tree = self.read(checkpoint)
+        tree.apply(self.objects, source=checkpoint.name, strict=strict, only=only, exclude=exclude)
         return checkpoint
 
-    def save(
-        self,
-        *,
-        step: int,
-        epoch: int | None = None,
-        scores: Mapping[str, float] | None = None,
-        reason: str | None = None,
-    ) -> Checkpoint:
-        """Save the objects as they are now, and prune what the policy no longer keeps.
-
-        Raises:
-            UnsupportedValueError: Some state has no exact form on disk; nothing was written.
-            SpaceError: The disk is full; the former checkpoints are as they were.
-        """
-        return self.write(
-            take_snapshot(self.objects),
-            step=step,
-            epoch=epoch or 0,
-            scores=scores or {},
-            reason=reason or "asked",
-        )
-
-    def write(
-        self,
-        snapshot: Snapshot,
-        *,
-        step: int,
-        epoch: int,
-        scores: Mapping[str, float],
-        reason: str,
-        details: SaveDetails | None = None,
-    ) -> Checkpoint:
-        """Commit a snapshot; when this returns it is durable and was read back."""
+    def find(self) -> Checkpoint | None:
+        """Return the newest checkpoint that verifies; those that do not are moved to quarantine."""
         self.open()
-        details = details or SaveDetails()
-        staging = self.store.begin(step)
-        try:
-            write_rank_files(staging, snapshot, 0)
-            self.newest = staging.commit(self._manifest(step, epoch, scores, reason, details))
-        except BaseException:
-            staging.abandon()
-            raise
-        self.store.prune(self.policy, protected=self._protected())
-        return self.newest
+        self.wait()
+        return self.store.newest_verified()
+
+    def read(self, checkpoint: Checkpoint, *, rank: int = 0) -> StateTree:
+        """Read a verified checkpoint into memory."""
+        return read_rank_files(checkpoint.path, rank)
+
+    def adopt(self, checkpoint: Checkpoint) -> None:
+        """Go on from `checkpoint`: later saves are of its line, and it is not pruned."""
+        self.resumed_from = self.newest = checkpoint
+        self._lineage = checkpoint.manifest.lineage
+
+    # ------------------------------------------------------------------ looking
 
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """Return what is there, oldest first."""
@@ -204,46 +278,11 @@ class Checkpointer:
         Raises:
             UserError: The policy does not say which scores of that name are better.
         """
-        from trainerd.checkpoint.retention import best_of
-
         for rule in self.policy.keep_best:
             if rule.metric == metric:
                 return best_of(self.checkpoints(), rule)
         known = ", ".join(rule.metric for rule in self.policy.keep_best) or "none"
-        raise UserError(f"no keep_best rule names {metric!r} (there are: {known})")
-
-    def _named(self, name: str) -> Checkpoint:
-        for checkpoint in self.checkpoints():
-            if checkpoint.name == name:
-                return checkpoint
-        raise UserError(f"no checkpoint {name!r} in {self.store.directory}")
-
-    def _protected(self) -> tuple[str, ...]:
-        return tuple(
-            checkpoint.name for checkpoint in (self.newest, self.resumed_from) if checkpoint is not None
-        )
-
-    def _manifest(
-        self, step: int, epoch: int, scores: Mapping[str, float], reason: str, details: SaveDetails
-    ) -> Manifest:
-        return Manifest(
-            job=details.job,
-            lineage=self._lineage,
-            parent=self.newest.name if self.newest is not None else None,
-            step=step,
-            epoch=epoch,
-            batch=details.batch,
-            reason=reason,
-            scores={name: float(score) for name, score in scores.items()},
-            world_size=details.world_size,
-            attempt=details.attempt,
-            fingerprint=details.fingerprint,
-            history_bytes=details.history_bytes,
-            is_final=details.is_final,
-            created_wall_s=self._clock.wall_s(),
-            trainerd_version=VERSION,
-            files=(),
-        )
+        raise UserError(f"no keep_best rule names {metric!r}", hint=f"there are: {known}")
 
     def __enter__(self) -> Self:
         return self.open()

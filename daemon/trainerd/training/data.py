@@ -226,7 +226,7 @@ class StatefulSource:
     def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
         del start, is_draining
         for owner in (self._loader, getattr(self._loader, "dataset", None)):
-            if hasattr(owner, "set_epoch"):
+            if owner is not None and hasattr(owner, "set_epoch"):
                 owner.set_epoch(which.epoch)
         with drain_signals_blocked():
             return iter(self._loader)

@@ -1,4 +1,4 @@
-"""The two files of a rank: written from a snapshot, read back into a state tree.
+"""The two files of a rank: their names, their bytes, and the way back into a state tree.
 
 Nothing that depends on the time, the attempt or the machine goes into them, so that the files of a disturbed
 run equal those of an undisturbed one byte for byte.
@@ -11,58 +11,28 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trainerd.checkpoint.safetensors import TensorEntry, layout, parse_header
+from trainerd.checkpoint.safetensors import TensorEntry, parse_header
 from trainerd.errors import CorruptError
 from trainerd.training.restore import StateTree
-from trainerd.training.tensors import TORCH_DTYPES, stored_form
+from trainerd.training.tensors import TORCH_DTYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-    from trainerd.checkpoint.manifest import FileEntry
-    from trainerd.checkpoint.store import Staging
-    from trainerd.training.snapshot import Snapshot
 
 
 def tensors_name(rank: int) -> str:
+    """Return the name of the file with a rank's tensors."""
     return f"rank-{rank:05d}.safetensors"
 
 
 def tree_name(rank: int) -> str:
+    """Return the name of the file with the rest of a rank's state."""
     return f"rank-{rank:05d}.json"
 
 
 def encode_document(document: dict[str, Any]) -> bytes:
     """Encode the tree. One spelling for one tree: no spaces, keys in the order of the tree."""
     return json.dumps(document, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def write_rank_files(staging: Staging, snapshot: Snapshot, rank: int) -> tuple[FileEntry, FileEntry]:
-    """Write a snapshot into a staging folder, durably.
-
-    Raises:
-        SpaceError: The disk is full.
-    """
-    return (
-        staging.write(tensors_name(rank), _tensor_chunks(snapshot)),
-        staging.write(tree_name(rank), [encode_document(snapshot.document)]),
-    )
-
-
-def _tensor_chunks(snapshot: Snapshot) -> Iterator[bytes | memoryview]:
-    stored = {name: stored_form(tensor) for name, tensor in snapshot.tensors.items()}
-    header, entries = layout([(name, dtype, tuple(tensor.shape)) for name, (tensor, dtype) in stored.items()])
-    yield header
-    for entry in entries:
-        if entry.end > entry.begin:
-            yield tensor_bytes(stored[entry.name][0])
-
-
-def tensor_bytes(tensor: torch.Tensor) -> memoryview:
-    """Return the bytes of a tensor in row-major order, without a copy where it lies so on the CPU already."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return memoryview(flat.numpy())
 
 
 def read_rank_files(folder: Path, rank: int) -> StateTree:

@@ -34,7 +34,9 @@ class StateTree:
             state = decode_state(encoded, tensors)
             if name in document.get("module_versions", {}):
                 state = OrderedDict(state)
-                state._metadata = decode_state(document["module_versions"][name], {})  # type: ignore[attr-defined]
+                state._metadata = decode_state(  # type: ignore[attr-defined]  # noqa: SLF001 - where torch looks for it
+                    document["module_versions"][name], {}
+                )
             self.objects[name] = state
         self.extra = {
             name: decode_state(encoded, tensors)

@@ -44,7 +44,7 @@ def capture_rng() -> dict[str, Any]:
             "has_gauss": int(legacy["has_gauss"]),
             "gauss": float(legacy["gauss"]),
         }
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         state["cuda"] = [torch.cuda.get_rng_state(device) for device in range(torch.cuda.device_count())]
     return state
 

@@ -18,36 +18,32 @@ Invariants:
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import torch
 
-from trainerd.checkpoint.store import Checkpoint, CheckpointStore
 from trainerd.contract.durable import make_directory
 from trainerd.contract.failpoints import declare
 from trainerd.contract.heartbeat import HeartbeatWriter, Phase
 from trainerd.contract.policy import Cadence, KeepBest, KeepEvery
 from trainerd.errors import UserError
 from trainerd.training import leaving
-from trainerd.training.cadence import LastSave, due_reason, epoch_due_reason
-from trainerd.training.checkpointer import Checkpointer, SaveDetails
-from trainerd.training.data import Pass, Source, StatefulSource, WaitInterruptedError, source_for
+from trainerd.training.data import Pass, Source, WaitInterruptedError, source_for
 from trainerd.training.drain import DrainFlag
-from trainerd.training.history import HistoryWriter
-from trainerd.training.position import Position
-from trainerd.training.restore import StateTree
-from trainerd.training.rng import capture_rng, restore_rng, seed_everything
+from trainerd.training.keeper import RunKeeper
+from trainerd.training.rng import seed_everything
+from trainerd.training.run_state import RunState
 from trainerd.training.settings import DEFAULT_SEED, Settings, resolve_settings
-from trainerd.training.snapshot import Snapshot, take_snapshot
-from trainerd.training.tracked import Objects, check_tracked
-from trainerd.training.values import Value, Values
+from trainerd.training.tracked import check_tracked
+from trainerd.training.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
+
+    from trainerd.checkpoint.store import Checkpoint
 
 STARTED = declare("training.started", "a run folder, and checkpoints of earlier attempts if there were any")
 RESTORED = declare(
@@ -115,35 +111,18 @@ class Session:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._environment = settings.environment
-        self._objects: Objects = {}
-        self._values = Values()
-        self._position = Position()
-        self._epochs_total = _UNKNOWN
-        self._batches_total = _UNKNOWN
-        self._sources: dict[int, Source] = {}
-        self._loop_sources: dict[int, Source] = {}
-        self._source_states: dict[str, Any] = {}
-        self._evaluations = 0
+        self._state = RunState(DEFAULT_SEED if settings.seed is None else settings.seed)
+        self._keeper = RunKeeper(settings, self._state, attempt=self.attempt)
         self._flag = DrainFlag()
-        self._checkpointer = Checkpointer(
-            CheckpointStore.of_run(settings.run),
-            {},
-            keep_last=settings.checkpoint.keep.keep_last,
-            keep_best=settings.checkpoint.keep.keep_best,
-            keep_every=settings.checkpoint.keep.keep_every,
-        )
-        self._seed = DEFAULT_SEED if settings.seed is None else settings.seed
+        self._sources: dict[int, tuple[Any, Source]] = {}
         self._is_begun = False
         self._is_in_body = False
         self._is_leaving = False
-        self._restored: StateTree | None = None
-        self._resume_position = Position()
-        self._held: tuple[Snapshot, Position, int] | None = None
-        self._saved_key: tuple[int, ...] | None = None
-        self._last_save = LastSave(0, time.monotonic())
-        self._saves = 0
+        self._evaluations = 0
+        self._epochs_total = _UNKNOWN
+        self._batches_total = _UNKNOWN
+        self._resumed_step = _UNKNOWN
         self._row: dict[str, Any] = {}
-        self._scores: dict[str, float] = {}
         self._last_loss = math.nan
         self._warned: set[str] = set()
 
@@ -152,12 +131,12 @@ class Session:
     @property
     def step(self) -> int:
         """Steps finished, over all attempts."""
-        return self._position.step
+        return self._state.position.step
 
     @property
     def epoch(self) -> int:
         """Epoch in progress, from 0."""
-        return self._position.epoch
+        return self._state.position.epoch
 
     @property
     def attempt(self) -> int:
@@ -167,7 +146,7 @@ class Session:
     @property
     def resumed_from(self) -> Checkpoint | None:
         """The checkpoint this attempt went on from; None before `resume`, or if there was none."""
-        return self._checkpointer.resumed_from
+        return self._keeper.checkpointer.resumed_from
 
     @property
     def draining(self) -> bool:
@@ -202,13 +181,13 @@ class Session:
                 "track() comes before the first epoch or batch: what is added later was not restored"
             )
         for name, value in objects.items():
-            if name in self._objects:
+            if name in self._state.objects:
                 raise UserError(f"{name!r} is tracked already")
-            self._objects[name] = check_tracked(name, value)
+            self._state.objects[name] = check_tracked(name, value)
 
     def value(self, name: str, default: Any) -> Value[Any]:
         """Return the box of a plain value that belongs to the state of the run; see `Value`."""
-        return self._values.box(name, default)
+        return self._state.values.box(name, default)
 
     def log(self, **values: Any) -> None:
         """Note measurements of the step in progress: numbers, or tensors with one element.
@@ -227,16 +206,14 @@ class Session:
         Raises:
             UserError: A score is not a number.
         """
-        numbers = {name: float(_as_number(name, score)) for name, score in scores.items()}
-        self._scores |= numbers
         self._begin()
-        self._history.row({"report": True, "step": self.step, "epoch": self.epoch, **numbers})
+        numbers = {name: float(_as_number(name, score)) for name, score in scores.items()}
+        self._keeper.scores |= numbers
+        self._keeper.history.row({"report": True, "step": self.step, "epoch": self.epoch, **numbers})
 
     def checkpoint_now(self) -> None:
         """Save at the next step boundary, whatever the cadence says."""
-        self._is_asked_to_save = True
-
-    _is_asked_to_save = False
+        self._keeper.is_asked_to_save = True
 
     # ------------------------------------------------------------------ the loop
 
@@ -253,10 +230,11 @@ class Session:
         """Yield the numbers of the epochs that are left, beginning with the one that was interrupted."""
         self._begin()
         self._epochs_total = total
-        while self._position.epoch < total:
+        while self.epoch < total:
             self._batches_total = _UNKNOWN
+            self._keeper.hold()
             self._beat(Phase.STEP)
-            yield self._position.epoch
+            yield self.epoch
             self._end_epoch()
 
     def batches(self, loader: Any, *, train: bool = True, accumulate: int = 1) -> Iterator[Any]:
@@ -277,19 +255,17 @@ class Session:
         return self._training_loop(loader, accumulate) if train else self._evaluation_loop(loader)
 
     def _training_loop(self, loader: Any, accumulate: int) -> Iterator[Any]:
-        position = self._position
-        if self._is_loop_done_already():
+        if self._keeper.skips_loop():
             return
-        source = self._loop_sources[position.loop] = self._source(loader)
+        position = self._state.position
         which = Pass((_TRAINING, position.loop), position.epoch)
+        source = self._source(loader)
         total = source.length(which)
         self._batches_total = _UNKNOWN if total is None else total
-        if self._restored is not None:
-            self._restore_at_loop()
-        if isinstance(source, StatefulSource) and str(position.loop) in self._source_states:
-            source.load_state_dict(self._source_states.pop(str(position.loop)))
+        self._keeper.restore_again()
+        self._state.use_source(position.loop, source)
         self._beat(Phase.STEP)
-        iterator = source.iterate(which, position.batch, lambda: self._flag.is_set)
+        iterator = source.iterate(which, position.batch, self._hears_drain)
         while True:
             found, batch = self._next_batch(iterator)
             if not found:
@@ -301,21 +277,19 @@ class Session:
             except GeneratorExit:  # a break: the batch counts, the loop is over
                 if not self._is_leaving:
                     self._end_batch(accumulate, is_last=True)
-                    position.end_loop()
+                    self._end_loop()
                 return
             self._end_batch(accumulate, is_last=position.batch + 1 == total)
         if position.batch % accumulate and total is None:
-            self._end_step()
-        position.end_loop()
+            self._end_step(is_last_batch=True)
+        self._end_loop()
 
     def _evaluation_loop(self, loader: Any) -> Iterator[Any]:
         # Told apart by the boundary they come after: an attempt that begins there counts the same.
-        which = Pass((_EVALUATION, self._position.step, self._evaluations), self._position.epoch)
+        which = Pass((_EVALUATION, self.step, self._evaluations), self.epoch)
         self._evaluations += 1
-        if not self._is_in_body:
-            self._hold_snapshot()
         self._beat(Phase.EVALUATION)
-        iterator = self._source(loader).iterate(which, 0, lambda: self._flag.is_set and not self._is_in_body)
+        iterator = self._source(loader).iterate(which, 0, self._hears_drain)
         while True:
             found, batch = self._next_batch(iterator)
             if not found:
@@ -323,7 +297,7 @@ class Session:
             yield batch
             self._beat(Phase.EVALUATION)
             EVALUATED.hit()
-            if self._flag.is_set and not self._is_in_body:
+            if self._hears_drain():
                 self._leave_drained()
         self._beat(Phase.STEP)
 
@@ -332,218 +306,88 @@ class Session:
         try:
             found, batch = True, next(iterator)
         except StopIteration:
-            found, batch = False, None
+            return False, None
         except WaitInterruptedError:
             self._leave_drained()
         except Exception:
-            if self._flag.is_set and not self._is_in_body:
+            if self._hears_drain():
                 self._leave_drained()
             raise
-        if found and self._flag.is_set and not self._is_in_body:
+        if self._hears_drain():
             self._leave_drained()
         return found, batch
 
-    def _is_loop_done_already(self) -> bool:
-        """Tell whether the training loop that begins now was finished before the checkpoint; if so, skip it."""
-        if self._restored is None or self._position.loop >= self._resume_position.loop:
-            return False
-        self._position.end_loop()
-        if self._position.key() == self._resume_position.key():
-            self._restore_at_loop()
-        return True
+    def _hears_drain(self) -> bool:
+        """Tell whether to leave here: asked to, and between two batches, not within the body of one."""
+        return self._flag.is_set and not self._is_in_body
 
     def _end_batch(self, accumulate: int, *, is_last: bool) -> None:
         self._is_in_body = False
-        self._position.batch += 1
-        if is_last or self._position.batch % accumulate == 0:
-            self._end_step()
+        self._state.position.batch += 1
+        if is_last or self._state.position.batch % accumulate == 0:
+            self._end_step(is_last_batch=is_last)
 
-    def _end_step(self) -> None:
-        position = self._position
+    def _end_loop(self) -> None:
+        # What the script does next, such as a scheduler's step or a validation, comes after this boundary and
+        # before the next one: a drain in it goes back to here, so that nothing of it is done twice.
+        self._state.position.end_loop()
+        self._keeper.hold()
+
+    def _end_step(self, *, is_last_batch: bool) -> None:
+        position = self._state.position
         position.step += 1
-        self._held = None
         self._evaluations = 0
+        self._keeper.release()
         self._write_row(position.batch - 1)
         self._beat(Phase.STEP)
         STEPPED.hit()
-        is_at_end = position.batch == self._batches_total
-        reason = due_reason(
-            self._settings.checkpoint.every, self._last_save, step=position.step, now_s=time.monotonic()
-        )
-        if self._is_asked_to_save:
-            reason = "asked"
-        if reason and not (is_at_end and self._will_save_at_end_of_epoch()):
-            self._save(reason)
+        if reason := self._keeper.due_after_step(is_last_batch=is_last_batch):
+            self._keeper.save_if_free(reason)
         if self._flag.is_set:
             self._leave_drained()
 
-    def _will_save_at_end_of_epoch(self) -> bool:
-        # The end of the epoch is the same step: saved there, it has the scores too.
-        every = self._settings.checkpoint.every
-        return epoch_due_reason(every, epochs_done=self._position.epoch + 1, has_score=False) is not None
-
     def _end_epoch(self) -> None:
-        position = self._position
-        position.end_epoch()
-        self._held = None
+        self._state.position.end_epoch()
         self._evaluations = 0
-        self._restored = None
-        if self._row:
-            self._write_row(0)
-        every = self._settings.checkpoint.every
-        has_score = any(rule.metric in self._scores for rule in self._settings.checkpoint.keep.keep_best)
-        reason = (
-            epoch_due_reason(every, epochs_done=position.epoch, has_score=has_score)
-            or due_reason(every, self._last_save, step=position.step, now_s=time.monotonic())
-            or ("asked" if self._is_asked_to_save else None)
-        )
-        if reason:
-            self._save(reason)
-        self._scores = {}
+        self._keeper.release()
+        self._keeper.forget_pending()
+        self._write_row(0)
+        if reason := self._keeper.due_after_epoch():
+            self._keeper.save(reason)
+        self._keeper.scores = {}
         self._beat(Phase.STEP)
         EPOCH_ENDED.hit()
-        if self._flag.is_set and position.epoch < self._epochs_total:
+        if self._flag.is_set and self.epoch < self._epochs_total:
             self._leave_drained()
 
-    # ------------------------------------------------------------------ saving
-
-    def _save(self, reason: str, *, is_final: bool = False) -> None:
-        """Save this boundary, unless that was done already."""
-        self._is_asked_to_save = False
-        if self._saved_key == self._position.key() and not self._scores:
-            return
-        self._beat(Phase.CHECKPOINT)
-        self._commit(self._take_snapshot(), self._position, self._history.sync(), reason, is_final=is_final)
-        self._saved_key = self._position.key()
-        self._scores = {}
-        self._last_save = LastSave(self._position.step, time.monotonic())
-        self._beat(Phase.STEP)
-
-    def _commit(
-        self,
-        snapshot: Snapshot,
-        position: Position,
-        history_bytes: int,
-        reason: str,
-        *,
-        is_final: bool = False,
-    ) -> None:
-        self._checkpointer.write(
-            snapshot,
-            step=position.step,
-            epoch=position.epoch,
-            scores=self._scores,
-            reason=reason,
-            details=SaveDetails(
-                job=self._environment.job or self._settings.run.root.name,
-                attempt=self.attempt,
-                batch=position.batch,
-                history_bytes=history_bytes,
-                world_size=self.world_size,
-                is_final=is_final,
-            ),
-        )
-        self._saves += 1
-
-    def _take_snapshot(self) -> Snapshot:
-        state = {
-            "position": self._position.state_dict(),
-            "seed": self._seed,
-            "values": self._values.state_dict(),
-            "rng": capture_rng(),
-            "sources": {
-                str(loop): source.state_dict()
-                for loop, source in sorted(self._loop_sources.items())
-                if isinstance(source, StatefulSource)
-            },
-        }
-        return take_snapshot(self._objects, extra={"session": state})
-
-    def _hold_snapshot(self) -> None:
-        """Keep a copy of the boundary before an evaluation, in which there is none, for a drain that comes in it."""
-        if self._held is None and self._saved_key != self._position.key():
-            self._held = (
-                self._take_snapshot().copied(),
-                self._position.copied(),
-                self._history.position_bytes,
+    def _source(self, loader: Any) -> Source:
+        """Return the source of a loader, made at its first use: workers that persist, persist in it."""
+        if id(loader) not in self._sources:  # the loader is kept with it, or its id could pass to another
+            self._sources[id(loader)] = (
+                loader,
+                source_for(loader, seed=self._state.seed, warn=self._warn_once),
             )
+        return self._sources[id(loader)][1]
 
-    # ------------------------------------------------------------------ resuming
+    # ------------------------------------------------------------------ beginning and leaving
 
     def _begin(self) -> None:
         if self._is_begun:
             return
         self._is_begun = True
-        checkpoint = self._checkpointer.find()
-        keep_bytes = 0
-        if checkpoint is not None:
-            tree = self._checkpointer.read(checkpoint, rank=self.rank)
-            tree.apply(self._objects, source=checkpoint.name)
-            self._checkpointer.adopt(checkpoint)
-            self._restore_own(tree)
-            keep_bytes = checkpoint.manifest.history_bytes
-            self._resume_position = self._position.copied()
-            self._restored = tree if self._position.is_inside_epoch() else None
-            if self._restored is not None:
-                self._position.loop = self._position.batch = 0
-            self._saved_key = self._resume_position.key()
-        self._settings.run.finished.unlink(missing_ok=True)
-        self._history.begin(
-            attempt=self.attempt,
-            checkpoint=checkpoint.name if checkpoint else None,
-            step=self.step,
-            keep_bytes=keep_bytes,
-        )
-        self._last_save = LastSave(self.step, time.monotonic())
+        checkpoint = self._keeper.restore()
         self._resumed_step = self.step
         self._beat(Phase.START)
         RESTORED.hit()
         if checkpoint is None and self._settings.checkpoint.every.at_start:
-            self._save("start")
+            self._keeper.save("start")
 
-    _resumed_step = _UNKNOWN
-
-    def _restore_own(self, tree: StateTree) -> None:
-        own = tree.extra["session"]
-        self._position.load_state_dict(own["position"])
-        self._seed = own["seed"]
-        self._values.load_state_dict(own["values"])
-        self._source_states = dict(own["sources"])
-        self._evaluations = 0
-        restore_rng(own["rng"])
-
-    def _restore_at_loop(self) -> None:
-        """Put everything back once more, now that the interrupted loop is reached.
-
-        The code between the start of an epoch and its loop has run again. What it changed or drew was done
-        before the checkpoint already, and is undone here.
-        """
-        tree, self._restored = self._restored, None
-        assert tree is not None
-        assert self.resumed_from is not None
-        tree.apply(self._objects, source=self.resumed_from.name)
-        self._restore_own(tree)
-
-    def _source(self, loader: Any) -> Source:
-        """Return the source of a loader, made at its first use: workers that persist, persist in it."""
-        if id(loader) not in self._sources:
-            self._sources[id(loader)] = source_for(loader, seed=self._seed, warn=self._warn_once)
-            self._kept_alive.append(loader)  # or its id could pass to another
-        return self._sources[id(loader)]
-
-    # ------------------------------------------------------------------ leaving
-
-    def _leave_drained(self) -> None:
-        """Save, say so, and leave the process. Does not return."""
+    def _leave_drained(self) -> NoReturn:
+        """Save, say so, and leave the process."""
         self._is_leaving = True
         self._beat(Phase.DRAIN)
-        if self._held is not None:
-            snapshot, position, history_bytes = self._held
-            self._history.sync()
-            self._commit(snapshot, position, history_bytes, "drain")
-        else:
-            self._save("drain")
-        newest = self._checkpointer.newest
+        self._keeper.save_now("drain")
+        newest = self._keeper.newest
         leaving.leave_drained(
             self._settings.attempt_paths.outcome(self.rank),
             step=newest.step if newest else self.step,
@@ -553,11 +397,9 @@ class Session:
 
     def __enter__(self) -> Self:
         make_directory(self._settings.attempt_paths.root)
-        self._checkpointer.open()
+        self._keeper.open()
         self._flag.install()
-        self._history = HistoryWriter(self._settings.run.metrics)
         self._heartbeat = HeartbeatWriter(self._settings.attempt_paths.heartbeat(self.rank))
-        self._kept_alive: list[Any] = []
         if self._settings.seed is not None:
             seed_everything(self._settings.seed)
         self._beat(Phase.START)
@@ -572,47 +414,38 @@ class Session:
             if error is None:
                 self._leave_normally()
             else:
-                self._leave_with(error)
+                # Nothing is saved here: an exception may have come in the middle of a step.
+                outcome = self._settings.attempt_paths.outcome(self.rank)
+                leaving.record_exception(outcome, error, step=self.step if self._is_begun else None)
         finally:
             self._sources.clear()  # with them go their loaders, and workers that persist
+            self._state.loop_sources.clear()
             self._flag.remove()
             self._heartbeat.close()
-            self._history.close()
-            self._checkpointer.close()
+            self._keeper.close()
 
     def _leave_normally(self) -> None:
         self._begin()
-        if self._flag.is_set and self._position.epoch < self._epochs_total:
+        if self._flag.is_set and self.epoch < self._epochs_total:
             self._leave_drained()  # the script broke off its loop because of the request
-        self._save("final", is_final=True)
-        COMPLETED.hit()
-        newest = self._checkpointer.newest
+        self._keeper.save("final", is_final=True)
+        newest = self._keeper.checkpointer.wait()
         assert newest is not None
+        COMPLETED.hit()
         leaving.record_finished(
-            self._settings,
-            step=self.step,
-            epoch=self.epoch,
-            checkpoint=newest.name,
-            rank=self.rank,
+            self._settings, step=self.step, epoch=self.epoch, checkpoint=newest.name, rank=self.rank
         )
         self._beat(Phase.END)
-
-    def _leave_with(self, error: BaseException) -> None:
-        # Nothing is saved here: an exception may have come in the middle of a step.
-        leaving.record_exception(
-            self._settings.attempt_paths.outcome(self.rank), error, step=self.step if self._is_begun else None
-        )
 
     # ------------------------------------------------------------------ small things
 
     def _write_row(self, batch: int) -> None:
         if self._row:
-            place = {"step": self._position.step, "epoch": self._position.epoch, "batch": batch}
-            self._history.row(place | self._row)
+            self._keeper.history.row({"step": self.step, "epoch": self.epoch, "batch": batch} | self._row)
             self._row = {}
 
     def _beat(self, phase: Phase) -> None:
-        position, newest = self._position, self._checkpointer.newest
+        position, newest = self._state.position, self._keeper.newest
         self._heartbeat.beat(
             phase,
             step=position.step,
@@ -622,7 +455,7 @@ class Session:
             batches=self._batches_total,
             checkpoint_step=newest.step if newest else _UNKNOWN,
             loss=self._last_loss,
-            saves=self._saves,
+            saves=self._keeper.saves,
             resumed_step=self._resumed_step,
         )
 

@@ -33,13 +33,6 @@ class Snapshot:
         """Size of all tensors, in bytes."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
 
-    def copied(self) -> Snapshot:
-        """Return a snapshot whose tensors are copies on the CPU: what changes later does not change it."""
-        return Snapshot(
-            self.document,
-            {name: tensor.to("cpu", copy=True, non_blocking=False) for name, tensor in self.tensors.items()},
-        )
-
 
 def take_snapshot(objects: Objects, *, extra: Mapping[str, Any] | None = None) -> Snapshot:
     """Take the state of all objects. Nothing is copied: the tensors are the live ones.

@@ -75,9 +75,6 @@ def wait_until_said(run: RunPaths, process: subprocess.Popen[bytes], text: str) 
         time.sleep(POLL_S)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the state held for a drain in validation is that after the training loop's own code"
-)
 def test_a_drain_in_validation_runs_nothing_before_it_twice(tmp_path: Path) -> None:
     """What stands between the training loop and the validation, such as a scheduler's step, is done once."""
     script = tmp_path / "train.py"

@@ -8,12 +8,11 @@ import signal
 
 import pytest
 
+from tests.support.training_runs import HARD_LOOP, result_of, train
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.exit_codes import DRAINED
 from trainerd.contract.metrics import read_history
 from trainerd.contract.paths import RunPaths
-
-from tests.support.training_runs import result_of, train
 
 EVERY = {"TRAINERD_CHECKPOINT_EVERY_STEPS": 4}
 KILLED = -signal.SIGKILL
@@ -89,8 +88,13 @@ def test_a_drain_loses_no_step(tmp_path):
 
 @pytest.mark.torch
 def test_workers_change_nothing_and_may_change_between_attempts(tmp_path, undisturbed):
-    assert train(tmp_path / "run", "--workers", 2, failpoints="training.stepped=kill@6", **EVERY).code == KILLED
-    assert train(tmp_path / "run", "--workers", 1, failpoints="training.batch=SIGTERM@9", **EVERY).code == DRAINED
+    assert (
+        train(tmp_path / "run", "--workers", 2, failpoints="training.stepped=kill@6", **EVERY).code == KILLED
+    )
+    assert (
+        train(tmp_path / "run", "--workers", 1, failpoints="training.batch=SIGTERM@9", **EVERY).code
+        == DRAINED
+    )
     assert train(tmp_path / "run", "--workers", 0, **EVERY).code == 0
     assert result_of(tmp_path / "run") == undisturbed
 
@@ -100,7 +104,10 @@ def test_torchs_own_optimizer_and_a_plateau_scheduler_are_exact_too(tmp_path):
     arguments = ("--optimizer", "adamw")
     for name, deaths in {"a": [], "b": ["training.stepped=kill@13", "training.evaluated=SIGTERM"]}.items():
         for failpoints in deaths:
-            assert train(tmp_path / name, *arguments, failpoints=failpoints, **EVERY).code in {KILLED, DRAINED}
+            assert train(tmp_path / name, *arguments, failpoints=failpoints, **EVERY).code in {
+                KILLED,
+                DRAINED,
+            }
         assert train(tmp_path / name, *arguments, **EVERY).code == 0
     assert result_of(tmp_path / "b") == result_of(tmp_path / "a")
 
@@ -115,7 +122,7 @@ def test_a_finished_run_goes_on_when_it_is_given_more_epochs(tmp_path, undisturb
 @pytest.mark.torch
 def test_a_truncated_newest_checkpoint_is_set_aside_and_the_one_before_is_used(tmp_path, undisturbed):
     run = tmp_path / "run"
-    assert train(run, failpoints="training.stepped=kill@9", **EVERY).code == KILLED
+    assert train(run, failpoints="training.batch=SIGTERM@9", **EVERY).code == DRAINED
     store = CheckpointStore.of_run(RunPaths(run))
     newest = store.checkpoints()[-1]
     tensors = newest.path / "rank-00000.safetensors"
@@ -133,3 +140,32 @@ def test_two_processes_on_one_run_are_refused_by_name(tmp_path):
         ending = train(tmp_path / "run", **EVERY)
     assert ending.code == 1
     assert "is being written by another process (pid" in ending.output
+
+
+HARD_DEATHS = [
+    "training.evaluated=SIGTERM@2",
+    "training.evaluated=SIGTERM@7",
+    "training.evaluated=kill@12",
+    "training.batch=SIGTERM@3",
+    "training.batch=SIGTERM@8",
+    "training.batch=SIGTERM@14",
+    "training.epoch-ended=SIGTERM",
+]
+
+
+@pytest.fixture(scope="module")
+def hard_undisturbed(tmp_path_factory):
+    run = tmp_path_factory.mktemp("hard") / "run"
+    assert train(run, script=HARD_LOOP).code == 0
+    return result_of(run)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("death", HARD_DEATHS)
+def test_code_around_the_loops_is_done_once(tmp_path, hard_undisturbed, death):
+    """Two loops an epoch, a break, schedulers and counters before, between and after them, accumulation."""
+    run = tmp_path / "run"
+    for failpoints in (death, "training.evaluated=SIGTERM@2"):
+        assert train(run, script=HARD_LOOP, failpoints=failpoints).code in {KILLED, DRAINED}
+    assert train(run, script=HARD_LOOP).code == 0
+    assert result_of(run) == hard_undisturbed

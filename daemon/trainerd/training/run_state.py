@@ -1,0 +1,71 @@
+"""The state of a run at one step boundary: what is tracked, and what the session itself must remember."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trainerd.training.data import Source, StatefulSource
+from trainerd.training.position import Position
+from trainerd.training.rng import capture_rng, restore_rng
+from trainerd.training.snapshot import Snapshot, take_snapshot
+from trainerd.training.tracked import Objects
+from trainerd.training.values import Values
+
+if TYPE_CHECKING:
+    from trainerd.training.restore import StateTree
+
+
+class RunState:
+    """Everything that two equal runs have equal.
+
+    Attributes:
+        objects: What the script tracks, by name.
+        values: Plain values of the script's.
+        position: The boundary.
+        seed: Of the data order and of sample randomness.
+        loop_sources: Where the batches of each training loop of an epoch come from.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.objects: Objects = {}
+        self.values = Values()
+        self.position = Position()
+        self.seed = seed
+        self.loop_sources: dict[int, Source] = {}
+        self._source_states: dict[str, Any] = {}
+
+    def snapshot(self) -> Snapshot:
+        """Take all of it. The tensors are live memory until they are copied."""
+        own = {
+            "position": self.position.state_dict(),
+            "seed": self.seed,
+            "values": self.values.state_dict(),
+            "rng": capture_rng(),
+            "sources": {
+                str(loop): source.state_dict()
+                for loop, source in sorted(self.loop_sources.items())
+                if isinstance(source, StatefulSource)
+            },
+        }
+        return take_snapshot(self.objects, extra={"session": own})
+
+    def restore(self, tree: StateTree, *, source: str) -> None:
+        """Put all of it back, the generators last: nothing is drawn in between.
+
+        Raises:
+            MismatchError: It does not fit; nothing was changed.
+        """
+        own = tree.extra["session"]
+        tree.apply(self.objects, source=source)
+        self.position.load_state_dict(own["position"])
+        self.seed = own["seed"]
+        self.values.load_state_dict(own["values"])
+        self._source_states = dict(own["sources"])
+        restore_rng(own["rng"])
+
+    def use_source(self, loop: int, source: Source) -> None:
+        """Note where a training loop's batches come from, and give it back the state that it had."""
+        self.loop_sources[loop] = source
+        state = self._source_states.pop(str(loop), None)
+        if state is not None and isinstance(source, StatefulSource):
+            source.load_state_dict(state)

@@ -1,0 +1,146 @@
+"""Writes snapshots: periodic ones in the background out of a warm arena, urgent ones at once out of live memory.
+
+Invariants:
+    At most one write is in flight. Whoever needs the arena waits for it.
+    What a background write raises is raised by the next call that meets it, never lost.
+    Only one thread at a time touches the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from trainerd.errors import SpaceError
+from trainerd.training.direct_file import AbandonedError, write_direct
+from trainerd.training.image import Arena, ImageLayout, streamed
+from trainerd.training.rank_files import encode_document, tensors_name, tree_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from trainerd.checkpoint.manifest import Manifest
+    from trainerd.checkpoint.store import Checkpoint, CheckpointStore
+    from trainerd.training.snapshot import Snapshot
+
+
+@dataclass
+class Held:
+    """A snapshot in the arena: copied, not written yet."""
+
+    document: dict[str, Any]
+    image: ImageLayout
+
+
+@dataclass
+class _InFlight:
+    future: Future[Checkpoint]
+    is_called_off: threading.Event = field(default_factory=threading.Event)
+
+
+class CheckpointWriter:
+    """Turns snapshots into checkpoints of one store.
+
+    Args:
+        store: Where to.
+        rank: Whose files these are.
+        after_commit: Called with each new checkpoint, in the thread that wrote it, before anything else may be
+            written: the place to prune.
+    """
+
+    def __init__(
+        self, store: CheckpointStore, *, rank: int, after_commit: Callable[[Checkpoint], None]
+    ) -> None:
+        self._store = store
+        self._rank = rank
+        self._after_commit = after_commit
+        self._arena = Arena()
+        self._in_flight: _InFlight | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a write is in flight."""
+        return self._in_flight is not None and not self._in_flight.future.done()
+
+    def hold(self, snapshot: Snapshot) -> Held:
+        """Copy a snapshot into the arena; the live tensors may change at once. Waits for a write in flight."""
+        self.wait()
+        return Held(snapshot.document, self._arena.fill(snapshot))
+
+    def write_held(self, held: Held, manifest: Manifest) -> Checkpoint:
+        """Write what is held, and return when it is durable."""
+        return self._write(held.document, held.image, self._arena.pieces(held.image), manifest, _never)
+
+    def write_in_background(self, snapshot: Snapshot, manifest: Manifest) -> None:
+        """Copy a snapshot and write it in another thread. Waits for a write in flight, and raises what that raised."""
+        held = self.hold(snapshot)
+        flight = self._in_flight = _InFlight(Future())
+
+        def work() -> None:
+            try:
+                pieces = self._arena.pieces(held.image)
+                checkpoint = self._write(
+                    held.document, held.image, pieces, manifest, flight.is_called_off.is_set
+                )
+            except BaseException as error:  # noqa: BLE001 - kept for whoever waits
+                flight.future.set_exception(error)
+            else:
+                flight.future.set_result(checkpoint)
+
+        threading.Thread(target=work, name="trainerd-write", daemon=True).start()
+
+    def write_now(self, snapshot: Snapshot, manifest: Manifest) -> Checkpoint:
+        """Write live memory, and return when it is durable. A write in flight that is older is called off."""
+        with contextlib.suppress(OSError, SpaceError):  # this write is newer, and says itself if it fails too
+            self.call_off()
+        image, pieces = streamed(snapshot)
+        return self._write(snapshot.document, image, pieces, manifest, _never, reads_back=False)
+
+    def wait(self) -> Checkpoint | None:
+        """Wait for the write in flight and return what it wrote, None if there was none.
+
+        Raises:
+            SpaceError: The disk was full.
+            OSError: The write failed.
+        """
+        flight, self._in_flight = self._in_flight, None
+        return flight.future.result() if flight is not None else None
+
+    def call_off(self) -> Checkpoint | None:
+        """Stop the write in flight, if it has not come too far; return what it wrote if it has."""
+        if self._in_flight is None:
+            return None
+        self._in_flight.is_called_off.set()
+        try:
+            return self.wait()
+        except AbandonedError:
+            return None
+
+    def _write(
+        self,
+        document: dict[str, Any],
+        image: ImageLayout,
+        pieces: Iterator[memoryview],
+        manifest: Manifest,
+        is_called_off: Callable[[], bool],
+        *,
+        reads_back: bool = True,
+    ) -> Checkpoint:
+        staging = self._store.begin(manifest.step)
+        try:
+            path = staging.path / tensors_name(self._rank)
+            staging.add(write_direct(path, pieces, image.size, is_called_off=is_called_off))
+            staging.write(tree_name(self._rank), [encode_document(document)])
+            checkpoint = staging.commit(manifest, reads_back=reads_back)
+        except BaseException:
+            staging.abandon()
+            raise
+        self._after_commit(checkpoint)
+        return checkpoint
+
+
+def _never() -> bool:
+    return False
