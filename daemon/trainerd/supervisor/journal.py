@@ -267,7 +267,10 @@ class Journal:
                 "WHERE sequence > ? AND (? IS NULL OR job = ?) ORDER BY sequence LIMIT ?",
                 (after, job, job, limit),
             ).fetchall()
-        return tuple(EventRow(*row[:5], data=json.loads(row[5])) for row in rows)
+        return tuple(
+            EventRow(sequence, moment, name, kind, message, json.loads(data))
+            for sequence, moment, name, kind, message, data in rows
+        )
 
     def last_sequence(self) -> int:
         """Return the sequence number of the newest event, 0 if there is none."""

@@ -160,7 +160,7 @@ def _culprit(record: ExitRecord) -> RankExit | None:
     """Return the rank whose bad end came first: not one that was killed because a peer had died."""
     bad = [rank for rank in record.ranks if not _ended_well(rank)]
     own = [rank for rank in bad if rank.killed_by_shim != "peer" and rank.signal != signal.SIGTERM]
-    return (own or bad or [None])[0]
+    return next(iter(own or bad), None)
 
 
 def _ended_well(rank: RankExit) -> bool:
