@@ -29,17 +29,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Staging"]
 
-_SWEPT = "swept at the next start; the older checkpoints as they were"
 DATA_WRITTEN = declare(
-    "checkpoint.data.written", f"a staging folder with a file that is not synced; {_SWEPT}"
+    "checkpoint.data.written", "a staging folder, its last file not synced; swept at the next start"
 )
-DATA_SYNCED = declare("checkpoint.data.synced", f"a staging folder with a durable file; {_SWEPT}")
-MANIFEST_SYNCED = declare("checkpoint.manifest.synced", f"a complete staging folder; {_SWEPT}")
-STAGED = declare("checkpoint.staged", f"a complete and durable staging folder; {_SWEPT}")
-RENAMED = declare(
-    "checkpoint.renamed", "the new checkpoint; after a power cut perhaps still its staging folder"
+DATA_SYNCED = declare(
+    "checkpoint.data.synced", "a staging folder without a manifest; swept at the next start"
 )
-COMMITTED = declare("checkpoint.committed", "the new checkpoint, durable; its older ones not pruned yet")
+MANIFEST_SYNCED = declare("checkpoint.manifest.synced", "a complete staging folder; swept at the next start")
+STAGED = declare("checkpoint.staged", "a complete and durable staging folder; swept at the next start")
+RENAMED = declare("checkpoint.renamed", "the new checkpoint, or after a power cut perhaps its staging folder")
+COMMITTED = declare("checkpoint.committed", "the new checkpoint, durable; nothing is pruned yet")
 
 GATHER_BYTES: Final = 1024 * 1024
 """Small pieces are written together, up to this many bytes a call."""

@@ -173,7 +173,8 @@ class CheckpointStore:
         """Complete or remove what a crash left: a fork, staging folders, half-deleted checkpoints. Needs the lock."""
         self._require_lock("sweep")
         self._complete_fork()
-        removed = sweep_temporary(self.directory)
+        folders = [self.directory, *(aside.path for aside in (*self._quarantine, *self._abandoned))]
+        removed = [path for folder in folders if folder.is_dir() for path in sweep_temporary(folder)]
         for path in entries(self.directory):
             if is_leftover(path.name):
                 remove_renamed(path)
