@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import json
 import types
 import typing
@@ -137,7 +138,7 @@ def _build_optional(value: Any, arguments: tuple[Any, ...], place: str) -> Any:
 
 def _build_dataclass(value: Any, kind: type, place: str) -> Any:
     _checked(value, isinstance(value, dict), kind, place)
-    hints = typing.get_type_hints(kind)
+    hints = _type_hints(kind)
     arguments = {}
     for field in dataclasses.fields(kind):
         if field.metadata.get("transient"):
@@ -147,6 +148,9 @@ def _build_dataclass(value: Any, kind: type, place: str) -> Any:
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise CorruptError(f"{place}: the field {field.name!r} is missing")
     return kind(**arguments)
+
+
+_type_hints = functools.cache(typing.get_type_hints)  # evaluating annotations is most of the cost of decoding
 
 
 def _checked(value: Any, holds: bool, kind: Any, place: str) -> Any:
