@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from daemon_bench import Bench
+
+from tests.support.daemon_bench import Bench
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import subprocess
 import sys
 
 import pytest
-from daemon_bench import ENDLESS, OBEDIENT, script
 
+from tests.support.daemon_bench import ENDLESS, OBEDIENT, script
 from trainerd.contract.process import identify
 
 SLOW = "while ! test -e go; do sleep 0.02; done; exit 7"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 
-from daemon_bench import ENDLESS, OBEDIENT, script
-
+from tests.support.daemon_bench import ENDLESS, OBEDIENT, script
 from trainerd.contract.process import identify, is_alive
 
 

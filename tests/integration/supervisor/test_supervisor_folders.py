@@ -10,7 +10,8 @@ import subprocess
 import sys
 
 import pytest
-from daemon_bench import OBEDIENT, script
+
+from tests.support.daemon_bench import OBEDIENT, script
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
 
