@@ -59,12 +59,12 @@ def command(
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.client import Client
     from trainerd.supervisor.specs.load import load_spec
-    from trainerd.supervisor.specs.submit import place_spec
+    from trainerd.supervisor.specs.submit import place_spec, plan_placement
 
     with ending_quietly(), Client(state) as client:
         jobs_dir = Path(client.daemon().jobs_dir)
         for file in files:
-            load_spec(file, trust=None)
+            plan_placement(file, jobs_dir)
         placed = [place_spec(file, jobs_dir, replace=replace, say=_say) for file in files]
         accepted = [load_spec(path, trust=None) for path in placed]
         names = [spec.name for spec in accepted]

@@ -18,9 +18,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.option(
+    "--jobs",
+    "jobs_dir",
+    type=click.Path(path_type=Path),
+    help="Judge the specs as they would be in this jobs folder: relative paths begin at the folder of a spec.",
+)
 @json_option
 @click.pass_context
-def command(context: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
+def command(context: click.Context, *, files: tuple[Path, ...], jobs_dir: Path | None, as_json: bool) -> None:
     """Check specs without running anything.
 
     Every mistake is shown with its line and the nearest valid name.
@@ -30,13 +36,21 @@ def command(context: click.Context, files: tuple[Path, ...], as_json: bool) -> N
     \b
     Example:
       trainerd validate jobs/*.yaml
+      trainerd validate --jobs jobs jobs/examples/mnist/job.yaml
     """  # noqa: D301 (click leaves alone the lines after this escape)
-    from trainerd.supervisor.specs.load import load_spec
+    from trainerd.supervisor.specs.load import load_spec, parse_spec
+    from trainerd.supervisor.specs.submit import plan_placement
+
+    def judged(file: Path) -> ResolvedJob:
+        if jobs_dir is None:
+            return load_spec(file, trust=None)
+        placement = plan_placement(file, jobs_dir)
+        return parse_spec(placement.target, placement.data).resolve(None)
 
     results: list[dict[str, Any]] = []
     for file in files:
         try:
-            job = load_spec(file, trust=None)
+            job = judged(file)
         except UserError as error:
             results.append({"file": str(file), "ok": False, "error": error.message, "hint": error.hint})
             if not as_json:

@@ -68,6 +68,7 @@ def launch_record(
         grace_s=job.grace_s,
         seed=seed,
         checkpoint=job.checkpoint,
+        checkpoint_variables=job.checkpoint_variables,
     )
     defaults = {"PYTHONUNBUFFERED": "1"}
     if job.resources.gpus:

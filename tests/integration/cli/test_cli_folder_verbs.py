@@ -119,6 +119,14 @@ def test_validate_says_what_a_spec_would_run(trainerd, specs, tmp_path):
     )
 
 
+def test_validate_judges_a_spec_as_it_would_be_in_the_jobs_folder(trainerd, tmp_path):
+    (tmp_path / "jobs" / "examples" / "a").mkdir(parents=True)
+    spec = tmp_path / "jobs" / "examples" / "a" / "job.yaml"
+    spec.write_text("name: a\ncommand: [python, train.py]\nworkdir: examples/a\n")
+    assert "does not exist" in trainerd("validate", spec, code=1).stderr
+    assert "ok: " in trainerd("validate", "--jobs", tmp_path / "jobs", spec).stdout
+
+
 def test_validate_shows_every_mistake_and_fails(trainerd, trainerd_json, specs):
     result = trainerd("validate", *specs, code=1)
     assert result.stdout.startswith("ok: ")

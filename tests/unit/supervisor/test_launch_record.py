@@ -7,9 +7,9 @@ from pathlib import Path
 
 from supervisor_objects import spec
 
-from trainerd.contract.environment import from_environ
+from trainerd.contract.environment import EVERY_STEPS, from_environ
 from trainerd.contract.paths import RunPaths
-from trainerd.contract.policy import Resources
+from trainerd.contract.policy import Cadence, CheckpointPolicy, Resources, RetentionPolicy
 from trainerd.supervisor.launch_record import launch_record
 
 RUN = RunPaths(Path("/state/runs/ant"))
@@ -68,7 +68,14 @@ def test_the_rank_reads_what_the_spec_says():
     assert said.run_dir == RUN.root
     assert said.attempt_dir == RUN.attempt(7).root
     assert (said.job, said.attempt, said.spec_digest, said.grace_s) == ("ant", 7, "v9", 12.5)
-    assert said.checkpoint == spec().checkpoint
+
+
+def test_what_the_spec_leaves_open_about_checkpoints_stays_the_scripts():
+    policy = CheckpointPolicy(Cadence(steps=7), RetentionPolicy(keep_last=9))
+    said = record(spec("v9", checkpoint=policy, checkpoint_variables=(EVERY_STEPS,))).env
+    heard = from_environ(said, script=CheckpointPolicy(keep=RetentionPolicy(keep_last=1))).checkpoint
+    assert (heard.every.steps, heard.keep.keep_last) == (7, 1)
+    assert from_environ(record(spec("v9")).env).checkpoint is None
 
 
 def test_a_job_that_asked_for_gpus_sees_those_it_was_given():
