@@ -11,41 +11,40 @@ with trainerd.Checkpointer("checkpoints", {"model": model, "optimizer": optimize
 from __future__ import annotations
 
 import contextlib
-import uuid
-from dataclasses import dataclass, field
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from trainerd.checkpoint.manifest import Manifest
+import torch
+
 from trainerd.checkpoint.retention import best_of
 from trainerd.checkpoint.store import Checkpoint, CheckpointStore
-from trainerd.contract.clock import SystemClock
-from trainerd.contract.policy import KeepBest, KeepEvery, RetentionPolicy
-from trainerd.errors import UserError
+from trainerd.contract.policy import KeepBest, KeepEvery, Mode, RetentionPolicy
+from trainerd.errors import SpaceError, UserError
+from trainerd.training.line import Line, SaveDetails
+from trainerd.training.mirror import Mirror
 from trainerd.training.rank_files import read_rank_files
+from trainerd.training.restore import CLASSES
 from trainerd.training.snapshot import Snapshot, take_snapshot
-from trainerd.training.tracked import Objects, Stateful, check_tracked
+from trainerd.training.tracked import Objects, Stateful, check_tracked, optimizer_classes
 from trainerd.training.writer import CheckpointWriter, Held
-from trainerd.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from types import TracebackType
 
+    from trainerd.checkpoint.manifest import Manifest
+    from trainerd.checkpoint.storage import Storage
     from trainerd.training.restore import StateTree
 
+__all__ = ["Checkpointer", "SaveDetails"]
 
-@dataclass(frozen=True)
-class SaveDetails:
-    """What a manifest says beyond what `Checkpointer.save` is given. The session fills it in."""
-
-    job: str = ""
-    attempt: int = 1
-    batch: int = 0
-    history_bytes: int = 0
-    world_size: int = 1
-    is_final: bool = False
-    fingerprint: dict[str, Any] = field(default_factory=dict)
+COMMITTING_RANK: Final = 0
+DOCUMENT_BYTES_MAX: Final = 4 << 20
+"""Room for the tree, the manifest and the header, which are small beside the tensors."""
+REMOVAL_LIMIT_S: Final = 60.0
+"""How long `close` waits for the deletion of what was pruned, in seconds; the next start goes on with the rest."""
 
 
 class Checkpointer:
@@ -59,12 +58,18 @@ class Checkpointer:
         keep_best: Which to keep by score, besides.
         keep_every: Which to keep for good, besides.
         asynchronous: Whether `save` returns once the state is copied, and writes in the background.
+        score_functions: Functions without arguments that return a score, by its name; called at each save.
         on_saved: Called with each new checkpoint once it is durable and what it replaces is pruned; from the
             thread that wrote it.
+        mirror: Where committed checkpoints are copied to besides, and brought back from if the folder is empty:
+            a URL that fsspec knows, or a `Storage`.
+        rank: Which of several processes this is. Only rank 0 writes; `save` does nothing in the others. As
+            torch.distributed or ``RANK`` says if not given.
 
     Invariants:
         It holds the folder's writers' lock from its first save or resume until `close`.
         Nothing is pruned before what replaces it is durable and was read back.
+        All that it knows is on disk: another one on the same folder knows as much.
     """
 
     def __init__(
@@ -76,22 +81,33 @@ class Checkpointer:
         keep_best: KeepBest | Sequence[KeepBest] | None = None,
         keep_every: KeepEvery | None = None,
         asynchronous: bool = True,
+        score_functions: Mapping[str, Callable[[], float]] | None = None,
         on_saved: Callable[[Checkpoint], None] | None = None,
+        mirror: Storage | str | None = None,
+        rank: int | None = None,
     ) -> None:
         self.store = directory if isinstance(directory, CheckpointStore) else CheckpointStore(Path(directory))
-        named = objects if isinstance(objects, dict) else {"state": objects}
+        named = {"state": objects} if isinstance(objects, Stateful) else objects
         self.objects: Objects = {name: check_tracked(name, value) for name, value in named.items()}
         best = (keep_best,) if isinstance(keep_best, KeepBest) else tuple(keep_best or ())
         self.policy = RetentionPolicy(keep_last=keep_last, keep_best=best, keep_every=keep_every)
         self.resumed_from: Checkpoint | None = None
-        self.newest: Checkpoint | None = None
+        self._rank = _this_rank() if rank is None else rank
         self._is_asynchronous = asynchronous
+        self._score_functions = dict(score_functions or {})
         self._on_saved = on_saved
-        self._lineage = uuid.uuid4().hex
-        self._clock = SystemClock()
+        self._line = Line()
+        self._newest: Checkpoint | None = None
+        self._has_looked = False
         self._held_lock = contextlib.ExitStack()
         self._is_open = False
+        self._mirror = Mirror(_storage_at(mirror)) if mirror is not None else None
         self._writer = CheckpointWriter(self.store, rank=0, after_commit=self._take_in)
+
+    @property
+    def is_committer(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self._rank == COMMITTING_RANK
 
     def open(self) -> Self:
         """Take the writers' lock and sweep what a crash left. Done by the first save or resume.
@@ -99,14 +115,14 @@ class Checkpointer:
         Raises:
             LockedError: Another process writes here.
         """
-        if not self._is_open:
+        if not self._is_open and self.is_committer:
             self._held_lock.enter_context(self.store.lock())
             self._is_open = True
             self.store.sweep()
         return self
 
     def close(self) -> None:
-        """Wait for the write in flight and let go of the lock.
+        """Wait for the write in flight, and for its copy in the mirror, and let go of the lock.
 
         Raises:
             SpaceError: The disk was full for the write in flight.
@@ -114,7 +130,11 @@ class Checkpointer:
         """
         try:
             self.wait()
+            if self._mirror is not None:
+                self._mirror.wait()
+                self._mirror.warn()
         finally:
+            self.store.wait_for_removals(limit_s=REMOVAL_LIMIT_S)
             self._held_lock.close()
             self._is_open = False
 
@@ -130,17 +150,39 @@ class Checkpointer:
     ) -> None:
         """Save the objects as they are now. They may change as soon as this returns.
 
-        Waits for a save in flight, and raises what that one raised.
+        Waits for a save in flight, and raises what that one raised. Checkpoints of a later step are none that
+        this one follows: they are set aside, not deleted, and never resumed from.
+
+        Args:
+            step: Steps done.
+            epoch: Epochs done.
+            scores: By which checkpoints are ranked; added to what the score functions say.
+            reason: A word for the listing.
 
         Raises:
+            UserError: The step or a score is not a number.
             UnsupportedValueError: Some state has no exact form on disk; nothing was written.
             SpaceError: The disk is full; the former checkpoints are as they were.
         """
-        manifest = self.manifest(step=step, epoch=epoch or 0, scores=scores or {}, reason=reason or "asked")
-        self.write(take_snapshot(self.objects), manifest)
+        if not self.is_committer:
+            return
+        _check_whole("step", step)
+        _check_whole("epoch", epoch or 0)
+        all_scores = {name: function() for name, function in self._score_functions.items()} | dict(
+            scores or {}
+        )
+        numbers = {name: _as_score(name, score) for name, score in all_scores.items()}
+        snapshot = take_snapshot(self.objects, extra={CLASSES: optimizer_classes(self.objects)})
+        self._writer.wait()
+        self._line_must_follow(step)
+        self.make_room(snapshot.tensor_bytes + DOCUMENT_BYTES_MAX)
+        manifest = self.manifest(step=step, epoch=epoch or 0, scores=numbers, reason=reason or "asked")
+        self.write(snapshot, manifest)
 
     def write(self, snapshot: Snapshot, manifest: Manifest, *, is_urgent: bool = False) -> None:
         """Save a snapshot: in the background, or at once if it is urgent or nothing is to be asynchronous."""
+        if not self.is_committer:
+            return
         self.open()
         if is_urgent:
             self._writer.write_now(snapshot, manifest)
@@ -155,7 +197,8 @@ class Checkpointer:
 
     def write_held(self, held: Held, manifest: Manifest) -> None:
         """Write what is held; when this returns it is durable."""
-        self._writer.write_held(held, manifest)
+        if self.is_committer:
+            self._writer.write_held(held, manifest)
 
     def wait(self) -> Checkpoint | None:
         """Wait until every save is durable; return the newest checkpoint.
@@ -166,6 +209,23 @@ class Checkpointer:
         """
         self._writer.wait()
         return self.newest
+
+    def call_off(self) -> None:
+        """Stop the write in flight if it has not come too far, for one that is newer. What it raises is dropped."""
+        with contextlib.suppress(OSError, SpaceError):
+            self._writer.call_off()
+
+    def make_room(self, needed_bytes: int, *, is_emergency: bool = False) -> None:
+        """See to it that a save of that size will fit; see `CheckpointStore.make_room`.
+
+        Raises:
+            SpaceError: It would not fit. Nothing was begun.
+        """
+        if self.is_committer:
+            self.open()
+            self.store.make_room(
+                needed_bytes, self.policy, protected=self._protected(), is_emergency=is_emergency
+            )
 
     @property
     def is_saving(self) -> bool:
@@ -181,30 +241,42 @@ class Checkpointer:
         reason: str,
         details: SaveDetails | None = None,
     ) -> Manifest:
-        """Return the manifest of a checkpoint of this line; its files are filled in when it is committed."""
-        details = details or SaveDetails()
-        return Manifest(
-            job=details.job,
-            lineage=self._lineage,
-            parent=self.newest.name if self.newest is not None else None,
-            step=step,
-            epoch=epoch,
-            batch=details.batch,
-            reason=reason,
-            scores={name: float(score) for name, score in scores.items()},
-            world_size=details.world_size,
-            attempt=details.attempt,
-            fingerprint=details.fingerprint,
-            history_bytes=details.history_bytes,
-            is_final=details.is_final,
-            created_wall_s=self._clock.wall_s(),
-            trainerd_version=VERSION,
-        )
+        """Return the manifest of the next checkpoint of this line."""
+        return self._line.manifest(step=step, epoch=epoch, scores=scores, reason=reason, details=details)
+
+    def reset(self, reason: str = "a new beginning was asked for") -> None:
+        """Begin anew in the same folder, as for the next fold: what is there is set aside, not deleted.
+
+        The objects keep their state; resetting them is the caller's business.
+        """
+        if self.is_committer:
+            self.open()
+            self._writer.wait()
+            self.store.set_aside_after(None, reason)
+        self._newest = self.resumed_from = None
+        self._line = Line()
+
+    def _line_must_follow(self, step: int) -> None:
+        newest = self.newest
+        if newest is None or newest.step <= step:
+            return
+        self.open()
+        before = [checkpoint for checkpoint in self.checkpoints() if checkpoint.step <= step]
+        self._newest = before[-1] if before else None
+        self.store.set_aside_after(self._newest, f"step {step} was saved, which does not follow from it")
+        self._line.fork()
+
+    def _protected(self) -> dict[str, str]:
+        """Return what is never pruned, with the reasons."""
+        newest = {self._newest.name: "newest"} if self._newest is not None else {}
+        return newest | ({self.resumed_from.name: "resumed from"} if self.resumed_from is not None else {})
 
     def _take_in(self, checkpoint: Checkpoint) -> None:
-        self.newest = checkpoint
-        protected = {checkpoint.name} | ({self.resumed_from.name} if self.resumed_from is not None else set())
-        self.store.prune(self.policy, protected=protected)
+        self._newest = self._line.head = checkpoint
+        plan = self.store.prune(self.policy, protected=self._protected(), in_background=True)
+        if self._mirror is not None:
+            self._mirror.warn()
+            self._mirror.take(checkpoint, removed=[decision.name for decision in plan.prune])
         if self._on_saved is not None:
             self._on_saved(checkpoint)
 
@@ -213,11 +285,13 @@ class Checkpointer:
     def resume(self) -> Checkpoint | None:
         """Put the newest checkpoint that verifies into the objects, None if there is none.
 
+        Where torch.distributed is in use, every rank calls this, and all take the one that rank 0 found.
+
         Raises:
             MismatchError: It does not fit the objects; nothing was changed.
             LockedError: Another process writes here.
         """
-        checkpoint = self.find()
+        checkpoint = self._agreed(self.find() if self.is_committer or not _is_distributed() else None)
         if checkpoint is not None:
             self.read(checkpoint).apply(self.objects, source=checkpoint.name)
             self.adopt(checkpoint)
@@ -233,29 +307,44 @@ class Checkpointer:
     ) -> Checkpoint:
         """Put one checkpoint into the objects, after verifying it; for transfer, a part of it.
 
+        After a whole one, later saves follow from it.
+
         Args:
             which: ``step-120``, ``120``, the full name, or a `Checkpoint`.
-            strict: Refuse any difference; otherwise take what fits.
+            strict: Refuse any difference; otherwise take what fits, and warn of what is left as it was.
             only: Patterns of what to take, such as ``model`` or ``model.layer1.*``.
             exclude: Patterns of what to leave out.
 
         Raises:
-            UserError: There is none of that name.
+            UserError: There is none of that name, or a pattern matches nothing.
             CorruptError: It does not verify.
             MismatchError: It does not fit; nothing was changed.
         """
-        checkpoint = which if isinstance(which, Checkpoint) else self.store.find(which)
+        self._writer.wait()
+        checkpoint = self.store.find(which) if isinstance(which, str) else which
         with self.store.reading(checkpoint):
             self.store.verify(checkpoint)
             tree = self.read(checkpoint)
         tree.apply(self.objects, source=checkpoint.name, strict=strict, only=only, exclude=exclude)
+        if strict and only is None and not exclude:
+            self._line.go_on_from(checkpoint)
+            self.resumed_from = checkpoint
         return checkpoint
 
     def find(self) -> Checkpoint | None:
-        """Return the newest checkpoint that verifies; those that do not are moved to quarantine."""
+        """Return the newest checkpoint that verifies; those that do not are moved to quarantine.
+
+        Where there is none, the mirror is asked. A process that does not write moves nothing.
+        """
+        if not self.is_committer:
+            return self.store.newest_sound()
         self.open()
         self.wait()
-        return self.store.newest_verified()
+        found = self.store.newest_verified()
+        if found is None and self._mirror is not None:
+            found = self._mirror.pull(self.store)
+        self._newest, self._has_looked = found, True
+        return found
 
     def read(self, checkpoint: Checkpoint, *, rank: int = 0) -> StateTree:
         """Read a verified checkpoint into memory."""
@@ -263,26 +352,54 @@ class Checkpointer:
 
     def adopt(self, checkpoint: Checkpoint) -> None:
         """Go on from `checkpoint`: later saves are of its line, and it is not pruned."""
-        self.resumed_from = self.newest = checkpoint
-        self._lineage = checkpoint.manifest.lineage
+        self.resumed_from = self._newest = checkpoint
+        self._line.go_on_from(checkpoint)
+
+    def _agreed(self, found: Checkpoint | None) -> Checkpoint | None:
+        if not _is_distributed():
+            return found
+        names = [found.name if found is not None else None]
+        torch.distributed.broadcast_object_list(names, src=COMMITTING_RANK)
+        if self.is_committer or names[0] is None:
+            return found
+        checkpoint = self.store.find(names[0])
+        self.store.verify(checkpoint)
+        return checkpoint
 
     # ------------------------------------------------------------------ looking
+
+    @property
+    def newest(self) -> Checkpoint | None:
+        """The newest checkpoint that is durable, None if there is none."""
+        if self._newest is None and not self._has_looked:
+            present = self.checkpoints()
+            self._newest, self._has_looked = (present[-1] if present else None), True
+        return self._newest
 
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """Return what is there, oldest first."""
         return self.store.checkpoints()
 
-    def best(self, metric: str) -> Checkpoint | None:
+    def best(self, metric: str, *, mode: Mode | None = None) -> Checkpoint | None:
         """Return the checkpoint with the best score, None if none has one.
 
+        Args:
+            metric: Name of the score.
+            mode: Whether ``max`` or ``min`` is better; as `keep_best` says if not given.
+
         Raises:
-            UserError: The policy does not say which scores of that name are better.
+            UserError: No mode is given, and the policy does not say which scores of that name are better.
         """
-        for rule in self.policy.keep_best:
-            if rule.metric == metric:
-                return best_of(self.checkpoints(), rule)
-        known = ", ".join(rule.metric for rule in self.policy.keep_best) or "none"
-        raise UserError(f"no keep_best rule names {metric!r}", hint=f"there are: {known}")
+        rules = [rule for rule in self.policy.keep_best if rule.metric == metric]
+        if mode is not None:
+            rules = [KeepBest(metric, mode=mode, on_tie=rules[0].on_tie if rules else "first")]
+        if not rules:
+            known = ", ".join(rule.metric for rule in self.policy.keep_best) or "none"
+            raise UserError(
+                f"no keep_best rule names {metric!r}",
+                hint=f"there are: {known}; or say mode='max' or mode='min'",
+            )
+        return best_of(self.checkpoints(), rules[0])
 
     def __enter__(self) -> Self:
         return self.open()
@@ -291,3 +408,31 @@ class Checkpointer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _is_distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _this_rank() -> int:
+    return torch.distributed.get_rank() if _is_distributed() else int(os.environ.get("RANK") or 0)
+
+
+def _storage_at(place: Storage | str) -> Storage:
+    if not isinstance(place, str):
+        return place
+    from trainerd.checkpoint.fsspec_storage import FsspecStorage
+
+    return FsspecStorage(place)
+
+
+def _check_whole(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise UserError(f"save({name}={value!r:.60}): a whole number from 0 is meant")
+
+
+def _as_score(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the score {name}={value!r:.60} is not a number") from error

@@ -7,7 +7,9 @@ hold the same reference: tied tensors are stored once and are one object again w
 
 from __future__ import annotations
 
+import copy
 import sys
+from collections import Counter, OrderedDict, defaultdict
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -38,17 +40,33 @@ SAFETENSORS_DTYPES: Final[dict[torch.dtype, str]] = {
 
 _OTHER_DTYPES: Final = {
     name: dtype
-    for name in ("complex128", "complex32", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu")
+    for name in (
+        "complex128",
+        "complex32",
+        "float8_e4m3fnuz",
+        "float8_e5m2fnuz",
+        "float8_e8m0fnu",
+        "float4_e2m1fn_x2",
+    )
     if (dtype := getattr(torch, name, None)) is not None
 }
 _NAME_OF_OTHER: Final = {dtype: name for name, dtype in _OTHER_DTYPES.items()}
 TORCH_DTYPES: Final = {name: dtype for dtype, name in SAFETENSORS_DTYPES.items()}
 
-_NUMPY_SCALARS: Final = frozenset(
-    f"{kind}{bits}"
-    for kind, sizes in {"float": (16, 32, 64), "int": (8, 16, 32, 64), "uint": (8, 16, 32, 64)}.items()
-    for bits in sizes
+_NUMPY_KINDS: Final = {
+    "float": (16, 32, 64),
+    "int": (8, 16, 32, 64),
+    "uint": (8, 16, 32, 64),
+    "complex": (64, 128),
+}
+_NUMPY_DTYPES: Final = frozenset(
+    f"{kind}{bits}" for kind, sizes in _NUMPY_KINDS.items() for bits in sizes
 ) | {"bool"}
+
+_FACTORIES: Final[dict[str, type]] = {
+    kind.__name__: kind for kind in (int, float, bool, str, list, dict, set)
+}
+"""What a defaultdict may make: anything else would be code, which a checkpoint does not hold."""
 
 
 @dataclass
@@ -66,7 +84,7 @@ class TensorTable:
         name = path
         while name in self.tensors:  # {"a.b": t} and {"a": {"b": t}} have the same path
             name += "'"
-        self.tensors[name] = tensor
+        self.tensors[name] = tensor  # and so the memory stays its own for as long as the table lives
         if key is not None:
             self._names[key] = name
         return name
@@ -87,7 +105,29 @@ def decode_state(document: Any, tensors: dict[str, torch.Tensor]) -> Any:
     Raises:
         CorruptError: The document refers to what is not there, or to what this version does not know.
     """
-    return decode_tree(document, leaf=lambda tag, payload: _decode_leaf(tag, payload, tensors))
+    return _decode_within(document, _Found(tensors))
+
+
+def copied_state(tree: Any, memo: dict[int, Any] | None = None) -> Any:
+    """Return a tree with copies of everything in it; tensors that were one object stay one object.
+
+    `copy.deepcopy` will not do: it cannot copy compressed sparse tensors, nor tensors that have a gradient.
+    """
+    memo = {} if memo is None else memo
+    if id(tree) in memo:
+        return memo[id(tree)]
+    kind = type(tree)
+    if isinstance(tree, torch.Tensor):
+        memo[id(tree)] = tree.detach().clone()
+        return memo[id(tree)]
+    if kind in {dict, OrderedDict}:
+        copies = kind((copied_state(key, memo), copied_state(value, memo)) for key, value in tree.items())
+        if hasattr(tree, "_metadata"):
+            copies._metadata = copy.deepcopy(tree._metadata)  # type: ignore[attr-defined]  # noqa: SLF001 - where torch keeps it
+        return copies
+    if kind in {list, tuple}:
+        return kind(copied_state(item, memo) for item in tree)
+    return copy.deepcopy(tree, memo)
 
 
 def stored_form(tensor: torch.Tensor) -> tuple[torch.Tensor, str]:
@@ -103,9 +143,33 @@ def _memory_of(tensor: torch.Tensor) -> tuple[Any, ...] | None:
     return (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
 
 
+def _dense_stride(tensor: torch.Tensor) -> list[int] | None:
+    """Return the strides of a tensor whose dimensions lie in another order, such as channels last, without holes.
+
+    Optimizer state is laid out like its parameter, and arithmetic on another layout may round otherwise.
+    """
+    if tensor.is_contiguous():
+        return None
+    expected = 1
+    for stride, size in sorted(
+        (stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size != 1
+    ):
+        if stride != expected:
+            return None
+        expected *= size
+    return list(tensor.stride())
+
+
 def _encode_leaf(value: Any, path: str, table: TensorTable) -> dict[str, Any] | None:
     if isinstance(value, torch.Tensor):
         return _encode_tensor(value, path, table)
+    if type(value) is Counter:
+        return {"$counter": encode_state(list(value.items()), table, root=path)}
+    if type(value) is defaultdict and (
+        value.default_factory is None or value.default_factory in _FACTORIES.values()
+    ):
+        factory = value.default_factory.__name__ if value.default_factory is not None else None
+        return {"$defaultdict": [factory, encode_state(dict(value), table, root=path)]}
     if isinstance(value, torch.dtype):
         return {"$dtype": str(value).removeprefix("torch.")}
     if isinstance(value, torch.device):
@@ -118,6 +182,10 @@ def _encode_leaf(value: Any, path: str, table: TensorTable) -> dict[str, Any] | 
 
 
 def _encode_tensor(value: torch.Tensor, path: str, table: TensorTable) -> dict[str, Any]:
+    if torch.nn.parameter.is_lazy(value):
+        raise UnsupportedValueError(
+            path, value, hint="a lazy module has no values yet: run one batch through the model first"
+        )
     tensor = value.detach()
     if type(tensor) not in {torch.Tensor, torch.nn.Parameter}:
         raise UnsupportedValueError(path, value, hint="track the plain tensors behind it")
@@ -125,6 +193,8 @@ def _encode_tensor(value: torch.Tensor, path: str, table: TensorTable) -> dict[s
         raise UnsupportedValueError(
             path, value, hint="quantized, nested and meta tensors hold no plain values to save"
         )
+    if tensor.is_conj() or tensor.is_neg():  # what lies in memory is not yet what the values are
+        tensor = tensor.resolve_conj().resolve_neg()
     if tensor.layout == torch.sparse_coo:
         parts = {"indices": tensor._indices(), "values": tensor._values()}  # noqa: SLF001 - also for uncoalesced
         return _encode_sparse("coo", tensor, parts, path, table, is_coalesced=tensor.is_coalesced())
@@ -135,7 +205,9 @@ def _encode_tensor(value: torch.Tensor, path: str, table: TensorTable) -> dict[s
         parts = {"ccol": tensor.ccol_indices(), "row": tensor.row_indices(), "values": tensor.values()}
         return _encode_sparse(str(tensor.layout).removeprefix("torch.sparse_"), tensor, parts, path, table)
     if tensor.dtype in SAFETENSORS_DTYPES:
-        return {"$tensor": table.name_of(tensor, path)}
+        name = table.name_of(tensor, path)
+        stride = _dense_stride(tensor)
+        return {"$tensor": name} if stride is None else {"$strided": {"tensor": name, "stride": stride}}
     if tensor.dtype in _NAME_OF_OTHER:
         name = table.name_of(tensor, path)
         return {"$bits": {"tensor": name, "dtype": _NAME_OF_OTHER[tensor.dtype], "shape": list(tensor.shape)}}
@@ -167,28 +239,54 @@ def _encode_sparse(
 def _encode_numpy(value: Any, path: str, table: TensorTable) -> dict[str, Any] | None:
     import numpy as np
 
-    if isinstance(value, np.generic) and value.dtype.name in _NUMPY_SCALARS:
-        bits = np.asarray(value).tobytes().hex()
-        return {"$numpy": {"dtype": value.dtype.name, "bits": bits}}
-    if type(value) is np.ndarray and value.dtype.name in _NUMPY_SCALARS:
-        array = np.ascontiguousarray(value)
-        return {"$array": table.name_of(torch.from_numpy(array).reshape(value.shape), path)}
-    return None
+    if not isinstance(value, np.generic | np.ndarray) or value.dtype.name not in _NUMPY_DTYPES:
+        return None
+    if isinstance(value, np.generic):
+        return {"$numpy": {"dtype": value.dtype.name, "bits": value.tobytes().hex()}}
+    if type(value) is not np.ndarray:
+        return None
+    if not value.dtype.isnative:
+        raise UnsupportedValueError(path, value, hint="its bytes are in foreign order; convert it first")
+    array = np.ascontiguousarray(value).reshape(value.shape)
+    tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
+    encoded = _encode_tensor(tensor, path, table)
+    return {"$array": encoded.get("$tensor", encoded)}
 
 
-def _decode_leaf(tag: str, payload: Any, tensors: dict[str, torch.Tensor]) -> Any:
+@dataclass
+class _Found:
+    """The tensors of a file, and those that were made of them: what is tied is made once."""
+
+    stored: dict[str, torch.Tensor]
+    made: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+def _decode_leaf(tag: str, payload: Any, found: _Found) -> Any:
     try:
-        return _DECODERS[tag](payload, tensors)
+        return _DECODERS[tag](payload, found)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CorruptError(f"cannot read {tag} {payload!r:.80}: {error!r}") from error
 
 
-def _decode_bits(payload: Any, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-    return tensors[payload["tensor"]].view(_OTHER_DTYPES[payload["dtype"]]).reshape(payload["shape"])
+def _decode_bits(payload: Any, found: _Found) -> torch.Tensor:
+    name = payload["tensor"]
+    if name not in found.made:
+        found.made[name] = found.stored[name].view(_OTHER_DTYPES[payload["dtype"]]).reshape(payload["shape"])
+    return found.made[name]
 
 
-def _decode_sparse(payload: Any, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-    parts = {name: _decode_part(part, tensors) for name, part in payload["parts"].items()}
+def _decode_strided(payload: Any, found: _Found) -> torch.Tensor:
+    name = payload["tensor"]
+    if name not in found.made:
+        stored = found.stored[name]
+        found.made[name] = torch.empty_strided(stored.shape, payload["stride"], dtype=stored.dtype).copy_(
+            stored
+        )
+    return found.made[name]
+
+
+def _decode_sparse(payload: Any, found: _Found) -> torch.Tensor:
+    parts = {name: _decode_part(part, found) for name, part in payload["parts"].items()}
     layout, shape = payload["layout"], payload["shape"]
     if layout == "coo":
         return torch.sparse_coo_tensor(
@@ -204,11 +302,16 @@ def _decode_sparse(payload: Any, tensors: dict[str, torch.Tensor]) -> torch.Tens
     )
 
 
-def _decode_part(part: Any, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+def _decode_part(part: Any, found: _Found) -> torch.Tensor:
     ((tag, payload),) = part.items()
-    decoded = _decode_leaf(tag, payload, tensors)
+    decoded = _decode_leaf(tag, payload, found)
     assert isinstance(decoded, torch.Tensor)
     return decoded
+
+
+def _decode_array(payload: Any, found: _Found) -> Any:
+    tensor = found.stored[payload] if isinstance(payload, str) else _decode_part(payload, found)
+    return tensor.numpy()
 
 
 def _decode_numpy(payload: Any) -> Any:
@@ -217,12 +320,24 @@ def _decode_numpy(payload: Any) -> Any:
     return np.frombuffer(bytes.fromhex(payload["bits"]), dtype=payload["dtype"])[0]
 
 
+def _decode_defaultdict(payload: Any, found: _Found) -> defaultdict[Any, Any]:
+    name, items = payload
+    return defaultdict(_FACTORIES[name] if name is not None else None, _decode_within(items, found))
+
+
+def _decode_within(document: Any, found: _Found) -> Any:
+    return decode_tree(document, leaf=lambda tag, payload: _decode_leaf(tag, payload, found))
+
+
 _DECODERS: Final[dict[str, Any]] = {
-    "$tensor": lambda payload, tensors: tensors[payload],
+    "$tensor": lambda payload, found: found.stored[payload],
     "$bits": _decode_bits,
+    "$strided": _decode_strided,
     "$sparse": _decode_sparse,
-    "$array": lambda payload, tensors: tensors[payload].numpy(),
+    "$array": _decode_array,
     "$numpy": lambda payload, _: _decode_numpy(payload),
+    "$counter": lambda payload, found: Counter(dict(_decode_within(payload, found))),
+    "$defaultdict": _decode_defaultdict,
     "$dtype": lambda payload, _: getattr(torch, payload),
     "$device": lambda payload, _: torch.device(payload),
     "$size": lambda payload, _: torch.Size(payload),

@@ -52,3 +52,15 @@ def unwrapped(value: Stateful) -> Stateful:
             value = value._modules["_orig_mod"]  # type: ignore[assignment]  # noqa: SLF001
         else:
             return value
+
+
+def class_name(value: Stateful) -> str:
+    """Return the name of an object's class as a checkpoint notes it: another one's state may look the same."""
+    return type(value).__qualname__
+
+
+def optimizer_classes(objects: Objects) -> dict[str, str]:
+    """Return the class of every optimizer among what is tracked."""
+    return {
+        name: class_name(value) for name, value in objects.items() if isinstance(value, torch.optim.Optimizer)
+    }
