@@ -52,13 +52,15 @@ def tensor_file(step: int, *, size_bytes: int = 64) -> bytes:
     return header + bytes([step % 256]) * size_bytes
 
 
-def commit(store: CheckpointStore, step: int, *, size_bytes: int = 64, **fields: Any) -> Checkpoint:
+def commit(
+    store: CheckpointStore, step: int, *, size_bytes: int = 64, reads_back: bool = True, **fields: Any
+) -> Checkpoint:
     """Commit a checkpoint of two files, as training does."""
     staging = store.begin(step)
     try:
         staging.write(TENSORS, [tensor_file(step, size_bytes=size_bytes)])
         staging.write(TREE, [b'{"format":"trainerd.tree/1"}'])
-        return staging.commit(make_manifest(step, **fields))
+        return staging.commit(make_manifest(step, **fields), reads_back=reads_back)
     except BaseException:
         staging.abandon()
         raise

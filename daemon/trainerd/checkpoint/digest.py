@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 import xxhash
 
+from trainerd.checkpoint.direct_io import open_to_read, read_at
+from trainerd.checkpoint.host_memory import host_memory
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -52,12 +55,13 @@ def digest_of_file(path: Path) -> tuple[int, str]:
         OSError: It could not be read.
     """
     hasher = Hasher()
-    buffer = memoryview(bytearray(READ_BYTES))
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    descriptor = open_to_read(path)
     try:
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        while count := os.readv(descriptor, [buffer]):
-            hasher.update(buffer[:count])
+        piece = memoryview(host_memory(min(os.fstat(descriptor).st_size, READ_BYTES)))
+        while count := read_at(descriptor, piece, hasher.bytes):
+            hasher.update(piece[:count])
+            if count < len(piece):
+                break
     finally:
         os.close(descriptor)
     return hasher.bytes, hasher.digest()

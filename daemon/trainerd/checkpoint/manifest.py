@@ -117,9 +117,8 @@ def decode_manifest(data: bytes, *, source: Path | str = "manifest") -> Manifest
         CorruptError: It is not what was written.
         NewerFormatError: A newer trainerd wrote it.
     """
-    _check_digest(
-        data, source
-    )  # before anything is believed, the version included: the rule is for all versions
+    # Before anything is believed, the version included: the rule is the same for all versions.
+    _check_digest(data, source)
     plain = _document(data, source)
     try:
         plain["scores"] = {name: as_number(score) for name, score in plain["scores"].items()}

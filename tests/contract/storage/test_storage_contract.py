@@ -110,7 +110,7 @@ def test_no_name_leads_elsewhere(storage, folder):
             act(folder)
 
 
-def test_sweep_removes_what_an_interrupted_upload_left(tmp_path):
+def test_what_an_interrupted_upload_left_is_swept_or_replaced(tmp_path):
     """Local folders appear by a rename; in an object store the files of one without a manifest do not count."""
     storage = FsspecStorage(f"file://{tmp_path}")
     (tmp_path / "half").mkdir()
@@ -118,6 +118,11 @@ def test_sweep_removes_what_an_interrupted_upload_left(tmp_path):
     put(storage)
     assert storage.folders() == ("one",)
     assert storage.sweep() == ("half",)
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "other").write_bytes(b"x")
+    put(storage, "half")
+    assert set(storage.files("half")) == {"data", "empty", "manifest.json"}
+    storage.remove("half")
     local = LocalStorage(tmp_path)
     (tmp_path / ".staging-two-1-1").mkdir()
     assert (local.folders(), local.sweep()) == (("one",), (".staging-two-1-1",))

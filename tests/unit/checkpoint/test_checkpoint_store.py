@@ -13,6 +13,7 @@ from trainerd.checkpoint import digest
 from trainerd.checkpoint import store as store_module
 from trainerd.checkpoint.manifest import NewerFormatError
 from trainerd.checkpoint.store import CheckpointStore
+from trainerd.contract import failpoints
 from trainerd.contract.paths import RunPaths
 from trainerd.contract.policy import RetentionPolicy
 from trainerd.errors import CorruptError, UserError
@@ -136,8 +137,12 @@ def test_foreign_things_in_the_folder_are_left_alone(store):
     foreign[2].mkdir()
     (store.directory / "step-000000009").write_text("a file")
     (store.directory / "step-000000008").symlink_to("step-000000005")
-    (store.directory / "step-000000005.0").mkdir()
+    for name in ("step-000000005.0", "step-0000000007", "step-7", "step-000000007~2", "step-000000007.01"):
+        (store.directory / name).mkdir()
     assert names(store) == ["step-000000005"]
+    assert store.problems() == ()
+    assert store.newest_verified().step == 5
+    assert store.quarantined() == ()
     store.sweep()
     store.prune(RetentionPolicy(keep_last=0))
     store.set_aside_after(None, "anew")
@@ -176,6 +181,9 @@ def test_a_checkpoint_that_goes_while_it_is_verified_is_passed_over(store, monke
 
     monkeypatch.setattr(store_module, "verify_files", removed_under_us)
     assert store.newest_verified() == older
+    shutil.rmtree(older.path)
+    newest = commit(store, 3, reads_back=False)
+    assert store.newest_verified() is None
     assert store.quarantined() == ()
 
 
@@ -217,6 +225,14 @@ def test_a_damaged_checkpoint_of_a_step_that_was_damaged_before_is_kept_too(stor
         f"step-000000005{x}" for x in ("", "~2", "~3")
     ]
     assert {aside.name for aside in store.quarantined()} == {"step-000000005"}
+
+
+def test_a_full_disk_takes_no_note_and_the_damaged_one_is_set_aside_all_the_same(store):
+    older = commit(store, 1)
+    flip_bit(commit(store, 2).path / TENSORS)
+    failpoints.arm("record.written=ENOSPC")
+    assert store.newest_verified() == older
+    assert [aside.reason for aside in store.quarantined()] == ["the reason was not recorded"]
 
 
 def test_quarantine_and_abandoned_of_a_run_lie_beside_its_checkpoints(tmp_path, clock):
