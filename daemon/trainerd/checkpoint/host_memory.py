@@ -22,15 +22,16 @@ _memset: Final = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int
 
 
 def host_memory(size: int) -> mmap.mmap:
-    """Return at least one page of zeroed memory that begins at a page.
+    """Return zeroed memory of whole pages.
 
     Args:
-        size: In bytes.
+        size: In bytes, rounded up to pages; at least one.
 
     Raises:
         OSError: There is not so much.
     """
-    memory = mmap.mmap(-1, max(size, mmap.PAGESIZE), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    pages = max(1, -(-size // mmap.PAGESIZE))
+    memory = mmap.mmap(-1, pages * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with contextlib.suppress(OSError):  # a kernel built without huge pages
         memory.madvise(mmap.MADV_HUGEPAGE)
     memory.madvise(mmap.MADV_DONTFORK)

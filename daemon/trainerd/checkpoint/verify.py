@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 from trainerd.checkpoint.checkpoint import DAMAGE
 from trainerd.checkpoint.digest import digest_of_file
+from trainerd.checkpoint.direct_read import read_digested
 from trainerd.errors import CorruptError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from trainerd.checkpoint.checkpoint import Checkpoint
 
-__all__ = ["verify_files"]
+__all__ = ["verified_content", "verify_files"]
 
 
 def verify_files(checkpoint: Checkpoint) -> None:
@@ -23,17 +26,37 @@ def verify_files(checkpoint: Checkpoint) -> None:
         CorruptError: Something differs; the message says which file and how.
         OSError: Something could not be read, which says nothing about what is in it.
     """
+    verified_content(checkpoint, ())
+
+
+def verified_content(checkpoint: Checkpoint, names: Collection[str]) -> dict[str, memoryview]:
+    """Verify all files, and return the content of some of them: what was hashed, read once.
+
+    Args:
+        checkpoint: Which.
+        names: The files whose content is wanted; those that the manifest does not name are left out.
+
+    Raises:
+        CorruptError: As for `verify_files`.
+        OSError: As for `verify_files`.
+    """
     name = checkpoint.name
+    content: dict[str, memoryview] = {}
     try:
         for entry in checkpoint.manifest.files:
             size = (checkpoint.path / entry.name).lstat().st_size
             if size != entry.bytes:
                 raise CorruptError(f"{name}: {entry.name} has {size} bytes, not {entry.bytes}")
         for entry in checkpoint.manifest.files:
-            _, digest = digest_of_file(checkpoint.path / entry.name)
+            path = checkpoint.path / entry.name
+            if entry.name in names:
+                content[entry.name], digest = read_digested(path)
+            else:
+                _, digest = digest_of_file(path)
             if digest != entry.digest:
                 raise CorruptError(f"{name}: {entry.name} has digest {digest}, not {entry.digest}")
     except OSError as error:
         if error.errno in DAMAGE and checkpoint.path.is_dir():
             raise CorruptError(f"{name}: {entry.name}: {error.strerror}") from error
         raise
+    return content

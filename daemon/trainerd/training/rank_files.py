@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from trainerd.checkpoint.direct_read import read_digested
 from trainerd.checkpoint.safetensors import TensorEntry, parse_header
+from trainerd.checkpoint.verify import verified_content
 from trainerd.errors import CorruptError
 from trainerd.training.restore import StateTree
 from trainerd.training.tensors import TORCH_DTYPES
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from trainerd.checkpoint.checkpoint import Checkpoint
 
 
 def tensors_name(rank: int) -> str:
@@ -35,6 +39,21 @@ def encode_document(document: dict[str, Any]) -> bytes:
     return json.dumps(document, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+def read_verified(checkpoint: Checkpoint, rank: int) -> StateTree:
+    """Read a rank's state, each byte once: what is hashed is what is used. All other files are verified too.
+
+    Raises:
+        CorruptError: Something differs from the manifest, or is not what it should be in spite of its digest.
+        FileNotFoundError: The whole checkpoint is gone.
+        OSError: Something could not be read, which says nothing about what is in it.
+    """
+    names = tree_name(rank), tensors_name(rank)
+    content = verified_content(checkpoint, names)
+    if missing := [name for name in names if name not in content]:
+        raise CorruptError(f"{checkpoint.name}: {missing[0]} is not in the manifest")
+    return _decoded(content[tree_name(rank)], content[tensors_name(rank)], source=checkpoint.name)
+
+
 def read_rank_files(folder: Path, rank: int) -> StateTree:
     """Read a rank's state. The caller has verified the digests.
 
@@ -42,18 +61,21 @@ def read_rank_files(folder: Path, rank: int) -> StateTree:
         CorruptError: The files are not what they should be, digests or not.
         OSError: They could not be read.
     """
-    document = json.loads((folder / tree_name(rank)).read_bytes())
-    path = folder / tensors_name(rank)
-    data = bytearray(path.stat().st_size)
-    with path.open("rb", buffering=0) as file:
-        if file.readinto(data) != len(data):
-            raise CorruptError(f"{path}: shorter than it was a moment ago")
-    offset, entries, _ = parse_header(data)
-    tensors = {entry.name: _tensor_at(data, offset, entry) for entry in entries}
-    return StateTree(document, tensors)
+    tree, _ = read_digested(folder / tree_name(rank))
+    tensors, _ = read_digested(folder / tensors_name(rank))
+    return _decoded(tree, tensors, source=folder.name)
 
 
-def _tensor_at(data: bytearray, offset: int, entry: TensorEntry) -> torch.Tensor:
+def _decoded(tree: memoryview, tensors: memoryview, *, source: str) -> StateTree:
+    try:
+        document = json.loads(bytes(tree))
+    except (ValueError, RecursionError) as error:
+        raise CorruptError(f"{source}: the state tree is ill-formed: {error!r:.200}") from error
+    offset, entries, _ = parse_header(tensors)
+    return StateTree(document, {entry.name: _tensor_at(tensors, offset, entry) for entry in entries})
+
+
+def _tensor_at(data: memoryview, offset: int, entry: TensorEntry) -> torch.Tensor:
     if entry.dtype not in TORCH_DTYPES:
         raise CorruptError(f"tensor {entry.name}: this version of torch has no dtype {entry.dtype}")
     dtype = TORCH_DTYPES[entry.dtype]

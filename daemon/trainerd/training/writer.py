@@ -1,7 +1,7 @@
 """Writes snapshots: periodic ones in the background out of a warm arena, urgent ones at once out of live memory.
 
 Invariants:
-    At most one write is in flight. Whoever needs the arena waits for it.
+    At most one write is in flight. Whoever needs the arena waits for it, and for its preparation.
     What a background write raises is raised by the next call that meets it, never lost.
     Only one thread at a time touches the store.
 """
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from trainerd.errors import SpaceError
 from trainerd.training.direct_file import AbandonedError, write_direct
-from trainerd.training.image import Arena, ImageLayout, streamed
+from trainerd.training.image import Arena, ImageLayout
 from trainerd.training.rank_files import encode_document, tensors_name, tree_name
+from trainerd.training.streamed_image import streamed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,15 +60,31 @@ class CheckpointWriter:
         self._after_commit = after_commit
         self._arena = Arena()
         self._in_flight: _InFlight | None = None
+        self._preparation: threading.Thread | None = None
 
     @property
     def is_busy(self) -> bool:
         """Whether a write is in flight."""
         return self._in_flight is not None and not self._in_flight.future.done()
 
+    def prepare(self, snapshot: Snapshot) -> None:
+        """Get the arena ready in another thread, so that the first save costs no more than the others.
+
+        Does nothing while a write is in flight: it uses an arena that is there already.
+        """
+        if self.is_busy or self._preparation is not None:
+            return
+        self._preparation = threading.Thread(
+            target=self._arena.prepare, args=(snapshot,), name="trainerd-prepare", daemon=True
+        )
+        self._preparation.start()
+
     def hold(self, snapshot: Snapshot) -> Held:
         """Copy a snapshot into the arena; the live tensors may change at once. Waits for a write in flight."""
         self.wait()
+        if self._preparation is not None:
+            self._preparation.join()
+            self._preparation = None
         return Held(snapshot.document, self._arena.fill(snapshot))
 
     def write_held(self, held: Held, manifest: Manifest) -> Checkpoint:

@@ -1,0 +1,64 @@
+"""The image of a rank's tensor file, made piece by piece while it is written.
+
+An emergency save may come before any other, so it does without a buffer of the size of the state: it copies
+through a small ring, one piece being written while the next is copied. Nobody computes meanwhile, so the tensors
+do not change.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from trainerd.checkpoint.direct_io import BLOCK_BYTES
+from trainerd.checkpoint.host_memory import address_of, host_memory
+from trainerd.training.host_copy import is_plain_memory, move_all
+from trainerd.training.image import ImageLayout, stored_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trainerd.training.snapshot import Snapshot
+
+SLOT_BYTES: Final = 8 << 20
+"""One piece. Small enough that the first one is soon written, large enough for the disk's full speed."""
+
+SLOTS: Final = 2
+"""A piece that was handed out stays as it is until the one after the next is asked for."""
+
+
+def streamed(snapshot: Snapshot) -> tuple[ImageLayout, Iterator[memoryview]]:
+    """Return the layout of a snapshot and its image in pieces."""
+    stored, shapes = stored_tensors(snapshot)
+    image = ImageLayout(shapes)
+    return image, _pieces(stored, image)
+
+
+def _pieces(stored: dict[str, torch.Tensor], image: ImageLayout) -> Iterator[memoryview]:
+    memory = host_memory(SLOT_BYTES * SLOTS)
+    base, view = address_of(memory), memoryview(memory)
+    slot = filled = 0
+    for address, size, _owner in _sources(stored, image):
+        begin = 0
+        while begin < size:
+            count = min(size - begin, SLOT_BYTES - filled)
+            move_all([(base + slot * SLOT_BYTES + filled, address + begin, count)], threads=1)
+            begin, filled = begin + count, filled + count
+            if filled == SLOT_BYTES:
+                yield view[slot * SLOT_BYTES : (slot + 1) * SLOT_BYTES]
+                slot, filled = (slot + 1) % SLOTS, 0
+    if filled:
+        begin = slot * SLOT_BYTES
+        yield view[begin : begin + -(-filled // BLOCK_BYTES) * BLOCK_BYTES]
+
+
+def _sources(stored: dict[str, torch.Tensor], image: ImageLayout) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """Yield the address and size of what follows one another in the image, and whose memory that is."""
+    header = torch.frombuffer(bytearray(image.header), dtype=torch.uint8)
+    yield header.data_ptr(), len(image.header), header
+    for entry in image.entries:
+        tensor = stored[entry.name].detach()
+        if not is_plain_memory(tensor):
+            tensor = tensor.cpu().resolve_conj().resolve_neg().contiguous()
+        yield tensor.data_ptr(), entry.end - entry.begin, tensor
