@@ -80,7 +80,8 @@ class HeartbeatWriter:
     def __init__(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            os.ftruncate(descriptor, PAGE_BYTES)
+            # Not sparse: touching a hole on a full disk is a SIGBUS, and here an error.
+            os.posix_fallocate(descriptor, 0, PAGE_BYTES)
             self._page = mmap.mmap(descriptor, PAGE_BYTES)
         finally:
             os.close(descriptor)

@@ -74,6 +74,11 @@ class RunPaths:
         return self.root / "finished.json"
 
     @property
+    def retention(self) -> Path:
+        """Which checkpoints the newest attempt keeps."""
+        return self.root / "retention.json"
+
+    @property
     def attempts(self) -> Path:
         return self.root / "attempts"
 
@@ -129,6 +134,11 @@ class AttemptPaths:
 
     def heartbeat(self, rank: int) -> Path:
         return self.root / f"heartbeat-{rank:05d}"
+
+    @property
+    def requests(self) -> Path:
+        """What is asked of the running attempt; made by rank 0."""
+        return self.root / "requests"
 
     def outcome(self, rank: int) -> Path:
         """How a rank says that it ended."""

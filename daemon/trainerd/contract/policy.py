@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
+
+RETENTION_FORMAT: Final = "trainerd.retention/1"
+"""Of the file in which a run says what it keeps."""
 
 Mode = Literal["max", "min"]
 OnTie = Literal["first", "latest"]

@@ -22,7 +22,7 @@ from trainerd.checkpoint.retention import best_of
 from trainerd.checkpoint.store import Checkpoint, CheckpointStore
 from trainerd.contract.policy import KeepBest, KeepEvery, Mode, RetentionPolicy
 from trainerd.errors import SpaceError, UserError
-from trainerd.training.line import Line, SaveDetails
+from trainerd.training.line import Line, SaveDetails, was_rolled_back_to
 from trainerd.training.mirror import Mirror
 from trainerd.training.rank_files import read_rank_files
 from trainerd.training.restore import CLASSES
@@ -354,6 +354,8 @@ class Checkpointer:
         """Go on from `checkpoint`: later saves are of its line, and it is not pruned."""
         self.resumed_from = self._newest = checkpoint
         self._line.go_on_from(checkpoint)
+        if was_rolled_back_to(self.store, checkpoint):
+            self._line.fork()
 
     def _agreed(self, found: Checkpoint | None) -> Checkpoint | None:
         if not _is_distributed():

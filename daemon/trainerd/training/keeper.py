@@ -10,12 +10,16 @@ Invariants:
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trainerd.checkpoint.store import CheckpointStore
-from trainerd.training.cadence import LastSave, due_reason, epoch_due_reason
+from trainerd.contract import codec
+from trainerd.contract.durable import write_file
+from trainerd.contract.policy import RETENTION_FORMAT
 from trainerd.training.checkpointer import Checkpointer, SaveDetails
 from trainerd.training.history import HistoryWriter
+from trainerd.training.leaving import say
+from trainerd.training.pacing import Pacing
 from trainerd.training.position import Position
 from trainerd.training.run_state import RunState
 
@@ -24,7 +28,13 @@ if TYPE_CHECKING:
     from trainerd.checkpoint.store import Checkpoint
     from trainerd.training.restore import StateTree
     from trainerd.training.settings import Settings
+    from trainerd.training.snapshot import Snapshot
     from trainerd.training.writer import Held
+
+
+DOCUMENT_BYTES_MAX: Final = 4 << 20
+"""Room for the tree, the manifest and the header, which are small beside the tensors."""
+RESERVE_BYTES_MAX: Final = 256 << 20
 
 
 class RunKeeper:
@@ -47,10 +57,15 @@ class RunKeeper:
         )
         self._settings = settings
         self._attempt = attempt
-        self._every = settings.checkpoint.every
+        self._pacing = Pacing(
+            settings.checkpoint.every,
+            settings.run,
+            attempt=attempt,
+            say=lambda plan: say(f"trainerd: {plan}"),
+        )
         self._ranking = {rule.metric for rule in keep.keep_best}
-        self._last_save = LastSave(0, time.monotonic())
         self._saved_key: tuple[int, ...] | None = None
+        self._has_reserve = False
         self._held: tuple[Held, Manifest] | None = None
         self._pending: StateTree | None = None
         self._resume_position = Position()
@@ -63,6 +78,11 @@ class RunKeeper:
         """
         self.checkpointer.open()
         self.history = HistoryWriter(self._settings.run.metrics)
+        policy = codec.to_json(self._settings.checkpoint.keep, RETENTION_FORMAT)
+        if not self._settings.run.retention.exists() or self._settings.run.retention.read_bytes() != policy:
+            write_file(
+                self._settings.run.retention, policy
+            )  # for `trainerd prune`, which has no script to ask
 
     def close(self) -> None:
         self.history.close()
@@ -99,7 +119,7 @@ class RunKeeper:
             step=position.step,
             keep_bytes=checkpoint.manifest.history_bytes if checkpoint else 0,
         )
-        self._last_save = LastSave(position.step, time.monotonic())
+        self._pacing.resumed(position.step)
         return checkpoint
 
     def skips_loop(self) -> bool:
@@ -126,17 +146,17 @@ class RunKeeper:
 
         The last batch of an epoch whose end will be saved waits for it: the same step, and with its scores.
         """
-        reason = "asked" if self.is_asked_to_save else self._due()
-        position = self.state.position
-        at_end = epoch_due_reason(self._every, epochs_done=position.epoch + 1, has_score=False)
-        return None if is_last_batch and at_end else reason
+        if is_last_batch and self._pacing.due_at_end(self.state.position.epoch + 1, has_score=False):
+            return None
+        return "asked" if self.is_asked_to_save else self._pacing.due(self.state.position.step)
 
     def due_after_epoch(self) -> str | None:
         """Return why the end of this epoch is to be saved, None if it is not."""
-        done = self.state.position.epoch
+        position = self.state.position
         has_score = not self._ranking.isdisjoint(self.scores)
-        at_end = epoch_due_reason(self._every, epochs_done=done, has_score=has_score)
-        return at_end or ("asked" if self.is_asked_to_save else self._due())
+        if at_end := self._pacing.due_at_end(position.epoch, has_score=has_score):
+            return at_end
+        return "asked" if self.is_asked_to_save else self._pacing.due(position.step)
 
     def save(self, reason: str, *, is_final: bool = False) -> None:
         """Save this boundary in the background, unless that was done already. Raises what the save before raised.
@@ -147,8 +167,14 @@ class RunKeeper:
         """
         if self._is_saved():
             return
-        self.checkpointer.write(self.state.snapshot(), self._manifest(reason, is_final=is_final))
+        self.checkpointer.wait()
+        began_s = time.monotonic()
+        snapshot = self.state.snapshot()
+        self._keep_reserve(snapshot)
+        self.checkpointer.make_room(predicted_bytes(snapshot))
+        self.checkpointer.write(snapshot, self._manifest(reason, is_final=is_final))
         self._mark_saved()
+        self._pacing.saved(self.state.position.step, stall_s=time.monotonic() - began_s)
 
     def save_if_free(self, reason: str) -> bool:
         """Save this boundary if no save is in flight; otherwise count it and leave it to the next boundary."""
@@ -165,7 +191,10 @@ class RunKeeper:
             self.checkpointer.write_held(*self._held)
             self._held = None
         elif not self._is_saved():
-            self.checkpointer.write(self.state.snapshot(), self._manifest(reason), is_urgent=True)
+            snapshot = self.state.snapshot()
+            self.checkpointer.call_off()
+            self.checkpointer.make_room(predicted_bytes(snapshot), is_emergency=True)
+            self.checkpointer.write(snapshot, self._manifest(reason), is_urgent=True)
             self._mark_saved()
         self.checkpointer.wait()
 
@@ -183,8 +212,11 @@ class RunKeeper:
         """The epoch that was interrupted is over."""
         self._pending = None
 
-    def _due(self) -> str | None:
-        return due_reason(self._every, self._last_save, step=self.state.position.step, now_s=time.monotonic())
+    def _keep_reserve(self, snapshot: Snapshot) -> None:
+        """Set a little room aside for an emergency, once there is a first checkpoint."""
+        if self.saves and not self._has_reserve:
+            self._has_reserve = True
+            self.checkpointer.store.keep_reserve(min(predicted_bytes(snapshot), RESERVE_BYTES_MAX))
 
     def _is_saved(self) -> bool:
         if self._pending is not None:
@@ -195,7 +227,6 @@ class RunKeeper:
         self.is_asked_to_save = False
         self.scores = {}
         self._saved_key = self.state.position.key()
-        self._last_save = LastSave(self.state.position.step, time.monotonic())
 
     def _manifest(self, reason: str, *, is_final: bool = False, sync: bool = True) -> Manifest:
         position = self.state.position
@@ -213,3 +244,8 @@ class RunKeeper:
 
     def _count(self, _checkpoint: Checkpoint) -> None:
         self.saves += 1
+
+
+def predicted_bytes(snapshot: Snapshot) -> int:
+    """Return how much room a save takes, to the safe side, in bytes."""
+    return snapshot.tensor_bytes + DOCUMENT_BYTES_MAX

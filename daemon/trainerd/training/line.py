@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from trainerd.checkpoint.checkpoint import read_checkpoint
 from trainerd.checkpoint.manifest import Manifest
+from trainerd.checkpoint.names import CheckpointName
 from trainerd.contract.clock import SystemClock
+from trainerd.errors import CorruptError
 from trainerd.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from trainerd.checkpoint.store import Checkpoint
+    from trainerd.checkpoint.store import Checkpoint, CheckpointStore
 
 
 @dataclass(frozen=True)
@@ -78,3 +82,15 @@ class Line:
             created_wall_s=self._clock.wall_s(),
             trainerd_version=VERSION,
         )
+
+
+def was_rolled_back_to(store: CheckpointStore, checkpoint: Checkpoint) -> bool:
+    """Tell whether checkpoints of the same line that came after this one were left behind by a rollback."""
+    for aside in store.abandoned():
+        if CheckpointName.parse(aside.path.name) is None:
+            continue  # the second one of that name
+        with contextlib.suppress(CorruptError, OSError):
+            left = read_checkpoint(aside.path)
+            if left.manifest.lineage == checkpoint.manifest.lineage and left.place > checkpoint.place:
+                return True
+    return False

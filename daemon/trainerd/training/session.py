@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import torch
 
-from trainerd.contract.durable import make_directory
+from trainerd.contract.durable import make_directory, translated_space_errors
 from trainerd.contract.failpoints import declare
 from trainerd.contract.heartbeat import HeartbeatWriter, Phase
 from trainerd.contract.policy import Cadence, KeepBest, KeepEvery
+from trainerd.contract.requests import RequestPage
 from trainerd.errors import UserError
 from trainerd.training import leaving
 from trainerd.training.data import Pass, Source, WaitInterruptedError, source_for
@@ -341,6 +342,8 @@ class Session:
         self._write_row(position.batch - 1)
         self._beat(Phase.STEP)
         STEPPED.hit()
+        if self._requests.take_checkpoint_request():
+            self.checkpoint_now()
         if reason := self._keeper.due_after_step(is_last_batch=is_last_batch):
             self._keeper.save_if_free(reason)
         if self._flag.is_set:
@@ -396,15 +399,25 @@ class Session:
         )
 
     def __enter__(self) -> Self:
+        try:
+            self._enter()
+        except BaseException as error:  # a `with` calls no __exit__ then
+            self._flag.remove()
+            leaving.record_exception(self._settings.attempt_paths.outcome(self.rank), error, step=None)
+            raise
+        STARTED.hit()
+        return self
+
+    def _enter(self) -> None:
         make_directory(self._settings.attempt_paths.root)
         self._keeper.open()
         self._flag.install()
-        self._heartbeat = HeartbeatWriter(self._settings.attempt_paths.heartbeat(self.rank))
+        with translated_space_errors(self._settings.attempt_paths.root):
+            self._heartbeat = HeartbeatWriter(self._settings.attempt_paths.heartbeat(self.rank))
+            self._requests = RequestPage(self._settings.attempt_paths.requests)
         if self._settings.seed is not None:
             seed_everything(self._settings.seed)
         self._beat(Phase.START)
-        STARTED.hit()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -422,6 +435,7 @@ class Session:
             self._state.loop_sources.clear()
             self._flag.remove()
             self._heartbeat.close()
+            self._requests.close()
             self._keeper.close()
 
     def _leave_normally(self) -> None:

@@ -1,0 +1,62 @@
+"""`trainerd prune`: remove what retention no longer keeps, or only say what that would be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from trainerd.cli.options import json_option, state_option
+from trainerd.cli.output import print_json
+
+if TYPE_CHECKING:
+    from trainerd.contract.paths import RunPaths, StatePaths
+    from trainerd.contract.policy import RetentionPolicy
+
+
+@click.command()
+@click.argument("name")
+@click.option("--dry-run", is_flag=True, help="Only say what would be kept and pruned, and why.")
+@state_option
+@json_option
+def command(*, name: str, dry_run: bool, state: StatePaths, as_json: bool) -> None:
+    """Prune a run's checkpoints by the policy of its newest attempt.
+
+    A running job prunes by itself after each save; then only --dry-run is possible.
+
+    \b
+    Example:
+      trainerd prune mnist --dry-run
+    """  # noqa: D301 (click leaves alone the lines after this escape)
+    from trainerd.checkpoint.store import CheckpointStore
+    from trainerd.cli.run_folder import find_run
+
+    run = find_run(state, name)
+    store, policy = CheckpointStore.of_run(run), _policy_of(run, name)
+    if dry_run:
+        plan = store.plan(policy)
+    else:
+        with store.lock():
+            plan = store.prune(policy)
+    if as_json:
+        decisions = [
+            {"checkpoint": each.name, "is_kept": each.is_kept, "reasons": list(each.reasons)}
+            for each in plan.decisions
+        ]
+        print_json({"job": name, "is_dry_run": dry_run, "decisions": decisions})
+    else:
+        click.echo(str(plan) or f"{name} has no checkpoints")
+
+
+def _policy_of(run: RunPaths, name: str) -> RetentionPolicy:
+    from trainerd.contract import codec
+    from trainerd.contract.policy import RETENTION_FORMAT, RetentionPolicy
+    from trainerd.errors import UserError
+
+    try:
+        data = run.retention.read_bytes()
+    except FileNotFoundError:
+        raise UserError(
+            f"{name} has not said what it keeps", hint="it does so when its training session begins"
+        ) from None
+    return codec.from_json(data, RetentionPolicy, RETENTION_FORMAT, source=run.retention)
