@@ -24,7 +24,7 @@ from trainerd.contract.policy import KeepBest, KeepEvery, Mode, RetentionPolicy
 from trainerd.errors import SpaceError, UserError
 from trainerd.training.line import Line, SaveDetails, was_rolled_back_to
 from trainerd.training.mirror import Mirror
-from trainerd.training.rank_files import read_rank_files
+from trainerd.training.rank_files import read_rank_files, read_verified
 from trainerd.training.restore import CLASSES
 from trainerd.training.snapshot import Snapshot, take_snapshot
 from trainerd.training.tracked import Objects, Stateful, check_tracked, optimizer_classes
@@ -323,8 +323,7 @@ class Checkpointer:
         self._writer.wait()
         checkpoint = self.store.find(which) if isinstance(which, str) else which
         with self.store.reading(checkpoint):
-            self.store.verify(checkpoint)
-            tree = self.read(checkpoint)
+            tree = read_verified(checkpoint, 0)
         tree.apply(self.objects, source=checkpoint.name, strict=strict, only=only, exclude=exclude)
         if strict and only is None and not exclude:
             self._line.go_on_from(checkpoint)

@@ -117,6 +117,8 @@ def copied_state(tree: Any, memo: dict[int, Any] | None = None) -> Any:
     if id(tree) in memo:
         return memo[id(tree)]
     kind = type(tree)
+    if torch.nn.parameter.is_lazy(tree):
+        return tree  # nothing in it yet
     if isinstance(tree, torch.Tensor):
         memo[id(tree)] = tree.detach().clone()
         return memo[id(tree)]
