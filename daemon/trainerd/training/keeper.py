@@ -2,6 +2,7 @@
 
 Invariants:
     A boundary is saved at most once, unless it was scored in the meantime.
+    What the deadline's thread may touch is touched under the lock: what is held, and the checkpointer.
     The history is durable as far as a checkpoint says before that checkpoint is committed.
     After a resume in the middle of an epoch, the state is put back a second time where the interrupted loop
     begins: what the code before it drew and changed was done before the checkpoint already.
@@ -9,6 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -35,6 +37,10 @@ if TYPE_CHECKING:
 DOCUMENT_BYTES_MAX: Final = 4 << 20
 """Room for the tree, the manifest and the header, which are small beside the tensors."""
 RESERVE_BYTES_MAX: Final = 256 << 20
+COPY_SHARE_MAX: Final = 0.01
+"""Of the time of training that copies for a drain without a boundary may take."""
+FIRST_COPY_COST_S: Final = 0.005
+"""What such a copy is taken to cost before the first one, in seconds."""
 
 
 class RunKeeper:
@@ -65,7 +71,11 @@ class RunKeeper:
         )
         self._ranking = {rule.metric for rule in keep.keep_best}
         self._saved_key: tuple[int, ...] | None = None
+        self._lock = threading.RLock()
         self._has_reserve = False
+        self._copy_cost_s = FIRST_COPY_COST_S
+        self._copied_s = self._write_began_s = time.monotonic()
+        self.longest_save_s: float | None = None
         self._held: tuple[Held, Manifest] | None = None
         self._pending: StateTree | None = None
         self._resume_position = Position()
@@ -165,16 +175,19 @@ class RunKeeper:
             UnsupportedValueError: Some state has no exact form on disk.
             SpaceError: The disk is full.
         """
-        if self._is_saved():
-            return
-        self.checkpointer.wait()
-        began_s = time.monotonic()
-        snapshot = self.state.snapshot()
-        self._keep_reserve(snapshot)
-        self.checkpointer.make_room(predicted_bytes(snapshot))
-        self.checkpointer.write(snapshot, self._manifest(reason, is_final=is_final))
-        self._mark_saved()
-        self._pacing.saved(self.state.position.step, stall_s=time.monotonic() - began_s)
+        with self._lock:
+            if self._is_saved():
+                return
+            self.checkpointer.wait()
+            began_s = time.monotonic()
+            snapshot = self.state.snapshot()
+            self._keep_reserve(snapshot)
+            self.checkpointer.make_room(predicted_bytes(snapshot))
+            self._write_began_s = time.monotonic()
+            self.checkpointer.write(snapshot, self._manifest(reason, is_final=is_final))
+            self._mark_saved()
+            self._copied_s = time.monotonic()
+            self._pacing.saved(self.state.position.step, stall_s=self._copied_s - began_s)
 
     def save_if_free(self, reason: str) -> bool:
         """Save this boundary if no save is in flight; otherwise count it and leave it to the next boundary."""
@@ -186,27 +199,44 @@ class RunKeeper:
 
     def save_now(self, reason: str) -> None:
         """Make this boundary, or the one that is held, durable as fast as can be."""
-        if self._held is not None:
-            self.history.sync()
-            self.checkpointer.write_held(*self._held)
-            self._held = None
-        elif not self._is_saved():
-            snapshot = self.state.snapshot()
-            self.checkpointer.call_off()
-            self.checkpointer.make_room(predicted_bytes(snapshot), is_emergency=True)
-            self.checkpointer.write(snapshot, self._manifest(reason), is_urgent=True)
-            self._mark_saved()
-        self.checkpointer.wait()
+        with self._lock:
+            if self._held is None and not self._is_saved():
+                snapshot = self.state.snapshot()
+                self.checkpointer.call_off()
+                self.checkpointer.make_room(predicted_bytes(snapshot), is_emergency=True)
+                self.checkpointer.write(snapshot, self._manifest(reason), is_urgent=True)
+                self._mark_saved()
+            self.flush()
 
-    def hold(self) -> None:
+    def flush(self) -> Checkpoint | None:
+        """Make the newest snapshot in memory durable, and return the newest checkpoint. May come from any thread."""
+        with self._lock:
+            if self._held is not None:
+                self.history.sync()
+                self.checkpointer.write_held(*self._held)
+                self._held = None
+            return self.checkpointer.wait()
+
+    def hold(self, reason: str) -> None:
         """Copy this boundary aside, for a drain that comes in the script's own code before the next one."""
-        if not self._is_saved():
-            held = self.checkpointer.hold(self.state.snapshot())
-            self._held = (held, self._manifest("drain", sync=False))
+        with self._lock:
+            if not self._is_saved():
+                began_s = time.monotonic()
+                held = self.checkpointer.hold(self.state.snapshot())
+                self._held = (held, self._manifest(reason, sync=False))
+                self._copied_s = time.monotonic()
+                self._copy_cost_s += (self._copied_s - began_s - self._copy_cost_s) / 2
+
+    def hold_if_cheap(self, reason: str) -> None:
+        """Copy this boundary aside if that costs next to nothing beside the steps, and no save is in flight."""
+        since_s = time.monotonic() - self._copied_s
+        if since_s * COPY_SHARE_MAX >= self._copy_cost_s and not self.checkpointer.is_saving:
+            self.hold(reason)
 
     def release(self) -> None:
         """A new boundary: what was held is of no use any more."""
-        self._held = None
+        with self._lock:
+            self._held = None
 
     def forget_pending(self) -> None:
         """The epoch that was interrupted is over."""
@@ -244,6 +274,7 @@ class RunKeeper:
 
     def _count(self, _checkpoint: Checkpoint) -> None:
         self.saves += 1
+        self.longest_save_s = max(self.longest_save_s or 0.0, time.monotonic() - self._write_began_s)
 
 
 def predicted_bytes(snapshot: Snapshot) -> int:

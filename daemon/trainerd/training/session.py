@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 import torch
 
 from trainerd.contract.durable import make_directory, translated_space_errors
+from trainerd.contract.exit_codes import FAILED
 from trainerd.contract.failpoints import declare
 from trainerd.contract.heartbeat import HeartbeatWriter, Phase
 from trainerd.contract.policy import Cadence, KeepBest, KeepEvery
@@ -32,6 +33,7 @@ from trainerd.contract.requests import RequestPage
 from trainerd.errors import UserError
 from trainerd.training import leaving
 from trainerd.training.data import Pass, Source, WaitInterruptedError, source_for
+from trainerd.training.deadline import DeadlineGuard, margin_s
 from trainerd.training.drain import DrainFlag
 from trainerd.training.keeper import RunKeeper
 from trainerd.training.rng import seed_everything
@@ -119,6 +121,7 @@ class Session:
         self._is_begun = False
         self._is_in_body = False
         self._is_leaving = False
+        self._has_deadline = settings.grace_s is not None
         self._evaluations = 0
         self._epochs_total = _UNKNOWN
         self._batches_total = _UNKNOWN
@@ -233,7 +236,7 @@ class Session:
         self._epochs_total = total
         while self.epoch < total:
             self._batches_total = _UNKNOWN
-            self._keeper.hold()
+            self._keeper.hold("drain")
             self._beat(Phase.STEP)
             yield self.epoch
             self._end_epoch()
@@ -332,7 +335,7 @@ class Session:
         # What the script does next, such as a scheduler's step or a validation, comes after this boundary and
         # before the next one: a drain in it goes back to here, so that nothing of it is done twice.
         self._state.position.end_loop()
-        self._keeper.hold()
+        self._keeper.hold("drain")
 
     def _end_step(self, *, is_last_batch: bool) -> None:
         position = self._state.position
@@ -348,6 +351,8 @@ class Session:
             self._keeper.save_if_free(reason)
         if self._flag.is_set:
             self._leave_drained()
+        if self._has_deadline:
+            self._keeper.hold_if_cheap("flushed")
 
     def _end_epoch(self) -> None:
         self._state.position.end_epoch()
@@ -398,6 +403,21 @@ class Session:
             reason=self._flag.reason,
         )
 
+    def _flush_and_leave(self, why: str) -> None:
+        """Make what is in memory durable and leave the process, from the thread that watches the deadline."""
+        outcome = self._settings.attempt_paths.outcome(self.rank)
+        try:
+            newest = self._keeper.flush()
+        except Exception as error:  # noqa: BLE001 - the process ends here in any case, and says why
+            leaving.record_exception(outcome, error, step=self.step)
+            leaving.exit_process(FAILED)
+        leaving.leave_drained(
+            outcome,
+            step=newest.step if newest else self.step,
+            checkpoint=newest.name if newest else None,
+            reason=f"{self._flag.reason or 'asked to stop'}, {why}",
+        )
+
     def __enter__(self) -> Self:
         try:
             self._enter()
@@ -412,6 +432,13 @@ class Session:
         make_directory(self._settings.attempt_paths.root)
         self._keeper.open()
         self._flag.install()
+        if self._flag.notices is not None:
+            DeadlineGuard(
+                self._flag.notices,
+                grace_s=self._settings.grace_s,
+                margin=lambda grace_s: margin_s(grace_s, self._keeper.longest_save_s),
+                flush=self._flush_and_leave,
+            )
         with translated_space_errors(self._settings.attempt_paths.root):
             self._heartbeat = HeartbeatWriter(self._settings.attempt_paths.heartbeat(self.rank))
             self._requests = RequestPage(self._settings.attempt_paths.requests)

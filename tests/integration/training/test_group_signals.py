@@ -1,0 +1,75 @@
+"""A signal to the whole process group, as systemd, Slurm, torchrun and a terminal send it, costs nothing.
+
+Plain PyTorch loses its loader workers to it, and with them the rank before it can save.
+TRAINERD_GROUP_SIGNALS=20 runs each case twenty times.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.training_runs import REPOSITORY, training_environment
+from trainerd.checkpoint.store import CheckpointStore
+from trainerd.contract.exit_codes import DRAINED
+from trainerd.contract.heartbeat import read_heartbeat
+from trainerd.contract.paths import RunPaths
+from trainerd.contract.process import identify, is_alive
+
+pytestmark = pytest.mark.torch
+
+SCRIPT = REPOSITORY / "tests" / "support" / "scripts" / "slow_loader.py"
+TIMES = int(os.environ.get("TRAINERD_GROUP_SIGNALS", "1"))
+LIMIT_S = 60
+LOOK_S = 0.005
+
+
+def wait_for(look, process):
+    deadline_s = time.monotonic() + LIMIT_S
+    while time.monotonic() < deadline_s:
+        if found := look():
+            return found
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(LOOK_S)
+    raise AssertionError("waited in vain")
+
+
+def children_of(pid):
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [identity for child in children if (identity := identify(int(child)))]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1], ids=lambda n: n.name)
+@pytest.mark.parametrize("options", ["fork", "fork --persistent", "spawn", "forkserver", "fork --workers 0"])
+def test_a_signal_to_the_group_saves_and_leaves_nobody(tmp_path, options, number):
+    for time_ in range(TIMES):
+        run = RunPaths(tmp_path / f"run-{time_}")
+        process = subprocess.Popen(
+            [sys.executable, str(SCRIPT), "--context", *options.split()],
+            env=training_environment(run.root),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            page = run.attempt(1).heartbeat(0)
+            wait_for(lambda page=page: (beat := read_heartbeat(page)) and beat.step >= 3, process)
+            family = children_of(process.pid)
+            os.killpg(process.pid, number)
+            output, _ = process.communicate(timeout=LIMIT_S)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        assert process.returncode == DRAINED, output
+        newest = CheckpointStore.of_run(run).newest_sound()
+        assert (newest.manifest.reason, newest.step >= 3) == ("drain", True)
+        deadline_s = time.monotonic() + LIMIT_S
+        while any(map(is_alive, family)) and time.monotonic() < deadline_s:
+            time.sleep(LOOK_S)
+        assert not any(map(is_alive, family))

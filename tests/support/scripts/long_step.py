@@ -1,0 +1,38 @@
+"""A loop with one step that never ends, asleep or at work."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import torch
+
+import trainerd
+
+HANGS = {
+    "sleep": lambda: time.sleep(120),
+    "spin": lambda: next(iter(int, 1)),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--hang", choices=HANGS, default="sleep")
+    parser.add_argument("--at", type=int, default=5)
+    parser.add_argument("--step-ms", type=float, default=500)
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 1)
+    with trainerd.session(every={"seconds": None, "epochs": None}, grace_s=3.0) as session:
+        session.track(model=model)
+        for _ in session.epochs(1):
+            for batch in session.batches(list(torch.randn(8, 4))):
+                if session.step == args.at:
+                    print("hangs", flush=True)
+                    HANGS[args.hang]()
+                time.sleep(args.step_ms / 1000)
+                model(batch)
+
+
+if __name__ == "__main__":
+    main()
