@@ -9,10 +9,17 @@ import torch
 
 import trainerd
 
-HANGS = {
-    "sleep": lambda: time.sleep(120),
-    "spin": lambda: next(iter(int, 1)),
-}
+
+def sleep() -> None:
+    time.sleep(120)
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+HANGS = {"sleep": sleep, "spin": spin}
 
 
 def main() -> None:
