@@ -31,7 +31,7 @@ run: $(INSTALLED) ## start the supervisor on ./jobs with its state in ./.trainer
 	@exec $(BIN)/trainerd run --jobs $(JOBS) --state $(STATE)
 
 test: $(INSTALLED) ## run the tests
-	@exec $(BIN)/python -m pytest -q $(PYTEST_FLAGS)
+	@exec $(BIN)/python -m pytest -q --numprocesses auto --dist loadfile $(PYTEST_FLAGS)
 
 check: $(INSTALLED) ## check format, lint, types and the direction of imports
 	$(BIN)/ruff format --check .
