@@ -1,0 +1,123 @@
+"""`trainerd export`: a model as a plain file. Needs no supervisor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from trainerd.cli.needs_torch import needing_torch
+from trainerd.cli.run_place import store_at
+from trainerd.errors import UserError
+
+if TYPE_CHECKING:
+    from trainerd.checkpoint.store import Checkpoint, CheckpointStore
+    from trainerd.contract.paths import RunPaths
+    from trainerd.contract.policy import KeepBest
+
+
+@click.command()
+@click.argument("name", metavar="NAME|DIR")
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False), metavar="OUT")
+@click.option("--best", metavar="METRIC", help="The checkpoint with the best score, instead of the newest.")
+@click.option(
+    "--mode", type=click.Choice(["max", "min"]), help="Which scores are better, if the run does not say."
+)
+@click.option("--checkpoint", "which", metavar="STEP", help="This checkpoint, such as step-120.")
+@click.option(
+    "--object",
+    "tracked",
+    metavar="NAME",
+    help="Which module, if the script tracks several.  [default: model]",
+)
+@click.option("--all", "is_whole", is_flag=True, help="All that is tracked, optimizer included (.pt only).")
+@click.option("--force", is_flag=True, help="Replace OUT if it exists.")
+@click.option(
+    "--state", type=click.Path(path_type=Path), metavar="DIR", help="State folder of the supervisor."
+)
+def command(
+    *,
+    name: str,
+    out: Path,
+    best: str | None,
+    mode: Literal["max", "min"] | None,
+    which: str | None,
+    tracked: str | None,
+    is_whole: bool,
+    force: bool,
+    state: Path | None,
+) -> None:
+    """Write a run's model as one plain file.
+
+    OUT.pt is read by torch.load(OUT, weights_only=True), OUT.safetensors by the safetensors library: both hold the
+    model's state_dict. The newest checkpoint that verifies is taken, and every byte of it is verified.
+
+    NAME is a job; a path with a slash is a run folder, or one that a Checkpointer writes to.
+
+    \b
+    Example:
+      trainerd export mnist model.pt
+      trainerd export mnist --best accuracy model.safetensors
+      trainerd export ./checkpoints --checkpoint step-120 --all everything.pt
+    """  # noqa: D301 (click leaves alone the lines after this escape)
+    with needing_torch("export"):
+        from trainerd.training.exporting import export_state, model_state, whole_state
+
+    if best is not None and which is not None:
+        raise UserError("--best and --checkpoint name two checkpoints", hint="leave one of them out")
+    if is_whole and (tracked is not None or out.suffix == ".safetensors"):
+        raise UserError("--all is for .pt files, and goes without --object")
+    store, run = store_at(name, state)
+    checkpoint = _chosen(store, run, best=best, mode=mode, which=which)
+    with store.reading(checkpoint):
+        content = whole_state(checkpoint) if is_whole else model_state(checkpoint, tracked)
+    export_state(content, out, replace=force)
+    click.echo(
+        f"{out}: {'everything' if is_whole else 'the model'} of {checkpoint.name}, {out.stat().st_size} bytes"
+    )
+
+
+def _chosen(
+    store: CheckpointStore,
+    run: RunPaths,
+    *,
+    best: str | None,
+    mode: Literal["max", "min"] | None,
+    which: str | None,
+) -> Checkpoint:
+    if which is not None:
+        return store.find(which)
+    if best is None:
+        found = store.newest_sound()
+    else:
+        from trainerd.checkpoint.retention import best_of
+
+        found = best_of(store.checkpoints(), _rule(run, best, mode))
+    if found is None:
+        wanted = f"a finite score {best!r}" if best is not None else "a checkpoint that verifies"
+        raise UserError(
+            f"{store.directory} holds none with {wanted}"
+            if best
+            else f"{store.directory} holds no {wanted[2:]}"
+        )
+    return found
+
+
+def _rule(run: RunPaths, metric: str, mode: Literal["max", "min"] | None) -> KeepBest:
+    """Return what is better: as said here, else as the run itself ranks its checkpoints."""
+    from trainerd.contract import codec
+    from trainerd.contract.policy import RETENTION_FORMAT, KeepBest, RetentionPolicy
+
+    if mode is not None:
+        return KeepBest(metric, mode=mode)
+    if run.retention.is_file():
+        policy = codec.from_json(
+            run.retention.read_bytes(), RetentionPolicy, RETENTION_FORMAT, source=run.retention
+        )
+        for rule in policy.keep_best:
+            if rule.metric == metric:
+                return rule
+    raise UserError(
+        f"is a large {metric} good or bad?", hint="say --mode max or --mode min: the run does not rank by it"
+    )
