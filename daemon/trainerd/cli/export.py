@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from trainerd.cli.needs_torch import needing_torch
+from trainerd.cli.options import json_option
+from trainerd.cli.output import print_json
 from trainerd.cli.run_place import store_at
 from trainerd.errors import UserError
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 @click.option(
     "--state", type=click.Path(path_type=Path), metavar="DIR", help="State folder of the supervisor."
 )
+@json_option
 def command(
     *,
     name: str,
@@ -47,6 +50,7 @@ def command(
     is_whole: bool,
     force: bool,
     state: Path | None,
+    as_json: bool,
 ) -> None:
     """Write a run's model as one plain file.
 
@@ -73,9 +77,14 @@ def command(
     with store.reading(checkpoint):
         content = whole_state(checkpoint) if is_whole else model_state(checkpoint, tracked)
     export_state(content, out, replace=force)
-    click.echo(
-        f"{out}: {'everything' if is_whole else 'the model'} of {checkpoint.name}, {out.stat().st_size} bytes"
-    )
+    size_bytes = out.stat().st_size
+    if as_json:
+        print_json(
+            {"file": str(out), "checkpoint": checkpoint.name, "is_whole": is_whole, "bytes": size_bytes}
+        )
+    else:
+        what = "everything" if is_whole else "the model"
+        click.echo(f"{out}: {what} of {checkpoint.name}, {size_bytes} bytes")
 
 
 def _chosen(
@@ -95,12 +104,8 @@ def _chosen(
 
         found = best_of(store.checkpoints(), _rule(run, best, mode))
     if found is None:
-        wanted = f"a finite score {best!r}" if best is not None else "a checkpoint that verifies"
-        raise UserError(
-            f"{store.directory} holds none with {wanted}"
-            if best
-            else f"{store.directory} holds no {wanted[2:]}"
-        )
+        wanted = f"no finite score {best!r}" if best is not None else "no checkpoint that verifies"
+        raise UserError(f"{store.directory} holds {wanted}", hint="see `trainerd checkpoints`")
     return found
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from trainerd.cli.needs_torch import needing_torch
+from trainerd.cli.options import json_option
+from trainerd.cli.output import print_json
 from trainerd.cli.run_place import run_at
 from trainerd.errors import UserError
 
@@ -23,6 +25,7 @@ from trainerd.errors import UserError
 @click.option(
     "--state", type=click.Path(path_type=Path), metavar="DIR", help="State folder of the supervisor."
 )
+@json_option
 def command(
     *,
     file: Path,
@@ -32,6 +35,7 @@ def command(
     step: int | None,
     seed: int,
     state: Path | None,
+    as_json: bool,
 ) -> None:
     """Begin a run with a torch.save file of a plain script.
 
@@ -50,11 +54,23 @@ def command(
 
     plain = read_plain_checkpoint(file, names=_names(mapping), epochs_done=epochs_done, step=step)
     checkpoint = start_run(plain, run_at(place, state), seed=seed, source=file.name)
-    click.echo(
-        f"{checkpoint.path}: {', '.join(plain.states)}; step {plain.step}, next epoch {plain.epochs_done}"
-    )
-    if plain.values:
-        click.echo(f"with session.value: {', '.join(plain.values)}")
+    if as_json:
+        print_json(
+            {
+                "checkpoint": checkpoint.name,
+                "path": str(checkpoint.path),
+                "tracked": list(plain.states),
+                "values": list(plain.values),
+                "step": plain.step,
+                "epochs_done": plain.epochs_done,
+                "notes": list(plain.notes),
+            }
+        )
+    else:
+        tracked = ", ".join(plain.states)
+        click.echo(f"{checkpoint.path}: {tracked}; step {plain.step}, next epoch {plain.epochs_done}")
+        if plain.values:
+            click.echo(f"with session.value: {', '.join(plain.values)}")
     for note in plain.notes:
         click.echo(f"note: {note}", err=True)
     click.echo(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -172,7 +173,7 @@ def bad_calls(run, tmp_path):
     yield [tmp_path / "empty", tmp_path / "x.pt"], "holds no checkpoint that verifies"
     yield ["mnist", tmp_path / "x.pt", "--checkpoint", "7"], "there are: step-000000001, step-000000002"
     yield ["mnist", tmp_path / "x.pt", "--checkpoint", "1"], "digest"
-    yield ["mnist", tmp_path / "x.pt", "--best", "f1", "--mode", "max"], "none with a finite score 'f1'"
+    yield ["mnist", tmp_path / "x.pt", "--best", "f1", "--mode", "max"], "holds no finite score 'f1'"
     yield ["mnist", tmp_path / "x.pt", "--best", "a", "--checkpoint", "1"], "name two checkpoints"
     yield ["mnist", tmp_path / "x.pt", "--object", "ema"], "its modules are: model"
     yield [tmp_path / "two", tmp_path / "x.pt"], "its modules are: a, b"
@@ -190,6 +191,18 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_left(run, tmp_path):
         assert said in result.output, (arguments, result.output)
         assert not list(tmp_path.glob("x.*")) + list(tmp_path.glob(".x*"))
     assert (tmp_path / "there.pt").read_text() == "mine"
+
+
+def test_what_was_done_is_told_as_json_too(run, tmp_path):
+    result = export("mnist", tmp_path / "model.pt", "--json", state=run[0])
+    told = json.loads(result.stdout)
+    size = (tmp_path / "model.pt").stat().st_size
+    assert told == {
+        "file": str(tmp_path / "model.pt"),
+        "checkpoint": "step-000000002",
+        "is_whole": False,
+        "bytes": size,
+    }
 
 
 def test_an_existing_file_is_replaced_when_that_is_asked_for(run, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import sys
 
@@ -191,6 +192,14 @@ def test_what_was_exported_as_a_whole_can_be_imported(tmp_path):
     began = resumed(tmp_path / "run")
     assert (began["epoch"], began["step"]) == (1, 2)
     assert_same(began["optimizer"], optimizer.state_dict())
+
+
+def test_what_was_done_is_told_as_json_too(tmp_path):
+    model, optimizer = trained(1)
+    file = write(tmp_path, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "loss": 1.0})
+    told = json.loads(invoke(file, "--run", tmp_path / "run", "--json").stdout)
+    assert (told["checkpoint"], told["tracked"]) == ("step-000000002", ["model", "optimizer"])
+    assert (told["values"], told["step"], told["epochs_done"], len(told["notes"])) == (["loss"], 2, 0, 2)
 
 
 def test_a_job_is_named_by_its_name(tmp_path):
