@@ -9,7 +9,6 @@ import contextlib
 import os
 import random
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -27,12 +26,12 @@ class Drain:
     """One SIGTERM.
 
     Attributes:
-        taken_s: Until the process was gone, everything durable.
-        step_s: A step of its, the longest of the last few.
+        whole_s: From the signal until the process was gone, everything durable.
+        after_step_s: The same from the end of the step that was in progress.
     """
 
-    taken_s: float
-    step_s: float
+    whole_s: float
+    after_step_s: float
 
 
 def drain_once(size: str, run_dir: Path) -> Drain:
@@ -54,18 +53,18 @@ def drain_once(size: str, run_dir: Path) -> Drain:
         steps: list[float] = []
         deadline_s = time.monotonic() + READY_LIMIT_S
         for line in process.stdout:
-            steps.append(float(line))
+            steps.append(float(line))  # when it ended: all processes of a machine have the same such clock
             if len(steps) > WARM_STEPS or time.monotonic() > deadline_s:
                 break
-        # At no special moment of the step in progress: this wait is part of what is measured.
-        time.sleep(random.random() * steps[-1])
+        time.sleep(random.random() * (steps[-1] - steps[-2]))  # at no special moment of the step in progress
         began_s = time.perf_counter()
         process.send_signal(signal.SIGTERM)
+        steps += [float(line) for line in process.stdout]
         process.wait(LEAVE_LIMIT_S)
-        taken_s = time.perf_counter() - began_s
+        left_s = time.perf_counter()
         if process.returncode != DRAINED:
             raise RuntimeError(f"the training process left with {process.returncode}, not {DRAINED}")
-        return Drain(taken_s, statistics.median(steps[-WARM_STEPS:]))
+        return Drain(left_s - began_s, left_s - max(steps[-1], began_s))
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
@@ -73,7 +72,7 @@ def drain_once(size: str, run_dir: Path) -> Drain:
 
 
 def train(size: str, run_dir: Path) -> None:
-    """Train for ever, printing how long each step took."""
+    """Train for ever, printing when each step ended."""
     import torch
 
     import trainerd
@@ -84,12 +83,9 @@ def train(size: str, run_dir: Path) -> None:
     with trainerd.session(run_dir, every={"seconds": 1e6}) as session:
         session.track(**training.objects)
         for _epoch in session.epochs(1):
-            began_s = time.perf_counter()
             for _batch in session.batches(batches):
                 training.step()
-                now_s = time.perf_counter()
-                print(now_s - began_s, flush=True)
-                began_s = now_s
+                print(time.perf_counter(), flush=True)
 
 
 if __name__ == "__main__":

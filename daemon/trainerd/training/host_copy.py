@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 SHARE_BYTES_MIN: Final = 256 << 20
-"""Below this, one core copies as fast as the memory allows or nearly so, and waiting for another costs more."""
+"""The share of one thread is not less: one core copies nearly as fast as the memory allows, and to wait for another
+one may cost more."""
 
 THREADS_MAX: Final = 8
 
@@ -34,8 +35,10 @@ assert _ADDRESS is not None
 _memmove: Final = _Memmove(_ADDRESS)
 
 _memmove_holding: Final = _HoldingMemmove(_ADDRESS)
-"""Keeps the interpreter lock: giving it up for every small tensor would cost up to 5 ms each, if another thread is
-busy in Python. Between two tensors the interpreter gives it up by itself to whoever has waited for that long."""
+"""Keeps the interpreter lock, for small moves: to give it up for each would cost up to 5 ms each, if another thread
+is busy in Python."""
+
+HOLDING_BYTES_MAX: Final = 1 << 20
 
 
 def is_plain_memory(tensor: torch.Tensor) -> bool:
@@ -56,18 +59,17 @@ def move_all(moves: Sequence[Move], *, threads: int | None = None) -> None:
         threads: How many to use; chosen by the size if not given.
     """
     if threads is None:
-        threads = _threads_for(sum(count for _, _, count in moves))
+        threads = threads_for(sum(count for _, _, count in moves))
     if threads <= 1:
-        _move(moves, _memmove_holding)
+        _move(moves)
         return
     first, *others = shares(moves, threads)
     helpers = [
-        threading.Thread(target=_move, args=(share, _memmove), name="trainerd-copy", daemon=True)
-        for share in others
+        threading.Thread(target=_move, args=(share,), name="trainerd-copy", daemon=True) for share in others
     ]
     for helper in helpers:
         helper.start()
-    _move(first, _memmove)
+    _move(first)
     for helper in helpers:
         helper.join()
 
@@ -89,11 +91,15 @@ def shares(moves: Sequence[Move], count: int) -> list[list[Move]]:
     return result
 
 
-def _move(moves: Sequence[Move], memmove: Callable[[int, int, int], object]) -> None:
-    for target, source, count in moves:
-        memmove(target, source, count)
-
-
-def _threads_for(total_bytes: int) -> int:
+def threads_for(total_bytes: int) -> int:
+    """Return how many threads are worth their while for so many bytes."""
     cores = min(len(os.sched_getaffinity(0)), torch.get_num_threads(), THREADS_MAX)
-    return max(1, min(cores, total_bytes // SHARE_BYTES_MIN + 1))
+    return max(1, min(cores, total_bytes // SHARE_BYTES_MIN))
+
+
+def _move(moves: Sequence[Move]) -> None:
+    for target, source, count in moves:
+        if count <= HOLDING_BYTES_MAX:
+            _memmove_holding(target, source, count)
+        else:
+            _memmove(target, source, count)

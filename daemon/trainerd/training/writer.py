@@ -14,9 +14,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from trainerd.checkpoint.side_thread import give_way
 from trainerd.errors import SpaceError
 from trainerd.training.direct_file import AbandonedError, write_direct
-from trainerd.training.image import Arena, ImageLayout
+from trainerd.training.image import Arena, Filling, ImageLayout
 from trainerd.training.rank_files import encode_document, tensors_name, tree_name
 from trainerd.training.streamed_image import streamed
 
@@ -33,7 +34,7 @@ class Held:
     """A snapshot in the arena: copied, not written yet."""
 
     document: dict[str, Any]
-    image: ImageLayout
+    filling: Filling
 
 
 @dataclass
@@ -81,26 +82,31 @@ class CheckpointWriter:
 
     def hold(self, snapshot: Snapshot) -> Held:
         """Copy a snapshot into the arena; the live tensors may change at once. Waits for a write in flight."""
-        self.wait()
-        if self._preparation is not None:
-            self._preparation.join()
-            self._preparation = None
+        self._wait_for_arena()
         return Held(snapshot.document, self._arena.fill(snapshot))
 
     def write_held(self, held: Held, manifest: Manifest) -> Checkpoint:
         """Write what is held, and return when it is durable."""
-        return self._write(held.document, held.image, self._arena.pieces(held.image), manifest, _never)
+        return self._write(held.document, held.filling.image, held.filling.pieces(), manifest, _never)
 
     def write_in_background(self, snapshot: Snapshot, manifest: Manifest) -> None:
-        """Copy a snapshot and write it in another thread. Waits for a write in flight, and raises what that raised."""
-        held = self.hold(snapshot)
+        """Copy a snapshot and write it in another thread. Waits for a write in flight, and raises what that raised.
+
+        The write begins with what is copied first, while the rest is still being copied.
+        """
+        self._wait_for_arena()
+        filling, copy = self._arena.begin(snapshot)
         flight = self._in_flight = _InFlight(Future())
 
         def work() -> None:
+            give_way()
             try:
-                pieces = self._arena.pieces(held.image)
                 checkpoint = self._write(
-                    held.document, held.image, pieces, manifest, flight.is_called_off.is_set
+                    snapshot.document,
+                    filling.image,
+                    filling.pieces(),
+                    manifest,
+                    flight.is_called_off.is_set,
                 )
             except BaseException as error:  # noqa: BLE001 - kept for whoever waits
                 flight.future.set_exception(error)
@@ -108,6 +114,17 @@ class CheckpointWriter:
                 flight.future.set_result(checkpoint)
 
         threading.Thread(target=work, name="trainerd-write", daemon=True).start()
+        try:
+            copy()
+        except BaseException:
+            self.call_off()
+            raise
+
+    def _wait_for_arena(self) -> None:
+        self.wait()
+        if self._preparation is not None:
+            self._preparation.join()
+            self._preparation = None
 
     def write_now(self, snapshot: Snapshot, manifest: Manifest) -> Checkpoint:
         """Write live memory, and return when it is durable. A write in flight that is older is called off."""
