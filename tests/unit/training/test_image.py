@@ -1,0 +1,220 @@
+"""The image of a tensor file: the bytes in the arena and in the ring are those of the file."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from trainerd.checkpoint.direct_io import BLOCK_BYTES
+from trainerd.training import host_copy, image
+from trainerd.training.direct_file import AbandonedError
+from trainerd.training.host_copy import is_plain_memory, move_all, shares
+from trainerd.training.image import Arena, piece_ends
+from trainerd.training.snapshot import Snapshot, take_snapshot
+from trainerd.training.streamed_image import SLOT_BYTES, streamed
+
+MANY = {
+    "weights": torch.arange(7, dtype=torch.float32),
+    "half": torch.arange(5, dtype=torch.bfloat16),
+    "double": torch.tensor([1e300, float("nan")], dtype=torch.float64),
+    "scalar": torch.tensor(3, dtype=torch.int64),
+    "flags": torch.tensor([True, False, True]),
+    "empty": torch.empty(0, 4),
+    "transposed": torch.arange(12.0).reshape(3, 4).t(),
+    "expanded": torch.ones(1, 3).expand(4, 3),
+    "conjugated": torch.tensor([1 + 2j, 3 - 4j]).conj(),
+    "negated": torch.tensor([1 + 2j, 3 - 4j]).conj().imag,
+}
+
+
+def snapshot_of(tensors: dict[str, torch.Tensor]) -> Snapshot:
+    return Snapshot({}, dict(tensors))
+
+
+def joined(pieces, size: int) -> bytes:
+    return b"".join(bytes(piece) for piece in pieces)[:size]
+
+
+def filled(arena: Arena, tensors: dict[str, torch.Tensor]) -> bytes:
+    filling = arena.fill(snapshot_of(tensors))
+    return joined(filling.pieces(), filling.image.size)
+
+
+def ringed(tensors: dict[str, torch.Tensor]) -> bytes:
+    layout, pieces = streamed(snapshot_of(tensors))
+    return joined(pieces, layout.size)
+
+
+def assert_holds(data: bytes, tensors: dict[str, torch.Tensor]) -> None:
+    read = load(data)
+    assert read.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert read[name].dtype == tensor.dtype
+        assert read[name].shape == tensor.shape
+        assert octets(read[name]) == octets(tensor), name
+
+
+def octets(tensor: torch.Tensor) -> bytes:
+    plain = tensor.resolve_conj().resolve_neg().contiguous()
+    return bytes(plain.reshape(-1).view(torch.uint8).tolist())
+
+
+def test_the_image_is_a_safetensors_file_whatever_the_tensors_are():
+    assert_holds(filled(Arena(), MANY), MANY)
+
+
+def test_the_ring_gives_the_bytes_of_the_arena():
+    assert ringed(MANY) == filled(Arena(), MANY)
+
+
+def test_the_ring_gives_the_bytes_of_the_arena_when_tensors_span_its_slots():
+    large = {name: torch.randn(SLOT_BYTES // 4 + 1000) for name in "abc"}
+    assert ringed(large) == filled(Arena(), large)
+
+
+@pytest.mark.parametrize("make", [filled, lambda _, tensors: ringed(tensors)])
+def test_nothing_but_a_header_is_an_image_too(make):
+    assert load(make(Arena(), {})) == {}
+    assert load(make(Arena(), {"empty": torch.empty(0)}))["empty"].numel() == 0
+
+
+def test_pieces_are_whole_blocks_and_begin_at_a_page(monkeypatch):
+    monkeypatch.setattr(image, "FIRST_PIECE_BYTES", BLOCK_BYTES)
+    monkeypatch.setattr(image, "PIECE_BYTES", 2 * BLOCK_BYTES)
+    filling = Arena().fill(snapshot_of({"a": torch.randn(5 * BLOCK_BYTES // 4 + 1)}))
+    sizes = [len(piece) for piece in filling.pieces()]
+    assert sum(sizes) == filling.image.padded_size
+    assert sum(sizes) - filling.image.size < BLOCK_BYTES
+    assert all(size % BLOCK_BYTES == 0 for size in sizes)
+    assert sizes[0] == BLOCK_BYTES
+
+
+def test_tensors_across_the_borders_of_pieces_arrive_whole(monkeypatch):
+    monkeypatch.setattr(image, "FIRST_PIECE_BYTES", BLOCK_BYTES)
+    monkeypatch.setattr(image, "PIECE_BYTES", BLOCK_BYTES)
+    tensors = {f"t{index}": torch.randn(count) for index, count in enumerate((3, 5000, 1, 1024, 1023, 9999))}
+    assert filled(Arena(), tensors) == ringed(tensors)
+
+
+def test_piece_ends_cover_an_image_exactly():
+    for size in (BLOCK_BYTES, image.FIRST_PIECE_BYTES, image.FIRST_PIECE_BYTES + BLOCK_BYTES, 1 << 30):
+        ends = piece_ends(size)
+        assert ends[-1] == size
+        assert ends == sorted(set(ends))
+
+
+def test_tensors_changed_after_the_copy_are_saved_as_they_were():
+    live = {"a": torch.ones(1000)}
+    arena = Arena()
+    filling = arena.fill(snapshot_of(live))
+    live["a"].zero_()
+    assert torch.equal(load(joined(filling.pieces(), filling.image.size))["a"], torch.ones(1000))
+
+
+def test_the_arena_is_kept_for_the_same_shapes_and_replaced_for_larger_ones():
+    arena = Arena()
+    filled(arena, {"a": torch.ones(10)})
+    memory = arena._memory
+    assert_holds(filled(arena, {"a": torch.zeros(10)}), {"a": torch.zeros(10)})
+    assert arena._memory is memory
+    larger = {"a": torch.ones(1 << 16), "b": torch.zeros(3)}
+    assert_holds(filled(arena, larger), larger)
+    assert arena._memory is not memory
+    assert_holds(filled(arena, {"b": torch.ones(3)}), {"b": torch.ones(3)})
+
+
+def test_an_arena_that_was_prepared_is_the_one_that_is_filled():
+    arena, tensors = Arena(), {"a": torch.ones(1 << 16)}
+    arena.prepare(snapshot_of(tensors))
+    memory = arena._memory
+    assert_holds(filled(arena, tensors), tensors)
+    assert arena._memory is memory
+
+
+def test_a_piece_can_be_written_while_the_rest_is_being_copied(monkeypatch):
+    """The writer gets the first piece before the copy of the second one has begun."""
+    monkeypatch.setattr(image, "FIRST_PIECE_BYTES", BLOCK_BYTES)
+    monkeypatch.setattr(image, "PIECE_BYTES", BLOCK_BYTES)
+    first_is_out, calls = threading.Event(), []
+
+    def slow_move_all(moves, *, threads):
+        if len(calls) == 1:
+            assert first_is_out.wait(10)
+        calls.append(threads)
+        move_all(moves, threads=threads)
+
+    monkeypatch.setattr(image, "move_all", slow_move_all)
+    tensors = {"a": torch.randn(4 * BLOCK_BYTES)}
+    filling, copy = Arena().begin(snapshot_of(tensors))
+    copier = threading.Thread(target=copy)
+    copier.start()
+    pieces = filling.pieces()
+    parts = [bytes(next(pieces))]
+    first_is_out.set()
+    parts += [bytes(piece) for piece in pieces]
+    copier.join()
+    assert_holds(b"".join(parts)[: filling.image.size], tensors)
+
+
+def test_a_copy_that_fails_ends_the_wait_of_the_writer(monkeypatch):
+    def failing(moves, *, threads):
+        raise MemoryError
+
+    monkeypatch.setattr(image, "move_all", failing)
+    filling, copy = Arena().begin(snapshot_of({"a": torch.ones(10)}))
+    with pytest.raises(MemoryError):
+        copy()
+    with pytest.raises(AbandonedError):
+        list(filling.pieces())
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_shares_are_equal_and_leave_no_byte_out(count):
+    moves = [(0, 1000, 10), (10, 2000, 1), (11, 3000, 89)]
+    divided = shares(moves, count)
+    copied = sorted(
+        (target + index, source + index)
+        for share in divided
+        for target, source, size in share
+        for index in range(size)
+    )
+    assert copied == sorted((t + i, s + i) for t, s, n in moves for i in range(n))
+    sizes = [sum(size for _, _, size in share) for share in divided]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_any_number_of_threads_copies_the_same(threads):
+    source, target = (
+        torch.randn(3 * host_copy.HOLDING_BYTES_MAX // 4),
+        torch.empty(3 * host_copy.HOLDING_BYTES_MAX // 4),
+    )
+    size = source.numel() * 4
+    move_all([(target.data_ptr(), source.data_ptr(), size)], threads=threads)
+    assert torch.equal(source, target)
+
+
+def test_only_memory_that_is_the_values_is_moved_as_memory():
+    assert is_plain_memory(torch.ones(3))
+    for name in ("transposed", "expanded", "conjugated", "negated"):
+        assert not is_plain_memory(MANY[name]), name
+
+
+def test_a_snapshot_copies_nothing():
+    model = torch.nn.Linear(3, 3)
+    snapshot = take_snapshot({"model": model})
+    assert snapshot.tensors["model.weight"].data_ptr() == model.weight.data_ptr()
+    assert snapshot.tensor_bytes == 12 * 4
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_device_tensors_changed_after_the_call_are_saved_as_they_were():
+    live = {"a": torch.ones(1 << 22, device="cuda"), "b": torch.arange(10.0)}
+    arena = Arena()
+    filling = arena.fill(snapshot_of(live))
+    live["a"].zero_()
+    assert torch.equal(load(joined(filling.pieces(), filling.image.size))["a"], torch.ones(1 << 22))

@@ -1,0 +1,194 @@
+"""Writes in the background and at once: in order, one at a time, and with their errors told."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import threading
+
+import pytest
+import torch
+
+from trainerd.checkpoint.digest import digest_of_file
+from trainerd.checkpoint.manifest import Manifest
+from trainerd.checkpoint.names import is_leftover
+from trainerd.checkpoint.store import CheckpointStore
+from trainerd.training import writer as writer_module
+from trainerd.training.rank_files import read_verified
+from trainerd.training.snapshot import Snapshot
+from trainerd.training.writer import CheckpointWriter
+
+LIMIT_S = 30
+
+
+class Gate:
+    """Holds a background write between two pieces, until it is opened."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.reached, self.opened = threading.Event(), threading.Event()
+        real = writer_module.write_direct
+
+        def gated(path, pieces, size, *, is_called_off):
+            def held():
+                for piece in pieces:
+                    self.reached.set()
+                    assert self.opened.wait(LIMIT_S)
+                    yield piece
+
+            return real(path, held(), size, is_called_off=is_called_off)
+
+        monkeypatch.setattr(writer_module, "write_direct", gated)
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = CheckpointStore(tmp_path / "checkpoints")
+    with store.lock():
+        yield store
+
+
+@pytest.fixture
+def writer(store):
+    return CheckpointWriter(store, rank=0, after_commit=lambda _: None)
+
+
+def manifest(step: int) -> Manifest:
+    return Manifest(
+        job="", lineage="line", parent=None, step=step, epoch=0, batch=0, reason="asked", scores={},
+        world_size=1, attempt=1, fingerprint={}, history_bytes=0, is_final=False, created_wall_s=0.0,
+        trainerd_version="0",
+    )  # fmt: skip
+
+
+def snapshot(value: float, count: int = 5000) -> Snapshot:
+    document = {
+        "format": "trainerd.tree/1",
+        "objects": {"a": {"w": {"$tensor": "a.w"}}},
+        "module_versions": {},
+    }
+    return Snapshot(document, {"a.w": torch.full((count,), value)})
+
+
+def value_in(checkpoint) -> float:
+    (value,) = read_verified(checkpoint, 0).objects["a"]["w"].unique().tolist()
+    return value
+
+
+def leftovers(store) -> list[str]:
+    return [path.name for path in store.directory.iterdir() if is_leftover(path.name)]
+
+
+def test_tensors_that_change_right_after_the_call_are_saved_as_they_were(writer, monkeypatch):
+    gate = Gate(monkeypatch)
+    state = snapshot(1.0)
+    writer.write_in_background(state, manifest(1))
+    state.tensors["a.w"].zero_()
+    gate.opened.set()
+    assert value_in(writer.wait()) == 1.0
+
+
+def test_a_held_snapshot_is_written_as_it_was_held(writer):
+    state = snapshot(1.0)
+    held = writer.hold(state)
+    state.tensors["a.w"].zero_()
+    assert value_in(writer.write_held(held, manifest(1))) == 1.0
+
+
+def test_all_ways_to_write_give_equal_files(writer, store):
+    writer.write_in_background(snapshot(3.0), manifest(1))
+    first = writer.wait()
+    others = [
+        writer.write_now(snapshot(3.0), manifest(2)),
+        writer.write_held(writer.hold(snapshot(3.0)), manifest(3)),
+    ]
+    for other in others:
+        for entry in first.manifest.files:
+            assert digest_of_file(other.path / entry.name) == (entry.bytes, entry.digest)
+
+
+def test_a_second_write_waits_for_the_first(writer, store, monkeypatch):
+    gate = Gate(monkeypatch)
+    writer.write_in_background(snapshot(1.0), manifest(1))
+    assert gate.reached.wait(LIMIT_S)
+    assert writer.is_busy
+    second = threading.Thread(target=writer.write_in_background, args=(snapshot(2.0), manifest(2)))
+    second.start()
+    assert store.checkpoints() == ()
+    gate.opened.set()
+    second.join(LIMIT_S)
+    writer.wait()
+    assert [value_in(checkpoint) for checkpoint in store.checkpoints()] == [1.0, 2.0]
+
+
+def test_an_urgent_write_calls_off_the_older_one_and_leaves_no_staging(writer, store, monkeypatch):
+    monkeypatch.setattr("trainerd.training.image.FIRST_PIECE_BYTES", 4096)
+    gate = Gate(monkeypatch)
+    writer.write_in_background(snapshot(1.0), manifest(1))
+    assert gate.reached.wait(LIMIT_S)
+    writer._in_flight.is_called_off.set()
+    gate.opened.set()
+    assert value_in(writer.write_now(snapshot(2.0), manifest(2))) == 2.0
+    assert [checkpoint.step for checkpoint in store.checkpoints()] == [2]
+    assert leftovers(store) == []
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EPERM])
+def test_an_error_of_a_background_write_is_raised_by_the_next_call_and_once(
+    writer, store, monkeypatch, number
+):
+    def failing(*_, **__):
+        raise OSError(number, "failed")
+
+    monkeypatch.setattr(writer_module, "write_direct", failing)
+    writer.write_in_background(snapshot(1.0), manifest(1))
+    assert writer._in_flight.future.exception(LIMIT_S)
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="failed"):
+        writer.write_in_background(snapshot(2.0), manifest(2))
+    assert leftovers(store) == []
+    writer.write_in_background(snapshot(3.0), manifest(3))
+    assert value_in(writer.wait()) == 3.0
+
+
+def test_a_copy_that_fails_is_raised_at_once_and_leaves_nothing(writer, store, monkeypatch):
+    def failing(moves, *, threads):
+        raise MemoryError
+
+    monkeypatch.setattr("trainerd.training.image.move_all", failing)
+    with pytest.raises(MemoryError):
+        writer.write_in_background(snapshot(1.0), manifest(1))
+    monkeypatch.undo()
+    assert (store.checkpoints(), leftovers(store)) == ((), [])
+    writer.write_in_background(snapshot(2.0), manifest(2))
+    assert value_in(writer.wait()) == 2.0
+
+
+def test_larger_tensors_get_a_larger_arena(writer):
+    for step, count in enumerate((10, 100_000, 10), 1):
+        writer.write_in_background(snapshot(float(step), count), manifest(step))
+        assert value_in(writer.wait()) == float(step)
+
+
+def test_an_arena_may_be_prepared_at_any_time(writer):
+    writer.prepare(snapshot(0.0))
+    writer.prepare(snapshot(0.0))
+    writer.write_in_background(snapshot(1.0), manifest(1))
+    writer.prepare(snapshot(0.0))
+    assert value_in(writer.wait()) == 1.0
+
+
+def test_a_child_forked_during_a_save_changes_nothing(writer, monkeypatch):
+    """As data-loading workers are: they do not even have the arena's memory."""
+    gate = Gate(monkeypatch)
+    writer.write_in_background(snapshot(1.0), manifest(1))
+    assert gate.reached.wait(LIMIT_S)
+    child = multiprocessing.get_context("fork").Process(target=_make_garbage, daemon=True)
+    child.start()
+    child.join(LIMIT_S)
+    gate.opened.set()
+    assert child.exitcode == 0
+    assert value_in(writer.wait()) == 1.0
+
+
+def _make_garbage() -> None:
+    assert len(bytes(1 << 20)) == 1 << 20
