@@ -10,7 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from trainerd.checkpoint.aside import Aside, AsideFolder, aside_folders, take_aside
 from trainerd.checkpoint.checkpoint import Checkpoint, place_of, read_checkpoint
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from trainerd.contract.policy import RetentionPolicy
 
 __all__ = ["Aside", "Checkpoint", "CheckpointStore", "Staging"]
+
+
+Content = TypeVar("Content")
 
 
 class CheckpointStore:
@@ -127,11 +130,32 @@ class CheckpointStore:
             NewerFormatError: The newest one was written by a newer trainerd.
             OSError: Some could not be read and no other one verifies: what is there is unknown.
         """
-        return self._newest(self._try_quarantine)
+        found = self._newest(self._verified_only, self._try_quarantine)
+        return found[0] if found else None
+
+    def newest_read(self, read: Callable[[Checkpoint], Content]) -> tuple[Checkpoint, Content] | None:
+        """Return the newest that verifies, together with what `read` makes of it, reading its bytes only once.
+
+        Args:
+            read: Reads a checkpoint and verifies it on the way; raises what `verify` raises.
+
+        Raises:
+            NewerFormatError: The newest one was written by a newer trainerd.
+            OSError: Some could not be read and no other one verifies: what is there is unknown.
+        """
+
+        def read_and_note(checkpoint: Checkpoint) -> Content:
+            with reading(checkpoint.path):
+                content = read(checkpoint)
+            self._verified.add(checkpoint.name)
+            return content
+
+        return self._newest(read_and_note, self._try_quarantine)
 
     def newest_sound(self) -> Checkpoint | None:
         """Return the newest that verifies and leave everything where it is: for those who only look."""
-        return self._newest(lambda _path, _reason: None)
+        found = self._newest(self._verified_only, lambda _path, _reason: None)
+        return found[0] if found else None
 
     def quarantined(self) -> tuple[Aside, ...]:
         """Return the damaged ones, with the reasons."""
@@ -141,12 +165,17 @@ class CheckpointStore:
         """Return those that forks left behind, with the reasons."""
         return tuple(aside for folder in self._abandoned for aside in folder.list())
 
-    def _newest(self, on_damage: Callable[[Path, str], None]) -> Checkpoint | None:
+    def _verified_only(self, checkpoint: Checkpoint) -> None:
+        self.verify(checkpoint)
+
+    def _newest(
+        self, look: Callable[[Checkpoint], Content], on_damage: Callable[[Path, str], None]
+    ) -> tuple[Checkpoint, Content] | None:
         unreadable: list[OSError] = []
         for path in reversed(checkpoint_folders(self.directory)):
             try:
                 checkpoint = read_checkpoint(path)
-                self.verify(checkpoint)
+                content = look(checkpoint)
             except CorruptError as error:
                 on_damage(path, error.message)
             except FileNotFoundError:
@@ -154,7 +183,7 @@ class CheckpointStore:
             except OSError as error:
                 unreadable.append(error)
             else:
-                return checkpoint
+                return checkpoint, content
         if unreadable:
             raise unreadable[0]
         return None

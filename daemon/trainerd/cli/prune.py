@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @state_option
 @json_option
 def command(*, name: str, dry_run: bool, state: StatePaths, as_json: bool) -> None:
-    """Prune a run's checkpoints by the policy of its newest attempt.
+    """Remove the checkpoints that retention no longer keeps.
+
+    The policy is that of the newest attempt.
 
     A running job prunes by itself after each save; then only --dry-run is possible.
 

@@ -24,7 +24,7 @@ from trainerd.contract.policy import KeepBest, KeepEvery, Mode, RetentionPolicy
 from trainerd.errors import SpaceError, UserError
 from trainerd.training.line import Line, SaveDetails, was_rolled_back_to
 from trainerd.training.mirror import Mirror
-from trainerd.training.rank_files import read_rank_files, read_verified
+from trainerd.training.rank_files import read_verified
 from trainerd.training.restore import CLASSES
 from trainerd.training.snapshot import Snapshot, take_snapshot
 from trainerd.training.tracked import Objects, Stateful, check_tracked, optimizer_classes
@@ -291,9 +291,11 @@ class Checkpointer:
             MismatchError: It does not fit the objects; nothing was changed.
             LockedError: Another process writes here.
         """
-        checkpoint = self._agreed(self.find() if self.is_committer or not _is_distributed() else None)
+        found = self.find() if self.is_committer or not _is_distributed() else None
+        checkpoint = self._agreed(found[0] if found is not None else None)
         if checkpoint is not None:
-            self.read(checkpoint).apply(self.objects, source=checkpoint.name)
+            tree = found[1] if found is not None else self.read(checkpoint)
+            tree.apply(self.objects, source=checkpoint.name)
             self.adopt(checkpoint)
         return checkpoint
 
@@ -330,24 +332,30 @@ class Checkpointer:
             self.resumed_from = checkpoint
         return checkpoint
 
-    def find(self) -> Checkpoint | None:
-        """Return the newest checkpoint that verifies; those that do not are moved to quarantine.
+    def find(self) -> tuple[Checkpoint, StateTree] | None:
+        """Return the newest checkpoint that verifies, and what is in it; damaged ones are moved to quarantine.
 
         Where there is none, the mirror is asked. A process that does not write moves nothing.
         """
         if not self.is_committer:
-            return self.store.newest_sound()
+            sound = self.store.newest_sound()
+            return (sound, self.read(sound)) if sound is not None else None
         self.open()
         self.wait()
-        found = self.store.newest_verified()
+        found = self.store.newest_read(self.read)
         if found is None and self._mirror is not None:
-            found = self._mirror.pull(self.store)
-        self._newest, self._has_looked = found, True
+            pulled = self._mirror.pull(self.store)
+            found = (pulled, self.read(pulled)) if pulled is not None else None
+        self._newest, self._has_looked = found[0] if found else None, True
         return found
 
     def read(self, checkpoint: Checkpoint, *, rank: int = 0) -> StateTree:
-        """Read a verified checkpoint into memory."""
-        return read_rank_files(checkpoint.path, rank)
+        """Read a checkpoint into memory, verifying every byte on the way.
+
+        Raises:
+            CorruptError: It is not what was written.
+        """
+        return read_verified(checkpoint, rank)
 
     def adopt(self, checkpoint: Checkpoint) -> None:
         """Go on from `checkpoint`: later saves are of its line, and it is not pruned."""

@@ -111,10 +111,11 @@ class RunKeeper:
         Raises:
             MismatchError: It does not fit what is tracked; nothing was changed.
         """
-        checkpoint = self.checkpointer.find()
+        found = self.checkpointer.find()
+        checkpoint = found[0] if found is not None else None
         position = self.state.position
-        if checkpoint is not None:
-            tree = self.checkpointer.read(checkpoint)
+        if found is not None:
+            checkpoint, tree = found
             self.state.restore(tree, source=checkpoint.name)
             self.checkpointer.adopt(checkpoint)
             self._saved_key = position.key()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trainerd.training.data import Source, StatefulSource
 from trainerd.training.position import Position
+from trainerd.training.restore import CLASSES, StateTree
 from trainerd.training.rng import capture_rng, restore_rng
 from trainerd.training.snapshot import Snapshot, take_snapshot
-from trainerd.training.tracked import Objects
+from trainerd.training.tracked import Objects, optimizer_classes
 from trainerd.training.values import Values
-
-if TYPE_CHECKING:
-    from trainerd.training.restore import StateTree
 
 
 class RunState:
@@ -47,7 +45,7 @@ class RunState:
                 if isinstance(source, StatefulSource)
             },
         }
-        return take_snapshot(self.objects, extra={"session": own})
+        return take_snapshot(self.objects, extra={"session": own, CLASSES: optimizer_classes(self.objects)})
 
     def restore(self, tree: StateTree, *, source: str) -> None:
         """Put all of it back, the generators last: nothing is drawn in between.
