@@ -18,9 +18,10 @@ _NICENESS: Final = 5
 
 
 def give_way() -> None:
-    """Have this thread, and those it makes, run where the others leave a core idle: on Linux a thread has its own."""
+    """Have this thread, and those it makes, count for less than the others: on Linux a thread has its own niceness."""
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), own + _NICENESS)
 
 
 class SideThread:

@@ -271,12 +271,15 @@ class Checkpointer:
         newest = {self._newest.name: "newest"} if self._newest is not None else {}
         return newest | ({self.resumed_from.name: "resumed from"} if self.resumed_from is not None else {})
 
-    def _take_in(self, checkpoint: Checkpoint) -> None:
+    def _take_in(self, checkpoint: Checkpoint, *, is_urgent: bool) -> None:
         self._newest = self._line.head = checkpoint
-        plan = self.store.prune(self.policy, protected=self._protected(), in_background=True)
+        removed: list[str] = []
+        if not is_urgent:  # nothing is pruned before the new one was read back, and an urgent save was not
+            plan = self.store.prune(self.policy, protected=self._protected(), in_background=True)
+            removed = [decision.name for decision in plan.prune]
         if self._mirror is not None:
             self._mirror.warn()
-            self._mirror.take(checkpoint, removed=[decision.name for decision in plan.prune])
+            self._mirror.take(checkpoint, removed=removed)
         if self._on_saved is not None:
             self._on_saved(checkpoint)
 

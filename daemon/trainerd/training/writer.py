@@ -12,7 +12,7 @@ import contextlib
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from trainerd.checkpoint.side_thread import give_way
 from trainerd.errors import SpaceError
@@ -43,6 +43,12 @@ class _InFlight:
     is_called_off: threading.Event = field(default_factory=threading.Event)
 
 
+class AfterCommit(Protocol):
+    """What is done with a new checkpoint."""
+
+    def __call__(self, checkpoint: Checkpoint, *, is_urgent: bool) -> None: ...
+
+
 class CheckpointWriter:
     """Turns snapshots into checkpoints of one store.
 
@@ -50,12 +56,10 @@ class CheckpointWriter:
         store: Where to.
         rank: Whose files these are.
         after_commit: Called with each new checkpoint, in the thread that wrote it, before anything else may be
-            written: the place to prune.
+            written: the place to prune, unless the write was urgent: then it was not read back.
     """
 
-    def __init__(
-        self, store: CheckpointStore, *, rank: int, after_commit: Callable[[Checkpoint], None]
-    ) -> None:
+    def __init__(self, store: CheckpointStore, *, rank: int, after_commit: AfterCommit) -> None:
         self._store = store
         self._rank = rank
         self._after_commit = after_commit
@@ -172,7 +176,7 @@ class CheckpointWriter:
         except BaseException:
             staging.abandon()
             raise
-        self._after_commit(checkpoint)
+        self._after_commit(checkpoint, is_urgent=not reads_back)
         return checkpoint
 
 

@@ -14,8 +14,9 @@ from trainerd.checkpoint.manifest import Manifest
 from trainerd.checkpoint.names import is_leftover
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.training import writer as writer_module
+from trainerd.training.checkpointer import Checkpointer
 from trainerd.training.rank_files import read_verified
-from trainerd.training.snapshot import Snapshot
+from trainerd.training.snapshot import Snapshot, take_snapshot
 from trainerd.training.writer import CheckpointWriter
 
 LIMIT_S = 30
@@ -49,7 +50,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def writer(store):
-    return CheckpointWriter(store, rank=0, after_commit=lambda _: None)
+    return CheckpointWriter(store, rank=0, after_commit=lambda _checkpoint, *, is_urgent: None)
 
 
 def manifest(step: int) -> Manifest:
@@ -192,3 +193,25 @@ def test_a_child_forked_during_a_save_changes_nothing(writer, monkeypatch):
 
 def _make_garbage() -> None:
     assert len(bytes(1 << 20)) == 1 << 20
+
+
+def test_an_urgent_save_is_not_read_back_and_prunes_nothing(tmp_path, monkeypatch):
+    """There is no time for it: the next attempt verifies it, and prunes after its own first save."""
+    with Checkpointer(tmp_path, torch.nn.Linear(3, 3), keep_last=1) as checkpointer:
+        checkpointer.save(step=1)
+        checkpointer.wait()
+        with monkeypatch.context() as patch:
+            patch.setattr("trainerd.checkpoint.store.verify_files", _forbidden)
+            checkpointer.write(
+                take_snapshot(checkpointer.objects),
+                checkpointer.manifest(step=2, epoch=0, scores={}, reason="drain"),
+                is_urgent=True,
+            )
+        assert [checkpoint.step for checkpoint in checkpointer.checkpoints()] == [1, 2]
+        checkpointer.save(step=3)
+        checkpointer.wait()
+        assert [checkpoint.step for checkpoint in checkpointer.checkpoints()] == [3]
+
+
+def _forbidden(*_: object) -> None:
+    raise AssertionError
