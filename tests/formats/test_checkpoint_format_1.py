@@ -14,9 +14,9 @@ from collections import OrderedDict
 from pathlib import Path
 
 import pytest
-import xxhash
 from safetensors import safe_open
 
+from chaos import second_reader
 from trainerd.checkpoint.manifest import FileEntry, Manifest
 from trainerd.checkpoint.safetensors import layout, parse_header
 from trainerd.checkpoint.store import CheckpointStore
@@ -135,29 +135,9 @@ def test_the_safetensors_library_reads_it():
         assert file.get_tensor("optimizer.state[0].exp_avg").tolist() == [[0.1, -1e300]]
 
 
-def second_reader(folder):
-    """Reads a checkpoint with nothing of ours: what docs/formats.md promises that anybody can do."""
-    text = (folder / "manifest.json").read_bytes()
-    manifest = json.loads(text)
-    zeroed = text.replace(manifest["digest"].encode(), b"xxh3-128:" + b"0" * 32, 1)
-    assert manifest["digest"] == "xxh3-128:" + xxhash.xxh3_128_hexdigest(zeroed)
-    files = {}
-    for entry in manifest["files"]:
-        data = files[entry["name"]] = (folder / entry["name"]).read_bytes()
-        assert len(data) == entry["bytes"]
-        assert entry["digest"] == "xxh3-128:" + xxhash.xxh3_128_hexdigest(data)
-    data = files[TENSORS]
-    length = struct.unpack("<Q", data[:8])[0]
-    header = json.loads(data[8 : 8 + length])
-    tensors = {
-        name: (entry["dtype"], tuple(entry["shape"]), data[8 + length :][slice(*entry["data_offsets"])])
-        for name, entry in header.items()
-    }
-    return manifest, tensors, json.loads(files[TREE])
-
-
 def test_a_second_reader_that_knows_only_the_documentation_reads_it():
-    manifest, tensors, tree = second_reader(FOLDER)
+    content = second_reader.read(FOLDER)
+    manifest, (tensors,), (tree,) = content.manifest, content.tensors, content.trees
     assert (manifest["format"], manifest["step"], manifest["scores"]["loss"]) == (
         "trainerd.checkpoint/1",
         120,
@@ -171,3 +151,13 @@ def test_a_second_reader_that_knows_only_the_documentation_reads_it():
     assert objects["optimizer"]["betas"] == {"$tuple": [0.9, 0.999]}
     assert objects["floats"][3:5] == [{"$float": "inf"}, {"$float": "-inf"}]
     assert int(objects["ints"][2]["$int"], 16) == 2**200
+
+
+def test_the_second_reader_notices_a_flipped_bit_in_every_file(tmp_path):
+    for name in ("manifest.json", TENSORS, TREE):
+        folder = shutil.copytree(FOLDER, tmp_path / name)
+        data = bytearray((folder / name).read_bytes())
+        data[len(data) // 2] ^= 1
+        (folder / name).write_bytes(data)
+        with pytest.raises((second_reader.UnsoundError, ValueError)):
+            second_reader.read(folder)

@@ -1,0 +1,104 @@
+"""Reads a checkpoint with nothing of trainerd's: what `docs/formats.md` promises that anybody can do.
+
+A checker that used our own reader would share its mistakes. This one knows the documentation, JSON, xxh3 and the
+layout of a safetensors file. `python -m chaos.second_reader FOLDER` says what it finds, and exits with 1 if
+something is not what the manifest says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import struct
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import xxhash
+
+PREFIX: Final = "xxh3-128:"
+ZEROS: Final = PREFIX + "0" * 32
+
+TensorContent = tuple[str, tuple[int, ...], bytes]
+
+
+class UnsoundError(Exception):
+    """What is on disk is not what the manifest says."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """A whole checkpoint.
+
+    Attributes:
+        manifest: As it stands in the file.
+        tensors: One table a rank: dtype, shape and bytes of each tensor, by name.
+        trees: One typed tree a rank, tags and all.
+    """
+
+    manifest: dict[str, Any]
+    tensors: tuple[dict[str, TensorContent], ...]
+    trees: tuple[Any, ...]
+
+
+def read(folder: Path) -> Content:
+    """Read and check all of a checkpoint.
+
+    Raises:
+        UnsoundError: Something is not what the manifest says.
+    """
+    text = (folder / "manifest.json").read_bytes()
+    manifest = json.loads(text)
+    _expect(
+        _digest(text.replace(manifest["digest"].encode(), ZEROS.encode(), 1)), manifest["digest"], "manifest"
+    )
+    files = {entry["name"]: (folder / entry["name"]).read_bytes() for entry in manifest["files"]}
+    for entry in manifest["files"]:
+        _expect(len(files[entry["name"]]), entry["bytes"], f"size of {entry['name']}")
+        _expect(_digest(files[entry["name"]]), entry["digest"], f"digest of {entry['name']}")
+    names = sorted(files)
+    return Content(
+        manifest,
+        tuple(_tensors(files[name]) for name in names if name.endswith(".safetensors")),
+        tuple(json.loads(files[name]) for name in names if name.endswith(".json")),
+    )
+
+
+def _tensors(data: bytes) -> dict[str, TensorContent]:
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    content = data[8 + length :]
+    return {
+        name: (entry["dtype"], tuple(entry["shape"]), content[slice(*entry["data_offsets"])])
+        for name, entry in header.items()
+        if name != "__metadata__"
+    }
+
+
+def _digest(data: bytes) -> str:
+    return PREFIX + xxhash.xxh3_128_hexdigest(data)
+
+
+def _expect(found: object, said: object, what: str) -> None:
+    if found != said:
+        raise UnsoundError(f"{what}: the manifest says {said}, found {found}")
+
+
+def main() -> int:
+    """Say what a checkpoint holds."""
+    parser = argparse.ArgumentParser(description="Read a checkpoint with nothing of trainerd's.")
+    parser.add_argument("folder", type=Path, help="such as .trainerd/runs/mnist/checkpoints/last")
+    folder = parser.parse_args().folder
+    try:
+        content = read(folder)
+    except (UnsoundError, OSError, ValueError, KeyError, struct.error) as error:
+        print(f"unsound: {folder}: {error}", file=sys.stderr)
+        return 1
+    tensors = sum(len(table) for table in content.tensors)
+    print(f"sound: step {content.manifest['step']}, {len(content.trees)} ranks, {tensors} tensors")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
