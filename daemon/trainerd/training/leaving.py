@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
@@ -51,7 +53,13 @@ def say(message: str) -> None:
 
 
 def end_workers() -> None:
-    """End the loader workers of this process. They ignore SIGTERM, and they have nothing to save."""
+    """End the loader workers of this process. They ignore SIGTERM, and they have nothing to save.
+
+    Only for a process that leaves at once: from here on the end of a child is no news. torch raises an error for
+    each worker that ends, in the main thread and wherever that is just then, which here would be the way out.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for worker in multiprocessing.active_children():
         if worker.daemon:
             worker.kill()
