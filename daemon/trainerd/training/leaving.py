@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import multiprocessing
 import os
@@ -102,6 +103,12 @@ def _kind_of(error: BaseException) -> Kind:
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
         return "out-of-memory"
     return "exception"
+
+
+def end_workers_at_exit() -> None:
+    """Keep workers that are stuck from holding up the interpreter's end, which asks them by SIGTERM and waits."""
+    atexit.unregister(end_workers)
+    atexit.register(end_workers)
 
 
 def show_user_errors_without_traceback() -> None:

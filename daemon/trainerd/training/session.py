@@ -431,6 +431,7 @@ class Session:
     def _enter(self) -> None:
         make_directory(self._settings.attempt_paths.root)
         self._keeper.open()
+        leaving.end_workers_at_exit()
         self._flag.install()
         if self._flag.notices is not None:
             DeadlineGuard(

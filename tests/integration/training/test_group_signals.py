@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.training_runs import REPOSITORY, training_environment
+from tests.support.training_runs import REPOSITORY, train, training_environment
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.exit_codes import DRAINED
 from trainerd.contract.heartbeat import read_heartbeat
@@ -73,3 +73,10 @@ def test_a_signal_to_the_group_saves_and_leaves_nobody(tmp_path, options, number
         while any(map(is_alive, family)) and time.monotonic() < deadline_s:
             time.sleep(LOOK_S)
         assert not any(map(is_alive, family))
+
+
+def test_an_exception_ends_the_process_though_its_workers_are_stuck(tmp_path):
+    """The interpreter ends by asking them with SIGTERM, which they ignore, and waiting."""
+    ending = train(tmp_path, "--stuck", "--fail-at", 5, script=SCRIPT)
+    assert ending.code == 1
+    assert "a bug of the script's own" in ending.output

@@ -14,11 +14,14 @@ import trainerd
 class Slow(Dataset):
     """Samples that take their time, with noise."""
 
+    def __init__(self, *, is_stuck: bool) -> None:
+        self.is_stuck = is_stuck
+
     def __len__(self) -> int:
         return 400
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        time.sleep(0.01)
+        time.sleep(3600 if self.is_stuck and index > 100 else 0.01)
         return torch.full((4,), float(index)) + torch.rand(4)
 
 
@@ -27,13 +30,15 @@ def main() -> None:
     parser.add_argument("--context", default="fork")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--persistent", action="store_true")
+    parser.add_argument("--fail-at", type=int, default=-1)
+    parser.add_argument("--stuck", action="store_true", help="samples beyond the hundredth never come")
     args = parser.parse_args()
     torch.manual_seed(0)
     model = torch.nn.Linear(4, 1)
     loader = DataLoader(
-        Slow(),
+        Slow(is_stuck=args.stuck),
         batch_size=8,
-        shuffle=True,
+        shuffle=not args.stuck,
         num_workers=args.workers,
         multiprocessing_context=args.context if args.workers else None,
         persistent_workers=args.persistent,
@@ -49,6 +54,8 @@ def main() -> None:
                         parameter.sub_(parameter.grad, alpha=1e-6)
                 model.zero_grad()
                 session.log(loss=loss)
+                if session.step == args.fail_at:
+                    raise ValueError("a bug of the script's own")
 
 
 if __name__ == "__main__":
