@@ -21,7 +21,7 @@ class Slow(Dataset):
         return 400
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        time.sleep(3600 if self.is_stuck and index > 100 else 0.01)
+        time.sleep(3600 if self.is_stuck and index > 60 else 0.01)
         return torch.full((4,), float(index)) + torch.rand(4)
 
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--persistent", action="store_true")
     parser.add_argument("--fail-at", type=int, default=-1)
-    parser.add_argument("--stuck", action="store_true", help="samples beyond the hundredth never come")
+    parser.add_argument("--stuck", action="store_true", help="samples beyond the sixtieth never come")
     args = parser.parse_args()
     torch.manual_seed(0)
     model = torch.nn.Linear(4, 1)
