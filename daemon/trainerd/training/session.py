@@ -285,6 +285,7 @@ class Session:
                 return
             self._end_batch(accumulate, is_last=position.batch + 1 == total)
         if position.batch % accumulate and total is None:
+            self._is_in_body = False
             self._end_step(is_last_batch=True)
         self._end_loop()
 
@@ -326,9 +327,11 @@ class Session:
         return self._flag.is_set and not self._is_in_body
 
     def _end_batch(self, accumulate: int, *, is_last: bool) -> None:
-        self._is_in_body = False
         self._state.position.batch += 1
         if is_last or self._state.position.batch % accumulate == 0:
+            self._is_in_body = (
+                False  # and not before: gradients that wait for the next batch are saved nowhere
+            )
             self._end_step(is_last_batch=is_last)
 
     def _end_loop(self) -> None:

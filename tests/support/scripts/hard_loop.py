@@ -16,7 +16,7 @@ with trainerd.session(every={"steps": 3}) as s:
     sch = torch.optim.lr_scheduler.StepLR(o, 1, 0.5)
     s.track(model=m, optimizer=o, scheduler=sch)
     n = s.value("n", 0)
-    ds = TensorDataset(torch.randn(20, 4))
+    ds = TensorDataset(torch.randn(24, 4))
     dl = DataLoader(ds, batch_size=4, shuffle=True)
     for e in s.epochs(3):
         n.value += 1
@@ -31,8 +31,9 @@ with trainerd.session(every={"steps": 3}) as s:
                 if s.step % 2:
                     s.log(noise=torch.rand(()))
                 s.log(loss=loss)
-                o.step()
-                o.zero_grad()
+                if i % 2:  # gradients of two batches make a step, and are saved nowhere in between
+                    o.step()
+                    o.zero_grad()
                 if loop == 1 and s.step >= 14:
                     break
             n.value += 10
