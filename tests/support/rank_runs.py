@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from tests.support.training_runs import REPOSITORY, training_environment
 from trainerd.contract.heartbeat import read_heartbeat
@@ -37,11 +38,21 @@ class Used:
 class Attempt:
     """One attempt of several ranks, as a context manager."""
 
-    def __init__(self, run_dir: Path, *arguments: object, world_size: int = 2, **environment: object) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        *arguments: object,
+        world_size: int = 2,
+        failpoints: str = "",
+        fails_on: int | None = None,
+        **environment: object,
+    ) -> None:
         self.run_dir = run_dir
         self._former = attempt_numbers(run_dir)
         port = free_port()
-        self.logs = [run_dir.parent / f"{run_dir.name}-{len(self._former)}-{rank}.log" for rank in range(world_size)]
+        self.logs = [
+            run_dir.parent / f"{run_dir.name}-{len(self._former)}-{rank}.log" for rank in range(world_size)
+        ]
         self.ranks = []
         for rank, log in enumerate(self.logs):
             with log.open("wb") as output:
@@ -50,6 +61,7 @@ class Attempt:
                         [sys.executable, str(RANKS_LOOP), *map(str, arguments)],
                         env=training_environment(
                             run_dir,
+                            failpoints=failpoints if fails_on in {None, rank} else "",
                             PYTHONPATH=os.pathsep.join([str(REPOSITORY / "daemon"), str(REPOSITORY)]),
                             RANK=rank,
                             LOCAL_RANK=rank,
@@ -101,7 +113,7 @@ class Attempt:
         """The batches that were used, rank by rank."""
         return [used for log in self.logs for used in used_in(log.read_text())]
 
-    def __enter__(self) -> Attempt:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

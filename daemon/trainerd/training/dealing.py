@@ -52,7 +52,9 @@ class DealtOrder(Sequence[Any]):
         self._rounds, rest = divmod(max(len(batches) - deal.redealt_after, 0), deal.world_size)
         self._rest: list[Any] = []
         if rest and not drops_rest:
-            self._rest = [index for batch in batches[-rest:] for index in batch]
+            self._rest = [
+                index for batch in range(len(batches) - rest, len(batches)) for index in batches[batch]
+            ]
         self._has_own_rest = bool(self._rest) and (len(self._rest) >= deal.world_size or self._rounds == 0)
 
     def __len__(self) -> int:

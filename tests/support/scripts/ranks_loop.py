@@ -26,7 +26,10 @@ parser.add_argument("--step-ms", type=float, default=0.0)
 parser.add_argument("--slow-rank-ms", type=float, default=0.0, help="added to each step of rank 1")
 parser.add_argument("--ddp", action="store_true")
 parser.add_argument("--workers", type=int, default=0)
-parser.add_argument("--evaluate-ms", type=float, default=0.0, help="of each evaluation batch, on rank 0 alone")
+parser.add_argument(
+    "--evaluate-ms", type=float, default=0.0, help="of each evaluation batch, on rank 0 alone"
+)
+parser.add_argument("--misfit-rank", type=int, default=-1, help="which has another model than the others")
 args = parser.parse_args()
 
 
@@ -47,7 +50,8 @@ torch.set_num_threads(1)
 with trainerd.session(every={"steps": 5, "epochs": 1}) as session:
     if args.ddp and session.world_size > 1:
         dist.init_process_group("gloo")
-    model: nn.Module = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 1))
+    width = 32 if session.rank == args.misfit_rank else 16
+    model: nn.Module = nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Dropout(0.2), nn.Linear(width, 1))
     torch.manual_seed(1000 + session.rank)  # each rank drops out units of its own
     if args.ddp and session.world_size > 1:
         model = nn.parallel.DistributedDataParallel(model)
@@ -64,7 +68,9 @@ with trainerd.session(every={"steps": 5, "epochs": 1}) as session:
             optimizer.step()
             session.log(loss=loss)
             seen.value = [*seen.value, [epoch, session.step, indices.tolist()]]
-            print(f"used {session.attempt} {session.rank} {epoch} {session.step} {indices.tolist()}", flush=True)
+            print(
+                f"used {session.attempt} {session.rank} {epoch} {session.step} {indices.tolist()}", flush=True
+            )
             pause_ms = args.step_ms + args.slow_rank_ms * (session.rank == 1)
             time.sleep(max(0.0, pause_ms / 1000 - (time.monotonic() - began)))
         if session.rank == 0:
