@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from trainerd.errors import RankLostError
+from trainerd.training.ranks import POLL_S
 
 if TYPE_CHECKING:
     from trainerd.training.drain import DrainFlag
@@ -233,7 +234,10 @@ class Together:
         asked = self._ranks.get(self._key("asked"))
         with self._changed:
             promise = self._promise = self._first_possible()
-        promises = self._ranks.gather(self._key("promise"), promise, limit_s=PROMISE_LIMIT_S)
+        self._ranks.put(f"{self._key('promise')}/{self._ranks.rank}", promise)
+        promises = [promise, *(self._promise_of(rank) for rank in self._ranks.others)]
+        if self._is_over.is_set():
+            return
         with self._changed:
             self._promise = None
             self._decisions.append(Decision(max(promises), asked["deed"], asked["reason"]))
@@ -242,6 +246,15 @@ class Together:
             self._wish = None  # a drain saves as well
             self._changed.notify_all()
         self._round += 1
+
+    def _promise_of(self, rank: int) -> int:
+        """Wait for another rank's promise; 0 if nobody here waits for it any more."""
+        key = f"{self._key('promise')}/{rank}"
+        while not self._ranks.has(key):
+            if self._is_over.wait(POLL_S):
+                return 0
+            self._ranks.look_for_the_lost()
+        return int(self._ranks.get(key))
 
     def _first_possible(self) -> int:
         if self._is_past_all:

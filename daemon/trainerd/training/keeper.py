@@ -195,7 +195,7 @@ class RunKeeper:
         return (
             "asked"
             if self.is_asked_to_save
-            else (self._pacing.due(self.state.position.step) if is_pacemaker else None)
+            else (self._pacing.due_by_clock(self.state.position.step) if is_pacemaker else None)
         )
 
     def due_after_epoch(self) -> str | None:

@@ -431,12 +431,10 @@ class Session:
     def _leave_drained(self, reason: str | None = None) -> NoReturn:
         """Save, say so, and leave the process."""
         self._is_leaving = True
-        self._agreement.stop()
         self._beat(Phase.DRAIN)
         self._keeper.save_now("drain")
         newest = self._keeper.newest
-        if self._ranks is not None:
-            self._ranks.leave()
+        self._leave_ranks()
         leaving.leave_drained(
             self._settings.attempt_paths.outcome(self.rank),
             step=newest.step if newest else self.step,
@@ -493,7 +491,6 @@ class Session:
         self._begin()
         if self._ranks is not None:
             self._cross(is_last=True)
-            self._agreement.stop()
         elif self._flag.is_set and self.epoch < self._epochs_total:
             self._leave_drained()  # the script broke off its loop because of the request
         self._keeper.save("final", is_final=True)
@@ -504,6 +501,11 @@ class Session:
             self._settings, step=self.step, epoch=self.epoch, checkpoint=newest.name, rank=self.rank
         )
         self._beat(Phase.END)
+        self._leave_ranks()
+
+    def _leave_ranks(self) -> None:
+        """Stop answering the other ranks. The last save, in which all took part, has shown that none will ask."""
+        self._agreement.stop()
         if self._ranks is not None:
             self._ranks.leave()
 

@@ -6,6 +6,7 @@ With --ddp the ranks average their gradients, without they only share the run, a
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import random
 import time
 
@@ -46,6 +47,7 @@ class Points(Dataset):
         return self.points[index] * (1 + random.gauss(0, 0.1)) + 0.1 * torch.randn(8), index
 
 
+faulthandler.dump_traceback_later(45)  # a test that finds a hang shows where
 torch.set_num_threads(1)
 with trainerd.session(every={"steps": 5, "epochs": 1}) as session:
     if args.ddp and session.world_size > 1:
