@@ -39,6 +39,8 @@ ANSWER_LIMIT_S: Final = 600.0
 """How long a rank waits for what another one has promised to say, in seconds."""
 FAREWELL_LIMIT_S: Final = 15.0
 """How long rank 0, which has the store, stays for the others to leave, in seconds."""
+CAUSE_LIMIT_S: Final = 1.0
+"""How long after an error a rank looks whether another one has ended, in seconds: its end takes a moment to show."""
 POLL_S: Final = 0.005
 _LOOK_S: Final = 0.25  # between two looks at whether the others live
 
@@ -137,6 +139,20 @@ class Ranks:
             process = self._peers.get(rank)
             if process is not None and _has_ended(process) and not self.has(f"left/{rank}"):
                 raise RankLostError(f"rank {rank} (process {process.pid}) has ended")
+
+    def cause_of(self, error: BaseException) -> BaseException:
+        """Return what made this rank fail: the loss of another one, if that is why a collective broke."""
+        if isinstance(error, RankLostError) or not isinstance(error, RuntimeError):
+            return error
+        deadline_s = time.monotonic() + CAUSE_LIMIT_S
+        while time.monotonic() < deadline_s:
+            try:
+                self.look_for_the_lost()
+            except RankLostError as lost:
+                lost.__cause__ = error
+                return lost
+            time.sleep(POLL_S)
+        return error
 
     def say_failed(self, error: BaseException) -> None:
         """Tell the others that this rank goes no further."""

@@ -476,6 +476,7 @@ class Session:
                 # Nothing is saved here: an exception may have come in the middle of a step.
                 self._agreement.stop()
                 if self._ranks is not None:
+                    error = self._ranks.cause_of(error)
                     self._ranks.say_failed(error)
                 outcome = self._settings.attempt_paths.outcome(self.rank)
                 leaving.record_exception(outcome, error, step=self.step if self._is_begun else None)
