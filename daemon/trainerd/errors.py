@@ -10,6 +10,7 @@ What a caller does about an error is what decides its class::
     │   └── UnsupportedValueError a value that a checkpoint cannot represent: names its path in the tree
     ├── TryAgainError             may work later, nothing is lost
     │   ├── LockedError           somebody else holds it: says who
+    │   ├── RankLostError         another rank of the attempt has ended or does not answer
     │   └── SpaceError            the disk is full or read-only
     ├── CorruptError              what is on disk is not what was written: quarantine it, never use it
     └── InternalError             a bug of ours: crash loudly
@@ -28,6 +29,7 @@ __all__ = [
     "InternalError",
     "LockedError",
     "MismatchError",
+    "RankLostError",
     "SpaceError",
     "SpecError",
     "TrainerdError",
@@ -124,6 +126,10 @@ class TryAgainError(TrainerdError):
 
 class LockedError(TryAgainError):
     """Somebody else holds what was asked for."""
+
+
+class RankLostError(TryAgainError):
+    """Another rank of this attempt has ended, or does not answer within a limit. Alone this one cannot go on."""
 
 
 class SpaceError(TryAgainError):

@@ -67,6 +67,23 @@ class Staging:
         with translated_space_errors(self.path):
             self.path.mkdir()
 
+    @classmethod
+    def join(cls, path: Path, step: int) -> Staging:
+        """Return the staging folder that another process has begun, to put files into it. That one commits."""
+
+        def refuse(checkpoint: Checkpoint, *, reads_back: bool) -> None:
+            raise InternalError(f"{checkpoint.name} is for another process to commit ({reads_back=})")
+
+        staging = cls.__new__(cls)
+        staging.step, staging.path = step, path
+        staging._on_committed, staging._entries, staging._is_dead = refuse, {}, False  # noqa: SLF001 - a second constructor
+        return staging
+
+    @property
+    def entries(self) -> tuple[FileEntry, ...]:
+        """What was written or announced so far."""
+        return tuple(self._entries.values())
+
     def write(self, name: str, chunks: Iterable[bytes | bytearray | memoryview]) -> FileEntry:
         """Write one file durably, hashing what passes through.
 

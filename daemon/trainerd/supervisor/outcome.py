@@ -17,6 +17,7 @@ from typing import Final
 
 from trainerd.contract import exit_codes
 from trainerd.contract.records import ExitRecord, OutcomeRecord, RankExit
+from trainerd.errors import RankLostError
 
 USAGE_ERROR_WITHIN_S: Final = 30.0
 """An exit with code 2 later than this, in seconds, is not a usage error: those show at once."""
@@ -121,6 +122,7 @@ def judge(evidence: Evidence, *, now_wall_s: float) -> Outcome:
     )
 
 
+_RANK_LOST: Final = f"{RankLostError.__module__}.{RankLostError.__qualname__}"
 _Verdict = tuple[OutcomeKind, Retry, str]
 
 
@@ -133,7 +135,7 @@ def _verdict(evidence: Evidence) -> _Verdict:
         return said
     if evidence.is_finish_recorded and all(rank.exit_code == 0 for rank in evidence.exit.ranks):
         return OutcomeKind.FINISHED, Retry.NOTHING_LEFT, "it finished, and said so"
-    culprit = _culprit(evidence.exit)
+    culprit = _culprit(evidence, evidence.exit)
     if culprit is not None:
         return _from_the_culprit(evidence, culprit)
     if any(rank.exit_code == exit_codes.DRAINED for rank in evidence.exit.ranks):
@@ -156,11 +158,22 @@ def _from_the_ranks(evidence: Evidence) -> _Verdict | None:
     return None
 
 
-def _culprit(record: ExitRecord) -> RankExit | None:
-    """Return the rank whose bad end came first: not one that was killed because a peer had died."""
+def _culprit(evidence: Evidence, record: ExitRecord) -> RankExit | None:
+    """Return the rank whose bad end came first: not one that ended because a peer had died."""
     bad = [rank for rank in record.ranks if not _ended_well(rank)]
-    own = [rank for rank in bad if rank.killed_by_shim != "peer" and rank.signal != signal.SIGTERM]
+    own = [
+        rank
+        for rank in bad
+        if rank.killed_by_shim != "peer"
+        and rank.signal != signal.SIGTERM
+        and not _has_lost_a_peer(evidence, rank.rank)
+    ]
     return next(iter(own or bad), None)
+
+
+def _has_lost_a_peer(evidence: Evidence, rank: int) -> bool:
+    said = evidence.outcomes[rank] if rank < len(evidence.outcomes) else None
+    return said is not None and said.error_type == _RANK_LOST
 
 
 def _ended_well(rank: RankExit) -> bool:

@@ -22,6 +22,7 @@ from trainerd.checkpoint.retention import best_of
 from trainerd.checkpoint.store import Checkpoint, CheckpointStore
 from trainerd.contract.policy import KeepBest, KeepEvery, Mode, RetentionPolicy
 from trainerd.errors import SpaceError, UserError
+from trainerd.training.joint_save import JointSaves
 from trainerd.training.line import Line, SaveDetails, was_rolled_back_to
 from trainerd.training.mirror import Mirror
 from trainerd.training.rank_files import read_verified
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from trainerd.checkpoint.manifest import Manifest
     from trainerd.checkpoint.storage import Storage
+    from trainerd.training.ranks import Ranks
     from trainerd.training.restore import StateTree
 
 __all__ = ["Checkpointer", "SaveDetails"]
@@ -65,6 +67,8 @@ class Checkpointer:
             a URL that fsspec knows, or a `Storage`.
         rank: Which of several processes this is. Only rank 0 writes; `save` does nothing in the others. As
             torch.distributed or ``RANK`` says if not given.
+        ranks: Whom to save together with: then each rank writes files of its own, at the same saves, and rank 0
+            commits. Only `write`, `hold` and `write_held` do so.
 
     Invariants:
         It holds the folder's writers' lock from its first save or resume until `close`.
@@ -85,6 +89,7 @@ class Checkpointer:
         on_saved: Callable[[Checkpoint], None] | None = None,
         mirror: Storage | str | None = None,
         rank: int | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.store = directory if isinstance(directory, CheckpointStore) else CheckpointStore(Path(directory))
         named = {"state": objects} if isinstance(objects, Stateful) else objects
@@ -102,7 +107,13 @@ class Checkpointer:
         self._held_lock = contextlib.ExitStack()
         self._is_open = False
         self._mirror = Mirror(_storage_at(mirror)) if mirror is not None else None
-        self._writer = CheckpointWriter(self.store, rank=0, after_commit=self._take_in)
+        self._is_writer = self.is_committer or ranks is not None
+        self._writer = CheckpointWriter(
+            self.store,
+            rank=ranks.rank if ranks is not None else 0,
+            after_commit=self._take_in,
+            begin=JointSaves(ranks, self.store).begin if ranks is not None else None,
+        )
 
     @property
     def is_committer(self) -> bool:
@@ -181,7 +192,7 @@ class Checkpointer:
 
     def write(self, snapshot: Snapshot, manifest: Manifest, *, is_urgent: bool = False) -> None:
         """Save a snapshot: in the background, or at once if it is urgent or nothing is to be asynchronous."""
-        if not self.is_committer:
+        if not self._is_writer:
             return
         self.open()
         if is_urgent:
@@ -197,7 +208,7 @@ class Checkpointer:
 
     def write_held(self, held: Held, manifest: Manifest) -> None:
         """Write what is held; when this returns it is durable."""
-        if self.is_committer:
+        if self._is_writer:
             self._writer.write_held(held, manifest)
 
     def wait(self) -> Checkpoint | None:
@@ -273,6 +284,12 @@ class Checkpointer:
 
     def _take_in(self, checkpoint: Checkpoint, *, is_urgent: bool) -> None:
         self._newest = self._line.head = checkpoint
+        if self.is_committer:
+            self._prune_and_mirror(checkpoint, is_urgent=is_urgent)
+        if self._on_saved is not None:
+            self._on_saved(checkpoint)
+
+    def _prune_and_mirror(self, checkpoint: Checkpoint, *, is_urgent: bool) -> None:
         removed: list[str] = []
         if not is_urgent:  # nothing is pruned before the new one was read back, and an urgent save was not
             plan = self.store.prune(self.policy, protected=self._protected(), in_background=True)
@@ -280,8 +297,6 @@ class Checkpointer:
         if self._mirror is not None:
             self._mirror.warn()
             self._mirror.take(checkpoint, removed=removed)
-        if self._on_saved is not None:
-            self._on_saved(checkpoint)
 
     # ------------------------------------------------------------------ resuming
 

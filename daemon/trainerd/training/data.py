@@ -21,7 +21,8 @@ from typing import Any, Final, NamedTuple, Protocol, cast
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
-from trainerd.training.order import batch_order
+from trainerd.training.dealing import Deal, DealtOrder, OwnOrder
+from trainerd.training.order import batch_order, dealt_order
 from trainerd.training.rng import isolated_cpu_generators, seed_cpu_generators
 from trainerd.training.seeds import derive_seed
 from trainerd.training.workers import WorkerStart, drain_signals_blocked
@@ -43,14 +44,22 @@ class Pass:
     Attributes:
         place: Tells the passes of an epoch apart, by numbers that do not depend on where the attempt began.
         epoch: Epoch in progress, for samplers with ``set_epoch``.
+        deal: Which batches of it are this rank's; None gives it all of what the loader has.
     """
 
     place: tuple[int, ...]
     epoch: int
+    deal: Deal | None = None
 
 
 class Source(Protocol):
-    """Batches of a pass, from any position on."""
+    """Batches of a pass, from any position on.
+
+    Attributes:
+        is_idle_at_boundary: Whether waiting for the next batch changes nothing that a checkpoint holds.
+    """
+
+    is_idle_at_boundary: bool
 
     def length(self, which: Pass) -> int | None:
         """Return how many batches the pass has, None if that is not known."""
@@ -117,7 +126,8 @@ class _Requests(Sampler[_Request]):
         # Bound here, for an iterator made for one epoch must not follow the sampler into the next.
         order, seeds = self._order, self._seeds
         for batch in range(self._start, len(order)):
-            yield _Request(derive_seed(*seeds, batch), order[batch])
+            number = order.number(batch) if isinstance(order, DealtOrder | OwnOrder) else batch
+            yield _Request(derive_seed(*seeds, number), order[batch])
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -126,6 +136,8 @@ def _as_it_is(batch: Any) -> Any:
 
 class MapSource:
     """A stock `DataLoader` over a map-style dataset, its order taken over."""
+
+    is_idle_at_boundary = True
 
     def __init__(self, loader: DataLoader[Any], *, seed: int) -> None:
         self._user_loader = loader
@@ -175,7 +187,11 @@ class MapSource:
     def _order(self, which: Pass) -> Sequence[Any]:
         if self._order_of is None or self._order_of[0] != which:
             seed = derive_seed(self._seed, *which.place)
-            self._order_of = (which, batch_order(self._user_loader, seed=seed, epoch=which.epoch))
+            if which.deal is None:
+                order = batch_order(self._user_loader, seed=seed, epoch=which.epoch)
+            else:
+                order = dealt_order(self._user_loader, which.deal, seed=seed, epoch=which.epoch)
+            self._order_of = (which, order)
         return self._order_of[1]
 
 
@@ -209,6 +225,8 @@ def _watch_flag_while_waiting(iterator: Any, is_draining: Callable[[], bool]) ->
 class StatefulSource:
     """Something that knows its own position: used through ``state_dict`` and ``load_state_dict``."""
 
+    is_idle_at_boundary = False
+
     def __init__(self, loader: Any) -> None:
         self._loader = loader
         self._state: Any = None
@@ -234,6 +252,8 @@ class StatefulSource:
 
 class IterableSource:
     """Any other iterable. Begun anew for each epoch under a seed of its own, and skipped by consumption."""
+
+    is_idle_at_boundary = True
 
     def __init__(self, iterable: Any, *, seed: int, warn: Callable[[str], None]) -> None:
         self._iterable = _reseeded_loader(iterable) if _is_stock_loader(iterable) else iterable

@@ -18,16 +18,20 @@ from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract import codec
 from trainerd.contract.durable import write_file
 from trainerd.contract.policy import RETENTION_FORMAT
+from trainerd.errors import MismatchError
 from trainerd.training.checkpointer import Checkpointer, SaveDetails
 from trainerd.training.history import HistoryWriter
+from trainerd.training.joint_resume import confirm_together, find_together, read_together
 from trainerd.training.leaving import say
 from trainerd.training.pacing import Pacing
 from trainerd.training.position import Position
 from trainerd.training.run_state import RunState
+from trainerd.training.silent_history import SilentHistory
 
 if TYPE_CHECKING:
     from trainerd.checkpoint.manifest import Manifest
     from trainerd.checkpoint.store import Checkpoint
+    from trainerd.training.ranks import Ranks
     from trainerd.training.restore import StateTree
     from trainerd.training.settings import Settings
     from trainerd.training.snapshot import Snapshot
@@ -46,7 +50,9 @@ FIRST_COPY_COST_S: Final = 0.005
 class RunKeeper:
     """Saves and restores one run."""
 
-    def __init__(self, settings: Settings, state: RunState, *, attempt: int) -> None:
+    def __init__(
+        self, settings: Settings, state: RunState, *, attempt: int, ranks: Ranks | None = None
+    ) -> None:
         keep = settings.checkpoint.keep
         self.state = state
         self.saves = 0
@@ -60,7 +66,10 @@ class RunKeeper:
             keep_best=keep.keep_best,
             keep_every=keep.keep_every,
             on_saved=self._count,
+            rank=settings.environment.rank,
+            ranks=ranks,
         )
+        self._ranks = ranks
         self._settings = settings
         self._attempt = attempt
         self._pacing = Pacing(
@@ -87,6 +96,9 @@ class RunKeeper:
             LockedError: Another process trains this run.
         """
         self.checkpointer.open()
+        self.history: HistoryWriter | SilentHistory = SilentHistory()
+        if not self.checkpointer.is_committer:
+            return
         self.history = HistoryWriter(self._settings.run.metrics)
         policy = codec.to_json(self._settings.checkpoint.keep, RETENTION_FORMAT)
         if not self._settings.run.retention.exists() or self._settings.run.retention.read_bytes() != policy:
@@ -111,19 +123,20 @@ class RunKeeper:
         Raises:
             MismatchError: It does not fit what is tracked; nothing was changed.
         """
-        found = self.checkpointer.find()
+        found = self._find()
         checkpoint = found[0] if found is not None else None
         position = self.state.position
         if found is not None:
             checkpoint, tree = found
-            self.state.restore(tree, source=checkpoint.name)
+            self._put_back(tree, checkpoint)
             self.checkpointer.adopt(checkpoint)
             self._saved_key = position.key()
             self._resume_position = position.copied()
             if position.is_inside_epoch():
                 self._pending = tree
                 position.loop = position.batch = 0
-        self._settings.run.finished.unlink(missing_ok=True)
+        if self.checkpointer.is_committer:
+            self._settings.run.finished.unlink(missing_ok=True)
         self.history.begin(
             attempt=self._attempt,
             checkpoint=checkpoint.name if checkpoint else None,
@@ -132,6 +145,32 @@ class RunKeeper:
         )
         self._pacing.resumed(position.step)
         return checkpoint
+
+    def _find(self) -> tuple[Checkpoint, StateTree] | None:
+        if self._ranks is None:
+            return self.checkpointer.find()
+        checkpoint = find_together(self._ranks, self.checkpointer)
+        if checkpoint is None:
+            return None
+        return checkpoint, read_together(self._ranks, checkpoint, self.state)
+
+    def _put_back(self, tree: StateTree, checkpoint: Checkpoint) -> None:
+        problem: MismatchError | None = None
+        try:
+            self.state.restore(tree, source=checkpoint.name)
+        except MismatchError as error:
+            problem = error
+        if self._ranks is not None:
+            confirm_together(self._ranks, problem)
+        if problem is not None:
+            raise problem
+        before, now = checkpoint.manifest.world_size, self._settings.environment.world_size
+        if before != now and self.checkpointer.is_committer:
+            say(
+                f"trainerd: {checkpoint.name} is of {before} ranks and goes on with {now}: every sample of the epoch "
+                "is still used once, but steps are other ones than before: the global batch is of another size, and "
+                "the random generators of ranks other than 0 begin anew"
+            )
 
     def skips_loop(self) -> bool:
         """Tell whether the training loop that begins now was finished before the checkpoint; if so, it is over."""
@@ -159,14 +198,31 @@ class RunKeeper:
         """
         if is_last_batch and self._pacing.due_at_end(self.state.position.epoch + 1, has_score=False):
             return None
-        return "asked" if self.is_asked_to_save else self._pacing.due(self.state.position.step)
+        step = self.state.position.step
+        if self._ranks is not None:
+            return self._pacing.due_alike(step)
+        return "asked" if self.is_asked_to_save else self._pacing.due(step)
+
+    def wish_after_step(self) -> str | None:
+        """Return why this rank, of several, would have a boundary saved of which the others cannot know."""
+        if self._ranks is None:
+            return None
+        is_pacemaker = self.checkpointer.is_committer
+        return (
+            "asked"
+            if self.is_asked_to_save
+            else (self._pacing.due_by_clock(self.state.position.step) if is_pacemaker else None)
+        )
 
     def due_after_epoch(self) -> str | None:
         """Return why the end of this epoch is to be saved, None if it is not."""
         position = self.state.position
-        has_score = not self._ranking.isdisjoint(self.scores)
+        # A score may be known to one rank alone; that there will be one is known to all.
+        has_score = bool(self._ranking) if self._ranks else not self._ranking.isdisjoint(self.scores)
         if at_end := self._pacing.due_at_end(position.epoch, has_score=has_score):
             return at_end
+        if self._ranks is not None:
+            return self._pacing.due_alike(position.step)
         return "asked" if self.is_asked_to_save else self._pacing.due(position.step)
 
     def save(self, reason: str, *, is_final: bool = False) -> None:
@@ -183,7 +239,7 @@ class RunKeeper:
             began_s = time.monotonic()
             snapshot = self.state.snapshot()
             self._keep_reserve(snapshot)
-            self.checkpointer.make_room(predicted_bytes(snapshot))
+            self.checkpointer.make_room(self._predicted_bytes(snapshot))
             self._write_began_s = time.monotonic()
             self.checkpointer.write(snapshot, self._manifest(reason, is_final=is_final))
             self._mark_saved()
@@ -191,20 +247,36 @@ class RunKeeper:
             self._pacing.saved(self.state.position.step, stall_s=self._copied_s - began_s)
 
     def save_if_free(self, reason: str) -> bool:
-        """Save this boundary if no save is in flight; otherwise count it and leave it to the next boundary."""
-        if self.checkpointer.is_saving:
+        """Save this boundary if no save is in flight; otherwise count it and leave it to the next boundary.
+
+        Several ranks wait for the save in flight: they would not all skip the same ones.
+        """
+        if self._ranks is None and self.checkpointer.is_saving:
             self.skipped_saves += 1
             return False
         self.save(reason)
         return True
+
+    def save_here(self, reason: str) -> None:
+        """Save the boundary crossed last, also from the script's own code after it."""
+        if self._held is None:
+            self.save(reason)
+            return
+        self.history.sync()
+        self.checkpointer.write_held(*self._held)
+        self._held = None
+        self._mark_saved()
 
     def save_now(self, reason: str) -> None:
         """Make this boundary, or the one that is held, durable as fast as can be."""
         with self._lock:
             if self._held is None and not self._is_saved():
                 snapshot = self.state.snapshot()
-                self.checkpointer.call_off()
-                self.checkpointer.make_room(predicted_bytes(snapshot), is_emergency=True)
+                if self._ranks is None:
+                    self.checkpointer.call_off()
+                else:
+                    self.checkpointer.wait()  # called off on one rank, it would be committed on another
+                self.checkpointer.make_room(self._predicted_bytes(snapshot), is_emergency=True)
                 self.checkpointer.write(snapshot, self._manifest(reason), is_urgent=True)
                 self._mark_saved()
             self.flush()
@@ -245,14 +317,19 @@ class RunKeeper:
 
     def _keep_reserve(self, snapshot: Snapshot) -> None:
         """Set a little room aside for an emergency, once there is a first checkpoint."""
-        if self.saves and not self._has_reserve:
+        if self.saves and not self._has_reserve and self.checkpointer.is_committer:
             self._has_reserve = True
-            self.checkpointer.store.keep_reserve(min(predicted_bytes(snapshot), RESERVE_BYTES_MAX))
+            self.checkpointer.store.keep_reserve(min(self._predicted_bytes(snapshot), RESERVE_BYTES_MAX))
+
+    def _predicted_bytes(self, snapshot: Snapshot) -> int:
+        """Return how much room the files of all ranks take."""
+        return predicted_bytes(snapshot) * self._settings.environment.world_size
 
     def _is_saved(self) -> bool:
         if self._pending is not None:
             return True  # the interrupted loop is not reached again yet: the checkpoint resumed from still stands
-        return self._saved_key == self.state.position.key() and not self.scores
+        is_scored_since = bool(self.scores) and self._ranks is None  # known to one rank, it decides for none
+        return self._saved_key == self.state.position.key() and not is_scored_since
 
     def _mark_saved(self) -> None:
         self.is_asked_to_save = False

@@ -11,8 +11,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, cast
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    RandomSampler,
+    SequentialSampler,
+)
 
+from trainerd.training.dealing import Deal, DealtOrder, OwnOrder
 from trainerd.training.rng import isolated_cpu_generators
 from trainerd.training.seeds import derive_seed
 
@@ -41,13 +48,43 @@ class UniformOrder(Sequence[list[int]]):
         return (self[index] for index in range(self._length))
 
 
-def batch_order(loader: DataLoader[Any], *, seed: int, epoch: int) -> Sequence[Any]:
+def dealt_order(loader: DataLoader[Any], deal: Deal, *, seed: int, epoch: int) -> Sequence[Any]:
+    """Return the batches of one epoch that are one rank's.
+
+    A `DistributedSampler` is looked through: its samples are dealt here, each once and none repeated to fill up.
+    Any other sampler that has a rank of its own deals by itself.
+    """
+    if deals_itself(loader):
+        return OwnOrder(batch_order(loader, seed=seed, epoch=epoch), deal)
+    order = batch_order(loader, seed=seed, epoch=epoch, is_dealt=True)
+    if deal.is_everything:
+        return order
+    drops_rest = loader.batch_sampler is None or bool(getattr(loader.batch_sampler, "drop_last", False))
+    inner = _inner_sampler(loader)
+    if type(inner) is DistributedSampler:
+        drops_rest = drops_rest or inner.drop_last
+    return DealtOrder(order, deal, drops_rest=drops_rest)
+
+
+def deals_itself(loader: DataLoader[Any]) -> bool:
+    """Tell whether the loader's sampler gives this rank only what is its own, in a way that is not known here."""
+    inner = _inner_sampler(loader)
+    return type(inner) is not DistributedSampler and hasattr(inner, "num_replicas") and hasattr(inner, "rank")
+
+
+def _inner_sampler(loader: DataLoader[Any]) -> Any:
+    sampler = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
+    return getattr(sampler, "sampler", sampler)
+
+
+def batch_order(loader: DataLoader[Any], *, seed: int, epoch: int, is_dealt: bool = False) -> Sequence[Any]:
     """Return the batches of one epoch: what the loader's sampler yields, in an order made for this epoch.
 
     An element is a list of indices, or a single index where the loader does no batching.
 
     Any sampler is taken: the global generators and its own ``generator`` are seeded for the time in which it
-    is asked, and left afterwards as they were. One with ``set_epoch`` is told the epoch.
+    is asked, and left afterwards as they were. One with ``set_epoch`` is told the epoch. If `is_dealt`, a
+    `DistributedSampler` stands for all ranks' samples, not for those of its own rank.
     """
     order_seed = derive_seed(seed, _ORDER, epoch)
     sampler = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
@@ -59,7 +96,13 @@ def batch_order(loader: DataLoader[Any], *, seed: int, epoch: int) -> Sequence[A
         length = len(cast("Any", loader.dataset))
         if type(inner) is SequentialSampler and len(inner.data_source) == length:
             return UniformOrder(range(length), sampler.batch_size, drop_last=sampler.drop_last)
-        if type(inner) is RandomSampler and not inner.replacement and inner.num_samples == length:
+        replicas = inner if is_dealt and type(inner) is DistributedSampler else None
+        is_distributed = replicas is not None and len(cast("Any", replicas.dataset)) == length
+        if is_distributed and replicas is not None and not replicas.shuffle:
+            return UniformOrder(range(length), sampler.batch_size, drop_last=sampler.drop_last)
+        if is_distributed or (
+            type(inner) is RandomSampler and not inner.replacement and inner.num_samples == length
+        ):
             generator = torch.Generator().manual_seed(order_seed)
             permutation = torch.randperm(length, generator=generator)
             return UniformOrder(permutation, sampler.batch_size, drop_last=sampler.drop_last)

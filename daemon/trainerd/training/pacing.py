@@ -53,6 +53,15 @@ class Pacing:
         """Return why a save is due at this step boundary, None if it is not."""
         return due_reason(self._cadence, self._last, step=step, now_s=time.monotonic())
 
+    def due_alike(self, step: int) -> str | None:
+        """Return why every rank finds a save due at this step boundary: by the step, whatever its clock says."""
+        return due_reason(dataclasses.replace(self._cadence, seconds=None), self._last, step=step, now_s=0.0)
+
+    def due_by_clock(self, step: int) -> str | None:
+        """Return why this rank's clock finds a save due, None if it does not."""
+        cadence = dataclasses.replace(self._cadence, steps=None)
+        return due_reason(cadence, self._last, step=step, now_s=time.monotonic())
+
     def due_at_end(self, epochs_done: int, *, has_score: bool) -> str | None:
         """Return why a save is due at the end of an epoch, None if it is not."""
         return epoch_due_reason(self._cadence, epochs_done=epochs_done, has_score=has_score)

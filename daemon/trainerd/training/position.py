@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Final
+
+_DEALING: Final = {"world_size": 1, "redealt_at": 0, "redealt_after": 0}
 
 
 @dataclass
@@ -16,6 +18,9 @@ class Position:
         loop: Which training loop of the epoch is next or in progress, from 0: most epochs have one.
         batch: Batches of that loop that are finished.
         epoch_start_step: `step` when the epoch began.
+        world_size: How many ranks the batches of that loop are dealt to. A batch is one of each rank then.
+        redealt_at: `batch` when they were last dealt to another number of ranks within that loop.
+        redealt_after: How many batches all ranks together had finished of it then.
     """
 
     step: int = 0
@@ -23,19 +28,30 @@ class Position:
     loop: int = 0
     batch: int = 0
     epoch_start_step: int = 0
+    world_size: int = 1
+    redealt_at: int = 0
+    redealt_after: int = 0
 
     def end_loop(self) -> None:
         """The training loop in progress has ended, by itself or by a ``break``."""
         self.loop += 1
-        self.batch = 0
+        self.batch = self.redealt_at = self.redealt_after = 0
 
     def end_epoch(self) -> None:
         """The epoch in progress has ended. One without a training loop of ours counts as one step."""
         if self.step == self.epoch_start_step:
             self.step += 1
         self.epoch += 1
-        self.loop = self.batch = 0
+        self.loop = self.batch = self.redealt_at = self.redealt_after = 0
         self.epoch_start_step = self.step
+
+    def deal_to(self, world_size: int) -> None:
+        """What is left of the loop in progress is dealt to `world_size` ranks from here on."""
+        if world_size == self.world_size:
+            return
+        self.redealt_after += (self.batch - self.redealt_at) * self.world_size
+        self.redealt_at = self.batch
+        self.world_size = world_size
 
     def key(self) -> tuple[int, ...]:
         """Return what tells one boundary from another."""
@@ -46,7 +62,9 @@ class Position:
         return self.loop > 0 or self.batch > 0
 
     def state_dict(self) -> dict[str, int]:
-        return asdict(self)
+        # A run of one rank says what it said before there were several.
+        state = asdict(self)
+        return {name: state[name] for name in state if name not in _DEALING or state[name] != _DEALING[name]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]  # in place: the loops in progress hold this very object

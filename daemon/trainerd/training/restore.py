@@ -80,16 +80,26 @@ class StateTree:
             states, left_out = fitting_states(objects, states)
             if left_out:
                 warnings.warn(f"trainerd: {source}: left as it was:\n{_shortened(left_out)}", stacklevel=3)
-        found = (
-            list(differences(objects, states, classes=self.classes, is_partial=is_partial)) if strict else []
-        )
+        if strict:
+            self._check(objects, states, source=source, is_partial=is_partial)
+        _apply_all(objects, states, source=source, strict=not is_partial)
+
+    def check(self, objects: Objects, *, source: str) -> None:
+        """Compare the whole state with the live objects, as far as these can be asked, and change nothing.
+
+        Raises:
+            MismatchError: It does not fit.
+        """
+        self._check(objects, self.objects, source=source, is_partial=False)
+
+    def _check(self, objects: Objects, states: dict[str, Any], *, source: str, is_partial: bool) -> None:
+        found = list(differences(objects, states, classes=self.classes, is_partial=is_partial))
         if found:
             raise MismatchError(
                 f"{source} is sound but does not fit this program",
                 found,
                 hint="change the program back, resume from another checkpoint, or load with strict=False",
             )
-        _apply_all(objects, states, source=source, strict=not is_partial)
 
 
 def _shortened(lines: list[str]) -> str:

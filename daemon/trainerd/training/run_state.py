@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trainerd.training.data import Source, StatefulSource
+from trainerd.training.joint_resume import reseed_rank
 from trainerd.training.position import Position
 from trainerd.training.restore import CLASSES, StateTree
 from trainerd.training.rng import capture_rng, restore_rng
@@ -24,10 +25,12 @@ class RunState:
         loop_sources: Where the batches of each training loop of an epoch come from.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, rank: int = 0, world_size: int = 1) -> None:
         self.objects: Objects = {}
         self.values = Values()
-        self.position = Position()
+        self.position = Position(world_size=world_size)
+        self._rank = rank
+        self._world_size = world_size
         self.seed = seed
         self.loop_sources: dict[int, Source] = {}
         self._source_states: dict[str, Any] = {}
@@ -59,7 +62,11 @@ class RunState:
         self.seed = own["seed"]
         self.values.load_state_dict(own["values"])
         self._source_states = dict(own["sources"])
-        restore_rng(own["rng"])
+        if self.position.world_size == self._world_size or self._rank == 0:
+            restore_rng(own["rng"])
+        else:
+            reseed_rank(self.seed, rank=self._rank, world_size=self._world_size, step=self.position.step)
+        self.position.deal_to(self._world_size)
 
     def use_source(self, loop: int, source: Source) -> None:
         """Note where a training loop's batches come from, and give it back the state that it had."""

@@ -32,13 +32,16 @@ from trainerd.contract.policy import Cadence, KeepBest, KeepEvery
 from trainerd.contract.requests import RequestPage
 from trainerd.errors import UserError
 from trainerd.training import leaving
+from trainerd.training.agreement import Agreement, Alone, Together
 from trainerd.training.data import Pass, Source, WaitInterruptedError, source_for
 from trainerd.training.deadline import DeadlineGuard, margin_s
+from trainerd.training.dealing import Deal
 from trainerd.training.drain import DrainFlag
 from trainerd.training.keeper import RunKeeper
+from trainerd.training.ranks import meet
 from trainerd.training.rng import seed_everything
 from trainerd.training.run_state import RunState
-from trainerd.training.settings import DEFAULT_SEED, Settings, resolve_settings
+from trainerd.training.settings import DEFAULT_SEED, Settings, resolve_settings, same_attempt
 from trainerd.training.tracked import check_tracked
 from trainerd.training.values import Value
 
@@ -114,14 +117,23 @@ class Session:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._environment = settings.environment
-        self._state = RunState(DEFAULT_SEED if settings.seed is None else settings.seed)
-        self._keeper = RunKeeper(settings, self._state, attempt=self.attempt)
+        self._ranks = meet(settings.environment)
+        if self._ranks is not None:
+            self._settings = settings = same_attempt(self._ranks, settings)
+        self._state = RunState(
+            DEFAULT_SEED if settings.seed is None else settings.seed,
+            rank=self.rank,
+            world_size=self.world_size,
+        )
+        self._keeper = RunKeeper(settings, self._state, attempt=self.attempt, ranks=self._ranks)
         self._flag = DrainFlag()
+        self._agreement: Agreement = Together(self._ranks, self._flag) if self._ranks else Alone(self._flag)
         self._sources: dict[int, tuple[Any, Source]] = {}
         self._is_begun = False
         self._is_in_body = False
         self._is_leaving = False
-        self._has_deadline = settings.grace_s is not None
+        # One rank cannot save what belongs to several.
+        self._has_deadline = settings.grace_s is not None and settings.environment.world_size == 1
         self._evaluations = 0
         self._epochs_total = _UNKNOWN
         self._batches_total = _UNKNOWN
@@ -154,8 +166,8 @@ class Session:
 
     @property
     def draining(self) -> bool:
-        """Whether somebody asked this process to stop."""
-        return self._flag.is_set
+        """Whether somebody asked for a stop. With several ranks, once they have agreed to stop after this step."""
+        return self._agreement.is_drain_near()
 
     @property
     def rank(self) -> int:
@@ -262,19 +274,21 @@ class Session:
         if self._keeper.skips_loop():
             return
         position = self._state.position
-        which = Pass((_TRAINING, position.loop), position.epoch)
         source = self._source(loader)
+        self._keeper.restore_again()
+        which = Pass((_TRAINING, position.loop), position.epoch, self._deal())
         total = source.length(which)
         self._batches_total = _UNKNOWN if total is None else total
-        self._keeper.restore_again()
         self._state.use_source(position.loop, source)
         self._beat(Phase.STEP)
         iterator = source.iterate(which, position.batch, self._hears_drain)
         while True:
-            found, batch = self._next_batch(iterator)
+            if self._ranks is not None and not source.is_idle_at_boundary:
+                self._enter_step()  # what may be decided while it waits would come too late
+            found, batch = self._next_batch(iterator, is_at_boundary=source.is_idle_at_boundary)
             if not found:
                 break
-            self._is_in_body = True
+            self._enter_step()
             BATCH.hit()
             try:
                 yield batch
@@ -285,8 +299,8 @@ class Session:
                 return
             self._end_batch(accumulate, is_last=position.batch + 1 == total)
         if position.batch % accumulate and total is None:
-            self._is_in_body = False
             self._end_step(is_last_batch=True)
+        self._is_in_body = False
         self._end_loop()
 
     def _evaluation_loop(self, loader: Any) -> Iterator[Any]:
@@ -302,11 +316,10 @@ class Session:
             yield batch
             self._beat(Phase.EVALUATION)
             EVALUATED.hit()
-            if self._hears_drain():
-                self._leave_drained()
+            self._answer()
         self._beat(Phase.STEP)
 
-    def _next_batch(self, iterator: Iterator[Any]) -> tuple[bool, Any]:
+    def _next_batch(self, iterator: Iterator[Any], *, is_at_boundary: bool = True) -> tuple[bool, Any]:
         """Wait for a batch. A drain asked for in the meantime, or a loader that it broke, is a boundary."""
         try:
             found, batch = True, next(iterator)
@@ -318,29 +331,49 @@ class Session:
             if self._hears_drain():
                 self._leave_drained()
             raise
-        if self._hears_drain():
-            self._leave_drained()
+        if is_at_boundary:
+            self._answer()
         return found, batch
 
     def _hears_drain(self) -> bool:
-        """Tell whether to leave here: asked to, and between two batches, not within the body of one."""
-        return self._flag.is_set and not self._is_in_body
+        """Tell whether to leave here: asked to, and at a boundary, not within a step."""
+        return not self._is_in_body and self._agreement.is_drain_due()
+
+    def _answer(self) -> None:
+        """Do what is asked for at this boundary: save it, or save and leave. Nothing, within a step."""
+        if self._is_in_body:
+            return
+        for decision in self._agreement.settle():
+            if decision.deed == "drain":
+                self._leave_drained(decision.reason)
+            self._keeper.save_here(decision.reason)
+
+    def _enter_step(self) -> None:
+        """The body of a step begins, or the next batch of one."""
+        while not self._is_in_body and not self._agreement.enter():
+            self._answer()
+        self._is_in_body = True
+
+    def _cross(self, *, is_last: bool = False) -> None:
+        """Cross to the next boundary. What was asked for at the former one is done first."""
+        while not self._agreement.cross(is_last=is_last):
+            self._answer()
+        self._is_in_body = False
 
     def _end_batch(self, accumulate: int, *, is_last: bool) -> None:
         self._state.position.batch += 1
         if is_last or self._state.position.batch % accumulate == 0:
-            self._is_in_body = (
-                False  # and not before: gradients that wait for the next batch are saved nowhere
-            )
             self._end_step(is_last_batch=is_last)
 
     def _end_loop(self) -> None:
         # What the script does next, such as a scheduler's step or a validation, comes after this boundary and
         # before the next one: a drain in it goes back to here, so that nothing of it is done twice.
+        self._cross()
         self._state.position.end_loop()
         self._keeper.hold("drain")
 
     def _end_step(self, *, is_last_batch: bool) -> None:
+        self._cross()
         position = self._state.position
         position.step += 1
         self._evaluations = 0
@@ -352,12 +385,14 @@ class Session:
             self.checkpoint_now()
         if reason := self._keeper.due_after_step(is_last_batch=is_last_batch):
             self._keeper.save_if_free(reason)
-        if self._flag.is_set:
-            self._leave_drained()
+        if wish := self._keeper.wish_after_step():
+            self._agreement.wish_save(wish)
+        self._answer()
         if self._has_deadline:
             self._keeper.hold_if_cheap("flushed")
 
     def _end_epoch(self) -> None:
+        self._cross(is_last=self.epoch + 1 >= self._epochs_total)
         self._state.position.end_epoch()
         self._evaluations = 0
         self._keeper.release()
@@ -368,8 +403,13 @@ class Session:
         self._keeper.scores = {}
         self._beat(Phase.STEP)
         EPOCH_ENDED.hit()
-        if self._flag.is_set and self.epoch < self._epochs_total:
-            self._leave_drained()
+        if self.epoch < self._epochs_total:
+            self._answer()
+
+    def _deal(self) -> Deal:
+        """Return which of the batches of the loop that begins are this rank's."""
+        position = self._state.position
+        return Deal(self.rank, self.world_size, position.redealt_at, position.redealt_after)
 
     def _source(self, loader: Any) -> Source:
         """Return the source of a loader, made at its first use: workers that persist, persist in it."""
@@ -388,22 +428,24 @@ class Session:
         self._is_begun = True
         checkpoint = self._keeper.restore()
         self._resumed_step = self.step
+        self._agreement.start()
         self._beat(Phase.START)
         RESTORED.hit()
         if checkpoint is None and self._settings.checkpoint.every.at_start:
             self._keeper.save("start")
 
-    def _leave_drained(self) -> NoReturn:
+    def _leave_drained(self, reason: str | None = None) -> NoReturn:
         """Save, say so, and leave the process."""
         self._is_leaving = True
         self._beat(Phase.DRAIN)
         self._keeper.save_now("drain")
         newest = self._keeper.newest
+        self._leave_ranks()
         leaving.leave_drained(
             self._settings.attempt_paths.outcome(self.rank),
             step=newest.step if newest else self.step,
             checkpoint=newest.name if newest else None,
-            reason=self._flag.reason,
+            reason=reason or self._flag.reason,
         )
 
     def _flush_and_leave(self, why: str) -> None:
@@ -426,6 +468,8 @@ class Session:
             self._enter()
         except BaseException as error:  # a `with` calls no __exit__ then
             self._flag.remove()
+            if self._ranks is not None:
+                self._ranks.say_failed(error)
             leaving.record_exception(self._settings.attempt_paths.outcome(self.rank), error, step=None)
             raise
         STARTED.hit()
@@ -436,7 +480,7 @@ class Session:
         self._keeper.open()
         leaving.end_workers_at_exit()
         self._flag.install()
-        if self._flag.notices is not None:
+        if self._flag.notices is not None and self.world_size == 1:
             DeadlineGuard(
                 self._flag.notices,
                 grace_s=self._settings.grace_s,
@@ -459,6 +503,10 @@ class Session:
                 self._leave_normally()
             else:
                 # Nothing is saved here: an exception may have come in the middle of a step.
+                self._agreement.stop()
+                if self._ranks is not None:
+                    error = self._ranks.cause_of(error)
+                    self._ranks.say_failed(error)
                 outcome = self._settings.attempt_paths.outcome(self.rank)
                 leaving.record_exception(outcome, error, step=self.step if self._is_begun else None)
         finally:
@@ -471,7 +519,9 @@ class Session:
 
     def _leave_normally(self) -> None:
         self._begin()
-        if self._flag.is_set and self.epoch < self._epochs_total:
+        if self._ranks is not None:
+            self._cross(is_last=True)
+        elif self._flag.is_set and self.epoch < self._epochs_total:
             self._leave_drained()  # the script broke off its loop because of the request
         self._keeper.save("final", is_final=True)
         newest = self._keeper.checkpointer.wait()
@@ -481,6 +531,13 @@ class Session:
             self._settings, step=self.step, epoch=self.epoch, checkpoint=newest.name, rank=self.rank
         )
         self._beat(Phase.END)
+        self._leave_ranks()
+
+    def _leave_ranks(self) -> None:
+        """Stop answering the other ranks. The last save, in which all took part, has shown that none will ask."""
+        self._agreement.stop()
+        if self._ranks is not None:
+            self._ranks.leave()
 
     # ------------------------------------------------------------------ small things
 

@@ -22,11 +22,23 @@ from trainerd.training.rank_files import encode_document, tensors_name, tree_nam
 from trainerd.training.streamed_image import streamed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
-    from trainerd.checkpoint.manifest import Manifest
+    from trainerd.checkpoint.manifest import FileEntry, Manifest
     from trainerd.checkpoint.store import Checkpoint, CheckpointStore
     from trainerd.training.snapshot import Snapshot
+
+
+class Part(Protocol):
+    """A place for the files of one rank: a `Staging`, or this rank's part of one that several ranks fill."""
+
+    path: Path
+
+    def write(self, name: str, chunks: Iterable[bytes | bytearray | memoryview], /) -> FileEntry: ...
+    def add(self, entry: FileEntry, /) -> FileEntry: ...
+    def commit(self, manifest: Manifest, /, *, reads_back: bool) -> Checkpoint: ...
+    def abandon(self) -> None: ...
 
 
 @dataclass
@@ -57,10 +69,18 @@ class CheckpointWriter:
         rank: Whose files these are.
         after_commit: Called with each new checkpoint, in the thread that wrote it, before anything else may be
             written: the place to prune, unless the write was urgent: then it was not read back.
+        begin: Begins a place for the files; a staging folder of the store if not given.
     """
 
-    def __init__(self, store: CheckpointStore, *, rank: int, after_commit: AfterCommit) -> None:
-        self._store = store
+    def __init__(
+        self,
+        store: CheckpointStore,
+        *,
+        rank: int,
+        after_commit: AfterCommit,
+        begin: Callable[[Manifest], Part] | None = None,
+    ) -> None:
+        self._begin: Callable[[Manifest], Part] = begin or (lambda manifest: store.begin(manifest.step))
         self._rank = rank
         self._after_commit = after_commit
         self._arena = Arena()
@@ -167,7 +187,7 @@ class CheckpointWriter:
         *,
         reads_back: bool = True,
     ) -> Checkpoint:
-        staging = self._store.begin(manifest.step)
+        staging = self._begin(manifest)
         try:
             path = staging.path / tensors_name(self._rank)
             staging.add(write_direct(path, pieces, image.size, is_called_off=is_called_off))

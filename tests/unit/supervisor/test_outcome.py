@@ -180,3 +180,13 @@ def test_the_evidence_reads_as_lines():
         "log: boom",
         "could not be read: x",
     )
+
+
+@pytest.mark.parametrize("dead", [0, 1])
+def test_a_rank_that_lost_its_peer_is_not_to_blame(dead):
+    said = OutcomeRecord("exception", error_type="trainerd.errors.RankLostError", error_message="rank gone")
+    outcomes = tuple(None if rank == dead else said for rank in (0, 1))
+    ends = [by(signal.SIGKILL, rank) if rank == dead else code(1, rank) for rank in (0, 1)]
+    outcome = judged(*ends, outcomes=outcomes, **SESSION)
+    assert outcome.kind is OutcomeKind.KILLED
+    assert f"rank {dead}" in str(outcome)

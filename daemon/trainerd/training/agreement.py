@@ -1,0 +1,265 @@
+"""At which boundary all ranks do the same: drain, or save what no rule lets each find out by itself.
+
+A boundary has a number: how many this attempt has crossed. All ranks cross the same ones in the same order, though
+not at the same time. An agreement is a round of three acts, each a word in the store that the ranks share:
+
+1. One rank *asks*: somebody signalled it, or its clock says that a save is due.
+2. Each rank *promises*: the first boundary at which it can still do it. It will not go past that one before it
+   knows what was decided. The promise is made by a thread of its own, so that a rank whose main thread waits in a
+   collective for one that has stopped already answers all the same.
+3. The *decision* is the last of the promised boundaries: no rank is past it, and each will come to it.
+
+Invariants:
+    No collective is used, and a step on which nobody asks talks to nobody.
+    A rank never enters the step after its promise without a decision.
+    Decisions come true in the order of their rounds, for a later round promises no earlier boundary.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+from trainerd.errors import RankLostError
+from trainerd.training.ranks import POLL_S
+
+if TYPE_CHECKING:
+    from trainerd.training.drain import DrainFlag
+    from trainerd.training.ranks import Ranks
+
+Deed = Literal["drain", "save"]
+
+LISTEN_S: Final = 0.02
+"""How often a rank looks whether it was signalled and whether another one asks, in seconds."""
+PROMISE_LIMIT_S: Final = 120.0
+"""How long the others may take to promise, in seconds; their threads do, whatever the training does."""
+_PAST_ALL: Final = 1 << 62
+"""The promise of a rank that has finished: what is asked now is overtaken by the end of the run."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What all ranks do at one boundary, and why."""
+
+    boundary: int
+    deed: Deed
+    reason: str
+
+
+class Agreement(Protocol):
+    """What a session asks at each boundary."""
+
+    def cross(self, *, is_last: bool = False) -> bool:
+        """Cross to the next boundary; refuse, by False, while there is something to `settle` at this one.
+
+        Args:
+            is_last: Whether the run is over there.
+        """
+        ...
+
+    def enter(self) -> bool:
+        """Leave the boundary for the step after it; refuse, by False, while there is something to `settle`."""
+        ...
+
+    def settle(self) -> list[Decision]:
+        """Return what is to be done here and now, waiting for a decision if one was promised.
+
+        Raises:
+            RankLostError: Another rank is gone.
+        """
+        ...
+
+    def is_drain_due(self) -> bool:
+        """Tell whether to drain here and now. Never waits."""
+        ...
+
+    def is_drain_near(self) -> bool:
+        """Tell whether to drain here or at the end of this step. Never waits."""
+        ...
+
+    def wish_save(self, reason: str) -> None:
+        """Ask for a save at a boundary soon. May be asked again until it was made."""
+        ...
+
+    def start(self) -> None:
+        """The first boundary: the state was restored."""
+        ...
+
+    def stop(self) -> None:
+        """Nothing is agreed upon any more."""
+        ...
+
+
+class Alone:
+    """A single rank agrees with itself."""
+
+    def __init__(self, flag: DrainFlag) -> None:
+        self._flag = flag
+
+    def cross(self, *, is_last: bool = False) -> bool:
+        del is_last
+        return True
+
+    def enter(self) -> bool:
+        return True
+
+    def settle(self) -> list[Decision]:
+        return [Decision(0, "drain", self._flag.reason)] if self._flag.is_set else []
+
+    def is_drain_due(self) -> bool:
+        return self._flag.is_set
+
+    def is_drain_near(self) -> bool:
+        return self._flag.is_set
+
+    def wish_save(self, reason: str) -> None:
+        raise AssertionError(f"a single rank saves without asking: {reason}")
+
+    def start(self) -> None:
+        return
+
+    def stop(self) -> None:
+        return
+
+
+class Together:
+    """One of several ranks."""
+
+    def __init__(self, ranks: Ranks, flag: DrainFlag) -> None:
+        self._ranks = ranks
+        self._flag = flag
+        self._boundary = 0
+        self._is_inside_step = False
+        self._is_past_all = False
+        self._promise: int | None = None
+        self._decisions: list[Decision] = []
+        self._has_decided_to_drain = False
+        self._wish: str | None = None
+        self._lost: RankLostError | None = None
+        self._round = 0
+        self._changed = threading.Condition()
+        self._is_over = threading.Event()
+        self._listener: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._listener = threading.Thread(target=self._listen, name="trainerd-agree", daemon=True)
+        self._listener.start()
+
+    def stop(self) -> None:
+        self._is_over.set()
+        if self._listener is not None:
+            self._listener.join(timeout=1.0)
+
+    # ------------------------------------------------------------------ the training thread
+
+    def cross(self, *, is_last: bool = False) -> bool:
+        with self._changed:
+            if self._is_bound():
+                return False
+            self._boundary += 1
+            self._is_inside_step = False
+            self._is_past_all = is_last
+            return True
+
+    def enter(self) -> bool:
+        with self._changed:
+            if self._is_bound():
+                return False
+            self._is_inside_step = True
+            return True
+
+    def settle(self) -> list[Decision]:
+        with self._changed:
+            is_known = self._changed.wait_for(lambda: self._lost or not self._has_promised(), PROMISE_LIMIT_S)
+            if self._lost is not None:
+                raise self._lost
+            if not is_known:
+                raise RankLostError(f"the other ranks did not agree within {PROMISE_LIMIT_S:g} s")
+            due = [] if self._is_inside_step else [each for each in self._decisions if self._is_due(each)]
+            self._decisions = [each for each in self._decisions if each not in due]
+            return due
+
+    def is_drain_due(self) -> bool:
+        with self._changed:
+            return not self._is_inside_step and any(
+                each.deed == "drain" and self._is_due(each) for each in self._decisions
+            )
+
+    def is_drain_near(self) -> bool:
+        with self._changed:
+            return any(
+                each.deed == "drain" and each.boundary <= self._boundary + 1 for each in self._decisions
+            )
+
+    def wish_save(self, reason: str) -> None:
+        with self._changed:
+            if not any(each.deed == "save" for each in self._decisions):
+                self._wish = reason
+
+    def _is_bound(self) -> bool:
+        """Tell whether something keeps this rank where it is."""
+        if self._is_inside_step:
+            return False
+        return self._lost is not None or self._has_promised() or any(map(self._is_due, self._decisions))
+
+    def _has_promised(self) -> bool:
+        return self._promise is not None and self._promise <= self._boundary and not self._is_inside_step
+
+    def _is_due(self, decision: Decision) -> bool:
+        return decision.boundary <= self._boundary
+
+    # ------------------------------------------------------------------ the listener
+
+    def _listen(self) -> None:
+        try:
+            while not self._is_over.wait(LISTEN_S):
+                self._ranks.look_for_the_lost()
+                self._ask()
+                if self._ranks.has(self._key("asked")):
+                    self._hold_round()
+        except RankLostError as error:
+            with self._changed:
+                self._lost = error
+                self._changed.notify_all()
+
+    def _ask(self) -> None:
+        if self._flag.is_set and not self._has_decided_to_drain:
+            reason = f"{self._flag.reason} to rank {self._ranks.rank}"
+            self._ranks.put_first(self._key("asked"), {"deed": "drain", "reason": reason})
+        elif (wish := self._wish) is not None:
+            self._ranks.put_first(self._key("asked"), {"deed": "save", "reason": wish})
+
+    def _hold_round(self) -> None:
+        asked = self._ranks.get(self._key("asked"))
+        with self._changed:
+            promise = self._promise = self._first_possible()
+        self._ranks.put(f"{self._key('promise')}/{self._ranks.rank}", promise)
+        promises = [promise, *(self._promise_of(rank) for rank in self._ranks.others)]
+        if self._is_over.is_set():
+            return
+        with self._changed:
+            self._promise = None
+            self._decisions.append(Decision(max(promises), asked["deed"], asked["reason"]))
+            if asked["deed"] == "drain":
+                self._has_decided_to_drain = True
+            self._wish = None  # a drain saves as well
+            self._changed.notify_all()
+        self._round += 1
+
+    def _promise_of(self, rank: int) -> int:
+        """Wait for another rank's promise; 0 if nobody here waits for it any more."""
+        key = f"{self._key('promise')}/{rank}"
+        while not self._ranks.has(key):
+            if self._is_over.wait(POLL_S):
+                return 0
+            self._ranks.look_for_the_lost()
+        return int(self._ranks.get(key))
+
+    def _first_possible(self) -> int:
+        if self._is_past_all:
+            return _PAST_ALL
+        return self._boundary + 1 if self._is_inside_step else self._boundary
+
+    def _key(self, act: str) -> str:
+        return f"round/{self._round}/{act}"

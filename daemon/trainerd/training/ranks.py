@@ -1,0 +1,238 @@
+"""How the ranks of one attempt meet: through a key-value store, never through a collective.
+
+The store is torch's `TCPStore` at MASTER_ADDR:MASTER_PORT, the place at which ``init_process_group`` meets too. Its
+server lives in a thread of rank 0 (or in torchrun's agent), so it answers while every main thread is deep in a
+collective. It needs no process group: a script may make one before the session, within it, or never.
+
+Invariants:
+    Every value is written once, under a key of its own, and is JSON.
+    No wait is without a limit, and none outlasts a rank that is known to be gone.
+    A rank that cannot be looked at is not taken for dead.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import itertools
+import json
+import os
+import socket
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
+
+from trainerd.contract.process import ProcessIdentity, identify, is_alive
+from trainerd.errors import RankLostError, UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from trainerd.contract.environment import TrainingEnvironment
+
+MEETING_LIMIT_S: Final = 300.0
+"""How long the ranks wait for one another at the start, in seconds: one may import for minutes."""
+ANSWER_LIMIT_S: Final = 600.0
+"""How long a rank waits for what another one has promised to say, in seconds."""
+FAREWELL_LIMIT_S: Final = 15.0
+"""How long rank 0, which has the store, stays for the others to leave, in seconds."""
+CAUSE_LIMIT_S: Final = 1.0
+"""How long after an error a rank looks whether another one has ended, in seconds: its end takes a moment to show."""
+POLL_S: Final = 0.005
+_LOOK_S: Final = 0.25  # between two looks at whether the others live
+
+_meetings = itertools.count()
+
+
+class Ranks:
+    """This rank and the others of its attempt.
+
+    Args:
+        store: Shared by all of them.
+        rank: Which one this is.
+        world_size: How many there are.
+    """
+
+    def __init__(self, store: Store, *, rank: int, world_size: int) -> None:
+        self.rank = rank
+        self.world_size = world_size
+        self._store = store
+        self._peers: dict[int, ProcessIdentity] = {}
+        self._looked_s = 0.0
+
+    @property
+    def others(self) -> tuple[int, ...]:
+        """All ranks but this one."""
+        return tuple(rank for rank in range(self.world_size) if rank != self.rank)
+
+    def introduce(self) -> None:
+        """Tell the others which process this is, and learn which ones they are.
+
+        Raises:
+            RankLostError: One did not come.
+        """
+        self.put(f"process/{self.rank}", _visiting_card())
+        here = _place()
+        for rank in self.others:
+            card = self.get(f"process/{rank}", limit_s=MEETING_LIMIT_S)
+            if card["place"] == here:  # elsewhere the number would be that of a stranger
+                self._peers[rank] = ProcessIdentity(**card["process"])
+
+    def put(self, key: str, value: Any) -> None:
+        """Say something to all.
+
+        Raises:
+            RankLostError: The store is gone.
+        """
+        self._ask(lambda: self._store.set(key, json.dumps(value)))
+
+    def put_first(self, key: str, value: Any) -> None:
+        """Say something unless another rank was first to say it."""
+        self._ask(lambda: self._store.compare_set(key, "", json.dumps(value)))
+
+    def has(self, key: str) -> bool:
+        """Tell whether somebody said it. Costs tens of microseconds."""
+        return bool(self._ask(lambda: self._store.check([key])))
+
+    def get(self, key: str, *, limit_s: float = ANSWER_LIMIT_S) -> Any:
+        """Wait until it is said, and return it.
+
+        Raises:
+            RankLostError: A rank is gone, or it was not said in time.
+        """
+        deadline_s = time.monotonic() + limit_s
+        while not self.has(key):
+            self.look_for_the_lost()
+            if time.monotonic() >= deadline_s:
+                raise RankLostError(f"rank {self.rank}: no other rank said {key} within {limit_s:g} s")
+            time.sleep(POLL_S)
+        return json.loads(self._ask(lambda: self._store.get(key)))
+
+    def gather(self, key: str, value: Any, *, limit_s: float = ANSWER_LIMIT_S) -> list[Any]:
+        """Say this rank's part of something, and return the parts of all in the order of the ranks."""
+        self.put(f"{key}/{self.rank}", value)
+        return [self.get(f"{key}/{rank}", limit_s=limit_s) for rank in range(self.world_size)]
+
+    def agreed(self, key: str, decide: Callable[[], Any]) -> Any:
+        """Return what rank 0 decides; it alone is asked."""
+        if self.rank == 0:
+            self.put(key, decide())
+        return self.get(key)
+
+    def look_for_the_lost(self) -> None:
+        """Look now and then whether all others live.
+
+        Raises:
+            RankLostError: One has ended without a farewell.
+        """
+        now_s = time.monotonic()
+        if now_s - self._looked_s < _LOOK_S:
+            return
+        self._looked_s = now_s
+        for rank in self.others:
+            if self.has(f"failed/{rank}"):
+                said = json.loads(self._ask(functools.partial(self._store.get, f"failed/{rank}")))
+                raise RankLostError(f"rank {rank} has failed: {said}")
+            process = self._peers.get(rank)
+            if process is not None and _has_ended(process) and not self.has(f"left/{rank}"):
+                raise RankLostError(f"rank {rank} (process {process.pid}) has ended")
+
+    def cause_of(self, error: BaseException) -> BaseException:
+        """Return what made this rank fail: the loss of another one, if that is why a collective broke."""
+        if isinstance(error, RankLostError) or not isinstance(error, RuntimeError):
+            return error
+        deadline_s = time.monotonic() + CAUSE_LIMIT_S
+        while time.monotonic() < deadline_s:
+            try:
+                self.look_for_the_lost()
+            except RankLostError as lost:
+                lost.__cause__ = error
+                return lost
+            time.sleep(POLL_S)
+        return error
+
+    def say_failed(self, error: BaseException) -> None:
+        """Tell the others that this rank goes no further."""
+        try:
+            self.put(f"failed/{self.rank}", f"{type(error).__name__}: {error}"[:500])
+        except RankLostError:
+            return  # nobody is left to tell
+
+    def leave(self) -> None:
+        """Say farewell. Rank 0 stays until the others did, for they may still have to ask its store something."""
+        try:
+            self.put(f"left/{self.rank}", True)
+            if self.rank == 0:
+                for rank in self.others:
+                    self.get(f"left/{rank}", limit_s=FAREWELL_LIMIT_S)
+        except RankLostError:
+            return  # what was to be saved is saved
+
+    def _ask(self, question: Callable[[], Any]) -> Any:
+        try:
+            return question()
+        except RuntimeError as error:  # torch's DistError is one
+            raise RankLostError(
+                "rank 0, at which the ranks meet, does not answer any more: it has ended, or the network is down"
+            ) from error
+
+
+def meet(environment: TrainingEnvironment, environ: Mapping[str, str] = os.environ) -> Ranks | None:
+    """Meet the other ranks; return None if this is the only one.
+
+    Raises:
+        UserError: The environment does not say where to meet.
+        RankLostError: The others did not come.
+    """
+    if environment.world_size == 1:
+        return None
+    address, port = environ.get("MASTER_ADDR"), environ.get("MASTER_PORT", "")
+    if not address or not port.isdigit():
+        raise UserError(
+            f"WORLD_SIZE={environment.world_size}, and MASTER_ADDR and MASTER_PORT do not say where the ranks meet",
+            hint="start the ranks with nproc in a job's spec or with torchrun, or set both variables",
+        )
+    if not 0 <= environment.rank < environment.world_size:
+        raise UserError(f"RANK={environment.rank} is none of WORLD_SIZE={environment.world_size}")
+    is_agents = environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
+    try:
+        store = TCPStore(
+            address,
+            int(port),
+            is_master=environment.rank == 0 and not is_agents,
+            timeout=dt.timedelta(seconds=MEETING_LIMIT_S),
+            wait_for_workers=False,
+            multi_tenant=not is_agents,  # init_process_group, before or after, shares the server of this process
+        )
+    except RuntimeError as error:
+        raise RankLostError(f"the ranks cannot meet at {address}:{port}: {error}") from error
+    # One script may open several sessions, one after the other; each has keys of its own.
+    prefix = f"trainerd/{environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{next(_meetings)}"
+    ranks = Ranks(PrefixStore(prefix, store), rank=environment.rank, world_size=environment.world_size)
+    ranks.introduce()
+    return ranks
+
+
+def _has_ended(process: ProcessIdentity) -> bool:
+    try:
+        return not is_alive(process)
+    except OSError:
+        return False  # not seen is not dead
+
+
+def _visiting_card() -> dict[str, Any]:
+    process = identify(os.getpid())
+    assert process is not None, "this process is there"
+    return {"place": _place(), "process": asdict(process)}
+
+
+def _place() -> list[str]:
+    """Return what two processes have in common only if a process number means the same to both."""
+    try:
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        namespace = f"unknown to {os.getpid()}"
+    return [socket.gethostname(), namespace]

@@ -1,0 +1,96 @@
+"""Two ranks under a supervisor, with DistributedDataParallel: whoever is struck, the run equals one left alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+from tests.support.daemon_bench import Bench
+from tests.support.rank_runs import RANKS_LOOP
+from tests.support.training_runs import REPOSITORY, result_of
+from trainerd.contract.heartbeat import read_heartbeat
+
+pytestmark = [pytest.mark.torch, pytest.mark.timeout(240)]
+
+LIMIT_S = 90
+LOOK_S = 0.002
+KILL, TERM, INT = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
+
+STRIKES = {
+    "rank 0 killed": (KILL, (0,)),
+    "rank 1 killed": (KILL, (1,)),
+    "SIGTERM to rank 1": (TERM, (1,)),
+    "SIGTERM to both": (TERM, (0, 1)),
+    "SIGINT to rank 0": (INT, (0,)),
+}
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    root = tmp_path_factory.mktemp("ranks")
+    root.chmod(0o755)
+    bench = Bench(root)
+    bench.start()
+    yield bench
+    bench.clean_up()
+
+
+def submit(bench, name):
+    bench.drop(
+        name,
+        "",
+        command=[sys.executable, str(RANKS_LOOP), "--ddp", "--step-ms", "20"],
+        nproc=2,
+        env={"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{REPOSITORY}/daemon{os.pathsep}{REPOSITORY}"},
+        grace=30,
+    )
+
+
+def ranks_at(bench, name, step):
+    """Wait until rank 0 has finished `step`; return the pids of the ranks."""
+    deadline_s = time.monotonic() + LIMIT_S
+    while time.monotonic() < deadline_s:
+        job = bench.job(name)
+        if job is not None and job["state"] == "running" and len(job["pids"]) == 2:
+            beat = read_heartbeat(bench.state.run(name).attempt(job["attempt"]).heartbeat(0))
+            if beat is not None and beat.resumed_step >= 0 and beat.step >= step:
+                return job["pids"]
+        time.sleep(LOOK_S)
+    raise AssertionError(f"{name} did not come to step {step}\n{bench.output.read_text()[-3000:]}")
+
+
+def finished(bench, name):
+    bench.wait_state(name, "finished", limit_s=LIMIT_S)
+    return result_of(bench.state.run(name).root)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(bench):
+    submit(bench, "undisturbed")
+    return finished(bench, "undisturbed")
+
+
+@pytest.mark.parametrize("number", range(len(STRIKES)), ids=list(STRIKES))
+def test_a_struck_job_of_two_ranks_equals_one_left_alone(bench, undisturbed, number):
+    name = f"struck-{number}"
+    signum, struck = list(STRIKES.values())[number]
+    submit(bench, name)
+    pids = ranks_at(bench, name, 9)
+    for rank in struck:
+        os.kill(pids[rank], signum)
+    assert finished(bench, name) == undisturbed
+    kinds = [outcome["kind"] for outcome in bench.outcomes(name)]
+    assert kinds == ["killed" if signum == KILL else "drained", "finished"]
+
+
+def test_stopping_the_supervisor_drains_both_ranks(bench, undisturbed):
+    submit(bench, "stopped")
+    ranks_at(bench, "stopped", 12)
+    assert bench.stop() == 0
+    bench.start()
+    assert finished(bench, "stopped") == undisturbed
+    assert [outcome["kind"] for outcome in bench.outcomes("stopped")] == ["drained", "finished"]

@@ -1,0 +1,69 @@
+"""Under torchrun, a SIGTERM to the whole process group saves and the next launch goes on; torchrun itself exits 1."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.support.rank_runs import RANKS_LOOP, free_port
+from tests.support.training_runs import REPOSITORY, result_of, training_environment
+from trainerd.checkpoint.store import CheckpointStore
+from trainerd.contract.heartbeat import read_heartbeat
+from trainerd.contract.paths import RunPaths
+
+pytestmark = [pytest.mark.torch, pytest.mark.timeout(240)]
+
+LIMIT_S = 90
+
+
+def launch(run, log, *arguments):
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        str(free_port()),
+    ]
+    environment = training_environment(run, PYTHONPATH=f"{REPOSITORY}/daemon{os.pathsep}{REPOSITORY}")
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [*command, str(RANKS_LOOP), "--ddp", *arguments],
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def test_a_group_sigterm_under_torchrun_saves_and_the_next_launch_is_exact(tmp_path):
+    run, log = tmp_path / "run", tmp_path / "log"
+    first = launch(run, log, "--step-ms", "50", "--workers", "1")
+    try:
+        deadline_s = time.monotonic() + LIMIT_S
+        page = RunPaths(run).attempt(1).heartbeat(0)
+        while True:
+            beat = read_heartbeat(page) if page.exists() else None
+            if beat is not None and beat.step >= 6:
+                break
+            assert first.poll() is None, log.read_text()
+            assert time.monotonic() < deadline_s, log.read_text()
+            time.sleep(0.005)
+        os.killpg(first.pid, signal.SIGTERM)
+        first.wait(LIMIT_S)
+    finally:
+        if first.poll() is None:
+            os.killpg(first.pid, signal.SIGKILL)
+            first.wait()
+    newest = CheckpointStore.of_run(RunPaths(run)).checkpoints()[-1]
+    assert newest.manifest.reason == "drain", log.read_text()
+    assert launch(run, log).wait(LIMIT_S) == 0, log.read_text()
+    whole = tmp_path / "whole"
+    assert launch(whole, log).wait(LIMIT_S) == 0, log.read_text()
+    assert result_of(run) == result_of(whole)

@@ -1,0 +1,148 @@
+"""Attempts of several ranks without a supervisor: started, watched, signalled, and ended whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from tests.support.training_runs import REPOSITORY, training_environment
+from trainerd.contract.heartbeat import read_heartbeat
+from trainerd.contract.paths import RunPaths
+
+RANKS_LOOP = REPOSITORY / "tests" / "support" / "scripts" / "ranks_loop.py"
+RUN_LIMIT_S = 60
+_LOOK_S = 0.002
+_USED = re.compile(r"^used (\d+) (\d+) (\d+) (\d+) (\[.*\])$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Used:
+    """A batch that a rank has used."""
+
+    attempt: int
+    rank: int
+    epoch: int
+    step: int
+    indices: tuple[int, ...]
+
+
+class Attempt:
+    """One attempt of several ranks, as a context manager."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        *arguments: object,
+        world_size: int = 2,
+        failpoints: str = "",
+        fails_on: int | None = None,
+        **environment: object,
+    ) -> None:
+        self.run_dir = run_dir
+        self._former = attempt_numbers(run_dir)
+        port = free_port()
+        self.logs = [
+            run_dir.parent / f"{run_dir.name}-{len(self._former)}-{rank}.log" for rank in range(world_size)
+        ]
+        self.ranks = []
+        for rank, log in enumerate(self.logs):
+            with log.open("wb") as output:
+                self.ranks.append(
+                    subprocess.Popen(
+                        [sys.executable, str(RANKS_LOOP), *map(str, arguments)],
+                        env=training_environment(
+                            run_dir,
+                            failpoints=failpoints if fails_on in {None, rank} else "",
+                            PYTHONPATH=os.pathsep.join([str(REPOSITORY / "daemon"), str(REPOSITORY)]),
+                            RANK=rank,
+                            LOCAL_RANK=rank,
+                            WORLD_SIZE=world_size,
+                            MASTER_ADDR="127.0.0.1",
+                            MASTER_PORT=port,
+                            **environment,
+                        ),
+                        stdout=output,
+                        stderr=output,
+                        start_new_session=True,
+                    )
+                )
+
+    def wait(self, limit_s: float = RUN_LIMIT_S) -> list[int]:
+        """Wait until all ranks have ended; return their exit codes."""
+        deadline_s = time.monotonic() + limit_s
+        for rank, process in enumerate(self.ranks):
+            try:
+                process.wait(max(0.0, deadline_s - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                raise AssertionError(f"rank {rank} hangs\n{self.output}") from None
+        return [process.returncode for process in self.ranks]
+
+    def wait_for_step(self, rank: int, step: int, limit_s: float = RUN_LIMIT_S) -> None:
+        """Wait until a rank has finished a step."""
+        deadline_s = time.monotonic() + limit_s
+        while time.monotonic() < deadline_s:
+            new = sorted(attempt_numbers(self.run_dir) - self._former)
+            if new:
+                with contextlib.suppress(OSError):
+                    beat = read_heartbeat(RunPaths(self.run_dir).attempt(new[-1]).heartbeat(rank))
+                    if beat is not None and beat.resumed_step >= 0 and beat.step >= step:
+                        return
+            assert self.ranks[rank].poll() is None, self.output
+            time.sleep(_LOOK_S)
+        raise AssertionError(f"rank {rank} did not come to step {step}\n{self.output}")
+
+    def send(self, rank: int, signum: int) -> None:
+        self.ranks[rank].send_signal(signum)
+
+    @property
+    def output(self) -> str:
+        """What the ranks have said so far."""
+        return "\n".join(f"--- rank {rank}\n{log.read_text()[-3000:]}" for rank, log in enumerate(self.logs))
+
+    @property
+    def used(self) -> list[Used]:
+        """The batches that were used, rank by rank."""
+        return [used for log in self.logs for used in used_in(log.read_text())]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.ranks:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def run_ranks(run_dir: Path, *arguments: object, world_size: int = 2, **environment: object) -> Attempt:
+    """Run one attempt to its end; all ranks must have finished."""
+    with Attempt(run_dir, *arguments, world_size=world_size, **environment) as attempt:
+        assert attempt.wait() == [0] * world_size, attempt.output
+    return attempt
+
+
+def used_in(text: str) -> list[Used]:
+    return [
+        Used(*map(int, found.groups()[:4]), tuple(map(int, found[5].strip("[]").split(","))))
+        for found in _USED.finditer(text)
+    ]
+
+
+def attempt_numbers(run_dir: Path) -> set[int]:
+    return {int(path.name) for path in RunPaths(run_dir).attempts.glob("*") if path.name.isdigit()}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
