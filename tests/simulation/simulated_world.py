@@ -30,6 +30,7 @@ from trainerd.supervisor.states import (
     Finished,
     Parked,
     Paused,
+    Queued,
     Rejected,
     Starting,
     Stopped,
@@ -40,6 +41,8 @@ PROBE_S = 10.0
 REQUESTS = (
     happened.StopAsked,
     happened.ResumeAsked,
+    happened.HoldAsked,
+    happened.RetryAsked,
     happened.SpecAccepted,
     happened.SpecRefused,
     happened.SpecVanished,
@@ -88,6 +91,7 @@ class World:
         self.has_full_disk = False
         self.is_shutting_down = False
         self.stopped_by_user: set[str] = set()
+        self.held_by_user: set[str] = set()
         self.failures: dict[str, int] = {}
         self.best: dict[str, int] = {}
         self.not_before: dict[str, float] = {}
@@ -474,6 +478,14 @@ class World:
         if self.ledger is not None and name in self.ledger.jobs:
             self.post(name, happened.ResumeAsked())
 
+    def hold(self, name: str) -> None:
+        if self.ledger is not None and name in self.ledger.jobs:
+            self.post(name, happened.HoldAsked())
+
+    def retry(self, name: str) -> None:
+        if self.ledger is not None and name in self.ledger.jobs:
+            self.post(name, happened.RetryAsked())
+
     def preempt(self, name: str) -> None:
         self.post(name, happened.PreemptionAsked("somebody"))
 
@@ -503,13 +515,19 @@ class World:
         name, event, after = step.name, step.event, step.after
         if after is None:
             self.stopped_by_user.discard(name)
+            self.held_by_user.discard(name)
             self.failures.pop(name, None)
             self.best.pop(name, None)
             self.not_before.pop(name, None)
             return
         if isinstance(event, happened.ResumeAsked):
             self.stopped_by_user.discard(name)
-        if isinstance(event, happened.ResumeAsked) and after.state.NAME == "queued":
+        if isinstance(event, happened.ResumeAsked) and not step.is_ignored:
+            self.held_by_user.discard(name)
+        if isinstance(event, happened.HoldAsked):
+            self.held_by_user.add(name)
+        is_new_try = isinstance(event, happened.ResumeAsked | happened.RetryAsked) and not step.is_ignored
+        if is_new_try and after.state.NAME == "queued":
             self.forgive(name)
         if isinstance(event, happened.SpecAccepted) and (
             step.before is None
@@ -532,6 +550,7 @@ class World:
             )
         if isinstance(event, happened.SlotGranted):
             self.require(isinstance(after.state, Starting), f"{name}: granted and not starting")
+            self.require(name not in self.held_by_user, f"{name}: launched while it was held")
             is_affordable = self.failures.get(name, 0) < after.spec.restart.budget
             self.require(is_affordable, f"{name}: launched with its budget spent")
             is_due = self.now >= self.not_before.get(name, 0.0) - 1e-6
@@ -571,7 +590,8 @@ class World:
         self.require(dict(self.ledger.jobs) == self.journal.jobs(), "the journal holds what is in memory")
         for name, job in self.ledger.jobs.items():
             is_at_rest = isinstance(job.state, Finished | Parked | Rejected | Stopped)
-            self.require(is_at_rest, f"{name}: still {job.state}: {job.reason}")
+            is_held = isinstance(job.state, Queued) and job.is_held and name in self.held_by_user
+            self.require(is_at_rest or is_held, f"{name}: still {job.state}: {job.reason}")
             if isinstance(job.state, Stopped):
                 self.require(name in self.stopped_by_user, f"{name}: stopped by nobody")
             if isinstance(job.state, Finished):

@@ -35,6 +35,8 @@ def misfortunes(world: World, rng: random.Random) -> None:
                 world.break_spec,
                 world.stop,
                 world.resume,
+                world.hold,
+                world.retry,
                 world.preempt,
                 lambda _: world.kill_supervisor(),
                 lambda _: world.kill_supervisor(),

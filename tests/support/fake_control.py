@@ -107,6 +107,32 @@ class FakeControl:
             raise UserError(f"{name} is running", hint="there is nothing to resume")
         return self._change(name, state="queued", reason="asked to resume")
 
+    async def hold(self, name: str) -> JobView:
+        self.calls.append(("hold", name))
+        return self._change(name, is_held=True, reason="held until it is resumed")
+
+    async def retry(self, name: str) -> JobView:
+        self.calls.append(("retry", name))
+        if self.jobs[name].state == "running":
+            raise UserError(f"cannot retry {name!r}, which is running: it has not been given up")
+        return self._change(name, state="queued", reason="tried again on request")
+
+    async def hold_all(self) -> DaemonView:
+        self.calls.append(("hold_all",))
+        self.daemon_view = dataclasses.replace(self.daemon_view, is_on_hold=True)
+        return self.daemon_view
+
+    async def release_all(self) -> DaemonView:
+        self.calls.append(("release_all",))
+        self.daemon_view = dataclasses.replace(self.daemon_view, is_on_hold=False)
+        return self.daemon_view
+
+    async def reload(self) -> None:
+        self.calls.append(("reload",))
+        self.daemon_view = dataclasses.replace(
+            self.daemon_view, started_wall_s=self.daemon_view.started_wall_s + 1
+        )
+
     async def rescan(self) -> None:
         self.calls.append(("rescan",))
         self.on_rescan()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from trainerd.cli.options import json_option, state_option
+from trainerd.cli.options import json_option, name_argument, state_option
 from trainerd.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ POLL_S: Final = 0.1
 
 
 @click.command()
-@click.argument("name")
+@name_argument
 @click.option(
     "--wait",
     "wait_s",

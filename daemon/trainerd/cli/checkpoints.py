@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trainerd.cli.human import NOTHING, duration, number, size
-from trainerd.cli.options import json_option, state_option
+from trainerd.cli.options import json_option, name_argument, state_option
 from trainerd.cli.output import cut, ending_quietly, make_table, print_json, show
 from trainerd.cli.run_folder import find_run
 from trainerd.contract.clock import SystemClock
@@ -35,7 +35,7 @@ SHOWN_OF_MANIFEST = (
 
 
 @click.command()
-@click.argument("name")
+@name_argument
 @click.option("--verify", is_flag=True, help="Read every byte and compare sizes and digests; change nothing.")
 @state_option
 @json_option

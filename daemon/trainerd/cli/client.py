@@ -96,6 +96,26 @@ class Client:
         """Let a job go on now. The request is durable when this returns."""
         return _view(self._ask("POST", f"{_path(name)}/resume"), JobView)
 
+    def hold(self, name: str) -> JobView:
+        """Launch nothing of a job until it is resumed. The request is durable when this returns."""
+        return _view(self._ask("POST", f"{_path(name)}/hold"), JobView)
+
+    def retry(self, name: str) -> JobView:
+        """Try a job again with a full budget. The request is durable when this returns."""
+        return _view(self._ask("POST", f"{_path(name)}/retry"), JobView)
+
+    def hold_all(self) -> DaemonView:
+        """Drain every job and start none. The request is durable when this returns."""
+        return _view(self._ask("POST", "/v1/hold"), DaemonView)
+
+    def release_all(self) -> DaemonView:
+        """Let the supervisor start jobs again."""
+        return _view(self._ask("POST", "/v1/release"), DaemonView)
+
+    def reload(self) -> None:
+        """Ask the supervisor to run its program anew; it has yet to happen when this returns."""
+        self._ask("POST", "/v1/reload")
+
     def rescan(self) -> None:
         """Make the supervisor look at its jobs folder now."""
         self._ask("POST", "/v1/rescan")

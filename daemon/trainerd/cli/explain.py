@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from trainerd.cli.human import NOTHING, duration, moment
-from trainerd.cli.options import json_option, state_option
+from trainerd.cli.options import json_option, name_argument, state_option
 from trainerd.cli.output import ending_quietly, print_json
 from trainerd.contract.clock import SystemClock
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name")
+@name_argument
 @click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the newest N attempts.")
 @state_option
 @json_option

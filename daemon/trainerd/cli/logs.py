@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from trainerd.cli.daemon_log import DaemonLog, for_people
-from trainerd.cli.options import json_option, state_option
+from trainerd.cli.options import complete_job_names, json_option, state_option
 from trainerd.cli.output import ending_quietly, pause
 from trainerd.cli.rank_logs import RankLogs
 from trainerd.cli.run_folder import find_run
@@ -24,7 +24,7 @@ FOLLOW_LINES: Final = 10
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_job_names)
 @click.option("--follow", "-f", is_flag=True, help="Go on with what is added, until Ctrl-C.")
 @click.option("--rank", type=click.IntRange(min=0), metavar="N", help="Only this rank.  [default: all]")
 @click.option(

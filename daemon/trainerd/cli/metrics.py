@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from trainerd.cli.human import number
-from trainerd.cli.options import json_option, state_option
+from trainerd.cli.options import json_option, name_argument, state_option
 from trainerd.cli.output import ending_quietly, make_table, print_json, show
 from trainerd.cli.run_folder import find_run
 from trainerd.contract.metrics import History, read_history
@@ -32,7 +32,7 @@ Rows = tuple[dict[str, Any], ...]
 
 
 @click.command()
-@click.argument("name")
+@name_argument
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values, exactly as measured.")
 @click.option("--reports", is_flag=True, help="The scores given with session.report, not the steps.")
 @click.option(

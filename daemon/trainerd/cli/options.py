@@ -33,6 +33,33 @@ def state_option(command: Command) -> Command:
     )(command)
 
 
+def names_argument(command: Command) -> Command:
+    """Add ``NAME...``, at least one; the verb's parameter is `names`."""
+    return click.argument(
+        "names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_job_names
+    )(command)
+
+
+def names_argument_or_all(command: Command) -> Command:
+    """Add ``[NAME...]``; the verb's parameter is `names`, empty for all."""
+    return click.argument("names", nargs=-1, metavar="[NAME...]", shell_complete=complete_job_names)(command)
+
+
+def name_argument(command: Command) -> Command:
+    """Add ``NAME``; the verb's parameter is `name`."""
+    return click.argument("name", shell_complete=complete_job_names)(command)
+
+
+def complete_job_names(context: click.Context, _parameter: click.Parameter, beginning: str) -> list[str]:
+    """Return the names of runs that begin so, for the shell: read from the state folder, asking nobody."""
+    try:
+        given = context.params.get("state")
+        state = given if isinstance(given, StatePaths) else find_state(None)
+        return sorted(each.name for each in state.runs.iterdir() if each.name.startswith(beginning))
+    except (UserError, OSError):
+        return []
+
+
 def json_option(command: Command) -> Command:
     """Add ``--json``; the verb's parameter is `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, with keys that stay.")(command)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trainerd.cli.options import json_option, state_option
+from trainerd.cli.options import json_option, name_argument, state_option
 from trainerd.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name")
+@name_argument
 @click.argument("checkpoint")
 @click.option("--note", default="", help="Why; shown by `trainerd checkpoints`.")
 @click.option("--remove", is_flag=True, help="Take the pin away: retention decides again.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trainerd.cli.options import json_option, state_option
+from trainerd.cli.options import json_option, name_argument, state_option
 from trainerd.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name")
+@name_argument
 @click.option("--dry-run", is_flag=True, help="Only say what would be kept and pruned, and why.")
 @state_option
 @json_option

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trainerd.cli.options import json_option, state_option
+from trainerd.cli.options import json_option, names_argument_or_all, state_option
 from trainerd.cli.output import ending_quietly, print_json
 from trainerd.errors import UserError
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@names_argument_or_all
+@click.option(
+    "--all", "everything", is_flag=True, help="End `trainerd drain`: let the supervisor start jobs again."
+)
 @click.option(
     "--from",
     "from_checkpoint",
@@ -25,10 +28,17 @@ if TYPE_CHECKING:
 )
 @state_option
 @json_option
-def command(*, names: tuple[str, ...], from_checkpoint: str | None, state: StatePaths, as_json: bool) -> None:
+def command(
+    *,
+    names: tuple[str, ...],
+    everything: bool,
+    from_checkpoint: str | None,
+    state: StatePaths,
+    as_json: bool,
+) -> None:
     """Let jobs go on now.
 
-    Stopped, parked, rejected, paused and backing-off jobs can.
+    Stopped, held, parked, rejected, paused and backing-off jobs can.
 
     Each goes on from its newest valid checkpoint, with a full restart budget.
 
@@ -36,10 +46,20 @@ def command(*, names: tuple[str, ...], from_checkpoint: str | None, state: State
     Example:
       trainerd resume mnist
       trainerd resume mnist --from step-120
+      trainerd resume --all
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.client import Client
 
+    if everything == bool(names):
+        raise click.UsageError("name the jobs, or give --all to end `trainerd drain`")
     with ending_quietly(), Client(state) as client:
+        if everything:
+            client.release_all()
+            if as_json:
+                print_json(client.list_jobs())
+            else:
+                click.echo("jobs are started again; those that were held or stopped one by one stay so")
+            return
         if from_checkpoint is not None:
             for name in names:
                 _go_back(client, state, name, from_checkpoint)

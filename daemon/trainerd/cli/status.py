@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from trainerd.cli.explain import outcome_lines
 from trainerd.cli.human import duration, epochs_done, moment, number
-from trainerd.cli.options import json_option, state_option
+from trainerd.cli.options import complete_job_names, json_option, state_option
 from trainerd.cli.output import ending_quietly, print_json
 from trainerd.cli.ps import reason_now
 from trainerd.contract.clock import SystemClock
@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from trainerd.supervisor.control import DaemonView, JobView
 
 
+HOLD_NOTE: Final = "it starts nothing until `trainerd resume --all`"
+
+
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_job_names)
 @state_option
 @json_option
 def command(name: str | None, state: StatePaths, as_json: bool) -> None:
@@ -56,6 +59,7 @@ def daemon_lines(daemon: DaemonView, now_s: float) -> list[str]:
             ("pid", str(daemon.pid)),
             ("since", f"{moment(daemon.started_wall_s)} ({duration(now_s - daemon.started_wall_s)} ago)"),
             ("jobs", counts or "none"),
+            ("on hold", HOLD_NOTE if daemon.is_on_hold else None),
             ("jobs folder", daemon.jobs_dir),
             ("state folder", daemon.state_dir),
         ),
@@ -76,6 +80,7 @@ def job_lines(job: JobView, now_s: float) -> list[str]:
             ("loss", number(job.loss) if job.loss is not None else None),
             ("checkpoint", checkpoint),
             ("processes", _processes(job)),
+            ("held", "until `trainerd resume`" if job.is_held else None),
             ("priority", str(job.priority) if job.priority else None),
             ("spec", job.spec_path),
             ("run folder", job.run_dir),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trainerd.cli.options import json_option, state_option
+from trainerd.cli.options import json_option, names_argument, state_option
 from trainerd.cli.output import ending_quietly, print_json
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@names_argument
 @click.option(
     "--wait", is_flag=True, help="Return once the jobs have ended, not once the request is durable."
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
@@ -11,10 +12,12 @@ from trainerd.cli.client import NotRunningError
 from trainerd.errors import TryAgainError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from trainerd.cli.client import Client
     from trainerd.supervisor.control import JobView
+
+Answer = TypeVar("Answer")
 
 POLL_S: Final = 0.3
 """How often the supervisor is asked, in seconds."""
@@ -23,6 +26,36 @@ ABSENCE_MAX_S: Final = 60.0
 
 RESTING: Final = frozenset({"stopped", "finished", "parked", "rejected"})
 """States that a job leaves only when somebody does something."""
+
+
+LIVE: Final = frozenset({"starting", "running", "draining"})
+"""States in which an attempt may have processes."""
+
+
+def wait_until_idle(client: Client, names: Iterable[str], *, aloud: bool) -> None:
+    """Wait until no job of `names`, or none at all if that is empty, has an attempt that may run.
+
+    Drains end within their grace periods, so the wait does too.
+
+    Args:
+        client: Whom to ask.
+        names: Of the jobs; empty for all.
+        aloud: Whether to say each change of state on standard error.
+
+    Raises:
+        NotRunningError: The supervisor was away for too long.
+    """
+    wanted = frozenset(names)
+    shown: dict[str, str] = {}
+    while True:
+        jobs = [job for job in _patiently(client.list_jobs) if job.name in wanted or not wanted]
+        for job in jobs:
+            if aloud and (job.state in LIVE or job.name in shown) and shown.get(job.name) != job.state:
+                click.echo(f"{job.name}: {job.state}: {job.reason}", err=True)
+                shown[job.name] = job.state
+        if not any(job.state in LIVE for job in jobs):
+            return
+        time.sleep(POLL_S)
 
 
 def wait_for_rest(client: Client, names: Iterable[str], *, aloud: bool) -> dict[str, JobView]:
@@ -43,7 +76,7 @@ def wait_for_rest(client: Client, names: Iterable[str], *, aloud: bool) -> dict[
     shown: dict[str, str] = {}
     while waiting:
         for name in tuple(waiting):
-            job = _patiently(client, name)
+            job = _patiently(partial(client.get_job, name))
             if aloud and shown.get(name) != job.state:
                 click.echo(f"{name}: {job.state}: {job.reason}", err=True)
                 shown[name] = job.state
@@ -55,11 +88,12 @@ def wait_for_rest(client: Client, names: Iterable[str], *, aloud: bool) -> dict[
     return at_rest
 
 
-def _patiently(client: Client, name: str) -> JobView:
+def _patiently(ask: Callable[[], Answer]) -> Answer:
+    """Ask until there is an answer: a supervisor may be restarted meanwhile."""
     deadline_s = time.monotonic() + ABSENCE_MAX_S
     while True:
         try:
-            return client.get_job(name)
+            return ask()
         except (NotRunningError, TryAgainError):
             if time.monotonic() >= deadline_s:
                 raise

@@ -31,6 +31,11 @@ class StatePaths:
         return self.root / "logs" / "trainerd.jsonl"
 
     @property
+    def hold(self) -> Path:
+        """While it is there, the supervisor starts nothing."""
+        return self.root / "hold.json"
+
+    @property
     def runs(self) -> Path:
         return self.root / "runs"
 

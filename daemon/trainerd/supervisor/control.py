@@ -50,6 +50,7 @@ class JobView:
         retry_at_wall_s: When the next attempt starts, while backing off.
         budget_left: Attempts left without progress.
         spec_digest: Of the newest spec that was accepted, empty if none ever was.
+        is_held: Whether nothing of it is launched until it is resumed.
     """
 
     name: str
@@ -74,6 +75,7 @@ class JobView:
     priority: int = 0
     last_outcome: OutcomeView | None = None
     spec_digest: str = ""
+    is_held: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class DaemonView:
 
     Attributes:
         last_event: Sequence number of the newest event, 0 if there is none.
+        is_on_hold: Whether nothing is started until it is released.
     """
 
     version: str
@@ -104,6 +107,7 @@ class DaemonView:
     is_stopping: bool
     jobs_by_state: dict[str, int] = field(default_factory=dict)
     last_event: int = 0
+    is_on_hold: bool = False
 
 
 class Control(Protocol):
@@ -145,6 +149,34 @@ class Control(Protocol):
         Raises:
             UserError: There is no such job, or there is nothing to resume.
         """
+        ...
+
+    async def hold(self, name: str) -> JobView:
+        """Launch nothing of a job until `resume`, and drain it if it runs. Durable when this returns.
+
+        Raises:
+            UserError: There is no such job.
+        """
+        ...
+
+    async def retry(self, name: str) -> JobView:
+        """Try a parked, rejected or waiting job again with a full budget. Durable when this returns.
+
+        Raises:
+            UserError: There is no such job, or it was not given up.
+        """
+        ...
+
+    async def hold_all(self) -> DaemonView:
+        """Drain every job and start none until `release_all`. Durable when this returns."""
+        ...
+
+    async def release_all(self) -> DaemonView:
+        """Start jobs again. Those that were held or stopped one by one stay so."""
+        ...
+
+    async def reload(self) -> None:
+        """Ask the supervisor to run its program anew in place; returns before it does."""
         ...
 
     async def rescan(self) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trainerd.contract.heartbeat import read_heartbeat
 from trainerd.errors import TryAgainError, UserError
 from trainerd.supervisor.control import DaemonView
-from trainerd.supervisor.events import AttemptEnded, ResumeAsked, StopAsked
+from trainerd.supervisor.events import AttemptEnded, HoldAsked, ResumeAsked, RetryAsked, StopAsked
 from trainerd.supervisor.views import event_view, job_view, outcome_view
 from trainerd.version import VERSION
+
+HELD: Final = "held until it is resumed"
+ON_HOLD: Final = "the supervisor starts nothing until `trainerd resume --all`"
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +75,7 @@ class Desk:
             is_stopping=self._loop.is_stopping,
             jobs_by_state=self.jobs_by_state(),
             last_event=self._journal.last_sequence(),
+            is_on_hold=self._loop.is_on_hold,
         )
 
     def list_jobs(self) -> tuple[JobView, ...]:
@@ -87,8 +92,13 @@ class Desk:
             keeper=self._loop.keepers.get(job.name),
             heartbeat=self._heartbeat(job),
             last_outcome=self._last_outcomes.get(job.name),
-            wait=self._loop.ledger.waits.get(job.name),
+            wait=self._wait(job),
         )
+
+    def _wait(self, job: Job) -> str | None:
+        if job.is_held:
+            return HELD
+        return ON_HOLD if self._loop.is_on_hold else self._loop.ledger.waits.get(job.name)
 
     def _heartbeat(self, job: Job) -> Heartbeat | None:
         """Return what the newest attempt said last; before it has said anything, what the one before did."""
@@ -120,11 +130,35 @@ class Desk:
     async def resume(self, name: str) -> JobView:
         return await self._ask(name, ResumeAsked(), "resume")
 
+    async def hold(self, name: str) -> JobView:
+        return await self._ask(name, HoldAsked(), "hold")
+
+    async def retry(self, name: str) -> JobView:
+        return await self._ask(name, RetryAsked(), "retry")
+
+    async def hold_all(self) -> DaemonView:
+        self._refuse_while_stopping()
+        self._loop.hold_all()
+        return self.daemon()
+
+    async def release_all(self) -> DaemonView:
+        self._refuse_while_stopping()
+        self._loop.release_all()
+        return self.daemon()
+
+    async def reload(self) -> None:
+        self._refuse_while_stopping()
+        # The same way as from outside: one way to reload, and one flag that notes it.
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    def _refuse_while_stopping(self) -> None:
+        if self._loop.is_stopping:
+            raise TryAgainError("the supervisor is stopping", hint="ask again when it is back")
+
     async def _ask(self, name: str, event: Event, verb: str) -> JobView:
         if name not in self._loop.ledger.jobs:
             raise UserError(f"there is no job {name!r}")
-        if self._loop.is_stopping:
-            raise TryAgainError("the supervisor is stopping", hint="ask again when it is back")
+        self._refuse_while_stopping()
         step = await self._loop.inbox.ask(name, event)
         if step.is_ignored or step.after is None:
             state = step.before.state.NAME if step.before is not None else "gone"

@@ -123,8 +123,24 @@ class ResumeAsked:
 
 
 @dataclass(frozen=True)
+class HoldAsked:
+    """A person wants nothing of the job launched until it is resumed."""
+
+
+@dataclass(frozen=True)
+class RetryAsked:
+    """A person wants a job that was given up, or that waits, to be tried again with a full budget."""
+
+
+@dataclass(frozen=True)
 class ShutdownAsked:
-    """The supervisor is about to leave and drains everything first."""
+    """The supervisor drains everything, to leave or to start nothing for a while.
+
+    Attributes:
+        is_leaving: Whether it leaves; else it was told to start nothing until it is resumed.
+    """
+
+    is_leaving: bool = True
 
 
 @dataclass(frozen=True)
@@ -166,6 +182,8 @@ Event = (
     | ObservationFailed
     | StopAsked
     | ResumeAsked
+    | HoldAsked
+    | RetryAsked
     | ShutdownAsked
     | PreemptionAsked
     | WaitEnded

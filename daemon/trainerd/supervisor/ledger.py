@@ -76,7 +76,7 @@ class Ledger:
 
     @property
     def waits(self) -> Mapping[str, str]:
-        """Why each queued job waits, by name."""
+        """Why each queued job waits for a slot, by name."""
         return self._schedule.waits
 
     def apply(self, events: Iterable[tuple[str, Event]]) -> tuple[Step, ...]:
@@ -123,7 +123,7 @@ def _requests(jobs: Mapping[str, Job]) -> list[Request]:
     return [
         Request(job.name, job.spec.resources, job.spec.priority, job.since_wall_s)
         for job in jobs.values()
-        if isinstance(job.state, Queued) and job.spec is not None
+        if isinstance(job.state, Queued) and job.spec is not None and not job.is_held
     ]
 
 

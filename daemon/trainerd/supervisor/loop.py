@@ -23,6 +23,7 @@ from trainerd.supervisor.narration import event_kind
 from trainerd.supervisor.reaper import OrphanReaper
 from trainerd.supervisor.reconcile import spec_events
 from trainerd.supervisor.space import has_room
+from trainerd.supervisor.standstill import is_on_hold, lift_hold, put_on_hold
 from trainerd.supervisor.states import BackingOff, Paused, Rejected
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Loop:
         self.keepers: dict[str, Keeper] = {}
         self.on_step: Callable[[Step], None] = lambda _step: None
         self.is_stopping = False
+        self.is_on_hold = is_on_hold(paths.hold)
         self._begin: Callable[[Coroutine[Any, Any, None]], object] = asyncio.create_task
         self._paths = paths
         self._folder = folder
@@ -99,9 +101,34 @@ class Loop:
             if job.is_live:
                 _log.info("job.adopting", job=name, attempt=job.attempt, state=job.state.NAME)
                 self._keep(job).adopt()
+                if self.is_on_hold:
+                    # The supervisor before this one may have died before it had asked them all.
+                    self.inbox.post(name, ShutdownAsked(is_leaving=False))
             elif isinstance(job.state, BackingOff | Paused):
                 left_s = min(max(job.state.until_wall_s - self._clock.wall_s(), 0.0), job.state.delay_s)
                 self._wake(name, job.attempt, left_s)
+
+    def hold_all(self) -> None:
+        """Ask every live attempt to stop and start no other until `release_all`, restarts included.
+
+        Raises:
+            SpaceError: It could not be made durable; nothing has changed.
+        """
+        put_on_hold(self._paths.hold, now_wall_s=self._clock.wall_s())
+        self.is_on_hold = True
+        self.ledger.grants_slots = False
+        for name, job in self.ledger.jobs.items():
+            if job.is_live:
+                self.inbox.post(name, ShutdownAsked(is_leaving=False))
+        _log.info("supervisor.on-hold")
+
+    def release_all(self) -> None:
+        """Start jobs again, as far as each is not held itself."""
+        lift_hold(self._paths.hold)
+        self.is_on_hold = False
+        self.ledger.grants_slots = self._has_scanned and not self.is_stopping
+        self.inbox.nudge()
+        _log.info("supervisor.released")
 
     async def drain_all(self) -> None:
         """Ask every live attempt to stop, start no other, and return when none is left."""
@@ -138,7 +165,7 @@ class Loop:
         if not self._has_scanned:
             self._has_scanned = True
             # Not before: a job whose spec was removed in the meantime must not be started once more.
-            self.ledger.grants_slots = not self.is_stopping
+            self.ledger.grants_slots = not self.is_stopping and not self.is_on_hold
             self.inbox.nudge()
 
     async def _scan_folder(self) -> None:

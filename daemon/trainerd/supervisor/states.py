@@ -23,6 +23,7 @@ class DrainReason(enum.Enum):
     RESUMED = "resumed"
     SHUTDOWN = "shutdown"
     PREEMPTED = "preempted"
+    HELD = "held"
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,7 @@ class Job:
         held: What that attempt occupies while it may have processes.
         best_step: Best step ever reached, -1 before the first.
         failures: Attempts in a row without progress.
+        is_held: Whether a person keeps it from being launched until it is resumed, whatever its state.
     """
 
     name: str
@@ -206,6 +208,7 @@ class Job:
     held: Resources = field(default_factory=Resources)
     best_step: int = -1
     failures: int = 0
+    is_held: bool = False
 
     @property
     def is_live(self) -> bool:

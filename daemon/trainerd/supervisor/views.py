@@ -59,6 +59,7 @@ def job_view(
         priority=job.spec.priority if job.spec is not None else 0,
         last_outcome=last_outcome,
         spec_digest=job.spec.spec_digest if job.spec is not None else "",
+        is_held=job.is_held,
     )
 
 

@@ -91,6 +91,8 @@ def test_the_data_of_an_event_may_hold_any_number(ask, control):
     [
         ("/v1/jobs/mnist/stop", "stopped", ("stop", "mnist")),
         ("/v1/jobs/done/resume", "queued", ("resume", "done")),
+        ("/v1/jobs/mnist/hold", "running", ("hold", "mnist")),
+        ("/v1/jobs/done/retry", "queued", ("retry", "done")),
     ],
 )
 def test_a_request_answers_with_the_job_as_it_is_now(ask, control, path, state, call):
@@ -104,6 +106,13 @@ def test_a_rescan_is_passed_on(ask, control):
     assert control.calls == [("rescan",)]
 
 
+def test_the_supervisor_as_a_whole_is_held_released_and_reloaded(ask, control):
+    assert ask("POST", "/v1/hold").json()["is_on_hold"] is True
+    assert ask("POST", "/v1/release").json()["is_on_hold"] is False
+    assert ask("POST", "/v1/reload").status_code == 202
+    assert control.calls == [("hold_all",), ("release_all",), ("reload",)]
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -111,6 +120,8 @@ def test_a_rescan_is_passed_on(ask, control):
         ("GET", "/v1/jobs/mnits/outcomes"),
         ("POST", "/v1/jobs/mnits/stop"),
         ("POST", "/v1/jobs/mnits/resume"),
+        ("POST", "/v1/jobs/mnits/hold"),
+        ("POST", "/v1/jobs/mnits/retry"),
     ],
 )
 def test_an_unknown_job_is_404_and_the_nearest_name_is_shown(ask, control, method, path):
@@ -209,6 +220,11 @@ def test_the_openapi_document_has_every_route_with_its_errors_and_its_models(ask
         ("get", "/v1/events"),
         ("post", "/v1/jobs/{name}/stop"),
         ("post", "/v1/jobs/{name}/resume"),
+        ("post", "/v1/jobs/{name}/hold"),
+        ("post", "/v1/jobs/{name}/retry"),
+        ("post", "/v1/hold"),
+        ("post", "/v1/release"),
+        ("post", "/v1/reload"),
         ("post", "/v1/rescan"),
     }
     stop = document["paths"]["/v1/jobs/{name}/stop"]["post"]

@@ -252,3 +252,47 @@ def test_failing_to_observe_is_no_evidence():
 def test_a_shutdown_leaves_what_does_not_run_as_it_is():
     for state in (Queued(), Stopped(), Parked(), BackingOff(1.0, NOW)):
         assert after(job(state), events.ShutdownAsked()).is_ignored
+
+
+def test_a_held_job_that_runs_drains_and_waits_in_the_queue_until_it_is_resumed():
+    decision = after(job(Running()), events.HoldAsked())
+    assert decision.commands == (DrainAttempt(3),)
+    queued = after(decision.job, drained(step=101)).job
+    assert (queued.state, queued.is_held, queued.reason.endswith("held until it is resumed")) == (
+        Queued(),
+        True,
+        True,
+    )
+    released = after(queued, events.ResumeAsked()).job
+    assert (released.state, released.is_held, released.since_wall_s) == (Queued(), False, queued.since_wall_s)
+
+
+@pytest.mark.parametrize(
+    ("state", "event"),
+    [
+        (Finished("v1"), events.SpecAccepted(spec("v2"))),
+        (Parked(), events.SpecAccepted(spec("v2"))),
+        (Rejected("program"), events.ScriptChanged()),
+        (BackingOff(1.0, NOW), events.WaitEnded(3)),
+        (Parked(), events.RetryAsked()),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_would_start_a_job_does_not_end_its_hold(state, event):
+    held = after(job(state), events.HoldAsked()).job
+    assert type(held.state) is type(state)
+    moved = after(held, event).job
+    assert (moved.state, moved.is_held) == (Queued(), True)
+
+
+def test_retry_gives_a_full_budget_to_what_was_given_up_and_leaves_a_stopped_job_alone():
+    decision = after(job(Parked(), failures=5), events.RetryAsked())
+    assert (decision.job.state, decision.job.failures) == (Queued(), 0)
+    assert after(job(Stopped()), events.RetryAsked()).is_ignored
+    assert after(job(Parked(), refusal="broken"), events.RetryAsked()).is_ignored
+
+
+def test_a_job_drained_with_all_others_goes_on_when_there_is_a_slot():
+    decision = after(job(Running()), events.ShutdownAsked(is_leaving=False))
+    assert "starts nothing for now" in decision.reason
+    assert after(decision.job, drained(step=101)).job.state == Queued()

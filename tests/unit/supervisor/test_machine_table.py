@@ -47,8 +47,9 @@ def varied_jobs():
         Paused(1.0, NOW, has_waited=True),
     ]
     yield job(Rejected("spec"), spec=None, attempt=0)
-    for state, refusal, failures in itertools.product(states, (None, "refused before"), (0, 4)):
-        yield job(state, refusal=refusal, failures=failures)
+    varieties = itertools.product(states, (None, "refused before"), (0, 4), (False, True))
+    for state, refusal, failures, is_held in varieties:
+        yield job(state, refusal=refusal, failures=failures, is_held=is_held)
 
 
 def varied_pairs():
@@ -61,7 +62,7 @@ def varied_pairs():
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.__name__)
 @pytest.mark.parametrize("state", [Absent, *STATES], ids=lambda state: state.NAME)
 def test_every_pair_of_state_and_event_has_an_answer(state, event):
-    """209 pairs, 209 answers; each says why."""
+    """231 pairs, 231 answers; each says why."""
     cell = TABLE[state, event]
     subject = None if state is Absent else job(STATE_SAMPLES[state])
     for sample in event_samples()[event]:

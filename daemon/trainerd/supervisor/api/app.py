@@ -25,6 +25,7 @@ JobName = Annotated[
 ]
 
 _MISSING = problem_responses(HTTPStatus.NOT_FOUND)
+_BUSY = problem_responses(HTTPStatus.SERVICE_UNAVAILABLE)
 _REFUSED = problem_responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
@@ -92,7 +93,35 @@ def _add_requests(app: FastAPI, control: Control) -> None:
         _existing(control, name)
         return Job.model_validate(await control.resume(name))
 
-    @app.post("/v1/rescan", responses=problem_responses(HTTPStatus.SERVICE_UNAVAILABLE))
+    @app.post("/v1/jobs/{name}/hold", responses=_REFUSED)
+    async def hold_job(name: JobName) -> Job:
+        """Launch nothing of a job until it is resumed, and drain it if it runs. Durable when this answers."""
+        _existing(control, name)
+        return Job.model_validate(await control.hold(name))
+
+    @app.post("/v1/jobs/{name}/retry", responses=_REFUSED)
+    async def retry_job(name: JobName) -> Job:
+        """Try a parked, rejected or waiting job again with a full budget. Durable when this answers."""
+        _existing(control, name)
+        return Job.model_validate(await control.retry(name))
+
+    @app.post("/v1/hold", responses=_BUSY)
+    async def hold_all() -> Daemon:
+        """Drain every job and start none until released. Durable when this answers."""
+        return Daemon.model_validate(await control.hold_all())
+
+    @app.post("/v1/release", responses=_BUSY)
+    async def release_all() -> Daemon:
+        """Start jobs again; those that were held or stopped one by one stay so."""
+        return Daemon.model_validate(await control.release_all())
+
+    @app.post("/v1/reload", status_code=HTTPStatus.ACCEPTED, responses=_BUSY)
+    async def reload() -> Done:
+        """Run the supervisor's program anew in place. It has yet to happen when this answers."""
+        await control.reload()
+        return Done()
+
+    @app.post("/v1/rescan", responses=_BUSY)
     async def rescan() -> Done:
         """Look at the jobs folder now. Every settled spec is acknowledged when this answers."""
         await control.rescan()

@@ -66,6 +66,7 @@ class Job(_Model):
     priority: int = Field(description="higher goes first")
     last_outcome: Outcome | None = Field(description="how the newest ended attempt ended")
     spec_digest: str = Field(description="of the newest spec that was accepted; empty if none ever was")
+    is_held: bool = Field(description="whether nothing of it is launched until it is resumed")
 
 
 class Event(_Model):
@@ -92,6 +93,7 @@ class Daemon(_Model):
         description="number of jobs by state; states without one are absent"
     )
     last_event: int = Field(description="sequence number of the newest event, 0 if there is none")
+    is_on_hold: bool = Field(description="whether nothing is started until it is released")
 
 
 class Problem(BaseModel):

@@ -191,6 +191,8 @@ def _after_drain(job: Job, state: Draining, reason: str, now: float) -> Decision
         return forget(f"{reason}; the spec was removed: forgotten, its run folder stays")
     if state.why is DrainReason.STOP:
         return enter(job, Stopped(), f"{reason}; it stays stopped until it is resumed", now)
+    if job.is_held:
+        return queue(job, f"{reason}; held until it is resumed", now)
     return queue(job, f"{reason}; it goes on when it is its turn ({state.why.value})", now)
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from trainerd.supervisor.commands import DrainAttempt
-from trainerd.supervisor.events import PreemptionAsked, ResumeAsked, ShutdownAsked, StopAsked
+from trainerd.supervisor.events import (
+    HoldAsked,
+    PreemptionAsked,
+    ResumeAsked,
+    RetryAsked,
+    ShutdownAsked,
+    StopAsked,
+)
 from trainerd.supervisor.machine.decision import Absent, Decision, enter, stay, unchanged
 from trainerd.supervisor.machine.table import answers, ignores
 from trainerd.supervisor.states import (
@@ -63,28 +70,93 @@ def resume(job: Job, _state: Stopped, _event: ResumeAsked, now: float) -> Decisi
     """Queued, with a full budget, unless its spec is refused."""
     if job.refusal is not None:
         return unchanged(job, "its spec is refused: mend the spec first")
-    return enter(replace(job, failures=0), Queued(), "resumed on request", now)
+    return enter(replace(job, failures=0, is_held=False), Queued(), "resumed on request", now)
 
 
 @answers(Draining, on=ResumeAsked)
 def resume_draining(job: Job, state: Draining, _event: ResumeAsked, _now: float) -> Decision:
     """To go on when it has ended, unless it is to be forgotten."""
-    if state.why is not DrainReason.STOP:
+    is_on_request = state.why in {DrainReason.STOP, DrainReason.HELD}
+    if state.why is DrainReason.REMOVED or not (is_on_request or job.is_held):
         return unchanged(job, "it is draining for another reason than a request to stop")
-    state = replace(state, why=DrainReason.RESUMED)
+    if is_on_request:
+        state = replace(state, why=DrainReason.RESUMED)
     reason = "resumed while draining: it goes on when it has ended"
-    return stay(replace(job, state=state, reason=reason), reason)
+    return stay(replace(job, state=state, reason=reason, is_held=False), reason)
 
 
-ignores(Queued, Starting, Running, on=ResumeAsked, because="it is on its way")
-ignores(Finished, on=ResumeAsked, because="it is complete; change its spec to make it go on")
+@answers(Queued, on=ResumeAsked)
+def release(job: Job, _state: Queued, _event: ResumeAsked, _now: float) -> Decision:
+    """No longer held: it waits for its turn, with a full budget."""
+    if not job.is_held:
+        return unchanged(job, "it is on its way")
+    reason = "no longer held: it waits for its turn"
+    return stay(replace(job, is_held=False, failures=0, reason=reason), reason)
+
+
+@answers(Finished, on=ResumeAsked)
+def release_finished(job: Job, _state: Finished, _event: ResumeAsked, _now: float) -> Decision:
+    """No longer held; another spec makes it go on."""
+    if not job.is_held:
+        return unchanged(job, "it is complete; change its spec to make it go on")
+    return stay(replace(job, is_held=False), "no longer held; it is complete under its spec")
+
+
+ignores(Starting, Running, on=ResumeAsked, because="it is on its way")
 ignores(Absent, on=ResumeAsked, because="there is no such job")
 
 
+_HELD = "held until it is resumed"
+
+
+@answers(*_WAITING, *_AT_REST, on=HoldAsked)
+def hold(job: Job, state: Queued | Stopped, _event: HoldAsked, _now: float) -> Decision:
+    """Nothing of it is launched until it is resumed; it stays what it is."""
+    if job.is_held:
+        return unchanged(job, "it is held already")
+    reason = _HELD if isinstance(state, Queued) else job.reason
+    return stay(replace(job, is_held=True, reason=reason), _HELD)
+
+
+@answers(Starting, Running, on=HoldAsked, leads_to=(Draining,))
+def hold_running(job: Job, state: Starting | Running, _event: HoldAsked, now: float) -> Decision:
+    """Drained, and held in the queue from then on."""
+    reason = "asked to be held: draining, to wait in the queue until it is resumed"
+    return _drain(replace(job, is_held=True), state, DrainReason.HELD, reason, now)
+
+
+@answers(Draining, on=HoldAsked)
+def hold_draining(job: Job, _state: Draining, _event: HoldAsked, _now: float) -> Decision:
+    """Held from when it has ended."""
+    if job.is_held:
+        return unchanged(job, "it is held already")
+    return stay(replace(job, is_held=True), "held from when it has ended")
+
+
+ignores(Absent, on=HoldAsked, because="there is no such job")
+
+
+@answers(BackingOff, Paused, Parked, Rejected, on=RetryAsked, leads_to=(Queued,))
+def retry(job: Job, _state: Parked, _event: RetryAsked, now: float) -> Decision:
+    """Queued, with a full budget, unless its spec is refused; what is held stays so."""
+    if job.refusal is not None:
+        return unchanged(job, "its spec is refused: mend the spec first")
+    return enter(replace(job, failures=0), Queued(), "tried again on request, with a full budget", now)
+
+
+ignores(Queued, Starting, Running, Draining, on=RetryAsked, because="it has not been given up")
+ignores(Stopped, on=RetryAsked, because="it was stopped on request; resume it")
+ignores(Finished, on=RetryAsked, because="it is complete; change its spec to make it go on")
+ignores(Absent, on=RetryAsked, because="there is no such job")
+
+
 @answers(Starting, Running, on=ShutdownAsked, leads_to=(Draining,))
-def shut_down(job: Job, state: Starting | Running, _event: ShutdownAsked, now: float) -> Decision:
-    """Drained, to go on under the next supervisor."""
-    reason = "the supervisor is stopping: draining, to go on when it is back"
+def shut_down(job: Job, state: Starting | Running, event: ShutdownAsked, now: float) -> Decision:
+    """Drained, to go on under the next supervisor, or when this one is resumed."""
+    if event.is_leaving:
+        reason = "the supervisor is stopping: draining, to go on when it is back"
+    else:
+        reason = "the supervisor starts nothing for now: draining, to go on when it does again"
     return _drain(job, state, DrainReason.SHUTDOWN, reason, now)
 
 

@@ -1,0 +1,39 @@
+"""`trainerd hold`: keep jobs from being started."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from trainerd.cli.options import json_option, names_argument, state_option
+from trainerd.cli.output import ending_quietly, print_json
+
+if TYPE_CHECKING:
+    from trainerd.contract.paths import StatePaths
+
+
+@click.command()
+@names_argument
+@state_option
+@json_option
+def command(names: tuple[str, ...], state: StatePaths, as_json: bool) -> None:
+    """Keep jobs from being started until they are resumed.
+
+    A job that runs drains first. A held job keeps its state and its place in the queue, and no change of its
+    spec or its script starts it. The request survives the supervisor.
+
+    \b
+    Example:
+      trainerd hold mnist
+      trainerd resume mnist
+    """  # noqa: D301 (click leaves alone the lines after this escape)
+    from trainerd.cli.client import Client
+
+    with ending_quietly(), Client(state) as client:
+        jobs = [client.hold(name) for name in names]
+        if as_json:
+            print_json(jobs)
+        else:
+            for job in jobs:
+                click.echo(f"{job.name}: {job.state}, held: {job.reason}")

@@ -1,0 +1,73 @@
+"""`trainerd reload`: new configuration and code, and no job notices."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from trainerd.cli.options import json_option, state_option
+from trainerd.cli.output import ending_quietly, print_json
+from trainerd.contract.clock import SystemClock
+from trainerd.errors import TryAgainError
+
+if TYPE_CHECKING:
+    from trainerd.cli.client import Client
+    from trainerd.contract.paths import StatePaths
+    from trainerd.supervisor.control import DaemonView
+
+POLL_S: Final = 0.05
+"""How often the supervisor is asked whether it is back, in seconds."""
+RELOAD_LIMIT_S: Final = 30.0
+"""How long it may take to be back, in seconds."""
+
+
+@click.command()
+@state_option
+@json_option
+def command(state: StatePaths, as_json: bool) -> None:
+    """Renew the supervisor in place; no job notices.
+
+    Its configuration and its code are new, and the process stays the same. The same as `systemctl reload trainerd` and SIGHUP, and it waits until the
+    supervisor answers again.
+
+    \b
+    Example:
+      trainerd reload
+    """  # noqa: D301 (click leaves alone the lines after this escape)
+    from trainerd.cli.client import Client
+
+    with ending_quietly(), Client(state) as client:
+        before = client.daemon()
+        client.reload()
+        after = _when_back(client, before)
+        if as_json:
+            print_json(after)
+        else:
+            click.echo(f"trainerd {after.version} (process {after.pid}) has begun anew; no job was disturbed")
+
+
+def _when_back(client: Client, before: DaemonView) -> DaemonView:
+    """Wait for the supervisor that began after `before`.
+
+    Raises:
+        TryAgainError: It is not back in time.
+    """
+    from trainerd.cli.client import NotRunningError
+
+    clock = SystemClock()
+    deadline_s = clock.monotonic_s() + RELOAD_LIMIT_S
+    while clock.monotonic_s() < deadline_s:
+        try:
+            now = client.daemon()
+        except (NotRunningError, TryAgainError):
+            pass  # between two programs nobody answers
+        else:
+            if now.started_wall_s > before.started_wall_s:
+                return now
+        time.sleep(POLL_S)
+    raise TryAgainError(
+        f"the supervisor has not begun anew within {RELOAD_LIMIT_S:.0f} s",
+        hint="its log says why: `trainerd logs --daemon -n 20`; jobs go on without it",
+    )

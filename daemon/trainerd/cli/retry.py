@@ -1,0 +1,41 @@
+"""`trainerd retry`: try jobs again that were given up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from trainerd.cli.options import json_option, names_argument, state_option
+from trainerd.cli.output import ending_quietly, print_json
+
+if TYPE_CHECKING:
+    from trainerd.contract.paths import StatePaths
+
+
+@click.command()
+@names_argument
+@state_option
+@json_option
+def command(names: tuple[str, ...], state: StatePaths, as_json: bool) -> None:
+    """Try jobs again that were given up.
+
+    Parked and rejected ones, with a full restart budget.
+
+    One that waits for its next attempt, or for room on the disk, is tried at once. A job that was stopped is
+    left alone: resume it.
+
+    \b
+    Example:
+      trainerd retry mnist
+      trainerd ps --json | jq -r '.[] | select(.state == "parked") | .name' | xargs trainerd retry
+    """  # noqa: D301 (click leaves alone the lines after this escape)
+    from trainerd.cli.client import Client
+
+    with ending_quietly(), Client(state) as client:
+        jobs = [client.retry(name) for name in names]
+        if as_json:
+            print_json(jobs)
+        else:
+            for job in jobs:
+                click.echo(f"{job.name}: {job.state}: {job.reason}")
