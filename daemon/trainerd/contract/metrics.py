@@ -4,10 +4,12 @@
 line            is
 ==============  ==========================================================================================
 header          ``{"format": "trainerd.metrics/1"}``, the first line
-row             one a step: ``{"step": 1, "epoch": 0, "batch": 0, "loss": 0.5}``
+row             one a step: ``{"step": 1, "epoch": 0, "batch": 0, "digest": "9f0c…", "loss": 0.5}``
 report          scores: ``{"report": true, "step": 40, "epoch": 0, "accuracy": 0.9}``
 resume marker   ``{"resume": {"attempt": 2, "checkpoint": "step-000000020", "step": 20, "keep_bytes": 812}}``
 ==============  ==========================================================================================
+
+A row's digest says which samples all steps so far have used, in which order; it is there where that is known.
 
 Nothing is ever rewritten. A marker says how many bytes of the file the checkpoint it names stands for: the
 lines from there up to the marker were written by steps that were lost and are run again. So a reader gets one
@@ -74,6 +76,38 @@ def encode_line(record: dict[str, Any]) -> bytes:
         return json.dumps(record, allow_nan=False).encode() + b"\n"
     except ValueError:
         return json.dumps({k: _finite(v) for k, v in record.items()}, allow_nan=False).encode() + b"\n"
+
+
+def encode_row(
+    step: int, epoch: int, batch: int, measured: dict[str, Any], digest: str | None = None
+) -> bytes:
+    """Encode the row of a step: the same line as `encode_line` writes, in a third of the time.
+
+    Args:
+        step: Steps finished.
+        epoch: Epoch of the step.
+        batch: Its last batch.
+        measured: Numbers by name; one of these names wins over what is said here.
+        digest: Of the samples used so far.
+    """
+    if not _OUR_NAMES.isdisjoint(measured):
+        ours = {"step": step, "epoch": epoch, "batch": batch} | ({"digest": digest} if digest else {})
+        return encode_line(ours | measured)
+    parts = [f'{{"step": {step}, "epoch": {epoch}, "batch": {batch}']
+    if digest is not None:
+        parts.append(f', "digest": "{digest}"')
+    for name, value in measured.items():
+        key = _keys.get(name)
+        if key is None:
+            key = _keys[name] = f", {json.dumps(name)}: "
+        is_plain = type(value) in {float, int} and value - value == 0  # neither NaN nor infinite
+        parts.append(f"{key}{value!r}" if is_plain else f"{key}{json.dumps(_finite(value))}")
+    parts.append("}\n")
+    return "".join(parts).encode()
+
+
+_OUR_NAMES: Final = frozenset({"step", "epoch", "batch", "digest"})
+_keys: Final[dict[str, str]] = {}
 
 
 def _finite(value: Any) -> Any:

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 import torch
@@ -23,8 +24,9 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 from trainerd.training.dealing import Deal, DealtOrder, OwnOrder
 from trainerd.training.order import batch_order, dealt_order
+from trainerd.training.purity import draws_nothing
 from trainerd.training.rng import isolated_cpu_generators, seed_cpu_generators
-from trainerd.training.seeds import derive_seed
+from trainerd.training.seeds import derive_seed, folded
 from trainerd.training.workers import WorkerStart, drain_signals_blocked
 
 _SAMPLE: Final = 0x73616D70  # keeps the seeds of the samples apart from those of the order
@@ -45,11 +47,13 @@ class Pass:
         place: Tells the passes of an epoch apart, by numbers that do not depend on where the attempt began.
         epoch: Epoch in progress, for samplers with ``set_epoch``.
         deal: Which batches of it are this rank's; None gives it all of what the loader has.
+        indices: Gets what the sampler gave for each batch that is fetched, in their order, if that is known.
     """
 
     place: tuple[int, ...]
     epoch: int
     deal: Deal | None = None
+    indices: deque[Any] | None = field(default=None, compare=False)
 
 
 class Source(Protocol):
@@ -63,6 +67,10 @@ class Source(Protocol):
 
     def length(self, which: Pass) -> int | None:
         """Return how many batches the pass has, None if that is not known."""
+        ...
+
+    def samples(self) -> int | None:
+        """Return how many samples there are, None if that is not known."""
         ...
 
     def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
@@ -92,8 +100,12 @@ class _SeededFetch(Dataset[Any]):
         self.dataset = dataset
         self._collate = collate
         self._is_batched = is_batched
+        self._draws_nothing = draws_nothing(dataset, collate)
+        self._fetch_many = getattr(dataset, "__getitems__", None) if is_batched else None
 
     def __getitem__(self, request: _Request) -> Any:
+        if self._draws_nothing:
+            return self._fetch(request.indices)
         if torch.utils.data.get_worker_info() is not None:
             seed_cpu_generators(request.seed)
             return self._fetch(request.indices)
@@ -103,9 +115,10 @@ class _SeededFetch(Dataset[Any]):
     def _fetch(self, indices: Any) -> Any:
         if not self._is_batched:
             return self._collate(self.dataset[indices])
-        fetch_many = getattr(self.dataset, "__getitems__", None)
-        samples = fetch_many(indices) if fetch_many else [self.dataset[index] for index in indices]
-        return self._collate(samples)
+        if self._fetch_many:
+            return self._collate(self._fetch_many(indices))
+        dataset = self.dataset
+        return self._collate([dataset[index] for index in indices])
 
 
 class _Requests(Sampler[_Request]):
@@ -114,20 +127,25 @@ class _Requests(Sampler[_Request]):
     def __init__(self) -> None:
         self._order: Sequence[Any] = ()
         self._start = 0
-        self._seeds: tuple[int, ...] = ()
+        self._seeds = 0
+        self._indices: deque[Any] | None = None
 
-    def point_at(self, order: Sequence[Any], start: int, seeds: tuple[int, ...]) -> None:
-        self._order, self._start, self._seeds = order, start, seeds
+    def point_at(self, order: Sequence[Any], start: int, seeds: int, indices: deque[Any] | None) -> None:
+        self._order, self._start, self._seeds, self._indices = order, start, seeds, indices
 
     def __len__(self) -> int:
         return max(len(self._order) - self._start, 0)
 
     def __iter__(self) -> Iterator[_Request]:
         # Bound here, for an iterator made for one epoch must not follow the sampler into the next.
-        order, seeds = self._order, self._seeds
+        order, seeds, noted = self._order, self._seeds, self._indices
+        numbered = order.number if isinstance(order, DealtOrder | OwnOrder) else None
         for batch in range(self._start, len(order)):
-            number = order.number(batch) if isinstance(order, DealtOrder | OwnOrder) else batch
-            yield _Request(derive_seed(*seeds, number), order[batch])
+            number = batch if numbered is None else numbered(batch)
+            indices = order[batch]
+            if noted is not None:
+                noted.append(indices)
+            yield _Request(folded(number, state=seeds) >> 1, indices)
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -172,12 +190,16 @@ class MapSource:
     def length(self, which: Pass) -> int:
         return len(self._order(which))
 
+    def samples(self) -> int | None:
+        return _length_or_none(self._user_loader.dataset)
+
     def indices(self, which: Pass, batch: int) -> Any:
         """Return the indices of one batch, without loading it."""
         return self._order(which)[batch]
 
     def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
-        self._requests.point_at(self._order(which), start, (self._seed, _SAMPLE, *which.place, which.epoch))
+        seeds = folded(self._seed, _SAMPLE, *which.place, which.epoch)
+        self._requests.point_at(self._order(which), start, seeds, which.indices)
         self._generator.manual_seed(derive_seed(self._seed, *which.place, which.epoch))
         with drain_signals_blocked():
             iterator = iter(self._loader)
@@ -241,6 +263,9 @@ class StatefulSource:
         del which
         return _length_or_none(self._loader)
 
+    def samples(self) -> int | None:
+        return _length_or_none(getattr(self._loader, "dataset", self._loader))
+
     def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
         del start, is_draining
         for owner in (self._loader, getattr(self._loader, "dataset", None)):
@@ -263,6 +288,9 @@ class IterableSource:
     def length(self, which: Pass) -> int | None:
         del which
         return _length_or_none(self._iterable)
+
+    def samples(self) -> int | None:
+        return _length_or_none(getattr(self._iterable, "dataset", self._iterable))
 
     def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
         if hasattr(self._iterable, "set_epoch"):

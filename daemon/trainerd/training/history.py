@@ -50,8 +50,12 @@ class HistoryWriter:
             self._append(encode_line({"resume": marker}))
 
     def row(self, record: dict[str, Any]) -> None:
-        """Append one step or one report."""
+        """Append one report, or anything else that is a line."""
         self._append(encode_line(record))
+
+    def line(self, line: bytes) -> None:
+        """Append one encoded line."""
+        self._append(line)
 
     def sync(self) -> int:
         """Make all of it durable; return how many bytes that is.
@@ -66,6 +70,11 @@ class HistoryWriter:
         os.close(self._descriptor)
 
     def _append(self, line: bytes) -> None:
-        with translated_space_errors(self._path):
-            write_all(self._descriptor, line)
+        try:
+            written = os.write(self._descriptor, line)
+            if written < len(line):
+                write_all(self._descriptor, memoryview(line)[written:])
+        except OSError as error:
+            with translated_space_errors(self._path):
+                raise error  # noqa: TRY201 - translated only now: every step comes by here
         self.position_bytes += len(line)

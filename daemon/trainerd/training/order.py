@@ -7,6 +7,7 @@ made again by anybody, at any time, and the n-th batch of it looked up without d
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, cast
 
@@ -30,7 +31,10 @@ class UniformOrder(Sequence[list[int]]):
     """Batches of equal size over a permutation, or over the dataset as it lies."""
 
     def __init__(self, permutation: torch.Tensor | range, batch_size: int, *, drop_last: bool) -> None:
-        self._permutation = permutation
+        # Slicing an array and listing it takes half the time that it takes with a tensor.
+        self._permutation: Any = permutation
+        if isinstance(permutation, torch.Tensor) and "numpy" in sys.modules:
+            self._permutation = permutation.numpy()
         self._batch_size = batch_size
         full, rest = divmod(len(permutation), batch_size)
         self._length = full if drop_last or rest == 0 else full + 1
@@ -42,7 +46,7 @@ class UniformOrder(Sequence[list[int]]):
         if not 0 <= index < self._length:
             raise IndexError(index)
         batch = self._permutation[index * self._batch_size : (index + 1) * self._batch_size]
-        return batch.tolist() if isinstance(batch, torch.Tensor) else list(batch)
+        return list(batch) if isinstance(batch, range) else batch.tolist()
 
     def __iter__(self) -> Iterator[list[int]]:
         return (self[index] for index in range(self._length))

@@ -6,17 +6,14 @@ restored exactly. CUDA is looked at only where it is in use already: asking woul
 
 from __future__ import annotations
 
-import contextlib
 import random
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import torch
 
 from trainerd.errors import MismatchError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from trainerd.training.generator_memory import numpy_state, python_state
 
 _NUMPY_SEED_BITS: Final = 32
 
@@ -111,22 +108,28 @@ def seed_cpu_generators(seed: int) -> None:
         np.random.seed(seed % (1 << _NUMPY_SEED_BITS))  # noqa: NPY002 - the global one is the point
 
 
-@contextlib.contextmanager
-def isolated_cpu_generators(seed: int) -> Iterator[None]:
+class isolated_cpu_generators:  # noqa: N801 - used as a function, and entered for every batch: a generator costs more
     """Seed the CPU generators for a block, and leave them afterwards as they were before it."""
-    python, cpu = random.getstate(), torch.get_rng_state()
-    numpy_state = None
-    if "numpy" in sys.modules:
-        import numpy as np
 
-        numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002 - the global one is the point
-    try:
-        seed_cpu_generators(seed)
-        yield
-    finally:
-        random.setstate(python)
-        torch.set_rng_state(cpu)
-        if numpy_state is not None:
-            import numpy as np
+    __slots__ = ("_cpu", "_numpy", "_numpy_state", "_python", "_python_state", "_seed")
 
-            np.random.set_state(numpy_state)  # noqa: NPY002 - the global one is the point
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def __enter__(self) -> None:
+        self._python = python_state()
+        self._python_state = self._python.saved()
+        self._cpu = torch.default_generator.get_state()
+        self._numpy = numpy_state() if "numpy" in sys.modules else None
+        self._numpy_state = self._numpy.saved() if self._numpy is not None else None
+        try:
+            seed_cpu_generators(self._seed)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._python.put_back(self._python_state)
+        torch.default_generator.set_state(self._cpu)
+        if self._numpy is not None:
+            self._numpy.put_back(self._numpy_state)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from trainerd.training.data import Source, StatefulSource
 from trainerd.training.joint_resume import reseed_rank
 from trainerd.training.position import Position
 from trainerd.training.restore import CLASSES, StateTree
 from trainerd.training.rng import capture_rng, restore_rng
+from trainerd.training.sample_digest import BEGINNING
 from trainerd.training.snapshot import Snapshot, take_snapshot
 from trainerd.training.tracked import Objects, optimizer_classes
 from trainerd.training.values import Values
+
+_NO_DIGEST_YET: Final = f"{BEGINNING:x}"
+"""What is taken to stand in a checkpoint that was made before there were digests."""
 
 
 class RunState:
@@ -23,6 +27,7 @@ class RunState:
         position: The boundary.
         seed: Of the data order and of sample randomness.
         loop_sources: Where the batches of each training loop of an epoch come from.
+        digest: Of the samples of all batches so far; None if some had none.
     """
 
     def __init__(self, seed: int, *, rank: int = 0, world_size: int = 1) -> None:
@@ -33,6 +38,7 @@ class RunState:
         self._world_size = world_size
         self.seed = seed
         self.loop_sources: dict[int, Source] = {}
+        self.digest: int | None = BEGINNING
         self._source_states: dict[str, Any] = {}
 
     def snapshot(self) -> Snapshot:
@@ -41,6 +47,7 @@ class RunState:
             "position": self.position.state_dict(),
             "seed": self.seed,
             "values": self.values.state_dict(),
+            "digest": None if self.digest is None else f"{self.digest:016x}",
             "rng": capture_rng(),
             "sources": {
                 str(loop): source.state_dict()
@@ -61,6 +68,8 @@ class RunState:
         self.position.load_state_dict(own["position"])
         self.seed = own["seed"]
         self.values.load_state_dict(own["values"])
+        saved = own.get("digest", _NO_DIGEST_YET)
+        self.digest = None if saved is None else int(saved, 16)
         self._source_states = dict(own["sources"])
         if self.position.world_size == self._world_size or self._rank == 0:
             restore_rng(own["rng"])

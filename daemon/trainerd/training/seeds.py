@@ -14,10 +14,14 @@ _GAMMA: Final = 0x9E3779B97F4A7C15
 
 def derive_seed(*parts: int) -> int:
     """Return a 63-bit seed that depends on every part and on their order."""
-    state = 0
+    return folded(*parts) >> 1
+
+
+def folded(*parts: int, state: int = 0) -> int:
+    """Fold parts into a state of 64 bits; go on with it by `state`, and shift it by one for a seed."""
     for part in parts:
         state = (state ^ (part & _MASK)) + _GAMMA & _MASK
         state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
         state = (state ^ (state >> 27)) * 0x94D049BB133111EB & _MASK
         state ^= state >> 31
-    return state >> 1
+    return state

@@ -19,15 +19,15 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
-
-import torch
 
 from trainerd.contract.durable import make_directory, translated_space_errors
 from trainerd.contract.exit_codes import FAILED
 from trainerd.contract.failpoints import declare
 from trainerd.contract.heartbeat import HeartbeatWriter, Phase
+from trainerd.contract.metrics import encode_row
 from trainerd.contract.policy import Cadence, KeepBest, KeepEvery
 from trainerd.contract.requests import RequestPage
 from trainerd.errors import UserError
@@ -41,6 +41,7 @@ from trainerd.training.keeper import RunKeeper
 from trainerd.training.ranks import meet
 from trainerd.training.rng import seed_everything
 from trainerd.training.run_state import RunState
+from trainerd.training.sample_digest import folded_in
 from trainerd.training.settings import DEFAULT_SEED, Settings, resolve_settings, same_attempt
 from trainerd.training.tracked import check_tracked
 from trainerd.training.values import Value
@@ -211,8 +212,9 @@ class Session:
         Raises:
             UserError: A value is not a number.
         """
+        row = self._row
         for name, value in values.items():
-            self._row[name] = _as_number(name, value)
+            row[name] = value if type(value) is float else _as_number(name, value)
         if "loss" in values:
             self._last_loss = float(self._row["loss"])
 
@@ -276,7 +278,8 @@ class Session:
         position = self._state.position
         source = self._source(loader)
         self._keeper.restore_again()
-        which = Pass((_TRAINING, position.loop), position.epoch, self._deal())
+        indices: deque[Any] = deque()
+        which = Pass((_TRAINING, position.loop), position.epoch, self._deal(), indices)
         total = source.length(which)
         self._batches_total = _UNKNOWN if total is None else total
         self._state.use_source(position.loop, source)
@@ -294,10 +297,10 @@ class Session:
                 yield batch
             except GeneratorExit:  # a break: the batch counts, the loop is over
                 if not self._is_leaving:
-                    self._end_batch(accumulate, is_last=True)
+                    self._end_batch(accumulate, indices, is_last=True)
                     self._end_loop()
                 return
-            self._end_batch(accumulate, is_last=position.batch + 1 == total)
+            self._end_batch(accumulate, indices, is_last=position.batch + 1 == total)
         if position.batch % accumulate and total is None:
             self._end_step(is_last_batch=True)
         self._is_in_body = False
@@ -360,7 +363,9 @@ class Session:
             self._answer()
         self._is_in_body = False
 
-    def _end_batch(self, accumulate: int, *, is_last: bool) -> None:
+    def _end_batch(self, accumulate: int, indices: deque[Any], *, is_last: bool) -> None:
+        if indices:
+            self._state.digest = folded_in(self._state.digest, indices.popleft())
         self._state.position.batch += 1
         if is_last or self._state.position.batch % accumulate == 0:
             self._end_step(is_last_batch=is_last)
@@ -543,7 +548,11 @@ class Session:
 
     def _write_row(self, batch: int) -> None:
         if self._row:
-            self._keeper.history.row({"step": self.step, "epoch": self.epoch, "batch": batch} | self._row)
+            position, digest = self._state.position, self._state.digest
+            line = encode_row(
+                position.step, position.epoch, batch, self._row, f"{digest:016x}" if digest else None
+            )
+            self._keeper.history.line(line)
             self._row = {}
 
     def _beat(self, phase: Phase) -> None:
@@ -568,8 +577,6 @@ class Session:
 
 
 def _as_number(name: str, value: Any) -> int | float:
-    if isinstance(value, torch.Tensor):
-        value = value.detach()
     number = value.item() if hasattr(value, "item") else value
     if isinstance(number, bool) or not isinstance(number, int | float):
         raise UserError(f"log and report take numbers: {name}={value!r:.60} is none")

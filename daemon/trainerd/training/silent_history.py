@@ -16,6 +16,9 @@ class SilentHistory:
     def row(self, record: dict[str, Any]) -> None:
         del record
 
+    def line(self, line: bytes) -> None:
+        del line
+
     def sync(self) -> int:
         return 0
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from trainerd.contract.metrics import HEADER, encode_line, read_history
+from trainerd.contract.metrics import HEADER, encode_line, encode_row, read_history
 from trainerd.errors import CorruptError
 
 
@@ -74,3 +74,21 @@ def test_another_file_is_refused_by_name(tmp_path):
     path.write_bytes(b'{"step": 1}\n')
     with pytest.raises(CorruptError, match=r"metrics\.jsonl"):
         read_history(path)
+
+
+@pytest.mark.parametrize(
+    "measured",
+    [
+        {"loss": 0.1, "lr": 1e-17, "count": 3, "zero": -0.0},
+        {"loss": math.nan, "a": math.inf, "b": -math.inf},
+        {'na"me': 1.5, "größe": 2},
+        {"batch": 7, "loss": 1.0},
+        {"digest": 5.0},
+        {},
+    ],
+    ids=str,
+)
+def test_a_row_is_the_line_that_any_record_would_be(measured):
+    ours = {"step": 3, "epoch": 1, "batch": 2}
+    assert encode_row(3, 1, 2, measured) == encode_line(ours | measured)
+    assert encode_row(3, 1, 2, measured, "00ff") == encode_line(ours | {"digest": "00ff"} | measured)
