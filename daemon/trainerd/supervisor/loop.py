@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from trainerd.supervisor.inbox import Letter
     from trainerd.supervisor.launcher import Launcher
     from trainerd.supervisor.ledger import Ledger, Step
-    from trainerd.supervisor.specs.folder import SpecFolder
+    from trainerd.supervisor.specs.view import FolderView
     from trainerd.supervisor.states import Job
 
 TICK_S: Final = 1.0
@@ -53,6 +53,19 @@ _ALARMING: Final = frozenset({"job.parked", "job.rejected", "job.paused", "job.n
 _log = structlog.get_logger(__name__)
 
 
+class Folder(Protocol):
+    """Where the specs are."""
+
+    def scan(self) -> FolderView:
+        """Return what it says now. Called in a thread, one call at a time.
+
+        Raises:
+            UserError: It cannot be trusted.
+            OSError: It cannot be read: unknown, not empty.
+        """
+        ...
+
+
 class Loop:
     """Supervises the jobs of a ledger.
 
@@ -65,7 +78,7 @@ class Loop:
     """
 
     def __init__(
-        self, paths: StatePaths, ledger: Ledger, folder: SpecFolder, launcher: Launcher, clock: Clock
+        self, paths: StatePaths, ledger: Ledger, folder: Folder, launcher: Launcher, clock: Clock
     ) -> None:
         self.ledger = ledger
         self.inbox = Inbox()
@@ -107,6 +120,11 @@ class Loop:
             elif isinstance(job.state, BackingOff | Paused):
                 left_s = min(max(job.state.until_wall_s - self._clock.wall_s(), 0.0), job.state.delay_s)
                 self._wake(name, job.attempt, left_s)
+
+    @property
+    def has_scanned(self) -> bool:
+        """Whether what the jobs folder said at the start is known and recorded."""
+        return self._has_scanned
 
     def hold_all(self) -> None:
         """Ask every live attempt to stop and start no other until `release_all`, restarts included.

@@ -16,7 +16,7 @@ from trainerd.supervisor.api import create_app
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "cli.md").read_text(encoding="utf-8")
 VERBS = group.list_commands(click.Context(group))
-WITHOUT_JSON = {"run"}
+WITHOUT_JSON = {"run", "exec"}
 SUMMARY_MAX = 60
 
 

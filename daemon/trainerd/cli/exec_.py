@@ -1,0 +1,138 @@
+"""`trainerd exec`: one job in the foreground, for a container, a batch job, a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from trainerd.contract import exit_codes
+from trainerd.contract.paths import StatePaths
+from trainerd.errors import UserError
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterator
+
+    from trainerd.contract.paths import RunPaths
+
+EXEC_STATES: Final = Path(".trainerd") / "exec"
+
+_MEANINGS: Final = {
+    exit_codes.FINISHED: "finished",
+    exit_codes.DRAINED: "drained: run it again",
+    exit_codes.NEVER_RETRY: "never retry",
+    exit_codes.FAILED: "failed",
+}
+
+
+@click.command()
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option(
+    "--state",
+    "state_dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help=f"State folder of this job alone; its runs are kept there.  [default: ./{EXEC_STATES}/NAME]",
+)
+@click.option("--temporary", is_flag=True, help="Keep nothing: a state folder that is removed at the end.")
+@click.option("--rank", type=click.IntRange(min=0), metavar="N", help="Show only this rank.  [default: all]")
+@click.option("--quiet", "-q", is_flag=True, help="Do not say what happens to the job.")
+@click.pass_context
+def command(
+    context: click.Context,
+    *,
+    spec: Path,
+    state_dir: Path | None,
+    temporary: bool,
+    rank: int | None,
+    quiet: bool,
+) -> None:
+    """Run one job in the foreground, under the same rules.
+
+    It is restarted, judged and drained as by the supervisor. What its ranks print goes to standard output, what
+    happens to it to standard error. SIGTERM, SIGINT, SIGUSR1 and SIGHUP drain it; a second one hurries.
+
+    Exits with 0 when the job has finished, 85 when it was drained and should be run again (it then goes on from
+    its checkpoint), 93 when it can never run as it is, and 1 otherwise. Works as process 1 of a container.
+
+    \b
+    Example:
+      trainerd exec job.yaml
+      trainerd exec job.yaml --state /scratch/mnist
+    """  # noqa: D301 (click leaves alone the lines after this escape)
+    from trainerd.supervisor.foreground import supervise_one
+    from trainerd.supervisor.specs.load import load_spec
+
+    if temporary and state_dir is not None:
+        raise click.UsageError("--temporary and --state exclude one another")
+    try:
+        # Whoever names a file on the command line has chosen to run it, as with a shell script.
+        job = load_spec(spec, trust=None)
+    except UserError as error:
+        click.echo(f"error: {error}", err=True)
+        context.exit(exit_codes.NEVER_RETRY)
+
+    said = [""]
+
+    def say(sentence: str) -> None:
+        said.append(sentence)
+        if not quiet:
+            click.echo(f"trainerd: {job.name}: {sentence}", err=True)
+
+    with _state_folder(job.name, state_dir, is_temporary=temporary) as state:
+        say(f"state is kept in {state.root}" if not temporary else "nothing is kept")
+        end = supervise_one(job, state, stream=lambda run, no_more: _stream(run, no_more, rank=rank), say=say)
+    say(
+        f"exits with {end.code} ({_MEANINGS[end.code]})"
+        + (f": {end.reason}" if end.reason != said[-1] else "")
+    )
+    context.exit(end.code)
+
+
+@contextlib.contextmanager
+def _state_folder(name: str, given: Path | None, *, is_temporary: bool) -> Iterator[StatePaths]:
+    if is_temporary:
+        with tempfile.TemporaryDirectory(prefix=f"trainerd-{name}-") as folder:
+            yield StatePaths(Path(folder))
+    else:
+        yield StatePaths((given or EXEC_STATES / name).absolute())
+
+
+def _stream(run: RunPaths, no_more: threading.Event, *, rank: int | None) -> None:
+    """Copy what the ranks print from now on to standard output. A reader that leaves ends only this."""
+    from trainerd.cli.rank_logs import RankLogs
+    from trainerd.supervisor.foreground import STREAM_LOOK_S
+
+    with (
+        contextlib.suppress(BrokenPipeError, OSError),
+        contextlib.closing(RankLogs(run, rank=rank, lines=0)) as logs,
+    ):
+        is_last = False
+        while True:
+            has_more = False
+            for number, data in logs.read_new():
+                has_more = True
+                _write(number, data, is_mixed=logs.is_mixed)
+            if has_more:
+                continue
+            if is_last:
+                break
+            # Once more after the end: what came between the last look and it.
+            is_last = no_more.wait(STREAM_LOOK_S)
+        for number, data in logs.rest():
+            _write(number, data, is_mixed=logs.is_mixed)
+
+
+def _write(rank: int, data: bytes, *, is_mixed: bool) -> None:
+    if is_mixed:
+        data = b"".join(b"[%d] %s" % (rank, line) for line in data.splitlines(keepends=True))
+    # What a job prints need not be text, and must not wait in a buffer for the end.
+    view = memoryview(data)
+    while view:
+        view = view[os.write(sys.stdout.fileno(), view) :]
