@@ -24,15 +24,29 @@ import click
     show_default=True,
     help="Folder for the journal, the logs and the runs. One supervisor each.",
 )
-def command(jobs_dir: Path, state_dir: Path) -> None:
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Only check the code, the folders and the journal; start and change nothing.",
+)
+def command(jobs_dir: Path, state_dir: Path, check: bool) -> None:
     """Supervise every job of a folder, in the foreground.
 
     SIGTERM or Ctrl-C drains all jobs and exits 0; the next `trainerd run` resumes them. A second one hurries.
+    SIGHUP checks the program as it is now and, if it is sound, runs it in the place of the old one: same process,
+    no job notices, requests wait for a moment.
 
     \b
     Example:
       trainerd run --jobs jobs --state .trainerd
     """  # noqa: D301 (click leaves alone the lines after this escape)
+    if check:
+        from trainerd.contract.paths import StatePaths
+        from trainerd.supervisor.soundness import check_soundness
+
+        check_soundness(StatePaths(state_dir.absolute()), jobs_dir.absolute())
+        click.echo("all is well")
+        return
     from trainerd.supervisor.service import serve
 
     serve(jobs_dir=jobs_dir, state_dir=state_dir)

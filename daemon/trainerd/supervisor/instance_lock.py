@@ -16,22 +16,24 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def instance_lock(path: Path) -> Iterator[None]:
+def instance_lock(path: Path, held: int | None = None) -> Iterator[int]:
     """Hold the lock of a state folder. The kernel drops it with the process, however that ends.
+
+    Args:
+        path: The file that is locked.
+        held: Descriptor by which the program before this one, in the same process, holds it already.
+
+    Yields:
+        The descriptor by which it is held.
 
     Raises:
         LockedError: Another supervisor holds it; the message names its process.
         SpaceError: The folder is full or read-only.
         UserError: The file cannot be opened.
     """
-    try:
-        with translated_space_errors(path):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise UserError(
-            f"cannot open {path}: {error.strerror}",
-            hint="check who owns the state folder and its permissions",
-        ) from error
+    descriptor = held if held is not None and _is_same(held, path) else _open(path)
+    if held not in {None, descriptor}:
+        os.close(held)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -45,6 +47,25 @@ def instance_lock(path: Path) -> Iterator[None]:
             # Only for people: the lock itself is what counts, so a torn write does no harm.
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    try:
+        with translated_space_errors(path):
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise UserError(
+            f"cannot open {path}: {error.strerror}",
+            hint="check who owns the state folder and its permissions",
+        ) from error
+
+
+def _is_same(descriptor: int, path: Path) -> bool:
+    """Return whether the file that is open is the one of that name: it may have been replaced."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False

@@ -16,20 +16,24 @@ from trainerd.contract.durable import make_directory, sweep_temporary
 from trainerd.contract.paths import StatePaths
 from trainerd.errors import UserError
 from trainerd.supervisor.desk import Desk
+from trainerd.supervisor.handover import Handover, take
 from trainerd.supervisor.instance_lock import instance_lock
 from trainerd.supervisor.journal import Journal
 from trainerd.supervisor.launcher import ShimLauncher
 from trainerd.supervisor.ledger import Ledger
 from trainerd.supervisor.logging import configure_logging
 from trainerd.supervisor.loop import Loop
+from trainerd.supervisor.next_program import replace_this_program, why_it_cannot_start
 from trainerd.supervisor.notify import Notifier
 from trainerd.supervisor.scheduler import machine_capacity
 from trainerd.supervisor.specs.folder import SpecFolder
 from trainerd.supervisor.specs.trust import TrustPolicy
 from trainerd.supervisor.specs.watch import FolderWatcher
+from trainerd.supervisor.unix_socket import listening
 from trainerd.version import VERSION
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
     from pathlib import Path
 
@@ -63,29 +67,34 @@ def serve(*, jobs_dir: Path, state_dir: Path) -> None:
     # would else end the supervisor without a drain.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
     try:
-        is_reload = _supervise(paths, jobs_dir.absolute())
-    except BaseException:
+        while (handover := _supervise(paths, jobs_dir.absolute(), take())) is not None:
+            # Same process, new code and configuration. Attempts are found as after any other end of a supervisor;
+            # the journal is closed by now. A crash here is one more such end.
+            handover.offer()
+            try:
+                replace_this_program()
+            except OSError as error:  # it was there a moment ago, when it was checked
+                sys.stderr.write(f"trainerd: {error}: going on as before\n")
+    finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        raise
-    if is_reload:
-        # Same process, new code and configuration. Attempts are found as after any other end of a supervisor;
-        # the lock and the journal are closed by now. A crash here is one more such end.
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - no shell is wanted
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _supervise(paths: StatePaths, jobs_dir: Path) -> bool:
-    """Supervise; return whether to begin anew, as after SIGHUP."""
-    with instance_lock(paths.lock):
+def _supervise(paths: StatePaths, jobs_dir: Path, handover: Handover | None) -> Handover | None:
+    """Supervise; return what the next program takes over, None if there is to be none."""
+    held, inherited = (handover.lock, handover.inherited_socket) if handover else (None, None)
+    with instance_lock(paths.lock, held) as lock:
         _make_folder(paths.log.parent, "--state")
         _make_folder(paths.runs, "--state")
         sweep_temporary(paths.root)
-        with configure_logging(paths.log):
+        with configure_logging(paths.log), listening(paths.socket, inherited=inherited) as listener:
             journal = Journal(paths.journal)
             try:
-                return asyncio.run(_Service(paths, jobs_dir, journal).run())
+                if not asyncio.run(_Service(paths, jobs_dir, journal, listener).run()):
+                    return None
             finally:
                 journal.close()
+            file = paths.socket.lstat()
+            return Handover(os.dup(lock), listener.detach(), (file.st_dev, file.st_ino))
 
 
 def _make_folder(path: Path, option: str) -> None:
@@ -100,9 +109,10 @@ def _make_folder(path: Path, option: str) -> None:
 class _Service:
     """One life of the supervisor."""
 
-    def __init__(self, paths: StatePaths, jobs_dir: Path, journal: Journal) -> None:
+    def __init__(self, paths: StatePaths, jobs_dir: Path, journal: Journal, listener: socket.socket) -> None:
         clock = SystemClock()
         self._paths = paths
+        self._listener = listener
         self._jobs_dir = jobs_dir
         self._notifier = Notifier()
         ledger = Ledger(journal, machine_capacity(), clock)
@@ -111,8 +121,8 @@ class _Service:
         self._loop = Loop(paths, ledger, folder, ShimLauncher(clock=clock), clock)
         self._desk = Desk(self._loop, journal, paths, jobs_dir, started_wall_s=clock.wall_s())
         self._stop_requests = 0
-        self._is_reloading = False
         self._stop_asked = asyncio.Event()
+        self._reload_asked = asyncio.Event()
 
     def _make_jobs_folder(self, *, is_new: bool) -> None:
         """Make it, unless jobs are known: then its absence is more likely a missing mount than a wish."""
@@ -130,7 +140,7 @@ class _Service:
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._note_stop_request)
-        loop.add_signal_handler(signal.SIGHUP, self._note_reload_request)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, REQUESTS)
         watcher = FolderWatcher(self._jobs_dir, lambda: _call_soon(loop, self._loop.rescan))
         api_stop = asyncio.Event()
@@ -141,31 +151,53 @@ class _Service:
                 work = tasks.create_task(self._loop.run())
                 health = tasks.create_task(self._report_health())
                 watcher.start()
-                await self._stop_asked.wait()
-                if self._is_reloading:
-                    self._notifier.reloading()
-                else:
+                is_reload = await self._until_asked()
+                if not is_reload:
                     await self._drain()
-                health.cancel()
-                work.cancel()
+                # Requests in progress are answered by those who still work.
                 api_stop.set()
                 await asyncio.wait([api])
+                health.cancel()
+                work.cancel()
         except BaseExceptionGroup as group:
             raise _first_error(group) from group
         finally:
             signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
             watcher.close()
-        _log.info("supervisor.reloading" if self._is_reloading else "supervisor.stopped", pid=os.getpid())
-        return self._is_reloading
+        _log.info("supervisor.reloading" if is_reload else "supervisor.stopped", pid=os.getpid())
+        if is_reload and self._stop_requests:
+            # It came too late for this program. Held until the next one can note it.
+            os.kill(os.getpid(), signal.SIGTERM)
+        return is_reload
 
-    def _note_reload_request(self) -> None:
-        # One that is on its way out has nothing to reload.
-        self._is_reloading = self._is_reloading or not self._stop_requests
-        self._stop_asked.set()
+    async def _until_asked(self) -> bool:
+        """Return False when asked to stop, True when asked to begin anew and the next program is sound."""
+        stop = asyncio.create_task(self._stop_asked.wait())
+        try:
+            while True:
+                reload = asyncio.create_task(self._reload_asked.wait())
+                await asyncio.wait([stop, reload], return_when=asyncio.FIRST_COMPLETED)
+                reload.cancel()
+                if stop.done():
+                    return False
+                self._reload_asked.clear()
+                self._notifier.reloading()
+                check = asyncio.create_task(why_it_cannot_start())
+                await asyncio.wait([stop, check], return_when=asyncio.FIRST_COMPLETED)
+                if stop.done():
+                    check.cancel()
+                    await asyncio.wait([check])
+                    return False
+                if check.result() is None:
+                    return True
+                _log.error("supervisor.reload-refused", reason=check.result())
+                self._notifier.ready()
+                self._notifier.status(f"reload refused, going on as before: {check.result()}")
+        finally:
+            stop.cancel()
 
     def _note_stop_request(self) -> None:
         self._stop_requests += 1
-        self._is_reloading = False
         self._stop_asked.set()
         if self._stop_requests > 1:
             self._hurry()
@@ -175,10 +207,10 @@ class _Service:
 
         ready = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(serve(create_app(self._desk), self._paths.socket, stop=stop, ready=ready))
+            tasks.create_task(serve(create_app(self._desk), self._listener, stop=stop, ready=ready))
             await ready.wait()
-            self._notifier.ready()
             _log.info("supervisor.ready", socket=str(self._paths.socket), jobs=str(self._jobs_dir))
+            self._notifier.ready()
 
     async def _drain(self) -> None:
         self._notifier.stopping()

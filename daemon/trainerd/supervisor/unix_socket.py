@@ -66,22 +66,57 @@ def bind_socket(path: Path) -> socket.socket:
 
 
 @contextlib.contextmanager
-def listening(path: Path) -> Iterator[socket.socket]:
+def listening(path: Path, *, inherited: tuple[int, tuple[int, int]] | None = None) -> Iterator[socket.socket]:
     """Listen on `path` for as long as the context lasts, then remove it unless it is somebody else's by now.
+
+    A socket that was detached meanwhile goes on listening: nothing is closed or removed.
+
+    Args:
+        path: Where.
+        inherited: A descriptor that listens there already, and the device and inode of its name.
 
     Raises:
         LockedError: As `bind_socket`.
         UserError: As `bind_socket`.
     """
-    listener = bind_socket(path)
+    listener = _adopted(path, *inherited) if inherited is not None else None
+    if listener is None:
+        listener = bind_socket(path)
     ours = path.lstat()
     try:
         yield listener
     finally:
+        is_detached = listener.fileno() < 0
         listener.close()
-        with contextlib.suppress(OSError):
-            if os.path.samestat(path.lstat(), ours):
-                path.unlink()
+        if not is_detached:
+            _remove(path, ours)
+
+
+def _remove(path: Path, ours: os.stat_result) -> None:
+    with contextlib.suppress(OSError):
+        if os.path.samestat(path.lstat(), ours):
+            path.unlink()
+
+
+def _adopted(path: Path, descriptor: int, file: tuple[int, int]) -> socket.socket | None:
+    """Return the socket of an inherited descriptor, if it listens and its name still leads to it."""
+    try:
+        listener = socket.socket(fileno=descriptor)
+    except OSError:
+        return None
+    try:
+        found = path.lstat()
+        is_ours = (found.st_dev, found.st_ino) == file
+        if is_ours and listener.family == socket.AF_UNIX and _is_listening(listener):
+            return listener
+    except OSError:
+        pass
+    listener.close()
+    return None
+
+
+def _is_listening(listener: socket.socket) -> bool:
+    return listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
 
 
 @contextlib.contextmanager

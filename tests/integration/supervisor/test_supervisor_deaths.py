@@ -201,35 +201,3 @@ def test_a_second_supervisor_on_the_same_folder_names_the_first(bench):
     assert f"process {first.pid}" in second.stderr
     assert "Traceback" not in second.stderr
     assert bench.answers()
-
-
-def test_reload_replaces_the_program_in_place_and_no_job_notices(bench):
-    """SIGHUP: same process, same ranks, answers again within seconds."""
-    bench.start()
-    bench.drop("ant", script("ant", SLOW.replace("exit 7", "exit 0")))
-    before = bench.wait_running("ant")
-    for life in (2, 3):
-        bench.supervisor.send_signal(signal.SIGHUP)
-        bench.wait_for(
-            lambda life=life: sum(line["event"] == "supervisor.ready" for line in bench.log()) == life,
-            "the supervisor to be ready again",
-        )
-        assert bench.answers()
-        assert bench.wait_running("ant")["pids"] == before["pids"]
-    (bench.work / "go").touch()
-    bench.wait_state("ant", "finished")
-    assert bench.starts("ant") == 1
-    assert bench.stop() == 0
-
-
-def test_a_request_to_stop_in_the_midst_of_a_reload_is_not_lost(bench):
-    """It is held until the new program can note it: everything is drained."""
-    bench.start()
-    bench.drop("ant", script("ant", f"trap 'touch asked; exit 0' TERM; {ENDLESS}"))
-    bench.wait_running("ant")
-    bench.supervisor.send_signal(signal.SIGHUP)
-    bench.wait_for(
-        lambda: any(line["event"] == "supervisor.reloading" for line in bench.log()), "the reload to begin"
-    )
-    assert bench.stop() == 0
-    assert (bench.work / "asked").exists()

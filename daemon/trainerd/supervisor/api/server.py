@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
@@ -18,7 +19,6 @@ from trainerd.supervisor.unix_socket import BACKLOG, is_trusted_peer, listening
 if TYPE_CHECKING:
     import socket
     from collections.abc import Generator
-    from pathlib import Path
 
     from fastapi import FastAPI
 
@@ -28,7 +28,11 @@ KEEP_ALIVE_S: Final = 5
 """How long a silent connection is kept, in seconds."""
 CLOSE_TIMEOUT_S: Final = 2
 """How long answers in progress may take once the supervisor stops, in seconds."""
+FIRST_REQUEST_S: Final = 0.5
+"""How long a connection that was accepted and has not asked anything yet is waited for at the end, in seconds."""
 HEADER_BYTES_MAX: Final = 16 * 1024
+
+_LOOK_S: Final = 0.005
 
 _FORBIDDEN: Final = (
     b'{"error": "this socket is for the user who runs the supervisor, and for root", "hint": null}'
@@ -36,13 +40,18 @@ _FORBIDDEN: Final = (
 
 
 async def serve(
-    app: FastAPI, socket_path: Path, *, stop: asyncio.Event, ready: asyncio.Event | None = None
+    app: FastAPI,
+    where: Path | socket.socket,
+    *,
+    stop: asyncio.Event,
+    ready: asyncio.Event | None = None,
 ) -> None:
-    """Answer on `socket_path` until `stop` is set, then finish what is in progress and remove the socket.
+    """Answer until `stop` is set, then finish what is in progress.
 
     Args:
         app: What answers.
-        socket_path: Where; a socket that nobody answers on is replaced.
+        where: A path, where a socket that nobody answers on is replaced and ours removed at the end; or a socket
+            that listens, and goes on listening.
         stop: Ends it.
         ready: Set once requests are answered.
 
@@ -50,8 +59,14 @@ async def serve(
         LockedError: Somebody answers on the socket already.
         UserError: It cannot be bound there.
     """
-    with listening(socket_path) as listener:
-        await _Server(_config(app), stop, ready).serve(sockets=[listener])
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(listening(where)) if isinstance(where, Path) else where
+        # uvicorn closes what it is given.
+        await _Server(_config(app), stop, ready).serve(sockets=[_copy(listener)])
+
+
+def _copy(listener: socket.socket) -> socket.socket:
+    return listener.dup()
 
 
 def _config(app: FastAPI) -> uvicorn.Config:
@@ -92,6 +107,19 @@ class _Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         await self._stop.wait()
+        # From here on, who comes waits in the queue of the socket. Who came in already is heard out.
+        for server in self.servers:
+            server.close()
+        deadline_s = asyncio.get_running_loop().time() + FIRST_REQUEST_S
+        # uvicorn has no event for it.
+        while self._has_newcomers() and asyncio.get_running_loop().time() < deadline_s:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_S)
+
+    def _has_newcomers(self) -> bool:
+        return any(
+            isinstance(connection, H11Protocol) and connection.cycle is None
+            for connection in self.server_state.connections
+        )
 
 
 class _TrustedPeersOnly(H11Protocol):

@@ -1,0 +1,172 @@
+"""SIGHUP: the program is replaced in place, and neither jobs nor those who ask notice more than a moment."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+import trainerd
+from tests.support.daemon_bench import ENDLESS, OBEDIENT, script
+
+SILENCE_S_MAX = 5.0
+"""Longest that a request may take across a reload. A second is usual; a busy machine may need more."""
+
+UNTIL_GO = "while ! test -e go; do sleep 0.02; done; exit 0"
+
+
+class Asker:
+    """Asks a supervisor without a pause, each time on a new connection, and tries to take its lock."""
+
+    def __init__(self, bench):
+        self.bench = bench
+        self.longest_s = 0.0
+        self.answers = 0
+        self.failures: list[str] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+
+    def _ask(self):
+        while not self._stop.is_set():
+            began = time.monotonic()
+            try:
+                assert self.bench.get("/v1/jobs/ant")["state"] == "running"
+            except (httpx.HTTPError, AssertionError, TypeError) as error:
+                self.failures.append(repr(error))
+            self.answers += 1
+            self.longest_s = max(self.longest_s, time.monotonic() - began)
+            with self.bench.state.lock.open("rb") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                self.failures.append("the lock of the state folder was free")
+
+
+@pytest.fixture
+def notices(tmp_path):
+    """A systemd of sorts: a socket, its address."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(20)
+        yield listener
+
+
+def await_notices(notices, *wanted: str) -> list[str]:
+    """Return what was said until all of `wanted` were, in this order."""
+    said = []
+    for text in wanted:
+        while not said or not said[-1].startswith(text):
+            said.append(notices.recv(4096).decode())
+    return said
+
+
+def count(bench, event: str) -> int:
+    return sum(line["event"] == event for line in bench.log())
+
+
+def test_no_job_notices_no_request_fails_and_the_lock_is_never_free(bench, notices):
+    bench.start(NOTIFY_SOCKET=notices.getsockname())
+    await_notices(notices, "READY=1")
+    bench.drop("ant", script("ant", UNTIL_GO))
+    before = bench.wait_running("ant")
+    with Asker(bench) as asker:
+        for life in (2, 3):
+            began = time.monotonic_ns() // 1000
+            bench.supervisor.send_signal(signal.SIGHUP)
+            said = await_notices(notices, "RELOADING=1\nMONOTONIC_USEC=", "READY=1")
+            moment = int(next(text for text in said if "MONOTONIC" in text).partition("USEC=")[2])
+            assert began <= moment <= time.monotonic_ns() // 1000
+            assert count(bench, "supervisor.ready") == life
+    assert asker.failures == []
+    assert asker.answers > 10
+    assert asker.longest_s < SILENCE_S_MAX
+    print(f"the longest request took {asker.longest_s:.2f} s")
+    assert bench.get("/v1/daemon")["pid"] == bench.supervisor.pid
+    after = bench.wait_running("ant")
+    assert (after["pids"], after["shim_pid"]) == (before["pids"], before["shim_pid"])
+    (bench.work / "go").touch()
+    bench.wait_state("ant", "finished")
+    assert bench.starts("ant") == 1
+    assert bench.stop() == 0
+    assert not bench.state.socket.exists()
+
+
+def test_code_that_cannot_start_is_refused_and_sound_code_is_run(bench, notices):
+    """With the program's own files in a copy, to break and to mend."""
+    code = bench.root / "code"
+    shutil.copytree(Path(trainerd.__file__).parent, code / "trainerd")
+    bench.start(NOTIFY_SOCKET=notices.getsockname(), PYTHONPATH=str(code), PYTHONDONTWRITEBYTECODE="1")
+    await_notices(notices, "READY=1")
+    bench.drop("ant", script("ant", OBEDIENT))
+    before = bench.wait_running("ant")
+
+    victim = code / "trainerd" / "supervisor" / "specs" / "quantities.py"
+    sound = victim.read_text()
+    victim.write_text(sound + "\ndef half(:\n")
+    bench.supervisor.send_signal(signal.SIGHUP)
+    said = await_notices(notices, "RELOADING=1", "READY=1", "STATUS=reload refused")
+    assert "SyntaxError" in said[-1]
+    assert "quantities.py" in said[-1]
+    assert bench.answers()
+    assert count(bench, "supervisor.reloading") == 0
+
+    victim.write_text(sound)
+    version = code / "trainerd" / "version.py"
+    version.write_text(version.read_text().replace(trainerd.__version__, "99.1"))
+    bench.supervisor.send_signal(signal.SIGHUP)
+    await_notices(notices, "RELOADING=1", "READY=1")
+    assert bench.get("/v1/daemon")["version"] == "99.1"
+    assert bench.answers()
+    assert bench.wait_running("ant")["pids"] == before["pids"]
+    assert bench.stop() == 0
+
+
+def test_a_request_to_stop_in_the_midst_of_a_reload_is_not_lost(bench):
+    """It is held until the new program can note it: everything is drained."""
+    bench.start()
+    bench.drop("ant", script("ant", f"trap 'touch asked; exit 0' TERM; {ENDLESS}"))
+    bench.wait_running("ant")
+    bench.supervisor.send_signal(signal.SIGHUP)
+    bench.wait_for(lambda: count(bench, "supervisor.reloading"), "the reload to begin")
+    assert bench.stop() == 0
+    assert (bench.work / "asked").exists()
+
+
+def test_a_request_to_stop_while_the_next_program_is_checked_ends_the_check(bench):
+    bench.start()
+    bench.drop("ant", script("ant", f"trap 'touch asked; exit 0' TERM; {ENDLESS}"))
+    bench.wait_running("ant")
+    bench.supervisor.send_signal(signal.SIGHUP)
+    assert bench.stop() == 0
+    assert (bench.work / "asked").exists()
+    assert count(bench, "supervisor.reloading") == 0
+
+
+def test_a_supervisor_killed_after_a_reload_leaves_no_descriptor_that_keeps_the_lock(bench):
+    """Jobs and checks inherit neither the lock nor the socket: the next supervisor can start at once."""
+    bench.start()
+    bench.supervisor.send_signal(signal.SIGHUP)
+    bench.wait_for(lambda: count(bench, "supervisor.ready") == 2, "the reload")
+    bench.drop("ant", script("ant", OBEDIENT))
+    pid = bench.wait_running("ant")["pids"][0]
+    held = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    assert not any("trainerd.lock" in target or "socket" in target for target in held)
+    bench.kill()
+    bench.start()
+    assert bench.wait_running("ant")["pids"] == [pid]
