@@ -25,11 +25,16 @@ import click
     help="Folder for the journal, the logs and the runs. One supervisor each.",
 )
 @click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="TOML file with limits and settings; every one has a default. Read again at a reload.",
+)
+@click.option(
     "--check",
     is_flag=True,
-    help="Only check the code, the folders and the journal; start and change nothing.",
+    help="Only check the code, the configuration, the folders and the journal; start and change nothing.",
 )
-def command(jobs_dir: Path, state_dir: Path, check: bool) -> None:
+def command(jobs_dir: Path, state_dir: Path, config: Path | None, check: bool) -> None:
     """Supervise every job of a folder, in the foreground.
 
     SIGTERM or Ctrl-C drains all jobs and exits 0; the next `trainerd run` resumes them. A second one hurries.
@@ -40,6 +45,9 @@ def command(jobs_dir: Path, state_dir: Path, check: bool) -> None:
     Example:
       trainerd run --jobs jobs --state .trainerd
     """  # noqa: D301 (click leaves alone the lines after this escape)
+    from trainerd.supervisor.configuration import load_configuration
+
+    configuration = load_configuration(config)
     if check:
         from trainerd.contract.paths import StatePaths
         from trainerd.supervisor.soundness import check_soundness
@@ -49,4 +57,4 @@ def command(jobs_dir: Path, state_dir: Path, check: bool) -> None:
         return
     from trainerd.supervisor.service import serve
 
-    serve(jobs_dir=jobs_dir, state_dir=state_dir)
+    serve(jobs_dir=jobs_dir, state_dir=state_dir, configuration=configuration)

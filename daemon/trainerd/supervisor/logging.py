@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import structlog
 
 from trainerd.contract.nonfinite import spelled
-from trainerd.supervisor.log_sinks import RotatedFile, Sink, Stream
+from trainerd.supervisor.log_sinks import FILE_BYTES_MAX, FILES_MAX, RotatedFile, Sink, Stream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +54,13 @@ class LoggingHandle:
 
 
 def configure_logging(
-    log_path: Path | None, *, pretty: bool | None = None, level: int = logging.INFO, stream: int | None = 1
+    log_path: Path | None,
+    *,
+    pretty: bool | None = None,
+    level: int = logging.INFO,
+    stream: int | None = 1,
+    bytes_max: int = FILE_BYTES_MAX,
+    files_max: int = FILES_MAX,
 ) -> LoggingHandle:
     """Send structlog's and the standard library's log lines to a rotated file and to a stream.
 
@@ -65,6 +71,8 @@ def configure_logging(
         pretty: Whether the stream is for people; None asks whether it is a terminal.
         level: The least level that is written, as in `logging`.
         stream: Descriptor of the stream, None for none.
+        bytes_max: Size at which the file is moved aside, in bytes.
+        files_max: How many files there are in all.
     """
     to_file: list[Sink] = []
     to_stream: list[Sink] = []
@@ -73,7 +81,7 @@ def configure_logging(
     colors = pretty and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     for_people = _people_renderer(colors=colors)
     if log_path is not None:
-        to_file.append(RotatedFile(log_path, _lost_line))
+        to_file.append(RotatedFile(log_path, _lost_line, bytes_max=bytes_max, files_max=files_max))
     if stream is not None:
         to_stream.append(Stream(stream, _lost_line_for_people if pretty else _lost_line))
     output = _Output(to_file, to_stream, for_people if pretty else _render_json)

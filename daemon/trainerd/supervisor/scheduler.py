@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from trainerd.contract.policy import Resources
+from trainerd.supervisor.gpus import find_gpus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,13 +19,41 @@ if TYPE_CHECKING:
 _GIB = 1024**3
 
 
+class Limits(Protocol):
+    """What is configured; None is whatever the machine has."""
+
+    @property
+    def max_jobs(self) -> int | None: ...
+    @property
+    def cpus(self) -> float | None: ...
+    @property
+    def memory(self) -> int | None: ...
+    @property
+    def gpus(self) -> Sequence[int] | None: ...
+
+
 @dataclass(frozen=True)
 class Capacity:
-    """What the machine has for jobs."""
+    """What the machine has for jobs.
+
+    Attributes:
+        cpus: Cores.
+        gpus: How many GPUs.
+        memory_bytes: None is no limit.
+        max_jobs: How many jobs may run at once; None is no limit.
+        gpu_indices: Which GPUs; None is the first `gpus`.
+    """
 
     cpus: float
     gpus: int = 0
     memory_bytes: int | None = None
+    max_jobs: int | None = None
+    gpu_indices: tuple[int, ...] | None = None
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """The GPUs' indices."""
+        return tuple(range(self.gpus)) if self.gpu_indices is None else self.gpu_indices
 
 
 @dataclass(frozen=True)
@@ -71,13 +99,14 @@ class Schedule:
 def schedule(capacity: Capacity, holders: Sequence[Holder], requests: Sequence[Request]) -> Schedule:
     """Return who may start now, and why the others may not."""
     taken = {gpu for holder in holders for gpu in holder.gpus}
-    free_gpus = [gpu for gpu in range(capacity.gpus) if gpu not in taken]
+    free_gpus = [gpu for gpu in capacity.indices if gpu not in taken]
     free = _Free(
         cpus=capacity.cpus - sum(holder.resources.cpus for holder in holders),
         gpus=len(free_gpus),
         memory_bytes=None
         if capacity.memory_bytes is None
         else capacity.memory_bytes - sum(holder.resources.memory_bytes or 0 for holder in holders),
+        jobs=None if capacity.max_jobs is None else capacity.max_jobs - len(holders),
     )
     grants, waits, misfits = [], {}, {}
     ahead: str | None = None
@@ -106,9 +135,12 @@ class _Free:
     cpus: float
     gpus: int
     memory_bytes: int | None
+    jobs: int | None
 
     def lacks(self, wanted: Resources) -> list[str]:
         found = []
+        if self.jobs is not None and self.jobs < 1:
+            found.append("one of the jobs that run to end (max_jobs)")
         if wanted.cpus > self.cpus + _ROUNDING:
             found.append(f"{wanted.cpus:g} cpus ({max(self.cpus, 0):g} free)")
         if wanted.gpus > max(self.gpus, 0):
@@ -120,7 +152,8 @@ class _Free:
 
     def without(self, wanted: Resources) -> _Free:
         memory = None if self.memory_bytes is None else self.memory_bytes - (wanted.memory_bytes or 0)
-        return _Free(self.cpus - wanted.cpus, self.gpus - wanted.gpus, memory)
+        jobs = None if self.jobs is None else self.jobs - 1
+        return _Free(self.cpus - wanted.cpus, self.gpus - wanted.gpus, memory, jobs)
 
 
 _ROUNDING = 1e-9
@@ -142,8 +175,23 @@ def _gib(size_bytes: int) -> str:
     return f"{size_bytes / _GIB:.2f} GiB"
 
 
-def machine_capacity() -> Capacity:
-    """Return what this machine has: the cpus that this process may use, NVIDIA devices, memory."""
-    gpus = len([path for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdigit()])
-    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Capacity(cpus=float(len(os.sched_getaffinity(0))), gpus=gpus, memory_bytes=memory_bytes)
+def machine_capacity(limits: Limits | None = None) -> Capacity:
+    """Return what there is for jobs: what is configured, else what this machine has.
+
+    Args:
+        limits: What is configured; None is nothing.
+    """
+    cpus = limits.cpus if limits is not None else None
+    memory_bytes = limits.memory if limits is not None else None
+    indices = limits.gpus if limits is not None else None
+    if indices is None:
+        indices = find_gpus().indices()
+    return Capacity(
+        cpus=float(len(os.sched_getaffinity(0))) if cpus is None else cpus,
+        gpus=len(indices),
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if memory_bytes is None
+        else memory_bytes,
+        max_jobs=limits.max_jobs if limits is not None else None,
+        gpu_indices=tuple(indices),
+    )

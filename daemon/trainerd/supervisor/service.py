@@ -37,11 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-DRAIN_MARGIN_S: Final = 30.0
-"""How long after the longest grace period the supervisor waits for shims before it leaves without them."""
-
-HURRY_KILL_S: Final = 10.0
-"""How long after being hurried the ranks may take before they are killed."""
+    from trainerd.supervisor.configuration import Configuration
 
 REQUESTS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 """Signals by which the supervisor is asked to leave or to begin anew."""
@@ -52,7 +48,7 @@ HEALTH_S: Final = 5.0
 _log = structlog.get_logger(__name__)
 
 
-def serve(*, jobs_dir: Path, state_dir: Path) -> None:
+def serve(*, jobs_dir: Path, state_dir: Path, configuration: Configuration) -> None:
     """Supervise until asked to stop; then drain everything and return. SIGHUP runs the program anew in place.
 
     Raises:
@@ -67,7 +63,7 @@ def serve(*, jobs_dir: Path, state_dir: Path) -> None:
     # would else end the supervisor without a drain.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
     try:
-        while (handover := _supervise(paths, jobs_dir.absolute(), take())) is not None:
+        while (handover := _supervise(paths, jobs_dir.absolute(), configuration)) is not None:
             # Same process, new code and configuration. Attempts are found as after any other end of a supervisor;
             # the journal is closed by now. A crash here is one more such end.
             handover.offer()
@@ -79,17 +75,24 @@ def serve(*, jobs_dir: Path, state_dir: Path) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _supervise(paths: StatePaths, jobs_dir: Path, handover: Handover | None) -> Handover | None:
+def _supervise(paths: StatePaths, jobs_dir: Path, configuration: Configuration) -> Handover | None:
     """Supervise; return what the next program takes over, None if there is to be none."""
+    handover = take()
     held, inherited = (handover.lock, handover.inherited_socket) if handover else (None, None)
     with instance_lock(paths.lock, held) as lock:
         _make_folder(paths.log.parent, "--state")
         _make_folder(paths.runs, "--state")
         sweep_temporary(paths.root)
-        with configure_logging(paths.log), listening(paths.socket, inherited=inherited) as listener:
+        log, group_id = configuration.log, configuration.socket.group_id
+        with (
+            configure_logging(
+                paths.log, level=log.level_number, bytes_max=log.file_size, files_max=log.files
+            ),
+            listening(paths.socket, inherited=inherited, group_id=group_id) as listener,
+        ):
             journal = Journal(paths.journal)
             try:
-                if not asyncio.run(_Service(paths, jobs_dir, journal, listener).run()):
+                if not asyncio.run(_Service(paths, jobs_dir, configuration, journal, listener).run()):
                     return None
             finally:
                 journal.close()
@@ -109,13 +112,21 @@ def _make_folder(path: Path, option: str) -> None:
 class _Service:
     """One life of the supervisor."""
 
-    def __init__(self, paths: StatePaths, jobs_dir: Path, journal: Journal, listener: socket.socket) -> None:
+    def __init__(
+        self,
+        paths: StatePaths,
+        jobs_dir: Path,
+        configuration: Configuration,
+        journal: Journal,
+        listener: socket.socket,
+    ) -> None:
         clock = SystemClock()
         self._paths = paths
+        self._configuration = configuration
         self._listener = listener
         self._jobs_dir = jobs_dir
         self._notifier = Notifier()
-        ledger = Ledger(journal, machine_capacity(), clock)
+        ledger = Ledger(journal, machine_capacity(configuration.limits), clock)
         self._make_jobs_folder(is_new=not ledger.jobs)
         folder = SpecFolder(jobs_dir, trust=TrustPolicy.of_this_user(), clock=clock, holders=_holders(ledger))
         self._loop = Loop(paths, ledger, folder, ShimLauncher(clock=clock), clock)
@@ -207,7 +218,15 @@ class _Service:
 
         ready = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(serve(create_app(self._desk), self._listener, stop=stop, ready=ready))
+            tasks.create_task(
+                serve(
+                    create_app(self._desk),
+                    self._listener,
+                    stop=stop,
+                    ready=ready,
+                    group_id=self._configuration.socket.group_id,
+                )
+            )
             await ready.wait()
             _log.info("supervisor.ready", socket=str(self._paths.socket), jobs=str(self._jobs_dir))
             self._notifier.ready()
@@ -216,7 +235,7 @@ class _Service:
         self._notifier.stopping()
         live = [job for job in self._loop.ledger.jobs.values() if job.is_live]
         graces_s = [job.spec.grace_s for job in live if job.spec is not None]
-        limit_s = max(graces_s, default=0.0) + DRAIN_MARGIN_S
+        limit_s = max(graces_s, default=0.0) + self._configuration.stop.margin
         _log.info("supervisor.draining", jobs=len(live), limit_s=limit_s)
         self._notifier.extend(limit_s)
         try:
@@ -232,7 +251,7 @@ class _Service:
         for keeper in self._loop.keepers.values():
             keeper.signal(signal.SIGTERM if self._stop_requests == 2 else signal.SIGQUIT)
         if self._stop_requests == 2:
-            asyncio.get_running_loop().call_later(HURRY_KILL_S, self._kill_all)
+            asyncio.get_running_loop().call_later(self._configuration.stop.hurry, self._kill_all)
 
     def _kill_all(self) -> None:
         for keeper in self._loop.keepers.values():

@@ -19,19 +19,22 @@ if TYPE_CHECKING:
 ADDRESS_BYTES_MAX: Final = 107
 """Longest path that the kernel takes as a socket address, in bytes."""
 SOCKET_MODE: Final = 0o600
+GROUP_SOCKET_MODE: Final = 0o660
 BACKLOG: Final = 128
 
 _PROBE_TIMEOUT_S: Final = 1.0
 _CREDENTIALS: Final = struct.Struct("3i")
 _ROOT_UID: Final = 0
+_SO_PEERGROUPS: Final = 59
+_GROUPS_BYTES_MAX: Final = 4 * 65536
 
 
 class _HasOptions(Protocol):
     def getsockopt(self, level: int, optname: int, buflen: int, /) -> bytes: ...
 
 
-def bind_socket(path: Path) -> socket.socket:
-    """Listen on `path` with mode 0600, in the place of a socket that nobody answers on.
+def bind_socket(path: Path, *, group_id: int | None = None) -> socket.socket:
+    """Listen on `path`, in the place of a socket that nobody answers on; with mode 0600, or 0660 for a group.
 
     The socket is bound under a temporary name and renamed when its mode is right and it listens: there is no
     moment at which others could connect, whatever the umask. A crash before the rename leaves a temporary
@@ -49,7 +52,7 @@ def bind_socket(path: Path) -> socket.socket:
         try:
             with reachable_address(temporary) as address:
                 listener.bind(address)
-            temporary.chmod(SOCKET_MODE)
+            _admit(temporary, group_id)
             listener.listen(BACKLOG)
             temporary.replace(path)
         except BaseException:
@@ -66,7 +69,9 @@ def bind_socket(path: Path) -> socket.socket:
 
 
 @contextlib.contextmanager
-def listening(path: Path, *, inherited: tuple[int, tuple[int, int]] | None = None) -> Iterator[socket.socket]:
+def listening(
+    path: Path, *, inherited: tuple[int, tuple[int, int]] | None = None, group_id: int | None = None
+) -> Iterator[socket.socket]:
     """Listen on `path` for as long as the context lasts, then remove it unless it is somebody else's by now.
 
     A socket that was detached meanwhile goes on listening: nothing is closed or removed.
@@ -74,6 +79,7 @@ def listening(path: Path, *, inherited: tuple[int, tuple[int, int]] | None = Non
     Args:
         path: Where.
         inherited: A descriptor that listens there already, and the device and inode of its name.
+        group_id: Group whose members may connect too, None for none.
 
     Raises:
         LockedError: As `bind_socket`.
@@ -81,7 +87,9 @@ def listening(path: Path, *, inherited: tuple[int, tuple[int, int]] | None = Non
     """
     listener = _adopted(path, *inherited) if inherited is not None else None
     if listener is None:
-        listener = bind_socket(path)
+        listener = bind_socket(path, group_id=group_id)
+    else:
+        _admit(path, group_id)
     ours = path.lstat()
     try:
         yield listener
@@ -90,6 +98,21 @@ def listening(path: Path, *, inherited: tuple[int, tuple[int, int]] | None = Non
         listener.close()
         if not is_detached:
             _remove(path, ours)
+
+
+def _admit(path: Path, group_id: int | None) -> None:
+    """Let the user, and a group if there is one, connect."""
+    try:
+        if group_id is None:
+            path.chmod(SOCKET_MODE)
+        else:
+            os.chown(path, -1, group_id)
+            path.chmod(GROUP_SOCKET_MODE)
+    except PermissionError as error:
+        raise UserError(
+            f"socket.group: {path} cannot be given to the group {group_id}",
+            hint="the supervisor's user must be one of its members",
+        ) from error
 
 
 def _remove(path: Path, ours: os.stat_result) -> None:
@@ -149,11 +172,19 @@ def is_answered(path: Path) -> bool:
         return True
 
 
-def is_trusted_peer(connection: _HasOptions) -> bool:
-    """Return whether the other end runs as our own user or as root, as the kernel vouches for it."""
+def is_trusted_peer(connection: _HasOptions, *, group_id: int | None = None) -> bool:
+    """Return whether the other end runs as our own user, as root, or in a group, as the kernel vouches for it."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, uid, _ = _CREDENTIALS.unpack(credentials)
-    return uid in {os.geteuid(), _ROOT_UID}
+    _, uid, gid = _CREDENTIALS.unpack(credentials)
+    if uid in {os.geteuid(), _ROOT_UID}:
+        return True
+    return group_id is not None and (gid == group_id or group_id in _peer_groups(connection))
+
+
+def _peer_groups(connection: _HasOptions) -> tuple[int, ...]:
+    """Return the supplementary groups that the other end had when it connected."""
+    data = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BYTES_MAX)
+    return struct.unpack(f"{len(data) // 4}I", data)
 
 
 def _refuse_taken(path: Path) -> None:

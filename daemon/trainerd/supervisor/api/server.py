@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -45,6 +45,7 @@ async def serve(
     *,
     stop: asyncio.Event,
     ready: asyncio.Event | None = None,
+    group_id: int | None = None,
 ) -> None:
     """Answer until `stop` is set, then finish what is in progress.
 
@@ -54,6 +55,7 @@ async def serve(
             that listens, and goes on listening.
         stop: Ends it.
         ready: Set once requests are answered.
+        group_id: Group whose members may speak too, None for none.
 
     Raises:
         LockedError: Somebody answers on the socket already.
@@ -62,17 +64,17 @@ async def serve(
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listening(where)) if isinstance(where, Path) else where
         # uvicorn closes what it is given.
-        await _Server(_config(app), stop, ready).serve(sockets=[_copy(listener)])
+        await _Server(_config(app, group_id), stop, ready).serve(sockets=[_copy(listener)])
 
 
 def _copy(listener: socket.socket) -> socket.socket:
     return listener.dup()
 
 
-def _config(app: FastAPI) -> uvicorn.Config:
+def _config(app: FastAPI, group_id: int | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=_TrustedPeersOnly,
+        http=type("_Protocol", (_TrustedPeersOnly,), {"GROUP_ID": group_id}),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -123,11 +125,13 @@ class _Server(uvicorn.Server):
 
 
 class _TrustedPeersOnly(H11Protocol):
-    """Speaks HTTP with our own user and with root, whatever the mode of the socket has become."""
+    """Speaks HTTP with our own user, root and one group, whatever the mode of the socket has become."""
+
+    GROUP_ID: ClassVar[int | None] = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._is_trusted = is_trusted_peer(transport.get_extra_info("socket"))
+        self._is_trusted = is_trusted_peer(transport.get_extra_info("socket"), group_id=self.GROUP_ID)
 
     def data_received(self, data: bytes) -> None:
         if self._is_trusted:

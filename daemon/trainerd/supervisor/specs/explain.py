@@ -57,9 +57,17 @@ _SYNONYMS: Final = {
 """What other tools call a field, where the spelling alone does not lead to ours."""
 
 
-def problems_of(error: ValidationError, document: Document) -> list[Problem]:
-    """Return one problem for each thing that `error` holds, with its line and the way to mend it."""
-    problems = [_problem(dict(item), document) for item in error.errors(include_url=False)]
+def problems_of(
+    error: ValidationError, document: Document, model: type[BaseModel] = JobSpec
+) -> list[Problem]:
+    """Return one problem for each thing that `error` holds, with its line and the way to mend it.
+
+    Args:
+        error: What pydantic found.
+        document: What it read.
+        model: Against what.
+    """
+    problems = [_problem(dict(item), document, model) for item in error.errors(include_url=False)]
     # A misspelt field is one mistake, though two things follow: one unknown field and one missing.
     hints = {problem.hint for problem in problems if problem.message.startswith(_UNKNOWN)}
     return [
@@ -71,12 +79,12 @@ def _meant(place: FieldPath) -> str:
     return f"did you mean {dotted(place)!r}?"
 
 
-def _problem(item: dict[str, Any], document: Document) -> Problem:
+def _problem(item: dict[str, Any], document: Document, model: type[BaseModel]) -> Problem:
     kind = item["type"]
     place = _place(item["loc"], document.root, keeps_last=kind == "missing")
     line = document.line_of(place)
     if kind == "extra_forbidden":
-        return Problem(f"{_UNKNOWN} {place[-1]!r}", place, line, _nearest(place))
+        return Problem(f"{_UNKNOWN} {place[-1]!r}", place, line, _nearest(place, model))
     if kind == "missing":
         hint = "a job needs one, for example: command: [python, train.py]" if place == ("command",) else None
         return Problem(_MISSING, place, line, hint)
@@ -84,7 +92,7 @@ def _problem(item: dict[str, Any], document: Document) -> Problem:
     if kind == "value_error":
         message = str(item["ctx"]["error"])
     elif kind in _EXPECTED:
-        return _wrong_kind(_EXPECTED[kind], item["input"], place, line, document)
+        return _wrong_kind(_EXPECTED[kind], item["input"], place, document=document, model=model)
     elif kind in _BOUNDS:
         key, words = _BOUNDS[kind]
         message = f"{words} {item['ctx'][key]}, not {item['input']}"
@@ -97,7 +105,14 @@ def _problem(item: dict[str, Any], document: Document) -> Problem:
     return Problem(message, place, line)
 
 
-def _wrong_kind(expected: str, found: Any, place: FieldPath, line: int | None, document: Document) -> Problem:
+def _wrong_kind(
+    expected: str,
+    found: Any,
+    place: FieldPath,
+    *,
+    document: Document,
+    model: type[BaseModel],
+) -> Problem:
     written = document.written.get(place)
     shown, hint = kind_name(found), None
     if isinstance(found, bool) and written is not None and written.lower() not in {"true", "false"}:
@@ -105,9 +120,9 @@ def _wrong_kind(expected: str, found: Any, place: FieldPath, line: int | None, d
     if expected == "text" and isinstance(found, int | float):
         hint = f'put it in quotes: "{written if written is not None else found}"'
     elif expected == "a mapping" and isinstance(found, str | int | float) and len(place) == 1:
-        fields = ", ".join(_fields(place)) or "NAME: value"
+        fields = ", ".join(_fields(place, model)) or "NAME: value"
         hint = f"its fields are {fields}"
-    return Problem(f"expected {expected}, not {shown}", place, line, hint)
+    return Problem(f"expected {expected}, not {shown}", place, document.line_of(place), hint)
 
 
 def _place(loc: tuple[str | int, ...], root: Any, *, keeps_last: bool) -> FieldPath:
@@ -124,30 +139,32 @@ def _place(loc: tuple[str | int, ...], root: Any, *, keeps_last: bool) -> FieldP
     return tuple(place)
 
 
-def _nearest(place: FieldPath) -> str:
+def _nearest(place: FieldPath, model: type[BaseModel]) -> str:
     """Say which field may have been meant by an unknown one."""
     section = tuple(part for part in place[:-1] if isinstance(part, str))
     written = str(place[-1])
-    siblings = _fields(section)
+    siblings = _fields(section, model)
     plain = written.lower().replace("-", "_")
     if close := difflib.get_close_matches(plain, siblings, n=1, cutoff=0.7):
         return _meant((*section, close[0]))
-    if not section and plain in _SYNONYMS:
+    if model is JobSpec and not section and plain in _SYNONYMS:
         return _meant((_SYNONYMS[plain],))
-    everywhere = {str(path[-1]): path for path in _all_fields() if path[:-1] != section}
+    everywhere = {str(path[-1]): path for path in _all_fields(model) if path[:-1] != section}
     if close := difflib.get_close_matches(plain, list(everywhere), n=1, cutoff=0.8):
         return _meant(everywhere[close[0]])
     where = f"the fields of {dotted(section)}" if section else "the fields of a spec"
+    if model is not JobSpec and not section:
+        where = "the sections"
     return f"{where} are {', '.join(siblings)}"
 
 
-def _fields(section: FieldPath) -> list[str]:
-    return [str(path[-1]) for path in _all_fields() if path[:-1] == section]
+def _fields(section: FieldPath, model: type[BaseModel]) -> list[str]:
+    return [str(path[-1]) for path in _all_fields(model) if path[:-1] == section]
 
 
 @cache
-def _all_fields() -> tuple[FieldPath, ...]:
-    return tuple(_walk(JobSpec, ()))
+def _all_fields(model: type[BaseModel]) -> tuple[FieldPath, ...]:
+    return tuple(_walk(model, ()))
 
 
 def _walk(model: type[BaseModel], section: FieldPath) -> Iterator[FieldPath]:
