@@ -12,6 +12,7 @@ What a caller does about an error is what decides its class::
     │   ├── LockedError           somebody else holds it: says who
     │   ├── RankLostError         another rank of the attempt has ended or does not answer
     │   └── SpaceError            the disk is full or read-only
+    ├── NonFiniteLossError        the loss is NaN or infinite, and the job's spec says to end there
     ├── CorruptError              what is on disk is not what was written: quarantine it, never use it
     └── InternalError             a bug of ours: crash loudly
 """
@@ -29,6 +30,7 @@ __all__ = [
     "InternalError",
     "LockedError",
     "MismatchError",
+    "NonFiniteLossError",
     "RankLostError",
     "SpaceError",
     "SpecError",
@@ -134,6 +136,10 @@ class RankLostError(TryAgainError):
 
 class SpaceError(TryAgainError):
     """The disk is full, over quota or read-only."""
+
+
+class NonFiniteLossError(TrainerdError):
+    """The loss is NaN or infinite, and the job's spec says to end there."""
 
 
 class CorruptError(TrainerdError):

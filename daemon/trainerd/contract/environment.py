@@ -8,10 +8,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar, get_args
 
 from trainerd.contract import codec
-from trainerd.contract.policy import Cadence, CheckpointPolicy, KeepBest, KeepEvery, RetentionPolicy
+from trainerd.contract.policy import (
+    Cadence,
+    CheckpointPolicy,
+    KeepBest,
+    KeepEvery,
+    OnNonfiniteLoss,
+    RetentionPolicy,
+)
 from trainerd.errors import CorruptError, UserError
 
 if TYPE_CHECKING:
@@ -26,6 +33,7 @@ ATTEMPT_ID: Final = "TRAINERD_ATTEMPT_ID"
 SPEC_DIGEST: Final = "TRAINERD_SPEC_DIGEST"
 GRACE_S: Final = "TRAINERD_GRACE_S"
 SEED: Final = "TRAINERD_SEED"
+ON_NONFINITE_LOSS: Final = "TRAINERD_ON_NONFINITE_LOSS"
 
 EVERY_STEPS: Final = "TRAINERD_CHECKPOINT_EVERY_STEPS"
 EVERY_SECONDS: Final = "TRAINERD_CHECKPOINT_EVERY_SECONDS"
@@ -65,6 +73,7 @@ class TrainingEnvironment:
         spec_digest: Of the spec in force, empty without a supervisor.
         grace_s: Seconds from a request to stop until SIGKILL; None is not known.
         seed: Seed of the data order and of sample randomness, None leaves it to the script.
+        on_nonfinite_loss: What becomes of a run whose loss is NaN or infinite.
         checkpoint: When to checkpoint and what to keep; None leaves it to the script.
         checkpoint_variables: Which of the variables of `checkpoint` to set: those that the spec speaks of, so
             that what it leaves open stays the script's. None sets all.
@@ -80,6 +89,7 @@ class TrainingEnvironment:
     spec_digest: str = ""
     grace_s: float | None = None
     seed: int | None = None
+    on_nonfinite_loss: OnNonfiniteLoss = "ignore"
     checkpoint: CheckpointPolicy | None = None
     checkpoint_variables: tuple[str, ...] | None = None
     rank: int = 0
@@ -98,6 +108,7 @@ def to_environ(environment: TrainingEnvironment) -> dict[str, str]:
         SPEC_DIGEST: environment.spec_digest or None,
         GRACE_S: _text(environment.grace_s),
         SEED: _text(environment.seed),
+        ON_NONFINITE_LOSS: environment.on_nonfinite_loss,
     }
     if environment.checkpoint is not None:
         every, keep = environment.checkpoint.every, environment.checkpoint.keep
@@ -136,6 +147,7 @@ def from_environ(
         spec_digest=environ.get(SPEC_DIGEST, ""),
         grace_s=_read(environ, GRACE_S, float),
         seed=_read(environ, SEED, int),
+        on_nonfinite_loss=_read(environ, ON_NONFINITE_LOSS, _on_nonfinite_loss) or "ignore",
         checkpoint=_checkpoint_policy(environ, script),
         rank=_read(environ, "RANK", int) or 0,
         local_rank=_read(environ, "LOCAL_RANK", int) or 0,
@@ -164,6 +176,14 @@ def _checkpoint_policy(
             keep_every=_read(environ, KEEP_EVERY, _keep_every) or keep.keep_every,
         ),
     )
+
+
+def _on_nonfinite_loss(text: str) -> OnNonfiniteLoss:
+    known: tuple[OnNonfiniteLoss, ...] = get_args(OnNonfiniteLoss)
+    for word in known:
+        if word == text:
+            return word
+    raise ValueError(f"it is none of {', '.join(known)}")
 
 
 def _keep_best(text: str) -> tuple[KeepBest, ...]:

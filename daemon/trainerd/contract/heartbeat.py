@@ -4,7 +4,8 @@ Writing it costs about a microsecond and no system call, so a rank can beat on e
 by a sequence number that is odd while it is being written (a seqlock); a reader that sees it odd or changed
 reads again, and one that never gets a quiet moment says that it does not know.
 
-Layout, little-endian: magic ``TRNDHB01``, sequence u64, then the fields of `Heartbeat` in order.
+Layout, little-endian: magic ``TRNDHB01``, sequence u64, then the fields of `Heartbeat` in order. The longest
+silences at its end were added later: a page without them has zeros there, which say that nothing is known.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import mmap
 import os
 import struct
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ PAGE_BYTES: Final = 4096
 _MAGIC: Final = b"TRNDHB01"
 _HEAD: Final = struct.Struct("<8sQ")
 _BODY: Final = struct.Struct("<IIqqqqqqqdqqq")
+_SILENCES: Final = struct.Struct("<6d")
+_SILENCES_OFFSET: Final = _HEAD.size + _BODY.size
 _SEQUENCE: Final = struct.Struct("<Q")
 _READ_TRIES: Final = 100
 _UNKNOWN: Final = -1
@@ -58,6 +61,8 @@ class Heartbeat:
         saves: Checkpoints committed by this attempt.
         resumed_step: Step at which this attempt began, -1 before that is known.
         beat_monotonic_ns: When, by CLOCK_MONOTONIC, which all processes of a boot share.
+        longest_silences_s: Longest time between two beats of this attempt, in seconds, by what it was `doing`
+            meanwhile: one number a `Phase`. What a stall is told from.
     """
 
     phase: Phase = Phase.START
@@ -72,6 +77,17 @@ class Heartbeat:
     saves: int = 0
     resumed_step: int = _UNKNOWN
     beat_monotonic_ns: int = 0
+    longest_silences_s: tuple[float, ...] = (0.0,) * len(Phase)
+
+    @property
+    def doing(self) -> Phase:
+        """What it is doing, the first step of an attempt counted to its start: compilers and caches warm up in it."""
+        return _doing(self.phase, self.step, self.resumed_step)
+
+
+def _doing(phase: Phase, step: int, resumed_step: int) -> Phase:
+    is_starting = resumed_step < 0 or step <= resumed_step
+    return Phase.START if phase is Phase.STEP and is_starting else phase
 
 
 class HeartbeatWriter:
@@ -87,6 +103,9 @@ class HeartbeatWriter:
             os.close(descriptor)
         self._sequence = 0
         self._beats = 0
+        self._beat_ns = time.monotonic_ns()
+        self._doing = Phase.START
+        self._silences_s = [0.0] * len(Phase)
         _HEAD.pack_into(self._page, 0, _MAGIC, 0)
 
     def beat(
@@ -104,6 +123,10 @@ class HeartbeatWriter:
         resumed_step: int,
     ) -> None:
         """Publish. The sequence number is odd in between, so no reader sees half of it."""
+        now_ns = time.monotonic_ns()
+        silence_s = (now_ns - self._beat_ns) / 1e9
+        self._silences_s[self._doing] = max(self._silences_s[self._doing], silence_s)
+        self._beat_ns, self._doing = now_ns, _doing(phase, step, resumed_step)
         self._beats += 1
         self._sequence += 2
         _SEQUENCE.pack_into(self._page, 8, self._sequence - 1)
@@ -122,8 +145,9 @@ class HeartbeatWriter:
             loss,
             saves,
             resumed_step,
-            time.monotonic_ns(),
+            now_ns,
         )
+        _SILENCES.pack_into(self._page, _SILENCES_OFFSET, *self._silences_s)
         _SEQUENCE.pack_into(self._page, 8, self._sequence)
 
     def close(self) -> None:
@@ -147,8 +171,10 @@ def read_heartbeat(path: Path) -> Heartbeat | None:
         if magic != _MAGIC or sequence == 0:
             return None
         if sequence % 2 == 0 and sequence == _sequence_now(path):
-            phase, _, *rest = _BODY.unpack_from(data, _HEAD.size)
-            return Heartbeat(Phase(phase), *rest)
+            phase, _, *fields = _BODY.unpack_from(data, _HEAD.size)
+            is_long = len(data) >= _SILENCES_OFFSET + _SILENCES.size
+            silences_s = _SILENCES.unpack_from(data, _SILENCES_OFFSET) if is_long else (0.0,) * len(Phase)
+            return replace(Heartbeat(Phase(phase), *fields), longest_silences_s=silences_s)
     return None
 
 

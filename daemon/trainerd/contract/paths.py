@@ -128,6 +128,11 @@ class AttemptPaths:
         return self.root / "ranks.json"
 
     @property
+    def stall(self) -> Path:
+        """That it stands still. Written by the supervisor before it is ended for that."""
+        return self.root / "stall.json"
+
+    @property
     def exit(self) -> Path:
         """How the ranks ended. Written by the shim when nobody is left."""
         return self.root / "exit.json"

@@ -7,6 +7,7 @@ file               written by  says
 ``void.json``      supervisor  this attempt must never start; written under the shim's lock
 ``shim.json``      shim        who it is; durable before any rank is started
 ``ranks.json``     shim        who the ranks are
+``stall.json``     supervisor  it stands still and is about to be ended; durable before that is done
 ``exit.json``      shim        how they ended; durable before the shim leaves
 ``outcome-N.json`` rank N      why it leaves, in its own words
 ``finished.json``  rank 0      the run is complete (in the run folder)
@@ -76,6 +77,25 @@ class RanksRecord:
 
 
 @dataclass(frozen=True)
+class StallRecord:
+    """The attempt lives and does not move, so it is ended.
+
+    Attributes:
+        silence_s: How long nothing of it had moved, in seconds.
+        limit_s: How long that may last.
+        doing: What it was doing meanwhile.
+        wall_s: When that was decided, seconds since the epoch.
+        detail: Where each rank stood, a line each.
+    """
+
+    silence_s: float
+    limit_s: float
+    doing: str
+    wall_s: float
+    detail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class RankExit:
     """How one rank ended.
 
@@ -132,7 +152,9 @@ class OutcomeRecord:
         detail: More lines, such as the end of the traceback or the differences of a mismatch.
     """
 
-    kind: Literal["finished", "drained", "exception", "mismatch", "out-of-memory", "no-space"]
+    kind: Literal[
+        "finished", "drained", "exception", "mismatch", "out-of-memory", "no-space", "nonfinite-loss"
+    ]
     step: int | None = None
     checkpoint: str | None = None
     error_type: str | None = None
@@ -164,6 +186,7 @@ _FORMATS: dict[type, str] = {
     VoidRecord: "trainerd.void/1",
     ShimRecord: "trainerd.shim/1",
     RanksRecord: "trainerd.ranks/1",
+    StallRecord: "trainerd.stall/1",
     ExitRecord: "trainerd.exit/1",
     OutcomeRecord: "trainerd.outcome/1",
     FinishedRecord: "trainerd.finished/1",

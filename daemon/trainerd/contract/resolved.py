@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from trainerd.contract import codec
-from trainerd.contract.policy import CheckpointPolicy, Resources, RestartPolicy
+from trainerd.contract.policy import CheckpointPolicy, OnNonfiniteLoss, Resources, RestartPolicy
 
 FORMAT: Final = "trainerd.job/1"
 
@@ -25,6 +25,7 @@ class ResolvedJob:
         nproc: Ranks on this machine.
         grace_s: From the request to stop until SIGKILL, in seconds.
         stall_timeout_s: Seconds without progress that count as a stall; "auto" learns them; None is never.
+        on_nonfinite_loss: What becomes of a run whose loss is NaN or infinite.
         priority: Higher goes first.
         checkpoint_variables: The variables of `trainerd.contract.environment` for what the spec says about
             checkpoints; on the rest the training script has its say.
@@ -46,6 +47,7 @@ class ResolvedJob:
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     grace_s: float = 30.0
     stall_timeout_s: float | Literal["auto"] | None = "auto"
+    on_nonfinite_loss: OnNonfiniteLoss = "ignore"
     priority: int = 0
     checkpoint_variables: tuple[str, ...] = ()
 

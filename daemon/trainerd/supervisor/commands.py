@@ -31,6 +31,13 @@ class DrainAttempt:
 
 
 @dataclass(frozen=True)
+class EndStalledAttempt:
+    """Write where the attempt's ranks stand to their logs, then end them."""
+
+    attempt: int
+
+
+@dataclass(frozen=True)
 class WakeLater:
     """Say `WaitEnded` after so many seconds."""
 
@@ -38,4 +45,4 @@ class WakeLater:
     delay_s: float
 
 
-Command = LaunchAttempt | ObserveAttempt | DrainAttempt | WakeLater
+Command = LaunchAttempt | ObserveAttempt | DrainAttempt | EndStalledAttempt | WakeLater

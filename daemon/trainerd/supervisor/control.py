@@ -15,7 +15,8 @@ class OutcomeView:
 
     Attributes:
         attempt: Which.
-        kind: One of finished, drained, crashed, killed, out-of-memory, stalled, lost, rejected.
+        kind: One of finished, drained, crashed, killed, out-of-memory, stalled, lost, non-finite-loss,
+            stopped, rejected.
         reason: One sentence.
         evidence: What the judgement rests on, a line each.
         step: Last step it finished, None if it never said.

@@ -90,6 +90,14 @@ class ProgressSeen:
 
 
 @dataclass(frozen=True)
+class StallSeen:
+    """The attempt lives and has not moved for longer than its limit."""
+
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class AttemptEnded:
     """Nobody of the attempt is left, and this is how it ended.
 
@@ -178,6 +186,7 @@ Event = (
     | AttemptSeen
     | DrainSignalled
     | ProgressSeen
+    | StallSeen
     | AttemptEnded
     | ObservationFailed
     | StopAsked

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from trainerd.contract import exit_codes, records
 from trainerd.contract.heartbeat import read_heartbeat
-from trainerd.contract.records import FinishedRecord, OutcomeRecord
+from trainerd.contract.records import FinishedRecord, OutcomeRecord, StallRecord
 from trainerd.errors import CorruptError, UserError
 from trainerd.supervisor.outcome import Evidence
 from trainerd.supervisor.shim.environment_file import read_environment_file
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from trainerd.checkpoint.store import Checkpoint
     from trainerd.contract.heartbeat import Heartbeat
     from trainerd.contract.paths import RunPaths
     from trainerd.contract.records import ExitRecord
@@ -73,12 +74,14 @@ def gather_evidence(
     )
     beats = [beat for rank in range(nproc) if (beat := _beat(paths.heartbeat(rank))) is not None]
     finished = _tolerant(partial(records.read, run.finished, FinishedRecord), trouble)
-    newest = None
+    stall = _tolerant(partial(records.read, paths.stall, StallRecord), trouble)
+    found: tuple[Checkpoint, ...] = ()
     if looks_at_checkpoints:
-        newest = _newest_checkpoint(run, must_verify=_claims_drained(ending, outcomes))
+        found = _checkpoints(run, must_verify=_claims_drained(ending, outcomes))
     else:
         trouble.append("the checkpoints could not be looked at")
-    is_new = newest is not None and newest[2] == attempt
+    newest = found[-1] if found else None
+    is_new = newest is not None and newest.manifest.attempt == attempt
     secrets = _secrets(job)
     outcomes = tuple(_without_secrets(record, secrets) for record in outcomes)
     return Evidence(
@@ -89,11 +92,15 @@ def gather_evidence(
         is_after_reboot=is_after_reboot,
         has_session=any(beat.beats > 0 for beat in beats) or any(outcomes),
         has_stepped=any(beat.step > max(beat.resumed_step, 0) for beat in beats),
-        step=_last_step(beats, outcomes, newest[1] if newest is not None and is_new else None),
-        checkpoint=newest[0] if newest is not None else None,
-        checkpoint_step=newest[1] if newest is not None else None,
+        step=_last_step(beats, outcomes, newest.step if newest is not None and is_new else None),
+        checkpoint=newest.name if newest is not None else None,
+        checkpoint_step=newest.step if newest is not None else None,
         is_checkpoint_new=is_new,
+        checkpoint_before=found[-2].name if len(found) > 1 else None,
+        resumed_from=_resumed_from(beats, found),
+        on_nonfinite_loss=job.on_nonfinite_loss,
         is_finish_recorded=finished is not None and finished.spec_digest == spec_digest,
+        stall=stall,
         log_tail=tuple(_hidden(line, secrets) for line in _log_tail(run, attempt, ending)),
         trouble=tuple(trouble),
     )
@@ -134,16 +141,29 @@ def _claims_drained(ending: ExitRecord | None, outcomes: Sequence[OutcomeRecord 
     return exit_codes.DRAINED in codes or is_asked or said
 
 
-def _newest_checkpoint(run: RunPaths, *, must_verify: bool) -> tuple[str, int, int] | None:
-    """Return name, step and attempt of the newest checkpoint."""
+def _checkpoints(run: RunPaths, *, must_verify: bool) -> tuple[Checkpoint, ...]:
+    """Return the checkpoints up to the newest one that counts, oldest first."""
     if not run.checkpoints.is_dir():
-        return None
+        return ()
     from trainerd.checkpoint.store import CheckpointStore  # a supervisor of plain commands never needs it
 
     store = CheckpointStore.of_run(run)
     # Any other was read back when it was committed, and whoever resumes from it verifies it.
-    newest = store.newest_verified() if must_verify else next(reversed(store.checkpoints()), None)
-    return None if newest is None else (newest.name, newest.step, newest.manifest.attempt)
+    newest = store.newest_verified() if must_verify else None
+    if must_verify and newest is None:
+        return ()
+    return tuple(
+        checkpoint for checkpoint in store.checkpoints() if newest is None or checkpoint.place <= newest.place
+    )
+
+
+def _resumed_from(beats: Sequence[Heartbeat], checkpoints: Sequence[Checkpoint]) -> str | None:
+    """Return the name of the checkpoint from which an attempt went on, None if it began anew or never said."""
+    step = max((beat.resumed_step for beat in beats), default=0)
+    if step <= 0:
+        return None
+    there = [checkpoint.name for checkpoint in checkpoints if checkpoint.step == step]
+    return there[-1] if there else f"step-{step:09d}"
 
 
 def _last_step(

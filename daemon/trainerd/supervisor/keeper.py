@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from trainerd.contract import resolved
+from trainerd.contract import records, resolved
 from trainerd.contract.durable import make_directory, write_file
+from trainerd.contract.failpoints import declare
 from trainerd.contract.heartbeat import Heartbeat, read_heartbeat
 from trainerd.contract.process import ProcessIdentity, boot_id
+from trainerd.contract.records import StallRecord
 from trainerd.errors import CorruptError, InternalError, SpaceError, TrainerdError, TryAgainError
 from trainerd.supervisor.attempts import Ended, Lost, NotStarted, Running, Unknown
 from trainerd.supervisor.events import (
@@ -29,13 +31,18 @@ from trainerd.supervisor.events import (
     LaunchFailed,
     ObservationFailed,
     ProgressSeen,
+    StallSeen,
 )
 from trainerd.supervisor.evidence import gather_evidence, script_marks
+from trainerd.supervisor.going_back import go_back
 from trainerd.supervisor.launch_record import launch_record
 from trainerd.supervisor.outcome import Evidence, judge
+from trainerd.supervisor.stacks import show_stacks
+from trainerd.supervisor.stall import Sight, Stall, Watch, after_look, learned, silence_limit_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
+    from pathlib import Path
 
     from trainerd.contract.clock import Clock
     from trainerd.contract.paths import RunPaths
@@ -53,6 +60,14 @@ SIGNAL_RETRY_S: Final = 0.05
 EVIDENCE_TRIES: Final = 30
 """How often checkpoints that cannot be looked at are looked at again, before judging without them."""
 
+ATTEMPTS_LEARNED_FROM: Final = 5
+"""How many attempts before this one are asked how long silences were that ended by themselves."""
+
+STALL_SHOWN = declare(
+    "stall.shown", "stacks in the logs of a stalled attempt that runs on; the next supervisor ends it"
+)
+STALL_RECORDED = declare("stall.recorded", "a stalled attempt, on record as such, that runs on; likewise")
+
 _log = structlog.get_logger(__name__)
 
 
@@ -66,6 +81,8 @@ class Attempt:
         number: Of the attempt.
         spec_digest: Of the spec under which it was launched.
         gpus: Indices of the GPUs it was given.
+        goes_back_to: Checkpoint from which it is to go on, leaving newer ones behind; None for the newest.
+        stalls: Stalled attempts in a row before it.
     """
 
     job: ResolvedJob
@@ -73,6 +90,8 @@ class Attempt:
     number: int
     spec_digest: str
     gpus: tuple[int, ...] = ()
+    goes_back_to: str | None = None
+    stalls: int = 0
 
 
 class Keeper:
@@ -109,6 +128,9 @@ class Keeper:
         self._begin = begin
         self._is_launched = asyncio.Event()
         self._has_said_progress = False
+        self._watch_of_silence: Watch | None = None
+        self._stall: Stall | None = None
+        self._is_ending_stalled = False
 
     def launch(self) -> None:
         """Start the attempt and keep it."""
@@ -141,6 +163,93 @@ class Keeper:
             self._has_said_progress = True
             self._say(ProgressSeen(self.attempt.number, self.heartbeat.step))
 
+    def look_for_stall(self) -> None:
+        """Look at what every rank says, and say when the attempt stands still. Once a second or so."""
+        if self._watch_of_silence is None:
+            self._watch_of_silence = self._new_watch()
+        watch = self._watch_of_silence
+        if watch.timeout is None:
+            return
+        self._watch_of_silence, stall = after_look(watch, self._sight(), self._clock.monotonic_s())
+        if stall is not None:
+            self._stall = stall
+            self._say(StallSeen(self.attempt.number, stall.reason))
+
+    def _sight(self) -> Sight:
+        ranks = range(self.attempt.job.nproc)
+        beats = tuple(self._beat(rank) for rank in ranks)
+        logs = () if any(beats) else tuple(_size(self.attempt.run.rank_log(rank)) for rank in ranks)
+        return Sight(beats, logs)
+
+    def _stall_found(self) -> Stall:
+        """Describe the stall that the supervisor before this one saw."""
+        sight = self._sight()
+        watch, _ = after_look(self._new_watch(), sight, self._clock.monotonic_s())
+        limit_s, doing = silence_limit_s(watch, sight.beats)
+        return Stall(watch.silence_s, limit_s or 0.0, doing)
+
+    def end_stalled(self) -> None:
+        """Have the ranks show where they stand, then end them."""
+        if not self._is_ending_stalled:
+            self._is_ending_stalled = True
+            self._begin(self._end_stalled())
+
+    def _new_watch(self) -> Watch:
+        """Begin to watch, with what earlier attempts of the job have shown."""
+        shown = []
+        for number in range(max(1, self.attempt.number - ATTEMPTS_LEARNED_FROM), self.attempt.number):
+            for rank in range(self.attempt.job.nproc):
+                with contextlib.suppress(OSError, ValueError):
+                    beat = read_heartbeat(self.attempt.run.attempt(number).heartbeat(rank))
+                    shown += [beat] if beat is not None else []
+        return Watch(
+            self.attempt.job.stall_timeout_s,
+            learned(shown),
+            has_session=bool(shown),
+            stalls=self.attempt.stalls,
+        )
+
+    def _beat(self, rank: int) -> Heartbeat | None:
+        with contextlib.suppress(OSError, ValueError):
+            return read_heartbeat(self._paths.heartbeat(rank))
+        return None
+
+    async def _end_stalled(self) -> None:
+        await asyncio.to_thread(self._record_stall)
+        while True:
+            try:
+                self._launcher.signal(self._paths, signal.SIGQUIT)
+            except (TryAgainError, CorruptError, OSError) as error:
+                self._warn("attempt.not-signalled", error)
+                await asyncio.sleep(LOOK_AGAIN_S)
+            else:
+                return
+
+    def _record_stall(self) -> None:
+        """Write down why it is about to be ended. A crash before leaves a stall that is seen again."""
+        try:
+            if records.read(self._paths.stall, StallRecord) is not None:
+                return  # the supervisor before this one did, and died before it ended them
+            run, stall = self.attempt.run, self._stall or self._stall_found()
+            logs = [run.rank_log(rank) for rank in range(self.attempt.job.nproc)]
+            gist = show_stacks(
+                self.ranks, logs, headline=f"attempt {self.attempt.number} is stalled: {stall.reason}"
+            )
+            STALL_SHOWN.hit()
+            records.write(
+                self._paths.stall,
+                StallRecord(
+                    silence_s=stall.silence_s,
+                    limit_s=stall.limit_s,
+                    doing=stall.doing.name.lower(),
+                    wall_s=self._clock.wall_s(),
+                    detail=gist,
+                ),
+            )
+            STALL_RECORDED.hit()
+        except (TrainerdError, OSError) as error:
+            self._warn("attempt.stall-not-recorded", error)
+
     def _read_heartbeat(self) -> None:
         # An unreadable page is unknown: what it said last stays.
         with contextlib.suppress(OSError, ValueError):
@@ -164,6 +273,9 @@ class Keeper:
     def _launch(self) -> None:
         run = self.attempt.run
         make_directory(run.rank_log(0).parent)
+        if self.attempt.goes_back_to is not None:
+            reason = f"attempt {self.attempt.number} went back to {self.attempt.goes_back_to}"
+            go_back(run, self.attempt.goes_back_to, reason=reason)
         # For people and tools that read the run folder with no daemon. A crash here leaves the old one.
         write_file(run.job, resolved.encode(self.attempt.job))
         record = launch_record(
@@ -254,3 +366,10 @@ class Keeper:
 
     def _warn(self, event: str, error: Exception) -> None:
         _log.warning(event, job=self.attempt.job.name, attempt=self.attempt.number, reason=str(error))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

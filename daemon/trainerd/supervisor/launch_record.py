@@ -67,6 +67,7 @@ def launch_record(
         spec_digest=job.spec_digest,
         grace_s=job.grace_s,
         seed=seed,
+        on_nonfinite_loss=job.on_nonfinite_loss,
         checkpoint=job.checkpoint,
         checkpoint_variables=job.checkpoint_variables,
     )

@@ -14,7 +14,13 @@ import structlog
 
 from trainerd.errors import SpaceError, TrainerdError
 from trainerd.supervisor.attempts import Ended, Lost, NotStarted, probe
-from trainerd.supervisor.commands import DrainAttempt, LaunchAttempt, ObserveAttempt, WakeLater
+from trainerd.supervisor.commands import (
+    DrainAttempt,
+    EndStalledAttempt,
+    LaunchAttempt,
+    ObserveAttempt,
+    WakeLater,
+)
 from trainerd.supervisor.events import ScriptChanged, ShutdownAsked, SpaceBack, WaitEnded
 from trainerd.supervisor.evidence import script_marks
 from trainerd.supervisor.inbox import Inbox
@@ -24,7 +30,7 @@ from trainerd.supervisor.reaper import OrphanReaper
 from trainerd.supervisor.reconcile import spec_events
 from trainerd.supervisor.space import has_room
 from trainerd.supervisor.standstill import is_on_hold, lift_hold, put_on_hold
-from trainerd.supervisor.states import BackingOff, Paused, Rejected
+from trainerd.supervisor.states import BackingOff, Paused, Rejected, Running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -254,6 +260,8 @@ class Loop:
                 self._keep(job).adopt()
             case DrainAttempt():
                 self.keepers[name].drain()
+            case EndStalledAttempt():
+                self.keepers[name].end_stalled()
             case WakeLater(attempt, delay_s):
                 self._wake(name, attempt, delay_s)
 
@@ -265,6 +273,8 @@ class Loop:
             job.attempt,
             job.attempt_digest,
             getattr(job.state, "gpus", ()),
+            goes_back_to=job.goes_back_to,
+            stalls=job.stalls,
         )
         self.keepers[job.name] = Keeper(
             attempt,
@@ -297,6 +307,8 @@ class Loop:
             for name, job in self.ledger.jobs.items():
                 if name in self.keepers:
                     self.keepers[name].look_for_progress(job.best_step)
+                    if isinstance(job.state, Running) and not job.state.is_stalled:
+                        self.keepers[name].look_for_stall()
                 elif isinstance(job.state, Paused) and job.state.has_waited:
                     if has_room(self._paths.run(name)):
                         self.inbox.post(name, SpaceBack())

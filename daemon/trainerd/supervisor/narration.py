@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trainerd.supervisor.restart import is_spent
 from trainerd.supervisor.states import (
     BackingOff,
     Finished,
@@ -39,6 +40,8 @@ def next_action(job: Job | None, *, checkpoint: str | None) -> str:
     if job is None:
         return "none: the spec was removed"
     origin = f"from {checkpoint}" if checkpoint is not None else "from the beginning"
+    if job.goes_back_to is not None:
+        origin = f"from {job.goes_back_to}, the checkpoint before, leaving newer ones behind"
     match job.state:
         case Queued():
             return f"run again {origin} as soon as there is a slot"
@@ -51,11 +54,17 @@ def next_action(job: Job | None, *, checkpoint: str | None) -> str:
         case Finished():
             return "none: it is complete, until its spec changes"
         case Parked():
-            return f"none: {_budget(job)}; change the spec or resume it to try again"
+            why = _budget(job) if is_parked_by_budget(job) else "it would end the same way"
+            return f"none: {why}; change the spec or resume it to try again"
         case Rejected():
             return "none until the spec or the program changes, or it is resumed"
         case _:
             return f"it is {job.state.NAME}"
+
+
+def is_parked_by_budget(job: Job) -> bool:
+    """Return whether a parked job has spent its restart budget, and is not parked for what happened."""
+    return job.spec is not None and is_spent(job.failures, job.spec.restart)
 
 
 def _budget(job: Job) -> str:

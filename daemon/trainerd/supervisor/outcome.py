@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from trainerd.contract import exit_codes
-from trainerd.contract.records import ExitRecord, OutcomeRecord, RankExit
+from trainerd.contract.policy import OnNonfiniteLoss
+from trainerd.contract.records import ExitRecord, OutcomeRecord, RankExit, StallRecord
 from trainerd.errors import RankLostError
 
 USAGE_ERROR_WITHIN_S: Final = 30.0
@@ -34,6 +35,7 @@ class OutcomeKind(enum.Enum):
     OUT_OF_MEMORY = "out-of-memory"
     STALLED = "stalled"
     LOST = "lost"
+    NON_FINITE_LOSS = "non-finite-loss"
     REJECTED = "rejected"
 
 
@@ -44,7 +46,9 @@ class Retry(enum.Enum):
     AT_ONCE = "again at once"
     AT_ONCE_IF_MOVED = "again at once if it made progress"
     AFTER_BACKOFF = "again after a wait"
+    FROM_THE_CHECKPOINT_BEFORE = "again after a wait, from the checkpoint before the newest"
     WHEN_THERE_IS_ROOM = "again when there is room on the disk"
+    ON_REQUEST = "not again before somebody asks for it"
     NEVER = "not again unless something changes"
 
 
@@ -60,6 +64,9 @@ class Outcome:
         step: Last step it is known to have finished, None before the first.
         checkpoint: Newest valid checkpoint afterwards.
         ended_wall_s: When, seconds since the epoch.
+        failure: What tells this failure from others; empty if it says nothing about the job.
+        resumed_from: Checkpoint that the attempt had gone on from.
+        checkpoint_before: Newest checkpoint that is older than `checkpoint`.
     """
 
     kind: OutcomeKind
@@ -69,6 +76,9 @@ class Outcome:
     step: int | None = None
     checkpoint: str | None = None
     ended_wall_s: float = 0.0
+    failure: str = ""
+    resumed_from: str | None = None
+    checkpoint_before: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,11 @@ class Evidence:
         checkpoint: Name of the newest checkpoint that verifies.
         checkpoint_step: Its step.
         is_checkpoint_new: Whether this attempt made it.
+        checkpoint_before: Name of the newest checkpoint that is older.
+        resumed_from: Name of the checkpoint that this attempt had gone on from.
+        on_nonfinite_loss: What the spec wants then.
         is_finish_recorded: Whether a finished record speaks of the spec under which this attempt ran.
+        stall: That the supervisor saw it stand still and ended it for that; None if it did not.
         log_tail: Last lines that rank 0 wrote in this attempt.
         trouble: What could not be read, a line each.
     """
@@ -103,7 +117,11 @@ class Evidence:
     checkpoint: str | None = None
     checkpoint_step: int | None = None
     is_checkpoint_new: bool = False
+    checkpoint_before: str | None = None
+    resumed_from: str | None = None
+    on_nonfinite_loss: OnNonfiniteLoss = "ignore"
     is_finish_recorded: bool = False
+    stall: StallRecord | None = None
     log_tail: tuple[str, ...] = ()
     trouble: tuple[str, ...] = ()
 
@@ -119,7 +137,35 @@ def judge(evidence: Evidence, *, now_wall_s: float) -> Outcome:
         step=evidence.step,
         checkpoint=evidence.checkpoint,
         ended_wall_s=evidence.exit.ended_wall_s if evidence.exit else now_wall_s,
+        failure=_failure(evidence, kind, retry),
+        resumed_from=evidence.resumed_from,
+        checkpoint_before=evidence.checkpoint_before,
     )
+
+
+_OF_THE_JOB: Final = frozenset(
+    {
+        OutcomeKind.CRASHED,
+        OutcomeKind.OUT_OF_MEMORY,
+        OutcomeKind.STALLED,
+        OutcomeKind.NON_FINITE_LOSS,
+    }
+)
+
+
+def _failure(evidence: Evidence, kind: OutcomeKind, retry: Retry) -> str:
+    """Return what tells this failure from others, without what differs each time, such as an address."""
+    if kind not in _OF_THE_JOB or retry is Retry.WHEN_THERE_IS_ROOM or evidence.exit is None:
+        return ""
+    culprit = _culprit(evidence, evidence.exit)
+    if kind is not OutcomeKind.CRASHED or culprit is None:
+        return kind.value
+    said = _error_of(evidence, culprit.rank)
+    if said is not None:
+        return f"{kind.value}: {said.partition(':')[0]}"
+    if culprit.signal is not None:
+        return f"{kind.value}: {_signal_name(culprit.signal)}"
+    return f"{kind.value}: {culprit.exit_code}"
 
 
 _RANK_LOST: Final = f"{RankLostError.__module__}.{RankLostError.__qualname__}"
@@ -133,6 +179,8 @@ def _verdict(evidence: Evidence) -> _Verdict:
     said = _from_the_ranks(evidence)
     if said is not None:
         return said
+    if evidence.stall is not None and any(rank.killed_by_shim == "asked" for rank in evidence.exit.ranks):
+        return _stalled(evidence, evidence.stall)
     if evidence.is_finish_recorded and all(rank.exit_code == 0 for rank in evidence.exit.ranks):
         return OutcomeKind.FINISHED, Retry.NOTHING_LEFT, "it finished, and said so"
     culprit = _culprit(evidence, evidence.exit)
@@ -153,9 +201,26 @@ def _from_the_ranks(evidence: Evidence) -> _Verdict | None:
             return OutcomeKind.REJECTED, Retry.NEVER, f"the checkpoint does not fit the program: {named}"
         if record.kind == "out-of-memory":
             return OutcomeKind.OUT_OF_MEMORY, Retry.AFTER_BACKOFF, f"out of memory: {named}"
+        if record.kind == "nonfinite-loss":
+            return _nonfinite(evidence, named)
         if record.kind == "no-space":
             return OutcomeKind.CRASHED, Retry.WHEN_THERE_IS_ROOM, f"no room on the disk: {named}"
     return None
+
+
+def _nonfinite(evidence: Evidence, named: str) -> _Verdict:
+    kind = OutcomeKind.NON_FINITE_LOSS
+    if evidence.on_nonfinite_loss == "rollback":
+        return kind, Retry.FROM_THE_CHECKPOINT_BEFORE, f"{named} (on_nonfinite_loss: rollback)"
+    return kind, Retry.ON_REQUEST, f"{named} (on_nonfinite_loss: {evidence.on_nonfinite_loss})"
+
+
+def _stalled(evidence: Evidence, stall: StallRecord) -> _Verdict:
+    silence = f"nothing moved for {stall.silence_s:.0f} s while in phase {stall.doing}"
+    if evidence.is_finish_recorded:
+        return OutcomeKind.FINISHED, Retry.NOTHING_LEFT, f"it finished, and said so; then {silence}"
+    reason = f"{silence} (limit {stall.limit_s:.0f} s); its stacks are in its log"
+    return OutcomeKind.STALLED, Retry.AFTER_BACKOFF, reason
 
 
 def _culprit(evidence: Evidence, record: ExitRecord) -> RankExit | None:
@@ -315,13 +380,15 @@ def evidence_lines(evidence: Evidence) -> tuple[str, ...]:
         if record is not None:
             lines.append(f"rank {rank} said: {_error_text(record)}")
             lines += [f"    {detail}" for detail in record.detail]
+    if evidence.stall is not None:
+        lines += evidence.stall.detail
     lines.append("no step was finished" if evidence.step is None else f"last finished step: {evidence.step}")
     if evidence.checkpoint is not None:
         origin = "made by this attempt" if evidence.is_checkpoint_new else "made before"
         lines.append(f"newest valid checkpoint: {evidence.checkpoint}, {origin}")
     elif evidence.has_session:
         lines.append("no valid checkpoint")
-    if not any(evidence.outcomes):
+    if not any(evidence.outcomes) and evidence.stall is None:
         tail = [line for line in evidence.log_tail if line.strip()][-_TAIL_LINES:]
         lines += [f"log: {line}" for line in tail]
     return (*lines, *evidence.trouble)

@@ -12,6 +12,7 @@ from typing import ClassVar, Final, Literal
 
 from trainerd.contract.policy import Resources
 from trainerd.contract.resolved import ResolvedJob
+from trainerd.supervisor.repeats import Repeat
 
 
 class DrainReason(enum.Enum):
@@ -53,12 +54,14 @@ class Running:
     Attributes:
         gpus: Indices of the GPUs it was given.
         has_progressed: Whether this attempt has gone beyond the best step reached before it.
+        is_stalled: Whether it stands still and is being ended for that.
     """
 
     NAME: ClassVar[str] = "running"
 
     gpus: tuple[int, ...] = ()
     has_progressed: bool = False
+    is_stalled: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Parked:
-    """Has spent its restart budget. A changed spec or `resume` gives it a new one."""
+    """Has spent its restart budget, or would end the same way again. A changed spec or `resume` gives it a new one."""
 
     NAME: ClassVar[str] = "parked"
 
@@ -195,6 +198,10 @@ class Job:
         best_step: Best step ever reached, -1 before the first.
         failures: Attempts in a row without progress.
         is_held: Whether a person keeps it from being launched until it is resumed, whatever its state.
+        stalls: Stalled attempts in a row that went no further than the one before.
+        repeat: The newest failure, and how often it came in a row; None since it last made progress.
+        goes_back_to: Checkpoint from which the next attempt is to go on, leaving newer ones behind; None for the
+            newest. Cleared when that attempt has ended.
     """
 
     name: str
@@ -209,6 +216,9 @@ class Job:
     best_step: int = -1
     failures: int = 0
     is_held: bool = False
+    stalls: int = 0
+    repeat: Repeat | None = None
+    goes_back_to: str | None = None
 
     @property
     def is_live(self) -> bool:

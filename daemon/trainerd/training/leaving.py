@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -18,7 +19,8 @@ import torch
 from trainerd.contract import records
 from trainerd.contract.exit_codes import DRAINED
 from trainerd.contract.records import FinishedRecord, OutcomeRecord
-from trainerd.errors import MismatchError, SpaceError, TrainerdError, UserError
+from trainerd.contract.signals import STACKS
+from trainerd.errors import MismatchError, NonFiniteLossError, SpaceError, TrainerdError, UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +30,18 @@ if TYPE_CHECKING:
 
 _TRACEBACK_LINES: Final = 20
 
-Kind = Literal["exception", "mismatch", "out-of-memory", "no-space"]
+Kind = Literal["exception", "mismatch", "out-of-memory", "no-space", "nonfinite-loss"]
+
+_OUT_OF_MEMORY: Final = (
+    "DefaultCPUAllocator: ",
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+"""What torch says where it raises a plain RuntimeError for want of memory."""
+
+_LOG: Final = 2
+"""The descriptor of standard error, which under a supervisor is the rank's log, whatever `sys.stderr` is by now."""
 
 
 def leave_drained(outcome: Path, *, step: int, checkpoint: str | None, reason: str) -> NoReturn:
@@ -100,7 +113,11 @@ def _kind_of(error: BaseException) -> Kind:
         return "mismatch"
     if isinstance(error, SpaceError):
         return "no-space"
-    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+    if isinstance(error, NonFiniteLossError):
+        return "nonfinite-loss"
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return "out-of-memory"
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY):
         return "out-of-memory"
     return "exception"
 
@@ -109,6 +126,16 @@ def end_workers_at_exit() -> None:
     """Keep workers that are stuck from holding up the interpreter's end, which asks them by SIGTERM and waits."""
     atexit.unregister(end_workers)
     atexit.register(end_workers)
+
+
+def show_stacks_when_asked() -> None:
+    """Write the stacks of all threads to the log when `STACKS` is received, even while the interpreter lock is held.
+
+    A handler of the script's own stays.
+    """
+    with contextlib.suppress(OSError, ValueError, RuntimeError):
+        if signal.getsignal(STACKS) is signal.SIG_DFL:
+            faulthandler.register(STACKS, file=_LOG, all_threads=True, chain=False)
 
 
 def show_user_errors_without_traceback() -> None:

@@ -30,7 +30,7 @@ from trainerd.contract.heartbeat import HeartbeatWriter, Phase
 from trainerd.contract.metrics import encode_row
 from trainerd.contract.policy import Cadence, KeepBest, KeepEvery
 from trainerd.contract.requests import RequestPage
-from trainerd.errors import UserError
+from trainerd.errors import NonFiniteLossError, UserError
 from trainerd.training import leaving
 from trainerd.training.agreement import Agreement, Alone, Together
 from trainerd.training.data import Pass, Source, WaitInterruptedError, source_for
@@ -211,12 +211,15 @@ class Session:
 
         Raises:
             UserError: A value is not a number.
+            NonFiniteLossError: `loss` is NaN or infinite, and the job's spec does not say to ignore that.
         """
         row = self._row
         for name, value in values.items():
             row[name] = value if type(value) is float else _as_number(name, value)
         if "loss" in values:
             self._last_loss = float(self._row["loss"])
+            if not math.isfinite(self._last_loss) and self._environment.on_nonfinite_loss != "ignore":
+                raise NonFiniteLossError(f"the loss after step {self.step} is {self._last_loss}")
 
     def report(self, **scores: Any) -> None:
         """Score the state as it is: ranks the checkpoint at the end of this epoch for best-k.
@@ -389,7 +392,9 @@ class Session:
         if self._requests.take_checkpoint_request():
             self.checkpoint_now()
         if reason := self._keeper.due_after_step(is_last_batch=is_last_batch):
+            self._beat(Phase.CHECKPOINT)
             self._keeper.save_if_free(reason)
+            self._beat(Phase.STEP)
         if wish := self._keeper.wish_after_step():
             self._agreement.wish_save(wish)
         self._answer()
@@ -404,6 +409,7 @@ class Session:
         self._keeper.forget_pending()
         self._write_row(0)
         if reason := self._keeper.due_after_epoch():
+            self._beat(Phase.CHECKPOINT)
             self._keeper.save(reason)
         self._keeper.scores = {}
         self._beat(Phase.STEP)
@@ -484,6 +490,7 @@ class Session:
         make_directory(self._settings.attempt_paths.root)
         self._keeper.open()
         leaving.end_workers_at_exit()
+        leaving.show_stacks_when_asked()
         self._flag.install()
         if self._flag.notices is not None and self.world_size == 1:
             DeadlineGuard(
@@ -528,6 +535,7 @@ class Session:
             self._cross(is_last=True)
         elif self._flag.is_set and self.epoch < self._epochs_total:
             self._leave_drained()  # the script broke off its loop because of the request
+        self._beat(Phase.CHECKPOINT)
         self._keeper.save("final", is_final=True)
         newest = self._keeper.checkpointer.wait()
         assert newest is not None

@@ -62,3 +62,27 @@ def test_a_reader_never_sees_half_a_beat(tmp_path):
 def test_a_foreign_file_is_unknown(tmp_path):
     (tmp_path / "heartbeat").write_bytes(b"x" * 4096)
     assert read_heartbeat(tmp_path / "heartbeat") is None
+
+
+def test_the_longest_silences_are_kept_by_what_was_being_done(tmp_path, monkeypatch):
+    """The first step counts to the start; a silence belongs to what was being done when it began."""
+    now_s = iter([0.0, 5.0, 45.0, 46.0, 49.0, 49.5])
+    monkeypatch.setattr("time.monotonic_ns", lambda: int(next(now_s) * 1e9))
+    writer = HeartbeatWriter(tmp_path / "heartbeat")
+    beat(writer, 0)
+    beat(writer, 1)
+    beat(writer, 2)
+    beat(writer, 3)
+    beat(writer, 4)
+    silences_s = read_heartbeat(tmp_path / "heartbeat").longest_silences_s
+    assert (silences_s[Phase.START], silences_s[Phase.STEP]) == (40.0, 3.0)
+
+
+def test_a_page_of_a_writer_that_knew_no_silences_is_read(tmp_path):
+    """A job's own trainerd may be older than the supervisor's."""
+    writer = HeartbeatWriter(tmp_path / "heartbeat")
+    beat(writer, 7)
+    page = (tmp_path / "heartbeat").read_bytes()
+    (tmp_path / "heartbeat").write_bytes(page[:112].ljust(4096, b"\0"))
+    seen = read_heartbeat(tmp_path / "heartbeat")
+    assert (seen.step, set(seen.longest_silences_s)) == (7, {0.0})

@@ -78,6 +78,9 @@ def event_samples(attempt: int = 3) -> dict[type, list]:
             (OutcomeKind.CRASHED, Retry.AFTER_BACKOFF),
             (OutcomeKind.CRASHED, Retry.WHEN_THERE_IS_ROOM),
             (OutcomeKind.LOST, Retry.AT_ONCE),
+            (OutcomeKind.STALLED, Retry.AFTER_BACKOFF),
+            (OutcomeKind.NON_FINITE_LOSS, Retry.ON_REQUEST),
+            (OutcomeKind.NON_FINITE_LOSS, Retry.FROM_THE_CHECKPOINT_BEFORE),
             (OutcomeKind.REJECTED, Retry.NEVER),
         ]
         for step in (None, 100, 101)
@@ -100,6 +103,7 @@ def event_samples(attempt: int = 3) -> dict[type, list]:
         events.AttemptSeen: [events.AttemptSeen(attempt)],
         events.DrainSignalled: [events.DrainSignalled(attempt)],
         events.ProgressSeen: [events.ProgressSeen(attempt, 100), events.ProgressSeen(attempt, 101)],
+        events.StallSeen: [events.StallSeen(attempt, "nothing moved")],
         events.AttemptEnded: [events.AttemptEnded(attempt, one) for one in outcomes],
         events.ObservationFailed: [events.ObservationFailed(attempt, "EIO")],
         events.StopAsked: [events.StopAsked()],

@@ -41,6 +41,7 @@ def varied_jobs():
         *STATE_SAMPLES.values(),
         *[Draining(why, is_signalled=signalled) for why in DrainReason for signalled in (False, True)],
         Running(has_progressed=True),
+        Running(is_stalled=True),
         Finished("v0"),
         Rejected("spec"),
         Rejected("resources"),
@@ -62,7 +63,7 @@ def varied_pairs():
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.__name__)
 @pytest.mark.parametrize("state", [Absent, *STATES], ids=lambda state: state.NAME)
 def test_every_pair_of_state_and_event_has_an_answer(state, event):
-    """231 pairs, 231 answers; each says why."""
+    """242 pairs, 242 answers; each says why."""
     cell = TABLE[state, event]
     subject = None if state is Absent else job(STATE_SAMPLES[state])
     for sample in event_samples()[event]:

@@ -29,7 +29,7 @@ class Outcome(_Model):
 
     attempt: int = Field(description="number of the attempt, from 1")
     kind: str = Field(
-        description="finished, drained, crashed, killed, out-of-memory, stalled, lost or rejected"
+        description="finished, drained, crashed, killed, out-of-memory, stalled, lost, non-finite-loss, stopped or rejected"
     )
     reason: str = Field(description="one sentence")
     evidence: tuple[str, ...] = Field(description="what the judgement rests on, a line each")

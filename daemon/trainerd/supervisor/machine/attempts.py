@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from trainerd.supervisor.commands import DrainAttempt, WakeLater
+from trainerd.supervisor.commands import DrainAttempt, EndStalledAttempt, WakeLater
 from trainerd.supervisor.events import (
     AttemptEnded,
     AttemptSeen,
@@ -17,10 +17,21 @@ from trainerd.supervisor.events import (
     LaunchFailed,
     ObservationFailed,
     ProgressSeen,
+    StallSeen,
 )
-from trainerd.supervisor.machine.decision import Absent, Decision, enter, forget, queue, stay, unchanged
+from trainerd.supervisor.machine.decision import (
+    Absent,
+    Decision,
+    enter,
+    forget,
+    forgiven,
+    queue,
+    stay,
+    unchanged,
+)
 from trainerd.supervisor.machine.table import answers, ignores
 from trainerd.supervisor.outcome import Outcome, OutcomeKind, Retry
+from trainerd.supervisor.repeats import Remedy, after_failure
 from trainerd.supervisor.restart import failures_after, is_spent, next_delay_s
 from trainerd.supervisor.states import (
     BackingOff,
@@ -54,7 +65,14 @@ def signal_again(job: Job, state: Draining, _event: AttemptSeen, _now: float) ->
     return stay(job, "the request to stop is sent to the attempt that was found", DrainAttempt(job.attempt))
 
 
-ignores(Running, on=AttemptSeen, because="it is known to run")
+@answers(Running, on=AttemptSeen)
+def end_again(job: Job, state: Running, _event: AttemptSeen, _now: float) -> Decision:
+    """Ended, if it is known to stand still."""
+    if not state.is_stalled:
+        return unchanged(job, "it is known to run")
+    return stay(job, "the stalled attempt that was found is ended", EndStalledAttempt(job.attempt))
+
+
 ignores(*_IDLE, on=AttemptSeen, because="no attempt of it is live")
 
 
@@ -75,7 +93,7 @@ def refill(job: Job, state: Starting | Running, event: ProgressSeen, now: float)
     """The restart budget is full again."""
     if event.step <= job.best_step:
         return unchanged(job, f"step {job.best_step} was reached before")
-    moved = replace(job, best_step=event.step, failures=0)
+    moved = replace(forgiven(job), best_step=event.step)
     reason = f"step {event.step} goes beyond what was reached before: the restart budget is full"
     if isinstance(state, Starting):
         return enter(moved, Running(state.gpus, has_progressed=True), reason, now)
@@ -89,7 +107,7 @@ def refill_draining(job: Job, state: Draining, event: ProgressSeen, _now: float)
         return unchanged(job, f"step {job.best_step} was reached before")
     state = replace(state, has_progressed=True)
     reason = f"step {event.step} goes beyond what was reached before: the restart budget is full"
-    return stay(replace(job, best_step=event.step, failures=0, state=state), reason)
+    return stay(replace(forgiven(job), best_step=event.step, state=state), reason)
 
 
 ignores(*_IDLE, on=ProgressSeen, because="no attempt of it is live")
@@ -102,6 +120,21 @@ ignores(
     on=ObservationFailed,
     because="failing to observe says nothing about what was to be observed",
 )
+
+
+@answers(Running, on=StallSeen)
+def end_stalled(job: Job, state: Running, event: StallSeen, _now: float) -> Decision:
+    """Its stacks are written to its logs, then it is ended; what follows is decided when it has ended."""
+    if state.is_stalled:
+        return unchanged(job, "it is being ended for that")
+    reason = f"stalled: {event.reason}"
+    stalled = replace(job, state=replace(state, is_stalled=True), reason=reason)
+    return stay(stalled, reason, EndStalledAttempt(job.attempt))
+
+
+ignores(Starting, on=StallSeen, because="it was not seen running yet")
+ignores(Draining, on=StallSeen, because="it is draining, and ended when its grace period is over")
+ignores(*_IDLE, on=StallSeen, because="no attempt of it is live")
 
 
 @answers(Starting, Running, on=AttemptVoided, leads_to=(Queued, Rejected))
@@ -152,15 +185,33 @@ def follow_outcome(job: Job, state: Starting | Running, event: AttemptEnded, now
     job, has_progressed = _credited(job, outcome, has_progressed=has_progressed)
     reason = f"{outcome.kind.value}: {outcome.reason}"
     if outcome.kind is OutcomeKind.FINISHED:
-        return enter(job, Finished(job.attempt_digest), reason, now)
+        return enter(forgiven(job), Finished(job.attempt_digest), reason, now)
     if outcome.retry is Retry.NEVER:
         return enter(job, Rejected("program", event.script), reason, now)
     if outcome.retry is Retry.AT_ONCE:
         # Not the job's fault, so it costs nothing; what it gained before counts.
-        return queue(replace(job, failures=0 if has_progressed else job.failures), reason, now)
+        return queue(forgiven(job) if has_progressed else job, reason, now)
     job = replace(job, failures=failures_after(job.failures, has_progressed=has_progressed))
     if outcome.retry is Retry.AT_ONCE_IF_MOVED and has_progressed:
-        return queue(job, reason, now)
+        return queue(forgiven(job), reason, now)
+    return _after_failure(job, outcome, reason, now, has_progressed=has_progressed)
+
+
+def _after_failure(job: Job, outcome: Outcome, reason: str, now: float, *, has_progressed: bool) -> Decision:
+    repeat, remedy = after_failure(None if has_progressed else job.repeat, outcome)
+    stalls = 0 if has_progressed else job.stalls
+    stalls += outcome.kind is OutcomeKind.STALLED
+    job = replace(job, repeat=repeat, stalls=stalls)
+    if outcome.retry is Retry.ON_REQUEST:
+        return enter(job, Parked(), reason, now)
+    if remedy is Remedy.GIVE_UP:
+        assert repeat is not None
+        return enter(
+            job, Parked(), f"the same {repeat.times} times in a row, going back did not help: {reason}", now
+        )
+    if remedy is Remedy.GO_BACK:
+        job = replace(job, goes_back_to=outcome.checkpoint_before)
+        reason = f"{reason}; going back to {outcome.checkpoint_before}"
     return _again(job, outcome.retry, reason, now)
 
 
@@ -169,7 +220,7 @@ def follow_request(job: Job, state: Draining, event: AttemptEnded, now: float) -
     """Where the request to stop says: queued, stopped, forgotten; or finished, if it got that far."""
     job, has_progressed = _credited(job, event.outcome, has_progressed=state.has_progressed)
     if has_progressed:
-        job = replace(job, failures=0)
+        job = forgiven(job)
     reason = f"{event.outcome.kind.value}: {event.outcome.reason}"
     is_complete = event.outcome.kind is OutcomeKind.FINISHED
     is_current = job.spec is not None and job.spec.spec_digest == job.attempt_digest
@@ -183,7 +234,9 @@ ignores(*_IDLE, on=AttemptEnded, because="no attempt of it is live")
 
 def _credited(job: Job, outcome: Outcome, *, has_progressed: bool) -> tuple[Job, bool]:
     step = -1 if outcome.step is None else outcome.step
-    return replace(job, best_step=max(job.best_step, step)), has_progressed or step > job.best_step
+    has_progressed = has_progressed or step > job.best_step
+    # An attempt that was to go back has done so before it was launched.
+    return replace(job, best_step=max(job.best_step, step), goes_back_to=None), has_progressed
 
 
 def _after_drain(job: Job, state: Draining, reason: str, now: float) -> Decision:

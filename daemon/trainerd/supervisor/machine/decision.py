@@ -53,6 +53,11 @@ def queue(job: Job, reason: str, now: float) -> Decision:
     return enter(job, Queued(), reason, now)
 
 
+def forgiven(job: Job) -> Job:
+    """Return the job with a full restart budget: it has made progress, or somebody has mended something."""
+    return replace(job, failures=0, stalls=0, repeat=None)
+
+
 def stay(job: Job, reason: str, *commands: Command) -> Decision:
     """Decide that something about the job changes while its state remains."""
     return Decision(job, reason, commands)

@@ -13,7 +13,7 @@ from trainerd.supervisor.events import (
     ShutdownAsked,
     StopAsked,
 )
-from trainerd.supervisor.machine.decision import Absent, Decision, enter, stay, unchanged
+from trainerd.supervisor.machine.decision import Absent, Decision, enter, forgiven, stay, unchanged
 from trainerd.supervisor.machine.table import answers, ignores
 from trainerd.supervisor.states import (
     BackingOff,
@@ -70,7 +70,7 @@ def resume(job: Job, _state: Stopped, _event: ResumeAsked, now: float) -> Decisi
     """Queued, with a full budget, unless its spec is refused."""
     if job.refusal is not None:
         return unchanged(job, "its spec is refused: mend the spec first")
-    return enter(replace(job, failures=0, is_held=False), Queued(), "resumed on request", now)
+    return enter(replace(forgiven(job), is_held=False), Queued(), "resumed on request", now)
 
 
 @answers(Draining, on=ResumeAsked)
@@ -91,7 +91,7 @@ def release(job: Job, _state: Queued, _event: ResumeAsked, _now: float) -> Decis
     if not job.is_held:
         return unchanged(job, "it is on its way")
     reason = "no longer held: it waits for its turn"
-    return stay(replace(job, is_held=False, failures=0, reason=reason), reason)
+    return stay(replace(forgiven(job), is_held=False, reason=reason), reason)
 
 
 @answers(Finished, on=ResumeAsked)
@@ -141,7 +141,7 @@ def retry(job: Job, _state: Parked, _event: RetryAsked, now: float) -> Decision:
     """Queued, with a full budget, unless its spec is refused; what is held stays so."""
     if job.refusal is not None:
         return unchanged(job, "its spec is refused: mend the spec first")
-    return enter(replace(job, failures=0), Queued(), "tried again on request, with a full budget", now)
+    return enter(forgiven(job), Queued(), "tried again on request, with a full budget", now)
 
 
 ignores(Queued, Starting, Running, Draining, on=RetryAsked, because="it has not been given up")

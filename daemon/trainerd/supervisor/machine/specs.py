@@ -12,7 +12,7 @@ from typing import Final
 
 from trainerd.supervisor.commands import DrainAttempt, ObserveAttempt
 from trainerd.supervisor.events import SpecAccepted, SpecRefused, SpecVanished
-from trainerd.supervisor.machine.decision import Absent, Decision, enter, forget, stay, unchanged
+from trainerd.supervisor.machine.decision import Absent, Decision, enter, forget, forgiven, stay, unchanged
 from trainerd.supervisor.machine.table import answers
 from trainerd.supervisor.states import (
     BackingOff,
@@ -38,8 +38,8 @@ def _is_news(job: Job, event: SpecAccepted) -> bool:
 
 def _renewed(job: Job, event: SpecAccepted) -> Job:
     """Return the job under another spec: with a full budget, since what failed has changed."""
-    failures = 0 if _is_news(job, event) else job.failures
-    return replace(job, spec=event.spec, refusal=None, failures=failures)
+    job = forgiven(job) if _is_news(job, event) else job
+    return replace(job, spec=event.spec, refusal=None)
 
 
 @answers(Absent, on=SpecAccepted, leads_to=(Queued, Starting))

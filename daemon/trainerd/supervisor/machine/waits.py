@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from trainerd.supervisor.events import ScriptChanged, SpaceBack, WaitEnded
-from trainerd.supervisor.machine.decision import Absent, Decision, enter, queue, stay, unchanged
+from trainerd.supervisor.machine.decision import Absent, Decision, enter, forgiven, queue, stay, unchanged
 from trainerd.supervisor.machine.table import answers, ignores
 from trainerd.supervisor.states import (
     BackingOff,
@@ -56,7 +56,7 @@ def try_script(job: Job, state: Rejected, _event: ScriptChanged, now: float) -> 
     """Tried again, if it was the program that could not run."""
     if state.by != "program" or job.refusal is not None:
         return unchanged(job, "it was not the program that was refused")
-    return enter(replace(job, failures=0), Queued(), "the program has changed: trying again", now)
+    return enter(forgiven(job), Queued(), "the program has changed: trying again", now)
 
 
 _NOT_REJECTED = (Absent, Queued, Starting, Running, Draining, BackingOff, Paused, Stopped, Finished, Parked)

@@ -76,6 +76,8 @@ def _checked_env(value: dict[str, str]) -> dict[str, str]:
 def _instead(name: str) -> str:
     if name == environment.GRACE_S:
         return "use the field grace"
+    if name == environment.ON_NONFINITE_LOSS:
+        return "use the field on_nonfinite_loss"
     return "use the section checkpoint" if "CHECKPOINT" in name else "leave it out"
 
 

@@ -214,4 +214,10 @@ class JobSpec(Section):
         description="Time without progress that counts as a stall; `auto` learns it from the job, `never` waits for ever.",
         examples=["10m", "never"],
     )
+    on_nonfinite_loss: Literal["ignore", "stop", "rollback"] = Field(
+        "ignore",
+        description="What happens when the value logged as `loss` is NaN or infinite: nothing, `stop` parks the job, "
+        "`rollback` goes on from the checkpoint before the newest.",
+        examples=["rollback"],
+    )
     priority: int = Field(0, ge=-1_000_000, le=1_000_000, description="Higher goes first.", examples=[10])

@@ -65,6 +65,7 @@ def resolve(spec: JobSpec, *, path: Path, digest: str, trust: TrustPolicy | None
         restart=RestartPolicy(spec.restart.budget, spec.restart.backoff.initial, spec.restart.backoff.max),
         grace_s=spec.grace,
         stall_timeout_s=spec.stall_timeout,
+        on_nonfinite_loss=spec.on_nonfinite_loss,
         priority=spec.priority,
         checkpoint_variables=_spoken_of(spec.checkpoint),
     )
