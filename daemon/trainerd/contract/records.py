@@ -106,6 +106,7 @@ class RankExit:
         killed_by_shim: Why the shim sent SIGKILL: past the grace period, asked to, or a peer rank died.
         spawn_error: Why it could not be started at all.
         rss_bytes_max: Largest resident set, in bytes.
+        is_oom_victim: Whether the kernel's log says that it killed this process for want of memory.
     """
 
     rank: int
@@ -114,6 +115,7 @@ class RankExit:
     killed_by_shim: Literal["grace", "asked", "peer"] | None = None
     spawn_error: str | None = None
     rss_bytes_max: int = 0
+    is_oom_victim: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,8 @@ class ExitRecord:
         stop_requested_s: Seconds from start to the first request to stop, None if there was none.
         survivors_killed: Descendants other than ranks that had to be killed.
         boot_id: Of the boot in which this happened.
+        oom_kills: How many processes of the attempt's cgroup the kernel ended for want of memory meanwhile: those of
+            other attempts count too if they share it.
     """
 
     ranks: tuple[RankExit, ...]
@@ -137,6 +141,7 @@ class ExitRecord:
     boot_id: str
     stop_requested_s: float | None = None
     survivors_killed: int = 0
+    oom_kills: int = 0
 
 
 @dataclass(frozen=True)

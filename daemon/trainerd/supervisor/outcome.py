@@ -263,7 +263,10 @@ def _from_the_culprit(evidence: Evidence, rank: RankExit) -> _Verdict:
         if refusal is not None:
             return OutcomeKind.REJECTED, Retry.NEVER, f"{who} {refusal}"
     message = _error_of(evidence, rank.rank)
-    if message is not None and _OUT_OF_MEMORY.search(message):
+    is_worker_killed = message is not None and bool(_WORKER_KILLED.search(message))
+    if message is not None and (
+        _OUT_OF_MEMORY.search(message) or (is_worker_killed and evidence.exit.oom_kills)
+    ):
         return OutcomeKind.OUT_OF_MEMORY, Retry.AFTER_BACKOFF, f"{who} ran out of memory: {message}"
     said = f": {message}" if message else ""
     return OutcomeKind.CRASHED, Retry.AFTER_BACKOFF, f"{who} exited with {rank.exit_code}{said}"
@@ -280,9 +283,24 @@ def _ended_by_signal(evidence: Evidence, rank: RankExit, who: str) -> _Verdict:
     if was_asked and rank.signal in {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1}:
         reason = f"{who} left on {name}, as asked, without a checkpoint of that moment"
         return OutcomeKind.STOPPED, Retry.AFTER_BACKOFF, reason
+    by_kernel = _killed_for_memory(evidence.exit, rank)
+    if by_kernel is not None:
+        reason = f"{who} was killed by the kernel for want of memory: {by_kernel}"
+        return OutcomeKind.OUT_OF_MEMORY, Retry.AFTER_BACKOFF, reason
+    if rank.signal == signal.SIGABRT and any(_BAD_ALLOC in line for line in evidence.log_tail):
+        return OutcomeKind.OUT_OF_MEMORY, Retry.AFTER_BACKOFF, f"{who} ran out of memory: {_BAD_ALLOC}"
     if rank.signal in {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}:
         return OutcomeKind.KILLED, Retry.AFTER_BACKOFF, f"{who} was killed by {name} from outside"
     return OutcomeKind.CRASHED, Retry.AFTER_BACKOFF, f"{who} died of {name}"
+
+
+def _killed_for_memory(record: ExitRecord, rank: RankExit) -> str | None:
+    """Return what says that the kernel killed a rank, or a worker of it, for want of memory; None if nothing does."""
+    if rank.is_oom_victim:
+        return "its log says so"
+    if record.oom_kills and rank.signal == signal.SIGKILL:
+        return f"its cgroup counted {record.oom_kills} such kills meanwhile"
+    return None
 
 
 def _refusal(evidence: Evidence, rank: RankExit) -> str | None:
@@ -333,8 +351,11 @@ _CANNOT_RUN: Final = re.compile(
     r"(?:\w+\.)*(?:SyntaxError|IndentationError|TabError|ImportError|ModuleNotFoundError)\b"
 )
 _OUT_OF_MEMORY: Final = re.compile(
-    r"(?:\w+\.)*(?:MemoryError|OutOfMemoryError)\b|CUDA out of memory|can't allocate memory"
+    r"^(?:\w+\.)*(?:\w*MemoryError|OutOfMemoryError)\b|CUDA out of memory|CUDA error: out of memory"
+    r"|DefaultCPUAllocator: |CUBLAS_STATUS_ALLOC_FAILED|[Cc](?:an't|annot) allocate memory"
 )
+_WORKER_KILLED: Final = re.compile(r"DataLoader worker .*killed by signal: Killed")
+_BAD_ALLOC: Final = "std::bad_alloc"
 _EXCEPTION: Final = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)\b(?::|$)")
 
 
@@ -372,6 +393,10 @@ def evidence_lines(evidence: Evidence) -> tuple[str, ...]:
         if evidence.exit.stop_requested_s is not None:
             lines.append(f"asked to stop {evidence.exit.stop_requested_s:.1f} s after its start")
         lines.append(f"ran for {evidence.exit.duration_s:.1f} s")
+        if evidence.exit.oom_kills:
+            lines.append(
+                f"the kernel ended {evidence.exit.oom_kills} processes of its cgroup for want of memory"
+            )
         if evidence.exit.survivors_killed:
             lines.append(f"{evidence.exit.survivors_killed} left-over processes were ended")
     elif evidence.lost_because:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 
 import pytest
 from supervisor_objects import NOW, exit_record
 
-from trainerd.contract.records import OutcomeRecord, RankExit
+from trainerd.contract.records import OutcomeRecord, RankExit, StallRecord
 from trainerd.supervisor.outcome import USAGE_ERROR_WITHIN_S, Evidence, OutcomeKind, Retry, judge
 
 
@@ -190,3 +191,91 @@ def test_a_rank_that_lost_its_peer_is_not_to_blame(dead):
     outcome = judged(*ends, outcomes=outcomes, **SESSION)
     assert outcome.kind is OutcomeKind.KILLED
     assert f"rank {dead}" in str(outcome)
+
+
+def killed(**fields):
+    return RankExit(0, signal=signal.SIGKILL, **fields)
+
+
+def test_a_kill_is_the_kernels_if_its_log_or_its_counter_says_so():
+    """And somebody else's if neither does, or if the shim sent it."""
+    cases = [
+        (killed(), 0, OutcomeKind.KILLED),
+        (killed(is_oom_victim=True), 0, OutcomeKind.OUT_OF_MEMORY),
+        (killed(), 1, OutcomeKind.OUT_OF_MEMORY),
+        (killed(killed_by_shim="grace"), 1, OutcomeKind.KILLED),
+    ]
+    for rank, oom_kills, kind in cases:
+        record = replace(exit_record(rank), oom_kills=oom_kills)
+        assert judge(Evidence(1, record), now_wall_s=NOW).kind is kind
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "MemoryError",
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.",
+        "RuntimeError: [enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you",
+        "RuntimeError: CUDA error: out of memory",
+        "OSError: [Errno 12] Cannot allocate memory",
+        "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 7.28 TiB for an array",
+    ],
+)
+def test_the_words_for_want_of_memory_are_known(line):
+    evidence = Evidence(1, exit_record(RankExit(0, exit_code=1)), log_tail=(line,))
+    assert judge(evidence, now_wall_s=NOW).kind is OutcomeKind.OUT_OF_MEMORY
+
+
+def test_a_worker_that_was_killed_is_out_of_memory_only_if_the_kernel_did_it():
+    line = "RuntimeError: DataLoader worker (pid(s) 77) is killed by signal: Killed. "
+    record = exit_record(RankExit(0, exit_code=1))
+    for oom_kills, kind in [(0, OutcomeKind.CRASHED), (1, OutcomeKind.OUT_OF_MEMORY)]:
+        evidence = Evidence(1, replace(record, oom_kills=oom_kills), log_tail=(line,))
+        assert judge(evidence, now_wall_s=NOW).kind is kind
+
+
+def stalled(rank, **fields):
+    stall = StallRecord(612.0, 600.0, "step", NOW, ("rank 0: process 7: S (sleeping)",))
+    return judge(Evidence(1, exit_record(rank), stall=stall, **fields), now_wall_s=NOW)
+
+
+def test_an_attempt_that_was_ended_for_standing_still_is_stalled():
+    ending = stalled(killed(killed_by_shim="asked"))
+    assert ending.kind is OutcomeKind.STALLED
+    assert "rank 0: process 7: S (sleeping)" in ending.evidence
+
+
+def test_one_that_ended_by_itself_before_it_could_be_ended_is_not():
+    assert stalled(RankExit(0, exit_code=1)).kind is OutcomeKind.CRASHED
+
+
+def test_one_that_had_finished_and_hung_on_its_way_out_is_finished():
+    ending = stalled(killed(killed_by_shim="asked"), is_finish_recorded=True)
+    assert ending.kind is OutcomeKind.FINISHED
+
+
+@pytest.mark.parametrize(
+    ("policy", "retry"),
+    [("stop", Retry.ON_REQUEST), ("rollback", Retry.FROM_THE_CHECKPOINT_BEFORE)],
+)
+def test_a_non_finite_loss_is_answered_as_the_spec_says(policy, retry):
+    said = OutcomeRecord("nonfinite-loss", step=7, error_type="NonFiniteLossError", error_message="it is nan")
+    evidence = Evidence(
+        1, exit_record(RankExit(0, exit_code=1)), outcomes=(said,), step=7, on_nonfinite_loss=policy
+    )
+    ending = judge(evidence, now_wall_s=NOW)
+    assert (ending.kind, ending.retry) == (OutcomeKind.NON_FINITE_LOSS, retry)
+
+
+@pytest.mark.parametrize(
+    ("rank", "line", "failure"),
+    [
+        (RankExit(0, exit_code=1), "ValueError: tensor at 0x7f00", "crashed: ValueError"),
+        (RankExit(0, signal=signal.SIGSEGV), "", "crashed: SIGSEGV"),
+        (RankExit(0, exit_code=7), "", "crashed: 7"),
+        (killed(), "", ""),
+    ],
+)
+def test_failures_are_told_apart_by_what_does_not_change_each_time(rank, line, failure):
+    evidence = Evidence(1, exit_record(rank), log_tail=(line,))
+    assert judge(evidence, now_wall_s=NOW).failure == failure

@@ -22,6 +22,7 @@ from trainerd.supervisor.shim import conduct as conducts
 from trainerd.supervisor.shim.conduct import Command, Conduct, Forward, Kill, KillReason
 from trainerd.supervisor.shim.environment_file import read_environment_file
 from trainerd.supervisor.shim.kernel import wait_for_signal
+from trainerd.supervisor.shim.memory import is_oom_victim, oom_kills
 from trainerd.supervisor.shim.notes import note, timestamp
 from trainerd.supervisor.shim.persistence import RETRY_S, write_persistently
 from trainerd.supervisor.shim.rank_log import RankLog
@@ -79,6 +80,7 @@ class Attempt:
         self._exits: dict[int, RankExit] = {}
         self._killed: dict[int, KillReason] = {}
         self._are_ranks_recorded = False
+        self._oom_kills_before = oom_kills()
         self._logs = [RankLog(Path(path)) for path in self._launch.log_paths]
         self._conduct = Conduct(self._launch.grace_s, frozenset(range(self._launch.nproc)))
 
@@ -188,9 +190,12 @@ class Attempt:
             if pid in self._ranks_by_pid:
                 rank = self._ranks_by_pid[pid]
                 ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+                began_s = self._admission.started_monotonic_s
+                is_from_outside = ended_by == signal.SIGKILL and rank not in self._killed
                 self._rank_ended(
                     RankExit(
                         rank,
+                        is_oom_victim=is_from_outside and is_oom_victim(pid, since_monotonic_s=began_s),
                         exit_code=None if ended_by else os.WEXITSTATUS(status),
                         signal=ended_by,
                         # One that left by itself just before the kill was not killed.
@@ -224,9 +229,14 @@ class Attempt:
             boot_id=boot_id(),
             stop_requested_s=self._conduct.stop_requested_s,
             survivors_killed=killed,
+            oom_kills=self._oom_kills(),
         )
         write_persistently(self._paths.exit, record, self._clock, patience_s=EXIT_RECORD_PATIENCE_S)
         EXIT_RECORDED.hit()
+
+    def _oom_kills(self) -> int:
+        now, before = oom_kills(), self._oom_kills_before
+        return max(now - before, 0) if now is not None and before is not None else 0
 
     def _find_strays(self) -> tuple[ProcessIdentity, ...]:
         self._reap()
