@@ -35,8 +35,17 @@ class Bench:
 
     # --- the supervisor ---
 
-    def start(self, *, failpoints: str = "", state: Path | None = None, is_ready: bool = True, **env):
+    def start(
+        self,
+        *,
+        failpoints: str = "",
+        state: Path | None = None,
+        config: str = "",
+        is_ready: bool = True,
+        **env,
+    ):
         """Start a supervisor; return once it answers."""
+        (self.root / "trainerd.toml").write_text(config)
         environ = os.environ | {"TRAINERD_FAILPOINTS": failpoints} | env
         with self.output.open("ab") as output:
             self.supervisor = subprocess.Popen(
@@ -49,6 +58,8 @@ class Bench:
                     str(self.jobs),
                     "--state",
                     str(state or self.state.root),
+                    "--config",
+                    str(self.root / "trainerd.toml"),
                 ],
                 stdout=output,
                 stderr=output,

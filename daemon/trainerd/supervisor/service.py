@@ -20,6 +20,7 @@ from trainerd.supervisor.handover import Handover, take
 from trainerd.supervisor.instance_lock import instance_lock
 from trainerd.supervisor.journal import Journal
 from trainerd.supervisor.launcher import ShimLauncher
+from trainerd.supervisor.leaving import Leaving
 from trainerd.supervisor.ledger import Ledger
 from trainerd.supervisor.logging import configure_logging
 from trainerd.supervisor.loop import Loop
@@ -130,6 +131,7 @@ class _Service:
         self._make_jobs_folder(is_new=not ledger.jobs)
         folder = SpecFolder(jobs_dir, trust=TrustPolicy.of_this_user(), clock=clock, holders=_holders(ledger))
         self._loop = Loop(paths, ledger, folder, ShimLauncher(clock=clock), clock)
+        self._leaving = Leaving(self._loop, paths, self._notifier, configuration.stop)
         self._desk = Desk(self._loop, journal, paths, jobs_dir, started_wall_s=clock.wall_s())
         self._stop_requests = 0
         self._stop_asked = asyncio.Event()
@@ -164,7 +166,7 @@ class _Service:
                 watcher.start()
                 is_reload = await self._until_asked()
                 if not is_reload:
-                    await self._drain()
+                    await self._leaving.drain()
                 # Requests in progress are answered by those who still work.
                 api_stop.set()
                 await asyncio.wait([api])
@@ -211,7 +213,7 @@ class _Service:
         self._stop_requests += 1
         self._stop_asked.set()
         if self._stop_requests > 1:
-            self._hurry()
+            self._leaving.hurry()
 
     async def _serve_api(self, stop: asyncio.Event) -> None:
         from trainerd.supervisor.api import create_app, serve
@@ -231,40 +233,15 @@ class _Service:
             _log.info("supervisor.ready", socket=str(self._paths.socket), jobs=str(self._jobs_dir))
             self._notifier.ready()
 
-    async def _drain(self) -> None:
-        self._notifier.stopping()
-        live = [job for job in self._loop.ledger.jobs.values() if job.is_live]
-        graces_s = [job.spec.grace_s for job in live if job.spec is not None]
-        limit_s = max(graces_s, default=0.0) + self._configuration.stop.margin
-        _log.info("supervisor.draining", jobs=len(live), limit_s=limit_s)
-        self._notifier.extend(limit_s)
-        try:
-            await asyncio.wait_for(self._loop.drain_all(), limit_s)
-        except TimeoutError:
-            left = sorted(job.name for job in self._loop.ledger.jobs.values() if job.is_live)
-            # Their shims go on without us, and the next supervisor collects what they record.
-            _log.error("supervisor.leaves-attempts", left=left, limit_s=limit_s)
-
-    def _hurry(self) -> None:
-        """Pass on that it is urgent: the ranks are told "now", and killed soon after."""
-        _log.warning("supervisor.hurried", requests=self._stop_requests)
-        for keeper in self._loop.keepers.values():
-            keeper.signal(signal.SIGTERM if self._stop_requests == 2 else signal.SIGQUIT)
-        if self._stop_requests == 2:
-            asyncio.get_running_loop().call_later(self._configuration.stop.hurry, self._kill_all)
-
-    def _kill_all(self) -> None:
-        for keeper in self._loop.keepers.values():
-            keeper.signal(signal.SIGQUIT)
-
     async def _report_health(self) -> None:
         interval_s = min(self._notifier.watchdog_interval_s or HEALTH_S, HEALTH_S)
         while True:
             self._notifier.alive()
-            counts = self._desk.jobs_by_state()
-            self._notifier.status(
-                ", ".join(f"{count} {state}" for state, count in counts.items()) or "no jobs"
-            )
+            if not self._stop_requests:  # then what is said is about leaving
+                counts = self._desk.jobs_by_state()
+                self._notifier.status(
+                    ", ".join(f"{count} {state}" for state, count in counts.items()) or "no jobs"
+                )
             await asyncio.sleep(interval_s)
 
 
