@@ -10,6 +10,7 @@ import click
 
 from trainerd.cli.options import json_option, state_option
 from trainerd.cli.output import ending_quietly, print_json
+from trainerd.cli.plan import Plan, jobs_by_name, placing_plan, show_plan
 from trainerd.contract.clock import SystemClock
 from trainerd.errors import TryAgainError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from trainerd.contract.paths import StatePaths
     from trainerd.contract.resolved import ResolvedJob
     from trainerd.supervisor.control import JobView
+    from trainerd.supervisor.specs.submit import Placement
 
 POLL_S: Final = 0.1
 """How often the supervisor is asked whether it has read a spec, in seconds."""
@@ -30,6 +32,7 @@ ACKNOWLEDGEMENT_LIMIT_S: Final = 10.0
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
 @click.option("--replace", is_flag=True, help="Take the place of a spec that gives the same job.")
+@click.option("--dry-run", is_flag=True, help="Only say what would happen.")
 @click.option(
     "--wait", is_flag=True, help="Return once every job is at rest; exit with 1 unless all finished."
 )
@@ -41,6 +44,7 @@ def command(
     *,
     files: tuple[Path, ...],
     replace: bool,
+    dry_run: bool,
     wait: bool,
     state: StatePaths,
     as_json: bool,
@@ -56,15 +60,27 @@ def command(
     Example:
       trainerd submit jobs/examples/tiny/job.yaml
       trainerd submit job.yaml --replace --wait
+      trainerd submit job.yaml --replace --dry-run
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.client import Client
     from trainerd.supervisor.specs.load import load_spec
     from trainerd.supervisor.specs.submit import place_spec, plan_placement
 
+    if dry_run and wait:
+        raise click.UsageError("with --dry-run there is nothing to wait for")
     with ending_quietly(), Client(state) as client:
         jobs_dir = Path(client.daemon().jobs_dir)
-        for file in files:
-            plan_placement(file, jobs_dir)
+        placements = [plan_placement(file, jobs_dir) for file in files]
+        plans = _plans(client, placements, jobs_dir)
+        if dry_run:
+            if as_json:
+                print_json([plan.as_plain() for plan in plans])
+            for plan in () if as_json else plans:
+                show_plan(plan)
+            return
+        for plan in plans:
+            if plan.changes and not as_json:
+                show_plan(plan, err=True)
         placed = [place_spec(file, jobs_dir, replace=replace, say=_say) for file in files]
         accepted = [load_spec(path, trust=None) for path in placed]
         names = [spec.name for spec in accepted]
@@ -80,6 +96,14 @@ def command(
         if as_json:
             print_json(jobs)
         context.exit(0 if all(_went_well(job, wait=wait) for job in jobs) else 1)
+
+
+def _plans(client: Client, placements: list[Placement], jobs_dir: Path) -> list[Plan]:
+    jobs = jobs_by_name(client)
+    return [
+        placing_plan(each.name, each.target, each.data, jobs_dir=jobs_dir, jobs=jobs, notes=each.changes)
+        for each in placements
+    ]
 
 
 def _acknowledged(client: Client, spec: ResolvedJob) -> JobView:

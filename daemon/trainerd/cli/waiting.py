@@ -48,7 +48,7 @@ def wait_until_idle(client: Client, names: Iterable[str], *, aloud: bool) -> Non
     wanted = frozenset(names)
     shown: dict[str, str] = {}
     while True:
-        jobs = [job for job in _patiently(client.list_jobs) if job.name in wanted or not wanted]
+        jobs = [job for job in patiently(client.list_jobs) if job.name in wanted or not wanted]
         for job in jobs:
             if aloud and (job.state in LIVE or job.name in shown) and shown.get(job.name) != job.state:
                 click.echo(f"{job.name}: {job.state}: {job.reason}", err=True)
@@ -76,7 +76,7 @@ def wait_for_rest(client: Client, names: Iterable[str], *, aloud: bool) -> dict[
     shown: dict[str, str] = {}
     while waiting:
         for name in tuple(waiting):
-            job = _patiently(partial(client.get_job, name))
+            job = patiently(partial(client.get_job, name))
             if aloud and shown.get(name) != job.state:
                 click.echo(f"{name}: {job.state}: {job.reason}", err=True)
                 shown[name] = job.state
@@ -88,7 +88,7 @@ def wait_for_rest(client: Client, names: Iterable[str], *, aloud: bool) -> dict[
     return at_rest
 
 
-def _patiently(ask: Callable[[], Answer]) -> Answer:
+def patiently(ask: Callable[[], Answer]) -> Answer:
     """Ask until there is an answer: a supervisor may be restarted meanwhile."""
     deadline_s = time.monotonic() + ABSENCE_MAX_S
     while True:

@@ -13,7 +13,7 @@ import pytest
 
 from trainerd.contract import failpoints
 from trainerd.errors import LockedError, SpaceError, SpecError, UserError
-from trainerd.supervisor.specs import submit
+from trainerd.supervisor.specs import jobs_dir as jobs_dir_module
 from trainerd.supervisor.specs.load import load_spec
 from trainerd.supervisor.specs.submit import place_spec, plan_placement
 
@@ -202,7 +202,7 @@ def test_without_a_jobs_folder_the_user_is_told_to_name_one(placing):
 
 
 def test_who_submits_at_the_same_moment_waits_and_not_for_ever(placing, monkeypatch):
-    monkeypatch.setattr(submit, "LOCK_LIMIT_S", 0.05)
+    monkeypatch.setattr(jobs_dir_module, "LOCK_LIMIT_S", 0.05)
     source = placing.write("command: a\nworkdir: /")
     descriptor = os.open(placing.jobs_dir, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)

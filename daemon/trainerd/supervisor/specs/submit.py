@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import stat
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from trainerd.contract.clock import SystemClock
 from trainerd.contract.durable import sync_directory, write_file
 from trainerd.contract.failpoints import declare
 from trainerd.contract.names import check_name
-from trainerd.errors import LockedError, SpecError, UserError
-from trainerd.supervisor.specs.folder import is_spec_name
-from trainerd.supervisor.specs.load import claimed_name, parse_spec, read_bytes
+from trainerd.errors import SpecError, UserError
+from trainerd.supervisor.specs.jobs_dir import locked, specs_of, translated
+from trainerd.supervisor.specs.load import parse_spec, read_bytes
 from trainerd.supervisor.specs.resolve import absolute
 from trainerd.supervisor.specs.rewrite import with_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from trainerd.supervisor.specs.model import JobSpec
 
@@ -30,9 +26,6 @@ SPEC_PLACED = declare(
     "spec.placed",
     "the new spec, and after a replacement perhaps the old one of another ending; the next one removes it",
 )
-
-LOCK_LIMIT_S: Final = 5.0
-LOCK_RETRY_S: Final = 0.02
 
 _PATH_FIELDS: Final = ("workdir", "python", "env_file")
 _MODE_MAX: Final = 0o644
@@ -88,8 +81,8 @@ def place_spec(
     for sentence in placement.changes:
         say(sentence)
     jobs_dir = target.parent
-    with _locked(jobs_dir):
-        others = _specs_of(name, jobs_dir)
+    with locked(jobs_dir):
+        others = specs_of(name, jobs_dir)
         if others and not replace:
             raise UserError(
                 f"there is already a job {name!r}: {others[0]}",
@@ -101,7 +94,7 @@ def place_spec(
             raise UserError(
                 f"{target} is a link", hint=f"change {target.resolve()} instead, or remove the link"
             )
-        with _translated(jobs_dir):
+        with translated(jobs_dir):
             write_file(target, data, mode=placement.mode)
             SPEC_PLACED.hit()
             for other in others:
@@ -189,64 +182,3 @@ def _with_changes(data: bytes, changes: dict[str, str], source: Path) -> bytes:
             hint=f"write the absolute path: {value}",
         )
     return text.encode()
-
-
-def _specs_of(name: str, jobs_dir: Path) -> list[Path]:
-    """Return the files in the jobs folder that give the job `name`, or seem to."""
-    found = []
-    for path in sorted(jobs_dir.iterdir()):
-        if not is_spec_name(path.name) or path.is_dir():
-            continue
-        try:
-            data, _ = read_bytes(path, None)
-        except (UserError, OSError):
-            data = b""
-        if (claimed_name(path, data) or path.stem) == name:
-            found.append(path)
-    return found
-
-
-@contextlib.contextmanager
-def _locked(jobs_dir: Path) -> Iterator[None]:
-    """Keep others who submit at the same moment waiting, so that none overwrites what it did not see."""
-    with _translated(jobs_dir):
-        descriptor = os.open(jobs_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        _wait_for_lock(descriptor, jobs_dir)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _wait_for_lock(descriptor: int, jobs_dir: Path) -> None:
-    clock = SystemClock()
-    deadline_s = clock.monotonic_s() + LOCK_LIMIT_S
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if clock.monotonic_s() >= deadline_s:
-                raise LockedError(
-                    f"somebody else has been submitting to {jobs_dir} for {LOCK_LIMIT_S:.0f} s",
-                    hint="try again; a stopped `trainerd submit` may be in the way",
-                ) from error
-            time.sleep(LOCK_RETRY_S)
-        else:
-            return
-
-
-@contextlib.contextmanager
-def _translated(jobs_dir: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise UserError(
-            f"there is no jobs folder {jobs_dir}", hint="make it, or name the one that the supervisor watches"
-        ) from error
-    except NotADirectoryError as error:
-        raise UserError(f"{jobs_dir} is not a folder") from error
-    except PermissionError as error:
-        raise UserError(
-            f"this user may not write to the jobs folder {jobs_dir}",
-            hint="submit as the user that the supervisor runs as",
-        ) from error
