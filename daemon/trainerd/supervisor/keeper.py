@@ -35,6 +35,7 @@ from trainerd.supervisor.events import (
 )
 from trainerd.supervisor.evidence import gather_evidence, script_marks
 from trainerd.supervisor.going_back import go_back
+from trainerd.supervisor.gpu_release import TEARDOWN_LIMIT_S
 from trainerd.supervisor.launch_record import launch_record
 from trainerd.supervisor.outcome import Evidence, judge
 from trainerd.supervisor.stacks import show_stacks
@@ -320,6 +321,7 @@ class Keeper:
                 case NotStarted():
                     self._say(AttemptVoided(self.attempt.number))
                 case Ended(record):
+                    await self._await_gpus()
                     await self._conclude(await self._evidence(ending=record))
                 case Lost(evidence, shim):
                     # Before anything else: nobody of this attempt may be left when the next one starts.
@@ -327,12 +329,25 @@ class Keeper:
                     why = (
                         f"{evidence}; {killed} processes that it had left were ended" if killed else evidence
                     )
+                    await self._await_gpus()
                     is_after_reboot = shim.boot_id != boot_id()
                     await self._conclude(
                         await self._evidence(lost_because=why, is_after_reboot=is_after_reboot)
                     )
                 case _:
                     pass
+
+    async def _await_gpus(self) -> None:
+        """Return when nobody of the attempt holds its GPUs. Until then it is not over, and its slot is taken."""
+        waited_s = 0.0
+        while self.attempt.gpus:
+            held = await asyncio.to_thread(self._launcher.release_gpus, self._paths, self.attempt.gpus)
+            if not held.living and (not held.gone or waited_s >= TEARDOWN_LIMIT_S):
+                return
+            pids = ", ".join(str(pid) for pid in (*(one.pid for one in held.living), *held.gone))
+            self._say(ObservationFailed(self.attempt.number, f"its GPUs are still held by process {pids}"))
+            await asyncio.sleep(LOOK_AGAIN_S)
+            waited_s += LOOK_AGAIN_S
 
     async def _evidence(
         self, *, ending: ExitRecord | None = None, lost_because: str = "", is_after_reboot: bool = False

@@ -73,6 +73,8 @@ def launch_record(
     )
     defaults = {"PYTHONUNBUFFERED": "1"}
     if job.resources.gpus:
+        # NVML and the device files count in the order of the bus; CUDA would put the fastest first.
+        defaults["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
         defaults["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in gpus)
     return LaunchRecord(
         job=job.name,

@@ -23,6 +23,8 @@ from trainerd.contract.records import LaunchRecord, RanksRecord, ShimRecord, Voi
 from trainerd.errors import CorruptError, InternalError, LockedError, TryAgainError
 from trainerd.supervisor.attempts import AttemptState, Ended, Lost, NotStarted, Running, Starting, probe
 from trainerd.supervisor.child import ShimChild, collect_child, readable
+from trainerd.supervisor.gpu_release import Holding, who_holds
+from trainerd.supervisor.gpus import find_gpus
 from trainerd.supervisor.shim.entry import held_lock
 from trainerd.supervisor.shim.kernel import HELD
 from trainerd.supervisor.shim.survivors import (
@@ -33,10 +35,11 @@ from trainerd.supervisor.shim.survivors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection
     from pathlib import Path
 
     from trainerd.contract.paths import AttemptPaths
+    from trainerd.supervisor.gpus import Gpus
 
 ADOPTION_LOOK_S: Final = 0.05
 """How often an adopted attempt is looked at while its shim is still starting: a few looks, if any."""
@@ -106,6 +109,14 @@ class Launcher(Protocol):
         """
         ...
 
+    def release_gpus(self, paths: AttemptPaths, indices: Collection[int]) -> Holding:
+        """End whoever of an attempt that is over still holds its GPUs; return who does all the same. Blocks.
+
+        Raises:
+            CorruptError: Its records cannot be read, so they cannot be told.
+        """
+        ...
+
 
 class ShimLauncher:
     """Runs each attempt under a shim, a process of its own that outlives the supervisor.
@@ -113,10 +124,14 @@ class ShimLauncher:
     Args:
         clock: Measures limits.
         python: Interpreter of the shim; it must have trainerd.
+        gpus: Of this machine; None looks for them at the first need.
     """
 
-    def __init__(self, *, clock: Clock | None = None, python: str = sys.executable) -> None:
+    def __init__(
+        self, *, clock: Clock | None = None, python: str = sys.executable, gpus: Gpus | None = None
+    ) -> None:
         self._clock = clock or SystemClock()
+        self._gpus = gpus
         self._python = python
         self._children: dict[Path, ShimChild] = {}
 
@@ -293,3 +308,19 @@ class ShimLauncher:
             raise TryAgainError(f"{paths.root}: these processes of a lost attempt would not end: {pids}")
         sweep_temporary(paths.root)
         return ended.killed
+
+    def release_gpus(self, paths: AttemptPaths, indices: Collection[int]) -> Holding:
+        shim_record = records.read(paths.shim, ShimRecord)
+        if shim_record is None or shim_record.process.boot_id != boot_id():
+            return Holding()
+        if self._gpus is None:
+            self._gpus = find_gpus()
+        gpus, mark = self._gpus, attempt_mark(paths.root, shim_record.process)
+        record = records.read(paths.ranks, RanksRecord)
+        ranks = record.processes if record is not None else ()
+        end_processes(
+            lambda: who_holds(gpus, indices, mark=mark, ranks=ranks).living,
+            self._clock,
+            limit_s=SURVIVORS_LIMIT_S,
+        )
+        return who_holds(gpus, indices, mark=mark, ranks=ranks)
