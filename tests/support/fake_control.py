@@ -53,6 +53,7 @@ MNIST = job(
     pids=(4243,),
     budget_left=5,
     last_outcome=CRASH,
+    resume="exact: 10 steps run again, equal in samples and loss",
 )
 
 

@@ -79,6 +79,7 @@ def job_lines(job: JobView, now_s: float) -> list[str]:
             ("progress", _progress(job)),
             ("loss", number(job.loss) if job.loss is not None else None),
             ("checkpoint", checkpoint),
+            ("resume", job.resume),
             ("processes", _processes(job)),
             ("held", "until `trainerd resume`" if job.is_held else None),
             ("priority", str(job.priority) if job.priority else None),

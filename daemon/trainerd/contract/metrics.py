@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 FORMAT: Final = "trainerd.metrics/1"
 HEADER: Final = json.dumps({"format": FORMAT}).encode() + b"\n"
 
+LOST_BYTES_MAX: Final = 16 << 20
+"""How much of a history is looked at for steps that are run again, in bytes."""
+
 _NOT_FINITE: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -147,6 +150,24 @@ def read_history(path: Path) -> History:
         resumes=tuple(resumes),
         superseded=tuple(superseded),
     )
+
+
+def read_lost(path: Path, keep_bytes: int) -> dict[tuple[int, int, int], dict[str, Any]]:
+    """Return the rows beyond the first `keep_bytes`, by step, epoch and batch: of steps that are run again.
+
+    Where a step was run more than once, its newest row counts. Of very many, only the first are returned.
+
+    Raises:
+        OSError: The history could not be read.
+    """
+    with path.open("rb") as file:
+        file.seek(max(keep_bytes, len(HEADER)))
+        data = file.read(LOST_BYTES_MAX)
+    return {
+        (row["step"], row["epoch"], row["batch"]): {key: _number(value) for key, value in row.items()}
+        for _, row in _records(data)
+        if "report" not in row and {"step", "epoch", "batch"} <= row.keys()
+    }
 
 
 def _records(data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:

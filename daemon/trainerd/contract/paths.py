@@ -75,6 +75,11 @@ class RunPaths:
         return self.root / "metrics.jsonl"
 
     @property
+    def resume(self) -> Path:
+        """How the newest resume went."""
+        return self.root / "resume.json"
+
+    @property
     def finished(self) -> Path:
         return self.root / "finished.json"
 

@@ -51,6 +51,7 @@ class JobView:
         retry_at_wall_s: When the next attempt starts, while backing off.
         budget_left: Attempts left without progress.
         spec_digest: Of the newest spec that was accepted, empty if none ever was.
+        resume: Whether its newest resume was exact, or what differed; None if it was never resumed.
         is_held: Whether nothing of it is launched until it is resumed.
     """
 
@@ -76,6 +77,7 @@ class JobView:
     priority: int = 0
     last_outcome: OutcomeView | None = None
     spec_digest: str = ""
+    resume: str | None = None
     is_held: bool = False
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from trainerd.contract.resume import read_resume, verdict
+from trainerd.errors import CorruptError
 from trainerd.supervisor.control import EventView, JobView, OutcomeView
 from trainerd.supervisor.states import LIVE, BackingOff, Paused, Queued
 
@@ -59,6 +61,7 @@ def job_view(
         priority=job.spec.priority if job.spec is not None else 0,
         last_outcome=last_outcome,
         spec_digest=job.spec.spec_digest if job.spec is not None else "",
+        resume=_resume(run),
         is_held=job.is_held,
     )
 
@@ -69,6 +72,14 @@ def _reason(job: Job, wait: str | None) -> str:
     if job.refusal is not None and job.refusal not in job.reason:
         return f"{job.reason} (the spec as it is now is refused: {job.refusal})"
     return job.reason
+
+
+def _resume(run: RunPaths) -> str | None:
+    try:
+        record = read_resume(run.resume)
+    except (CorruptError, OSError):
+        return None  # unknown, and nothing hangs on it
+    return verdict(record) if record is not None else None
 
 
 def _known(number: int) -> int | None:

@@ -69,8 +69,8 @@ class Source(Protocol):
         """Return how many batches the pass has, None if that is not known."""
         ...
 
-    def samples(self) -> int | None:
-        """Return how many samples there are, None if that is not known."""
+    def extent(self) -> dict[str, int]:
+        """Return what must not change in the middle of a pass: ``samples`` and ``batch_size``, as far as known."""
         ...
 
     def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
@@ -190,8 +190,8 @@ class MapSource:
     def length(self, which: Pass) -> int:
         return len(self._order(which))
 
-    def samples(self) -> int | None:
-        return _length_or_none(self._user_loader.dataset)
+    def extent(self) -> dict[str, int]:
+        return _extent(self._user_loader.dataset, self._user_loader)
 
     def indices(self, which: Pass, batch: int) -> Any:
         """Return the indices of one batch, without loading it."""
@@ -263,8 +263,8 @@ class StatefulSource:
         del which
         return _length_or_none(self._loader)
 
-    def samples(self) -> int | None:
-        return _length_or_none(getattr(self._loader, "dataset", self._loader))
+    def extent(self) -> dict[str, int]:
+        return {}  # its own state knows how far it is in whatever it has
 
     def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
         del start, is_draining
@@ -289,8 +289,8 @@ class IterableSource:
         del which
         return _length_or_none(self._iterable)
 
-    def samples(self) -> int | None:
-        return _length_or_none(getattr(self._iterable, "dataset", self._iterable))
+    def extent(self) -> dict[str, int]:
+        return _extent(getattr(self._iterable, "dataset", self._iterable), self._iterable)
 
     def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
         if hasattr(self._iterable, "set_epoch"):
@@ -352,6 +352,11 @@ def source_for(loader: Any, *, seed: int, warn: Callable[[str], None]) -> Source
 
 def _is_stock_loader(loader: Any) -> bool:
     return isinstance(loader, DataLoader) and type(loader).__iter__ is DataLoader.__iter__
+
+
+def _extent(dataset: Any, loader: Any) -> dict[str, int]:
+    found = {"samples": _length_or_none(dataset), "batch_size": getattr(loader, "batch_size", None)}
+    return {name: number for name, number in found.items() if isinstance(number, int)}
 
 
 def _length_or_none(sized: Any) -> int | None:

@@ -10,21 +10,28 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+import torch
+
+from trainerd.checkpoint.fingerprint import DATA, changes, compared
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract import codec
 from trainerd.contract.durable import write_file
+from trainerd.contract.metrics import HEADER, read_lost
 from trainerd.contract.policy import RETENTION_FORMAT
-from trainerd.errors import MismatchError
+from trainerd.contract.resume import ResumeRecord, read_resume
+from trainerd.errors import CorruptError, MismatchError
 from trainerd.training.checkpointer import Checkpointer, SaveDetails
 from trainerd.training.history import HistoryWriter
 from trainerd.training.joint_resume import confirm_together, find_together, read_together
 from trainerd.training.leaving import say
 from trainerd.training.pacing import Pacing
 from trainerd.training.position import Position
+from trainerd.training.resume_proof import ResumeProof
 from trainerd.training.run_state import RunState
 from trainerd.training.silent_history import SilentHistory
 
@@ -88,6 +95,9 @@ class RunKeeper:
         self._held: tuple[Held, Manifest] | None = None
         self._pending: StateTree | None = None
         self._resume_position = Position()
+        self._saved_data: dict[str, dict[str, int]] = {}
+        self._changes: tuple[str, ...] = ()
+        self.proof: ResumeProof | None = None
 
     def open(self) -> None:
         """Take the run's lock and open its history.
@@ -107,6 +117,7 @@ class RunKeeper:
             )  # for `trainerd prune`, which has no script to ask
 
     def close(self) -> None:
+        self.end_proof()
         self.history.close()
         self.checkpointer.close()
 
@@ -129,6 +140,7 @@ class RunKeeper:
         if found is not None:
             checkpoint, tree = found
             self._put_back(tree, checkpoint)
+            self._compare_fingerprints(checkpoint)
             self.checkpointer.adopt(checkpoint)
             self._saved_key = position.key()
             self._resume_position = position.copied()
@@ -137,11 +149,13 @@ class RunKeeper:
                 position.loop = position.batch = 0
         if self.checkpointer.is_committer:
             self._settings.run.finished.unlink(missing_ok=True)
+        keep_bytes = checkpoint.manifest.history_bytes if checkpoint else 0
+        self._begin_proof(checkpoint, keep_bytes)
         self.history.begin(
             attempt=self._attempt,
             checkpoint=checkpoint.name if checkpoint else None,
             step=position.step,
-            keep_bytes=checkpoint.manifest.history_bytes if checkpoint else 0,
+            keep_bytes=keep_bytes,
         )
         self._pacing.resumed(position.step)
         return checkpoint
@@ -172,6 +186,70 @@ class RunKeeper:
                 "the random generators of ranks other than 0 begin anew"
             )
 
+    def _compare_fingerprints(self, checkpoint: Checkpoint) -> None:
+        """Say what is not as it was when the checkpoint was made; what parameters differ was refused before."""
+        saved = checkpoint.manifest.fingerprint
+        self._saved_data = dict(saved.get(DATA, {}))
+        found = changes(compared(saved, self.state.fingerprint(), is_inside_epoch=False))
+        self._changes = tuple(map(str, found))
+        if self.checkpointer.is_committer:
+            what = (
+                f"compatible, but not the same: {', '.join(self._changes)}" if found else "all is as it was"
+            )
+            say(f"trainerd: attempt {self._attempt} goes on from {checkpoint.name}; {what}")
+
+    def check_data(self, loop: int, extent: dict[str, int]) -> None:
+        """See to it that the data of the loop that begins is as long as it was, if it goes on in the middle of it.
+
+        Raises:
+            MismatchError: It is not: the batches that are left would be other ones.
+        """
+        saved = self._saved_data.pop(str(loop), None)
+        if saved is None:
+            return  # compared before, or there was none
+        goes_on = self._pending is not None and loop == self._resume_position.loop
+        is_inside = goes_on and self._resume_position.batch > 0
+        found = changes(compared({DATA: saved}, {DATA: extent}, is_inside_epoch=is_inside))
+        if any(each.verdict == "refused" for each in found):
+            assert self.checkpointer.resumed_from is not None
+            raise MismatchError(
+                f"{self.checkpointer.resumed_from.name} is in the middle of an epoch, and the data has another length",
+                [str(each) for each in found],
+                hint="give it the data that it had until this epoch ends, or resume from the end of an epoch",
+            )
+        self._changes += tuple(map(str, found))
+        for each in found:
+            say(f"trainerd: {each}: the order of the data is another one from here on")
+
+    def _begin_proof(self, checkpoint: Checkpoint | None, keep_bytes: int) -> None:
+        """Get ready to compare the steps that are run again with what the history says of them."""
+        paths = self._settings.run
+        if not isinstance(self.history, HistoryWriter) or (
+            checkpoint is None and self.history.position_bytes <= len(HEADER)
+        ):
+            return
+        former: ResumeRecord | None = None
+        with contextlib.suppress(CorruptError):
+            former = read_resume(paths.resume)
+        is_same_deal = checkpoint is None or (
+            checkpoint.manifest.world_size == self._settings.environment.world_size
+        )
+        record = ResumeRecord(
+            attempt=self._attempt,
+            checkpoint=checkpoint.name if checkpoint else None,
+            step=self.state.position.step,
+            resumes=former.resumes + 1 if former else 1,
+            differing_before=former.differing_before + former.differing if former else 0,
+            changes=self._changes,
+        )
+        self.proof = ResumeProof(
+            paths.resume,
+            record,
+            read_lost(paths.metrics, keep_bytes) if is_same_deal else {},
+            is_deterministic=torch.are_deterministic_algorithms_enabled(),
+            say=say,
+        )
+
     def skips_loop(self) -> bool:
         """Tell whether the training loop that begins now was finished before the checkpoint; if so, it is over."""
         position = self.state.position
@@ -188,6 +266,11 @@ class RunKeeper:
         if tree is not None:
             assert self.checkpointer.resumed_from is not None
             self.state.restore(tree, source=self.checkpointer.resumed_from.name)
+
+    def end_proof(self) -> None:
+        """Leave on record what was compared so far."""
+        if self.proof is not None:
+            self.proof.close()
 
     # ------------------------------------------------------------------ saving
 
@@ -345,6 +428,7 @@ class RunKeeper:
             history_bytes=self.history.sync() if sync else self.history.position_bytes,
             world_size=self._settings.environment.world_size,
             is_final=is_final,
+            fingerprint=self.state.fingerprint(with_data=True),
         )
         return self.checkpointer.manifest(
             step=position.step, epoch=position.epoch, scores=self.scores, reason=reason, details=details

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from trainerd.checkpoint.fingerprint import DATA
 from trainerd.training.data import Source, StatefulSource
+from trainerd.training.fingerprint import take_fingerprint
 from trainerd.training.joint_resume import reseed_rank
 from trainerd.training.position import Position
 from trainerd.training.restore import CLASSES, StateTree
@@ -39,6 +41,7 @@ class RunState:
         self.seed = seed
         self.loop_sources: dict[int, Source] = {}
         self.digest: int | None = BEGINNING
+        self._fingerprint: dict[str, Any] | None = None
         self._source_states: dict[str, Any] = {}
 
     def snapshot(self) -> Snapshot:
@@ -76,6 +79,15 @@ class RunState:
         else:
             reseed_rank(self.seed, rank=self._rank, world_size=self._world_size, step=self.position.step)
         self.position.deal_to(self._world_size)
+
+    def fingerprint(self, *, with_data: bool = False) -> dict[str, Any]:
+        """Return what the program looks like, as it was when this was asked first; `with_data` as it is now."""
+        if self._fingerprint is None:
+            self._fingerprint = take_fingerprint(self.objects, seed=self.seed, world_size=self._world_size)
+        if not with_data:
+            return self._fingerprint
+        extents = {str(loop): source.extent() for loop, source in sorted(self.loop_sources.items())}
+        return self._fingerprint | {DATA: extents}
 
     def use_source(self, loop: int, source: Source) -> None:
         """Note where a training loop's batches come from, and give it back the state that it had."""

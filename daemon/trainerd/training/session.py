@@ -38,6 +38,7 @@ from trainerd.training.deadline import DeadlineGuard, margin_s
 from trainerd.training.dealing import Deal
 from trainerd.training.drain import DrainFlag
 from trainerd.training.keeper import RunKeeper
+from trainerd.training.loop_end import was_left_on_purpose
 from trainerd.training.ranks import meet
 from trainerd.training.rng import seed_everything
 from trainerd.training.run_state import RunState
@@ -138,7 +139,10 @@ class Session:
         self._evaluations = 0
         self._epochs_total = _UNKNOWN
         self._batches_total = _UNKNOWN
+        self._accumulate = 1
         self._resumed_step = _UNKNOWN
+        self._in_hand: tuple[int, deque[Any]] | None = None  # how the loop goes whose batch the script has
+        self._is_broken_off = False
         self._row: dict[str, Any] = {}
         self._last_loss = math.nan
         self._warned: set[str] = set()
@@ -154,6 +158,17 @@ class Session:
     def epoch(self) -> int:
         """Epoch in progress, from 0."""
         return self._state.position.epoch
+
+    @property
+    def batch(self) -> int:
+        """Number of the batch in hand within its loop, from 0. `enumerate` would begin anew with every attempt."""
+        return self._state.position.batch
+
+    @property
+    def ends_step(self) -> bool:
+        """Whether the batch in hand is the last one of its step, as ``batches(…, accumulate=k)`` has them."""
+        done = self._state.position.batch + 1
+        return done % self._accumulate == 0 or done == self._batches_total
 
     @property
     def attempt(self) -> int:
@@ -228,6 +243,7 @@ class Session:
             UserError: A score is not a number.
         """
         self._begin()
+        self._end_broken_loop()
         numbers = {name: float(_as_number(name, score)) for name, score in scores.items()}
         self._keeper.scores |= numbers
         self._keeper.history.row({"report": True, "step": self.step, "epoch": self.epoch, **numbers})
@@ -256,6 +272,7 @@ class Session:
             self._keeper.hold("drain")
             self._beat(Phase.STEP)
             yield self.epoch
+            self._end_broken_loop(is_over=True)
             self._end_epoch()
 
     def batches(self, loader: Any, *, train: bool = True, accumulate: int = 1) -> Iterator[Any]:
@@ -273,6 +290,7 @@ class Session:
         if accumulate < 1:
             raise UserError(f"accumulate={accumulate}: at least 1 batch makes a step")
         self._begin()
+        self._end_broken_loop(is_over=train)
         return self._training_loop(loader, accumulate) if train else self._evaluation_loop(loader)
 
     def _training_loop(self, loader: Any, accumulate: int) -> Iterator[Any]:
@@ -280,11 +298,14 @@ class Session:
             return
         position = self._state.position
         source = self._source(loader)
+        self._keeper.check_data(position.loop, source.extent())
         self._keeper.restore_again()
         indices: deque[Any] = deque()
+        hand = (accumulate, indices)
         which = Pass((_TRAINING, position.loop), position.epoch, self._deal(), indices)
         total = source.length(which)
         self._batches_total = _UNKNOWN if total is None else total
+        self._accumulate = accumulate
         self._state.use_source(position.loop, source)
         self._beat(Phase.STEP)
         iterator = source.iterate(which, position.batch, self._hears_drain)
@@ -296,13 +317,15 @@ class Session:
                 break
             self._enter_step()
             BATCH.hit()
+            self._in_hand = hand
             try:
                 yield batch
-            except GeneratorExit:  # a break: the batch counts, the loop is over
-                if not self._is_leaving:
-                    self._end_batch(accumulate, indices, is_last=True)
-                    self._end_loop()
+            except GeneratorExit:  # by a break, after which the batch counts, or by an exception
+                self._is_broken_off = self._in_hand is hand
+                if self._is_broken_off and was_left_on_purpose():
+                    self._end_broken_loop()
                 return
+            self._in_hand = None
             self._end_batch(accumulate, indices, is_last=position.batch + 1 == total)
         if position.batch % accumulate and total is None:
             self._end_step(is_last_batch=True)
@@ -372,6 +395,18 @@ class Session:
         self._state.position.batch += 1
         if is_last or self._state.position.batch % accumulate == 0:
             self._end_step(is_last_batch=is_last)
+
+    def _end_broken_loop(self, *, is_over: bool = False) -> None:
+        """A loop that was left in the middle ends, unless that was done. One that raised, and was caught, too.
+
+        Args:
+            is_over: Whether it cannot be going on where this is called, though its iterator is still there.
+        """
+        if self._in_hand is not None and (is_over or self._is_broken_off) and not self._is_leaving:
+            (accumulate, indices), self._in_hand = self._in_hand, None
+            self._is_broken_off = False
+            self._end_batch(accumulate, indices, is_last=True)
+            self._end_loop()
 
     def _end_loop(self) -> None:
         # What the script does next, such as a scheduler's step or a validation, comes after this boundary and
@@ -450,6 +485,7 @@ class Session:
         self._is_leaving = True
         self._beat(Phase.DRAIN)
         self._keeper.save_now("drain")
+        self._keeper.end_proof()
         newest = self._keeper.newest
         self._leave_ranks()
         leaving.leave_drained(
@@ -509,8 +545,10 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._is_leaving = True
         try:
+            if error is None:
+                self._end_broken_loop(is_over=True)
+            self._is_leaving = True
             if error is None:
                 self._leave_normally()
             else:
@@ -556,11 +594,13 @@ class Session:
 
     def _write_row(self, batch: int) -> None:
         if self._row:
-            position, digest = self._state.position, self._state.digest
-            line = encode_row(
-                position.step, position.epoch, batch, self._row, f"{digest:016x}" if digest else None
-            )
+            position = self._state.position
+            digest = f"{self._state.digest:016x}" if self._state.digest else None
+            line = encode_row(position.step, position.epoch, batch, self._row, digest)
             self._keeper.history.line(line)
+            proof = self._keeper.proof
+            if proof is not None and not proof.is_over:
+                proof.compare((position.step, position.epoch, batch), digest, self._row)
             self._row = {}
 
     def _beat(self, phase: Phase) -> None:

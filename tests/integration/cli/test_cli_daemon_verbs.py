@@ -31,6 +31,7 @@ mnist: running
   progress    step 130, epochs 1.30/10, batch 30/100, in step
   loss        0.25
   checkpoint  step 120
+  resume      exact: 10 steps run again, equal in samples and loss
   processes   shim 4242, rank 0: 4243
   spec        /jobs/mnist.yaml
   run folder  /state/runs/mnist

@@ -66,6 +66,9 @@ class Job(_Model):
     priority: int = Field(description="higher goes first")
     last_outcome: Outcome | None = Field(description="how the newest ended attempt ended")
     spec_digest: str = Field(description="of the newest spec that was accepted; empty if none ever was")
+    resume: str | None = Field(
+        description="whether its newest resume was exact, or what differed; null if it was never resumed"
+    )
     is_held: bool = Field(description="whether nothing of it is launched until it is resumed")
 
 
