@@ -8,9 +8,12 @@ something is not what the manifest says.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import math
 import struct
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -65,6 +68,69 @@ def read(folder: Path) -> Content:
     )
 
 
+def whole_tensors(content: Content) -> dict[str, TensorContent]:
+    """Put the parts of sharded tensors together.
+
+    Returns:
+        Dtype, shape and bytes of each whole, by where it stands in the trees, such as ``objects/model/…``.
+
+    Raises:
+        UnsoundError: The parts do not cover the whole, each element once.
+    """
+    wholes: dict[str, TensorContent] = {}
+    for place in _places_of_shards(content.trees[0], ()):
+        name = "/".join(map(str, place))
+        said = _at(content.trees[0], place)["$shard"]
+        shape = tuple(said["shape"])
+        parts: dict[tuple[int, ...], TensorContent] = {}
+        for rank, tree in enumerate(content.trees):
+            node = _at(tree, place)["$shard"]
+            _expect(tuple(node["shape"]), shape, f"shape of {name} on rank {rank}")
+            dtype, size, data = content.tensors[rank][node["part"]["$tensor"]]
+            if data:
+                parts[tuple(node["offset"])] = dtype, size, data
+        wholes[name] = next(iter(parts.values()))[0], shape, _assembled(parts, shape, name)
+    return wholes
+
+
+def _places_of_shards(tree: Any, place: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
+    if isinstance(tree, dict) and "$shard" in tree:
+        yield place
+        return
+    steps = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for step, inner in steps:
+        yield from _places_of_shards(inner, (*place, step))
+
+
+def _at(tree: Any, place: tuple[str | int, ...]) -> Any:
+    for step in place:
+        tree = tree[step]
+    return tree
+
+
+def _assembled(parts: dict[tuple[int, ...], TensorContent], shape: tuple[int, ...], name: str) -> bytes:
+    """Copy the parts, row by row of their last dimension, to where they belong."""
+    elements = math.prod(shape)
+    dtype, size, data = next(iter(parts.values()))
+    width = len(data) // math.prod(size)
+    whole, covered = bytearray(elements * width), bytearray(elements)
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    for offset, (_, size, data) in parts.items():
+        row = size[-1]
+        for number, index in enumerate(itertools.product(*map(range, size[:-1]))):
+            begin = sum(
+                (at + by) * stride for at, by, stride in zip((*index, 0), offset, strides, strict=True)
+            )
+            if any(covered[begin : begin + row]):
+                raise UnsoundError(f"{name}: two ranks have the same element")
+            covered[begin : begin + row] = b"\1" * row
+            whole[begin * width : (begin + row) * width] = data[
+                number * row * width : (number + 1) * row * width
+            ]
+    _expect(sum(covered), elements, f"elements of {name} ({dtype})")
+    return bytes(whole)
+
+
 def _tensors(data: bytes) -> dict[str, TensorContent]:
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
@@ -92,11 +158,13 @@ def main() -> int:
     folder = parser.parse_args().folder
     try:
         content = read(folder)
+        wholes = whole_tensors(content)
     except (UnsoundError, OSError, ValueError, KeyError, struct.error) as error:
         print(f"unsound: {folder}: {error}", file=sys.stderr)
         return 1
     tensors = sum(len(table) for table in content.tensors)
-    print(f"sound: step {content.manifest['step']}, {len(content.trees)} ranks, {tensors} tensors")
+    sharded = f", {len(wholes)} of them sharded" if wholes else ""
+    print(f"sound: step {content.manifest['step']}, {len(content.trees)} ranks, {tensors} tensors{sharded}")
     return 0
 
 

@@ -8,19 +8,25 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from tests.support.rank_server import ForkedRank, RankServer
 from tests.support.training_runs import REPOSITORY, training_environment
 from trainerd.contract.heartbeat import read_heartbeat
 from trainerd.contract.paths import RunPaths
 
-RANKS_LOOP = REPOSITORY / "tests" / "support" / "scripts" / "ranks_loop.py"
+SCRIPTS = REPOSITORY / "tests" / "support" / "scripts"
+RANKS_LOOP = SCRIPTS / "ranks_loop.py"
+SHARDED_LOOP = SCRIPTS / "sharded_loop.py"
 RUN_LIMIT_S = 60
 _LOOK_S = 0.002
+_servers = {  # each starts with its first rank and ends with this process
+    RANKS_LOOP: RankServer(),
+    SHARDED_LOOP: RankServer("torch.distributed.fsdp", "torch._dynamo"),
+}
 _USED = re.compile(r"^used (\d+) (\d+) (\d+) (\d+) (\[.*\])$", re.MULTILINE)
 
 
@@ -42,6 +48,7 @@ class Attempt:
         self,
         run_dir: Path,
         *arguments: object,
+        script: Path = RANKS_LOOP,
         world_size: int = 2,
         failpoints: str = "",
         fails_on: int | None = None,
@@ -53,28 +60,22 @@ class Attempt:
         self.logs = [
             run_dir.parent / f"{run_dir.name}-{len(self._former)}-{rank}.log" for rank in range(world_size)
         ]
-        self.ranks = []
+        self.ranks: list[ForkedRank] = []
         for rank, log in enumerate(self.logs):
-            with log.open("wb") as output:
-                self.ranks.append(
-                    subprocess.Popen(
-                        [sys.executable, str(RANKS_LOOP), *map(str, arguments)],
-                        env=training_environment(
-                            run_dir,
-                            failpoints=failpoints if fails_on in {None, rank} else "",
-                            PYTHONPATH=os.pathsep.join([str(REPOSITORY / "daemon"), str(REPOSITORY)]),
-                            RANK=rank,
-                            LOCAL_RANK=rank,
-                            WORLD_SIZE=world_size,
-                            MASTER_ADDR="127.0.0.1",
-                            MASTER_PORT=port,
-                            **environment,
-                        ),
-                        stdout=output,
-                        stderr=output,
-                        start_new_session=True,
-                    )
-                )
+            environment_of_rank = training_environment(
+                run_dir,
+                failpoints=failpoints if fails_on in {None, rank} else "",
+                PYTHONPATH=os.pathsep.join([str(REPOSITORY / "daemon"), str(REPOSITORY)]),
+                RANK=rank,
+                LOCAL_RANK=rank,
+                WORLD_SIZE=world_size,
+                MASTER_ADDR="127.0.0.1",
+                MASTER_PORT=port,
+                **environment,
+            )
+            self.ranks.append(
+                _servers[script].launch(script, [*map(str, arguments)], environment_of_rank, log)
+            )
 
     def wait(self, limit_s: float = RUN_LIMIT_S) -> list[int]:
         """Wait until all ranks have ended; return their exit codes."""
@@ -84,7 +85,7 @@ class Attempt:
                 process.wait(max(0.0, deadline_s - time.monotonic()))
             except subprocess.TimeoutExpired:
                 raise AssertionError(f"rank {rank} hangs\n{self.output}") from None
-        return [process.returncode for process in self.ranks]
+        return [process.wait(0) for process in self.ranks]
 
     def wait_for_step(self, rank: int, step: int, limit_s: float = RUN_LIMIT_S) -> None:
         """Wait until a rank has finished a step."""
@@ -99,6 +100,14 @@ class Attempt:
             assert self.ranks[rank].poll() is None, self.output
             time.sleep(_LOOK_S)
         raise AssertionError(f"rank {rank} did not come to step {step}\n{self.output}")
+
+    def wait_for_word(self, rank: int, word: str, limit_s: float = RUN_LIMIT_S) -> None:
+        """Wait until a rank has printed a line."""
+        deadline_s = time.monotonic() + limit_s
+        while word not in self.logs[rank].read_text().splitlines():
+            assert time.monotonic() < deadline_s, f"rank {rank} did not say {word!r}\n{self.output}"
+            assert self.ranks[rank].poll() is None, self.output
+            time.sleep(_LOOK_S)
 
     def send(self, rank: int, signum: int) -> None:
         self.ranks[rank].send_signal(signum)

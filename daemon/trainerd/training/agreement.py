@@ -18,6 +18,7 @@ Invariants:
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
@@ -25,15 +26,20 @@ from trainerd.errors import RankLostError
 from trainerd.training.ranks import POLL_S
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trainerd.training.drain import DrainFlag
     from trainerd.training.ranks import Ranks
 
-Deed = Literal["drain", "save"]
+Deed = Literal["drain", "save", "hold"]
 
 LISTEN_S: Final = 0.02
 """How often a rank looks whether it was signalled and whether another one asks, in seconds."""
 PROMISE_LIMIT_S: Final = 120.0
 """How long the others may take to promise, in seconds; their threads do, whatever the training does."""
+STUCK_S: Final = 3.0
+"""How long a rank may stay in the script's own code at a boundary at which all drain, in seconds. It may be waiting
+there for a rank that drains already: then it never comes."""
 _PAST_ALL: Final = 1 << 62
 """The promise of a rank that has finished: what is asked now is overtaken by the end of the run."""
 
@@ -45,6 +51,20 @@ class Decision:
     boundary: int
     deed: Deed
     reason: str
+
+
+@dataclass(frozen=True)
+class WaysOut:
+    """How a rank leaves while its main thread is elsewhere.
+
+    Attributes:
+        at_this_boundary: Saves the boundary crossed last and leaves: the others make this save. Told for what reason.
+        with_what_all_hold: Saves what is held, if all ranks hold the same boundary, and leaves. All of them are
+            called. Told why no boundary was waited for.
+    """
+
+    at_this_boundary: Callable[[str], None]
+    with_what_all_hold: Callable[[str], None]
 
 
 class Agreement(Protocol):
@@ -78,11 +98,15 @@ class Agreement(Protocol):
         """Tell whether to drain here or at the end of this step. Never waits."""
         ...
 
-    def wish_save(self, reason: str) -> None:
-        """Ask for a save at a boundary soon. May be asked again until it was made."""
+    def wish(self, deed: Deed, reason: str) -> None:
+        """Ask for something at a boundary soon: to save it, or to hold a copy. May be asked again until it was done."""
         ...
 
-    def start(self) -> None:
+    def leave_without_boundary(self, why: str) -> None:
+        """A drain was asked for, and no boundary comes in time: let all ranks leave with what they hold."""
+        ...
+
+    def start(self, ways: WaysOut) -> None:
         """The first boundary: the state was restored."""
         ...
 
@@ -113,11 +137,14 @@ class Alone:
     def is_drain_near(self) -> bool:
         return self._flag.is_set
 
-    def wish_save(self, reason: str) -> None:
-        raise AssertionError(f"a single rank saves without asking: {reason}")
+    def wish(self, deed: Deed, reason: str) -> None:
+        raise AssertionError(f"a single rank does it without asking: {deed}, {reason}")
 
-    def start(self) -> None:
-        return
+    def leave_without_boundary(self, why: str) -> None:
+        raise AssertionError(f"a single rank leaves without asking: {why}")
+
+    def start(self, ways: WaysOut) -> None:
+        del ways
 
     def stop(self) -> None:
         return
@@ -135,20 +162,24 @@ class Together:
         self._promise: int | None = None
         self._decisions: list[Decision] = []
         self._has_decided_to_drain = False
-        self._wish: str | None = None
+        self._wish: tuple[Deed, str] | None = None
+        self._hurry: str | None = None
+        self._is_due_since_s: float | None = None
+        self._ways: WaysOut | None = None
         self._lost: RankLostError | None = None
         self._round = 0
         self._changed = threading.Condition()
         self._is_over = threading.Event()
         self._listener: threading.Thread | None = None
 
-    def start(self) -> None:
+    def start(self, ways: WaysOut) -> None:
+        self._ways = ways
         self._listener = threading.Thread(target=self._listen, name="trainerd-agree", daemon=True)
         self._listener.start()
 
     def stop(self) -> None:
         self._is_over.set()
-        if self._listener is not None:
+        if self._listener is not None and self._listener is not threading.current_thread():
             self._listener.join(timeout=1.0)
 
     # ------------------------------------------------------------------ the training thread
@@ -192,10 +223,14 @@ class Together:
                 each.deed == "drain" and each.boundary <= self._boundary + 1 for each in self._decisions
             )
 
-    def wish_save(self, reason: str) -> None:
+    def wish(self, deed: Deed, reason: str) -> None:
         with self._changed:
-            if not any(each.deed == "save" for each in self._decisions):
-                self._wish = reason
+            is_less = self._wish is not None and deed == "hold"
+            if not is_less and not any(each.deed in {deed, "save"} for each in self._decisions):
+                self._wish = (deed, reason)
+
+    def leave_without_boundary(self, why: str) -> None:
+        self._hurry = why  # the listener sees to it
 
     def _is_bound(self) -> bool:
         """Tell whether something keeps this rank where it is."""
@@ -218,6 +253,8 @@ class Together:
                 self._ask()
                 if self._ranks.has(self._key("asked")):
                     self._hold_round()
+                if self._has_decided_to_drain:
+                    self._leave_if_stuck()
         except RankLostError as error:
             with self._changed:
                 self._lost = error
@@ -228,7 +265,7 @@ class Together:
             reason = f"{self._flag.reason} to rank {self._ranks.rank}"
             self._ranks.put_first(self._key("asked"), {"deed": "drain", "reason": reason})
         elif (wish := self._wish) is not None:
-            self._ranks.put_first(self._key("asked"), {"deed": "save", "reason": wish})
+            self._ranks.put_first(self._key("asked"), {"deed": wish[0], "reason": wish[1]})
 
     def _hold_round(self) -> None:
         asked = self._ranks.get(self._key("asked"))
@@ -243,9 +280,27 @@ class Together:
             self._decisions.append(Decision(max(promises), asked["deed"], asked["reason"]))
             if asked["deed"] == "drain":
                 self._has_decided_to_drain = True
-            self._wish = None  # a drain saves as well
+            self._wish = None  # a drain saves as well; what was only to be held is wished again
             self._changed.notify_all()
         self._round += 1
+
+    def _leave_if_stuck(self) -> None:
+        """The drain was decided: leave from here if the main thread does not come to it."""
+        assert self._ways is not None
+        if self._hurry is not None:
+            self._ranks.put_first("flush/asked", self._hurry)
+        if self._ranks.has("flush/asked"):
+            self._ways.with_what_all_hold(self._ranks.get("flush/asked"))
+            return
+        with self._changed:
+            due = [each for each in self._decisions if each.deed == "drain" and self._is_due(each)]
+            if self._is_inside_step or not due:
+                self._is_due_since_s = None
+                return
+        now_s = time.monotonic()
+        self._is_due_since_s = self._is_due_since_s or now_s
+        if now_s - self._is_due_since_s >= STUCK_S:
+            self._ways.at_this_boundary(due[0].reason)
 
     def _promise_of(self, rank: int) -> int:
         """Wait for another rank's promise; 0 if nobody here waits for it any more."""

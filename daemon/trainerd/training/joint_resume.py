@@ -3,7 +3,8 @@
 Rank 0 finds and verifies it, and says which one it is. Each rank reads its own files of it, whose digests it
 compares itself, and says whether they fit; only if all said yes does any of them change its objects.
 
-Where the number of ranks is another one than at the save, every rank takes what is replicated from rank 0's files.
+Where the number of ranks is another one than at the save, every rank takes what is replicated from rank 0's files,
+and of what was sharded its new part, out of the files of all.
 Its random generators then begin anew, each rank's with a seed of its own.
 """
 
@@ -16,6 +17,7 @@ from trainerd.errors import CorruptError, MismatchError
 from trainerd.training.rank_files import read_verified, tensors_name, tree_name
 from trainerd.training.rng import seed_everything
 from trainerd.training.seeds import derive_seed
+from trainerd.training.sharding import WholeNeededError
 
 if TYPE_CHECKING:
     from trainerd.checkpoint.checkpoint import Checkpoint
@@ -57,13 +59,23 @@ def read_together(ranks: Ranks, checkpoint: Checkpoint, state: RunState) -> Stat
     tree: StateTree | None = None
     problem: MismatchError | CorruptError | None = None
     try:
-        whose = rank_to_read(checkpoint, ranks.rank, ranks.world_size)
-        tree = read_verified(_only_files_of(checkpoint, whose), whose)
-        tree.check(state.objects, source=checkpoint.name)
+        tree = _read_own(ranks, checkpoint, state)
     except (MismatchError, CorruptError) as error:
         problem = error
     _all_or_none(ranks, "resume/fits", problem)
     assert tree is not None
+    return tree
+
+
+def _read_own(ranks: Ranks, checkpoint: Checkpoint, state: RunState) -> StateTree:
+    """Return what this rank's objects take: its own part if that is what they hold, or else the whole."""
+    whose = rank_to_read(checkpoint, ranks.rank, ranks.world_size)
+    try:
+        tree = read_verified(_only_files_of(checkpoint, whose), whose, is_whole=False)
+        tree.check(state.objects, source=checkpoint.name)
+    except WholeNeededError:
+        tree = read_verified(checkpoint, whose)
+        tree.check(state.objects, source=checkpoint.name)
     return tree
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
@@ -36,6 +36,8 @@ from trainerd.training.run_state import RunState
 from trainerd.training.silent_history import SilentHistory
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from trainerd.checkpoint.manifest import Manifest
     from trainerd.checkpoint.store import Checkpoint
     from trainerd.training.ranks import Ranks
@@ -50,6 +52,8 @@ DOCUMENT_BYTES_MAX: Final = 4 << 20
 RESERVE_BYTES_MAX: Final = 256 << 20
 COPY_SHARE_MAX: Final = 0.01
 """Of the time of training that copies for a drain without a boundary may take."""
+AGREEMENT_COST_S: Final = 0.02
+"""What several ranks may wait for one another to make such a copy at the same boundary, in seconds."""
 FIRST_COPY_COST_S: Final = 0.005
 """What such a copy is taken to cost before the first one, in seconds."""
 
@@ -92,7 +96,7 @@ class RunKeeper:
         self._copy_cost_s = FIRST_COPY_COST_S
         self._copied_s = self._write_began_s = time.monotonic()
         self.longest_save_s: float | None = None
-        self._held: tuple[Held, Manifest] | None = None
+        self._held: tuple[Held, Manifest, tuple[int, ...]] | None = None
         self._pending: StateTree | None = None
         self._resume_position = Position()
         self._saved_data: dict[str, dict[str, int]] = {}
@@ -319,6 +323,7 @@ class RunKeeper:
             if self._is_saved():
                 return
             self.checkpointer.wait()
+            self._held = None  # its memory is used now, for what is newer
             began_s = time.monotonic()
             snapshot = self.state.snapshot()
             self._keep_reserve(snapshot)
@@ -342,18 +347,17 @@ class RunKeeper:
 
     def save_here(self, reason: str) -> None:
         """Save the boundary crossed last, also from the script's own code after it."""
-        if self._held is None:
-            self.save(reason)
-            return
-        self.history.sync()
-        self.checkpointer.write_held(*self._held)
-        self._held = None
-        self._mark_saved()
+        with self._lock:
+            if not self._holds_here():
+                self.save(reason)
+                return
+            self.flush()
+            self._mark_saved()
 
     def save_now(self, reason: str) -> None:
         """Make this boundary, or the one that is held, durable as fast as can be."""
         with self._lock:
-            if self._held is None and not self._is_saved():
+            if not self._holds_here() and not self._is_saved():
                 snapshot = self.state.snapshot()
                 if self._ranks is None:
                     self.checkpointer.call_off()
@@ -361,6 +365,7 @@ class RunKeeper:
                     self.checkpointer.wait()  # called off on one rank, it would be committed on another
                 self.checkpointer.make_room(self._predicted_bytes(snapshot), is_emergency=True)
                 self.checkpointer.write(snapshot, self._manifest(reason), is_urgent=True)
+                self._held = None
                 self._mark_saved()
             self.flush()
 
@@ -368,10 +373,33 @@ class RunKeeper:
         """Make the newest snapshot in memory durable, and return the newest checkpoint. May come from any thread."""
         with self._lock:
             if self._held is not None:
+                held, manifest, _ = self._held
                 self.history.sync()
-                self.checkpointer.write_held(*self._held)
+                self.checkpointer.write_held(held, manifest)
                 self._held = None
             return self.checkpointer.wait()
+
+    def is_safe_here(self) -> bool:
+        """Tell whether the boundary crossed last is saved or held: then `flush` makes it durable."""
+        return self._holds_here() or self._is_saved()
+
+    @contextlib.contextmanager
+    def standing_still(self, limit_s: float) -> Iterator[list[Any] | None]:
+        """Let nothing be saved or held meanwhile; give what `flush` would make durable, None if not in time.
+
+        It is told as a value that two ranks have in common if they would flush the same boundary.
+        """
+        is_still = self._lock.acquire(timeout=limit_s)
+        try:
+            if not is_still:
+                yield None
+            elif self._held is not None:
+                yield ["held", *self._held[2]]
+            else:
+                yield ["saved", *(self._saved_key or ())]
+        finally:
+            if is_still:
+                self._lock.release()
 
     def hold(self, reason: str) -> None:
         """Copy this boundary aside, for a drain that comes in the script's own code before the next one."""
@@ -379,20 +407,24 @@ class RunKeeper:
             if not self._is_saved():
                 began_s = time.monotonic()
                 held = self.checkpointer.hold(self.state.snapshot())
-                self._held = (held, self._manifest(reason, sync=False))
+                self._held = (held, self._manifest(reason, sync=False), self.state.position.key())
                 self._copied_s = time.monotonic()
                 self._copy_cost_s += (self._copied_s - began_s - self._copy_cost_s) / 2
 
-    def hold_if_cheap(self, reason: str) -> None:
-        """Copy this boundary aside if that costs next to nothing beside the steps, and no save is in flight."""
+    def is_holding_cheap(self) -> bool:
+        """Tell whether copying a boundary aside costs next to nothing beside the steps, and no save is in flight."""
         since_s = time.monotonic() - self._copied_s
-        if since_s * COPY_SHARE_MAX >= self._copy_cost_s and not self.checkpointer.is_saving:
+        cost_s = self._copy_cost_s + (AGREEMENT_COST_S if self._ranks is not None else 0.0)
+        return since_s * COPY_SHARE_MAX >= cost_s and not self.checkpointer.is_saving
+
+    def hold_if_cheap(self, reason: str) -> None:
+        """Copy this boundary aside if that is cheap."""
+        if self.is_holding_cheap():
             self.hold(reason)
 
-    def release(self) -> None:
-        """A new boundary: what was held is of no use any more."""
-        with self._lock:
-            self._held = None
+    def _holds_here(self) -> bool:
+        """Tell whether what is held is the boundary crossed last, and no former one."""
+        return self._held is not None and self._held[2] == self.state.position.key()
 
     def forget_pending(self) -> None:
         """The epoch that was interrupted is over."""

@@ -16,6 +16,7 @@ import torch
 from trainerd.errors import CorruptError, MismatchError
 from trainerd.training.fitting import differences, fitting_states
 from trainerd.training.selection import selected_states
+from trainerd.training.sharding import placed_states
 from trainerd.training.snapshot import TREE_FORMAT
 from trainerd.training.tensors import copied_state, decode_state
 from trainerd.training.tracked import Objects, Stateful, unwrapped
@@ -80,6 +81,7 @@ class StateTree:
             states, left_out = fitting_states(objects, states)
             if left_out:
                 warnings.warn(f"trainerd: {source}: left as it was:\n{_shortened(left_out)}", stacklevel=3)
+        states = placed_states(objects, states)
         if strict:
             self._check(objects, states, source=source, is_partial=is_partial)
         _apply_all(objects, states, source=source, strict=not is_partial)
@@ -89,8 +91,9 @@ class StateTree:
 
         Raises:
             MismatchError: It does not fit.
+            WholeNeededError: It is a part of a state of which these hold another part.
         """
-        self._check(objects, self.objects, source=source, is_partial=False)
+        self._check(objects, placed_states(objects, self.objects), source=source, is_partial=False)
 
     def _check(self, objects: Objects, states: dict[str, Any], *, source: str, is_partial: bool) -> None:
         found = list(differences(objects, states, classes=self.classes, is_partial=is_partial))

@@ -30,9 +30,9 @@ from trainerd.contract.heartbeat import HeartbeatWriter, Phase
 from trainerd.contract.metrics import encode_row
 from trainerd.contract.policy import Cadence, KeepBest, KeepEvery
 from trainerd.contract.requests import RequestPage
-from trainerd.errors import NonFiniteLossError, UserError
+from trainerd.errors import NonFiniteLossError, RankLostError, UserError
 from trainerd.training import leaving
-from trainerd.training.agreement import Agreement, Alone, Together
+from trainerd.training.agreement import Agreement, Alone, Together, WaysOut
 from trainerd.training.data import Pass, Source, WaitInterruptedError, source_for
 from trainerd.training.deadline import DeadlineGuard, margin_s
 from trainerd.training.dealing import Deal
@@ -65,6 +65,10 @@ COMPLETED = declare(
     "training.completed", "the final checkpoint; the run completes at once when it is resumed"
 )
 
+STANDSTILL_LIMIT_S: Final = 2.0
+"""How long a thread that would save what is held waits for the main thread to be between two saves, in seconds."""
+FLUSH_ANSWER_LIMIT_S: Final = 10.0
+"""How long ranks that are out of time wait to hear what the others hold, in seconds."""
 _TRAINING: Final = 1
 _EVALUATION: Final = 2
 _UNKNOWN: Final = -1
@@ -134,8 +138,7 @@ class Session:
         self._is_begun = False
         self._is_in_body = False
         self._is_leaving = False
-        # One rank cannot save what belongs to several.
-        self._has_deadline = settings.grace_s is not None and settings.environment.world_size == 1
+        self._has_deadline = settings.grace_s is not None
         self._evaluations = 0
         self._epochs_total = _UNKNOWN
         self._batches_total = _UNKNOWN
@@ -375,7 +378,10 @@ class Session:
         for decision in self._agreement.settle():
             if decision.deed == "drain":
                 self._leave_drained(decision.reason)
-            self._keeper.save_here(decision.reason)
+            if decision.deed == "hold":
+                self._keeper.hold(decision.reason)
+            else:
+                self._keeper.save_here(decision.reason)
 
     def _enter_step(self) -> None:
         """The body of a step begins, or the next batch of one."""
@@ -420,7 +426,6 @@ class Session:
         position = self._state.position
         position.step += 1
         self._evaluations = 0
-        self._keeper.release()
         self._write_row(position.batch - 1)
         self._beat(Phase.STEP)
         STEPPED.hit()
@@ -431,16 +436,17 @@ class Session:
             self._keeper.save_if_free(reason)
             self._beat(Phase.STEP)
         if wish := self._keeper.wish_after_step():
-            self._agreement.wish_save(wish)
+            self._agreement.wish("save", wish)
+        elif self._has_deadline and self.rank == 0 and self._ranks and self._keeper.is_holding_cheap():
+            self._agreement.wish("hold", "flushed")  # all of them at one boundary, or none could be saved
         self._answer()
-        if self._has_deadline:
+        if self._has_deadline and self._ranks is None:
             self._keeper.hold_if_cheap("flushed")
 
     def _end_epoch(self) -> None:
         self._cross(is_last=self.epoch + 1 >= self._epochs_total)
         self._state.position.end_epoch()
         self._evaluations = 0
-        self._keeper.release()
         self._keeper.forget_pending()
         self._write_row(0)
         if reason := self._keeper.due_after_epoch():
@@ -474,7 +480,7 @@ class Session:
         self._is_begun = True
         checkpoint = self._keeper.restore()
         self._resumed_step = self.step
-        self._agreement.start()
+        self._agreement.start(WaysOut(self._leave_here, self._leave_with_what_all_hold))
         self._beat(Phase.START)
         RESTORED.hit()
         if checkpoint is None and self._settings.checkpoint.every.at_start:
@@ -495,20 +501,47 @@ class Session:
             reason=reason or self._flag.reason,
         )
 
-    def _flush_and_leave(self, why: str) -> None:
-        """Make what is in memory durable and leave the process, from the thread that watches the deadline."""
-        outcome = self._settings.attempt_paths.outcome(self.rank)
+    def _flush_and_leave(self, why: str, reason: str | None = None) -> None:
+        """Make what is in memory durable and leave the process, from a thread that watches or listens."""
         try:
             newest = self._keeper.flush()
         except Exception as error:  # noqa: BLE001 - the process ends here in any case, and says why
-            leaving.record_exception(outcome, error, step=self.step)
-            leaving.exit_process(FAILED)
+            self._fail_from_elsewhere(error)
+        self._leave_from_elsewhere(newest, f"{reason or self._flag.reason or 'asked to stop'}, {why}")
+
+    def _leave_here(self, reason: str) -> None:
+        """Save the boundary crossed last, as the other ranks do, while the script's own code holds up the main thread."""
+        with self._keeper.standing_still(STANDSTILL_LIMIT_S) as held:
+            if self._is_leaving or held is None:
+                return  # the main thread is on its way out
+            if not self._keeper.is_safe_here():
+                self._fail_from_elsewhere(RankLostError(f"{reason}, and this rank has nothing to save yet"))
+            self._flush_and_leave("saved from what was held: the script was busy between two loops", reason)
+
+    def _leave_with_what_all_hold(self, why: str) -> None:
+        """Save the boundary that all ranks hold, if it is the same one, while their main threads are elsewhere."""
+        assert self._ranks is not None
+        with self._keeper.standing_still(STANDSTILL_LIMIT_S) as held:
+            all_hold = self._ranks.gather("flush/holds", held, limit_s=FLUSH_ANSWER_LIMIT_S)
+            if held is not None and all(each == held for each in all_hold):
+                self._flush_and_leave(why)
+            leaving.say(f"trainerd: the ranks hold no boundary in common ({all_hold}): nothing more is saved")
+            self._leave_from_elsewhere(self._keeper.newest, why)
+
+    def _leave_from_elsewhere(self, newest: Checkpoint | None, reason: str) -> NoReturn:
+        self._leave_ranks()
         leaving.leave_drained(
-            outcome,
+            self._settings.attempt_paths.outcome(self.rank),
             step=newest.step if newest else self.step,
             checkpoint=newest.name if newest else None,
-            reason=f"{self._flag.reason or 'asked to stop'}, {why}",
+            reason=reason,
         )
+
+    def _fail_from_elsewhere(self, error: Exception) -> NoReturn:
+        if self._ranks is not None:
+            self._ranks.say_failed(error)
+        leaving.record_exception(self._settings.attempt_paths.outcome(self.rank), error, step=self.step)
+        leaving.exit_process(FAILED)
 
     def __enter__(self) -> Self:
         try:
@@ -528,12 +561,12 @@ class Session:
         leaving.end_workers_at_exit()
         leaving.show_stacks_when_asked()
         self._flag.install()
-        if self._flag.notices is not None and self.world_size == 1:
+        if self._flag.notices is not None:
             DeadlineGuard(
                 self._flag.notices,
                 grace_s=self._settings.grace_s,
                 margin=lambda grace_s: margin_s(grace_s, self._keeper.longest_save_s),
-                flush=self._flush_and_leave,
+                flush=self._agreement.leave_without_boundary if self._ranks else self._flush_and_leave,
             )
         with translated_space_errors(self._settings.attempt_paths.root):
             self._heartbeat = HeartbeatWriter(self._settings.attempt_paths.heartbeat(self.rank))

@@ -54,6 +54,7 @@ def take_snapshot(objects: Objects, *, extra: Mapping[str, Any] | None = None) -
         if metadata is not None:  # the versions of the modules, which load_state_dict looks at
             versions[name] = encode_state(dict(metadata), TensorTable(), root=f"{name}._metadata")
     document: dict[str, Any] = {"format": TREE_FORMAT, "objects": states, "module_versions": versions}
+    table.takes_shards = False  # what has no object has nobody who could place it again
     for name, tree in (extra or {}).items():
         document[name] = encode_state(tree, table, root=f"_{name}")
     return Snapshot(document, table.tensors)

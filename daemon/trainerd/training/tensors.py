@@ -17,6 +17,7 @@ import torch
 
 from trainerd.checkpoint.tree import decode_tree, encode_tree
 from trainerd.errors import CorruptError, UnsupportedValueError
+from trainerd.training.sharding import SHARD_TAG, Shard, is_sharded, own_shard
 
 SAFETENSORS_DTYPES: Final[dict[torch.dtype, str]] = {
     torch.float64: "F64",
@@ -74,6 +75,7 @@ class TensorTable:
     """The tensors of one tree, by the name under which they are stored, in the order in which they were met."""
 
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+    takes_shards: bool = True
     _names: dict[tuple[Any, ...], str] = field(default_factory=dict)
 
     def name_of(self, tensor: torch.Tensor, path: str) -> str:
@@ -188,6 +190,8 @@ def _encode_tensor(value: torch.Tensor, path: str, table: TensorTable) -> dict[s
         raise UnsupportedValueError(
             path, value, hint="a lazy module has no values yet: run one batch through the model first"
         )
+    if is_sharded(value):
+        return _encode_sharded(value, path, table)
     tensor = value.detach()
     if type(tensor) not in {torch.Tensor, torch.nn.Parameter}:
         raise UnsupportedValueError(path, value, hint="track the plain tensors behind it")
@@ -216,6 +220,16 @@ def _encode_tensor(value: torch.Tensor, path: str, table: TensorTable) -> dict[s
     raise UnsupportedValueError(
         path, value, hint=f"tensors of {tensor.dtype} have no form on disk; convert it first"
     )
+
+
+def _encode_sharded(value: torch.Tensor, path: str, table: TensorTable) -> dict[str, Any]:
+    shard = own_shard(value, path)
+    part = _encode_tensor(shard.part, path, table)
+    if shard.part.shape == shard.shape:
+        return part  # all of it is here: a tensor like any other
+    if not table.takes_shards:
+        raise UnsupportedValueError(path, value, hint="track the object that it belongs to")
+    return {SHARD_TAG: {"part": part, "shape": list(shard.shape), "offset": list(shard.offset)}}
 
 
 def _encode_sparse(
@@ -311,6 +325,10 @@ def _decode_part(part: Any, found: _Found) -> torch.Tensor:
     return decoded
 
 
+def _decode_shard(payload: Any, found: _Found) -> Shard:
+    return Shard(_decode_part(payload["part"], found), tuple(payload["shape"]), tuple(payload["offset"]))
+
+
 def _decode_array(payload: Any, found: _Found) -> Any:
     tensor = found.stored[payload] if isinstance(payload, str) else _decode_part(payload, found)
     return tensor.numpy()
@@ -336,6 +354,7 @@ _DECODERS: Final[dict[str, Any]] = {
     "$bits": _decode_bits,
     "$strided": _decode_strided,
     "$sparse": _decode_sparse,
+    SHARD_TAG: _decode_shard,
     "$array": _decode_array,
     "$numpy": lambda payload, _: _decode_numpy(payload),
     "$counter": lambda payload, found: Counter(dict(_decode_within(payload, found))),

@@ -30,6 +30,8 @@ parser.add_argument("--workers", type=int, default=0)
 parser.add_argument(
     "--evaluate-ms", type=float, default=0.0, help="of each evaluation batch, on rank 0 alone"
 )
+parser.add_argument("--barrier", action="store_true", help="the other ranks wait for the evaluation in a collective")
+parser.add_argument("--stall-at", type=int, default=-1, help="the step that takes a minute")
 parser.add_argument("--misfit-rank", type=int, default=-1, help="which has another model than the others")
 args = parser.parse_args()
 
@@ -73,10 +75,17 @@ with trainerd.session(every={"steps": 5, "epochs": 1}) as session:
             print(
                 f"used {session.attempt} {session.rank} {epoch} {session.step} {indices.tolist()}", flush=True
             )
+            if session.step == args.stall_at:
+                print("stalls", flush=True)
+                time.sleep(60)
             pause_ms = args.step_ms + args.slow_rank_ms * (session.rank == 1)
             time.sleep(max(0.0, pause_ms / 1000 - (time.monotonic() - began)))
         if session.rank == 0:
             for _ in session.batches(DataLoader(Points(12), 4), train=False):
+                print("evaluates", flush=True)
                 time.sleep(args.evaluate_ms / 1000)
             session.report(quality=sum(parameter.sum().item() for parameter in model.parameters()))
+        if args.barrier:
+            print("waits", flush=True)
+            dist.barrier()
 print(f"rank {session.rank} is done", flush=True)

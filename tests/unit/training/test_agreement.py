@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from torch.distributed import HashStore  # noqa: E402 - only where torch is
 
 from trainerd.errors import RankLostError  # noqa: E402
-from trainerd.training.agreement import Alone, Together  # noqa: E402
+from trainerd.training.agreement import Alone, Together, WaysOut  # noqa: E402
 from trainerd.training.drain import DrainFlag  # noqa: E402
 from trainerd.training.ranks import Ranks  # noqa: E402
 
@@ -20,6 +20,13 @@ pytestmark = pytest.mark.torch
 
 STEPS_MAX = 1_000_000
 LIMIT_S = 60.0
+
+
+def never(why):
+    raise AssertionError(f"this rank leaves by another way: {why}")
+
+
+WAYS = WaysOut(never, never)
 
 
 class Rank(threading.Thread):
@@ -37,7 +44,7 @@ class Rank(threading.Thread):
 
     def run(self):
         try:
-            self.agreement.start()
+            self.agreement.start(WAYS)
             while self.stopped_at is None and self.boundary < STEPS_MAX:
                 self.take_step()
         except RankLostError as error:
@@ -73,7 +80,7 @@ def test_ranks_at_any_distance_stop_at_the_same_boundary_and_save_at_the_same_on
         rank.start()
     for _ in range(chance.randint(0, 3)):
         time.sleep(chance.random() * 0.05)
-        chance.choice(ranks).agreement.wish_save("by the clock")
+        chance.choice(ranks).agreement.wish("save", "by the clock")
     time.sleep(chance.random() * 0.1)
     for rank in chance.sample(ranks, chance.randint(1, world_size)):
         rank.flag.ask("SIGTERM")
@@ -92,7 +99,7 @@ def test_what_is_asked_after_a_rank_has_finished_comes_never_true():
     flags = [DrainFlag(), DrainFlag()]
     first, second = (Together(Ranks(store, rank=rank, world_size=2), flag) for rank, flag in enumerate(flags))
     for each in (first, second):
-        each.start()
+        each.start(WAYS)
     assert first.cross(is_last=True)
     flags[1].ask("SIGTERM")
     assert second.enter()
