@@ -23,6 +23,7 @@ from trainerd.checkpoint.manifest import FileEntry
 from trainerd.checkpoint.staging import Staging
 from trainerd.contract.failpoints import declare
 from trainerd.errors import InternalError, RankLostError, SpaceError
+from trainerd.training.rank_files import tensors_name, tree_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -113,13 +114,17 @@ class LeadingPart(_Part):
             RankLostError: A rank is gone, or did not announce its files in time.
             SpaceError: A rank had no room for its files.
             OSError: A rank could not write its files.
+            InternalError: A rank announced those of another boundary, or others than its own. Nothing is committed.
         """
         for rank in self._ranks.others:
             said = self._ranks.get(f"{self._key}/files/{rank}", limit_s=ANNOUNCEMENT_LIMIT_S)
             _raise_problem(said, f"rank {rank}")
             self._check_boundary(rank, said["boundary"])
-            for entry in said["files"]:
-                self._staging.add(FileEntry(**entry))
+            files = [FileEntry(**entry) for entry in said["files"]]
+            if {entry.name for entry in files} != {tensors_name(rank), tree_name(rank)}:
+                raise InternalError(f"rank {rank} announces {[entry.name for entry in files]}")
+            for entry in files:
+                self._staging.add(entry)
         checkpoint = self._staging.commit(manifest, reads_back=reads_back)
         self._ranks.put(f"{self._key}/done", {"name": checkpoint.name})
         return checkpoint

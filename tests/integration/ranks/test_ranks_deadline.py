@@ -47,7 +47,9 @@ def test_a_step_that_takes_a_minute_is_left_with_what_both_ranks_hold(tmp_path, 
     assert result_of(run) == undisturbed
 
 
-def test_a_rank_that_waits_in_a_barrier_for_one_that_drains_is_saved_from_what_it_holds(tmp_path, undisturbed):
+def test_a_rank_that_waits_in_a_barrier_for_one_that_drains_is_saved_from_what_it_holds(
+    tmp_path, undisturbed
+):
     run = tmp_path / "run"
     with Attempt(run, "--ddp", "--barrier", "--evaluate-ms", 1000, **NEVER) as attempt:
         attempt.wait_for_word(0, "evaluates")

@@ -30,7 +30,9 @@ parser.add_argument("--workers", type=int, default=0)
 parser.add_argument(
     "--evaluate-ms", type=float, default=0.0, help="of each evaluation batch, on rank 0 alone"
 )
-parser.add_argument("--barrier", action="store_true", help="the other ranks wait for the evaluation in a collective")
+parser.add_argument(
+    "--barrier", action="store_true", help="the other ranks wait for the evaluation in a collective"
+)
 parser.add_argument("--stall-at", type=int, default=-1, help="the step that takes a minute")
 parser.add_argument("--misfit-rank", type=int, default=-1, help="which has another model than the others")
 args = parser.parse_args()

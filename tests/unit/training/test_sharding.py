@@ -58,7 +58,7 @@ def test_parts_that_are_no_whole_are_damage(second, said):
         put_together(document("w", WHOLE[:2], (0, 0)), second)
 
 
-def test_a_rank_that_holds_all_of_it_gives_the_whole():
+def test_a_rank_that_holds_all_of_it_has_the_whole():
     plain = {"objects": {"model": {"$ordered": [["weight", {"$tensor": "w"}]]}}}, {"w": WHOLE}
     empty = document("w", WHOLE[:0], (5, 0))
     assert torch.equal(put_together(empty, plain), WHOLE)
