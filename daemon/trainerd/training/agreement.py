@@ -40,6 +40,9 @@ PROMISE_LIMIT_S: Final = 120.0
 STUCK_S: Final = 3.0
 """How long a rank may stay in the script's own code at a boundary at which all drain, in seconds. It may be waiting
 there for a rank that drains already: then it never comes."""
+LOST_LIMIT_S: Final = 5.0
+"""How long the main thread may take to find out itself that another rank is gone, in seconds. In a collective on a GPU it
+may wait for that one for many minutes."""
 _PAST_ALL: Final = 1 << 62
 """The promise of a rank that has finished: what is asked now is overtaken by the end of the run."""
 
@@ -61,10 +64,12 @@ class WaysOut:
         at_this_boundary: Saves the boundary crossed last and leaves: the others make this save. Told for what reason.
         with_what_all_hold: Saves what is held, if all ranks hold the same boundary, and leaves. All of them are
             called. Told why no boundary was waited for.
+        when_lost: Ends this rank, as another one is gone.
     """
 
     at_this_boundary: Callable[[str], None]
     with_what_all_hold: Callable[[str], None]
+    when_lost: Callable[[RankLostError], None]
 
 
 class Agreement(Protocol):
@@ -259,6 +264,8 @@ class Together:
             with self._changed:
                 self._lost = error
                 self._changed.notify_all()
+            if self._ways is not None and not self._is_over.wait(LOST_LIMIT_S):
+                self._ways.when_lost(error)
 
     def _ask(self) -> None:
         if self._flag.is_set and not self._has_decided_to_drain:

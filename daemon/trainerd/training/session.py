@@ -480,7 +480,9 @@ class Session:
         self._is_begun = True
         checkpoint = self._keeper.restore()
         self._resumed_step = self.step
-        self._agreement.start(WaysOut(self._leave_here, self._leave_with_what_all_hold))
+        self._agreement.start(
+            WaysOut(self._leave_here, self._leave_with_what_all_hold, self._fail_from_elsewhere)
+        )
         self._beat(Phase.START)
         RESTORED.hit()
         if checkpoint is None and self._settings.checkpoint.every.at_start:
@@ -538,6 +540,7 @@ class Session:
         )
 
     def _fail_from_elsewhere(self, error: Exception) -> NoReturn:
+        leaving.say(f"trainerd: {type(error).__name__}: {error}: exiting {FAILED}")
         if self._ranks is not None:
             self._ranks.say_failed(error)
         leaving.record_exception(self._settings.attempt_paths.outcome(self.rank), error, step=self.step)

@@ -66,6 +66,14 @@ def test_a_rank_that_is_killed_ends_the_others_and_the_next_attempt_is_exact(tmp
     assert result_of(run) == undisturbed
 
 
+def test_a_rank_deep_in_a_step_ends_soon_after_another_one_was_killed(tmp_path):
+    with Attempt(tmp_path / "run", "--stall-at", 3, "--step-ms", 5) as attempt:
+        attempt.wait_for_word(0, "stalls")
+        attempt.send(1, signal.SIGKILL)
+        assert attempt.wait(20) == [1, -signal.SIGKILL]
+    assert "RankLostError: rank 1" in attempt.output
+
+
 @pytest.mark.parametrize("rank", BOTH)
 @pytest.mark.parametrize(
     "place", ["checkpoint.data.synced=kill@5", "ranks.announced=kill@2", "checkpoint.staged=kill@2"]

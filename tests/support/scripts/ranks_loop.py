@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import os
 import random
 import time
 
@@ -26,6 +27,7 @@ parser.add_argument("--batch-size", type=int, default=4)
 parser.add_argument("--step-ms", type=float, default=0.0)
 parser.add_argument("--slow-rank-ms", type=float, default=0.0, help="added to each step of rank 1")
 parser.add_argument("--ddp", action="store_true")
+parser.add_argument("--nccl", action="store_true", help="each rank trains on a CUDA device of its own")
 parser.add_argument("--workers", type=int, default=0)
 parser.add_argument(
     "--evaluate-ms", type=float, default=0.0, help="of each evaluation batch, on rank 0 alone"
@@ -55,19 +57,22 @@ faulthandler.dump_traceback_later(45)  # a test that finds a hang shows where
 torch.set_num_threads(1)
 with trainerd.session(every={"steps": 5, "epochs": 1}) as session:
     if args.ddp and session.world_size > 1:
-        dist.init_process_group("gloo")
+        dist.init_process_group("nccl" if args.nccl else "gloo")
     width = 32 if session.rank == args.misfit_rank else 16
     model: nn.Module = nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Dropout(0.2), nn.Linear(width, 1))
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if args.nccl else torch.device("cpu")
+    model = model.to(device)
     torch.manual_seed(1000 + session.rank)  # each rank drops out units of its own
     if args.ddp and session.world_size > 1:
-        model = nn.parallel.DistributedDataParallel(model)
+        model = nn.parallel.DistributedDataParallel(model, device_ids=[device.index] if args.nccl else None)
     optimizer = Momentum(model.module if hasattr(model, "module") else model, lr=0.05)
     session.track(model=model, optimizer=optimizer)
     seen = session.value("seen", [])
     loader = DataLoader(Points(args.samples), args.batch_size, shuffle=True, num_workers=args.workers)
     for epoch in session.epochs(args.epochs):
-        for points, indices in session.batches(loader):
+        for on_host, indices in session.batches(loader):
             began = time.monotonic()
+            points = on_host.to(device)
             loss = functional.mse_loss(model(points), points.sum(dim=1, keepdim=True))
             optimizer.zero_grad()
             loss.backward()
