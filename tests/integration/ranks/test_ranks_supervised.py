@@ -27,6 +27,7 @@ STRIKES = {
     "SIGTERM to both": (TERM, (0, 1)),
     "SIGINT to rank 0": (INT, (0,)),
 }
+EVERYDAY = {"rank 1 killed", "SIGTERM to both"}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,13 @@ def undisturbed(bench):
     return finished(bench, "undisturbed")
 
 
-@pytest.mark.parametrize("number", range(len(STRIKES)), ids=list(STRIKES))
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(number, id=name, marks=() if name in EVERYDAY else pytest.mark.slow)
+        for number, name in enumerate(STRIKES)
+    ],
+)
 def test_a_struck_job_of_two_ranks_equals_one_left_alone(bench, undisturbed, number):
     name = f"struck-{number}"
     signum, struck = list(STRIKES.values())[number]
@@ -87,6 +94,7 @@ def test_a_struck_job_of_two_ranks_equals_one_left_alone(bench, undisturbed, num
     assert kinds == ["killed" if signum == KILL else "drained", "finished"]
 
 
+@pytest.mark.slow
 def test_stopping_the_supervisor_drains_both_ranks(bench, undisturbed):
     submit(bench, "stopped")
     ranks_at(bench, "stopped", 12)

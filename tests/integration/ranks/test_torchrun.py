@@ -16,7 +16,7 @@ from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.heartbeat import read_heartbeat
 from trainerd.contract.paths import RunPaths
 
-pytestmark = [pytest.mark.torch, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(240)]
 
 LIMIT_S = 90
 
