@@ -62,6 +62,7 @@ class Attempt:
         ]
         self.ranks: list[ForkedRank] = []
         for rank, log in enumerate(self.logs):
+            log.touch()  # the rank opens it, in its own time
             environment_of_rank = training_environment(
                 run_dir,
                 failpoints=failpoints if fails_on in {None, rank} else "",

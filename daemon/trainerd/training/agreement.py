@@ -63,7 +63,7 @@ class WaysOut:
     Attributes:
         at_this_boundary: Saves the boundary crossed last and leaves: the others make this save. Told for what reason.
         with_what_all_hold: Saves what is held, if all ranks hold the same boundary, and leaves. All of them are
-            called. Told why no boundary was waited for.
+            called. Told for what reason, and why no boundary was waited for.
         when_lost: Ends this rank, as another one is gone.
     """
 
@@ -166,7 +166,7 @@ class Together:
         self._is_past_all = False
         self._promise: int | None = None
         self._decisions: list[Decision] = []
-        self._has_decided_to_drain = False
+        self._drain_reason: str | None = None
         self._wish: tuple[Deed, str] | None = None
         self._hurry: str | None = None
         self._is_due_since_s: float | None = None
@@ -258,8 +258,8 @@ class Together:
                 self._ask()
                 if self._ranks.has(self._key("asked")):
                     self._hold_round()
-                if self._has_decided_to_drain:
-                    self._leave_if_stuck()
+                if self._drain_reason is not None:
+                    self._leave_if_stuck(self._drain_reason)
         except RankLostError as error:
             with self._changed:
                 self._lost = error
@@ -268,7 +268,7 @@ class Together:
                 self._ways.when_lost(error)
 
     def _ask(self) -> None:
-        if self._flag.is_set and not self._has_decided_to_drain:
+        if self._flag.is_set and self._drain_reason is None:
             reason = f"{self._flag.reason} to rank {self._ranks.rank}"
             self._ranks.put_first(self._key("asked"), {"deed": "drain", "reason": reason})
         elif (wish := self._wish) is not None:
@@ -286,18 +286,18 @@ class Together:
             self._promise = None
             self._decisions.append(Decision(max(promises), asked["deed"], asked["reason"]))
             if asked["deed"] == "drain":
-                self._has_decided_to_drain = True
+                self._drain_reason = asked["reason"]
             self._wish = None  # a drain saves as well; what was only to be held is wished again
             self._changed.notify_all()
         self._round += 1
 
-    def _leave_if_stuck(self) -> None:
+    def _leave_if_stuck(self, reason: str) -> None:
         """The drain was decided: leave from here if the main thread does not come to it."""
         assert self._ways is not None
         if self._hurry is not None:
             self._ranks.put_first("flush/asked", self._hurry)
         if self._ranks.has("flush/asked"):
-            self._ways.with_what_all_hold(self._ranks.get("flush/asked"))
+            self._ways.with_what_all_hold(f"{reason}, {self._ranks.get('flush/asked')}")
             return
         with self._changed:
             due = [each for each in self._decisions if each.deed == "drain" and self._is_due(each)]
@@ -307,7 +307,7 @@ class Together:
         now_s = time.monotonic()
         self._is_due_since_s = self._is_due_since_s or now_s
         if now_s - self._is_due_since_s >= STUCK_S:
-            self._ways.at_this_boundary(due[0].reason)
+            self._ways.at_this_boundary(reason)
 
     def _promise_of(self, rank: int) -> int:
         """Wait for another rank's promise; 0 if nobody here waits for it any more."""

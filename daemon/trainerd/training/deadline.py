@@ -28,6 +28,7 @@ SAVES_IN_MARGIN: Final = 2.0
 """A flush is given so many times what the longest save took."""
 
 _URGENT: Final = frozenset({signal.SIGTERM, signal.SIGINT})
+_ASKING: Final = _URGENT | {signal.SIGUSR1}
 
 
 def margin_s(grace_s: float, longest_save_s: float | None) -> float:
@@ -43,6 +44,8 @@ class DeadlineGuard:
     Args:
         notices: Descriptor of the signals' numbers; at its end the thread ends, and closes it.
         grace_s: Seconds from the first signal until the process is killed; None is not known.
+        heard: Told of each signal that asks for a drain, at once. The handler itself runs only when the main thread comes
+            back to Python code, and a long computation or a collective keeps it away from there.
         margin: Returns how long before that a flush must begin, in seconds.
         flush: Makes what can be made durable and leaves the process. Told why.
     """
@@ -52,11 +55,13 @@ class DeadlineGuard:
         notices: int,
         *,
         grace_s: float | None,
+        heard: Callable[[signal.Signals], None],
         margin: Callable[[float], float],
         flush: Callable[[str], None],
     ) -> None:
         self._notices = notices
         self._grace_s = grace_s
+        self._heard = heard
         self._margin = margin
         self._flush = flush
         threading.Thread(target=self._listen, name="trainerd-deadline", daemon=True).start()
@@ -73,10 +78,12 @@ class DeadlineGuard:
                 number = os.read(self._notices, 1)
                 if not number:
                     return
+                if number[0] in _ASKING:
+                    self._heard(signal.Signals(number[0]))
                 if is_asked and number[0] in _URGENT:
                     self._flush(f"a second signal, {signal.Signals(number[0]).name}, means now")
                     return
-                if not is_asked and number[0] in {*_URGENT, signal.SIGUSR1}:
+                if not is_asked and number[0] in _ASKING:
                     is_asked = True
                     if self._grace_s is not None:
                         deadline_s = time.monotonic() + self._grace_s - self._margin(self._grace_s)

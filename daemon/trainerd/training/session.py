@@ -503,13 +503,16 @@ class Session:
             reason=reason or self._flag.reason,
         )
 
-    def _flush_and_leave(self, why: str, reason: str | None = None) -> None:
+    def _flush_alone(self, why: str) -> None:
+        self._flush_and_leave(f"{self._flag.reason or 'asked to stop'}, {why}")
+
+    def _flush_and_leave(self, reason: str) -> None:
         """Make what is in memory durable and leave the process, from a thread that watches or listens."""
         try:
             newest = self._keeper.flush()
         except Exception as error:  # noqa: BLE001 - the process ends here in any case, and says why
             self._fail_from_elsewhere(error)
-        self._leave_from_elsewhere(newest, f"{reason or self._flag.reason or 'asked to stop'}, {why}")
+        self._leave_from_elsewhere(newest, reason)
 
     def _leave_here(self, reason: str) -> None:
         """Save the boundary crossed last, as the other ranks do, while the script's own code holds up the main thread."""
@@ -518,17 +521,17 @@ class Session:
                 return  # the main thread is on its way out
             if not self._keeper.is_safe_here():
                 self._fail_from_elsewhere(RankLostError(f"{reason}, and this rank has nothing to save yet"))
-            self._flush_and_leave("saved from what was held: the script was busy between two loops", reason)
+            self._flush_and_leave(f"{reason}, and the script was busy between two loops")
 
-    def _leave_with_what_all_hold(self, why: str) -> None:
+    def _leave_with_what_all_hold(self, reason: str) -> None:
         """Save the boundary that all ranks hold, if it is the same one, while their main threads are elsewhere."""
         assert self._ranks is not None
         with self._keeper.standing_still(STANDSTILL_LIMIT_S) as held:
             all_hold = self._ranks.gather("flush/holds", held, limit_s=FLUSH_ANSWER_LIMIT_S)
             if held is not None and all(each == held for each in all_hold):
-                self._flush_and_leave(why)
+                self._flush_and_leave(reason)
             leaving.say(f"trainerd: the ranks hold no boundary in common ({all_hold}): nothing more is saved")
-            self._leave_from_elsewhere(self._keeper.newest, why)
+            self._leave_from_elsewhere(self._keeper.newest, reason)
 
     def _leave_from_elsewhere(self, newest: Checkpoint | None, reason: str) -> NoReturn:
         self._leave_ranks()
@@ -568,8 +571,9 @@ class Session:
             DeadlineGuard(
                 self._flag.notices,
                 grace_s=self._settings.grace_s,
+                heard=lambda number: self._flag.ask(number.name),
                 margin=lambda grace_s: margin_s(grace_s, self._keeper.longest_save_s),
-                flush=self._agreement.leave_without_boundary if self._ranks else self._flush_and_leave,
+                flush=self._agreement.leave_without_boundary if self._ranks else self._flush_alone,
             )
         with translated_space_errors(self._settings.attempt_paths.root):
             self._heartbeat = HeartbeatWriter(self._settings.attempt_paths.heartbeat(self.rank))

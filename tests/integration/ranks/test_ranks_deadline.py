@@ -64,7 +64,7 @@ def test_a_rank_that_waits_in_a_barrier_for_one_that_drains_is_saved_from_what_i
 
 def test_ranks_that_hold_different_steps_leave_with_the_newest_checkpoint(tmp_path):
     run = tmp_path / "run"
-    with Attempt(run, "--step-ms", 2, "--slow-rank-ms", 150, "--stall-at", 11, TRAINERD_GRACE_S=2) as attempt:
+    with Attempt(run, "--step-ms", 2, "--slow-rank-ms", 400, "--stall-at", 11, TRAINERD_GRACE_S=2) as attempt:
         attempt.wait_for_word(0, "stalls")  # several steps before the other one
         attempt.send(0, signal.SIGTERM)
         assert attempt.wait(20) == [DRAINED, DRAINED], attempt.output

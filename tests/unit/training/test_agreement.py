@@ -104,7 +104,7 @@ def test_what_is_asked_after_a_rank_has_finished_comes_never_true():
     flags[1].ask("SIGTERM")
     assert second.enter()
     deadline_s = time.monotonic() + LIMIT_S
-    while not second._has_decided_to_drain:
+    while not second._drain_reason:
         assert time.monotonic() < deadline_s
         time.sleep(0.001)
     for _ in range(100):
