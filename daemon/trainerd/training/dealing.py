@@ -5,7 +5,8 @@ uses W batches that follow one another. What is left for the last round is less 
 are split evenly, and where there are fewer samples than ranks, they are added to the batches of the round before.
 
 When the number of ranks changes within an epoch, the rest of the same order is dealt anew from where all ranks
-together had come. So no sample is lost and none repeated, whatever the numbers were.
+together had come. So no sample is lost and none repeated, whatever the numbers were. Only if that leaves a single
+step with fewer samples than ranks, all ranks take it over the same samples.
 """
 
 from __future__ import annotations
@@ -100,8 +101,10 @@ class OwnOrder(Sequence[Any]):
 
 
 def _share(rest: list[Any], deal: Deal) -> list[Any]:
-    if len(rest) < deal.world_size:  # the only round: a rank without a sample could not take the step
-        return [rest[deal.rank % len(rest)]]
+    if len(rest) < deal.world_size:
+        # The only round, and a rank without a sample could not take the step: all take it over the same samples, and
+        # the average of their gradients is that of each sample once.
+        return list(rest)
     least, more = divmod(len(rest), deal.world_size)
     begin = deal.rank * least + min(deal.rank, more)
     return rest[begin : begin + least + (deal.rank < more)]

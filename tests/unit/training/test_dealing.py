@@ -49,6 +49,11 @@ def test_what_is_left_is_dealt_anew_after_a_change_of_the_number_of_ranks(first,
     assert sorted(used) == list(range(50))
 
 
+def test_a_last_step_with_fewer_samples_than_ranks_is_the_same_on_all_of_them():
+    orders = all_orders(batches_of(50, 3), 3, redealt_at=16, redealt_after=16)  # 50 = 16 * 3 + 2
+    assert [list(order) for order in orders] == [[[48, 49]]] * 3
+
+
 def test_a_change_twice_within_a_loop_counts_both_parts():
     position = Position(batch=3, world_size=2)
     position.deal_to(1)
