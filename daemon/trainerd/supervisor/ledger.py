@@ -66,8 +66,18 @@ class Ledger:
         self._clock = clock
         self._jobs = journal.jobs()
         self._schedule = Schedule()
-        self.grants_slots = False
+        self._grants_slots = False
+        self._is_schedule_due = True
+
+    @property
+    def grants_slots(self) -> bool:
         """Whether queued jobs are started: not before recovery is over, and not while shutting down."""
+        return self._grants_slots
+
+    @grants_slots.setter
+    def grants_slots(self, answer: bool) -> None:
+        self._is_schedule_due |= answer != self._grants_slots
+        self._grants_slots = answer
 
     @property
     def jobs(self) -> Mapping[str, Job]:
@@ -88,16 +98,24 @@ class Ledger:
         now = self._clock.wall_s()
         drafts = dict(self._jobs)
         steps = [_take(drafts, name, event, now) for name, event in events]
-        answer = schedule(self._capacity, _holders(drafts), _requests(drafts) if self.grants_slots else ())
-        for name, why in answer.misfits.items():
-            steps.append(_take(drafts, name, NeverFits(why), now))
-        for name, gpus in answer.grants:
-            steps.append(_take(drafts, name, SlotGranted(gpus), now))
+        # With thousands in the queue it costs milliseconds to ask, and most events change nobody's turn.
+        self._is_schedule_due |= any(_moves_slots(step) for step in steps)
+        answer = self._schedule
+        if self._is_schedule_due:
+            answer = schedule(
+                self._capacity, _holders(drafts), _requests(drafts) if self.grants_slots else ()
+            )
+            for name, why in answer.misfits.items():
+                steps.append(_take(drafts, name, NeverFits(why), now))
+            for name, gpus in answer.grants:
+                steps.append(_take(drafts, name, SlotGranted(gpus), now))
         entries = [_entry(step) for step in steps if not step.is_ignored]
         if entries:
             self._journal.commit(entries, wall_s=now)
         self._jobs = drafts
         self._schedule = answer
+        # Nobody who was refused now fits until something else changes: who was granted a slot is counted already.
+        self._is_schedule_due = False
         return tuple(steps)
 
 
@@ -109,6 +127,22 @@ def _take(drafts: dict[str, Job], name: str, event: Event, now: float) -> Step:
     else:
         drafts.pop(name, None)
     return Step(name, event, before, decision.job, decision.reason, decision.commands, decision.is_ignored)
+
+
+def _moves_slots(step: Step) -> bool:
+    """Return whether a step changes who waits for a slot or who holds one."""
+    return not step.is_ignored and _place(step.before) != _place(step.after)
+
+
+def _place(job: Job | None) -> object:
+    """Return what the scheduler sees of a job, None if it neither waits for a slot nor holds one."""
+    if job is None:
+        return None
+    if job.is_live:
+        return job.held, getattr(job.state, "gpus", ())
+    if isinstance(job.state, Queued) and job.spec is not None and not job.is_held:
+        return job.spec.resources, job.spec.priority, job.since_wall_s
+    return None
 
 
 def _holders(jobs: Mapping[str, Job]) -> list[Holder]:

@@ -141,7 +141,7 @@ class _Free:
         found = []
         if self.jobs is not None and self.jobs < 1:
             found.append("one of the jobs that run to end (max_jobs)")
-        if wanted.cpus > self.cpus + _ROUNDING:
+        if wanted.cpus > max(self.cpus, 0) + _ROUNDING:
             found.append(f"{wanted.cpus:g} cpus ({max(self.cpus, 0):g} free)")
         if wanted.gpus > max(self.gpus, 0):
             found.append(f"{wanted.gpus} gpus ({max(self.gpus, 0)} free)")

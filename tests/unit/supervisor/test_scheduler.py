@@ -105,3 +105,26 @@ def test_this_machine_has_something_to_give():
     capacity = machine_capacity()
     assert capacity.cpus >= 1
     assert capacity.memory_bytes > 0
+
+
+def test_no_more_jobs_than_max_jobs_run_and_the_others_say_so():
+    capacity = Capacity(cpus=64, max_jobs=2)
+    requests = [Request(name, Resources(cpus=1), since_wall_s=n) for n, name in enumerate(("a", "b", "c"))]
+    answer = schedule(capacity, [Holder(Resources(cpus=1))], requests)
+    assert [name for name, _ in answer.grants] == ["a"]
+    assert answer.waits["b"] == "waits for one of the jobs that run to end (max_jobs)"
+    assert answer.waits["c"].endswith("behind b")
+
+
+def test_the_gpus_that_are_configured_are_the_ones_that_are_given():
+    capacity = Capacity(cpus=64, gpus=2, gpu_indices=(1, 3))
+    requests = [Request("a", Resources(cpus=1, gpus=1)), Request("b", Resources(cpus=1, gpus=1))]
+    answer = schedule(capacity, [Holder(Resources(cpus=1, gpus=1), (1,))], requests)
+    assert answer.grants == (("a", (3,)),)
+    assert "gpus" in answer.waits["b"]
+
+
+def test_a_job_that_needs_no_cpu_passes_those_that_wait_for_cpus():
+    requests = [Request("large", Resources(cpus=4)), Request("none", Resources(cpus=0), since_wall_s=1.0)]
+    answer = schedule(Capacity(cpus=4), [Holder(Resources(cpus=2))], requests)
+    assert [name for name, _ in answer.grants] == ["none"]
