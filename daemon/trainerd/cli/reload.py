@@ -10,7 +10,7 @@ import click
 from trainerd.cli.options import json_option, state_option
 from trainerd.cli.output import ending_quietly, print_json
 from trainerd.contract.clock import SystemClock
-from trainerd.errors import TryAgainError
+from trainerd.errors import TryAgainError, UserError
 
 if TYPE_CHECKING:
     from trainerd.cli.client import Client
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 POLL_S: Final = 0.05
 """How often the supervisor is asked whether it is back, in seconds."""
-RELOAD_LIMIT_S: Final = 30.0
+RELOAD_LIMIT_S: Final = 90.0
 """How long it may take to be back, in seconds."""
 
 
@@ -29,8 +29,8 @@ RELOAD_LIMIT_S: Final = 30.0
 def command(state: StatePaths, as_json: bool) -> None:
     """Renew the supervisor in place; no job notices.
 
-    Its configuration and its code are new, and the process stays the same. The same as `systemctl reload trainerd` and SIGHUP, and it waits until the
-    supervisor answers again.
+    Its configuration and its code are new, and the process stays the same. If they are not sound, the old ones go on and the reason is
+    shown. The same as `systemctl reload trainerd` and SIGHUP, and it waits until the supervisor answers again.
 
     \b
     Example:
@@ -52,6 +52,7 @@ def _when_back(client: Client, before: DaemonView) -> DaemonView:
     """Wait for the supervisor that began after `before`.
 
     Raises:
+        UserError: The new program or its configuration is not sound, so the old one goes on.
         TryAgainError: It is not back in time.
     """
     from trainerd.cli.client import NotRunningError
@@ -66,6 +67,11 @@ def _when_back(client: Client, before: DaemonView) -> DaemonView:
         else:
             if now.started_wall_s > before.started_wall_s:
                 return now
+            if now.reload_refused_wall_s != before.reload_refused_wall_s:
+                raise UserError(
+                    f"the reload was refused: {now.reload_refusal}",
+                    hint="the supervisor goes on as before; mend that and reload again",
+                )
         time.sleep(POLL_S)
     raise TryAgainError(
         f"the supervisor has not begun anew within {RELOAD_LIMIT_S:.0f} s",

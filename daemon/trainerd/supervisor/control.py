@@ -100,6 +100,8 @@ class DaemonView:
     Attributes:
         last_event: Sequence number of the newest event, 0 if there is none.
         is_on_hold: Whether nothing is started until it is released.
+        reload_refused_wall_s: When a reload was last refused, seconds since the epoch; None if none was.
+        reload_refusal: Why it was.
     """
 
     version: str
@@ -111,6 +113,8 @@ class DaemonView:
     jobs_by_state: dict[str, int] = field(default_factory=dict)
     last_event: int = 0
     is_on_hold: bool = False
+    reload_refused_wall_s: float | None = None
+    reload_refusal: str = ""
 
 
 class Control(Protocol):

@@ -53,6 +53,8 @@ class Desk:
         # Both are caches of what is on disk, so that a listing of a thousand jobs reads nothing.
         self._last_outcomes = {name: outcome_view(row) for name, row in journal.last_endings().items()}
         self._heartbeats: dict[str, tuple[int, Heartbeat | None]] = {}
+        self._reload_refused_wall_s: float | None = None
+        self._reload_refusal = ""
         loop.on_step = self._note
 
     def _note(self, step: Step) -> None:
@@ -60,6 +62,10 @@ class Desk:
             endings = self._journal.endings(step.name, attempt=step.event.attempt)
             self._last_outcomes[step.name] = outcome_view(endings[0])
             self._heartbeats.pop(step.name, None)
+
+    def note_refused_reload(self, reason: str, wall_s: float) -> None:
+        """Keep why the program was not replaced, for whoever asked for it."""
+        self._reload_refusal, self._reload_refused_wall_s = reason, wall_s
 
     def jobs_by_state(self) -> dict[str, int]:
         """Count jobs by the name of their state."""
@@ -76,6 +82,8 @@ class Desk:
             jobs_by_state=self.jobs_by_state(),
             last_event=self._journal.last_sequence(),
             is_on_hold=self._loop.is_on_hold,
+            reload_refused_wall_s=self._reload_refused_wall_s,
+            reload_refusal=self._reload_refusal,
         )
 
     def list_jobs(self) -> tuple[JobView, ...]:

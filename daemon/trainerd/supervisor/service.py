@@ -201,11 +201,13 @@ class _Service:
                     check.cancel()
                     await asyncio.wait([check])
                     return False
-                if check.result() is None:
+                refusal = check.result()
+                if refusal is None:
                     return True
-                _log.error("supervisor.reload-refused", reason=check.result())
+                _log.error("supervisor.reload-refused", reason=refusal)
+                self._desk.note_refused_reload(refusal, SystemClock().wall_s())
                 self._notifier.ready()
-                self._notifier.status(f"reload refused, going on as before: {check.result()}")
+                self._notifier.status(f"reload refused, going on as before: {refusal}")
         finally:
             stop.cancel()
 

@@ -54,3 +54,13 @@ def test_resume_all_releases_the_supervisor_and_needs_no_name(trainerd, supervis
 def test_reload_returns_when_the_supervisor_has_begun_anew(trainerd, supervisor):
     assert trainerd("reload").stdout == "trainerd 1.2.3 (process 99) has begun anew; no job was disturbed\n"
     assert supervisor.calls == [("reload",)]
+
+
+def test_a_refused_reload_says_why_and_fails(trainerd, supervisor, monkeypatch):
+    async def refuse():
+        supervisor.daemon_view = dataclasses.replace(
+            supervisor.daemon_view, reload_refused_wall_s=7.0, reload_refusal="trainerd.toml:1: limits: oh no"
+        )
+
+    monkeypatch.setattr(supervisor, "reload", refuse)
+    assert "the reload was refused: trainerd.toml:1: limits: oh no" in trainerd("reload", code=1).stderr

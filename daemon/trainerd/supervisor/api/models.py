@@ -97,6 +97,10 @@ class Daemon(_Model):
     )
     last_event: int = Field(description="sequence number of the newest event, 0 if there is none")
     is_on_hold: bool = Field(description="whether nothing is started until it is released")
+    reload_refused_wall_s: float | None = Field(
+        description="when a reload was last refused, in seconds since the epoch"
+    )
+    reload_refusal: str = Field(description="why it was refused, empty if none was")
 
 
 class Problem(BaseModel):
