@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -232,6 +233,9 @@ class _Service:
                 )
             )
             await ready.wait()
+            # All that was loaded stays: it need not be looked through again and again while requests wait.
+            gc.freeze()
+            gc.enable()
             _log.info("supervisor.ready", socket=str(self._paths.socket), jobs=str(self._jobs_dir))
             self._notifier.ready()
 
