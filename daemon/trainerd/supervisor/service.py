@@ -98,8 +98,16 @@ def _supervise(paths: StatePaths, jobs_dir: Path, configuration: Configuration) 
                     return None
             finally:
                 journal.close()
-            file = paths.socket.lstat()
-            return Handover(os.dup(lock), listener.detach(), (file.st_dev, file.st_ino))
+            return Handover(os.dup(lock), listener.detach(), _file_of(paths.socket))
+
+
+def _file_of(path: Path) -> tuple[int, int]:
+    """Return device and inode of a name, those of no file if somebody has removed it: it is made anew then."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return 0, 0
+    return status.st_dev, status.st_ino
 
 
 def _make_folder(path: Path, option: str) -> None:

@@ -179,6 +179,14 @@ def test_a_request_to_stop_while_the_next_program_is_checked_ends_the_check(benc
     assert count(bench, "supervisor.reloading") == 0
 
 
+def test_a_socket_that_was_deleted_is_there_again_after_a_reload(bench):
+    bench.start()
+    bench.state.socket.unlink()
+    bench.supervisor.send_signal(signal.SIGHUP)
+    bench.wait_for(lambda: count(bench, "supervisor.ready") == 2, "the reload")
+    assert bench.answers()
+
+
 def test_a_supervisor_killed_after_a_reload_leaves_no_descriptor_that_keeps_the_lock(bench):
     """Jobs and checks inherit neither the lock nor the socket: the next supervisor can start at once."""
     bench.start()
