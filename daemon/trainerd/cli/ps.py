@@ -19,19 +19,24 @@ from trainerd.cli.output import (
     print_json_line,
     show,
 )
+from trainerd.cli.progress import Pace, bar, share_done
 from trainerd.contract.clock import SystemClock
 from trainerd.errors import TrainerdError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import Console, RenderableType
     from rich.table import Table
 
     from trainerd.cli.client import Client
     from trainerd.contract.paths import StatePaths
-    from trainerd.supervisor.control import JobView
+    from trainerd.supervisor.control import DaemonView, JobView
 
 WATCH_INTERVAL_S: Final = 1.0
 
+_WATCH_HEADINGS: Final = ("NAME", "STATE", "PROGRESS", "DONE", "LEFT", "STEP", "LOSS", "SINCE", "REASON")
+_WATCH_NUMBERS: Final = ("DONE", "LEFT", "STEP", "LOSS", "SINCE")
 _HEADINGS: Final = ("NAME", "STATE", "EPOCH", "STEP", "LOSS", "CHECKPOINT", "ATTEMPT", "SINCE", "REASON")
 _NUMBERS: Final = ("EPOCH", "STEP", "LOSS", "CHECKPOINT", "ATTEMPT", "SINCE")
 
@@ -44,7 +49,7 @@ def command(state: StatePaths, as_json: bool, watch: bool) -> None:
     """Show all jobs: where each one is, and why.
 
     EPOCH counts the epochs that are done, of how many: 1.30/10 is in the second. CHECKPOINT is the step of the
-    newest one: what a crash now would go back to.
+    newest one: what a crash now would go back to. --watch shows a bar and the time that is left at the pace seen.
 
     \b
     Example:
@@ -105,15 +110,70 @@ def _watch(client: Client, *, as_json: bool) -> None:
             print_json_line({"jobs": [*client.list_jobs()]})
             pause(WATCH_INTERVAL_S)
     client.daemon()  # none at all is an error now, and not something to wait for
-    with Live(console=make_console(), auto_refresh=False) as live:
+    paces: dict[str, Pace] = {}
+    console = make_console()
+    is_plain = not _can_show(console, bar(0.99))
+    with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:
         while True:
-            live.update(_glance(client), refresh=True)
+            live.update(_glance(client, paces, is_plain=is_plain), refresh=True)
             pause(WATCH_INTERVAL_S)
 
 
-def _glance(client: Client) -> RenderableType:
+def _glance(client: Client, paces: dict[str, Pace], *, is_plain: bool) -> RenderableType:
     try:
-        jobs = client.list_jobs()
+        daemon, jobs = client.daemon(), client.list_jobs()
     except TrainerdError as error:
         return f"{error.message}; trying again"
-    return job_table(jobs, SystemClock().wall_s()) if jobs else "no jobs"
+    from rich.console import Group
+
+    clock = SystemClock()
+    for gone in paces.keys() - {job.name for job in jobs}:
+        del paces[gone]
+    for job in jobs:
+        paces.setdefault(job.name, Pace()).see(job, clock.monotonic_s())
+    head = headline(daemon)
+    if not jobs:
+        return Group(head, f"no jobs: drop a spec into {daemon.jobs_dir}")
+    return Group(head, watch_table(jobs, paces, clock.wall_s(), is_plain=is_plain))
+
+
+def headline(daemon: DaemonView) -> str:
+    """Return the supervisor in a line."""
+    counts = (
+        ", ".join(f"{count} {state}" for state, count in sorted(daemon.jobs_by_state.items())) or "no jobs"
+    )
+    how = "stopping" if daemon.is_stopping else "on hold: starts nothing" if daemon.is_on_hold else "running"
+    return f"trainerd {how} · {counts} · Ctrl-C ends the view"
+
+
+def watch_table(
+    jobs: Sequence[JobView], paces: Mapping[str, Pace], now_s: float, *, is_plain: bool = False
+) -> Table:
+    """Return one row a job, with how far it is and how long it will take."""
+    from rich.text import Text
+
+    table = make_table(*_WATCH_HEADINGS, right=_WATCH_NUMBERS, flexible="REASON")
+    for job in jobs:
+        share = share_done(job)
+        left_s = paces[job.name].left_s() if job.name in paces else None
+        style = STATE_STYLES.get(job.state, "")
+        table.add_row(
+            job.name,
+            _styled(job.state),
+            Text(bar(share, is_plain=is_plain) if share is not None else NOTHING, style=style),
+            f"{share:.0%}" if share is not None else NOTHING,
+            duration(left_s) if left_s is not None else NOTHING,
+            number(job.step),
+            number(job.loss),
+            duration(now_s - job.since_wall_s),
+            cut(reason_now(job, now_s)),
+        )
+    return table
+
+
+def _can_show(console: Console, text: str) -> bool:
+    try:
+        text.encode(console.encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

@@ -1,0 +1,125 @@
+"""`trainerd doctor`: what is wrong with this installation, and how to mend it."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from trainerd.cli.options import find_state, json_option
+from trainerd.cli.output import ending_quietly, print_json
+from trainerd.contract.paths import StatePaths
+from trainerd.errors import TrainerdError, UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trainerd.supervisor.doctor.finding import Finding
+
+_STYLES: Final = {"ok": "green", "skipped": "bright_black", "warning": "yellow", "broken": "red"}
+
+
+@click.command()
+@click.option(
+    "--state",
+    "state_dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="State folder to look at.  [default: as of the other verbs]",
+)
+@click.option(
+    "--jobs",
+    "jobs_dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Jobs folder to look at.  [default: the running supervisor's, else ./jobs]",
+)
+@json_option
+@click.pass_context
+def command(context: click.Context, *, state_dir: Path | None, jobs_dir: Path | None, as_json: bool) -> None:
+    """Look for what is wrong with this installation.
+
+    Folders and their permissions, disks, the socket, inotify, the clock, the systemd unit, GPUs, and what the
+    jobs' interpreters can import. Each fault comes with what mends it. Changes nothing, and works with no
+    supervisor. Exits with 1 if something is broken.
+
+    \b
+    Example:
+      trainerd doctor
+      trainerd doctor --state /var/lib/trainerd --jobs /etc/trainerd/jobs
+      trainerd doctor --json | jq -r '.[] | select(.status == "broken") | .remedy'
+    """  # noqa: D301 (click leaves alone the lines after this escape)
+    from trainerd.supervisor.doctor.finding import Status
+
+    with ending_quietly():
+        findings = _examine(state_dir, jobs_dir)
+        if as_json:
+            print_json(
+                [
+                    {
+                        "check": each.check,
+                        "status": each.status.value,
+                        "message": each.message,
+                        "remedy": each.remedy,
+                    }
+                    for each in findings
+                ]
+            )
+        else:
+            _show(findings)
+        context.exit(1 if any(each.status is Status.BROKEN for each in findings) else 0)
+
+
+def _examine(state_dir: Path | None, jobs_dir: Path | None) -> list[Finding]:
+    from trainerd.supervisor.doctor import folders, installation, machine
+    from trainerd.supervisor.doctor.finding import skipped
+
+    findings: list[Finding] = [
+        *machine.check_kernel(),
+        *machine.check_limits(),
+        *machine.check_clock(),
+        *machine.check_inotify(),
+        *machine.check_gpus(),
+        *installation.check_unit(),
+    ]
+    state = _state(state_dir)
+    if state is None:
+        findings.append(skipped("state folder", "none is named, and none is in the usual places"))
+    else:
+        findings += [*folders.check_state_folder(state), *folders.check_socket(state)]
+    jobs_dir = jobs_dir or _jobs_dir(state)
+    if jobs_dir is None:
+        findings.append(skipped("jobs folder", "none is named, and there is no ./jobs"))
+        return findings
+    findings += folders.check_jobs_folder(jobs_dir)
+    about_specs, jobs = folders.check_specs(jobs_dir)
+    return [*findings, *about_specs, *installation.check_interpreters(jobs)]
+
+
+def _state(given: Path | None) -> StatePaths | None:
+    try:
+        return find_state(given)
+    except UserError:
+        return None
+
+
+def _jobs_dir(state: StatePaths | None) -> Path | None:
+    """Return the jobs folder of the supervisor that runs, else the one that `trainerd run` would take here."""
+    from trainerd.cli.client import Client
+
+    if state is not None and state.socket.exists():
+        with contextlib.suppress(TrainerdError), Client(state) as client:
+            return Path(client.daemon().jobs_dir)
+    usual = Path("jobs")
+    return usual.absolute() if usual.is_dir() else None
+
+
+def _show(findings: Sequence[Finding]) -> None:
+    width = max(len(each.check) for each in findings)
+    for each in findings:
+        status = click.style(f"{each.status.value:<7}", fg=_STYLES[each.status.value])
+        click.echo(f"{status}  {each.check:<{width}}  {each.message}")
+        if each.remedy:
+            click.echo(f"{'':<7}  {'':<{width}}  -> {each.remedy}")

@@ -1,0 +1,180 @@
+"""The folders: whose they are, who may write, on what they lie, how much room there is, who answers."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, Final
+
+from trainerd.errors import UserError
+from trainerd.supervisor.doctor.finding import broken, ok, skipped, warning
+from trainerd.supervisor.specs.folder import is_spec_name
+from trainerd.supervisor.specs.load import load_spec
+from trainerd.supervisor.specs.trust import TrustPolicy
+from trainerd.supervisor.specs.watch import filesystem_kind
+from trainerd.supervisor.unix_socket import is_answered
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from trainerd.contract.paths import StatePaths
+    from trainerd.contract.resolved import ResolvedJob
+    from trainerd.supervisor.doctor.finding import Finding
+
+FREE_BYTES_MIN: Final = 1024**3
+"""Below this a checkpoint may not fit."""
+FREE_SHARE_MIN: Final = 0.05
+FREE_INODES_MIN: Final = 10_000
+
+NETWORK_KINDS: Final = frozenset(
+    {"9p", "afs", "ceph", "cifs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "smbfs", "virtiofs"}
+)
+MEMORY_KINDS: Final = frozenset({"tmpfs", "ramfs"})
+
+_GIB: Final = 1024**3
+
+
+def check_state_folder(state: StatePaths) -> Iterator[Finding]:
+    """Look at the state folder itself."""
+    root = state.root
+    try:
+        status = root.stat()
+    except FileNotFoundError:
+        yield broken(
+            "state folder",
+            f"{root} is not there",
+            f"`trainerd run --state {root}` makes it; or name the right one with --state",
+        )
+        return
+    except OSError as error:
+        yield broken("state folder", f"{root} cannot be looked at: {error.strerror}", "run this as its owner")
+        return
+    if not stat.S_ISDIR(status.st_mode):
+        yield broken("state folder", f"{root} is not a folder", "move it away, or choose another --state")
+        return
+    yield _judged_access(root, status)
+    yield from check_filesystem("state folder", root)
+    yield from check_room(root)
+
+
+def _judged_access(root: Path, status: os.stat_result) -> Finding:
+    if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
+        return broken(
+            "state folder",
+            f"{root} cannot be written by this user",
+            f"run this as the user of the supervisor, or: sudo chown -R {os.geteuid()} {root}",
+        )
+    if status.st_mode & stat.S_IWOTH:
+        return broken(
+            "state folder",
+            f"{root} can be written by everybody: checkpoints and the journal could be anybody's",
+            f"chmod o-w {root}",
+        )
+    return ok("state folder", f"{root} is there and can be written (mode {stat.S_IMODE(status.st_mode):04o})")
+
+
+def check_filesystem(check: str, folder: Path) -> Iterator[Finding]:
+    """Look at the kind of filesystem that a folder is on."""
+    kind = filesystem_kind(folder) or "unknown"
+    if kind in MEMORY_KINDS:
+        yield warning(
+            check,
+            f"{folder} is on {kind}: a restart of the machine loses all of it",
+            "choose a folder on a disk, unless that is what you want",
+        )
+    elif kind in NETWORK_KINDS or kind.startswith("fuse."):
+        yield warning(
+            check,
+            f"{folder} is on {kind}: locks and the journal (SQLite in WAL mode) hold on one machine only",
+            "keep the state on a local disk, one folder a machine, and mirror checkpoints instead",
+        )
+    else:
+        yield ok(check, f"{folder} is on {kind}")
+
+
+def check_room(folder: Path) -> Iterator[Finding]:
+    """Look at how much room a folder has."""
+    found = os.statvfs(folder)
+    free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+    shown = f"{free / _GIB:.1f} of {total / _GIB:.1f} GiB are free on the disk of {folder}"
+    if free < FREE_BYTES_MIN or (total and free / total < FREE_SHARE_MIN and free < 10 * _GIB):
+        yield warning("disk space", shown, "make room: a job that cannot save pauses until there is some")
+    elif found.f_files and found.f_favail < FREE_INODES_MIN:
+        yield warning(
+            "disk space", f"{found.f_favail} inodes are free on the disk of {folder}", "delete small files"
+        )
+    else:
+        yield ok("disk space", shown)
+
+
+def check_socket(state: StatePaths) -> Iterator[Finding]:
+    """Look at who answers on the socket, if anybody should."""
+    try:
+        found = state.socket.lstat()
+    except OSError:
+        yield skipped("supervisor", f"no supervisor runs on {state.root}")
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        yield broken(
+            "supervisor", f"{state.socket} is in the way: it is not a socket", f"mv {state.socket} elsewhere"
+        )
+        return
+    if stat.S_IMODE(found.st_mode) & 0o007:
+        yield warning(
+            "supervisor", f"{state.socket} is open to everybody by its mode", f"chmod o-rwx {state.socket}"
+        )
+    try:
+        answers = is_answered(state.socket)
+    except OSError as error:
+        yield warning(
+            "supervisor", f"{state.socket} cannot be asked: {error.strerror}", "run this as its owner"
+        )
+        return
+    if answers:
+        yield ok("supervisor", f"a supervisor answers on {state.socket}")
+    else:
+        yield warning(
+            "supervisor",
+            f"{state.socket} is stale: its supervisor was killed; jobs go on without one",
+            f"start it again, it replaces the socket: trainerd run --state {state.root}",
+        )
+
+
+def check_jobs_folder(jobs_dir: Path) -> Iterator[Finding]:
+    """Look at the jobs folder: whoever may write there runs commands as the supervisor."""
+    try:
+        TrustPolicy.of_this_user().judge_folder(jobs_dir)
+    except FileNotFoundError:
+        yield broken("jobs folder", f"{jobs_dir} is not there", f"mkdir -m 755 {jobs_dir}")
+        return
+    except UserError as error:
+        yield broken("jobs folder", error.message, error.hint or "")
+        return
+    except OSError as error:
+        yield broken(
+            "jobs folder", f"{jobs_dir} cannot be looked at: {error.strerror}", "run this as its owner"
+        )
+        return
+    yield ok("jobs folder", f"{jobs_dir} belongs to the right user, and nobody else may write there")
+    kind = filesystem_kind(jobs_dir)
+    if kind in NETWORK_KINDS or kind.startswith("fuse."):
+        yield ok("jobs folder", f"it is on {kind}, which tells of no changes: it is looked at every second")
+
+
+def check_specs(jobs_dir: Path) -> tuple[list[Finding], list[ResolvedJob]]:
+    """Look at each spec; return what was found, and the jobs of those that are good."""
+    trust = TrustPolicy.of_this_user()
+    findings, jobs = [], []
+    try:
+        paths = sorted(path for path in jobs_dir.iterdir() if is_spec_name(path.name))
+    except OSError:
+        return [skipped("specs", f"{jobs_dir} cannot be read")], []
+    for path in paths:
+        try:
+            jobs.append(load_spec(path, trust=trust))
+        except UserError as error:
+            findings.append(warning("specs", error.message, error.hint or "`trainerd validate` says more"))
+        except OSError as error:
+            findings.append(warning("specs", f"{path} cannot be read: {error.strerror}", "look at its disk"))
+    return [ok("specs", f"{len(jobs)} of {len(paths)} specs can be accepted"), *findings], jobs
