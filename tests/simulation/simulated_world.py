@@ -14,16 +14,25 @@ from dataclasses import replace
 from simulated_physics import Fate, SimulatedAttempt, Training
 
 from trainerd.contract.policy import Resources, RestartPolicy
+from trainerd.contract.records import StallRecord
 from trainerd.contract.resolved import ResolvedJob
 from trainerd.errors import SpaceError
 from trainerd.supervisor import events as happened
-from trainerd.supervisor.commands import DrainAttempt, LaunchAttempt, ObserveAttempt, WakeLater
+from trainerd.supervisor.commands import (
+    DrainAttempt,
+    EndStalledAttempt,
+    LaunchAttempt,
+    ObserveAttempt,
+    WakeLater,
+)
 from trainerd.supervisor.journal import Journal
 from trainerd.supervisor.ledger import Ledger
-from trainerd.supervisor.outcome import OutcomeKind, judge
+from trainerd.supervisor.outcome import OutcomeKind, Retry, judge
 from trainerd.supervisor.reconcile import spec_events
+from trainerd.supervisor.repeats import SAME_MAX
 from trainerd.supervisor.scheduler import Capacity
 from trainerd.supervisor.specs.view import Accepted, FolderView, Refused
+from trainerd.supervisor.stall import Sight, Watch, after_look
 from trainerd.supervisor.states import (
     BackingOff,
     Draining,
@@ -32,6 +41,7 @@ from trainerd.supervisor.states import (
     Paused,
     Queued,
     Rejected,
+    Running,
     Starting,
     Stopped,
 )
@@ -95,6 +105,12 @@ class World:
         self.failures: dict[str, int] = {}
         self.best: dict[str, int] = {}
         self.not_before: dict[str, float] = {}
+        self.same: dict[str, tuple[tuple, int]] = {}
+        self.watches: dict[tuple[str, int], Watch] = {}
+        self.freezes: list[float] = []
+        self.stalls_ended = 0
+        self.commands = 0
+        self.dies_at_command = 0
         self.trace: list[str] = []
 
     # --- time ---
@@ -103,7 +119,11 @@ class World:
         return self.now
 
     def monotonic_s(self) -> float:
-        return self.now
+        return self.monotonic_at(self.now)
+
+    def monotonic_at(self, moment: float) -> float:
+        """The clock that no process sees jump, as the machine was frozen meanwhile."""
+        return moment + 3600.0 * sum(begin <= moment for begin in self.freezes)
 
     def later(self, delay_s: float, action) -> None:
         heapq.heappush(self.agenda, (self.now + delay_s, next(self.serial), action))
@@ -113,6 +133,22 @@ class World:
             self.now, _, action = heapq.heappop(self.agenda)
             action()
         self.now = moment
+
+    def settle(self, limit_s: float) -> None:
+        """Run until nothing can happen any more, and for at least a while; at most for so long."""
+        end = self.now + limit_s
+        self.run_until(self.now + 400.0)
+        while self.now < end and not self.is_settled():
+            self.run_until(self.now + 50.0)
+
+    def is_settled(self) -> bool:
+        if self.ledger is None or self.inbox or self.delayed or self.is_folder_news:
+            return False
+        at_rest = Finished | Parked | Rejected | Stopped
+        return all(
+            isinstance(job.state, at_rest) or (isinstance(job.state, Queued) and job.is_held)
+            for job in self.ledger.jobs.values()
+        )
 
     def note(self, text: str) -> None:
         self.trace.append(f"{self.now - 1_000_000:9.2f}  {text}")
@@ -146,6 +182,7 @@ class World:
     def bury_supervisor(self) -> None:
         self.note(f"supervisor {self.life} is dead")
         self.deaths += 1
+        self.watches = {}
         self.ledger = None
         self.inbox = []
         self.later(self.rng.choice([0.0, 0.5, 5.0, 60.0]), self.start_supervisor)
@@ -207,6 +244,9 @@ class World:
         for step in steps:
             for command in step.commands:
                 self.die_perhaps(0.02)
+                self.commands += 1
+                if self.commands == self.dies_at_command:
+                    raise SupervisorDiedError
                 self.carry_out(step.name, command)
 
     def take_again(self, letters, life: int) -> None:
@@ -226,6 +266,8 @@ class World:
                 self.observe(name, number)
             case DrainAttempt(number):
                 self.signal(name, number)
+            case EndStalledAttempt(number):
+                self.end_stalled(name, number)
             case WakeLater(number, delay_s):
                 self.wake(name, number, delay_s)
 
@@ -246,9 +288,23 @@ class World:
             return
         job = self.ledger.jobs[name]
         training = self.training[name]
+        if job.goes_back_to is not None:
+            training.go_back(job.goes_back_to)
+            self.die_perhaps(0.05)
         attempt = SimulatedAttempt(
-            name, number, job.attempt_digest, self.fate(training), training, job.spec.grace_s, self.life
+            name,
+            number,
+            job.attempt_digest,
+            self.fate(training),
+            training,
+            job.spec.grace_s,
+            self.life,
+            job.spec.on_nonfinite_loss,
         )
+        if job.spec.priority and job.spec.stall_timeout_s != "auto":
+            attempt.beat_every_s = job.spec.stall_timeout_s - 6.0  # just below what is allowed
+        if attempt.fate.ending == "hang" and job.spec.stall_timeout_s == "auto":
+            attempt.fate.ending = "crash"
         self.attempts[name][number] = attempt
         self.note(f"{name}: attempt {number} launched, to {attempt.fate.ending}")
         self.die_perhaps(0.02)
@@ -266,6 +322,9 @@ class World:
             "lying-drain",
             "lost",
             "no-space",
+            "nan",
+            "hang",
+            "hang",
         ]
         ending = rng.choice(endings)
         if self.chance(0.03):
@@ -295,7 +354,12 @@ class World:
             fate.ends_after_steps = max(needed, 0)
         elif fate.ending == "finish":
             fate.ending = "crash"
-        self.later(fate.ends_after_steps * 1.0 + 0.5, lambda: self.end(attempt, fate.ending))
+        if training.spoilt_step is not None and training.spoilt_step == attempt.began_at_step:
+            fate.ending, fate.ends_after_steps = "crash", 2
+        if fate.ending == "hang" and not training.has_session:
+            fate.ending = "crash"
+        if fate.ending != "hang":
+            self.later(fate.ends_after_steps * 1.0 + 0.5, lambda: self.end(attempt, fate.ending))
         if attempt.signals:
             self.begin_drain(attempt)
 
@@ -323,6 +387,41 @@ class World:
         is_quick = fate.drain_s <= attempt.grace_s
         ending = ("drained" if fate.drains_well else "crash") if is_quick else "grace"
         self.later(min(fate.drain_s, attempt.grace_s), lambda: self.end(attempt, ending))
+
+    def look_for_stall(self, name: str, job) -> None:
+        """What the keeper does every second, with the real watch."""
+        attempt = self.attempts.get(name, {}).get(job.attempt)
+        if attempt is None or not isinstance(job.state, Running) or job.state.is_stalled:
+            return
+        key = (name, job.attempt)
+        watch = self.watches.get(key) or Watch(job.spec.stall_timeout_s, stalls=job.stalls)
+        beat = attempt.heartbeat(self.now, clock=self.monotonic_at)
+        if self.chance(0.02):
+            beat = None
+        self.watches[key], stall = after_look(
+            watch, Sight((beat,), attempt.log_bytes(self.now)), self.monotonic_s()
+        )
+        if stall is not None and not self.chance(0.2):
+            is_still = attempt.is_over or attempt.is_hanging(self.now)
+            self.require(is_still, f"{name}: attempt {attempt.number} moves: {stall.reason}")
+            self.post(name, happened.StallSeen(job.attempt, stall.reason))
+
+    def end_stalled(self, name: str, number: int) -> None:
+        attempt = self.attempts[name][number]
+        if attempt.is_over:
+            return
+        self.require(attempt.is_hanging(self.now), f"{name}: attempt {number} is ended while it moves")
+        self.stalls_ended += 1
+        if attempt.stall is None:
+            self.die_perhaps(0.05)
+            attempt.stall = StallRecord(20.0, 20.0, "step", self.now)
+        self.die_perhaps(0.05)
+        self.later(0.2, lambda: self.end(attempt, "stalled"))
+
+    def freeze(self, _name: str) -> None:
+        """The whole machine stands still for an hour, and the clock goes on."""
+        self.note("the machine is frozen for an hour")
+        self.freezes.append(self.now)
 
     def tell(self, attempt: SimulatedAttempt) -> None:
         """The supervisor's watch sees a change; now and then it does not, until the next probe."""
@@ -377,6 +476,9 @@ class World:
         if life != self.life or self.ledger is None:
             return
         for name, job in tuple(self.ledger.jobs.items()):
+            if self.ledger is None:
+                return
+            self.look_for_stall(name, job)
             if isinstance(job.state, Paused) and job.state.has_waited and not self.has_full_disk:
                 self.post(name, happened.SpaceBack())
         self.later(TICK_S, lambda: self.tick(life))
@@ -441,7 +543,11 @@ class World:
             restart=RestartPolicy(budget=rng.choice([1, 2, 5]), initial_s=1.0, max_s=30.0),
             grace_s=10.0,
             priority=rng.choice([0, 0, 1]),
+            stall_timeout_s=rng.choice([20.0, 20.0, "auto"]),
+            on_nonfinite_loss=rng.choice(["ignore", "stop", "rollback", "rollback"]),
         )
+        if rng.random() < 0.2:
+            training.spoilt_step = rng.choice([5, 10, 15])
         self.note(f"{name}: spec v{version} written")
         self.rescan()
 
@@ -449,6 +555,7 @@ class World:
         """Whoever changes or resumes a job may have it launched at once, with a full budget."""
         self.not_before[name] = 0.0
         self.failures[name] = 0
+        self.same.pop(name, None)
 
     def remove_spec(self, name: str) -> None:
         self.note(f"{name}: spec removed")
@@ -519,6 +626,7 @@ class World:
             self.failures.pop(name, None)
             self.best.pop(name, None)
             self.not_before.pop(name, None)
+            self.same.pop(name, None)
             return
         if isinstance(event, happened.ResumeAsked):
             self.stopped_by_user.discard(name)
@@ -545,9 +653,7 @@ class World:
         if isinstance(event, happened.AttemptEnded):
             self.count_ending(step)
         if isinstance(after.state, Parked) and not isinstance(step.before.state, Parked):
-            self.require(
-                self.failures.get(name, 0) >= after.spec.restart.budget, f"{name}: parked while moving"
-            )
+            self.require(self.may_be_parked(name, event, after), f"{name}: parked while moving")
         if isinstance(event, happened.SlotGranted):
             self.require(isinstance(after.state, Starting), f"{name}: granted and not starting")
             self.require(name not in self.held_by_user, f"{name}: launched while it was held")
@@ -559,6 +665,18 @@ class World:
                 isinstance(self.specs.get(name), ResolvedJob) or self.is_late(), f"{name}: no good spec"
             )
 
+    def may_be_parked(self, name: str, event, after) -> bool:
+        """Whether its budget is spent, its spec says so, or the same failure came again from an older checkpoint."""
+        if self.failures.get(name, 0) >= after.spec.restart.budget:
+            return True
+        if not isinstance(event, happened.AttemptEnded):
+            return False
+        outcome = event.outcome
+        times = self.same.get(name, ((), 0))[1]
+        if outcome.kind is OutcomeKind.NON_FINITE_LOSS:
+            return outcome.retry is Retry.ON_REQUEST or times > 1
+        return times > SAME_MAX
+
     def is_late(self) -> bool:
         """Whether the folder may have changed since the ledger last saw it: a scan is not finished yet."""
         return bool(self.inbox) or self.delayed > 0 or self.is_folder_news
@@ -569,6 +687,12 @@ class World:
         moved = attempt.has_moved or (outcome.step or -1) > self.best.get(name, -1)
         self.best[name] = max(self.best.get(name, -1), outcome.step or -1)
         was_asked = isinstance(step.before.state, Draining)
+        if moved:
+            self.same.pop(name, None)
+        if outcome.failure and not was_asked:
+            what, times = self.same.get(name, ((), 0))
+            this = (outcome.failure, outcome.step)
+            self.same[name] = (this, times + 1 if what == this else 1)
         if moved:
             self.failures[name] = 0
         elif outcome.kind is not OutcomeKind.FINISHED and not was_asked and not attempt.killed_by_reboot:

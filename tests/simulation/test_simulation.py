@@ -1,20 +1,25 @@
 """The real machine, policies, scheduler and journal, driven through seeded schedules of misfortune.
 
-A failing schedule prints its seed and its trace; ``TRAINERD_SIMULATION_SEED=N pytest tests/simulation`` replays it,
-and ``TRAINERD_SIMULATION_COUNT=10000`` runs as many as one has time for.
+A failing schedule prints its seed, its trace and the command that replays it. Every day some seeds are run that are
+always the same, and some that are the day's; ``pytest -m slow tests/simulation`` runs ten thousand.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import random
 
 import pytest
 from simulated_world import BrokenInvariantError, World
 
-COUNT = int(os.environ.get("TRAINERD_SIMULATION_COUNT", "400"))
 SEED = os.environ.get("TRAINERD_SIMULATION_SEED")
-BATCHES = 8
+PINNED = range(80)
+DAYS_SEEDS = 40
+ALL = 10_000
+BATCHES = 40
+DEATHS_SEED = 7
+REPLAY = "TRAINERD_SIMULATION_SEED={seed} python -m pytest -s tests/simulation"
 
 TROUBLED_S = 400.0
 SETTLE_S = 6000.0
@@ -42,6 +47,7 @@ def misfortunes(world: World, rng: random.Random) -> None:
                 lambda _: world.kill_supervisor(),
                 lambda _: world.shut_down(),
                 lambda _: world.reboot(),
+                world.freeze,
                 lambda _: world.rescan(),
             ]
         )
@@ -52,30 +58,62 @@ def misfortunes(world: World, rng: random.Random) -> None:
         world.later(begin + rng.uniform(1, 60), lambda: world.set_disk(is_full=False))
 
 
-def simulate(seed: int) -> World:
+def simulate(seed: int, *, dies_at_command: int = 0) -> World:
     rng = random.Random(seed)
     world = World(seed)
+    world.dies_at_command = dies_at_command
     try:
         misfortunes(world, rng)
         world.start_supervisor()
         world.run_until(world.now + TROUBLED_S + 100)
         world.is_calm = True
-        world.run_until(world.now + SETTLE_S)
+        world.settle(SETTLE_S)
         world.check_end()
     except BrokenInvariantError as broken:
         trace = "\n".join(world.trace[-80:])
-        pytest.fail(f"seed {seed}: {broken}\n{trace}\nreplay: TRAINERD_SIMULATION_SEED={seed}", pytrace=False)
+        pytest.fail(f"seed {seed}: {broken}\n{trace}\nreplay: {REPLAY.format(seed=seed)}", pytrace=False)
     finally:
         world.journal.close()
     return world
 
 
+def days_seeds() -> range:
+    """Other ones every day."""
+    begin = ALL + dt.datetime.now(dt.UTC).date().toordinal() * DAYS_SEEDS
+    return range(begin, begin + DAYS_SEEDS)
+
+
+@pytest.mark.skipif(SEED is not None, reason="one seed is replayed")
+@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("seeds", [PINNED, days_seeds()], ids=["pinned", "of the day"])
+def test_every_schedule_of_misfortune_keeps_the_promises(seeds, part):
+    """No job forgotten, none run twice at once, budgets honoured, a moving job never parked, a stuck one always."""
+    for seed in seeds[part::4]:
+        simulate(seed)
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(SEED is not None, reason="one seed is replayed")
 @pytest.mark.parametrize("batch", range(BATCHES))
-def test_every_schedule_of_misfortune_keeps_the_promises(batch):
-    """No job forgotten, none run twice at once, budgets honoured, a moving job never parked, a stuck one always."""
-    for seed in range(batch, COUNT, BATCHES):
+def test_ten_thousand_schedules_keep_the_promises(batch):
+    for seed in range(batch, ALL, BATCHES):
         simulate(seed)
+
+
+@pytest.mark.skipif(SEED is not None, reason="one seed is replayed")
+def test_the_schedules_reach_what_they_are_meant_to_reach():
+    """Stalls that are ended, jobs that go back a checkpoint, supervisors that die: else the promises are idle."""
+    worlds = [simulate(seed) for seed in PINNED[:25]]
+    assert sum(world.stalls_ended for world in worlds) > 3
+    assert sum(training.times_gone_back for world in worlds for training in world.training.values()) > 0
+    assert sum(world.deaths for world in worlds) > 25
+
+
+@pytest.mark.skipif(SEED is not None, reason="one seed is replayed")
+def test_a_supervisor_that_dies_at_any_one_command_changes_no_promise():
+    """One schedule, killed before its first command, its second, and so on."""
+    for number in range(1, 60):
+        simulate(DEATHS_SEED, dies_at_command=number)
 
 
 @pytest.mark.skipif(SEED is None, reason="no seed is asked for")

@@ -2,7 +2,7 @@
 
 Invariants:
 * An attempt moves as long as any of its ranks does: one that waits for the others is no stall.
-* Only silence that was watched counts. What passes between two looks counts for a few seconds at most, so that a
+* Only silence that was watched counts. What passes between two looks counts for two seconds at most, so that a
   supervisor that was suspended, or a clock that jumped, finds nobody guilty. A page that cannot be read leaves
   everything as it was.
 * A plain command says nothing, so it is never judged, unless its spec gives a time; then its output counts.
@@ -35,11 +35,14 @@ LEARNED_FACTOR: Final = 10.0
 DOUBLINGS_MAX: Final = 8
 """How often `auto` doubles its limits, once for each stall without progress since: it may have been wrong."""
 
-LOOK_GAP_MAX_S: Final = 5.0
+LOOK_GAP_MAX_S: Final = 2.0
 """What passes between two looks counts for so much at most, in seconds."""
 
 CONFIRMED_AFTER_S: Final = 10.0
 """A supervisor that finds an attempt silent watches it at least so long itself, in seconds, if its limit is longer."""
+
+CONFIRMED_FACTOR: Final = 2.0
+"""And at least so many times as long as the longest silence that ended by itself: the next beat may be due later."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,10 @@ def after_look(watch: Watch, sight: Sight, now_s: float) -> tuple[Watch, Stall |
     has_session = watch.has_session or bool(said)
     watch = replace(watch, beats=beats, log_bytes=sight.log_bytes, looked_s=now_s, has_session=has_session)
     limit_s, doing = silence_limit_s(watch, sight.beats)
-    if limit_s is None or watch.silence_s < limit_s or watch.watched_s < min(limit_s, CONFIRMED_AFTER_S):
+    if limit_s is None or watch.silence_s < limit_s:
+        return watch, None
+    longest_s = max(watch.longest_s[doing], learned(said)[doing])
+    if watch.watched_s < min(limit_s, max(CONFIRMED_AFTER_S, CONFIRMED_FACTOR * longest_s)):
         return watch, None
     return watch, Stall(watch.silence_s, limit_s, doing)
 
