@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from trainerd.contract.durable import translated_space_errors, write_all
+from trainerd.contract.durable import sync_directory, translated_space_errors, write_all
 from trainerd.contract.failpoints import declare
 from trainerd.contract.metrics import HEADER, encode_line
 
@@ -31,7 +31,10 @@ class HistoryWriter:
         with translated_space_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        self.position_bytes = os.fstat(self._descriptor).st_size
+            self.position_bytes = os.fstat(self._descriptor).st_size
+            if self.position_bytes == 0:
+                # A synced file whose name is not durable is lost all the same, and checkpoints count on this one.
+                sync_directory(path.parent)
 
     def begin(self, *, attempt: int, checkpoint: str | None, step: int, keep_bytes: int) -> None:
         """Say where this attempt goes on: nothing for the first one, a marker for every later one."""
