@@ -95,9 +95,8 @@ def kill_at(act: str, point: str, nth: int) -> Kill:
         folder.mkdir()
         ended = _perform(act, folder, {failpoints.VARIABLE: f"{point}=kill@{nth}"})
         if not ACTS[act].is_struck(ended.returncode, folder):
-            return Kill(
-                act, point, nth, f"was not killed: exit {ended.returncode}\n{ended.stderr.decode()[-400:]}"
-            )
+            said = ended.stderr.decode()[-400:]
+            return Kill(act, point, nth, f"was not killed: exit {ended.returncode} {said}", is_struck=False)
         try:
             ACTS[act].recover(folder)
         except BrokenError as error:
