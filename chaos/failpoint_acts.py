@@ -7,12 +7,14 @@ failpoints it passed, and how often.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,6 +23,8 @@ from chaos.power_cut.recovery import complaint
 from chaos.power_cut.scenarios import Scenario
 from chaos.power_cut.small_journal import SmallJournal
 from chaos.power_cut.small_run import SmallRun
+from trainerd.checkpoint.space import release_reserve
+from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract import failpoints
 from trainerd.contract.paths import RunPaths, StatePaths
 from trainerd.contract.process import identify, is_alive
@@ -40,6 +44,7 @@ _COUNTS: Final = "TRAINERD_CHAOS_COUNTS"
 _NAMES: Final = "TRAINERD_CHAOS_POINTS"
 _NEVER: Final = 1_000_000_000
 _LIMIT_S: Final = 30.0
+_TRAINING_LIMIT_S: Final = 300.0
 _TINY: Final = Path(__file__).resolve().parents[1] / "jobs" / "examples" / "tiny" / "train.py"
 
 ELSEWHERE: Final = {
@@ -65,12 +70,14 @@ class Act:
         recover: Raises BrokenError if what is there is not what was promised.
         is_struck: Says from the exit code and the folder whether the kill came.
         is_tried: Whether its points lie in another process, which cannot be asked: each is tried until it is not met.
+        is_dear: Whether it takes long: it is killed only at points that no other act passes.
     """
 
     perform: Callable[[Path], None]
     recover: Callable[[Path], None]
     is_struck: Callable[[int, Path], bool] = field(default=_is_killed)
     is_tried: bool = False
+    is_dear: bool = False
 
 
 # ------------------------------------------------------------------ the checkpoint store
@@ -93,8 +100,6 @@ def _keep_checkpoints(folder: Path) -> None:
         run.store.newest_verified()
         run.save(6)
         run.store.set_aside_after(run.store.find("4"), "a fork")
-        from trainerd.checkpoint.space import release_reserve
-
         release_reserve(run.store.directory)
 
 
@@ -247,7 +252,6 @@ def _train(folder: Path) -> None:
     os.environ["TRAINERD_CHECKPOINT_EVERY_STEPS"] = "4"
     sys.argv = [str(_TINY), "--epochs", "2", "--batches", "6"]
     runpy.run_path(str(_TINY), run_name="__main__")
-    from trainerd.checkpoint.store import CheckpointStore
     from trainerd.training.exporting import export_state, model_state
 
     final = CheckpointStore.of_run(RunPaths(run_dir)).newest_verified()
@@ -257,30 +261,34 @@ def _train(folder: Path) -> None:
 
 def _recover_training(folder: Path) -> None:
     """Run it again: it must come out as the run that nobody disturbed."""
-    undisturbed = folder.parent / "undisturbed"
-    for place in (folder, undisturbed):
-        place.mkdir(exist_ok=True)
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("TRAINERD_")}
-        done = subprocess.run(
-            [sys.executable, "-m", "chaos.failpoint_acts", "training", str(place)],
-            env={**clean, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            timeout=120,
-            check=False,
-        )
-        if done.returncode:
-            raise BrokenError(f"the next attempt ended with {done.returncode}: {done.stderr.decode()[-300:]}")
-    from trainerd.checkpoint.store import CheckpointStore
+    found = _finish_training(folder)
+    if found != _undisturbed_digests():
+        raise BrokenError(f"the result {found} is not the undisturbed one {_undisturbed_digests()}")
 
-    digests = []
-    for place in (folder, undisturbed):
-        run = RunPaths(place / "run")
-        final = CheckpointStore.of_run(run).newest_verified()
-        if final is None or not run.finished.exists():
-            raise BrokenError(f"the run in {place.name} has not finished")
-        digests.append({entry.name: entry.digest for entry in final.manifest.files})
-    if digests[0] != digests[1]:
-        raise BrokenError(f"the result {digests[0]} is not the undisturbed one {digests[1]}")
+
+@functools.cache
+def _undisturbed_digests() -> dict[str, str]:
+    with tempfile.TemporaryDirectory(prefix="trainerd-undisturbed-") as scratch:
+        return _finish_training(Path(scratch))
+
+
+def _finish_training(folder: Path) -> dict[str, str]:
+    """Train until the run has finished; return the digests of its final checkpoint."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TRAINERD_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "chaos.failpoint_acts", "training", str(folder)],
+        env={**clean, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        timeout=_TRAINING_LIMIT_S,
+        check=False,
+    )
+    if done.returncode:
+        raise BrokenError(f"the next attempt ended with {done.returncode}: {done.stderr.decode()[-300:]}")
+    run = RunPaths(folder / "run")
+    final = CheckpointStore.of_run(run).newest_verified()
+    if final is None or not run.finished.exists():
+        raise BrokenError(f"the run in {folder} has not finished")
+    return {entry.name: entry.digest for entry in final.manifest.files}
 
 
 ACTS: Final[dict[str, Act]] = {
@@ -290,7 +298,7 @@ ACTS: Final[dict[str, Act]] = {
     "launch": Act(_launch, _recover_attempt),
     "void": Act(_void, _recover_attempt),
     "shim": Act(_launch_to_be_struck, _recover_attempt, _is_shim_killed, is_tried=True),
-    "training": Act(_train, _recover_training),
+    "training": Act(_train, _recover_training, is_dear=True),
 }
 
 
