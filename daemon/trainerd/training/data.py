@@ -12,6 +12,7 @@ any other iterable       `IterableSource`: skipped by consumption, said once
 
 from __future__ import annotations
 
+import itertools
 import time
 import weakref
 from collections import deque
@@ -245,13 +246,21 @@ def _watch_flag_while_waiting(iterator: Any, is_draining: Callable[[], bool]) ->
 
 
 class StatefulSource:
-    """Something that knows its own position: used through ``state_dict`` and ``load_state_dict``."""
+    """Something that knows its own position: used through ``state_dict`` and ``load_state_dict``.
+
+    What it draws in this process, at its beginning and for each batch, comes from streams of their own: it begins
+    anew with every attempt, and would otherwise draw once more than in a run that nobody disturbed.
+
+    Attributes:
+        is_spent_at_end: Whether a state from the end of a pass means that nothing is left, also for the next pass.
+    """
 
     is_idle_at_boundary = False
 
-    def __init__(self, loader: Any) -> None:
+    def __init__(self, loader: Any, *, seed: int) -> None:
         self._loader = loader
-        self._state: Any = None
+        self._seed = seed
+        self.is_spent_at_end = any(kind.__module__.startswith("datasets.") for kind in type(loader).__mro__)
 
     def state_dict(self) -> Any:
         return self._loader.state_dict()
@@ -267,12 +276,24 @@ class StatefulSource:
         return {}  # its own state knows how far it is in whatever it has
 
     def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
-        del start, is_draining
+        del is_draining
         for owner in (self._loader, getattr(self._loader, "dataset", None)):
             if owner is not None and hasattr(owner, "set_epoch"):
                 owner.set_epoch(which.epoch)
-        with drain_signals_blocked():
-            return iter(self._loader)
+        seeds = folded(self._seed, _SAMPLE, *which.place, which.epoch)
+        with drain_signals_blocked(), isolated_cpu_generators(seeds >> 1):
+            iterator = iter(self._loader)
+        return self._batches(iterator, start, seeds)
+
+    def _batches(self, iterator: Iterator[Any], start: int, seeds: int) -> Iterator[Any]:
+        for batch in itertools.count(start):
+            # A generator of a user's may start workers only now.
+            with drain_signals_blocked(), isolated_cpu_generators(folded(batch, state=seeds) >> 1):
+                try:
+                    found = next(iterator)
+                except StopIteration:
+                    return
+            yield found
 
 
 class IterableSource:
@@ -344,7 +365,7 @@ def source_for(loader: Any, *, seed: int, warn: Callable[[str], None]) -> Source
         warn: Says something to the user once.
     """
     if hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict"):
-        return StatefulSource(loader)
+        return StatefulSource(loader, seed=seed)
     if _is_stock_loader(loader) and not isinstance(loader.dataset, IterableDataset):
         return MapSource(loader, seed=seed)
     return IterableSource(loader, seed=seed, warn=warn)

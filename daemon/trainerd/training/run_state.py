@@ -93,5 +93,7 @@ class RunState:
         """Note where a training loop's batches come from, and give it back the state that it had."""
         self.loop_sources[loop] = source
         state = self._source_states.pop(str(loop), None)
-        if state is not None and isinstance(source, StatefulSource):
+        if state is None or not isinstance(source, StatefulSource):
+            return
+        if self.position.batch > 0 or not source.is_spent_at_end:
             source.load_state_dict(state)
