@@ -36,7 +36,7 @@ DEATHS = {
     "during the resume": ["training.stepped=kill@6", "training.restored=kill"],
     "at the start": ["training.started=kill"],
     "twice within one epoch": ["training.stepped=kill@5", "training.stepped=kill@3"],
-    "in every attempt": ["training.stepped=kill@6", "training.stepped=kill@2"] * 5,
+    "in every attempt": ["training.stepped=kill@6"] * 5,
 }
 
 
