@@ -138,6 +138,7 @@ class RunKeeper:
         Raises:
             MismatchError: It does not fit what is tracked; nothing was changed.
         """
+        self.state.fingerprint()  # of every attempt at the same moment: modules are loaded as it goes on
         found = self._find()
         checkpoint = found[0] if found is not None else None
         position = self.state.position

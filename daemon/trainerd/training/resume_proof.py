@@ -3,16 +3,18 @@
 Invariants:
     Nothing here changes what is trained or what is written into the history.
     The record is durable when the resume begins, when the first difference is found, and when all is compared.
-    A difference never stops a run: it is said, counted and recorded.
+    A difference never stops a run: it is said, counted and recorded. Nor does a record that cannot be written.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from trainerd.contract.resume import ResumeRecord, verdict, write_resume
+from trainerd.errors import SpaceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -89,7 +91,8 @@ class ResumeProof:
 
     def _write(self) -> None:
         self.record = replace(self.record, wall_s=time.time())
-        write_resume(self._path, self.record)
+        with contextlib.suppress(SpaceError, OSError):  # what cannot be put on record is said all the same
+            write_resume(self._path, self.record)
 
 
 def difference(row: Mapping[str, Any], digest: str | None, measured: Mapping[str, Any]) -> str | None:

@@ -59,3 +59,5 @@ def test_what_one_side_never_looked_at_is_no_difference():
 def test_a_change_reads_as_what_it_was_and_what_it_is():
     (change,) = changes(compared(BEFORE, BEFORE | {"libraries": {"torch": "2.13"}}, is_inside_epoch=False))
     assert str(change) == "libraries.torch: 2.12 → 2.13"
+    before, now = ({"code": {"train.py": f"xxh3-128:{digit * 32}"}} for digit in "ab")
+    assert list(map(str, changes(compared(before, now, is_inside_epoch=False)))) == ["code.train.py changed"]

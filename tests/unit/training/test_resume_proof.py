@@ -12,7 +12,8 @@ from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.metrics import read_history
 from trainerd.contract.paths import RunPaths
 from trainerd.contract.resume import ResumeRecord, read_resume, verdict, write_resume
-from trainerd.errors import CorruptError, MismatchError
+from trainerd.errors import CorruptError, MismatchError, SpaceError
+from trainerd.training import resume_proof
 from trainerd.training.resume_proof import difference, likely_cause
 
 pytestmark = pytest.mark.torch
@@ -87,6 +88,16 @@ def test_with_deterministic_kernels_the_cause_is_sought_elsewhere(run, script):
         torch.use_deterministic_algorithms(False)
     assert found.likely_cause == likely_cause((), is_other_data=False, is_deterministic=True)
     assert "kernels" not in found.likely_cause
+
+
+def test_a_record_that_cannot_be_written_stops_no_run(run, script, monkeypatch, capfd):
+    def full(path, record):
+        raise SpaceError("the disk is full")
+
+    assert not attempt(run.root, script, crash_at=6)
+    monkeypatch.setattr(resume_proof, "write_resume", full)
+    assert attempt(run.root, script)
+    assert "resume: exact: 2 steps" in capfd.readouterr().err
 
 
 def test_other_samples_are_told_by_their_digest(run, script):
