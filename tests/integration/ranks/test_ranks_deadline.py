@@ -28,7 +28,7 @@ def newest(run):
     return CheckpointStore.of_run(RunPaths(run)).checkpoints()[-1]
 
 
-@pytest.mark.parametrize("hurry", ["the grace ends", "a second signal"])
+@pytest.mark.parametrize("hurry", [pytest.param("the grace ends", marks=pytest.mark.slow), "a second signal"])
 def test_a_step_that_takes_a_minute_is_left_with_what_both_ranks_hold(tmp_path, undisturbed, hurry):
     run = tmp_path / "run"
     grace_s = 3 if hurry == "the grace ends" else 60
