@@ -134,10 +134,16 @@ class Attempt:
             process.wait()
 
 
-def run_ranks(run_dir: Path, *arguments: object, world_size: int = 2, **environment: object) -> Attempt:
+def run_ranks(
+    run_dir: Path,
+    *arguments: object,
+    world_size: int = 2,
+    limit_s: float = RUN_LIMIT_S,
+    **environment: object,
+) -> Attempt:
     """Run one attempt to its end; all ranks must have finished."""
     with Attempt(run_dir, *arguments, world_size=world_size, **environment) as attempt:
-        assert attempt.wait() == [0] * world_size, attempt.output
+        assert attempt.wait(limit_s) == [0] * world_size, attempt.output
     return attempt
 
 
