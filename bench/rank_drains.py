@@ -23,6 +23,7 @@ from trainerd.contract.exit_codes import DRAINED
 from trainerd.contract.paths import RunPaths
 
 STEPS_BETWEEN_MAX = 6
+WHOLE_LIMIT_S = 600.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
@@ -33,16 +34,16 @@ def main() -> int:
     parser.add_argument("--ddp", action="store_true")
     args = parser.parse_args()
     chance = random.Random(args.seed)
-    # As many samples as leave room for every drain: 8 a step, in 2 epochs.
-    size = ["--epochs", "2", "--samples", str(4 * args.drains * (STEPS_BETWEEN_MAX + 6) + 40)]
+    # As many samples as leave room for every drain, which takes 7 steps on average: 8 a step, in 2 epochs.
+    size = ["--epochs", "2", "--samples", str(4 * args.drains * (STEPS_BETWEEN_MAX + 3) + 160)]
     size += ["--ddp"] if args.ddp else []
     with tempfile.TemporaryDirectory() as folder:
         run, whole = Path(folder) / "run", Path(folder) / "whole"
         for number in range(args.drains):
             if not drain(run, size, chance, number):
                 return 1
-        run_ranks(run, *size)
-        run_ranks(whole, *size)
+        run_ranks(run, *size, limit_s=WHOLE_LIMIT_S)
+        run_ranks(whole, *size, limit_s=WHOLE_LIMIT_S)
         is_equal = result_of(run) == result_of(whole)
     print(
         f"{args.drains} drains, no hang; the run is {'equal' if is_equal else 'NOT EQUAL'} to an undisturbed one"
