@@ -13,6 +13,7 @@ import math
 import re
 import struct
 from collections import OrderedDict, deque
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.errors import CorruptError, UnsupportedValueError
@@ -73,10 +74,20 @@ def decode_tree(plain: Any, *, leaf: Callable[[str, Any], Any]) -> Any:
 def path_of(path: str, key: Any) -> str:
     """Return the path of an entry: dotted where that reads well, in brackets where it does not."""
     if type(key) is str:
-        return f"{path}.{key}" if _DOTTED_KEY.fullmatch(key) else f"{path}[{json.dumps(key)}]"
+        return path + _text_suffix(key)
     if type(key) is int and abs(key) > PLAIN_INT_MAX:
         return f"{path}[{key:#x}]"  # Python refuses to write long ones in decimal
     return f"{path}[{key!r:.80}]"
+
+
+@lru_cache(maxsize=4096)  # the same keys come at every save, and the loop waits meanwhile
+def _text_suffix(key: str) -> str:
+    return f".{key}" if _DOTTED_KEY.fullmatch(key) else f"[{json.dumps(key)}]"
+
+
+@lru_cache(maxsize=4096)
+def _is_plain_key(key: str) -> bool:
+    return key[:1] != "$" and _is_unicode(key)
 
 
 class _Encoder:
@@ -86,22 +97,22 @@ class _Encoder:
 
     def encode(self, value: Any, path: str) -> Any:
         kind = type(value)
-        if value is None or kind is bool:
-            return value
         if kind is int:
             return value if -PLAIN_INT_MAX <= value <= PLAIN_INT_MAX else {"$int": hex(value)}
-        if kind is float:
-            return value if math.isfinite(value) else {"$float": _nonfinite_name(value)}
         if kind is str:
             return value if _is_unicode(value) else {"$str": _base64(value.encode("utf-8", "surrogatepass"))}
         if kind in _FORMS:
-            return self._encode_form(value, path)
+            return self._encode_form(kind, value, path)
+        if kind is float:
+            return value if math.isfinite(value) else {"$float": _nonfinite_name(value)}
+        if value is None or kind is bool:
+            return value
         encoded = self._leaf(value, path)
         if encoded is None:
             raise UnsupportedValueError(path, value)
         return encoded
 
-    def _encode_form(self, value: Any, path: str) -> Any:
+    def _encode_form(self, kind: type, value: Any, path: str) -> Any:
         if id(value) in self._around:
             raise UnsupportedValueError(
                 path, value, hint="it contains itself; keep the cycle out of the state"
@@ -110,7 +121,7 @@ class _Encoder:
             raise UnsupportedValueError(path, value, hint=f"it lies more than {DEPTH_MAX} levels deep")
         self._around.append(id(value))
         try:
-            return _FORMS[type(value)](self, value, path)
+            return _FORMS[kind](self, value, path)
         finally:
             self._around.pop()
 
@@ -124,9 +135,12 @@ class _Encoder:
         ]
 
     def mapping(self, value: dict[Any, Any], path: str) -> dict[str, Any]:
-        if all(type(key) is str and key[:1] != "$" and _is_unicode(key) for key in value):
-            return {key: self.encode(item, path_of(path, key)) for key, item in value.items()}
-        return {"$dict": self.pairs(value, path)}
+        encoded = {}
+        for key, item in value.items():
+            if type(key) is not str or not _is_plain_key(key):
+                return {"$dict": self.pairs(value, path)}
+            encoded[key] = self.encode(item, path + _text_suffix(key))
+        return encoded
 
     def unordered(self, values: Iterable[Any], path: str) -> list[Any]:
         """Equal sets give equal text, whatever their order in memory."""

@@ -22,6 +22,7 @@ from trainerd.checkpoint.retention import best_of
 from trainerd.checkpoint.store import Checkpoint, CheckpointStore
 from trainerd.contract.policy import KeepBest, KeepEvery, Mode, RetentionPolicy
 from trainerd.errors import SpaceError, UserError
+from trainerd.training.collection import no_collection
 from trainerd.training.joint_save import JointSaves
 from trainerd.training.line import Line, SaveDetails, was_rolled_back_to
 from trainerd.training.mirror import Mirror
@@ -183,24 +184,47 @@ class Checkpointer:
             scores or {}
         )
         numbers = {name: _as_score(name, score) for name, score in all_scores.items()}
-        snapshot = take_snapshot(self.objects, extra={CLASSES: optimizer_classes(self.objects)})
-        self._writer.wait()
-        self._line_must_follow(step)
-        self.make_room(snapshot.tensor_bytes + DOCUMENT_BYTES_MAX)
-        manifest = self.manifest(step=step, epoch=epoch or 0, scores=numbers, reason=reason or "asked")
-        self.write(snapshot, manifest)
+        with no_collection():
+            snapshot = take_snapshot(self.objects, extra={CLASSES: optimizer_classes(self.objects)})
+            self._writer.wait()
+            self._line_must_follow(step)
+            self.make_room(snapshot.tensor_bytes + DOCUMENT_BYTES_MAX)
+            manifest = self.manifest(step=step, epoch=epoch or 0, scores=numbers, reason=reason or "asked")
+            self.write(snapshot, manifest)
 
-    def write(self, snapshot: Snapshot, manifest: Manifest, *, is_urgent: bool = False) -> None:
-        """Save a snapshot: in the background, or at once if it is urgent or nothing is to be asynchronous."""
+    def write(
+        self,
+        snapshot: Snapshot,
+        manifest: Manifest,
+        *,
+        is_urgent: bool = False,
+        before_commit: Callable[[], object] | None = None,
+    ) -> None:
+        """Save a snapshot: in the background, or at once if it is urgent or nothing is to be asynchronous.
+
+        Args:
+            snapshot: What to save.
+            manifest: What it is.
+            is_urgent: Whether nothing else matters now.
+            before_commit: Makes durable what the manifest speaks of; called at once or by the writing thread.
+        """
         if not self._is_writer:
             return
         self.open()
+        if self._is_asynchronous and not is_urgent:
+            self._writer.write_in_background(snapshot, manifest, before_commit=before_commit)
+            return
+        if before_commit is not None:
+            before_commit()
         if is_urgent:
             self._writer.write_now(snapshot, manifest)
-        elif self._is_asynchronous:
-            self._writer.write_in_background(snapshot, manifest)
         else:
             self._writer.write_held(self._writer.hold(snapshot), manifest)
+
+    def prepare(self, snapshot: Snapshot) -> None:
+        """Have the memory for saves of this size provided meanwhile: the first one then costs no more than others."""
+        if self._is_writer and self._is_asynchronous:
+            self._writer.prepare(snapshot)
 
     def hold(self, snapshot: Snapshot) -> Held:
         """Copy a snapshot into memory that is kept for that, to be written by `write_held` or not at all."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -19,7 +20,7 @@ from trainerd.checkpoint.host_memory import address_of, fault_in, host_memory
 from trainerd.checkpoint.safetensors import TensorEntry, layout
 from trainerd.training.device_copy import copy_from_cuda, is_on_cuda, lock_pages, unlock_pages
 from trainerd.training.direct_file import PIECE_BYTES, AbandonedError
-from trainerd.training.host_copy import is_plain_memory, move_all, threads_for
+from trainerd.training.host_copy import FasterWay, Way, copy_all
 from trainerd.training.tensors import TORCH_DTYPES, stored_form
 
 if TYPE_CHECKING:
@@ -66,13 +67,18 @@ def stored_tensors(snapshot: Snapshot) -> tuple[dict[str, torch.Tensor], Shapes]
     return stored, tuple(shapes)
 
 
-class _Part(NamedTuple):
-    """Where a tensor, or a part of a large one, lies in the arena."""
+class _Group(NamedTuple):
+    """Tensors that follow one another in the image, copied by one call.
 
-    name: str
-    address: int
-    skipped: int
-    bytes: int
+    Attributes:
+        names: Which.
+        views: Where they go in the arena.
+        end: Where the last of them ends in the image, in bytes.
+    """
+
+    names: list[str]
+    views: list[torch.Tensor]
+    end: int
 
 
 class Filling:
@@ -81,42 +87,40 @@ class Filling:
     One thread calls `copy`; meanwhile another one may write what has arrived already, piece by piece.
     """
 
-    def __init__(self, image: ImageLayout, memory: memoryview, parts: list[list[_Part]]) -> None:
+    def __init__(self, image: ImageLayout, memory: memoryview, groups: list[_Group]) -> None:
         self.image = image
         self._memory = memory
-        self._parts = parts
-        self._arrived = 0
+        self._groups = groups
+        self._arrived_bytes = 0
         self._has_failed = False
         self._changed = threading.Condition()
         self._wait_for_devices: Callable[[], None] = _nothing
 
-    def copy(self, stored: dict[str, torch.Tensor], views: dict[str, torch.Tensor]) -> None:
+    def copy(self, stored: dict[str, torch.Tensor], way: Way) -> None:
         """Copy all tensors. When this returns, they may change."""
-        addresses: dict[str, int] = {}
-        from_cuda: list[tuple[torch.Tensor, torch.Tensor]] = []
         try:
-            for name, view in views.items():
-                tensor = stored[name]
-                if is_plain_memory(tensor):
-                    addresses[name] = tensor.data_ptr()
-                elif is_on_cuda(tensor):
-                    from_cuda.append((view, tensor.detach()))
-                else:
-                    view.copy_(tensor.detach())
-            if from_cuda:
-                self._wait_for_devices = copy_from_cuda(from_cuda)
-            threads = threads_for(self.image.size)
-            for parts in self._parts:
-                moves = [
-                    (address, addresses[name] + skipped, size)
-                    for name, address, skipped, size in parts
-                    if name in addresses
-                ]
-                move_all(moves, threads=threads)
-                self._tell(arrived=1)
+            self._wait_for_devices = self._begin_on_devices(stored)
+            for names, views, end in self._groups:
+                sources = [stored[name] for name in names]
+                if any(map(is_on_cuda, sources)):
+                    pairs = [pair for pair in zip(views, sources, strict=True) if not is_on_cuda(pair[1])]
+                    views, sources = [view for view, _ in pairs], [source for _, source in pairs]  # noqa: PLW2901 - what is left to copy
+                if sources:
+                    copy_all(views, sources, way)
+                self._tell(arrived_bytes=end)
+            self._tell(arrived_bytes=self.image.padded_size)
         except BaseException:
             self._tell(has_failed=True)
             raise
+
+    def _begin_on_devices(self, stored: dict[str, torch.Tensor]) -> Callable[[], None]:
+        pairs = [
+            (view, stored[name])
+            for names, views, _ in self._groups
+            for name, view in zip(names, views, strict=True)
+            if is_on_cuda(stored[name])
+        ]
+        return copy_from_cuda(pairs) if pairs else _nothing
 
     def pieces(self) -> Iterator[memoryview]:
         """Yield the image in the pieces in which it is written, each as soon as it has arrived.
@@ -125,19 +129,30 @@ class Filling:
             AbandonedError: `copy` failed, and has said why.
         """
         begin = 0
-        for index, end in enumerate(piece_ends(self.image.padded_size)):
-            with self._changed:
-                while self._arrived <= index and not self._has_failed:
-                    self._changed.wait()
-            if self._has_failed:
-                raise AbandonedError
+        for end in piece_ends(self.image.padded_size):
+            self._wait_for(end)
             self._wait_for_devices()
             yield self._memory[begin:end]
             begin = end
 
-    def _tell(self, *, arrived: int = 0, has_failed: bool = False) -> None:
+    def wait(self) -> None:
+        """Wait until all has arrived.
+
+        Raises:
+            AbandonedError: `copy` failed, and has said why.
+        """
+        self._wait_for(self.image.padded_size)
+
+    def _wait_for(self, arrived_bytes: int) -> None:
         with self._changed:
-            self._arrived += arrived
+            while self._arrived_bytes < arrived_bytes and not self._has_failed:
+                self._changed.wait()
+        if self._has_failed:
+            raise AbandonedError
+
+    def _tell(self, *, arrived_bytes: int = 0, has_failed: bool = False) -> None:
+        with self._changed:
+            self._arrived_bytes = max(arrived_bytes, self._arrived_bytes)
             self._has_failed |= has_failed
             self._changed.notify_all()
 
@@ -155,8 +170,8 @@ class Arena:
         self._memory: mmap.mmap | None = None
         self._is_locked = False
         self._layout: ImageLayout | None = None
-        self._views: dict[str, torch.Tensor] = {}
-        self._parts: list[list[_Part]] = []
+        self._groups: list[_Group] = []
+        self._faster_way = FasterWay()
 
     def prepare(self, snapshot: Snapshot) -> None:
         """Make room for snapshots of these shapes, in pages that are there already. Reads no tensor's values."""
@@ -170,8 +185,14 @@ class Arena:
         if image is None or image.shapes != shapes:
             image = self._lay_out(shapes, uses_cuda=any(map(is_on_cuda, stored.values())))
         assert self._memory is not None
-        views, filling = self._views, Filling(image, memoryview(self._memory), self._parts)
-        return filling, lambda: filling.copy(stored, views)
+        filling = Filling(image, memoryview(self._memory), self._groups)
+
+        def copy() -> None:
+            way, began_s = self._faster_way.next(), time.perf_counter()
+            filling.copy(stored, way)
+            self._faster_way.took(way, image.size, time.perf_counter() - began_s)
+
+        return filling, copy
 
     def fill(self, snapshot: Snapshot) -> Filling:
         """Copy a snapshot's tensors in. When this returns, the live tensors may change."""
@@ -190,13 +211,7 @@ class Arena:
             self._is_locked = lock_pages(address_of(memory), len(memory))
         memory[: len(image.header)] = image.header
         octets = torch.frombuffer(memory, dtype=torch.uint8)
-        self._views = {
-            entry.name: octets[(begin := image.offset_of(entry)) : begin + entry.end - entry.begin]
-            .view(TORCH_DTYPES[entry.dtype])
-            .view(entry.shape)
-            for entry in image.entries
-        }
-        self._parts = _parts_by_piece(image, address_of(memory))
+        self._groups = _groups(image, octets)
         self._layout = image
         return image
 
@@ -205,7 +220,7 @@ class Arena:
         if self._memory is not None and self._is_locked:
             unlock_pages(address_of(self._memory))
         self._memory, self._layout, self._is_locked = None, None, False
-        self._views, self._parts = {}, []
+        self._groups = []
 
 
 def piece_ends(padded_size: int) -> list[int]:
@@ -213,24 +228,22 @@ def piece_ends(padded_size: int) -> list[int]:
     return [*range(FIRST_PIECE_BYTES, padded_size, PIECE_BYTES), padded_size]
 
 
-def _parts_by_piece(image: ImageLayout, base: int) -> list[list[_Part]]:
-    """Return, for every piece, which parts of which tensors it consists of."""
-    result: list[list[_Part]] = []
-    entries = iter(image.entries)
-    entry = next(entries, None)
-    begin = 0
-    for end in piece_ends(image.padded_size):
-        parts: list[_Part] = []
-        while entry is not None and (offset := image.offset_of(entry)) < end:
-            size = entry.end - entry.begin
-            first, last = max(offset, begin), min(offset + size, end)
-            parts.append(_Part(entry.name, base + first, first - offset, last - first))
-            if offset + size > end:
-                break  # the rest of it is in the next piece
-            entry = next(entries, None)
-        result.append(parts)
-        begin = end
-    return result
+def _groups(image: ImageLayout, octets: torch.Tensor) -> list[_Group]:
+    """Return the tensors of an image in as many groups as it has pieces: each piece waits for one group at most."""
+    groups: list[_Group] = []
+    ends = iter(piece_ends(image.padded_size))
+    end, names, views = next(ends), [], []
+    for entry in image.entries:
+        begin = image.offset_of(entry)
+        stop = begin + entry.end - entry.begin
+        names.append(entry.name)
+        views.append(octets[begin:stop].view(TORCH_DTYPES[entry.dtype]).view(entry.shape))
+        if stop >= end:
+            groups.append(_Group(names, views, stop))
+            names, views = [], []
+            end = next((later for later in ends if later > stop), image.padded_size)
+    groups.append(_Group(names, views, image.size))
+    return groups
 
 
 def _nothing() -> None:

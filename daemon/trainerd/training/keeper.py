@@ -24,8 +24,9 @@ from trainerd.contract.durable import write_file
 from trainerd.contract.metrics import HEADER, read_lost
 from trainerd.contract.policy import RETENTION_FORMAT
 from trainerd.contract.resume import ResumeRecord, read_resume
-from trainerd.errors import CorruptError, MismatchError
+from trainerd.errors import CorruptError, MismatchError, UnsupportedValueError
 from trainerd.training.checkpointer import Checkpointer, SaveDetails
+from trainerd.training.collection import no_collection
 from trainerd.training.history import HistoryWriter
 from trainerd.training.joint_resume import confirm_together, find_together, read_together
 from trainerd.training.leaving import say
@@ -93,6 +94,7 @@ class RunKeeper:
         self._saved_key: tuple[int, ...] | None = None
         self._lock = threading.RLock()
         self._has_reserve = False
+        self._is_prepared = False
         self._copy_cost_s = FIRST_COPY_COST_S
         self._copied_s = self._write_began_s = time.monotonic()
         self.longest_save_s: float | None = None
@@ -320,7 +322,7 @@ class RunKeeper:
             UnsupportedValueError: Some state has no exact form on disk.
             SpaceError: The disk is full.
         """
-        with self._lock:
+        with self._lock, no_collection():
             if self._is_saved():
                 return
             self.checkpointer.wait()
@@ -330,7 +332,8 @@ class RunKeeper:
             self._keep_reserve(snapshot)
             self.checkpointer.make_room(self._predicted_bytes(snapshot))
             self._write_began_s = time.monotonic()
-            self.checkpointer.write(snapshot, self._manifest(reason, is_final=is_final))
+            manifest = self._manifest(reason, is_final=is_final)
+            self.checkpointer.write(snapshot, manifest, before_commit=self.history.sync)
             self._mark_saved()
             self._copied_s = time.monotonic()
             self._pacing.saved(self.state.position.step, stall_s=self._copied_s - began_s)
@@ -357,7 +360,7 @@ class RunKeeper:
 
     def save_now(self, reason: str) -> None:
         """Make this boundary, or the one that is held, durable as fast as can be."""
-        with self._lock:
+        with self._lock, no_collection():
             if not self._holds_here() and not self._is_saved():
                 snapshot = self.state.snapshot()
                 if self._ranks is None:
@@ -365,7 +368,8 @@ class RunKeeper:
                 else:
                     self.checkpointer.wait()  # called off on one rank, it would be committed on another
                 self.checkpointer.make_room(self._predicted_bytes(snapshot), is_emergency=True)
-                self.checkpointer.write(snapshot, self._manifest(reason), is_urgent=True)
+                manifest = self._manifest(reason)
+                self.checkpointer.write(snapshot, manifest, is_urgent=True, before_commit=self.history.sync)
                 self._held = None
                 self._mark_saved()
             self.flush()
@@ -402,13 +406,20 @@ class RunKeeper:
             if is_still:
                 self._lock.release()
 
+    def prepare(self) -> None:
+        """Have the memory for saves provided while training goes on. After the first step: optimizers have state then."""
+        if not self._is_prepared:
+            self._is_prepared = True
+            with contextlib.suppress(UnsupportedValueError):  # the first save says so
+                self.checkpointer.prepare(self.state.snapshot())
+
     def hold(self, reason: str) -> None:
         """Copy this boundary aside, for a drain that comes in the script's own code before the next one."""
-        with self._lock:
+        with self._lock, no_collection():
             if not self._is_saved():
                 began_s = time.monotonic()
                 held = self.checkpointer.hold(self.state.snapshot())
-                self._held = (held, self._manifest(reason, sync=False), self.state.position.key())
+                self._held = (held, self._manifest(reason), self.state.position.key())
                 self._copied_s = time.monotonic()
                 self._copy_cost_s += (self._copied_s - began_s - self._copy_cost_s) / 2
 
@@ -452,13 +463,13 @@ class RunKeeper:
         self.scores = {}
         self._saved_key = self.state.position.key()
 
-    def _manifest(self, reason: str, *, is_final: bool = False, sync: bool = True) -> Manifest:
+    def _manifest(self, reason: str, *, is_final: bool = False) -> Manifest:
         position = self.state.position
         details = SaveDetails(
             job=self._settings.environment.job or self._settings.run.root.name,
             attempt=self._attempt,
             batch=position.batch,
-            history_bytes=self.history.sync() if sync else self.history.position_bytes,
+            history_bytes=self.history.position_bytes,
             world_size=self._settings.environment.world_size,
             is_final=is_final,
             fingerprint=self.state.fingerprint(with_data=True),

@@ -440,6 +440,7 @@ class Session:
         elif self._has_deadline and self.rank == 0 and self._ranks and self._keeper.is_holding_cheap():
             self._agreement.wish("hold", "flushed")  # all of them at one boundary, or none could be saved
         self._answer()
+        self._keeper.prepare()
         if self._has_deadline and self._ranks is None:
             self._keeper.hold_if_cheap("flushed")
 

@@ -13,7 +13,7 @@ import torch
 
 from trainerd.checkpoint.direct_io import BLOCK_BYTES
 from trainerd.checkpoint.host_memory import address_of, host_memory
-from trainerd.training.host_copy import is_plain_memory, move_all
+from trainerd.training.host_copy import is_plain_memory, move
 from trainerd.training.image import ImageLayout, stored_tensors
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _pieces(stored: dict[str, torch.Tensor], image: ImageLayout) -> Iterator[mem
         begin = 0
         while begin < size:
             count = min(size - begin, SLOT_BYTES - filled)
-            move_all([(base + slot * SLOT_BYTES + filled, address + begin, count)], threads=1)
+            move(base + slot * SLOT_BYTES + filled, address + begin, count)
             begin, filled = begin + count, filled + count
             if filled == SLOT_BYTES:
                 yield view[slot * SLOT_BYTES : (slot + 1) * SLOT_BYTES]

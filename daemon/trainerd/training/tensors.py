@@ -11,6 +11,7 @@ import copy
 import sys
 from collections import Counter, OrderedDict, defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -98,7 +99,7 @@ def encode_state(state: Any, table: TensorTable, *, root: str) -> Any:
     Raises:
         UnsupportedValueError: A value has no exact form on disk; the message has its path.
     """
-    return encode_tree(state, leaf=lambda value, path: _encode_leaf(value, path, table), root=root)
+    return encode_tree(state, leaf=partial(_encode_leaf, table), root=root)
 
 
 def decode_state(document: Any, tensors: dict[str, torch.Tensor]) -> Any:
@@ -142,9 +143,11 @@ def stored_form(tensor: torch.Tensor) -> tuple[torch.Tensor, str]:
 
 
 def _memory_of(tensor: torch.Tensor) -> tuple[Any, ...] | None:
-    if tensor.numel() == 0:
+    address = tensor.data_ptr()
+    if address == 0 or tensor.numel() == 0:
         return None
-    return (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+    stride = None if tensor.is_contiguous() else tensor.stride()
+    return (address, tensor.dtype, tensor.shape, stride, None if tensor.is_cpu else tensor.device)
 
 
 def _dense_stride(tensor: torch.Tensor) -> list[int] | None:
@@ -164,7 +167,9 @@ def _dense_stride(tensor: torch.Tensor) -> list[int] | None:
     return list(tensor.stride())
 
 
-def _encode_leaf(value: Any, path: str, table: TensorTable) -> dict[str, Any] | None:
+def _encode_leaf(table: TensorTable, value: Any, path: str) -> dict[str, Any] | None:
+    if type(value) is torch.Tensor and _is_ordinary(value):
+        return {"$tensor": table.name_of(value, path)}
     if isinstance(value, torch.Tensor):
         return _encode_tensor(value, path, table)
     if type(value) is Counter:
@@ -183,6 +188,20 @@ def _encode_leaf(value: Any, path: str, table: TensorTable) -> dict[str, Any] | 
     if "numpy" in sys.modules:
         return _encode_numpy(value, path, table)
     return None
+
+
+def _is_ordinary(tensor: torch.Tensor) -> bool:
+    """Return whether nothing about a tensor needs a closer look. Nearly all are so, and the loop waits meanwhile."""
+    return (
+        tensor.dtype in SAFETENSORS_DTYPES
+        and tensor.layout is torch.strided
+        and not tensor.requires_grad
+        and not tensor.is_nested
+        and tensor.is_contiguous()
+        and not tensor.is_meta
+        and not tensor.is_conj()
+        and not tensor.is_neg()
+    )
 
 
 def _encode_tensor(value: torch.Tensor, path: str, table: TensorTable) -> dict[str, Any]:

@@ -111,12 +111,20 @@ class CheckpointWriter:
 
     def write_held(self, held: Held, manifest: Manifest) -> Checkpoint:
         """Write what is held, and return when it is durable."""
-        return self._write(held.document, held.filling.image, held.filling.pieces(), manifest, _never)
+        return self._write(held.document, held.filling.image, held.filling.pieces(), manifest)
 
-    def write_in_background(self, snapshot: Snapshot, manifest: Manifest) -> None:
+    def write_in_background(
+        self, snapshot: Snapshot, manifest: Manifest, *, before_commit: Callable[[], object] | None = None
+    ) -> None:
         """Copy a snapshot and write it in another thread. Waits for a write in flight, and raises what that raised.
 
-        The write begins with what is copied first, while the rest is still being copied.
+        The write begins with what is copied first, while the rest is still being copied. Hashing waits for the
+        copy: it would take memory bandwidth and a core from what the loop is waiting for.
+
+        Args:
+            snapshot: What to write.
+            manifest: What it is.
+            before_commit: Called in the thread that writes, to make durable what the manifest speaks of.
         """
         self._wait_for_arena()
         filling, copy = self._arena.begin(snapshot)
@@ -130,7 +138,9 @@ class CheckpointWriter:
                     filling.image,
                     filling.pieces(),
                     manifest,
-                    flight.is_called_off.is_set,
+                    is_called_off=flight.is_called_off.is_set,
+                    wait_to_digest=filling.wait,
+                    before_commit=before_commit,
                 )
             except BaseException as error:  # noqa: BLE001 - kept for whoever waits
                 flight.future.set_exception(error)
@@ -155,7 +165,7 @@ class CheckpointWriter:
         with contextlib.suppress(OSError, SpaceError):  # this write is newer, and says itself if it fails too
             self.call_off()
         image, pieces = streamed(snapshot)
-        return self._write(snapshot.document, image, pieces, manifest, _never, reads_back=False)
+        return self._write(snapshot.document, image, pieces, manifest, reads_back=False)
 
     def wait(self) -> Checkpoint | None:
         """Wait for the write in flight and return what it wrote, None if there was none.
@@ -183,15 +193,22 @@ class CheckpointWriter:
         image: ImageLayout,
         pieces: Iterator[memoryview],
         manifest: Manifest,
-        is_called_off: Callable[[], bool],
         *,
+        is_called_off: Callable[[], bool] = lambda: False,
+        wait_to_digest: Callable[[], object] | None = None,
+        before_commit: Callable[[], object] | None = None,
         reads_back: bool = True,
     ) -> Checkpoint:
         staging = self._begin(manifest)
         try:
             path = staging.path / tensors_name(self._rank)
-            staging.add(write_direct(path, pieces, image.size, is_called_off=is_called_off))
+            entry = write_direct(
+                path, pieces, image.size, is_called_off=is_called_off, wait_to_digest=wait_to_digest
+            )
+            staging.add(entry)
             staging.write(tree_name(self._rank), [encode_document(document)])
+            if before_commit is not None:
+                before_commit()
             checkpoint = staging.commit(manifest, reads_back=reads_back)
         except BaseException:
             staging.abandon()
@@ -199,6 +216,3 @@ class CheckpointWriter:
         self._after_commit(checkpoint, is_urgent=not reads_back)
         return checkpoint
 
-
-def _never() -> bool:
-    return False

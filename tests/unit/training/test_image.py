@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 
 import pytest
@@ -11,7 +12,7 @@ from safetensors.torch import load
 from trainerd.checkpoint.direct_io import BLOCK_BYTES
 from trainerd.training import host_copy, image
 from trainerd.training.direct_file import AbandonedError
-from trainerd.training.host_copy import is_plain_memory, move_all, shares
+from trainerd.training.host_copy import FasterWay, copy_all, is_plain_memory, move
 from trainerd.training.image import Arena, piece_ends
 from trainerd.training.snapshot import Snapshot, take_snapshot
 from trainerd.training.streamed_image import SLOT_BYTES, streamed
@@ -140,14 +141,14 @@ def test_a_piece_can_be_written_while_the_rest_is_being_copied(monkeypatch):
     monkeypatch.setattr(image, "PIECE_BYTES", BLOCK_BYTES)
     first_is_out, calls = threading.Event(), []
 
-    def slow_move_all(moves, *, threads):
-        if len(calls) == 1:
+    def slow_copy_all(targets, sources, way):
+        if calls:
             assert first_is_out.wait(10)
-        calls.append(threads)
-        move_all(moves, threads=threads)
+        calls.append(way)
+        copy_all(targets, sources, way)
 
-    monkeypatch.setattr(image, "move_all", slow_move_all)
-    tensors = {"a": torch.randn(4 * BLOCK_BYTES)}
+    monkeypatch.setattr(image, "copy_all", slow_copy_all)
+    tensors = {name: torch.randn(BLOCK_BYTES) for name in "ab"}
     filling, copy = Arena().begin(snapshot_of(tensors))
     copier = threading.Thread(target=copy)
     copier.start()
@@ -160,10 +161,10 @@ def test_a_piece_can_be_written_while_the_rest_is_being_copied(monkeypatch):
 
 
 def test_a_copy_that_fails_ends_the_wait_of_the_writer(monkeypatch):
-    def failing(moves, *, threads):
+    def failing(*_):
         raise MemoryError
 
-    monkeypatch.setattr(image, "move_all", failing)
+    monkeypatch.setattr(image, "copy_all", failing)
     filling, copy = Arena().begin(snapshot_of({"a": torch.ones(10)}))
     with pytest.raises(MemoryError):
         copy()
@@ -171,30 +172,53 @@ def test_a_copy_that_fails_ends_the_wait_of_the_writer(monkeypatch):
         list(filling.pieces())
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_shares_are_equal_and_leave_no_byte_out(count):
-    moves = [(0, 1000, 10), (10, 2000, 1), (11, 3000, 89)]
-    divided = shares(moves, count)
-    copied = sorted(
-        (target + index, source + index)
-        for share in divided
-        for target, source, size in share
-        for index in range(size)
-    )
-    assert copied == sorted((t + i, s + i) for t, s, n in moves for i in range(n))
-    sizes = [sum(size for _, _, size in share) for share in divided]
-    assert max(sizes) - min(sizes) <= 1
+@pytest.mark.parametrize("way", ["team", "alone"])
+def test_both_ways_copy_the_same(way):
+    sources = [tensor for tensor in MANY.values() if tensor.numel()]
+    sources.append(torch.randn(3 * host_copy.HOLDING_BYTES_MAX // 4))
+    targets = [torch.empty(tensor.shape, dtype=tensor.dtype) for tensor in sources]
+    copy_all(targets, sources, way)
+    for target, source in zip(targets, sources, strict=True):
+        assert octets(target) == octets(source)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_any_number_of_threads_copies_the_same(threads):
-    source, target = (
-        torch.randn(3 * host_copy.HOLDING_BYTES_MAX // 4),
-        torch.empty(3 * host_copy.HOLDING_BYTES_MAX // 4),
-    )
-    size = source.numel() * 4
-    move_all([(target.data_ptr(), source.data_ptr(), size)], threads=threads)
+def test_memory_is_moved_to_an_address():
+    source, target = torch.randn(1000), torch.empty(1000)
+    move(target.data_ptr(), source.data_ptr(), 4000)
     assert torch.equal(source, target)
+
+
+def ways(costs, count):
+    """Copy `count` times where each way costs what `costs` says; return the ways that were used."""
+    faster, used = FasterWay(), []
+    for _ in range(count):
+        used.append(faster.next())
+        faster.took(used[-1], 100, costs[used[-1]])
+    return used
+
+
+def test_both_ways_are_tried_and_the_faster_one_is_used():
+    assert ways({"team": 1.0, "alone": 2.0}, 3) == ["team", "alone", "team"]
+    assert ways({"team": 9.0, "alone": 2.0}, 3) == ["team", "alone", "alone"]
+
+
+def test_the_slower_way_is_tried_again_ever_more_rarely():
+    used = ways({"team": 1.0, "alone": 2.0}, 600)
+    trials = [index for index, way in enumerate(used) if way == "alone"]
+    gaps = [later - earlier - 1 for earlier, later in itertools.pairwise(trials)]
+    assert gaps[:7] == [1, 2, 4, 8, 16, 32, 64]
+    assert set(gaps[7:]) == {64}
+
+
+def test_a_machine_that_is_no_longer_busy_gets_the_other_way_back():
+    faster = FasterWay()
+    costs = {"team": 9.0, "alone": 2.0}
+    for number in range(200):
+        if number == 100:
+            costs["team"] = 1.0
+        way = faster.next()
+        faster.took(way, 100, costs[way])
+    assert faster.next() == "team"
 
 
 def test_only_memory_that_is_the_values_is_moved_as_memory():

@@ -29,14 +29,14 @@ class Gate:
         self.reached, self.opened = threading.Event(), threading.Event()
         real = writer_module.write_direct
 
-        def gated(path, pieces, size, *, is_called_off):
+        def gated(path, pieces, size, **options):
             def held():
                 for piece in pieces:
                     self.reached.set()
                     assert self.opened.wait(LIMIT_S)
                     yield piece
 
-            return real(path, held(), size, is_called_off=is_called_off)
+            return real(path, held(), size, **options)
 
         monkeypatch.setattr(writer_module, "write_direct", gated)
 
@@ -152,10 +152,10 @@ def test_an_error_of_a_background_write_is_raised_by_the_next_call_and_once(
 
 
 def test_a_copy_that_fails_is_raised_at_once_and_leaves_nothing(writer, store, monkeypatch):
-    def failing(moves, *, threads):
+    def failing(*_):
         raise MemoryError
 
-    monkeypatch.setattr("trainerd.training.image.move_all", failing)
+    monkeypatch.setattr("trainerd.training.image.copy_all", failing)
     with pytest.raises(MemoryError):
         writer.write_in_background(snapshot(1.0), manifest(1))
     monkeypatch.undo()
