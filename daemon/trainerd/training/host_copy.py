@@ -13,12 +13,9 @@ There are two ways, and neither is always the faster one:
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 import torch
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 HOLDING_BYTES_MAX: Final = 1 << 20
 """Moves up to this size keep the interpreter lock: to give it up for each would cost up to 5 ms each, if another
@@ -73,11 +70,11 @@ class FasterWay:
         return "alone" if self._faster() == "team" else "team"
 
 
-def copy_all(targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor], way: Way) -> None:
+def copy_all(targets: list[torch.Tensor], sources: list[torch.Tensor], way: Way) -> None:
     """Copy every source into its target, of the same dtype and shape, and return when all is copied."""
     with torch.no_grad():
         if way == "team":
-            torch._foreach_copy_(targets, sources)  # noqa: SLF001 - the one call that gives up the lock once for all
+            torch._foreach_copy_(targets, sources)
             return
         for target, source in zip(targets, sources, strict=True):
             if is_plain_memory(source):

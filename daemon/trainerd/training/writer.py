@@ -215,4 +215,3 @@ class CheckpointWriter:
             raise
         self._after_commit(checkpoint, is_urgent=not reads_back)
         return checkpoint
-
