@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
-from typing import Final
+from typing import ClassVar, Final
 
 STOP_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
 """Asked of the ranks: finish the step, checkpoint, leave."""
@@ -24,6 +25,7 @@ HELD: Final = frozenset(signal.valid_signals()) - _FAULTS - _CANNOT_BE_HELD
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _FIRST_INHERITED: Final = 3
+_SIGNAL_SET_BYTES: Final = 128  # sigset_t of glibc and musl alike
 
 
 def hold_signals() -> None:
@@ -34,10 +36,38 @@ def hold_signals() -> None:
             signal.signal(number, signal.SIG_DFL)
 
 
+class _Timespec(ctypes.Structure):
+    _fields_: ClassVar = [("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long)]
+
+
 def wait_for_signal(timeout_s: float) -> int | None:
-    """Return the next signal of `WAITED`, None if none came in `timeout_s` seconds."""
-    received = signal.sigtimedwait(WAITED, max(timeout_s, 0.0))
-    return received.si_signo if received else None
+    """Return the next signal of `WAITED`, None if none came in `timeout_s` seconds or the wait was broken off.
+
+    Not `signal.sigtimedwait`: where a process is stopped, and continued once the time is up, CPython returns what
+    happened to be on its stack, which is no signal at all or, worse, one that had come before.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
+    wait = max(timeout_s, 0.0)
+    limit = _Timespec(int(wait), int(wait % 1 * 1e9))
+    libc = ctypes.CDLL(None, use_errno=True)
+    number: int = libc.sigtimedwait(_signal_set(), None, ctypes.byref(limit))
+    if number > 0:
+        return number
+    if ctypes.get_errno() not in {errno.EAGAIN, errno.EINTR}:
+        raise OSError(ctypes.get_errno(), "sigtimedwait failed")
+    return None
+
+
+def _signal_set() -> ctypes.Array[ctypes.c_char]:
+    """Return `WAITED` as the C library has it."""
+    libc = ctypes.CDLL(None)
+    signals = ctypes.create_string_buffer(_SIGNAL_SET_BYTES)
+    libc.sigemptyset(signals)
+    for number in WAITED:
+        libc.sigaddset(signals, int(number))
+    return signals
 
 
 def become_session_leader() -> None:
