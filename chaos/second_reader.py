@@ -11,6 +11,7 @@ import argparse
 import itertools
 import json
 import math
+import re
 import struct
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ import xxhash
 
 PREFIX: Final = "xxh3-128:"
 ZEROS: Final = PREFIX + "0" * 32
+_NAME: Final = re.compile(r"step-(\d{9,})(?:\.([1-9]\d*))?")
 
 TensorContent = tuple[str, tuple[int, ...], bytes]
 
@@ -129,6 +131,35 @@ def _assembled(parts: dict[tuple[int, ...], TensorContent], shape: tuple[int, ..
             ]
     _expect(sum(covered), elements, f"elements of {name} ({dtype})")
     return bytes(whole)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints of a checkpoints folder by the rules of their names, oldest first."""
+    try:
+        left = set(json.loads((folder / "fork.json").read_text())["names"])
+    except FileNotFoundError:
+        left = set()
+    found = []
+    for path in folder.iterdir() if folder.is_dir() else ():
+        named = _NAME.fullmatch(path.name)
+        if named and path.is_dir() and not path.is_symlink() and path.name not in left:
+            found.append(((int(named[1]), int(named[2] or 0)), path))
+    return [path for _, path in sorted(found)]
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the step that a checkpoint's name says."""
+    named = _NAME.fullmatch(checkpoint.name)
+    return int(named[1]) if named else -1
+
+
+def is_sound(folder: Path) -> bool:
+    """Return whether a checkpoint is what its manifest says."""
+    try:
+        read(folder)
+    except (UnsoundError, OSError, ValueError, KeyError, struct.error):
+        return False
+    return True
 
 
 def _tensors(data: bytes) -> dict[str, TensorContent]:

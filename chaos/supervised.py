@@ -28,7 +28,7 @@ from trainerd.contract.process import ProcessIdentity, is_alive, open_pidfd
 from trainerd.contract.records import RanksRecord, ShimRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 START_LIMIT_S: Final = 30.0
 REQUEST_LIMIT_S: Final = 5.0
@@ -59,16 +59,20 @@ class Departure:
 class Supervised:
     """The supervisor on `root`/jobs and `root`/state, as a child process."""
 
-    def __init__(self, root: Path, interruption: Interruption) -> None:
+    def __init__(
+        self, root: Path, interruption: Interruption, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """`environment` is added to the supervisor's."""
         self.jobs = root / "jobs"
         self.state = StatePaths(root / "state")
         self.output = root / "supervisor.out"
         self._interruption = interruption
+        self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._client: httpx.Client | None = None
 
-    def start(self) -> int:
-        """Start it and wait until it answers; return its pid.
+    def start(self, *, limit_s: float = START_LIMIT_S) -> int:
+        """Start it and wait until it answers, at most so many seconds; return its pid.
 
         Raises:
             HarnessError: It does not answer.
@@ -83,6 +87,7 @@ class Supervised:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                env=os.environ | self._environment,
                 preexec_fn=_drain_if_parent_dies,  # noqa: PLW1509 -- this process has one thread
             )
         # Relative, because a socket address holds 107 bytes and a checkout may lie deep.
@@ -93,10 +98,16 @@ class Supervised:
         wait_for(
             "the supervisor to answer",
             lambda: self._ask("/v1/daemon"),
-            limit_s=START_LIMIT_S,
+            limit_s=limit_s,
             interruption=self._interruption,
         )
         return self._process.pid
+
+    @property
+    def pid(self) -> int | None:
+        """Its pid; None if it was never started or has ended."""
+        is_there = self._process is not None and self._process.poll() is None
+        return self._process.pid if is_there and self._process is not None else None
 
     def job(self, name: str) -> dict[str, Any] | None:
         """Describe a job; None is not known, at this moment or at all."""

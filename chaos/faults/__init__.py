@@ -1,0 +1,19 @@
+"""The faults, each with a name, a sentence and what must come of it. `REGISTRY` has them all."""
+
+from __future__ import annotations
+
+from chaos.faults import checkpoints, disk, inside, processes, surroundings
+from chaos.faults.fault import REGISTRY, Fault, NotNowError, Scene, Struck
+
+__all__ = [
+    "REGISTRY",
+    "Fault",
+    "NotNowError",
+    "Scene",
+    "Struck",
+    "checkpoints",
+    "disk",
+    "inside",
+    "processes",
+    "surroundings",
+]

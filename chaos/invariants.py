@@ -1,0 +1,269 @@
+"""What must hold of a run that was disturbed, checked by readers of our own.
+
+Each check is a function of what is on the disk and of what the harness did, and says what it found: a check
+that held says by how much.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from chaos import second_reader
+from chaos.faults import REGISTRY
+from chaos.second_history import History, Samples, read_history, read_samples
+from chaos.site import processes_of
+from trainerd.contract.heartbeat import read_heartbeat
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from chaos.workloads import Workload
+    from trainerd.contract.paths import RunPaths
+
+IN_FLIGHT_STEPS: Final = 2
+"""Steps that may pass while a save is written in the background, beyond the interval, on an idle disk."""
+
+_ENDINGS_BEFORE_A_SESSION: Final = {"killed", "crashed", "stopped", "drained"}
+"""A program that has not opened its session yet cannot drain: a signal ends it as it ends any other."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One invariant of one run."""
+
+    name: str
+    is_held: bool
+    found: str
+
+
+@dataclass(frozen=True)
+class Strike:
+    """A fault that has struck.
+
+    Attributes:
+        fault: Its name.
+        job: Which job.
+        attempt: The attempt that was live then.
+        step: Its last finished step then; -1 if its session had not begun.
+        detail: What exactly was done.
+        monotonic_s: When.
+    """
+
+    fault: str
+    job: str
+    attempt: int
+    step: int
+    detail: str
+    monotonic_s: float
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What an interruption cost.
+
+    Attributes:
+        attempt: The attempt that ended.
+        lost_steps: Steps that were run again.
+        resumed_s: When the next attempt had finished its first step, by CLOCK_MONOTONIC.
+    """
+
+    attempt: int
+    lost_steps: int
+    resumed_s: float
+
+
+@dataclass(frozen=True)
+class Disturbed:
+    """A run that was disturbed, with all that is known of it."""
+
+    run: RunPaths
+    reference: Path
+    workload: Workload
+    strikes: Sequence[Strike]
+    outcomes: Sequence[dict[str, Any]]
+    checkpoints_seen_max: int = 0
+    lost_steps_max: int | None = None
+    history: History = field(init=False)
+    samples: Samples = field(init=False)
+
+    def __post_init__(self) -> None:
+        ledgers = sorted(self.run.root.glob("samples-*.jsonl"))
+        object.__setattr__(self, "history", read_history(self.run.metrics))
+        object.__setattr__(self, "samples", read_samples(ledgers))
+
+
+def check_all(disturbed: Disturbed) -> list[Check]:
+    """Check everything that must hold of a finished run."""
+    return [
+        _weights(disturbed),
+        _history(disturbed),
+        _samples(disturbed),
+        _nothing_committed_is_lost(disturbed),
+        _lost_work(disturbed),
+        _restarts(disturbed),
+        _verdicts(disturbed),
+        _disk(disturbed),
+        _nobody_survives(disturbed),
+    ]
+
+
+def check_some(disturbed: Disturbed) -> list[Check]:
+    """Check what must hold of a run that was not meant to finish, or not to come out equal."""
+    return [
+        _nothing_committed_is_lost(disturbed),
+        _lost_work(disturbed),
+        _disk(disturbed),
+        _nobody_survives(disturbed),
+    ]
+
+
+def recoveries(disturbed: Disturbed) -> list[Recovery]:
+    """Say what each interruption cost, by the ledger of samples."""
+    found = []
+    stretches = disturbed.samples.stretches
+    for before, after in itertools.pairwise(stretches):
+        lost = before.last_step - (after.first_step - 1)
+        found.append(Recovery(before.attempt, lost, after.first_s))
+    return found
+
+
+def final_checkpoint(run: Path) -> second_reader.Content:
+    """Read the final checkpoint of a finished run.
+
+    Raises:
+        UnsoundError: It is not what its manifest says.
+    """
+    name = json.loads((run / "finished.json").read_text())["checkpoint"]
+    return second_reader.read(run / "checkpoints" / name)
+
+
+def _weights(disturbed: Disturbed) -> Check:
+    name = "final weights equal"
+    ours, theirs = final_checkpoint(disturbed.run.root), final_checkpoint(disturbed.reference)
+    if (ours.tensors, ours.trees) == (theirs.tensors, theirs.trees):
+        digests = [
+            entry["digest"] for entry in ours.manifest["files"] if entry["name"].endswith(".safetensors")
+        ]
+        return Check(name, is_held=True, found=digests[0])
+    differing = sorted(
+        tensor
+        for table, other in zip(ours.tensors, theirs.tensors, strict=True)
+        for tensor in table.keys() | other.keys()
+        if table.get(tensor) != other.get(tensor)
+    )
+    return Check(
+        name, is_held=False, found=f"differing tensors: {differing or 'none, but the rest of the state'}"
+    )
+
+
+def _history(disturbed: Disturbed) -> Check:
+    ours, theirs = disturbed.history.lines, read_history(disturbed.reference / "metrics.jsonl").lines
+    if ours == theirs:
+        return Check("metric history equal", is_held=True, found=f"{len(disturbed.history.rows)} steps")
+    first = next(
+        (number for number, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]),
+        min(len(ours), len(theirs)),
+    )
+    found = f"line {first}: {ours[first : first + 1]} instead of {theirs[first : first + 1]}"
+    return Check("metric history equal", is_held=False, found=found)
+
+
+def _samples(disturbed: Disturbed) -> Check:
+    name = "every sample once an epoch"
+    size, by_epoch = disturbed.workload.samples, disturbed.samples.by_epoch
+    wrong = {
+        epoch: sum((counts - Counter(range(size))).values()) + sum((Counter(range(size)) - counts).values())
+        for epoch, counts in by_epoch.items()
+        if counts != Counter(range(size))
+    }
+    is_complete = sorted(by_epoch) == list(range(disturbed.workload.epochs))
+    if wrong or not is_complete:
+        return Check(name, is_held=False, found=f"wrong uses by epoch: {wrong}, epochs {sorted(by_epoch)}")
+    return Check(name, is_held=True, found=f"{size} samples in each of {len(by_epoch)} epochs")
+
+
+def _nothing_committed_is_lost(disturbed: Disturbed) -> Check:
+    """What a rank had seen committed is what the next attempt goes on from, unless it was damaged on purpose."""
+    name = "what was committed is resumed"
+    damaged = [strike.attempt for strike in disturbed.strikes if REGISTRY[strike.fault].costs_checkpoints]
+    resumed = {marker["attempt"]: marker["step"] for marker in disturbed.history.resumes}
+    compared, lost = 0, []
+    for attempt, step in sorted(resumed.items()):
+        beat = read_heartbeat(disturbed.run.attempt(attempt - 1).heartbeat(0)) if attempt > 1 else None
+        if beat is None or beat.checkpoint_step < 0 or attempt - 1 in damaged:
+            continue
+        compared += 1
+        if step < beat.checkpoint_step:
+            lost.append(f"attempt {attempt} resumed at {step}, {beat.checkpoint_step} had been committed")
+    return Check(name, is_held=not lost, found="; ".join(lost) or f"{compared} resumes compared")
+
+
+def _lost_work(disturbed: Disturbed) -> Check:
+    every = disturbed.workload.every_steps
+    lost = recoveries(disturbed)
+    bad = []
+    for one in lost:
+        damage = sum(
+            REGISTRY[strike.fault].costs_checkpoints
+            for strike in disturbed.strikes
+            if strike.attempt == one.attempt
+        )
+        limit = disturbed.lost_steps_max
+        if limit is None:
+            limit = every * (1 + damage) + IN_FLIGHT_STEPS
+        if one.lost_steps > limit:
+            bad.append(f"attempt {one.attempt} lost {one.lost_steps} steps, more than {limit}")
+    worst = max((one.lost_steps for one in lost), default=0)
+    return Check(
+        "lost work within the interval", is_held=not bad, found="; ".join(bad) or f"at most {worst} steps"
+    )
+
+
+def _restarts(disturbed: Disturbed) -> Check:
+    """Each attempt after the first has a fault that explains it."""
+    attempts = len(disturbed.outcomes)
+    explained = {strike.attempt for strike in disturbed.strikes if REGISTRY[strike.fault].ends_attempt}
+    found = f"{attempts} attempts, {len(explained)} of them ended by a fault"
+    return Check("no restart without a fault", is_held=attempts <= 1 + len(explained), found=found)
+
+
+def _verdicts(disturbed: Disturbed) -> Check:
+    wrong = []
+    for outcome in disturbed.outcomes:
+        faults = [strike.fault for strike in disturbed.strikes if strike.attempt == outcome["attempt"]]
+        allowed = {verdict for fault in faults for verdict in REGISTRY[fault].verdicts}
+        if any(strike.step < 0 and strike.attempt == outcome["attempt"] for strike in disturbed.strikes):
+            allowed |= _ENDINGS_BEFORE_A_SESSION
+        if outcome["attempt"] == len(disturbed.outcomes):
+            allowed = {"finished"}
+        if outcome["kind"] not in allowed:
+            wrong.append(
+                f"attempt {outcome['attempt']} is judged {outcome['kind']} ({outcome['reason']}), after {faults}"
+            )
+    kinds = Counter(outcome["kind"] for outcome in disturbed.outcomes)
+    said = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    return Check("verdicts right", is_held=not wrong, found="; ".join(wrong) or said)
+
+
+def _disk(disturbed: Disturbed) -> Check:
+    """The newest so many, the one resumed from, one that is new, and one that a kill left before its prune."""
+    limit = disturbed.workload.keep_last + 3
+    left = second_reader.checkpoints(disturbed.run.checkpoints)
+    unsound = [path.name for path in left if not second_reader.is_sound(path)]
+    stale = [path.name for path in disturbed.run.checkpoints.glob(".staging-*")]
+    stale += [path.name for path in disturbed.run.checkpoints.glob(".pruned-*")]
+    seen = max(disturbed.checkpoints_seen_max, len(left))
+    is_held = seen <= limit and not unsound and not stale
+    found = f"at most {seen} checkpoints at a time, {len(left)} left"
+    return Check("disk within the retention limit", is_held, f"{found}; unsound {unsound}, stale {stale}"
+                 if unsound or stale else found)  # fmt: skip
+
+
+def _nobody_survives(disturbed: Disturbed) -> Check:
+    left = [process.pid for process in processes_of(disturbed.run.root)]
+    return Check("nobody survives", is_held=not left, found=f"left: {left}" if left else "nobody left")

@@ -1,0 +1,108 @@
+"""Reads a metric history and the ledger of samples with nothing of trainerd's."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class History:
+    """What counts of a metric history.
+
+    Attributes:
+        lines: Rows and reports, in order, after all resumes.
+        resumes: The markers.
+        lost: Rows that were written by steps that were lost.
+    """
+
+    lines: tuple[dict[str, Any], ...]
+    resumes: tuple[dict[str, Any], ...]
+    lost: tuple[dict[str, Any], ...]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return [line for line in self.lines if "report" not in line]
+
+
+def read_history(path: Path) -> History:
+    """Read a history: each resume marker says how many bytes in front of it still count."""
+    kept: list[tuple[int, dict[str, Any]]] = []
+    lost: list[dict[str, Any]] = []
+    resumes = []
+    offset = 0
+    for number, line in enumerate(path.read_bytes().split(b"\n")):
+        try:
+            found = json.loads(line) if line and number else None
+        except ValueError:
+            found = None  # torn by a crash
+        if isinstance(found, dict) and "resume" in found:
+            resumes.append(found["resume"])
+            lost += [one for at, one in kept if at >= found["resume"]["keep_bytes"]]
+            kept = [(at, one) for at, one in kept if at < found["resume"]["keep_bytes"]]
+        elif isinstance(found, dict):
+            kept.append((offset, found))
+        offset += len(line) + 1
+    return History(
+        tuple(one for _, one in kept), tuple(resumes), tuple(one for one in lost if "report" not in one)
+    )
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The steps of one attempt, in one go.
+
+    Attributes:
+        attempt: Which.
+        first_step: Its first.
+        last_step: Its last.
+        first_s: When the first was done, by CLOCK_MONOTONIC.
+        last_s: When the last was.
+    """
+
+    attempt: int
+    first_step: int
+    last_step: int
+    first_s: float
+    last_s: float
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a ledger says.
+
+    Attributes:
+        by_epoch: How often each sample was used in the steps that count.
+        stretches: One an attempt that finished a step.
+    """
+
+    by_epoch: dict[int, Counter[int]]
+    stretches: tuple[Stretch, ...]
+
+
+def read_samples(paths: list[Path]) -> Samples:
+    """Read the ledgers of all ranks. Of a step that was run again the last line counts."""
+    by_epoch: dict[int, Counter[int]] = {}
+    stretches: list[Stretch] = []
+    for rank, path in enumerate(paths):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for line in {line["step"]: line for line in lines}.values():
+            by_epoch.setdefault(line["epoch"], Counter()).update(line["samples"])
+        if rank == 0:
+            stretches = _stretches(lines)
+    return Samples(by_epoch, tuple(stretches))
+
+
+def _stretches(lines: list[dict[str, Any]]) -> list[Stretch]:
+    by_attempt: dict[int, list[dict[str, Any]]] = {}
+    for line in lines:
+        by_attempt.setdefault(line["attempt"], []).append(line)
+    return [
+        Stretch(attempt, ours[0]["step"], ours[-1]["step"], ours[0]["monotonic_s"], ours[-1]["monotonic_s"])
+        for attempt, ours in sorted(by_attempt.items())
+    ]
