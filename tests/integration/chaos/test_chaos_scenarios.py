@@ -1,0 +1,127 @@
+"""Chaos played for real: a few scenarios every day, all of them and a short soak when there is time."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chaos.invariants import Disturbed, check_all
+from chaos.play import Play
+from chaos.scenario import FOLDER, load
+from chaos.second_history import read_history
+from chaos.waiting import Interruption
+from tests.support.training_runs import REPOSITORY
+from trainerd.contract.paths import RunPaths
+
+EVERY_DAY = ("rank-killed-in-a-step", "checkpoint-bit-flipped", "shim-killed")
+SEED = 1
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory):
+    play = Play(
+        tmp_path_factory.mktemp("chaos") / "play",
+        [load(FOLDER / f"{name}.yaml") for name in EVERY_DAY],
+        SEED,
+        Interruption(),
+    )
+    return {outcome.scenario.name: outcome for outcome in play.run(limit_s=100, say=lambda _: None)}
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("name", EVERY_DAY)
+def test_every_invariant_of_a_scenario_holds(played, name):
+    assert [check for check in played[name].checks if not check.is_held] == []
+
+
+def tampered(played, tmp_path, tamper):
+    """Return the names of the invariants that a run breaks once it was tampered with."""
+    outcome = played["rank-killed-in-a-step"]
+    run, reference = outcome.folders
+    copy = RunPaths(tmp_path / "run")
+    shutil.copytree(run, copy.root, symlinks=True)
+    tamper(copy)
+    disturbed = Disturbed(
+        run=copy,
+        reference=reference,
+        workload=outcome.scenario.workload,
+        strikes=outcome.strikes,
+        outcomes=[
+            {"attempt": number, "kind": kind, "reason": ""} for number, kind in enumerate(outcome.endings, 1)
+        ],
+    )
+    return {check.name for check in check_all(disturbed) if not check.is_held}
+
+
+def test_an_untouched_copy_breaks_nothing(played, tmp_path):
+    assert tampered(played, tmp_path, lambda _: None) == set()
+
+
+def test_another_loss_in_the_history_is_noticed(played, tmp_path):
+    def tamper(run):
+        row = read_history(run.metrics).rows[-1]
+        text = run.metrics.read_text()
+        run.metrics.write_text(text.replace(str(row["loss"]), str(row["loss"] + 1e-9)))
+
+    assert tampered(played, tmp_path, tamper) == {"metric history equal"}
+
+
+def test_a_sample_that_was_used_twice_is_noticed(played, tmp_path):
+    def tamper(run):
+        (ledger,) = run.root.glob("samples-*.jsonl")
+        lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+        lines[-1]["samples"][0] = lines[-2]["samples"][0]
+        ledger.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    assert tampered(played, tmp_path, tamper) == {"every sample once an epoch"}
+
+
+def test_a_checkpoint_that_was_damaged_is_noticed(played, tmp_path):
+    def tamper(run):
+        oldest = min(run.checkpoints.glob("step-*"))
+        with (oldest / "rank-00000.json").open("ab") as file:
+            file.write(b" ")
+
+    assert tampered(played, tmp_path, tamper) == {"disk within the retention limit"}
+
+
+def test_a_restart_that_no_fault_explains_is_noticed(played, tmp_path):
+    untouched = played["rank-killed-in-a-step"]
+    innocent = dataclasses.replace(untouched, strikes=())
+    broken = tampered({"rank-killed-in-a-step": innocent}, tmp_path, lambda _: None)
+    assert broken == {"no restart without a fault", "verdicts right"}
+
+
+def chaos(folder: Path, *arguments: str, limit_s: float):
+    return subprocess.run(
+        [sys.executable, "-m", "chaos", "--keep", str(folder), *arguments],
+        cwd=REPOSITORY,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=limit_s,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1000)
+def test_every_scenario_holds(tmp_path):
+    done = chaos(tmp_path / "all", "--all", "--seed", str(SEED), limit_s=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "all" / "report.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_soak_of_half_a_minute_holds(tmp_path):
+    done = chaos(tmp_path / "soak", "--for", "30s", "--mtbf", "6s", "--seed", str(SEED), limit_s=500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 violations" in done.stdout
