@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo run test check format clean distclean
+.PHONY: help install demo chaos run test check format clean distclean
 
 help: ## list what can be made
 	@echo "make WHAT, where WHAT is one of"
@@ -26,6 +26,9 @@ install: $(INSTALLED) ## make the virtual environment (everything below does it 
 
 demo: $(INSTALLED) ## watch a training run be killed, resumed and come out equal to the last bit
 	@exec $(BIN)/python -m chaos.demo $(DEMO_FLAGS)
+
+chaos: $(INSTALLED) ## break real jobs on purpose, every scenario once; CHAOS_FLAGS="--for 8h" for the soak
+	@exec $(BIN)/python -m chaos $(CHAOS_FLAGS)
 
 run: $(INSTALLED) ## start the supervisor on ./jobs with its state in ./.trainerd
 	@exec $(BIN)/trainerd run --jobs $(JOBS) --state $(STATE)
