@@ -11,7 +11,7 @@ something moves or may still be within its grace: a supervisor that hangs is not
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -29,6 +29,9 @@ EXTENSION_S: Final = 15.0
 
 EXTEND_EVERY_S: Final = 5.0
 """How often it is asked."""
+
+SLURM_END: Final = "SLURM_JOB_END_TIME"
+"""Variable in which Slurm says when the job's time is over, in seconds since the epoch."""
 
 STILL_LIMIT_S: Final = 10.0
 """After all grace periods, how long nothing may move before no more time is asked for."""
@@ -73,6 +76,21 @@ class DrainPlan:
     kill_s: float | None
     limit_s: float
     too_short_for: tuple[str, ...] = ()
+
+
+def time_given_s(limit_s: float | None, environ: Mapping[str, str], now_wall_s: float) -> float | None:
+    """Return all the time there is, in seconds, None if nothing limits it.
+
+    Args:
+        limit_s: What is configured.
+        environ: Of the supervisor: a Slurm job is told there when it will be ended.
+        now_wall_s: Seconds since the epoch.
+    """
+    limits = [] if limit_s is None else [limit_s]
+    end = environ.get(SLURM_END, "")
+    if end.isascii() and end.isdigit():
+        limits.append(max(int(end) - now_wall_s, 0.0))
+    return min(limits, default=None)
 
 
 def drain_plan(prospects: Sequence[Prospect], *, given_s: float | None, margin_s: float) -> DrainPlan:

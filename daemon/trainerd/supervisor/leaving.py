@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from trainerd.supervisor.drain_plan import DrainWatch, Extend, Hurry, KillAll, Prospect, drain_plan, watch
+from trainerd.contract.clock import SystemClock
+from trainerd.supervisor.drain_plan import (
+    DrainWatch,
+    Extend,
+    Hurry,
+    KillAll,
+    Prospect,
+    drain_plan,
+    time_given_s,
+    watch,
+)
 from trainerd.supervisor.past_drains import past_drains_s
 
 if TYPE_CHECKING:
@@ -88,7 +99,8 @@ class Leaving:
         prospects = [
             Prospect(job.name, job.spec.grace_s, earlier[job.name]) for job in live if job.spec is not None
         ]
-        plan = drain_plan(prospects, given_s=self._settings.limit, margin_s=self._settings.margin)
+        given_s = time_given_s(self._settings.limit, os.environ, SystemClock().wall_s())
+        plan = drain_plan(prospects, given_s=given_s, margin_s=self._settings.margin)
         _log.info(
             "supervisor.draining",
             jobs=len(live),

@@ -41,8 +41,11 @@ if TYPE_CHECKING:
 
     from trainerd.supervisor.configuration import Configuration
 
-REQUESTS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-"""Signals by which the supervisor is asked to leave or to begin anew."""
+LEAVE: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
+"""Signals by which the supervisor is asked to leave: batch systems send SIGUSR1 some time before the end."""
+
+REQUESTS: Final = LEAVE | {signal.SIGHUP}
+"""Those, and the one by which it is asked to begin anew."""
 
 HEALTH_S: Final = 5.0
 """Longest time between two words to systemd about how things are."""
@@ -160,7 +163,7 @@ class _Service:
     async def run(self) -> bool:
         """Supervise until asked to stop, then drain; return whether it was asked to begin anew instead."""
         loop = asyncio.get_running_loop()
-        for signum in (signal.SIGTERM, signal.SIGINT):
+        for signum in LEAVE:
             loop.add_signal_handler(signum, self._note_stop_request)
         loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, REQUESTS)

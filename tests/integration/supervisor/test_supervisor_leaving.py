@@ -62,8 +62,7 @@ def test_a_drain_is_predicted_from_the_ones_before(bench):
     bench.stop()
     bench.start()
     bench.wait_running("ant", attempt=2)
-    bench.supervisor.send_signal(signal.SIGTERM)
-    assert bench.supervisor.wait(20) == 0
+    assert bench.stop(signal.SIGUSR1) == 0  # as batch systems ask
     first, second = (line for line in bench.log() if line["event"] == "supervisor.draining")
     assert first["predicted_s"] == 60
     assert 0 < second["predicted_s"] < 10

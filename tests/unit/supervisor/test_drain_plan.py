@@ -16,6 +16,7 @@ from trainerd.supervisor.drain_plan import (
     KillAll,
     Prospect,
     drain_plan,
+    time_given_s,
     watch,
 )
 
@@ -97,6 +98,23 @@ def test_after_the_graces_it_is_asked_only_while_something_moves():
 def test_it_is_never_asked_beyond_the_limit():
     plan = drain_plan([NEW], given_s=None, margin_s=30)
     assert moments(run(plan, moves_until_s=1000), Extend)[-1] < plan.limit_s
+
+
+@pytest.mark.parametrize(
+    ("limit_s", "slurm_end", "given_s"),
+    [
+        (None, "", None),
+        (90.0, "", 90.0),
+        (None, "1060", 60.0),
+        (90.0, "1060", 60.0),
+        (30.0, "1060", 30.0),
+        (None, "900", 0.0),
+        (None, "soon", None),
+    ],
+)
+def test_the_time_given_is_the_least_that_anybody_says(limit_s, slurm_end, given_s):
+    environ = {"SLURM_JOB_END_TIME": slurm_end}
+    assert time_given_s(limit_s, environ, now_wall_s=1000.0) == given_s
 
 
 def test_nobody_to_drain_takes_no_time():
