@@ -24,13 +24,15 @@ START_LIMIT_S = 60.0
 PAUSE_S = 1.5
 """Between two kills of the same program: supervisord takes an end within its `startsecs` for a failed start."""
 
-COMMAND = 'echo "$$ $(date +%s.%N)" >> {starts}; exec sleep 100000'
+SCRIPT = 'echo "$$ $(date +%s.%N)" >> "$1"; exec sleep 100000\n'
+VICTIM = "victim.sh"
 
 
 def measure_latencies(rounds: int) -> dict[str, list[float]]:
     """Return, by name, how long each of `rounds` restarts took, in seconds."""
     with tempfile.TemporaryDirectory(prefix="trainerd-latency-") as folder, contextlib.ExitStack() as stack:
         root = Path(folder)
+        (root / VICTIM).write_text(SCRIPT)  # torchrun would read a dollar sign in an argument as its own
         runners: dict[str, Path] = {}
         for name, (start, missing) in _RUNNERS.items():
             if missing is not None and importlib.util.find_spec(missing) is None:
@@ -66,11 +68,11 @@ def report_latencies(found: dict[str, list[float]]) -> bool:
 
 
 @contextlib.contextmanager
-def _trainerd(_root: Path, starts: Path) -> Iterator[None]:
+def _trainerd(root: Path, starts: Path) -> Iterator[None]:
     with ground() as found:
         spec = {
-            "command": ["sh", "-c", COMMAND.format(starts=starts)],
-            "workdir": str(starts.parent),
+            "command": ["sh", str(root / VICTIM), str(starts)],
+            "workdir": str(root),
             "resources": {"cpus": 0},
             "restart": {"budget": 1000, "backoff": {"initial": 0, "max": 0}},
             "grace": 1,
@@ -80,30 +82,19 @@ def _trainerd(_root: Path, starts: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _torchrun(_root: Path, starts: Path) -> Iterator[None]:
+def _torchrun(root: Path, starts: Path) -> Iterator[None]:
     words = ["--nnodes", "1", "--nproc-per-node", "1", "--max-restarts", "1000", "--no-python"]
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        *words,
-        "sh",
-        "-c",
-        COMMAND.format(starts=starts),
-    ]
-    with _process(command, starts.parent):
+    command = [sys.executable, "-m", "torch.distributed.run", *words, "sh", str(root / VICTIM), str(starts)]
+    with _process(command, root):
         yield
 
 
 @contextlib.contextmanager
 def _supervisord(root: Path, starts: Path) -> Iterator[None]:
-    command = COMMAND.format(starts=starts).replace("%", "%%")
-    script = root / "victim.sh"
-    script.write_text(command.replace("%%", "%") + "\n")
     configuration = root / "supervisord.conf"
     configuration.write_text(
         f"[supervisord]\nnodaemon=true\nlogfile={root}/supervisord.log\npidfile={root}/supervisord.pid\n"
-        f"[program:victim]\ncommand=sh {script}\nautorestart=true\nstartsecs=0\nstartretries=1000\n"
+        f"[program:victim]\ncommand=sh {root / VICTIM} {starts}\nautorestart=true\nstartsecs=0\nstartretries=1000\n"
     )
     with _process([sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)], root):
         yield
