@@ -11,18 +11,24 @@ PIP_FLAGS ?=
 PYTEST_FLAGS ?=
 JOBS = jobs
 STATE = .trainerd
+# Where `make install` puts what: PREFIX is one virtual environment, all under DESTDIR when a package is built.
+export PREFIX ?= /opt/trainerd
+export DESTDIR ?=
+export BINDIR ?= /usr/local/bin
+export LIBDIR ?= /usr/local/lib
+export SYSCONFDIR ?= /etc
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo chaos run test check format clean distclean
+.PHONY: help venv demo chaos run test check format install uninstall clean distclean
 
 help: ## list what can be made
 	@echo "make WHAT, where WHAT is one of"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
 
-install: $(INSTALLED) ## make the virtual environment (everything below does it by itself)
+venv: $(INSTALLED) ## make the virtual environment (what needs it does so by itself)
 
 demo: $(INSTALLED) ## watch a training run be killed, resumed and come out equal to the last bit
 	@exec $(BIN)/python -m chaos.demo $(DEMO_FLAGS)
@@ -46,6 +52,13 @@ format: $(INSTALLED) ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix-only --quiet .
 
+install: ## put trainerd into /opt/trainerd and its units where systemd looks; again: upgrade
+	$(usable-python)
+	@PYTHON="$(PYTHON)" PIP_FLAGS="$(PIP_FLAGS)" systemd/install.sh
+
+uninstall: ## drain the jobs and take away what install put there; runs and specs stay
+	@systemd/uninstall.sh
+
 clean: ## remove caches, builds and what the demo left
 	rm -rf .demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
@@ -53,7 +66,7 @@ clean: ## remove caches, builds and what the demo left
 distclean: clean ## remove the virtual environment too
 	rm -rf $(VENV) daemon/*.egg-info
 
-$(INSTALLED): pyproject.toml constraints.txt
+define usable-python
 	@test -n "$(PYTHON)" || { echo "trainerd needs Python 3.11 or newer, and none is on PATH." \
 		"Install one, or say which: make $(MAKECMDGOALS) PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -61,6 +74,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) cannot make virtual environments." \
 		"On Debian and Ubuntu: sudo apt-get install python3-venv"; exit 1; }
+endef
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(usable-python)
 	@echo "Making $(VENV) (torch is large: the first time may take minutes) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[dev]'

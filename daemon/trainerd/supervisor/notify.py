@@ -34,6 +34,7 @@ class Notifier:
     def ready(self) -> None:
         """Say that specs are watched and requests are answered."""
         self._send("READY=1")
+        self.alive()
 
     def status(self, text: str) -> None:
         """Say in one line what is going on, if that has changed."""
@@ -44,6 +45,7 @@ class Notifier:
     def reloading(self) -> None:
         """Say that the program is about to be replaced by a newer one; `ready` says that this is done."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self.alive()  # the clock of the watchdog goes on, and the new program is silent until it is ready
 
     def stopping(self) -> None:
         """Say that the end has begun."""

@@ -40,16 +40,16 @@ def test_make_alone_lists_every_target() -> None:
 
 @pytest.mark.parametrize("python", ["/nonexistent/python3", "/bin/false"])
 def test_an_unusable_python_is_named_and_nothing_is_made(tmp_path: Path, python: str) -> None:
-    result = make("install", f"PYTHON={python}", f"VENV={tmp_path / 'venv'}")
+    result = make("venv", f"PYTHON={python}", f"VENV={tmp_path / 'venv'}")
     assert result.returncode != 0
     assert f"{python} is older than Python 3.11, or does not run" in result.stdout
     assert not (tmp_path / "venv").exists()
 
 
 def test_no_python_at_all_says_what_to_do(tmp_path: Path) -> None:
-    result = make("install", "PYTHON=", f"VENV={tmp_path / 'venv'}")
+    result = make("venv", "PYTHON=", f"VENV={tmp_path / 'venv'}")
     assert result.returncode != 0
-    assert "make install PYTHON=/path/to/python3" in result.stdout
+    assert "make venv PYTHON=/path/to/python3" in result.stdout
 
 
 def test_a_python_without_venv_says_which_package_is_missing(tmp_path: Path) -> None:
@@ -57,6 +57,26 @@ def test_a_python_without_venv_says_which_package_is_missing(tmp_path: Path) -> 
     fake = tmp_path / "python3"
     fake.write_text('#!/bin/sh\ncase "$2" in *ensurepip*) exit 1;; *) exit 0;; esac\n')
     fake.chmod(0o755)
-    result = make("install", f"PYTHON={fake}", f"VENV={tmp_path / 'venv'}")
+    result = make("venv", f"PYTHON={fake}", f"VENV={tmp_path / 'venv'}")
     assert result.returncode != 0
     assert "apt-get install python3-venv" in result.stdout
+
+
+def test_installing_where_no_systemd_runs_says_what_else_may_be_meant(tmp_path: Path) -> None:
+    """`make install` once made the environment for development: nobody gets a system service by habit."""
+    if Path("/run/systemd/system").is_dir():
+        pytest.skip("systemd runs here")
+    result = make("install", f"PREFIX={tmp_path / 'opt'}", f"LIBDIR={tmp_path}", f"BINDIR={tmp_path}")
+    assert result.returncode != 0
+    assert "make venv" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_ours_is_neither_replaced_nor_removed(tmp_path: Path) -> None:
+    mine = tmp_path / "opt" / "mine"
+    mine.mkdir(parents=True)
+    for verb in ("install", "uninstall"):
+        result = make(verb, f"DESTDIR={tmp_path}", "PREFIX=/opt/mine")
+        assert result.returncode != 0
+        assert "not of trainerd's making" in result.stderr
+    assert mine.is_dir()
