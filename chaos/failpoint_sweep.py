@@ -75,15 +75,15 @@ def passed_points(act: str, names: Iterable[str]) -> dict[str, int]:
         return passed
 
 
-def tried_kills(act: str, names: Iterable[str]) -> list[Kill]:
-    """Kill an act at each of these points, at the first hit, the second, … until it is not met any more."""
+def tried_kills(act: str, names: Iterable[str], *, most: int | None = None) -> list[Kill]:
+    """Kill an act at each of these points, at the first hit, the second, … until it is not met, `most` times at most."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return [kill for found in pool.map(lambda name: _tried(act, name), names) for kill in found]
+        return [kill for found in pool.map(lambda name: _tried(act, name, most), names) for kill in found]
 
 
-def _tried(act: str, name: str) -> list[Kill]:
+def _tried(act: str, name: str, most: int | None) -> list[Kill]:
     found: list[Kill] = []
-    while (kill := kill_at(act, name, len(found) + 1)).is_struck:
+    while len(found) != most and (kill := kill_at(act, name, len(found) + 1)).is_struck:
         found.append(kill)
     return found
 
@@ -130,13 +130,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--every-hit", action="store_true", help="every hit, not the first and the last alone"
     )
+    parser.add_argument(
+        "--once", action="store_true", help="each point once, by the first act that passes it"
+    )
     options = parser.parse_args(arguments)
     began_s = time.monotonic()
     # So that a shim whose parent was killed is ours to wait for.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
     points = all_points()
     wanted = [name for name in points if options.point in {None, name}]
-    kills, met = _kills(options.act or list(ACTS), wanted, every=options.every_hit)
+    kills, met = _kills(options.act or list(ACTS), wanted, every=options.every_hit, once=options.once)
     _show(kills)
     forgotten = [name for name in points if name not in met and name not in ELSEWHERE]
     if not options.act and not options.point:
@@ -154,7 +157,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if lost or forgotten else 0
 
 
-def _kills(acts: Sequence[str], wanted: Sequence[str], *, every: bool) -> tuple[list[Kill], set[str]]:
+def _kills(
+    acts: Sequence[str], wanted: Sequence[str], *, every: bool, once: bool
+) -> tuple[list[Kill], set[str]]:
     """Return every kill, and the points that were met by any act."""
     todo: list[tuple[str, str, int]] = []
     met: set[str] = set()
@@ -164,14 +169,18 @@ def _kills(acts: Sequence[str], wanted: Sequence[str], *, every: bool) -> tuple[
     ):
         passed = passed_points(act, wanted)
         for name, count in passed.items():
-            if name not in met or not ACTS[act].is_dear:
-                todo += [(act, name, nth) for nth in _hits(count, every=every)]
+            if name not in met or not (ACTS[act].is_dear or once):
+                todo += [(act, name, nth) for nth in _hits(1 if once else count, every=every)]
         met |= passed.keys()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         kills = list(pool.map(lambda one: kill_at(*one), todo))
     for act in (name for name in acts if ACTS[name].is_tried):
-        rest = [name for name in wanted if name not in met | ELSEWHERE.keys() or name.startswith("record.")]
-        kills += tried_kills(act, rest)
+        rest = [
+            name
+            for name in wanted
+            if name not in met | ELSEWHERE.keys() or (name.startswith("record.") and not once)
+        ]
+        kills += tried_kills(act, rest, most=1 if once else None)
     return kills, met | {kill.point for kill in kills}
 
 
