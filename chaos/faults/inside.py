@@ -35,9 +35,11 @@ for name, what, deed, detail, verdicts in (
         ("stalled",),
     ),
     ("slow-disk", "every write and sync takes half a second", "slow-disk", "has a slow disk", ()),
-    ("nan-loss", "the loss of a step is not a number", "nan", "computes NaN", ("crashed",)),
+    ("nan-loss", "the loss of a step is not a number", "nan", "computes NaN", ("non-finite-loss",)),
 ):
-    register(Fault(name, what, _tell(deed, detail), verdicts, needs_point=True))
+    # After a loss that is not a number the newest checkpoint may be spoilt: the job goes back behind it.
+    costs = 1 if deed == "nan" else 0
+    register(Fault(name, what, _tell(deed, detail), verdicts, costs_checkpoints=costs, needs_point=True))
 
 FAILPOINT = register(
     Fault(

@@ -32,10 +32,10 @@ def played(tmp_path_factory):
         SEED,
         Interruption(),
     )
-    return {outcome.scenario.name: outcome for outcome in play.run(limit_s=100, say=lambda _: None)}
+    return {outcome.scenario.name: outcome for outcome in play.run(limit_s=200, say=lambda _: None)}
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", EVERY_DAY)
 def test_every_invariant_of_a_scenario_holds(played, name):
     assert [check for check in played[name].checks if not check.is_held] == []
