@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from trainerd.contract.paths import RunPaths
 
 IN_FLIGHT_STEPS: Final = 2
-"""Steps that may pass while a save is written in the background, beyond the interval, on an idle disk."""
+"""A save that is written in the background when a rank dies is lost with it: the interval counts twice then, and a
+due save may wait for the next boundary. A scenario that lets saves settle first says the exact number instead."""
 
 _ENDINGS_BEFORE_A_SESSION: Final = {"killed", "crashed", "stopped", "drained"}
 """A program that has not opened its session yet cannot drain: a signal ends it as it ends any other."""
@@ -215,7 +216,7 @@ def _lost_work(disturbed: Disturbed) -> Check:
         )
         limit = disturbed.lost_steps_max
         if limit is None:
-            limit = every * (1 + damage) + IN_FLIGHT_STEPS
+            limit = every * (2 + damage) + IN_FLIGHT_STEPS
         if one.lost_steps > limit:
             bad.append(f"attempt {one.attempt} lost {one.lost_steps} steps, more than {limit}")
     worst = max((one.lost_steps for one in lost), default=0)
