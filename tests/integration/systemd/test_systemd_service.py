@@ -212,6 +212,19 @@ def test_reload_keeps_the_process_and_disturbs_no_job(machine):
     assert (after["pids"], after["attempt"]) == (before["pids"], 1)
 
 
+def test_a_reload_that_is_refused_fails_and_all_goes_on(machine):
+    settings, main = "/etc/trainerd/trainerd.toml", main_pid(machine)
+    sound = machine.path(settings).read_text()
+    machine.write(settings, "[limits]\nmax_jbos = 3\n")
+    said = machine.run("systemctl", "reload", "trainerd", check=False)
+    machine.write(settings, sound)
+    assert "failed" in said
+    assert machine.property("ActiveState") == "active"
+    assert main_pid(machine) == main
+    assert "max_jbos" in machine.property("StatusText") or "max_jbos" in journal(machine)
+    machine.wait_running("long")
+
+
 def test_an_upgrade_renews_the_supervisor_under_a_running_job(machine):
     before, main = machine.wait_running("long"), main_pid(machine)
     version = REPOSITORY / "daemon" / "trainerd" / "version.py"
