@@ -221,7 +221,7 @@ def test_a_reload_that_is_refused_fails_and_all_goes_on(machine):
     assert "failed" in said
     assert machine.property("ActiveState") == "active"
     assert main_pid(machine) == main
-    assert "max_jbos" in machine.property("StatusText") or "max_jbos" in journal(machine)
+    assert "trainerd.toml:2: limits.max_jbos" in journal(machine)
     machine.wait_running("long")
 
 
