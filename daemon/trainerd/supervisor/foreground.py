@@ -154,6 +154,16 @@ def supervise_one(
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
+class _ForegroundDesk(Desk):
+    """Answers as the supervisor does, but for what a foreground cannot do."""
+
+    async def reload(self) -> None:
+        # SIGHUP, by which a supervisor reloads, means here that the terminal is gone.
+        raise UserError(
+            "a job in the foreground is not reloaded", hint="end `trainerd exec` and run it again: it goes on"
+        )
+
+
 class _Foreground:
     def __init__(
         self, spec: ResolvedJob, state: StatePaths, journal: Journal, say: Callable[[str], None]
@@ -171,7 +181,7 @@ class _Foreground:
             )
         self._loop = Loop(state, ledger, OneSpec(spec), ShimLauncher(clock=clock), clock)
         jobs_dir = state.root  # nothing is read from it; it is only shown
-        self._desk = Desk(self._loop, journal, state, jobs_dir, started_wall_s=clock.wall_s())
+        self._desk = _ForegroundDesk(self._loop, journal, state, jobs_dir, started_wall_s=clock.wall_s())
         self._note, self._loop.on_step = self._loop.on_step, self._follow
         self._requests = 0
         self._is_over = asyncio.Event()

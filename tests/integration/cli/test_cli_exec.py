@@ -140,6 +140,9 @@ def test_a_foreground_that_was_killed_disturbs_nothing_and_the_next_one_adopts(f
     while not (view := job()).get("pids"):
         assert time.monotonic() < deadline
     assert (view["attempt"], view["state"]) == (1, "running")
+    reload = [sys.executable, "-m", "trainerd", "reload", "--state", str(socket.parent)]
+    assert "not reloaded" in subprocess.run(reload, capture_output=True, text=True, check=False).stderr
+    assert job()["state"] == "running"
     foreground.end(signal.SIGINT)
 
 

@@ -115,7 +115,11 @@ def _add_requests(app: FastAPI, control: Control) -> None:
         """Start jobs again; those that were held or stopped one by one stay so."""
         return Daemon.model_validate(await control.release_all())
 
-    @app.post("/v1/reload", status_code=HTTPStatus.ACCEPTED, responses=_BUSY)
+    @app.post(
+        "/v1/reload",
+        status_code=HTTPStatus.ACCEPTED,
+        responses=problem_responses(HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE),
+    )
     async def reload() -> Done:
         """Run the supervisor's program anew in place. It has yet to happen when this answers."""
         await control.reload()

@@ -1,0 +1,89 @@
+"""Each promise about security, tried on a real supervisor."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+
+import pytest
+from click.testing import CliRunner
+
+from tests.support.daemon_bench import OBEDIENT, script
+from trainerd.cli.main import group
+
+SECRET = "hunter2-correct-horse-battery"
+
+
+def test_a_secret_of_an_env_file_is_in_no_log_no_answer_no_journal_and_no_copy(bench):
+    """Through a crash, a restart, a change of the spec and a refusal: whatever is written down about them."""
+    env_file = bench.root / "secrets.env"
+    env_file.write_text(f"TOKEN={SECRET}\n")
+    env_file.chmod(0o600)
+    bench.start()
+    knows = f'[ "$TOKEN" = "{SECRET[:7]}""{SECRET[7:]}" ] && touch knows'
+    bench.drop("ant", script("ant", f"{knows}; exit 3"), env_file=str(env_file))
+    bench.wait_file("knows")
+    bench.wait_state("ant", "parked")
+    bench.drop("ant", script("ant", OBEDIENT), env_file=str(env_file))
+    bench.wait_running("ant")
+    env_file.write_text(f"TOKEN {SECRET}\n")
+    bench.drop("ant", script("ant", OBEDIENT), env_file=str(env_file), priority=1)
+    bench.wait_for(lambda: len(bench.outcomes("ant")) >= 5, "an attempt that could not read its secrets")
+    answers = [
+        bench.get(path)
+        for path in ("/v1/daemon", "/v1/jobs", "/v1/jobs/ant/outcomes", "/v1/events?limit=1000")
+    ]
+    assert SECRET not in json.dumps(answers)
+    bench.stop()
+    files = [path for path in bench.state.root.rglob("*") if path.is_file()]
+    assert {"journal.sqlite3", "trainerd.jsonl", "job.json", "launch.json"} <= {path.name for path in files}
+    for path in (*files, bench.output):
+        assert SECRET.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("logs", "../../etc/passwd"),
+        ("metrics", ".."),
+        ("rm", "../jobs"),
+        ("edit", "/etc/passwd"),
+        ("hold", "a/b"),
+        ("pin", "ant", "../../../evil"),
+        ("resume", "ant", "--from", "../../evil"),
+        ("checkpoints", "ant/../bee"),
+    ],
+    ids=" ".join,
+)
+def test_no_name_leads_out_of_the_folders(bench, words):
+    bench.state.root.mkdir()
+    bench.state.run("ant").checkpoints.mkdir(parents=True)
+    (bench.root / "evil").mkdir()
+    before = sorted(bench.root.rglob("*"))
+    result = CliRunner().invoke(group, [*words, "--state", str(bench.state.root)])
+    assert (result.exit_code, isinstance(result.exception, SystemExit)) == (1, True), result.exception
+    assert "error: " in result.stderr
+    assert sorted(bench.root.rglob("*")) == before
+
+
+def test_a_body_without_end_is_not_read_and_disturbs_nobody(bench):
+    """No request takes a body, so one of any size costs nothing."""
+    bench.start()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        client.connect(str(bench.state.socket))
+        client.sendall(b"POST /v1/rescan HTTP/1.1\r\nhost: x\r\ncontent-length: 100000000000\r\n\r\n")
+        sent = 0
+        with contextlib.suppress(OSError):
+            while sent < 64 * 1024 * 1024:
+                sent += client.send(b"x" * 65536)
+        assert bench.get("/v1/daemon")["pid"] == bench.supervisor.pid
+    resident_kib = int(
+        next(
+            line.split()[1]
+            for line in open(f"/proc/{bench.supervisor.pid}/status")  # noqa: SIM115, PTH123
+            if line.startswith("VmRSS")
+        )
+    )
+    assert resident_kib < 150 * 1024
