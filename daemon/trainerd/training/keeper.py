@@ -124,8 +124,10 @@ class RunKeeper:
 
     def close(self) -> None:
         self.end_proof()
-        self.history.close()
-        self.checkpointer.close()
+        try:
+            self.checkpointer.close()  # the write in flight still makes the history durable
+        finally:
+            self.history.close()
 
     @property
     def newest(self) -> Checkpoint | None:
