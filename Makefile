@@ -22,11 +22,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo chaos run test check format install uninstall clean distclean
+.PHONY: help venv demo chaos run test test-slow check format install uninstall clean distclean
 
 help: ## list what can be made
 	@echo "make WHAT, where WHAT is one of"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' Makefile
 
 venv: $(INSTALLED) ## make the virtual environment (what needs it does so by itself)
 
@@ -39,8 +39,11 @@ chaos: $(INSTALLED) ## break real jobs on purpose, every scenario once; CHAOS_FL
 run: $(INSTALLED) ## start the supervisor on ./jobs with its state in ./.trainerd
 	@exec $(BIN)/trainerd run --jobs $(JOBS) --state $(STATE)
 
-test: $(INSTALLED) ## run the tests
-	@exec $(BIN)/python -m pytest -q --numprocesses auto --dist loadfile $(PYTEST_FLAGS)
+test: $(INSTALLED) ## run the everyday tests
+	@exec $(BIN)/python -m pytest -q --numprocesses auto --dist loadfile -m "not slow" $(PYTEST_FLAGS)
+
+test-slow: $(INSTALLED) ## run the others: a real systemd, power cuts, every scenario of chaos (root runs more of them)
+	@exec $(BIN)/python -m pytest -q --numprocesses auto --dist loadfile -m slow $(PYTEST_FLAGS)
 
 check: $(INSTALLED) ## check format, lint, types and the direction of imports
 	$(BIN)/ruff format --check .
