@@ -48,8 +48,8 @@ def ended(process):
         return process.wait(LIMIT_S)
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.terminate()  # it ends its ranks then, which SIGKILL would leave behind
+            process.wait(LIMIT_S)
 
 
 def test_a_group_sigterm_under_torchrun_saves_and_the_next_launch_is_exact(tmp_path):
