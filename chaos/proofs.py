@@ -15,6 +15,7 @@ PROOFS: Final = {
     "block_device": "real filesystems, shut down in mid-save",
     "syscall_faults": "the n-th write, sync, rename or close of a save fails or kills",
     "failpoint_sweep": "a kill at every failpoint of every durable act",
+    "damage": "files of checkpoints cut short, flipped, emptied, swapped, removed",
 }
 
 
