@@ -1,4 +1,4 @@
-"""`trainerd-chaos`, or `python -m chaos`: break things on purpose, and check what is promised."""
+"""`python -m chaos`: break things on purpose, and check what is promised."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def report_again(root: Path) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    made = argparse.ArgumentParser(prog="trainerd-chaos", description=__doc__)
+    made = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
     made.add_argument("--list", action="store_true", help="name the faults and the scenarios")
     made.add_argument("--all", action="store_true", help="play every scenario")
     made.add_argument(

@@ -40,7 +40,8 @@ class Workload:
 
     @property
     def steps(self) -> int:
-        return self.epochs * self.batches
+        """Of each rank: the ranks share the batches of an epoch."""
+        return self.epochs * self.batches // self.ranks
 
     def arguments(self, seed: int, *, is_undisturbed: bool = False) -> list[str]:
         """Return the arguments of `chaos.workload`. The undisturbed run wastes no time between steps."""
@@ -54,7 +55,7 @@ class Workload:
 SCENARIO_SIZES: Final = {
     "tiny": Workload("tiny"),
     "mnist": Workload("mnist", epochs=2, batches=50, batch_size=32, every_steps=20, step_ms=0),
-    "ddp": Workload("ddp", ranks=2, batch_size=4),
+    "ddp": Workload("ddp", ranks=2, batches=20, batch_size=4),
 }
 """Seconds long: for scenarios."""
 
@@ -63,6 +64,6 @@ SOAK_SIZES: Final = {
         SCENARIO_SIZES["tiny"], epochs=15, batches=60, step_ms=100, every_steps=20, workers=1
     ),
     "mnist": dataclasses.replace(SCENARIO_SIZES["mnist"], epochs=10, workers=1),
-    "ddp": dataclasses.replace(SCENARIO_SIZES["ddp"], epochs=15, batches=60, step_ms=100, every_steps=20),
+    "ddp": dataclasses.replace(SCENARIO_SIZES["ddp"], epochs=15, batches=120, step_ms=100, every_steps=20),
 }
 """Minutes long: for the soak."""
