@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 
 import pytest
@@ -67,6 +68,14 @@ def test_no_name_leads_out_of_the_folders(bench, words):
     assert sorted(bench.root.rglob("*")) == before
 
 
+def test_a_spec_cannot_name_a_path(bench):
+    bench.start()
+    bench.write("evil", '{"name": "../../evil", "command": "true"}')
+    refused = bench.wait_state("evil", "rejected")
+    assert "name" in refused["reason"]
+    assert not (bench.root / "evil").exists()
+
+
 def test_a_body_without_end_is_not_read_and_disturbs_nobody(bench):
     """No request takes a body, so one of any size costs nothing."""
     bench.start()
@@ -87,3 +96,24 @@ def test_a_body_without_end_is_not_read_and_disturbs_nobody(bench):
         )
     )
     assert resident_kib < 150 * 1024
+
+
+def test_a_request_that_is_no_http_is_refused_and_disturbs_nobody(bench):
+    bench.start()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        client.connect(str(bench.state.socket))
+        client.sendall(os.urandom(4096) + b"\r\n\r\n")
+        assert b"400" in client.recv(4096)
+    assert bench.get("/v1/daemon")["pid"] == bench.supervisor.pid
+
+
+@pytest.mark.parametrize(("mode", "is_believed"), [(0o644, True), (0o666, False)])
+def test_a_spec_that_others_can_write_is_not_run(bench, mode, is_believed):
+    path = bench.drop("ant", script("ant", "exit 0"))
+    path.chmod(mode)
+    bench.start()
+    job = bench.wait_state("ant", "finished", "rejected")
+    assert (job["state"] == "finished", bench.starts("ant") > 0) == (is_believed, is_believed)
+    if not is_believed:
+        assert "chmod o-w" in job["reason"]
