@@ -41,6 +41,7 @@ LIMIT_S = 300.0
 
 def main():
     args = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of every `finally`
     rows = []
     with tempfile.TemporaryDirectory(prefix="goodput-", dir=args.scratch) as scratch:
         print(
@@ -176,6 +177,7 @@ class RestartLoop:
             )
 
     def close(self):
+        self.process.terminate()  # torchrun ends its workers then
         try:
             self.process.wait(30)
         except subprocess.TimeoutExpired:

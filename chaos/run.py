@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from chaos.scenario import Scenario
     from chaos.waiting import Interruption
 
-LIMIT_EACH_S: Final = 120.0
+LIMIT_EACH_S: Final = 300.0
 LIMIT_TOGETHER_S: Final = 30.0
 """A group of scenarios may take `LIMIT_EACH_S`, so much more for each, and so often what its longest run sleeps."""
 LIMIT_TIMES_UNDISTURBED: Final = 5.0
