@@ -49,6 +49,9 @@ _TINY: Final = Path(__file__).resolve().parents[1] / "jobs" / "examples" / "tiny
 
 ELSEWHERE: Final = {
     "ranks.announced": "needs several ranks that talk: tests/integration/ranks/test_ranks_together.py kills there",
+    "stall.shown": "needs a supervisor and a stalled job: tests/integration/supervisor/test_supervisor_stalls.py",
+    "stall.recorded": "likewise",
+    "run.purged": "fails there in tests/integration/supervisor/test_supervisor_spec_verbs.py",
 }
 """Failpoints that no act here passes, and where they are struck."""
 
@@ -158,6 +161,31 @@ def _recover_spec(folder: Path) -> None:
     place_spec(source, folder / "jobs", replace=True)
     if "version-3" not in spec.read_text():
         raise BrokenError("the next spec cannot be placed")
+
+
+def _lift_and_remove(folder: Path) -> None:
+    """Lift a hold of the supervisor, and remove a spec."""
+    from trainerd.supervisor.specs.remove import remove_specs
+    from trainerd.supervisor.standstill import lift_hold, put_on_hold
+
+    put_on_hold(folder / "hold.json", now_wall_s=1.0)
+    lift_hold(folder / "hold.json")
+    _place_spec(folder)
+    remove_specs(["ant"], folder / "jobs")
+
+
+def _recover_verbs(folder: Path) -> None:
+    from trainerd.supervisor.standstill import is_on_hold, lift_hold
+
+    if (folder / "hold.json").exists():
+        if not is_on_hold(folder / "hold.json"):
+            raise BrokenError("a hold that is there does not hold")
+        lift_hold(folder / "hold.json")
+    if is_on_hold(folder / "hold.json"):
+        raise BrokenError("the hold cannot be lifted")
+    (folder / "jobs").mkdir(exist_ok=True)
+    folder.with_name(folder.name + ".done").unlink(missing_ok=True)  # what was placed may be removed again
+    _recover_spec(folder)
 
 
 # ------------------------------------------------------------------ an attempt
@@ -295,6 +323,7 @@ ACTS: Final[dict[str, Act]] = {
     "checkpoints": Act(_keep_checkpoints, _recover_checkpoints),
     "journal": Act(_decide, _recover_journal),
     "spec": Act(_place_spec, _recover_spec),
+    "verbs": Act(_lift_and_remove, _recover_verbs),
     "launch": Act(_launch, _recover_attempt),
     "void": Act(_void, _recover_attempt),
     "shim": Act(_launch_to_be_struck, _recover_attempt, _is_shim_killed, is_tried=True),
