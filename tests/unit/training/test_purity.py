@@ -32,7 +32,7 @@ class Noisy(Dataset):
 @pytest.mark.parametrize(
     "dataset",
     [PLAIN, Subset(PLAIN, [1]), ConcatDataset([PLAIN, PLAIN]), StackDataset(a=PLAIN), StackDataset(PLAIN)],
-    ids=str,
+    ids=lambda dataset: type(dataset).__name__,
 )
 def test_torchs_own_over_tensors_draw_nothing(dataset):
     assert draws_nothing(dataset, default_collate)
@@ -50,7 +50,7 @@ def test_torchs_own_over_tensors_draw_nothing(dataset):
         StackDataset(a=Noisy()),
         [1, 2],
     ],
-    ids=str,
+    ids=lambda dataset: type(dataset).__name__,
 )
 def test_a_users_code_may_draw(dataset):
     assert not draws_nothing(dataset, default_collate)
