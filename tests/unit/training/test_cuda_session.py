@@ -1,4 +1,4 @@
-"""What only a CUDA device shows: its generators, scaled gradients on it, copies of its memory, two ranks with NCCL.
+"""What only a CUDA device shows: its generators, scaled gradients on it, copies of its memory. (NCCL: tests of ranks.)
 
 No machine that the project has had so far could run any of these: see docs/training-api.md.
 """
