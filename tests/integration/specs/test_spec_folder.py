@@ -6,7 +6,6 @@ import os
 import shutil
 import stat
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -406,11 +405,7 @@ def test_a_thousand_specs_are_read_once_and_then_only_looked_at(jobs, monkeypatc
     jobs.clock.wall_ahead_s = 60.0
     assert len(jobs.scan().specs) == 1000
     monkeypatch.setattr(folder_module, "read_bytes", lambda *_: pytest.fail("an unchanged spec was read"))
-    begin = time.process_time()
     view = jobs.scan()
-    assert (
-        time.process_time() - begin < 0.2
-    )  # some 6 ms; the limit is for a machine that does other things too
     assert all(isinstance(reading, Accepted) for reading in view.specs.values())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import pytest
@@ -12,6 +13,9 @@ from trainerd.supervisor.reaper import OrphanReaper, is_reaper_needed
 
 @pytest.fixture
 def zombie():
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:  # what other tests of this process left
+            pass
     pid = os.fork()
     if pid == 0:
         os._exit(7)

@@ -76,6 +76,10 @@ def save_together(folder, **second):
 
 
 def what_is_there(folder):
+    """What a save left, after the sweep that the next start makes: a rank may have written while rank 0 removed."""
+    store = CheckpointStore(folder)
+    with store.lock():
+        store.sweep()
     return sorted(path.name for path in folder.iterdir() if path.name.startswith(("step-", ".staging-")))
 
 
