@@ -64,6 +64,9 @@ def why_not() -> str | None:
         return "there is no cgroup v2 hierarchy here"
     if not DISKS.is_dir() or shutil.disk_usage(DISKS).free < DISK_BYTES_MIN:
         return f"{DISKS} has no room for the disk of a machine"
+    for path in (REPOSITORY, Path(sys.prefix), Path(sys.base_prefix)):
+        if path.is_relative_to("/tmp") or path.is_relative_to("/run"):
+            return f"{path} cannot be seen from a machine with a /tmp and a /run of its own; clone elsewhere"
     trial = subprocess.run(
         ["unshare", *NAMESPACES, "--fork", "sh", "-c", TRIAL], capture_output=True, text=True, check=False
     )
