@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 __all__ = ["Checkpointer", "SaveDetails"]
 
 COMMITTING_RANK: Final = 0
-DOCUMENT_BYTES_MAX: Final = 4 << 20
-"""Room for the tree, the manifest and the header, which are small beside the tensors."""
 REMOVAL_LIMIT_S: Final = 60.0
 """How long `close` waits for the deletion of what was pruned, in seconds; the next start goes on with the rest."""
 
@@ -188,7 +186,7 @@ class Checkpointer:
             snapshot = take_snapshot(self.objects, extra={CLASSES: optimizer_classes(self.objects)})
             self._writer.wait()
             self._line_must_follow(step)
-            self.make_room(snapshot.tensor_bytes + DOCUMENT_BYTES_MAX)
+            self.make_room(snapshot.predicted_bytes)
             manifest = self.manifest(step=step, epoch=epoch or 0, scores=numbers, reason=reason or "asked")
             self.write(snapshot, manifest)
 

@@ -48,8 +48,6 @@ if TYPE_CHECKING:
     from trainerd.training.writer import Held
 
 
-DOCUMENT_BYTES_MAX: Final = 4 << 20
-"""Room for the tree, the manifest and the header, which are small beside the tensors."""
 RESERVE_BYTES_MAX: Final = 256 << 20
 COPY_SHARE_MAX: Final = 0.01
 """Of the time of training that copies for a drain without a boundary may take."""
@@ -452,7 +450,7 @@ class RunKeeper:
 
     def _predicted_bytes(self, snapshot: Snapshot) -> int:
         """Return how much room the files of all ranks take."""
-        return predicted_bytes(snapshot) * self._settings.environment.world_size
+        return snapshot.predicted_bytes * self._settings.environment.world_size
 
     def _is_saved(self) -> bool:
         if self._pending is not None:
@@ -483,8 +481,3 @@ class RunKeeper:
     def _count(self, _checkpoint: Checkpoint) -> None:
         self.saves += 1
         self.longest_save_s = max(self.longest_save_s or 0.0, time.monotonic() - self._write_began_s)
-
-
-def predicted_bytes(snapshot: Snapshot) -> int:
-    """Return how much room a save takes, to the safe side, in bytes."""
-    return snapshot.tensor_bytes + DOCUMENT_BYTES_MAX

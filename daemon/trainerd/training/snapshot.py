@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 TREE_FORMAT: Final = "trainerd.tree/1"
 
+DOCUMENT_BYTES_MAX: Final = 4 << 20
+"""Room for the tree, the manifest and the header, which are small beside the tensors."""
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -32,6 +35,11 @@ class Snapshot:
     def tensor_bytes(self) -> int:
         """Size of all tensors, in bytes."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
+
+    @property
+    def predicted_bytes(self) -> int:
+        """How much room a save takes, to the safe side, in bytes."""
+        return self.tensor_bytes + DOCUMENT_BYTES_MAX
 
 
 def take_snapshot(objects: Objects, *, extra: Mapping[str, Any] | None = None) -> Snapshot:
