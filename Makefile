@@ -67,7 +67,7 @@ clean: ## remove caches, builds and what the demo left
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean ## remove the virtual environment too
-	rm -rf $(VENV) daemon/*.egg-info
+	rm -rf $(VENV) *.egg-info daemon/*.egg-info
 
 define usable-python
 	@test -n "$(PYTHON)" || { echo "trainerd needs Python 3.11 or newer, and none is on PATH." \

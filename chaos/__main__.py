@@ -1,4 +1,4 @@
-"""`python -m chaos`: break things on purpose, and check what is promised."""
+"""`trainerd-chaos`, or `python -m chaos`: break things on purpose, and check what is promised."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from chaos.faults import REGISTRY
 from chaos.proofs import PROOFS, is_there, run_proofs
 from chaos.run import Settings, clean_up, play_and_report
 from chaos.scenario import FOLDER, Scenario, ScenarioError, load, load_all
+from chaos.site import why_nothing_can_be_played
 from chaos.soak import SoakOptions, report_soak, soak
 from chaos.waiting import HarnessError, Interruption, StopRequestedError
 from chaos.workloads import SOAK_SIZES
@@ -55,6 +56,8 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> int:
         HarnessError: The harness itself failed.
         StopRequestedError: Somebody asked this program to stop.
     """
+    if reason := why_nothing_can_be_played():
+        raise ScenarioError(reason)
     interruption = Interruption()
     interruption.install()
     root = args.keep or DEFAULT_FOLDER / time.strftime("%Y%m%d-%H%M%S")

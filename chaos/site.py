@@ -7,6 +7,7 @@ Invariants:
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from chaos.workloads import Workload
 
 REPOSITORY: Final = Path(__file__).parents[1]
+EXAMPLES: Final = REPOSITORY / "jobs" / "examples"
+"""What the reference trainer is made of; they come with a checkout and with no wheel."""
+
 REFERENCE_LIMIT_S: Final = 600.0
 START_LIMIT_S: Final = 120.0
 """Long, because the harness may be told to be nice to a machine that is busy."""
@@ -167,6 +171,15 @@ class Site:
             return self.supervised.outcomes(name)
         except HarnessError:
             return None
+
+
+def why_nothing_can_be_played() -> str | None:
+    """Return why no training can be started from here, None if it can."""
+    if not EXAMPLES.is_dir():
+        return f"{EXAMPLES} is not there: the scenarios train its examples, so play them in a checkout (make chaos)"
+    if importlib.util.find_spec("torch") is None:
+        return f"torch is not installed for {sys.executable}: pip install 'trainerd[examples]'"
+    return None
 
 
 def run_reference(folder: Path, workload: Workload, *, seed: int, tick: Callable[[], None]) -> None:
