@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import time
@@ -39,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(args, say)
     except ScenarioError as error:
         print(error, file=sys.stderr)
+        return UNUSABLE
+    except BrokenPipeError:  # as in `trainerd-chaos --list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNUSABLE
     except HarnessError as error:
         print(f"the harness gave up: {error}", file=sys.stderr)

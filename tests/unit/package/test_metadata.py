@@ -69,7 +69,9 @@ def test_the_wheel_has_the_package_the_harness_and_its_scenarios(tmp_path: Path)
             path.relative_to(source / root).as_posix() for path in (source / root / folder).rglob("*.py")
         }
         assert expected <= names
-    scenarios = {f"chaos/scenarios/{path.name}" for path in (REPOSITORY / "chaos" / "scenarios").glob("*.yaml")}
+    scenarios = {
+        f"chaos/scenarios/{path.name}" for path in (REPOSITORY / "chaos" / "scenarios").glob("*.yaml")
+    }
     assert scenarios <= names
     assert {name.split("/")[0] for name in names} == {
         "trainerd",
