@@ -75,9 +75,12 @@ def _spec_of(client: Client, name: str) -> tuple[Path, bytes]:
 
     job = client.get_job(name)
     jobs_dir = Path(client.daemon().jobs_dir)
-    # The file that the job has; one that was never accepted has none in the journal.
-    target = Path(job.spec_path) if job.spec_path else next(iter(specs_of(name, jobs_dir)), None)
+    # The file that the job has. One that was never accepted has none in the journal, and one that was renamed a
+    # moment ago another: then whichever gives the job.
+    target = Path(job.spec_path) if job.spec_path else None
     if target is None or not target.exists():
+        target = next(iter(specs_of(name, jobs_dir)), None)
+    if target is None:
         raise UserError(f"the spec of {name!r} is not there any more", hint="submit it again")
     if target.is_symlink():
         raise UserError(f"{target} is a link", hint=f"edit {target.resolve()} instead")

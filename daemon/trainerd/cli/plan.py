@@ -72,10 +72,7 @@ def placing_plan(
         for path in specs_of(name, jobs_dir)[:1]:
             before = parse_spec(path, read_bytes(path, None)[0])
     changes = field_changes(before.spec if before is not None else None, after.spec)
-    job = jobs.get(name)
-    if before is not None and not changes and job is not None and job.spec_digest != after.digest:
-        notes = (*notes, "only its layout or its comments change; that counts as a new spec all the same")
-    return Plan(name, changes, after_placing(job, digest=after.digest), notes)
+    return Plan(name, changes, after_placing(jobs.get(name), digest=after.digest), notes)
 
 
 def show_plan(plan: Plan, *, err: bool = False) -> None:

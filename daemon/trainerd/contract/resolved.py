@@ -30,7 +30,7 @@ class ResolvedJob:
         checkpoint_variables: The variables of `trainerd.contract.environment` for what the spec says about
             checkpoints; on the rest the training script has its say.
         spec_path: Absolute path of the spec.
-        spec_digest: xxh3-128 of the spec's bytes, in hexadecimal; tells whether it changed.
+        spec_digest: xxh3-128 of what the spec says, in hexadecimal; tells whether its meaning changed.
     """
 
     name: str

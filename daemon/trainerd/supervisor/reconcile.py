@@ -55,6 +55,7 @@ def _is_out_of_date(job: Job, reading: Accepted) -> bool:
         job.refusal is not None
         or _is_leaving(job)
         or job.spec.spec_digest != reading.job.spec_digest
+        or job.spec.spec_path != reading.job.spec_path
         or (isinstance(job.state, Rejected) and job.state.by == "spec")
     )
 

@@ -124,6 +124,21 @@ def test_edit_says_what_will_happen_and_the_job_goes_on_under_the_new_spec(bench
     bench.wait_running("ant", attempt=2)
 
 
+def test_edit_finds_the_spec_of_a_job_whose_file_was_renamed(bench, trainerd, editor):
+    """At once, though the supervisor knows of its old name until it has looked."""
+    bench.start()
+    said = {"name": "ant", "command": ["sh", "-c", script("ant", OBEDIENT)], "workdir": str(bench.work)}
+    old = bench.write("ant", json.dumps(said | {"grace": 5}))
+    bench.wait_running("ant")
+    editor('"grace": 5', '"grace": 7')
+    new = old.rename(bench.jobs / "renamed.json")
+    assert "~ grace: 5.0 -> 7.0" in trainerd("edit", "ant", "--dry-run").stdout
+    bench.wait_for(lambda: f"{new}\n" in trainerd("status", "ant").stdout, "the new path to be shown")
+    trainerd("edit", "ant")
+    assert '"grace": 7' in new.read_text()
+    bench.wait_running("ant", attempt=2)
+
+
 def test_a_mistake_made_in_the_editor_changes_nothing_and_the_copy_stays(bench, trainerd, editor):
     bench.start()
     spec = bench.drop("ant", script("ant", OBEDIENT))

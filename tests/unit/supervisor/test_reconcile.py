@@ -30,6 +30,11 @@ def test_a_changed_spec_is_said():
     assert events([job(Running())], {"ant": Accepted(spec("v2"))}) == [("ant", SpecAccepted(spec("v2")))]
 
 
+def test_a_renamed_spec_is_said_though_it_says_what_it_said():
+    renamed = spec("v1", spec_path="/jobs/other.yaml")
+    assert events([job(Running())], {"ant": Accepted(renamed)}) == [("ant", SpecAccepted(renamed))]
+
+
 def test_a_refusal_is_said_once():
     refused = Refused("ant", Path("/jobs/ant.yaml"), "no")
     assert events([job(Running())], {"ant": refused}) == [("ant", SpecRefused("no"))]

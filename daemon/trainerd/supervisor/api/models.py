@@ -65,7 +65,9 @@ class Job(_Model):
     budget_left: int | None = Field(description="attempts left without progress")
     priority: int = Field(description="higher goes first")
     last_outcome: Outcome | None = Field(description="how the newest ended attempt ended")
-    spec_digest: str = Field(description="of the newest spec that was accepted; empty if none ever was")
+    spec_digest: str = Field(
+        description="of what the newest accepted spec says, whatever its layout; empty if none ever was"
+    )
     resume: str | None = Field(
         description="whether its newest resume was exact, or what differed; null if it was never resumed"
     )

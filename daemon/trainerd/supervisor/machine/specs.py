@@ -33,6 +33,7 @@ _SAME: Final = "the spec is the one that is in force"
 
 
 def _is_news(job: Job, event: SpecAccepted) -> bool:
+    """Return whether the spec says something else; another file or another layout is no news."""
     return job.spec is None or job.spec.spec_digest != event.spec.spec_digest
 
 
@@ -40,6 +41,17 @@ def _renewed(job: Job, event: SpecAccepted) -> Job:
     """Return the job under another spec: with a full budget, since what failed has changed."""
     job = forgiven(job) if _is_news(job, event) else job
     return replace(job, spec=event.spec, refusal=None)
+
+
+def _no_news(job: Job, event: SpecAccepted) -> Decision:
+    """Answer a spec that says what it said, from wherever it stands now."""
+    if job.refusal is not None:
+        job = replace(job, refusal=None, spec=event.spec)
+        return stay(job, "the spec can be read again and says what it said")
+    if job.spec is not None and job.spec.spec_path != event.spec.spec_path:
+        reason = f"the spec was renamed and says what it said: it is {event.spec.spec_path} now"
+        return stay(replace(job, spec=event.spec), reason)
+    return unchanged(job, _SAME)
 
 
 @answers(Absent, on=SpecAccepted, leads_to=(Queued, Starting))
@@ -57,7 +69,7 @@ def submit(job: Job, _state: Absent | Rejected, event: SpecAccepted, now: float)
 def requeue(job: Job, _state: Queued, event: SpecAccepted, _now: float) -> Decision:
     """Queued under the new spec, in the same place of the queue."""
     if not _is_news(job, event):
-        return unchanged(job, _SAME)
+        return _no_news(job, event)
     return stay(replace(_renewed(job, event), reason="the spec has changed"), "the spec has changed")
 
 
@@ -65,7 +77,7 @@ def requeue(job: Job, _state: Queued, event: SpecAccepted, _now: float) -> Decis
 def respecify(job: Job, state: Starting | Running, event: SpecAccepted, now: float) -> Decision:
     """If it says something else: drained, to go on under the new spec."""
     if not _is_news(job, event):
-        return _refusal_lifted(job)
+        return _no_news(job, event)
     has_progressed = isinstance(state, Running) and state.has_progressed
     draining = Draining(DrainReason.CHANGED, state.gpus, has_progressed)
     reason = "the spec has changed: draining, to go on under the new one"
@@ -80,21 +92,15 @@ def respecify_draining(job: Job, state: Draining, event: SpecAccepted, _now: flo
         state = replace(state, why=DrainReason.CHANGED)
         return stay(replace(_renewed(job, event), state=state, reason=reason), reason)
     if not _is_news(job, event):
-        return _refusal_lifted(job)
+        return _no_news(job, event)
     return stay(_renewed(job, event), "the spec has changed while draining")
-
-
-def _refusal_lifted(job: Job) -> Decision:
-    if job.refusal is None:
-        return unchanged(job, _SAME)
-    return stay(replace(job, refusal=None), "the spec can be read again and says what it said")
 
 
 @answers(BackingOff, Paused, Parked, on=SpecAccepted, leads_to=(Queued,))
 def try_again(job: Job, _state: BackingOff | Paused | Parked, event: SpecAccepted, now: float) -> Decision:
     """If it says something else: tried again at once, with a full budget."""
     if not _is_news(job, event):
-        return _refusal_lifted(job)
+        return _no_news(job, event)
     return enter(_renewed(job, event), Queued(), "the spec has changed: trying again", now)
 
 
@@ -102,7 +108,7 @@ def try_again(job: Job, _state: BackingOff | Paused | Parked, event: SpecAccepte
 def respecify_stopped(job: Job, _state: Stopped, event: SpecAccepted, _now: float) -> Decision:
     """Remembered for when it is resumed."""
     if not _is_news(job, event):
-        return _refusal_lifted(job)
+        return _no_news(job, event)
     return stay(_renewed(job, event), "the spec has changed; the job stays stopped until it is resumed")
 
 
@@ -110,7 +116,7 @@ def respecify_stopped(job: Job, _state: Stopped, event: SpecAccepted, _now: floa
 def go_on(job: Job, state: Finished, event: SpecAccepted, now: float) -> Decision:
     """If it says something else: goes on from the last checkpoint."""
     if event.spec.spec_digest == state.spec_digest:
-        return _refusal_lifted(job)
+        return _no_news(job, event)
     return enter(_renewed(job, event), Queued(), "it had finished, and the spec has changed: going on", now)
 
 
@@ -121,7 +127,7 @@ def accept(job: Job, state: Rejected, event: SpecAccepted, now: float) -> Decisi
         # It was refused from the beginning, so nobody has asked its run folder yet.
         return submit(job, state, event, now)
     if state.by != "spec" and not _is_news(job, event):
-        return unchanged(job, _SAME)
+        return _no_news(job, event)
     return enter(_renewed(job, event), Queued(), "the spec was mended", now)
 
 

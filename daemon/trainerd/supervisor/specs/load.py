@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import xxhash
 from pydantic import ValidationError
 
 from trainerd.contract.names import check_name
 from trainerd.errors import SpecError, UserError
 from trainerd.supervisor.specs import document
 from trainerd.supervisor.specs.explain import problems_of
+from trainerd.supervisor.specs.meaning import meaning_digest
 from trainerd.supervisor.specs.model import JobSpec
 from trainerd.supervisor.specs.problems import Problem, ProblemsError, spec_error
 from trainerd.supervisor.specs.resolve import resolve
@@ -79,7 +79,7 @@ def parse_spec(path: Path, data: bytes) -> ParsedSpec:
         spec = _validated(source)
     except ProblemsError as error:
         raise _located(error, path, source) from None
-    return ParsedSpec(path, spec, xxhash.xxh3_128_hexdigest(data), source)
+    return ParsedSpec(path, spec, meaning_digest(spec, path), source)
 
 
 def read_bytes(path: Path, trust: TrustPolicy | None) -> tuple[bytes, os.stat_result]:

@@ -34,7 +34,7 @@ def resolve(spec: JobSpec, *, path: Path, digest: str, trust: TrustPolicy | None
     Args:
         spec: What it says.
         path: Absolute path under which it was dropped; relative paths in it begin at the folder of this.
-        digest: Of its bytes.
+        digest: Of what it says.
         trust: Whose `env_file` is trusted; None trusts any owner.
 
     Raises:
@@ -67,7 +67,7 @@ def resolve(spec: JobSpec, *, path: Path, digest: str, trust: TrustPolicy | None
         stall_timeout_s=spec.stall_timeout,
         on_nonfinite_loss=spec.on_nonfinite_loss,
         priority=spec.priority,
-        checkpoint_variables=_spoken_of(spec.checkpoint),
+        checkpoint_variables=spoken_of(spec.checkpoint),
     )
 
 
@@ -147,7 +147,7 @@ def _env_file(spec: JobSpec, folder: Path, trust: TrustPolicy | None, problems: 
     return env_file
 
 
-def _spoken_of(spec: CheckpointSpec) -> tuple[str, ...]:
+def spoken_of(spec: CheckpointSpec) -> tuple[str, ...]:
     """Return the variables for what the spec itself says about checkpoints; on the rest the script has its say."""
     said = spec.model_fields_set
     every = spec.every.model_fields_set if spec.every is not None else ()
