@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from tests.support.daemon_bench import OBEDIENT, script
 from trainerd.cli.main import group
+from trainerd.supervisor.api.server import CONNECTIONS_HEARD_MAX, CONNECTIONS_MAX
 
 SECRET = "hunter2-correct-horse-battery"
 
@@ -96,6 +97,45 @@ def test_a_body_without_end_is_not_read_and_disturbs_nobody(bench):
         )
     )
     assert resident_kib < 150 * 1024
+
+
+def test_of_more_connections_than_are_served_at_once_the_others_are_refused_and_the_supervisor_goes_on(bench):
+    """The first go on being served, each other one is told to try again, and no job notices."""
+    bench.start()
+    with contextlib.ExitStack() as stack:
+        served = [_connected(stack, bench) for _ in range(CONNECTIONS_MAX)]
+        assert {_asked(client).partition("\r\n")[0] for client in served} == {"HTTP/1.1 200 OK"}
+        told = CliRunner().invoke(group, ["ps", "--state", str(bench.state.root)])
+        assert (told.exit_code, "talks with 64 others already" in told.stderr) == (1, True)
+        refused = _asked(_connected(stack, bench))
+        assert refused.startswith("HTTP/1.1 503 ")
+        assert json.loads(refused.partition("\r\n\r\n")[2])["error"].startswith(
+            "the supervisor talks with 64"
+        )
+        for _ in range(CONNECTIONS_HEARD_MAX - CONNECTIONS_MAX):
+            _connected(stack, bench)
+        assert _asked(_connected(stack, bench)) == ""
+        assert _asked(served[0]).startswith("HTTP/1.1 200 OK")
+        bench.drop("ant", script("ant", OBEDIENT))
+        bench.wait_file("ant.starts")
+    bench.wait_running("ant")
+    assert CliRunner().invoke(group, ["ps", "--state", str(bench.state.root)]).exit_code == 0
+
+
+def _connected(stack: contextlib.ExitStack, bench) -> socket.socket:
+    client = stack.enter_context(socket.socket(socket.AF_UNIX))
+    client.connect(str(bench.state.socket))
+    client.settimeout(20)
+    return client
+
+
+def _asked(client: socket.socket) -> str:
+    said = ""
+    with contextlib.suppress(ConnectionError):
+        client.sendall(b"GET /v1/daemon HTTP/1.1\r\nhost: x\r\n\r\n")
+        while not said.endswith("}") and (part := client.recv(65536)):
+            said += part.decode()
+    return said
 
 
 def test_a_request_that_is_no_http_is_refused_and_disturbs_nobody(bench):

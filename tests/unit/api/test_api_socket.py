@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.fake_control import MNIST, FakeControl, served
 from trainerd.errors import LockedError, UserError
-from trainerd.supervisor.api import create_app, serve
+from trainerd.supervisor.api import create_app, serve, server
 from trainerd.supervisor.unix_socket import (
     bind_socket,
     is_answered,
@@ -197,6 +197,14 @@ def test_a_silent_client_does_not_keep_the_supervisor_from_stopping(path):
             get(path, "/v1/jobs")
             began_s = time.monotonic()
         assert time.monotonic() - began_s < 5
+
+
+def test_whoever_connects_and_stays_silent_is_hung_up_on(path, monkeypatch):
+    monkeypatch.setattr(server, "KEEP_ALIVE_S", 0.2)
+    with served(FakeControl(), path), socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        client.connect(str(path))
+        assert client.recv(100) == b""
 
 
 def test_headers_without_end_are_refused(path):

@@ -9,6 +9,14 @@ import pytest
 from trainerd.supervisor.specs.load import parse_spec
 
 PLAIN = "command: [python, train.py]\ngrace: 1m\nenv: {A: '1', B: '2'}\ncheckpoint: {every: {steps: 5}}\n"
+AS_JSON = """{"command": ["python", "train.py"], "checkpoint": {"every": {"steps": 5}}, "grace": 60,
+              "env": {"A": "1", "B": "2"}}"""
+AS_TOML = """command = ["python", "train.py"]
+grace = "60s"
+env = {A = "1", B = "2"}
+[checkpoint.every]
+steps = 5
+"""
 
 
 def digest(text: str, file: str = "/jobs/ant.yaml") -> str:
@@ -26,16 +34,8 @@ def digest(text: str, file: str = "/jobs/ant.yaml") -> str:
         (PLAIN + "priority: 0\nrestart: {budget: 5}\nresources:\nworkdir: ./\n", "/jobs/ant.yaml"),
         (PLAIN + "name: ant\n", "/jobs/other.yaml"),
         (PLAIN, "/elsewhere/ant.yml"),
-        (
-            '{"command": ["python", "train.py"], "checkpoint": {"every": {"steps": 5}}, "grace": 60,\n'
-            ' "env": {"A": "1", "B": "2"}}',
-            "/jobs/ant.json",
-        ),
-        (
-            'command = ["python", "train.py"]\ngrace = "60s"\nenv = {A = "1", B = "2"}\n'
-            "[checkpoint.every]\nsteps = 5\n",
-            "/jobs/ant.toml",
-        ),
+        (AS_JSON, "/jobs/ant.json"),
+        (AS_TOML, "/jobs/ant.toml"),
     ],
     ids=["comments", "order", "order within", "units", "words", "defaults", "name", "folder", "json", "toml"],
 )

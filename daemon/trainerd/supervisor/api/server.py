@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -23,9 +25,11 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 CONNECTIONS_MAX: Final = 64
-"""More than so many at once are answered with 503."""
+"""So many at once are served; each one more is answered with 503."""
+CONNECTIONS_HEARD_MAX: Final = 4 * CONNECTIONS_MAX
+"""Beyond so many, a connection is closed unheard: the supervisor needs descriptors for its jobs."""
 KEEP_ALIVE_S: Final = 5
-"""How long a silent connection is kept, in seconds."""
+"""How long a silent connection is kept, in seconds; also one that has not asked anything yet."""
 CLOSE_TIMEOUT_S: Final = 2
 """How long answers in progress may take once the supervisor stops, in seconds."""
 FIRST_REQUEST_S: Final = 0.5
@@ -34,8 +38,18 @@ HEADER_BYTES_MAX: Final = 16 * 1024
 
 _LOOK_S: Final = 0.005
 
-_FORBIDDEN: Final = (
-    b'{"error": "this socket is for the user who runs the supervisor, and for root", "hint": null}'
+_Refusal = tuple[HTTPStatus, dict[str, str | None]]
+
+_STRANGER: Final[_Refusal] = (
+    HTTPStatus.FORBIDDEN,
+    {"error": "this socket is for the user who runs the supervisor, and for root", "hint": None},
+)
+_ONE_TOO_MANY: Final[_Refusal] = (
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    {
+        "error": f"the supervisor talks with {CONNECTIONS_MAX} others already",
+        "hint": "try again; somebody keeps many connections open: `ss -xp | grep trainerd` shows who",
+    },
 )
 
 
@@ -74,7 +88,7 @@ def _copy(listener: socket.socket) -> socket.socket:
 def _config(app: FastAPI, group_id: int | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=type("_Protocol", (_TrustedPeersOnly,), {"GROUP_ID": group_id}),
+        http=type("_Protocol", (_Guarded,), {"GROUP_ID": group_id}),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -83,7 +97,6 @@ def _config(app: FastAPI, group_id: int | None) -> uvicorn.Config:
         server_header=False,
         date_header=False,
         backlog=BACKLOG,
-        limit_concurrency=CONNECTIONS_MAX,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=CLOSE_TIMEOUT_S,
         h11_max_incomplete_event_size=HEADER_BYTES_MAX,
@@ -124,20 +137,34 @@ class _Server(uvicorn.Server):
         )
 
 
-class _TrustedPeersOnly(H11Protocol):
-    """Speaks HTTP with our own user, root and one group, whatever the mode of the socket has become."""
+class _Guarded(H11Protocol):
+    """Speaks HTTP with so many at once, and those our own user, root and one group, whatever the socket's mode."""
 
     GROUP_ID: ClassVar[int | None] = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._is_trusted = is_trusted_peer(transport.get_extra_info("socket"), group_id=self.GROUP_ID)
+        self._refusal: _Refusal | None = None
+        if not is_trusted_peer(transport.get_extra_info("socket"), group_id=self.GROUP_ID):
+            self._refusal = _STRANGER
+        elif len(self.connections) > CONNECTIONS_MAX:
+            # Those who came before go on being served.
+            self._refusal = _ONE_TOO_MANY
+        if len(self.connections) > CONNECTIONS_HEARD_MAX:
+            transport.abort()
+        # Not before the first request, as uvicorn has it: whoever connects and stays silent would stay for ever.
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
 
     def data_received(self, data: bytes) -> None:
-        if self._is_trusted:
+        if self._refusal is None:
             super().data_received(data)
         elif not self.transport.is_closing():
             # Answered once something was read: closing before would reset the connection under the answer.
-            head = f"HTTP/1.1 403 Forbidden\r\ncontent-length: {len(_FORBIDDEN)}\r\nconnection: close\r\n\r\n"
-            self.transport.write(head.encode() + _FORBIDDEN)
+            status, problem = self._refusal
+            body = json.dumps(problem).encode()
+            head = f"HTTP/1.1 {status} {status.phrase}\r\ncontent-type: application/json\r\n"
+            head += f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            self.transport.write(head.encode() + body)
             self.transport.close()
