@@ -59,6 +59,8 @@ REQUESTS = (
 )
 """What is not kept when it cannot be recorded: people are told, and the folder is looked at again."""
 TICK_S = 1.0
+DRAIN_SLACK_S = 4 * PROBE_S + 2.0
+"""What may come on top of the grace period: the shim takes so long to come up, and words of it are lost."""
 
 
 class BrokenInvariantError(AssertionError):
@@ -99,6 +101,7 @@ class World:
         self.deaths = 0
         self.is_calm = False
         self.has_full_disk = False
+        self.able_since_s = self.now
         self.is_shutting_down = False
         self.stopped_by_user: set[str] = set()
         self.held_by_user: set[str] = set()
@@ -166,6 +169,7 @@ class World:
         if self.ledger is not None:
             return
         self.life += 1
+        self.able_since_s = self.now
         self.is_shutting_down = False
         self.note(f"supervisor {self.life} starts")
         self.inbox = []
@@ -479,6 +483,7 @@ class World:
             if self.ledger is None:
                 return
             self.look_for_stall(name, job)
+            self.check_drain(name)
             if isinstance(job.state, Paused) and job.state.has_waited and not self.has_full_disk:
                 self.post(name, happened.SpaceBack())
         self.later(TICK_S, lambda: self.tick(life))
@@ -571,6 +576,14 @@ class World:
         self.rescan()
         self.later(self.rng.choice([1.0, 30.0]), lambda: self.mend_spec(name, whole))
 
+    def rename_spec(self, name: str) -> None:
+        """Another file that says the same, as after a rename or a change of its layout."""
+        spec = self.specs.get(name)
+        if isinstance(spec, ResolvedJob):
+            self.note(f"{name}: spec renamed")
+            self.specs[name] = replace(spec, spec_path=f"/jobs/{name}-{next(self.versions)}.yaml")
+            self.rescan()
+
     def mend_spec(self, name: str, whole: ResolvedJob) -> None:
         if isinstance(self.specs.get(name), str):
             self.specs[name] = replace(whole, spec_digest=f"v{next(self.versions)}")
@@ -614,6 +627,7 @@ class World:
     def set_disk(self, *, is_full: bool) -> None:
         self.note(f"the disk {'is full' if is_full else 'has room'}")
         self.has_full_disk = is_full
+        self.able_since_s = self.now
 
     # --- what must always hold ---
 
@@ -645,6 +659,8 @@ class World:
             self.forgive(name)
         if isinstance(event, happened.ProgressSeen):
             self.best[name], self.failures[name] = event.step, 0
+            is_full = (after.failures, after.stalls, after.repeat) == (0, 0, None)
+            self.require(is_full, f"{name}: its budget is not full though it moves")
             self.attempts[name][event.attempt].has_moved = True
         if isinstance(event, happened.LaunchFailed) and not isinstance(step.before.state, Draining):
             if not event.is_for_want_of_space:
@@ -698,6 +714,16 @@ class World:
         elif outcome.kind is not OutcomeKind.FINISHED and not was_asked and not attempt.killed_by_reboot:
             self.failures[name] = self.failures.get(name, 0) + 1
             self.not_before[name] = self.now + 0.8
+
+    def check_drain(self, name: str) -> None:
+        """A drain ends within the grace period, counted from when a supervisor was able to ask for it."""
+        job = self.ledger.jobs.get(name) if self.ledger is not None else None
+        if job is None or not isinstance(job.state, Draining) or self.has_full_disk:
+            return
+        attempt = self.attempts[name].get(job.attempt)
+        lasts_s = self.now - max(job.since_wall_s, self.able_since_s)
+        is_late = lasts_s > job.spec.grace_s + DRAIN_SLACK_S
+        self.require(not is_late, f"{name}: drains for {lasts_s:.0f} s: {attempt}")
 
     def check_capacity(self) -> None:
         live = [job for job in self.ledger.jobs.values() if job.is_live]

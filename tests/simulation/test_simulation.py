@@ -38,6 +38,7 @@ def misfortunes(world: World, rng: random.Random) -> None:
                 world.write_spec,
                 world.remove_spec,
                 world.break_spec,
+                world.rename_spec,
                 world.stop,
                 world.resume,
                 world.hold,
