@@ -252,6 +252,8 @@ class World:
                 if self.commands == self.dies_at_command:
                     raise SupervisorDiedError
                 self.carry_out(step.name, command)
+        for step in steps:
+            self.check_request(step)
 
     def take_again(self, letters, life: int) -> None:
         self.delayed -= 1
@@ -714,6 +716,20 @@ class World:
         elif outcome.kind is not OutcomeKind.FINISHED and not was_asked and not attempt.killed_by_reboot:
             self.failures[name] = self.failures.get(name, 0) + 1
             self.not_before[name] = self.now + 0.8
+
+    def check_request(self, step) -> None:
+        """Whoever drains was asked to, by this supervisor or by the one before; his grace period runs from then."""
+        if step.after is None or not isinstance(step.after.state, Draining):
+            return
+        is_new = step.before is None or not isinstance(step.before.state, Draining)
+        if not is_new and not isinstance(step.event, happened.AttemptSeen):
+            return
+        self.require_asked(step.name, step.after.attempt)
+
+    def require_asked(self, name: str, number: int) -> None:
+        attempt = self.attempts.get(name, {}).get(number)
+        is_asked = attempt is None or attempt.is_over or attempt.is_void or attempt.signals > 0
+        self.require(is_asked, f"{name}: drains, and attempt {number} was not asked to")
 
     def check_drain(self, name: str) -> None:
         """A drain ends within the grace period, counted from when a supervisor was able to ask for it."""
