@@ -265,6 +265,11 @@ class Checkpointer:
         """Whether a save is in flight."""
         return self._writer.is_busy
 
+    @property
+    def has_failed_save(self) -> bool:
+        """Whether a save has failed that nobody has waited for yet: the next one, or `wait`, raises why."""
+        return self._writer.has_failed
+
     def manifest(
         self,
         *,
@@ -310,6 +315,17 @@ class Checkpointer:
             self._prune_and_mirror(checkpoint, is_urgent=is_urgent)
         if self._on_saved is not None:
             self._on_saved(checkpoint)
+
+    def prune_after_resume(self) -> None:
+        """Prune what earlier attempts did not come to: an urgent save prunes nothing, nor does who is killed after a commit.
+
+        Otherwise a run that is drained again and again before its first periodic save would grow with every attempt.
+        """
+        if not self.is_committer or self.resumed_from is None:
+            return
+        plan = self.store.prune(self.policy, protected=self._protected(), in_background=True)
+        if self._mirror is not None and plan.prune:
+            self._mirror.take(self.resumed_from, removed=[decision.name for decision in plan.prune])
 
     def _prune_and_mirror(self, checkpoint: Checkpoint, *, is_urgent: bool) -> None:
         removed: list[str] = []

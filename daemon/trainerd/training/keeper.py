@@ -149,6 +149,7 @@ class RunKeeper:
             self._put_back(tree, checkpoint)
             self._compare_fingerprints(checkpoint)
             self.checkpointer.adopt(checkpoint)
+            self.checkpointer.prune_after_resume()
             self._saved_key = position.key()
             self._resume_position = position.copied()
             if position.is_inside_epoch():
@@ -284,8 +285,11 @@ class RunKeeper:
     def due_after_step(self, *, is_last_batch: bool) -> str | None:
         """Return why this boundary is to be saved, None if it is not.
 
-        The last batch of an epoch whose end will be saved waits for it: the same step, and with its scores.
+        The last batch of an epoch whose end will be saved waits for it: the same step, and with its scores. A save that
+        has failed is met at once, by the next one: an interval later, two intervals of work would be at stake.
         """
+        if self._ranks is None and self.checkpointer.has_failed_save:
+            return "the save before failed"
         if is_last_batch and self._pacing.due_at_end(self.state.position.epoch + 1, has_score=False):
             return None
         step = self.state.position.step

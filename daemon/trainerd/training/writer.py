@@ -92,6 +92,12 @@ class CheckpointWriter:
         """Whether a write is in flight."""
         return self._in_flight is not None and not self._in_flight.future.done()
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the last background write has failed, and nobody has met it yet: `wait` raises why."""
+        flight = self._in_flight
+        return flight is not None and flight.future.done() and flight.future.exception() is not None
+
     def prepare(self, snapshot: Snapshot) -> None:
         """Get the arena ready in another thread, so that the first save costs no more than the others.
 

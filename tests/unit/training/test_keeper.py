@@ -1,12 +1,15 @@
 """What a run keeps: the order in which things become durable, and memory that is there before it is needed."""
 
+import contextlib
 import gc
+import time
 
 import pytest
 import torch
 
 import trainerd
 from trainerd.checkpoint.staging import Staging
+from trainerd.contract import failpoints
 from trainerd.training.collection import no_collection
 from trainerd.training.history import HistoryWriter
 
@@ -71,3 +74,43 @@ def test_no_garbage_is_looked_for_in_a_save_and_then_all_is_as_before(was_enable
         assert gc.isenabled() == was_enabled
     finally:
         gc.enable()
+
+
+def test_drains_before_the_first_periodic_save_do_not_fill_the_disk(tmp_path):
+    """An urgent save prunes nothing, as it is not read back; the next attempt does, once it has read it."""
+    found = []
+    for _ in range(4):
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            trainerd.session(tmp_path, every={"steps": 1000}, keep_last=1) as session,
+        ):
+            session.track(model=torch.nn.Linear(2, 2))
+            for _ in session.epochs(100):
+                for _ in session.batches(list(range(5))):
+                    if session.step == session._resumed_step + 3:
+                        # What a drain does before it leaves the process.
+                        session._keeper.save_now("drain")
+                        found.append(len(session._keeper.checkpointer.checkpoints()))
+                        raise KeyboardInterrupt
+    assert found == [1, 2, 2, 2]
+
+
+def test_a_save_that_has_failed_in_the_background_is_met_at_the_next_boundary(tmp_path):
+    """Met at the next save, an interval later, it would put two intervals of work at stake."""
+    next_hit = failpoints.REGISTRY["checkpoint.data.synced"].hits + 1
+    failpoints.arm(f"checkpoint.data.synced=EIO@{next_hit}")
+    seen = []
+
+    def look(session):
+        keeper = session._keeper
+        seen.append(session.step)
+        deadline_s = time.monotonic() + LIMIT_S
+        while keeper.checkpointer.is_saving and time.monotonic() < deadline_s:
+            time.sleep(0.001)
+
+    try:
+        with pytest.raises(OSError, match="Input/output error"):
+            train(tmp_path, list(range(100)), every={"steps": 10}, after_batch=look)
+    finally:
+        failpoints.arm("")
+    assert seen[-1] == 10, "the save of step 10 failed while the next step was computed"
