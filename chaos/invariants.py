@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from chaos.workloads import Workload
     from trainerd.contract.paths import RunPaths
 
-IN_FLIGHT_STEPS: Final = 2
-"""A save that is written in the background when a rank dies is lost with it: the interval counts twice then, and a
-due save may wait for the next boundary. A scenario that lets saves settle first says the exact number instead."""
-
 _ENDINGS_BEFORE_A_SESSION: Final = {"killed", "crashed", "stopped", "drained"}
 """A program that has not opened its session yet cannot drain: a signal ends it as it ends any other."""
 
@@ -70,11 +66,13 @@ class Recovery:
     Attributes:
         attempt: The attempt that ended.
         lost_steps: Steps that were run again.
+        at_stake_steps: Those of them during which no save was in flight.
         resumed_s: When the next attempt had finished its first step, by CLOCK_MONOTONIC.
     """
 
     attempt: int
     lost_steps: int
+    at_stake_steps: int
     resumed_s: float
 
 
@@ -128,8 +126,9 @@ def recoveries(disturbed: Disturbed) -> list[Recovery]:
     found = []
     stretches = disturbed.samples.stretches
     for before, after in itertools.pairwise(stretches):
-        lost = before.last_step - (after.first_step - 1)
-        found.append(Recovery(before.attempt, lost, after.first_s))
+        resumed = after.first_step - 1
+        at_stake = disturbed.samples.steps_at_stake(before.attempt, before.last_step, resumed)
+        found.append(Recovery(before.attempt, before.last_step - resumed, len(at_stake), after.first_s))
     return found
 
 
@@ -145,7 +144,11 @@ def final_checkpoint(run: Path) -> second_reader.Content:
 
 def _weights(disturbed: Disturbed) -> Check:
     name = "final weights equal"
-    ours, theirs = final_checkpoint(disturbed.run.root), final_checkpoint(disturbed.reference)
+    theirs = final_checkpoint(disturbed.reference)
+    try:
+        ours = final_checkpoint(disturbed.run.root)
+    except (OSError, ValueError, second_reader.UnsoundError) as error:
+        return Check(name, is_held=False, found=f"it cannot be read: {error}")
     if (ours.tensors, ours.trees) == (theirs.tensors, theirs.trees):
         digests = [
             entry["digest"] for entry in ours.manifest["files"] if entry["name"].endswith(".safetensors")
@@ -205,6 +208,7 @@ def _nothing_committed_is_lost(disturbed: Disturbed) -> Check:
 
 
 def _lost_work(disturbed: Disturbed) -> Check:
+    """Of what is lost, one interval may have been run with no save in flight; each damaged checkpoint is one more."""
     every = disturbed.workload.every_steps
     lost = recoveries(disturbed)
     bad = []
@@ -214,15 +218,19 @@ def _lost_work(disturbed: Disturbed) -> Check:
             for strike in disturbed.strikes
             if strike.attempt == one.attempt
         )
-        limit = disturbed.lost_steps_max
-        if limit is None:
-            limit = every * (2 + damage) + IN_FLIGHT_STEPS
-        if one.lost_steps > limit:
-            bad.append(f"attempt {one.attempt} lost {one.lost_steps} steps, more than {limit}")
+        if one.at_stake_steps > every * (1 + damage):
+            bad.append(
+                f"attempt {one.attempt} lost {one.lost_steps} steps, {one.at_stake_steps} of them with no save in "
+                f"flight: more than {every * (1 + damage)}"
+            )
+        if disturbed.lost_steps_max is not None and one.lost_steps > disturbed.lost_steps_max:
+            bad.append(
+                f"attempt {one.attempt} lost {one.lost_steps} steps, more than {disturbed.lost_steps_max}"
+            )
     worst = max((one.lost_steps for one in lost), default=0)
-    return Check(
-        "lost work within the interval", is_held=not bad, found="; ".join(bad) or f"at most {worst} steps"
-    )
+    at_stake = max((one.at_stake_steps for one in lost), default=0)
+    found = f"at most {worst} steps, {at_stake} with no save in flight; the interval is {every}"
+    return Check("lost work within the interval", is_held=not bad, found="; ".join(bad) or found)
 
 
 def _restarts(disturbed: Disturbed) -> Check:
@@ -252,15 +260,17 @@ def _verdicts(disturbed: Disturbed) -> Check:
 
 
 def _disk(disturbed: Disturbed) -> Check:
-    """The newest so many, the one resumed from, one that is new, and one that a kill left before its prune."""
-    limit = disturbed.workload.keep_last + 3
+    """The newest so many, the one resumed from, and while others are written the one that is not pruned for yet."""
+    keep, is_resumed = disturbed.workload.keep_last, bool(disturbed.samples.stretches[1:])
+    limit = keep + is_resumed + 1
+    left_limit = keep + is_resumed if disturbed.run.finished.exists() else limit
     left = second_reader.checkpoints(disturbed.run.checkpoints)
     unsound = [path.name for path in left if not second_reader.is_sound(path)]
     stale = [path.name for path in disturbed.run.checkpoints.glob(".staging-*")]
     stale += [path.name for path in disturbed.run.checkpoints.glob(".pruned-*")]
     seen = max(disturbed.checkpoints_seen_max, len(left))
-    is_held = seen <= limit and not unsound and not stale
-    found = f"at most {seen} checkpoints at a time, {len(left)} left"
+    is_held = seen <= limit and len(left) <= left_limit and not unsound and not stale
+    found = f"at most {seen} checkpoints at a time of {limit}, {len(left)} left of {left_limit}"
     return Check("disk within the retention limit", is_held, f"{found}; unsound {unsound}, stale {stale}"
                  if unsound or stale else found)  # fmt: skip
 

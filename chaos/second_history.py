@@ -79,23 +79,32 @@ class Samples:
     Attributes:
         by_epoch: How often each sample was used in the steps that count.
         stretches: One an attempt that finished a step.
+        lines: Those of rank 0, in the order in which they were written.
     """
 
     by_epoch: dict[int, Counter[int]]
     stretches: tuple[Stretch, ...]
+    lines: tuple[dict[str, Any], ...] = ()
+
+    def steps_at_stake(self, attempt: int, last_step: int, resumed_step: int) -> list[int]:
+        """Return the steps lost with an attempt during which no save was in flight: there may be an interval of them."""
+        newest = {line["step"]: line for line in self.lines if line["attempt"] <= attempt}
+        lost = range(resumed_step + 1, last_step + 1)
+        return [step for step in lost if not newest[step].get("is_in_flight", False)]
 
 
 def read_samples(paths: list[Path]) -> Samples:
     """Read the ledgers of all ranks. Of a step that was run again the last line counts."""
     by_epoch: dict[int, Counter[int]] = {}
     stretches: list[Stretch] = []
+    ours: list[dict[str, Any]] = []
     for rank, path in enumerate(paths):
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         for line in {line["step"]: line for line in lines}.values():
             by_epoch.setdefault(line["epoch"], Counter()).update(line["samples"])
         if rank == 0:
-            stretches = _stretches(lines)
-    return Samples(by_epoch, tuple(stretches))
+            stretches, ours = _stretches(lines), lines
+    return Samples(by_epoch, tuple(stretches), tuple(ours))
 
 
 def _stretches(lines: list[dict[str, Any]]) -> list[Stretch]:

@@ -54,12 +54,13 @@ class Ledger:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._attempt = attempt
 
-    def note(self, *, step: int, epoch: int, samples: list[int]) -> None:
+    def note(self, *, step: int, epoch: int, samples: list[int], is_in_flight: bool) -> None:
         line = {
             "attempt": self._attempt,
             "step": step,
             "epoch": epoch,
             "samples": samples,
+            "is_in_flight": is_in_flight,
             "monotonic_s": round(time.monotonic(), 4),
         }
         os.write(self._descriptor, json.dumps(line).encode() + b"\n")
@@ -100,7 +101,9 @@ def main() -> None:
                 deeds.do(visitor.come_to(step, "backward"))
                 optimizer.step()
                 session.log(loss=loss)
-                ledger.note(step=step, epoch=epoch, samples=numbers.tolist())
+                ledger.note(
+                    step=step, epoch=epoch, samples=numbers.tolist(), is_in_flight=is_in_flight(session)
+                )
                 deeds.do(visitor.come_to(step, "stepped"))
                 time.sleep(max(0.0, args.step_ms / 1000 - (time.monotonic() - began_s)))
             accuracy = evaluate(session, model, valid_loader, visitor)
@@ -109,6 +112,12 @@ def main() -> None:
             deeds.do(visitor.come_to(session.step, "epoch"))
             if session.rank == 0:
                 print(f"epoch {epoch + 1} of {args.epochs}: accuracy {accuracy:.4f}", flush=True)
+
+
+def is_in_flight(session: Any) -> bool:
+    """Return whether a save has begun that is not durable: it is being written, or has failed and is not met yet."""
+    checkpointer = session._keeper.checkpointer  # noqa: SLF001 -- scripts need not know, the harness must
+    return bool(checkpointer.is_saving or checkpointer.has_failed_save)
 
 
 def arm_failpoints(attempt: int) -> None:

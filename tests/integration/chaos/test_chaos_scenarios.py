@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import xxhash
 
 from chaos.invariants import Disturbed, check_all
 from chaos.play import Play
@@ -41,7 +42,7 @@ def test_every_invariant_of_a_scenario_holds(played, name):
     assert [check for check in played[name].checks if not check.is_held] == []
 
 
-def tampered(played, tmp_path, tamper):
+def tampered(played, tmp_path, tamper, **known):
     """Return the names of the invariants that a run breaks once it was tampered with."""
     outcome = played["rank-killed-in-a-step"]
     run, reference = outcome.folders
@@ -56,12 +57,61 @@ def tampered(played, tmp_path, tamper):
         outcomes=[
             {"attempt": number, "kind": kind, "reason": ""} for number, kind in enumerate(outcome.endings, 1)
         ],
+        **known,
     )
     return {check.name for check in check_all(disturbed) if not check.is_held}
 
 
 def test_an_untouched_copy_breaks_nothing(played, tmp_path):
     assert tampered(played, tmp_path, lambda _: None) == set()
+
+
+def test_another_bit_in_the_final_weights_is_noticed(played, tmp_path):
+    """Its digest is made to fit: only the comparison with the undisturbed run can tell."""
+
+    def tamper(run):
+        final = run.checkpoints / json.loads(run.finished.read_text())["checkpoint"]
+        tensors, manifest = final / "rank-00000.safetensors", final / "manifest.json"
+        data = bytearray(tensors.read_bytes())
+        data[-1] ^= 1
+        text, former = manifest.read_bytes(), digest_of(tensors.read_bytes())
+        tensors.write_bytes(data)
+        own = json.loads(text)["digest"].removeprefix("xxh3-128:").encode()
+        text = text.replace(former, digest_of(data)).replace(own, b"0" * 32)
+        manifest.write_bytes(text.replace(b"0" * 32, digest_of(text)))
+
+    assert tampered(played, tmp_path, tamper) == {"final weights equal"}
+
+
+def digest_of(data):
+    return xxhash.xxh3_128_hexdigest(data).encode()
+
+
+def test_a_final_checkpoint_that_cannot_be_read_is_reported_and_no_error_of_the_harness(played, tmp_path):
+    def tamper(run):
+        final = run.checkpoints / json.loads(run.finished.read_text())["checkpoint"]
+        (final / "rank-00000.safetensors").write_bytes(b"")
+
+    assert tampered(played, tmp_path, tamper) == {"final weights equal", "disk within the retention limit"}
+
+
+def test_more_work_lost_than_an_interval_is_noticed(played, tmp_path):
+    def tamper(run):
+        (ledger,) = run.root.glob("samples-*.jsonl")
+        lines = [json.loads(line) | {"is_in_flight": False} for line in ledger.read_text().splitlines()]
+        again = [line | {"attempt": 2} for line in lines if line["attempt"] == 1 and line["step"] <= 4]
+        at = next(number for number, line in enumerate(lines) if line["attempt"] == 2)
+        lines[at:at] = again
+        ledger.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    assert tampered(played, tmp_path, tamper) == {"lost work within the interval"}
+
+
+def test_one_checkpoint_more_than_retention_allows_is_noticed(played, tmp_path):
+    keep = played["rank-killed-in-a-step"].scenario.workload.keep_last
+    assert tampered(played, tmp_path, lambda _: None, checkpoints_seen_max=keep + 2) == set()
+    broken = tampered(played, tmp_path / "more", lambda _: None, checkpoints_seen_max=keep + 3)
+    assert broken == {"disk within the retention limit"}
 
 
 def test_another_loss_in_the_history_is_noticed(played, tmp_path):
