@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -70,14 +71,24 @@ def _code() -> dict[str, str]:
 def _own_files(folder: Path) -> Iterator[Path]:
     # The virtual environment may well lie in the project's folder.
     foreign = [Path(prefix).resolve() for prefix in {sys.prefix, sys.base_prefix}]
+
+    @cache  # a thousand modules lie in a hundred folders, and a start waits for this
+    def is_own(parent: str) -> bool:
+        real = Path(os.path.realpath(parent))
+        is_foreign = any(real.is_relative_to(prefix) for prefix in foreign) or "site-packages" in real.parts
+        return real.is_relative_to(folder) and not is_foreign
+
     seen = set()
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if not isinstance(file, str) or name.partition(".")[0] == "trainerd":
+        if (
+            not isinstance(file, str)
+            or name.partition(".")[0] == "trainerd"
+            or not is_own(file.rpartition(os.sep)[0])
+        ):
             continue
         path = Path(os.path.realpath(file))
-        is_foreign = any(path.is_relative_to(prefix) for prefix in foreign) or "site-packages" in path.parts
-        if path not in seen and path.is_relative_to(folder) and not is_foreign:
+        if path not in seen and is_own(str(path.parent)):  # a link may lead out
             seen.add(path)
             yield path
 
