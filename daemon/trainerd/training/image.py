@@ -110,8 +110,12 @@ class Filling:
                 self._tell(arrived_bytes=end)
             self._tell(arrived_bytes=self.image.padded_size)
         except BaseException:
-            self._tell(has_failed=True)
+            self.give_up()
             raise
+
+    def give_up(self) -> None:
+        """Tell whoever waits for what has not arrived that it never will."""
+        self._tell(has_failed=True)
 
     def _begin_on_devices(self, stored: dict[str, torch.Tensor]) -> Callable[[], None]:
         pairs = [

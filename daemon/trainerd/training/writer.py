@@ -134,9 +134,11 @@ class CheckpointWriter:
         """
         self._wait_for_arena()
         filling, copy = self._arena.begin(snapshot)
-        flight = self._in_flight = _InFlight(Future())
+        flight = _InFlight(Future())
 
         def work() -> None:
+            if not flight.future.set_running_or_notify_cancel():
+                return
             give_way()
             try:
                 checkpoint = self._write(
@@ -153,10 +155,16 @@ class CheckpointWriter:
             else:
                 flight.future.set_result(checkpoint)
 
-        threading.Thread(target=work, name="trainerd-write", daemon=True).start()
+        # A signal handler may raise at any place here, also while the thread starts: a loader does when a worker of its
+        # own dies. Then nobody copies any more, and whoever waits for what is copied must hear of it.
         try:
+            self._in_flight = flight
+            threading.Thread(target=work, name="trainerd-write", daemon=True).start()
             copy()
         except BaseException:
+            filling.give_up()
+            if flight.future.cancel():
+                self._in_flight = None
             self.call_off()
             raise
 

@@ -164,6 +164,31 @@ def test_a_copy_that_fails_is_raised_at_once_and_leaves_nothing(writer, store, m
     assert value_in(writer.wait()) == 2.0
 
 
+@pytest.mark.parametrize("has_started", [True, False], ids=["started", "not started"])
+def test_a_signal_handler_that_raises_while_the_writing_thread_starts_leaves_nobody_waiting(
+    writer, store, monkeypatch, has_started
+):
+    """PyTorch's own does, when a loader worker is killed: the thread then waited for ever for a copy that nobody made."""
+    start = threading.Thread.start
+
+    def interrupted(thread):
+        if has_started or thread.name != "trainerd-write":
+            start(thread)
+        if thread.name != "trainerd-write":
+            return
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(RuntimeError, match="is killed by signal"):
+            writer.write_in_background(snapshot(1.0), manifest(1))
+    assert writer.wait() is None
+    assert not writer.is_busy
+    writer.write_in_background(snapshot(2.0), manifest(2))
+    assert value_in(writer.wait()) == 2.0
+    assert [checkpoint.step for checkpoint in store.checkpoints()] == [2]
+
+
 def test_larger_tensors_get_a_larger_arena(writer):
     for step, count in enumerate((10, 100_000, 10), 1):
         writer.write_in_background(snapshot(float(step), count), manifest(step))
