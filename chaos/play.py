@@ -83,9 +83,17 @@ class Play:
     """Some scenarios under one supervisor."""
 
     def __init__(
-        self, root: Path, scenarios: Sequence[Scenario], seed: int, interruption: Interruption
+        self,
+        root: Path,
+        scenarios: Sequence[Scenario],
+        seed: int,
+        interruption: Interruption,
+        *,
+        undisturbed: Path | None = None,
     ) -> None:
+        """`undisturbed` is where plays of the same seed share their undisturbed runs; else each makes its own."""
         self.root = root
+        self.undisturbed = undisturbed or root / "undisturbed"
         self.scenarios = scenarios
         self.seed = seed
         root.mkdir(parents=True, exist_ok=True)
@@ -135,7 +143,7 @@ class Play:
     def _reference(self, scenario: Scenario) -> Path:
         size = scenario.workload
         shape = f"{size.name}-{size.epochs}x{size.batches}x{size.batch_size}-{size.ranks}-every-{size.every_steps}"
-        return self.root / "undisturbed" / shape
+        return self.undisturbed / shape
 
     def _run_folder(self, scenario: Scenario) -> Path:
         """Return where the run is to be found afterwards: what was on a disk of its own has been copied."""

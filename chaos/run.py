@@ -58,7 +58,9 @@ def play_all(scenarios: Sequence[Scenario], settings: Settings, interruption: In
     groups = [[scenario for scenario in playable if not scenario.plays_alone]]
     groups += [[scenario] for scenario in playable if scenario.plays_alone]
     for number, group in enumerate(filter(None, groups)):
-        play = Play(settings.root / f"group-{number}", group, settings.seed, interruption)
+        folder = settings.root / f"group-{number}"
+        shared = settings.root / "undisturbed"
+        play = Play(folder, group, settings.seed, interruption, undisturbed=shared)
         undisturbed_s = max(one.workload.steps * one.workload.step_ms / 1000 for one in group)
         limit_s = LIMIT_EACH_S + LIMIT_TOGETHER_S * len(group) + LIMIT_TIMES_UNDISTURBED * undisturbed_s
         outcomes += play.run(limit_s=limit_s, say=lambda outcome: settings.say(_line(outcome)))

@@ -33,6 +33,9 @@ EXAMPLES: Final = REPOSITORY / "jobs" / "examples"
 """What the reference trainer is made of; they come with a checkout and with no wheel."""
 
 REFERENCE_LIMIT_S: Final = 600.0
+STALL_LIMIT_S: Final = 180
+"""So long a job may show nothing: longer than any start takes, and short enough that a hang is found in this playing."""
+
 START_LIMIT_S: Final = 120.0
 """Long, because the harness may be told to be nice to a machine that is busy."""
 
@@ -149,6 +152,7 @@ class Site:
             },
             "restart": {"budget": 5, "backoff": {"initial": 0.2, "max": 2}},
             "grace": 20,
+            "stall_timeout": STALL_LIMIT_S,
         }
         for name, value in spec.items():
             found = whole.get(name)
