@@ -290,8 +290,21 @@ def _ended_by_signal(evidence: Evidence, rank: RankExit, who: str) -> _Verdict:
     if rank.signal == signal.SIGABRT and any(_BAD_ALLOC in line for line in evidence.log_tail):
         return OutcomeKind.OUT_OF_MEMORY, Retry.AFTER_BACKOFF, f"{who} ran out of memory: {_BAD_ALLOC}"
     if rank.signal in {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}:
+        if _has_raised(evidence, rank.rank):  # what came later, while it left, is not what it died of
+            raised = _error_of(evidence, rank.rank)
+            return (
+                OutcomeKind.CRASHED,
+                Retry.AFTER_BACKOFF,
+                f"{who} raised {raised}, and got {name} as it left",
+            )
         return OutcomeKind.KILLED, Retry.AFTER_BACKOFF, f"{who} was killed by {name} from outside"
     return OutcomeKind.CRASHED, Retry.AFTER_BACKOFF, f"{who} died of {name}"
+
+
+def _has_raised(evidence: Evidence, rank: int) -> bool:
+    said = evidence.outcomes[rank] if rank < len(evidence.outcomes) else None
+    by_itself = {None, "KeyboardInterrupt"}  # which is what the signal raised
+    return said is not None and said.kind == "exception" and said.error_type not in by_itself
 
 
 def _killed_for_memory(record: ExitRecord, rank: RankExit) -> str | None:

@@ -193,6 +193,15 @@ def test_a_rank_that_lost_its_peer_is_not_to_blame(dead):
     assert f"rank {dead}" in str(outcome)
 
 
+def test_what_a_rank_raised_is_what_it_died_of_also_if_a_signal_met_it_as_it_left():
+    said = OutcomeRecord("exception", error_type="RuntimeError", error_message="a loader worker is gone")
+    outcome = judged(by(signal.SIGTERM), outcomes=(said,), **SESSION)
+    assert (outcome.kind, outcome.retry) == (OutcomeKind.CRASHED, Retry.AFTER_BACKOFF)
+    assert "RuntimeError: a loader worker is gone" in outcome.reason
+    interrupted = OutcomeRecord("exception", error_type="KeyboardInterrupt", error_message="")
+    assert judged(by(signal.SIGINT), outcomes=(interrupted,), **SESSION).kind is OutcomeKind.KILLED
+
+
 def killed(**fields):
     return RankExit(0, signal=signal.SIGKILL, **fields)
 
