@@ -16,8 +16,25 @@ if TYPE_CHECKING:
 __all__ = ["read_digested"]
 
 PIECE_BYTES: Final = 16 << 20
-"""One call to the kernel. The disk rests between two calls, so they are few; what comes after the last one, its
-hashing, is short."""
+"""One call to the kernel. The disk rests between two calls, so they are few."""
+
+SMALL_BYTES: Final = 2 << 20
+"""A file up to this size is read in one piece, by one thread: to start two others takes longer than it does.
+
+The first and the last piece of a larger one are of this size: memory has to be there before the disk can begin, and
+the last bytes are hashed when it has ended."""
+
+
+def piece_ends(size: int) -> list[int]:
+    """Return where the pieces of a file of `size` bytes end: they grow at first and shrink towards the end."""
+    ends, piece, left = [], SMALL_BYTES, size
+    while left > 0:
+        shrunk = max(SMALL_BYTES, left // 2 // SMALL_BYTES * SMALL_BYTES)
+        piece = min(piece, shrunk, PIECE_BYTES)
+        left -= min(piece, left)
+        ends.append(size - left)
+        piece *= 2
+    return ends
 
 
 def read_digested(path: Path) -> tuple[memoryview, str]:
@@ -34,18 +51,18 @@ def read_digested(path: Path) -> tuple[memoryview, str]:
         size = os.fstat(descriptor).st_size
         memory = host_memory(-(-size // BLOCK_BYTES) * BLOCK_BYTES)
         view, hasher = memoryview(memory), Hasher()
-
-        def provide(begin: int) -> None:
-            fault_in(memory, begin, begin + PIECE_BYTES)
-
-        begins = range(0, size, PIECE_BYTES)
+        if size <= SMALL_BYTES:
+            hasher.update(view[: read_at(descriptor, view, 0)])
+            return view[: hasher.bytes], hasher.digest()
+        ends = piece_ends(size)
+        pieces = list(zip([0, *ends], ends, strict=False))
         with SideThread("trainerd-memory") as provider, SideThread("trainerd-digest") as digester:
-            for begin in begins:
-                provider.run(provide, begin)
+            for begin, end in pieces:
+                provider.run(lambda span: fault_in(memory, *span), (begin, end))
             reads = 0
-            for begin in begins:
+            for begin, end in pieces:
                 provider.wait()
-                piece = view[begin : begin + PIECE_BYTES]
+                piece = view[begin : -(-end // BLOCK_BYTES) * BLOCK_BYTES]
                 count = read_at(descriptor, piece, begin)
                 digester.run(hasher.update, piece[:count])
                 reads += 1
