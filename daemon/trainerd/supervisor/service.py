@@ -31,6 +31,7 @@ from trainerd.supervisor.scheduler import machine_capacity
 from trainerd.supervisor.specs.folder import SpecFolder
 from trainerd.supervisor.specs.trust import TrustPolicy
 from trainerd.supervisor.specs.watch import FolderWatcher
+from trainerd.supervisor.stand_in import leave_stand_in
 from trainerd.supervisor.unix_socket import listening
 from trainerd.version import VERSION
 
@@ -97,11 +98,17 @@ def _supervise(paths: StatePaths, jobs_dir: Path, configuration: Configuration) 
         ):
             journal = Journal(paths.journal)
             try:
-                if not asyncio.run(_Service(paths, jobs_dir, configuration, journal, listener).run()):
+                service = _Service(paths, jobs_dir, configuration, journal, listener)
+                service.stand_in = handover.stand_in if handover else None
+                if not asyncio.run(service.run()):
                     return None
+                answer = service.snapshot()
             finally:
                 journal.close()
-            return Handover(os.dup(lock), listener.detach(), _file_of(paths.socket))
+            stand_in = leave_stand_in(
+                listener.fileno(), paths.socket, answer=answer, group_id=group_id, not_to_hold=(lock,)
+            )
+            return Handover(os.dup(lock), listener.detach(), _file_of(paths.socket), stand_in)
 
 
 def _file_of(path: Path) -> tuple[int, int]:
@@ -137,11 +144,13 @@ class _Service:
         self._paths = paths
         self._configuration = configuration
         self._listener = listener
+        self.stand_in: int | None = None
         self._jobs_dir = jobs_dir
         self._notifier = Notifier()
         ledger = Ledger(journal, machine_capacity(configuration.limits), clock)
         self._make_jobs_folder(is_new=not ledger.jobs)
         folder = SpecFolder(jobs_dir, trust=TrustPolicy.of_this_user(), clock=clock, holders=_holders(ledger))
+        self._folder = folder
         self._loop = Loop(paths, ledger, folder, ShimLauncher(clock=clock), clock)
         self._leaving = Leaving(self._loop, paths, self._notifier, configuration.stop)
         self._desk = Desk(self._loop, journal, paths, jobs_dir, started_wall_s=clock.wall_s())
@@ -168,6 +177,7 @@ class _Service:
         loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, REQUESTS)
         watcher = FolderWatcher(self._jobs_dir, lambda: _call_soon(loop, self._loop.rescan))
+        self._folder.take_arrived = watcher.take_arrived
         api_stop = asyncio.Event()
         _log.info("supervisor.started", version=VERSION, pid=os.getpid(), state=str(self._paths.root))
         try:
@@ -223,6 +233,12 @@ class _Service:
         finally:
             stop.cancel()
 
+    def snapshot(self) -> Callable[[str], bytes | None]:
+        """Return what answers, from memory, how things were at the end. The journal must be open still."""
+        from trainerd.supervisor.api import snapshot
+
+        return snapshot(self._desk)
+
     def _note_stop_request(self) -> None:
         self._stop_requests += 1
         self._stop_asked.set()
@@ -244,6 +260,8 @@ class _Service:
                 )
             )
             await ready.wait()
+            if self.stand_in is not None:
+                os.close(self.stand_in)
             # All that was loaded stays: it need not be looked through again and again while requests wait.
             gc.freeze()
             gc.enable()

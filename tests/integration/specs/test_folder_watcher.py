@@ -69,6 +69,26 @@ def watching(folder):
     assert not [thread for thread in threading.enumerate() if thread.name == "jobs-folder-watcher"]
 
 
+def test_a_rename_into_the_folder_is_told_from_all_else_until_the_file_is_touched(folder, watching):
+    watcher, calls = watching()
+    (folder / ".hidden").write_text("x")
+    for name in ("out.yaml", "touched.yaml"):
+        (folder.parent / name).write_text("x")
+    before = calls.count
+    (folder / "written.yaml").write_text("x")
+    (folder.parent / "touched.yaml").rename(folder / "touched.yaml")
+    with (folder / "touched.yaml").open("a") as file:
+        file.write("y")
+    (folder / ".hidden").rename(folder / "inside.yaml")
+    (folder.parent / "out.yaml").rename(folder / "out.yaml")
+    seen = set()
+    while "out.yaml" not in seen:
+        before = calls.wait_beyond(before)
+        seen |= watcher.take_arrived()
+    assert seen - {"touched.yaml"} == {"inside.yaml", "out.yaml"}
+    assert watcher.take_arrived() == frozenset()
+
+
 @pytest.mark.parametrize(
     "act",
     [
@@ -137,7 +157,7 @@ def test_reading_the_folder_does_not_wake(folder, watching):
 )
 def test_only_what_changes_something_counts(event, wakes):
     nudged = threading.Event()
-    watch._Nudge(nudged).dispatch(event("/jobs/a.yaml"))
+    watch._Nudge(nudged, watch._Arrivals()).dispatch(event("/jobs/a.yaml"))
     assert nudged.is_set() == wakes
 
 

@@ -178,6 +178,19 @@ def test_a_rewritten_spec_says_the_old_until_the_new_has_settled(jobs):
     assert new.spec_digest != old.spec_digest
 
 
+def test_what_came_by_a_rename_is_read_at_once_and_what_else_there_is_has_to_settle(jobs):
+    """Whoever renames a file into its place has written it; whoever writes to it there may not be done."""
+    jobs.write("one.yaml")
+    jobs.write("two.yaml")
+    jobs.write("broken.yaml", "command: [")
+    jobs.write("empty.yaml", "")
+    (jobs.path / "link.yaml").symlink_to("two.yaml")
+    jobs.specs.take_arrived = lambda: frozenset(
+        {"one.yaml", "broken.yaml", "empty.yaml", "link.yaml", "gone.yaml"}
+    )
+    assert kinds(jobs.scan()) == {"one": "Accepted"}
+
+
 def test_a_spec_that_was_touched_and_not_changed_says_the_same(jobs):
     path = jobs.write("job.yaml")
     before = jobs.settled()

@@ -2,7 +2,7 @@
 
 Level-triggered: a scan says what is there now, whatever events were lost or repeated before it. Invariants:
 
-* A file is read only when it has settled: a half-written spec may look complete.
+* A file is read only when it has settled, or was renamed into its place: a half-written spec may look complete.
 * A spec that cannot be observed (a changing file, a read error, a name gone a moment ago) keeps its last reading.
   Absence from `FolderView.specs` is evidence of removal only as `FolderView.is_removed` has it.
 * A folder that cannot be read is unknown, not empty: `SpecFolder.scan` raises.
@@ -26,7 +26,7 @@ from trainerd.supervisor.specs.load import ParsedSpec, claimed_name, parse_spec,
 from trainerd.supervisor.specs.view import Accepted, FolderView
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from trainerd.contract.clock import Clock
     from trainerd.supervisor.specs.trust import TrustPolicy
@@ -81,12 +81,14 @@ class SpecFolder:
         trust: Whose specs are run; None trusts anybody.
         clock: Tells when a file has settled.
         holders: Names that files held before this supervisor started, with the file of each.
+        take_arrived: Returns the names of files that came by a rename and were not touched since.
     """
 
     path: Path
     trust: TrustPolicy | None
     clock: Clock = field(default_factory=SystemClock)
     holders: Mapping[str, Path] = field(default_factory=dict)
+    take_arrived: Callable[[], frozenset[str]] = frozenset
 
     def __post_init__(self) -> None:
         self.path = Path(os.path.abspath(self.path))  # noqa: PTH100 (links are kept)
@@ -103,6 +105,7 @@ class SpecFolder:
         """
         if self.trust is not None:
             self.trust.judge_folder(self.path)
+        arrived = self.take_arrived()  # before the look: what comes after it is news for the next one
         found = self._listed()
         self._check_device(is_empty=not found)
         now_s, wall_s = self.clock.monotonic_s(), self.clock.wall_s()
@@ -114,7 +117,7 @@ class SpecFolder:
             else:
                 self._miss(name, now_s)
         for name, signature in found.items():
-            self._look(name, signature, now_s, wall_s)
+            self._look(name, signature, now_s, wall_s, is_whole=name in arrived)
         return self._view()
 
     def _check_device(self, *, is_empty: bool) -> None:
@@ -158,7 +161,7 @@ class SpecFolder:
         else:
             known.look_again_s = left_s
 
-    def _look(self, name: str, signature: _Signature, now_s: float, wall_s: float) -> None:
+    def _look(self, name: str, signature: _Signature, now_s: float, wall_s: float, *, is_whole: bool) -> None:
         known = self._files.get(name)
         if known is None:
             known = self._files[name] = _File(signature, now_s)
@@ -177,6 +180,8 @@ class SpecFolder:
         if not leads_nowhere:
             age_s = max(age_s, wall_s - signature.ctime_ns / 1e9)
         settle_s = BROKEN_SETTLE_S if leads_nowhere or signature.size == 0 else SETTLE_S
+        if is_whole and signature.size > 0 and signature.link == (0, 0):
+            settle_s = 0.0  # of a link it says nothing about the target
         if age_s < settle_s - _SLACK_S:
             known.look_again_s = settle_s - age_s
         else:

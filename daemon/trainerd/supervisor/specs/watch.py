@@ -1,6 +1,6 @@
 """Wakes whoever scans the jobs folder when something may have changed there.
 
-Events carry no meaning of their own: they only say *look*. So lost events cost time and nothing else: the folder is
+Events decide nothing: they say *look*, and which files came by a rename, which is to say whole. So lost events cost time and nothing else: the folder is
 looked at every `rescan_s` seconds anyway, and every `POLL_S` where there are no events to be had (the limit of
 inotify is reached, or the filesystem belongs to another machine, whose writers this kernel does not see), which is
 said aloud once. Invariant: while the folder exists and can be watched, the watch is of the folder that is there
@@ -63,6 +63,7 @@ class FolderWatcher:
         self._watched: tuple[int, int] | None = None
         self._complaint: str | None = None
         self._nudged = threading.Event()
+        self._arrivals = _Arrivals()
         self._closing = threading.Event()
         self._clock = SystemClock()
         self._thread = threading.Thread(target=self._run, name="jobs-folder-watcher", daemon=True)
@@ -77,6 +78,13 @@ class FolderWatcher:
         self._nudged.set()
         if self._thread.is_alive():
             self._thread.join(STOP_LIMIT_S)
+
+    def take_arrived(self) -> frozenset[str]:
+        """Return the names of files that were renamed into the folder and not touched since, once each.
+
+        Whoever renames a file into its place has written it before. One that is not named may be whole too.
+        """
+        return self._arrivals.take()
 
     @property
     def is_polling(self) -> bool:
@@ -116,7 +124,7 @@ class FolderWatcher:
             return
         try:
             self._observer = self._make_observer()
-            self._observer.schedule(_Nudge(self._nudged), str(self._path), recursive=False)
+            self._observer.schedule(_Nudge(self._nudged, self._arrivals), str(self._path), recursive=False)
             self._observer.start()
         except OSError as error:
             self._observer = None
@@ -143,22 +151,44 @@ class FolderWatcher:
             _log.warning("jobs folder is polled", folder=str(self._path), reason=reason, every_s=POLL_S)
 
 
+class _Arrivals:
+    """Names of files that came by a rename, until they are taken or touched."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._names: set[str] = set()
+
+    def note(self, event: Any) -> None:
+        with self._lock:
+            self._names.discard(os.path.basename(os.fsdecode(event.src_path)))  # noqa: PTH119 (may be empty)
+            if event.event_type == "moved" and event.dest_path:
+                self._names.add(os.path.basename(os.fsdecode(event.dest_path)))  # noqa: PTH119 (as above)
+
+    def take(self) -> frozenset[str]:
+        with self._lock:
+            names, self._names = frozenset(self._names), set()
+            return names
+
+
 class _Nudge:
     """Handles every event alike: somebody must look."""
 
-    def __init__(self, nudged: threading.Event) -> None:
+    def __init__(self, nudged: threading.Event, arrivals: _Arrivals) -> None:
         self._nudged = nudged
+        self._arrivals = arrivals
 
     def dispatch(self, event: Any) -> None:
         # Our own reading of a spec makes events too; they change nothing and would wake us for ever.
         if event.event_type not in {"opened", "closed_no_write"}:
+            self._arrivals.note(event)
             self._nudged.set()
 
 
 def _inotify_observer() -> Any:
-    from watchdog.observers import Observer
+    from watchdog.observers.inotify import InotifyObserver
 
-    return Observer()
+    # Of a file that is renamed into the folder from another one, else no more is said than that it is there.
+    return InotifyObserver(generate_full_events=True)
 
 
 def filesystem_kind(path: Path) -> str:
