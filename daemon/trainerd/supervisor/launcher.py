@@ -12,7 +12,7 @@ import contextlib
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from trainerd.contract import records
 from trainerd.contract.clock import Clock, SystemClock
@@ -33,6 +33,7 @@ from trainerd.supervisor.shim.survivors import (
     end_processes,
     find_descendants,
 )
+from trainerd.supervisor.spare import SPARE_OPTION, SpareShim
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
@@ -49,6 +50,9 @@ UNKNOWN_LOOK_S: Final = 1.0
 
 LEAVE_LIMIT_S: Final = 5.0
 """How long a shim that has recorded the exit is waited for, so that it stays no zombie."""
+
+SPARE_AFTER_S: Final = 1.0
+"""How long nothing was launched before a spare is started: else it would take the processor from those who start."""
 
 _READY_DESCRIPTOR: Final = 3
 _EMPTY_LOOKS: Final = 3
@@ -134,59 +138,74 @@ class ShimLauncher:
         self._gpus = gpus
         self._python = python
         self._children: dict[Path, ShimChild] = {}
+        self._spare = SpareShim(lambda heard: self._spawn_process([SPARE_OPTION], heard=heard))
+        self._launched_monotonic_s = 0.0
 
     @property
     def child_pids(self) -> frozenset[int]:
         """Shims started by this process and not yet collected by `watch`."""
-        return frozenset(child.identity.pid for child in self._children.values())
+        spare = self._spare.pid
+        shims = frozenset(child.identity.pid for child in self._children.values())
+        return shims | ({spare} if spare is not None else frozenset())
+
+    def prepare_spare(self) -> None:
+        """Have a shim at hand for the next launch, unless one was a moment ago: then others are to come, or run.
+
+        Raises:
+            OSError: It cannot be started.
+        """
+        if self._clock.monotonic_s() - self._launched_monotonic_s >= SPARE_AFTER_S:
+            self._spare.prepare()
+
+    def dismiss_spare(self) -> None:
+        """End the shim that waits; it has touched nothing."""
+        self._spare.dismiss()
 
     def launch(self, paths: AttemptPaths, record: LaunchRecord) -> None:
         make_directory(paths.root)
         records.write(paths.launch, record)
         LAUNCH_RECORDED.hit()
-        self._children[paths.root] = self._spawn(paths)
+        self._launched_monotonic_s = self._clock.monotonic_s()
+        self._children[paths.root] = self._spare.take(paths.root) or self._spawn(paths)
         SHIM_SPAWNED.hit()
 
     def _spawn(self, paths: AttemptPaths) -> ShimChild:
+        with translated_space_errors(paths.shim_log):
+            pid, is_ready = self._spawn_process([str(paths.root)], log=str(paths.shim_log))
+        identity = identify(pid)
+        assert identity is not None, "a child that was not collected is there"
+        return ShimChild(identity, is_ready)
+
+    def _spawn_process(
+        self, words: list[str], *, log: str = os.devnull, heard: int | None = None
+    ) -> tuple[int, int]:
+        """Start a shim; return its pid, and the reading end of the pipe that it closes when it is ready."""
         is_ready, ready = os.pipe2(os.O_CLOEXEC)
+        standard_input: tuple[Any, ...] = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+        if heard is not None:
+            standard_input = (os.POSIX_SPAWN_DUP2, heard, 0)
+        ready_words = ["--ready-fd", str(_READY_DESCRIPTOR)]
         try:
-            with translated_space_errors(paths.shim_log):
-                pid = os.posix_spawn(
-                    self._python,
-                    [
-                        self._python,
-                        "-P",
-                        "-m",
-                        "trainerd.supervisor.shim",
-                        str(paths.root),
-                        "--ready-fd",
-                        str(_READY_DESCRIPTOR),
-                    ],
-                    os.environ,
-                    file_actions=[
-                        (os.POSIX_SPAWN_DUP2, ready, _READY_DESCRIPTOR),
-                        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                        (
-                            os.POSIX_SPAWN_OPEN,
-                            1,
-                            str(paths.shim_log),
-                            os.O_WRONLY | os.O_CREAT | os.O_APPEND,
-                            0o666,
-                        ),
-                        (os.POSIX_SPAWN_DUP2, 1, 2),
-                    ],
-                    setsid=True,
-                    # Held from the first instruction on: no request to stop is lost or kills the shim.
-                    setsigmask=sorted(HELD),
-                )
+            pid = os.posix_spawn(
+                self._python,
+                [self._python, "-P", "-m", "trainerd.supervisor.shim", *words, *ready_words],
+                os.environ,
+                file_actions=[
+                    standard_input,
+                    (os.POSIX_SPAWN_DUP2, ready, _READY_DESCRIPTOR),
+                    (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666),
+                    (os.POSIX_SPAWN_DUP2, 1, 2),
+                ],
+                setsid=True,
+                # Held from the first instruction on: no request to stop is lost or kills the shim.
+                setsigmask=sorted(HELD),
+            )
         except BaseException:
             os.close(is_ready)
             raise
         finally:
             os.close(ready)
-        identity = identify(pid)
-        assert identity is not None, "a child that was not collected is there"
-        return ShimChild(identity, is_ready)
+        return pid, is_ready
 
     def signal(self, paths: AttemptPaths, signum: int) -> bool:
         shim = self._shim(paths)

@@ -51,6 +51,9 @@ REQUESTS: Final = LEAVE | {signal.SIGHUP}
 HEALTH_S: Final = 5.0
 """Longest time between two words to systemd about how things are."""
 
+SPARE_LOOK_S: Final = 0.5
+"""Between two looks at whether a shim is at hand."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -151,7 +154,8 @@ class _Service:
         self._make_jobs_folder(is_new=not ledger.jobs)
         folder = SpecFolder(jobs_dir, trust=TrustPolicy.of_this_user(), clock=clock, holders=_holders(ledger))
         self._folder = folder
-        self._loop = Loop(paths, ledger, folder, ShimLauncher(clock=clock), clock)
+        self._launcher = ShimLauncher(clock=clock)
+        self._loop = Loop(paths, ledger, folder, self._launcher, clock)
         self._leaving = Leaving(self._loop, paths, self._notifier, configuration.stop)
         self._desk = Desk(self._loop, journal, paths, jobs_dir, started_wall_s=clock.wall_s())
         self._stop_requests = 0
@@ -185,6 +189,7 @@ class _Service:
                 api = tasks.create_task(self._serve_api(api_stop))
                 work = tasks.create_task(self._loop.run())
                 health = tasks.create_task(self._report_health())
+                spare = tasks.create_task(self._keep_spare())
                 watcher.start()
                 is_reload = await self._until_asked()
                 if not is_reload:
@@ -193,12 +198,14 @@ class _Service:
                 api_stop.set()
                 await asyncio.wait([api])
                 health.cancel()
+                spare.cancel()
                 work.cancel()
         except BaseExceptionGroup as group:
             raise _first_error(group) from group
         finally:
             signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
             watcher.close()
+            self._launcher.dismiss_spare()
         _log.info("supervisor.reloading" if is_reload else "supervisor.stopped", pid=os.getpid())
         if is_reload and self._stop_requests:
             # It came too late for this program. Held until the next one can note it.
@@ -267,6 +274,18 @@ class _Service:
             gc.enable()
             _log.info("supervisor.ready", socket=str(self._paths.socket), jobs=str(self._jobs_dir))
             self._notifier.ready()
+
+    async def _keep_spare(self) -> None:
+        """Have a shim at hand that is started already, for whoever starts next."""
+        complaint = ""
+        while True:
+            await asyncio.sleep(SPARE_LOOK_S)
+            try:
+                self._launcher.prepare_spare()
+            except OSError as error:
+                if str(error) != complaint:
+                    complaint = str(error)
+                    _log.warning("supervisor.no-spare-shim", reason=complaint)
 
     async def _report_health(self) -> None:
         interval_s = min(self._notifier.watchdog_interval_s or HEALTH_S, HEALTH_S)

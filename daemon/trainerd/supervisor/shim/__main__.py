@@ -1,4 +1,7 @@
-"""`python -m trainerd.supervisor.shim ATTEMPT_DIR [--ready-fd N]`."""
+"""`python -m trainerd.supervisor.shim ATTEMPT_DIR [--ready-fd N]`.
+
+With ``--spare`` the folder is the first line of standard input; there is nothing to do if that ends before.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +21,26 @@ from trainerd.supervisor.shim.notes import note
 
 def main(arguments: list[str]) -> int:
     """Mind one attempt from its first moment to its exit record."""
+    ready_descriptor: int | None = None
     match arguments:
+        case ["--spare", "--ready-fd", number] if number.isdigit():
+            folder, ready_descriptor = "", int(number)
         case [folder]:
-            ready_descriptor = None
+            pass
         case [folder, "--ready-fd", number] if number.isdigit():
             ready_descriptor = int(number)
         case _:
-            note("usage: python -m trainerd.supervisor.shim ATTEMPT_DIR [--ready-fd N]")
+            note("usage: python -m trainerd.supervisor.shim ATTEMPT_DIR|--spare [--ready-fd N]")
             return USAGE
     kernel.close_inherited(keep=ready_descriptor)
     kernel.hold_signals()
     kernel.become_session_leader()
     kernel.become_subreaper()
+    if not folder:
+        folder = kernel.await_order()
+        if not folder:
+            return 0
+        kernel.write_notes_to(AttemptPaths(Path(folder)).shim_log)
     paths = AttemptPaths(Path(folder).absolute())
     os.chdir("/")
     clock = SystemClock()

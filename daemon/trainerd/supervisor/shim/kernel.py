@@ -12,7 +12,10 @@ import ctypes
 import errno
 import os
 import signal
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 STOP_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
 """Asked of the ranks: finish the step, checkpoint, leave."""
@@ -25,6 +28,7 @@ HELD: Final = frozenset(signal.valid_signals()) - _FAULTS - _CANNOT_BE_HELD
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _FIRST_INHERITED: Final = 3
+_LINE_BYTES: Final = 8192
 _SIGNAL_SET_BYTES: Final = 128  # sigset_t of glibc and musl alike
 
 
@@ -68,6 +72,30 @@ def _signal_set() -> ctypes.Array[ctypes.c_char]:
     for number in WAITED:
         libc.sigaddset(signals, int(number))
     return signals
+
+
+def await_order() -> str:
+    """Return the first line of standard input, which is then closed; nothing if it ends before.
+
+    Waits as long as it takes: the other end is the supervisor's, and closed with it.
+    """
+    os.chdir("/")  # whoever waits keeps no filesystem busy
+    line = b""
+    while not line.endswith(b"\n") and (chunk := os.read(0, _LINE_BYTES)):
+        line += chunk
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    return os.fsdecode(line[:-1]) if line.endswith(b"\n") else ""
+
+
+def write_notes_to(path: Path) -> None:
+    """Have standard output and error appended to a file; they stay as they are where that cannot be opened."""
+    with contextlib.suppress(OSError):
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
 
 
 def become_session_leader() -> None:
