@@ -2,7 +2,7 @@
 
     python -m bench.supervisor                     # 1,000 specs at once, 50 running; then the latencies
     python -m bench.supervisor scale --jobs 100
-    python -m bench.supervisor latency --rounds 15 # needs `pip install supervisor` and torch; says what is missing
+    python -m bench.supervisor latency --rounds 15 # needs the extra `bench`; says what is missing
 
 Exits with 1 if a target is missed.
 """
