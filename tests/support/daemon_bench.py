@@ -13,11 +13,15 @@ from pathlib import Path
 
 import httpx
 
+from tests.support.training_runs import Result, result_of
+from trainerd.contract.heartbeat import read_heartbeat
 from trainerd.contract.paths import StatePaths
 from trainerd.contract.process import identify, is_alive
 
 WAIT_S = 20.0
 LOOK_S = 0.02
+STEP_LIMIT_S = 90.0
+STEP_LOOK_S = 0.002
 
 
 class Bench:
@@ -117,6 +121,30 @@ class Bench:
 
     def outcomes(self, name: str) -> list[dict]:
         return self.get(f"/v1/jobs/{name}/outcomes")
+
+    # --- training jobs ---
+
+    def pids_at_step(
+        self, name: str, step: int, *, ranks: int = 1, limit_s: float = STEP_LIMIT_S
+    ) -> list[int]:
+        """Wait until a live attempt has finished `step`; return the pids of its ranks."""
+        deadline_s = time.monotonic() + limit_s
+        while time.monotonic() < deadline_s:
+            job = self.job(name)
+            if job is not None and job["state"] == "running" and len(job["pids"]) == ranks:
+                page = self.state.run(name).attempt(job["attempt"]).heartbeat(0)
+                while time.monotonic() < deadline_s and (rank := identify(job["pids"][0])) and is_alive(rank):
+                    beat = read_heartbeat(page)
+                    if beat is not None and beat.resumed_step >= 0 and beat.step >= step:
+                        return job["pids"]
+                    time.sleep(STEP_LOOK_S)
+            time.sleep(STEP_LOOK_S)
+        raise AssertionError(f"{name} did not come to step {step}\n{self.output.read_text()[-3000:]}")
+
+    def finished(self, name: str, *, limit_s: float = STEP_LIMIT_S) -> Result:
+        """Wait until a job has finished; return what it left."""
+        self.wait_state(name, "finished", limit_s=limit_s)
+        return result_of(self.state.run(name).root)
 
     # --- specs ---
 

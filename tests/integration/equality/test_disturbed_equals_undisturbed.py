@@ -9,19 +9,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 
 import pytest
 
 from tests.support.daemon_bench import Bench
-from tests.support.training_runs import TINY, result_of
-from trainerd.contract.heartbeat import read_heartbeat
+from tests.support.training_runs import TINY
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(240)]
-
-FINISH_LIMIT_S = 60
-STRIKE_LIMIT_S = 30
-LOOK_S = 0.002
 
 KILL, TERM, INT = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
 
@@ -58,39 +52,10 @@ def submit(bench, name, *, workers=0, step_ms=30):
     )
 
 
-def rank_at(bench, name, step):
-    """Wait until a live rank has finished `step`; return its pid."""
-    deadline_s = time.monotonic() + STRIKE_LIMIT_S
-    while time.monotonic() < deadline_s:
-        job = bench.job(name)
-        if job is not None and job["state"] == "running" and job["pids"]:
-            page = bench.state.run(name).attempt(job["attempt"]).heartbeat(0)
-            while time.monotonic() < deadline_s and not has_ended(job["pids"][0]):
-                beat = read_heartbeat(page)
-                if beat is not None and beat.resumed_step >= 0 and beat.step >= step:
-                    return job["pids"][0]
-                time.sleep(LOOK_S)
-        time.sleep(LOOK_S)
-    raise AssertionError(f"{name} did not come to step {step}\n{bench.output.read_text()[-3000:]}")
-
-
-def has_ended(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
-def finished(bench, name):
-    bench.wait_state(name, "finished", limit_s=FINISH_LIMIT_S)
-    return result_of(bench.state.run(name).root)
-
-
 @pytest.fixture(scope="module")
 def undisturbed(bench):
     submit(bench, "undisturbed")
-    return finished(bench, "undisturbed")
+    return bench.finished("undisturbed")
 
 
 @pytest.mark.parametrize("number", range(len(STRIKES)), ids=list(STRIKES))
@@ -99,35 +64,35 @@ def test_a_struck_job_equals_one_left_alone(bench, undisturbed, number):
     strikes = list(STRIKES.values())[number]
     submit(bench, name)
     for step, how in strikes:
-        os.kill(rank_at(bench, name, step), how)
-    assert finished(bench, name) == undisturbed
+        os.kill(bench.pids_at_step(name, step)[0], how)
+    assert bench.finished(name) == undisturbed
     kinds = [outcome["kind"] for outcome in bench.outcomes(name)]
     assert kinds == ["killed" if how == KILL else "drained" for _, how in strikes] + ["finished"]
 
 
 def test_loader_workers_change_nothing(bench, undisturbed):
     submit(bench, "workers", workers=2)
-    os.kill(rank_at(bench, "workers", 6), KILL)
-    os.kill(rank_at(bench, "workers", 13), TERM)
-    assert finished(bench, "workers") == undisturbed
+    os.kill(bench.pids_at_step("workers", 6)[0], KILL)
+    os.kill(bench.pids_at_step("workers", 13)[0], TERM)
+    assert bench.finished("workers") == undisturbed
 
 
 def test_training_does_not_notice_that_the_supervisor_was_killed(bench, undisturbed):
     submit(bench, "orphan", step_ms=400)  # long enough for a supervisor to start on a busy machine
-    before = rank_at(bench, "orphan", 2)
+    before = bench.pids_at_step("orphan", 2)[0]
     bench.kill()
     bench.start()
-    assert rank_at(bench, "orphan", 4) == before
-    assert finished(bench, "orphan") == undisturbed
+    assert bench.pids_at_step("orphan", 4)[0] == before
+    assert bench.finished("orphan") == undisturbed
     assert [outcome["kind"] for outcome in bench.outcomes("orphan")] == ["finished"]
 
 
 def test_stopping_the_supervisor_drains_the_job_and_the_next_one_resumes_it(bench, undisturbed):
     submit(bench, "stopped")
-    rank_at(bench, "stopped", 12)
+    bench.pids_at_step("stopped", 12)
     assert bench.stop() == 0
     bench.start()
-    assert finished(bench, "stopped") == undisturbed
+    assert bench.finished("stopped") == undisturbed
     outcomes = bench.outcomes("stopped")
     assert [outcome["kind"] for outcome in outcomes] == ["drained", "finished"]
     assert outcomes[0]["checkpoint"] is not None

@@ -5,19 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 
 import pytest
 
 from tests.support.daemon_bench import Bench
 from tests.support.rank_runs import RANKS_LOOP
-from tests.support.training_runs import REPOSITORY, result_of
-from trainerd.contract.heartbeat import read_heartbeat
+from tests.support.training_runs import REPOSITORY
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(240)]
 
-LIMIT_S = 90
-LOOK_S = 0.002
 KILL, TERM, INT = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
 
 STRIKES = {
@@ -51,28 +47,10 @@ def submit(bench, name):
     )
 
 
-def ranks_at(bench, name, step):
-    """Wait until rank 0 has finished `step`; return the pids of the ranks."""
-    deadline_s = time.monotonic() + LIMIT_S
-    while time.monotonic() < deadline_s:
-        job = bench.job(name)
-        if job is not None and job["state"] == "running" and len(job["pids"]) == 2:
-            beat = read_heartbeat(bench.state.run(name).attempt(job["attempt"]).heartbeat(0))
-            if beat is not None and beat.resumed_step >= 0 and beat.step >= step:
-                return job["pids"]
-        time.sleep(LOOK_S)
-    raise AssertionError(f"{name} did not come to step {step}\n{bench.output.read_text()[-3000:]}")
-
-
-def finished(bench, name):
-    bench.wait_state(name, "finished", limit_s=LIMIT_S)
-    return result_of(bench.state.run(name).root)
-
-
 @pytest.fixture(scope="module")
 def undisturbed(bench):
     submit(bench, "undisturbed")
-    return finished(bench, "undisturbed")
+    return bench.finished("undisturbed")
 
 
 @pytest.mark.parametrize(
@@ -86,10 +64,10 @@ def test_a_struck_job_of_two_ranks_equals_one_left_alone(bench, undisturbed, num
     name = f"struck-{number}"
     signum, struck = list(STRIKES.values())[number]
     submit(bench, name)
-    pids = ranks_at(bench, name, 9)
+    pids = bench.pids_at_step(name, 9, ranks=2)
     for rank in struck:
         os.kill(pids[rank], signum)
-    assert finished(bench, name) == undisturbed
+    assert bench.finished(name) == undisturbed
     kinds = [outcome["kind"] for outcome in bench.outcomes(name)]
     assert kinds == ["killed" if signum == KILL else "drained", "finished"]
 
@@ -97,8 +75,8 @@ def test_a_struck_job_of_two_ranks_equals_one_left_alone(bench, undisturbed, num
 @pytest.mark.slow
 def test_stopping_the_supervisor_drains_both_ranks(bench, undisturbed):
     submit(bench, "stopped")
-    ranks_at(bench, "stopped", 12)
+    bench.pids_at_step("stopped", 12, ranks=2)
     assert bench.stop() == 0
     bench.start()
-    assert finished(bench, "stopped") == undisturbed
+    assert bench.finished("stopped") == undisturbed
     assert [outcome["kind"] for outcome in bench.outcomes("stopped")] == ["drained", "finished"]
