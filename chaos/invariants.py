@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from chaos.workloads import Workload
     from trainerd.contract.paths import RunPaths
 
-_ENDINGS_BEFORE_A_SESSION: Final = {"killed", "crashed", "stopped", "drained"}
-"""A program that has not opened its session yet cannot drain: a signal ends it as it ends any other."""
+_ENDINGS_OUTSIDE_A_SESSION: Final = {"killed", "crashed", "stopped", "drained"}
+"""A program that has not opened its session yet, or is done with it and leaves, cannot drain: a signal ends it as it
+ends any other. (What a script does after its session may not have been done, so such an attempt has not finished.)"""
 
 
 @dataclass(frozen=True)
@@ -246,8 +247,11 @@ def _verdicts(disturbed: Disturbed) -> Check:
     for outcome in disturbed.outcomes:
         faults = [strike.fault for strike in disturbed.strikes if strike.attempt == outcome["attempt"]]
         allowed = {verdict for fault in faults for verdict in REGISTRY[fault].verdicts}
-        if any(strike.step < 0 and strike.attempt == outcome["attempt"] for strike in disturbed.strikes):
-            allowed |= _ENDINGS_BEFORE_A_SESSION
+        if any(
+            strike.attempt == outcome["attempt"] and not 0 <= strike.step < disturbed.workload.steps
+            for strike in disturbed.strikes
+        ):
+            allowed |= _ENDINGS_OUTSIDE_A_SESSION
         if outcome["attempt"] == len(disturbed.outcomes):
             allowed = {"finished"}
         if outcome["kind"] not in allowed:

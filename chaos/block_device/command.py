@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CONTROLS", "main"]
 
-CONTROL_TRIES: Final = 20
+CONTROL_TRIES: Final = 100
 """A control is cut so often at most; once it has lost something, that is enough."""
 
 
