@@ -63,6 +63,8 @@ class Supervised:
         self, root: Path, interruption: Interruption, environment: Mapping[str, str] | None = None
     ) -> None:
         """`environment` is added to the supervisor's."""
+        self._root = root
+        self._folder: int | None = None
         self.jobs = root / "jobs"
         self.state = StatePaths(root / "state")
         self.output = root / "supervisor.out"
@@ -90,8 +92,10 @@ class Supervised:
                 env=os.environ | self._environment,
                 preexec_fn=_drain_if_parent_dies,  # noqa: PLW1509 -- this process has one thread
             )
-        # Relative, because a socket address holds 107 bytes and a checkout may lie deep.
-        address = os.path.relpath(self.state.socket)
+        # A socket address holds 107 bytes, and a folder may lie deep: it is named by a descriptor.
+        if self._folder is None:
+            self._folder = os.open(self._root, os.O_PATH | os.O_DIRECTORY)
+        address = f"/proc/self/fd/{self._folder}/{self.state.socket.relative_to(self._root)}"
         self._client = httpx.Client(
             transport=httpx.HTTPTransport(uds=address), base_url="http://trainerd", timeout=REQUEST_LIMIT_S
         )
@@ -155,6 +159,9 @@ class Supervised:
             time.sleep(POLL_S)
         if self._client is not None:
             self._client.close()
+        if self._folder is not None:
+            os.close(self._folder)
+            self._folder = None
         return Departure(self._process.returncode, tuple(end_leftovers(self.state)))
 
     def tails(self, *names: str) -> str:
