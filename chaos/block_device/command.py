@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CONTROLS", "main"]
 
-CONTROL_TRIES: Final = 100
+CONTROL_TRIES: Final = 40
 """A control is cut so often at most; once it has lost something, that is enough."""
 
 
@@ -45,7 +45,7 @@ CONTROLS: Final[tuple[tuple[str, Callable[[], None], str, bool], ...]] = (
     ("no sync, record", no_sync, "record", True),
     ("no sync, save", no_sync, "save", True),
     ("no folder sync, record", no_folder_sync, "record", False),
-    ("no folder sync, save", no_folder_sync, "save", False),
+    ("no folder sync, save", no_folder_sync, "save, reported", False),
 )
 """What is done without which sync, and whether an unrelated fsync comes just before the cut."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chaos.block_device.filesystem import Filesystem
-from chaos.block_device.work import FILE_BYTES, WORKS, Worker
+from chaos.block_device.work import AIMED, FILE_BYTES, WORKS, Worker
 from chaos.power_cut.recovery import complaint
 from chaos.power_cut.scenarios import Scenario
 
@@ -102,7 +102,7 @@ def cut_repeatedly(
 def _cut(
     disk: Filesystem, name: str, choice: random.Random, *, commits: bool, spoil: Callable[[], None] | None
 ) -> Cut:
-    work = WORKS[name]
+    work = (WORKS | AIMED)[name]
     disk.mount()
     folder = disk.root / work.kind
     if not folder.exists():
