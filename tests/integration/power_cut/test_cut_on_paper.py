@@ -10,7 +10,10 @@ from chaos.power_cut.cuts import cut_everywhere, record_scenario
 from chaos.power_cut.mutants import explanation, mutants
 from chaos.power_cut.scenarios import SCENARIOS
 
-pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is missing")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("strace") is None, reason="strace is missing"),
+    pytest.mark.timeout(600),  # thousands of states, on a machine that may be busy
+]
 
 RIGHT = [name for name, one in SCENARIOS.items() if not one.is_bad and not one.is_long]
 SLOW = {"save", "first-save", "journal", "new-journal"}
