@@ -66,12 +66,14 @@ class Recovery:
 
     Attributes:
         attempt: The attempt that ended.
+        next_attempt: The next one that made a step; those between made none.
         lost_steps: Steps that were run again.
         at_stake_steps: Those of them during which no save was in flight.
         resumed_s: When the next attempt had finished its first step, by CLOCK_MONOTONIC.
     """
 
     attempt: int
+    next_attempt: int
     lost_steps: int
     at_stake_steps: int
     resumed_s: float
@@ -129,7 +131,8 @@ def recoveries(disturbed: Disturbed) -> list[Recovery]:
     for before, after in itertools.pairwise(stretches):
         resumed = after.first_step - 1
         at_stake = disturbed.samples.steps_at_stake(before.attempt, before.last_step, resumed)
-        found.append(Recovery(before.attempt, before.last_step - resumed, len(at_stake), after.first_s))
+        lost = before.last_step - resumed
+        found.append(Recovery(before.attempt, after.attempt, lost, len(at_stake), after.first_s))
     return found
 
 
@@ -217,7 +220,7 @@ def _lost_work(disturbed: Disturbed) -> Check:
         damage = sum(
             REGISTRY[strike.fault].costs_checkpoints
             for strike in disturbed.strikes
-            if strike.attempt == one.attempt
+            if one.attempt <= strike.attempt < one.next_attempt
         )
         if one.at_stake_steps > every * (1 + damage):
             bad.append(
