@@ -88,7 +88,7 @@ def test_training_does_not_notice_that_the_supervisor_was_killed(bench, undistur
 
 
 def test_stopping_the_supervisor_drains_the_job_and_the_next_one_resumes_it(bench, undisturbed):
-    submit(bench, "stopped")
+    submit(bench, "stopped", step_ms=200)  # long enough for a busy machine to bring the signal
     bench.pids_at_step("stopped", 12)
     assert bench.stop() == 0
     bench.start()

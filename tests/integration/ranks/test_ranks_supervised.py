@@ -36,11 +36,11 @@ def bench(tmp_path_factory):
     bench.clean_up()
 
 
-def submit(bench, name):
+def submit(bench, name, *, step_ms=20):
     bench.drop(
         name,
         "",
-        command=[sys.executable, str(RANKS_LOOP), "--ddp", "--step-ms", "20"],
+        command=[sys.executable, str(RANKS_LOOP), "--ddp", "--step-ms", str(step_ms)],
         nproc=2,
         env={"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{REPOSITORY}/daemon{os.pathsep}{REPOSITORY}"},
         grace=30,
@@ -74,7 +74,7 @@ def test_a_struck_job_of_two_ranks_equals_one_left_alone(bench, undisturbed, num
 
 @pytest.mark.slow
 def test_stopping_the_supervisor_drains_both_ranks(bench, undisturbed):
-    submit(bench, "stopped")
+    submit(bench, "stopped", step_ms=200)  # long enough for a busy machine to bring the signal
     bench.pids_at_step("stopped", 12, ranks=2)
     assert bench.stop() == 0
     bench.start()
