@@ -20,6 +20,7 @@ from trainerd.contract.process import identify, is_alive
 
 WAIT_S = 20.0
 LOOK_S = 0.02
+UNKNOWN_SHIM_S = 1.0
 STEP_LIMIT_S = 90.0
 STEP_LOOK_S = 0.002
 
@@ -92,6 +93,10 @@ class Bench:
     def clean_up(self) -> None:
         if self.supervisor is not None and self.supervisor.poll() is None:
             self.kill()
+        # A shim that was told to start a moment ago may not have said yet who it is.
+        deadline_s = time.monotonic() + UNKNOWN_SHIM_S
+        while self._shims_to_come() and time.monotonic() < deadline_s:
+            time.sleep(LOOK_S)
         for path in self.state.root.glob("runs/*/attempts/*/shim.json"):
             with contextlib.suppress(OSError, ValueError, KeyError):
                 who = json.loads(path.read_text())["process"]
@@ -99,6 +104,10 @@ class Bench:
                 if found is not None and found.start_ticks == who["start_ticks"] and is_alive(found):
                     os.kill(who["pid"], signal.SIGQUIT)
                     self.wait_for(lambda found=found: not is_alive(found), "a shim to leave")
+
+    def _shims_to_come(self) -> bool:
+        launches = self.state.root.glob("runs/*/attempts/*/launch.json")
+        return any(not path.with_name("shim.json").exists() for path in launches)
 
     # --- requests ---
 
