@@ -40,6 +40,11 @@ class Bench:
 
     # --- the supervisor ---
 
+    def command(self, state: Path | None = None) -> list[str]:
+        """Return what starts a supervisor on these jobs, as a user would."""
+        folders = ["--jobs", str(self.jobs), "--state", str(state or self.state.root)]
+        return [sys.executable, "-m", "trainerd", "run", *folders]
+
     def start(
         self,
         *,
@@ -54,18 +59,7 @@ class Bench:
         environ = os.environ | {"TRAINERD_FAILPOINTS": failpoints} | env
         with self.output.open("ab") as output:
             self.supervisor = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "trainerd",
-                    "run",
-                    "--jobs",
-                    str(self.jobs),
-                    "--state",
-                    str(state or self.state.root),
-                    "--config",
-                    str(self.root / "trainerd.toml"),
-                ],
+                [*self.command(state), "--config", str(self.root / "trainerd.toml")],
                 stdout=output,
                 stderr=output,
                 env=environ,

@@ -323,15 +323,18 @@ class Checkpointer:
         """
         if not self.is_committer or self.resumed_from is None:
             return
+        removed = self._prune()
+        if self._mirror is not None and removed:
+            self._mirror.take(self.resumed_from, removed=removed)
+
+    def _prune(self) -> list[str]:
+        """Prune as the policy says; return the names of what went."""
         plan = self.store.prune(self.policy, protected=self._protected(), in_background=True)
-        if self._mirror is not None and plan.prune:
-            self._mirror.take(self.resumed_from, removed=[decision.name for decision in plan.prune])
+        return [decision.name for decision in plan.prune]
 
     def _prune_and_mirror(self, checkpoint: Checkpoint, *, is_urgent: bool) -> None:
-        removed: list[str] = []
-        if not is_urgent:  # nothing is pruned before the new one was read back, and an urgent save was not
-            plan = self.store.prune(self.policy, protected=self._protected(), in_background=True)
-            removed = [decision.name for decision in plan.prune]
+        # Nothing is pruned before the new one was read back, and an urgent save was not.
+        removed = [] if is_urgent else self._prune()
         if self._mirror is not None:
             self._mirror.warn()
             self._mirror.take(checkpoint, removed=removed)

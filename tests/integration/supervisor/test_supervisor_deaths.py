@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 
 import pytest
 
@@ -182,16 +181,7 @@ def test_a_second_signal_hurries(bench):
 def test_a_second_supervisor_on_the_same_folder_names_the_first(bench):
     first = bench.start()
     second = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "trainerd",
-            "run",
-            "--jobs",
-            str(bench.jobs),
-            "--state",
-            str(bench.state.root),
-        ],
+        bench.command(),
         check=False,
         capture_output=True,
         text=True,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 
@@ -103,20 +102,10 @@ def test_a_running_job_outlives_a_spec_that_cannot_be_read_and_says_so(bench):
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a user namespace")
 def test_without_inotify_the_folder_is_looked_at_every_second(bench):
     """In a user namespace that may have no inotify instance, as on a machine where they are used up."""
-    command = [
-        sys.executable,
-        "-m",
-        "trainerd",
-        "run",
-        "--jobs",
-        str(bench.jobs),
-        "--state",
-        str(bench.state.root),
-    ]
     limited = 'echo 0 > /proc/sys/user/max_inotify_instances && exec "$@"'
     with bench.output.open("ab") as output:
         bench.supervisor = subprocess.Popen(
-            ["unshare", "--user", "--map-root-user", "sh", "-c", limited, "sh", *command],
+            ["unshare", "--user", "--map-root-user", "sh", "-c", limited, "sh", *bench.command()],
             stdout=output,
             stderr=output,
         )
