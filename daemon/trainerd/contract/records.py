@@ -38,6 +38,8 @@ class LaunchRecord:
         workdir: Absolute folder.
         env: The whole environment of the ranks, except RANK and its like, and except `env_file`.
         env_file: Read by the shim into the environment of the ranks; never copied.
+        memory_bytes: What the attempt may hold at most, where a cgroup can see to it; None is no limit.
+        uses_cgroup: Whether it gets a cgroup of its own, where one is to be had.
         nproc: Ranks to start.
         grace_s: From the first request to stop until SIGKILL, in seconds.
         log_paths: One log file a rank, appended to.
@@ -52,6 +54,8 @@ class LaunchRecord:
     grace_s: float
     log_paths: tuple[str, ...]
     env_file: str | None = None
+    memory_bytes: int | None = None
+    uses_cgroup: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,11 @@ class VoidRecord:
 
 @dataclass(frozen=True)
 class ShimRecord:
-    """Who the shim is, and since when."""
+    """Who the shim is, since when, and which cgroups it is about to make, or has made: absolute folders."""
 
     process: ProcessIdentity
     started_wall_s: float
+    cgroups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,9 @@ class ExitRecord:
         survivors_killed: Descendants other than ranks that had to be killed.
         boot_id: Of the boot in which this happened.
         oom_kills: How many processes of the attempt's cgroup the kernel ended for want of memory meanwhile: those of
-            other attempts count too if they share it.
+            other attempts count too if they share it, where it has none of its own.
+        memory_bytes_max: The most memory that it held at once, in bytes; None if nobody counted.
+        memory_limit_bytes: How much it was allowed; None if nothing saw to a limit.
     """
 
     ranks: tuple[RankExit, ...]
@@ -142,6 +149,8 @@ class ExitRecord:
     stop_requested_s: float | None = None
     survivors_killed: int = 0
     oom_kills: int = 0
+    memory_bytes_max: int | None = None
+    memory_limit_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from trainerd.supervisor.attempts import AttemptState, Ended, Lost, NotStarted, 
 from trainerd.supervisor.child import ShimChild, collect_child, readable
 from trainerd.supervisor.gpu_release import Holding, who_holds
 from trainerd.supervisor.gpus import find_gpus
+from trainerd.supervisor.shim.cgroup import end_members, folders_of, remove_empty
 from trainerd.supervisor.shim.entry import held_lock
 from trainerd.supervisor.shim.kernel import HELD
 from trainerd.supervisor.shim.survivors import (
@@ -315,6 +316,7 @@ class ShimLauncher:
         except CorruptError:
             ranks = None  # the mark finds them
         known = set(ranks.processes) if ranks is not None else set()
+        killed = self._end_cgroups(shim_record)
         mark = attempt_mark(paths.root, shim)
         ended = end_processes(
             lambda: find_descendants(mark, since_ticks=shim.start_ticks, known=known),
@@ -326,7 +328,16 @@ class ShimLauncher:
             pids = ", ".join(str(identity.pid) for identity in ended.left)
             raise TryAgainError(f"{paths.root}: these processes of a lost attempt would not end: {pids}")
         sweep_temporary(paths.root)
-        return ended.killed
+        return killed + ended.killed
+
+    def _end_cgroups(self, shim: ShimRecord) -> int:
+        """End whoever is in the cgroups of an attempt whose shim is gone, and remove them; return how many."""
+        killed: set[int] = set()
+        for folder in folders_of(shim):
+            killed |= end_members(folder, lambda: None, self._clock, limit_s=SURVIVORS_LIMIT_S)
+            if not remove_empty(folder):
+                raise TryAgainError(f"{folder}: processes of a lost attempt would not leave this cgroup")
+        return len(killed)
 
     def release_gpus(self, paths: AttemptPaths, indices: Collection[int]) -> Holding:
         shim_record = records.read(paths.shim, ShimRecord)

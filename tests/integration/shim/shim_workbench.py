@@ -69,7 +69,19 @@ class Workbench:
         self.run = self.state.run("job")
         self.launcher = ShimLauncher()
 
-    def record(self, command, *, attempt=1, nproc=1, grace_s=30.0, env_file=None, workdir=None, **env):
+    def record(
+        self,
+        command,
+        *,
+        attempt=1,
+        nproc=1,
+        grace_s=30.0,
+        env_file=None,
+        workdir=None,
+        memory_bytes=None,
+        uses_cgroup=True,
+        **env,
+    ):
         return LaunchRecord(
             job="job",
             attempt=attempt,
@@ -80,6 +92,8 @@ class Workbench:
             grace_s=grace_s,
             log_paths=tuple(str(self.run.rank_log(rank)) for rank in range(nproc)),
             env_file=str(env_file) if env_file else None,
+            memory_bytes=memory_bytes,
+            uses_cgroup=uses_cgroup,
         )
 
     def launch(self, command, *, attempt=1, **options):

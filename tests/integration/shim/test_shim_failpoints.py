@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from shim_workbench import runs, wait_for
 
+from trainerd.contract import records
 from trainerd.contract.failpoints import REGISTRY
+from trainerd.contract.records import ShimRecord
 from trainerd.supervisor import launcher
 from trainerd.supervisor.attempts import Ended, Lost, NotStarted
 
@@ -13,6 +17,7 @@ from trainerd.supervisor.attempts import Ended, Lost, NotStarted
 EXPECTED = {
     "shim.locked": NotStarted,
     "shim.recorded": Lost,
+    "cgroup.made": Lost,
     "ranks.started": Lost,
     "ranks.recorded": Lost,
     "ranks.ended": Lost,
@@ -33,7 +38,7 @@ EXPECTED = {
 
 
 def test_every_failpoint_of_the_shim_is_tried():
-    prefixes = ("shim.", "ranks.", "survivors.", "exit.")
+    prefixes = ("shim.", "cgroup.", "ranks.", "survivors.", "exit.")
     of_others = {launcher.SHIM_SPAWNED.name, "ranks.announced"}  # the latter is the training side's
     of_the_shim = {name for name in REGISTRY if name.startswith(prefixes)} - of_others
     assert of_the_shim == {name for name in EXPECTED if "@" not in name} & of_the_shim
@@ -55,6 +60,7 @@ def test_a_kill_leaves_what_is_said_and_nobody_survives(workbench, monkeypatch, 
     if isinstance(final, Lost):
         workbench.launcher.end_survivors(paths)
         assert not list(paths.root.glob(".*tmp*")), "swept"
+        assert not any(Path(folder).exists() for folder in records.read(paths.shim, ShimRecord).cgroups)
     path = workbench.here / "rank"
     if path.exists() and path.read_text().strip():
         pid = int(path.read_text())

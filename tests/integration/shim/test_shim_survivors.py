@@ -39,21 +39,24 @@ if len(sys.argv) > 1: time.sleep(60)
 """
 
 
-def test_orphans_that_changed_session_parent_and_environment_are_ended(workbench):
-    record = workbench.run_to_end(python(ESCAPE))
+@pytest.mark.parametrize("uses_cgroup", [True, False])
+def test_orphans_that_changed_session_parent_and_environment_are_ended(workbench, uses_cgroup):
+    record = workbench.run_to_end(python(ESCAPE), uses_cgroup=uses_cgroup)
     pids = workbench.pids_in("escaped", 6)
     assert record.ranks[0].exit_code == 0
     assert record.survivors_killed == 6
     assert not any(runs(pid) for pid in pids)
 
 
-def test_a_herd_of_workers_is_ended_and_counted(workbench):
+@pytest.mark.parametrize("uses_cgroup", [True, False])
+def test_a_herd_of_workers_is_ended_and_counted(workbench, uses_cgroup):
     """126 of them once held seven of eight GPUs."""
     script = "i=0; while [ $i -lt 60 ]; do sleep 60 & i=$((i+1)); done; exit 1"
-    assert workbench.run_to_end(shell(script)).survivors_killed == 60
+    assert workbench.run_to_end(shell(script), uses_cgroup=uses_cgroup).survivors_killed == 60
 
 
-def test_survivors_that_keep_forking_are_ended(workbench):
+@pytest.mark.parametrize("uses_cgroup", [True, False])
+def test_survivors_that_keep_forking_are_ended(workbench, uses_cgroup):
     code = """
 import os, time
 if os.fork() == 0:
@@ -62,7 +65,7 @@ if os.fork() == 0:
         if os.fork(): os._exit(0)
         time.sleep(0.001)
 """
-    record = workbench.run_to_end(python(code))
+    record = workbench.run_to_end(python(code), uses_cgroup=uses_cgroup)
     assert record.survivors_killed >= 1
     mark = f"HERE={workbench.here}".encode()
     assert not [row for row in processes_since(0) if carries(row.identity.pid, mark)]
@@ -79,8 +82,8 @@ def kill_shim(paths, state):
     wait_for(lambda: isinstance(probe(paths), Lost))
 
 
-def test_ranks_and_their_children_are_ended_after_the_shim_was_killed(workbench, stubborn):
-    paths, state = lose_shim(workbench, python(ESCAPE + "\n" + "time.sleep(60)"), nproc=1)
+def test_ranks_and_their_children_are_ended_after_the_shim_was_killed_without_a_cgroup(workbench):
+    paths, state = lose_shim(workbench, python(ESCAPE + "\n" + "time.sleep(60)"), uses_cgroup=False)
     escaped = workbench.pids_in("escaped", 6)
     kill_shim(paths, state)
     assert runs(state.ranks[0].pid), "the death of the shim is nothing to a rank"
@@ -94,7 +97,7 @@ def test_ranks_and_their_children_are_ended_after_the_shim_was_killed(workbench,
 
 def test_children_with_an_empty_environment_are_found_through_their_living_rank(workbench):
     script = "env -i sh -c 'echo $$ >$0; exec sleep 60' $HERE/child & wait"
-    paths, state = lose_shim(workbench, shell(script))
+    paths, state = lose_shim(workbench, shell(script), uses_cgroup=False)
     (child,) = workbench.pids_in("child")
     kill_shim(paths, state)
     assert workbench.launcher.end_survivors(paths) == 2
@@ -103,7 +106,7 @@ def test_children_with_an_empty_environment_are_found_through_their_living_rank(
 
 def test_survivors_are_found_by_their_mark_when_the_ranks_were_never_recorded(workbench, monkeypatch):
     monkeypatch.setenv("TRAINERD_FAILPOINTS", "ranks.started=kill")
-    paths = workbench.launch(shell("echo $$ >$HERE/rank; exec sleep 60"))
+    paths = workbench.launch(shell("echo $$ >$HERE/rank; exec sleep 60"), uses_cgroup=False)
     (rank,) = workbench.pids_in("rank")
     wait_for(lambda: isinstance(probe(paths), Lost))
     assert workbench.launcher.end_survivors(paths) == 1

@@ -28,6 +28,7 @@ pytestmark = [
 ]
 
 UNIT = "/usr/local/lib/systemd/system/trainerd.service"
+UNIT_CGROUP = "/sys/fs/cgroup/system.slice/trainerd.service"
 RUN = "/var/lib/trainerd/runs/long"
 PACE = "/srv/pace"
 PACE_S = 0.8
@@ -156,8 +157,12 @@ def wait_new_main(machine: Machine, old: int) -> int:
 
 def leftovers(machine: Machine) -> str:
     """Return what runs of the service, by process id."""
-    group = machine.path("/sys/fs/cgroup/system.slice/trainerd.service/cgroup.procs")
-    return group.read_text() if group.exists() else ""
+    return "".join(path.read_text() for path in machine.path(UNIT_CGROUP).rglob("cgroup.procs"))
+
+
+def cgroups(machine: Machine) -> list[str]:
+    """Return the names of the cgroups that attempts have below the service's own."""
+    return sorted(path.name for path in machine.path(UNIT_CGROUP).glob("trainerd-*"))
 
 
 def test_it_installs_from_the_tree_and_starts(machine):
@@ -193,12 +198,22 @@ def test_dropping_a_spec_is_submitting_and_the_journal_is_json(machine):
     wait_for(lambda: machine.property("StatusText") == "1 running", "systemd to be told of the job")
 
 
+def test_an_attempt_has_a_cgroup_below_that_of_the_service(machine):
+    pids = machine.wait_running("long")["pids"]
+    (name,) = cgroups(machine)
+    assert name.startswith("trainerd-long-1-")
+    for pid in pids:
+        membership = machine.run("cat", f"/proc/{pid}/cgroup")
+        assert f"0::/system.slice/trainerd.service/{name}\n" in membership
+
+
 def test_training_does_not_notice_that_the_supervisor_is_killed(machine):
     before, main = machine.wait_running("long"), main_pid(machine)
     machine.run("systemctl", "kill", "--signal=KILL", "--kill-whom=main", "trainerd")
     wait_new_main(machine, main)
     after = machine.wait_running("long", beyond_step=before["step"])
     assert (after["pids"], after["attempt"]) == (before["pids"], 1)
+    assert len(cgroups(machine)) == 1, "systemd took away what a new start found below the service"
     assert machine.property("NRestarts") == "1"
 
 
@@ -258,7 +273,7 @@ def test_sigterm_to_the_main_process_drains_and_nothing_stays(machine):
     machine.run("systemctl", "kill", "-s", "TERM", "--kill-whom=main", "trainerd")
     wait_for(lambda: machine.property("ActiveState") == "inactive", "the supervisor to leave")
     assert machine.property("Result") == "success"
-    assert leftovers(machine) == ""
+    assert (leftovers(machine), cgroups(machine)) == ("", [])
     machine.run("systemctl", "start", "trainerd")
     ending = machine.outcomes("long")[-1]
     assert (ending["kind"], ending["checkpoint"]) == ("drained", f"step-{ending['step']:09d}")
@@ -275,7 +290,7 @@ def test_a_stop_is_given_the_time_that_its_jobs_need(machine):
     machine.run("systemctl", "stop", "trainerd")
     assert time.monotonic() - began_s > 2
     assert machine.property("Result") == "success"
-    assert leftovers(machine) == ""
+    assert (leftovers(machine), cgroups(machine)) == ("", [])
     set_drop_in(machine, "")
     set_pace(machine, PACE_S)
     machine.run("systemctl", "start", "trainerd")
@@ -358,7 +373,7 @@ def test_a_person_may_have_a_service_of_their_own(machine):
 def test_uninstalling_leaves_the_runs_and_nothing_else(machine):
     said = make(machine, "uninstall")
     assert "kept /var/lib/trainerd" in said
-    assert leftovers(machine) == ""
+    assert (leftovers(machine), cgroups(machine)) == ("", [])
     assert machine.run("systemctl", "is-enabled", "trainerd", check=False).strip() != "enabled"
     assert machine.path(f"{RUN}/finished.json").exists()
     ours = {

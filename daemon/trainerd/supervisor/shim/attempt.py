@@ -19,6 +19,7 @@ from trainerd.contract.process import boot_id, identify
 from trainerd.contract.records import ExitRecord, RankExit, RanksRecord
 from trainerd.errors import SpaceError, UserError
 from trainerd.supervisor.shim import conduct as conducts
+from trainerd.supervisor.shim.cgroup import AttemptCgroup
 from trainerd.supervisor.shim.conduct import Command, Conduct, Forward, Kill, KillReason
 from trainerd.supervisor.shim.environment_file import read_environment_file
 from trainerd.supervisor.shim.kernel import wait_for_signal
@@ -52,7 +53,9 @@ _LOST = "the attempt is lost: whoever is left is found by mark and ended by the 
 RANKS_STARTED = declare("ranks.started", f"ranks that run and no record of who they are; {_LOST}")
 RANKS_RECORDED = declare("ranks.recorded", f"ranks that run, on record; {_LOST}")
 RANKS_ENDED = declare("ranks.ended", f"no rank and no exit record; {_LOST}")
-SURVIVORS_ENDED = declare("survivors.ended", "nobody, and no exit record; the attempt is lost")
+SURVIVORS_ENDED = declare(
+    "survivors.ended", "nobody, perhaps an empty cgroup, and no exit record; the attempt is lost"
+)
 EXIT_RECORDED = declare("exit.recorded", "a complete attempt: nothing is left to do")
 
 
@@ -81,11 +84,13 @@ class Attempt:
         self._killed: dict[int, KillReason] = {}
         self._are_ranks_recorded = False
         self._oom_kills_before = oom_kills()
+        self._cgroup = AttemptCgroup(())
         self._logs = [RankLog(Path(path)) for path in self._launch.log_paths]
         self._conduct = Conduct(self._launch.grace_s, frozenset(range(self._launch.nproc)))
 
     def start_ranks(self) -> None:
         """Start them in order. One that cannot be started is an ending like any other, and the last one."""
+        self._cgroup = AttemptCgroup.make(self._admission.cgroups, self._launch.memory_bytes)
         secrets, refusal = self._read_secrets()
         master_port = free_port() if self._launch.nproc > 1 else None
         for rank, log in enumerate(self._logs):
@@ -111,7 +116,9 @@ class Attempt:
 
     def _start_rank(self, rank: int, environ: dict[str, str], log: RankLog) -> str | None:
         try:
-            pid = spawn(self._launch.command, self._launch.workdir, environ, log.descriptor)
+            pid = spawn(
+                self._launch.command, self._launch.workdir, environ, log.descriptor, cgroup=self._cgroup
+            )
         except UserError as error:
             return str(error)
         identity = identify(pid)
@@ -213,14 +220,17 @@ class Attempt:
 
     def conclude(self) -> None:
         """End whoever is left, then record the exit. Nothing is started after this."""
-        killed = end_children(self._reap, self._clock, limit_s=SURVIVORS_LIMIT_S)
+        in_cgroup = self._cgroup.end(self._reap, self._clock, limit_s=SURVIVORS_LIMIT_S)
+        children = end_children(self._reap, self._clock, limit_s=SURVIVORS_LIMIT_S)
         ended = end_processes(self._find_strays, self._clock, limit_s=SURVIVORS_LIMIT_S)
-        killed += ended.killed
+        killed = len(in_cgroup | children) + ended.killed
         if killed:
             note(f"killed {killed} descendants that had outlived their rank")
         if ended.left:
             note(f"these would not end: {[identity.pid for identity in ended.left]}")
         SURVIVORS_ENDED.hit()
+        oom_kills, memory_bytes_max = self._oom_kills(), self._cgroup.memory_bytes_max()
+        self._cgroup.remove()
         record = ExitRecord(
             ranks=tuple(self._exits[rank] for rank in sorted(self._exits)),
             started_wall_s=self._admission.started_wall_s,
@@ -229,12 +239,17 @@ class Attempt:
             boot_id=boot_id(),
             stop_requested_s=self._conduct.stop_requested_s,
             survivors_killed=killed,
-            oom_kills=self._oom_kills(),
+            oom_kills=oom_kills,
+            memory_bytes_max=memory_bytes_max,
+            memory_limit_bytes=self._cgroup.memory_limit_bytes,
         )
         write_persistently(self._paths.exit, record, self._clock, patience_s=EXIT_RECORD_PATIENCE_S)
         EXIT_RECORDED.hit()
 
     def _oom_kills(self) -> int:
+        own = self._cgroup.oom_kills()
+        if own is not None:
+            return own
         now, before = oom_kills(), self._oom_kills_before
         return max(now - before, 0) if now is not None and before is not None else 0
 

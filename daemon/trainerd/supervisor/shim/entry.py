@@ -18,6 +18,7 @@ from trainerd.contract.failpoints import declare
 from trainerd.contract.process import ProcessIdentity, identify
 from trainerd.contract.records import ExitRecord, LaunchRecord, ShimRecord, VoidRecord
 from trainerd.errors import CorruptError, InternalError, LockedError, UserError
+from trainerd.supervisor.shim.cgroup import planned_folders
 from trainerd.supervisor.shim.persistence import write_persistently
 
 if TYPE_CHECKING:
@@ -50,12 +51,14 @@ class Admission:
         shim: Who this process is; on record.
         started_wall_s: Since when, seconds since the epoch.
         started_monotonic_s: The same moment, by the clock that does not jump.
+        cgroups: Which folders of cgroups are on record for it, to be made.
     """
 
     launch: LaunchRecord
     shim: ProcessIdentity
     started_wall_s: float
     started_monotonic_s: float
+    cgroups: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
@@ -80,11 +83,11 @@ def admit(paths: AttemptPaths, clock: Clock) -> Iterator[Admission]:
         shim = identify(os.getpid())
         if shim is None:
             raise InternalError("/proc does not show this process to itself")
-        write_persistently(
-            paths.shim, ShimRecord(shim, started_wall_s), clock, patience_s=SHIM_RECORD_PATIENCE_S
-        )
+        cgroups = planned_folders(launch, shim)
+        record = ShimRecord(shim, started_wall_s, cgroups)
+        write_persistently(paths.shim, record, clock, patience_s=SHIM_RECORD_PATIENCE_S)
         SHIM_RECORDED.hit()
-        yield Admission(launch, shim, started_wall_s, started_monotonic_s)
+        yield Admission(launch, shim, started_wall_s, started_monotonic_s, cgroups)
 
 
 def refuse_if_used(paths: AttemptPaths) -> None:

@@ -37,7 +37,7 @@ def oom_kills(*, membership: str | None = None, cgroups: Path = CGROUPS) -> int 
         text = membership if membership is not None else Path("/proc/self/cgroup").read_text("utf-8")
         for path in _counters(text, cgroups):
             if path.is_file():
-                return _field(path.read_text("utf-8"), "oom_kill")
+                return counter(path.read_text("utf-8"), "oom_kill")
     return None
 
 
@@ -53,7 +53,12 @@ def _counters(membership: str, cgroups: Path) -> Iterator[Path]:
             yield cgroups / "memory.events"
 
 
-def _field(text: str, name: str) -> int | None:
+def counter(text: str, name: str) -> int | None:
+    """Return what a file of lines ``NAME NUMBER`` says about a name; None if nothing.
+
+    Raises:
+        ValueError: It is no number.
+    """
     for line in text.splitlines():
         key, _, value = line.partition(" ")
         if key == name:

@@ -1,22 +1,28 @@
-"""Starts one rank: its program, its environment, its own session, its log."""
+"""Starts one rank: its program, its environment, its own session, its log, its cgroup."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from trainerd.contract import environment as names
 from trainerd.errors import UserError
+from trainerd.supervisor.shim import kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from trainerd.contract.records import LaunchRecord
+    from trainerd.supervisor.shim.cgroup import AttemptCgroup
 
 LOOPBACK: Final = "127.0.0.1"
 _DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 _OURS: Final = "TRAINERD_"
+_NOT_STARTED: Final = 127
 
 
 def rank_environment(
@@ -55,7 +61,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def spawn(command: tuple[str, ...], workdir: str, environ: Mapping[str, str], log_descriptor: int) -> int:
+def spawn(
+    command: tuple[str, ...],
+    workdir: str,
+    environ: Mapping[str, str],
+    log_descriptor: int,
+    *,
+    cgroup: AttemptCgroup | None = None,
+) -> int:
     """Start a program in a session of its own, with no signal held; return its pid.
 
     What is ignored is inherited: the shim ignores nothing, so neither does the rank.
@@ -71,6 +84,8 @@ def spawn(command: tuple[str, ...], workdir: str, environ: Mapping[str, str], lo
         ) from error
     try:
         program = find_program(command[0], environ.get("PATH", _DEFAULT_PATH))
+        if cgroup is not None and cgroup.folders:
+            return _spawn_inside(cgroup, partial(_become_program, program, command, environ, log_descriptor))
         return os.posix_spawn(
             program,
             command,
@@ -91,6 +106,66 @@ def spawn(command: tuple[str, ...], workdir: str, environ: Mapping[str, str], lo
         ) from error
     finally:
         os.chdir("/")
+
+
+def _become_program(
+    program: str, command: tuple[str, ...], environ: Mapping[str, str], log_descriptor: int
+) -> None:
+    """Be what `posix_spawn` makes of a child."""
+    os.setsid()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(log_descriptor, 1)
+    os.dup2(log_descriptor, 2)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    os.execve(program, command, environ)  # noqa: S606 - running the user's command is the purpose
+
+
+def _spawn_inside(cgroup: AttemptCgroup, become_rank: Callable[[], None]) -> int:
+    """Fork a process that is in a cgroup before it becomes the rank; return its pid.
+
+    Raises:
+        OSError: It cannot be started.
+        ValueError: Likewise.
+    """
+    why_not, say_why_not = os.pipe2(os.O_CLOEXEC)
+    with os.fdopen(why_not, encoding="utf-8", errors="replace") as answer:
+        try:
+            with cgroup.entrance() as entrance:
+                is_born_inside, pid = _fork(entrance)
+                if pid == 0:
+                    _become(cgroup, become_rank, say_why_not, is_born_inside=is_born_inside)
+        finally:
+            os.close(say_why_not)
+        number, _, message = answer.read().partition(" ")  # nothing, once it has become the rank
+    if not number:
+        return pid
+    os.waitpid(pid, 0)
+    raise OSError(int(number), message) if int(number) else ValueError(message)
+
+
+def _fork(entrance: int | None) -> tuple[bool, int]:
+    """Fork; return whether the child was born in the cgroup, and its pid, which is 0 in the child."""
+    if entrance is not None:
+        with contextlib.suppress(
+            OSError
+        ):  # the kernel, or a sandbox, will not: then the child moves by itself
+            return True, kernel.fork_into(entrance)
+    return False, os.fork()
+
+
+def _become(
+    cgroup: AttemptCgroup, become_rank: Callable[[], None], say_why_not: int, *, is_born_inside: bool
+) -> NoReturn:
+    """Turn this newborn process into the rank, or say why not and end."""
+    try:
+        cgroup.enter(is_born_inside=is_born_inside)
+        become_rank()
+    except OSError as error:
+        os.write(say_why_not, f"{error.errno} {error.strerror}".encode())
+    except ValueError as error:
+        os.write(say_why_not, f"0 {error}".encode())
+    finally:
+        os._exit(_NOT_STARTED)
 
 
 def find_program(name: str, search_path: str) -> str:

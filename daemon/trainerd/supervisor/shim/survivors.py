@@ -1,8 +1,8 @@
 """Finds and ends the descendants of an attempt, even those that changed session, parent or environment.
 
 While the shim lives, every orphan comes to it (it is a subreaper), so it can kill its children until it has none:
-that is proof, whatever they do. Once the shim is gone, and for the odd process that joined another namespace,
-three ways lead to them: the mark in the environment that descendants inherit, the identities on record, and the
+that is proof, whatever they do. Once the shim is gone, the attempt's cgroup (`cgroup`) has all of them, where there
+is one. Where there is none, and for the odd process that was moved out of it, three ways lead to them: the mark in the environment that descendants inherit, the identities on record, and the
 children and session-mates of those already found.
 
 A stranger cannot be hit: a child that was not collected keeps its number, and everybody else began after the
@@ -103,8 +103,8 @@ def end_processes(
         killed |= _kill_and_wait(living)
 
 
-def end_children(collect: Callable[[], bool], clock: Clock, *, limit_s: float) -> int:
-    """Kill the children of this process until it has none, and so no descendants; return how many were killed.
+def end_children(collect: Callable[[], bool], clock: Clock, *, limit_s: float) -> set[int]:
+    """Kill the children of this process until it has none, and so no descendants; return who was killed.
 
     Args:
         collect: Reaps every child that has ended; returns whether any is left.
@@ -120,7 +120,7 @@ def end_children(collect: Callable[[], bool], clock: Clock, *, limit_s: float) -
                 os.kill(pid, signal.SIGKILL)
                 killed.add(pid)
         signal.sigtimedwait([signal.SIGCHLD], _CHILD_WAIT_S)
-    return len(killed)
+    return killed
 
 
 def _kill_and_wait(living: Collection[ProcessIdentity]) -> set[ProcessIdentity]:

@@ -1,0 +1,246 @@
+"""An attempt in a cgroup of its own: nobody gets out of it, its memory is counted, and it does not stay."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from shim_workbench import python, runs, shell, wait_for
+
+from trainerd.contract import records
+from trainerd.contract.clock import SystemClock
+from trainerd.contract.process import identify
+from trainerd.contract.records import ShimRecord
+from trainerd.errors import UserError
+from trainerd.supervisor.attempts import Lost, probe
+from trainerd.supervisor.shim import kernel
+from trainerd.supervisor.shim.cgroup import (
+    AttemptCgroup,
+    end_members,
+    folders_of,
+    members,
+    remove_empty,
+)
+from trainerd.supervisor.shim.cgroup_place import find_places
+from trainerd.supervisor.shim.spawn import spawn
+from trainerd.supervisor.shim.survivors import attempt_mark, find_descendants
+
+PLACES = find_places()
+LIMIT_S = 10.0
+MIB = 1024**2
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(PLACES.tree is None, reason=f"no cgroup can be made here: {PLACES.why_not}"),
+]
+
+# Behind a subreaper of its own, in another session, with an empty environment; then the one between has left too.
+HIDDEN = """
+import ctypes, os, sys, time
+HERE = os.environ["HERE"]
+SLEEPER = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
+if os.fork() == 0:
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.execve(sys.executable, [sys.executable, "-I", "-S", "-c", SLEEPER, HERE + "/hidden"], {})
+        os._exit(0)
+    while not os.path.exists(HERE + "/hidden"): time.sleep(0.01)
+    os._exit(0)
+os.wait()
+open(HERE + "/alone", "w").close()
+"""
+
+
+def cgroups_of(paths):
+    return folders_of(records.read(paths.shim, ShimRecord))
+
+
+@pytest.fixture
+def cgroup(tmp_path):
+    """A cgroup of version 2, or of systemd's tree, and whoever is in it gone afterwards."""
+    folder = PLACES.tree / f"trainerd-test-{os.getpid()}"
+    folder.mkdir()
+    yield folder
+    end_members(folder, lambda: None, SystemClock(), limit_s=LIMIT_S)
+    assert remove_empty(folder)
+
+
+def start_in(folder, script="exec sleep 60", **environ):
+    with Path(os.devnull).open("w") as log:
+        return spawn(
+            ("sh", "-c", script),
+            "/",
+            {"PATH": os.environ["PATH"], **environ},
+            log.fileno(),
+            cgroup=AttemptCgroup([folder]),
+        )
+
+
+def end(folder):
+    """End who is in there, children of this process collected on the way."""
+    killed = end_members(folder, collect, SystemClock(), limit_s=LIMIT_S)
+    wait_for(lambda: not collect(), "no child to be left")
+    return killed
+
+
+def collect():
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
+
+
+def test_ranks_run_in_a_cgroup_that_is_named_after_them_and_gone_afterwards(workbench, obedient):
+    paths = workbench.launch(obedient, nproc=2)
+    state = workbench.running(paths, ready=(0, 1))
+    (folder,) = cgroups_of(paths)
+    assert folder.parent == PLACES.tree
+    assert folder.name.startswith("trainerd-job-1-")
+    assert members(folder) == {rank.pid for rank in state.ranks}
+    workbench.launcher.signal(paths, signal.SIGTERM)
+    assert [rank.exit_code for rank in workbench.ended(paths).ranks] == [85, 85]
+    assert not folder.exists()
+
+
+def test_a_rank_is_in_its_cgroup_from_its_first_instruction_on(workbench):
+    workbench.run_to_end(shell("cat /proc/self/cgroup >$HERE/membership"))
+    assert "/trainerd-job-1-" in (workbench.here / "membership").read_text()
+
+
+def test_an_orphan_that_no_trace_leads_to_is_found_by_the_cgroup_after_the_shim_was_killed(workbench):
+    """Not its parent, session or environment: all of them are gone."""
+    paths = workbench.launch(python(HIDDEN + "\ntime.sleep(60)"))
+    state = workbench.running(paths)
+    (hidden,) = workbench.pids_in("hidden")
+    wait_for((workbench.here / "alone").exists)
+    os.kill(state.shim.pid, signal.SIGKILL)
+    wait_for(lambda: isinstance(probe(paths), Lost))
+    (folder,) = cgroups_of(paths)
+    assert members(folder) == {hidden, state.ranks[0].pid}
+    traced = find_descendants(
+        attempt_mark(paths.root, state.shim), since_ticks=state.shim.start_ticks, known=state.ranks
+    )
+    assert traced == state.ranks
+    assert workbench.launcher.end_survivors(paths) == 2
+    assert not runs(hidden)
+    assert not folder.exists()
+
+
+def test_a_job_that_forks_faster_than_it_can_be_walked_is_ended(workbench):
+    """Each child leaves its parent at once: a list of children is out of date before it is read."""
+    code = """
+import os
+for _ in range(20):
+    if os.fork() == 0:
+        os.setsid()
+        while True:
+            if os.fork(): os._exit(0)
+"""
+    record = workbench.run_to_end(python(code))
+    assert record.survivors_killed
+    assert record.duration_s < LIMIT_S
+
+
+def test_a_cgroup_that_a_job_made_below_its_own_goes_with_it(workbench):
+    script = (
+        f"sub=$(ls -d {PLACES.tree}/trainerd-job-1-*)/sub; mkdir $sub; "
+        "sleep 60 & echo $! >$sub/cgroup.procs; echo $! >$HERE/below"
+    )
+    record = workbench.run_to_end(shell(script))
+    (below,) = workbench.pids_in("below")
+    assert record.survivors_killed == 1
+    assert not runs(below)
+    assert not list(PLACES.tree.glob("trainerd-job-1-*"))
+
+
+def test_a_cgroup_left_by_a_killed_shim_is_removed(workbench, monkeypatch):
+    monkeypatch.setenv("TRAINERD_FAILPOINTS", "cgroup.made=kill")
+    paths = workbench.launch(shell("true"))
+    wait_for(lambda: isinstance(probe(paths), Lost))
+    (folder,) = cgroups_of(paths)
+    assert folder.exists()
+    assert workbench.launcher.end_survivors(paths) == 0
+    assert not folder.exists()
+
+
+def test_a_cgroup_on_record_that_is_not_named_after_the_shim_is_a_strangers(workbench, cgroup):
+    stranger = start_in(cgroup)
+    paths = workbench.run.attempt(1)
+    paths.root.mkdir(parents=True)
+    gone = dataclasses.replace(identify(os.getpid()), start_ticks=1)
+    records.write(paths.shim, ShimRecord(gone, 1.0, (str(cgroup),)))
+    assert workbench.launcher.end_survivors(paths) == 0
+    assert runs(stranger)
+    end(cgroup)
+
+
+def test_an_attempt_that_is_to_have_no_cgroup_has_none(workbench):
+    paths = workbench.launch(shell("cat /proc/self/cgroup >$HERE/membership"), uses_cgroup=False)
+    workbench.ended(paths)
+    assert cgroups_of(paths) == ()
+    assert (workbench.here / "membership").read_text() == Path("/proc/self/cgroup").read_text()
+
+
+@pytest.mark.parametrize("kernel_is", ["new", "old"])
+def test_whoever_is_in_a_cgroup_is_ended_and_whoever_is_not_stays(cgroup, monkeypatch, kernel_is):
+    """An old kernel has no cgroup.kill: they are frozen, and killed one by one."""
+    if kernel_is == "old":
+        write = AttemptCgroup.end.__globals__["_write"]
+        monkeypatch.setitem(
+            AttemptCgroup.end.__globals__,
+            "_write",
+            lambda file, text: file.name != "cgroup.kill" and write(file, text),
+        )
+    stranger = os.posix_spawn("/bin/sleep", ["sleep", "60"], {})
+    inside = {start_in(cgroup, "sleep 60 & wait") for _ in range(3)}
+    wait_for(lambda: len(members(cgroup)) == 6)
+    everybody = members(cgroup)
+    assert inside < everybody
+    assert end_members(cgroup, lambda: None, SystemClock(), limit_s=LIMIT_S) == everybody
+    assert members(cgroup) == set()
+    assert runs(stranger)
+    os.kill(stranger, signal.SIGKILL)
+    wait_for(lambda: not collect())
+
+
+def test_a_rank_moves_into_its_cgroup_by_itself_where_none_can_be_born_in_one(cgroup, monkeypatch):
+    def refuse(_cgroup):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(kernel, "fork_into", refuse)
+    pid = start_in(cgroup)
+    assert members(cgroup) == {pid}
+    end(cgroup)
+
+
+def test_a_rank_whose_cgroup_is_gone_runs_without_one(tmp_path):
+    pid = start_in(PLACES.tree / "trainerd-gone")
+    assert runs(pid)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize(
+    ("command", "environ", "message"),
+    [
+        (("/bin",), {}, "cannot start '/bin' in /: Permission denied"),
+        (("/bin/sh",), {"A": "x\0y"}, "cannot start '/bin/sh' in /: embedded null byte"),
+        (("/nowhere",), {}, "cannot start '/nowhere' in /: No such file or directory"),
+    ],
+)
+@pytest.mark.parametrize("has_cgroup", [True, False])
+def test_what_cannot_be_started_is_said_with_and_without_a_cgroup(
+    cgroup, command, environ, message, has_cgroup
+):
+    inside = AttemptCgroup([cgroup]) if has_cgroup else None
+    with pytest.raises(UserError, match=message):
+        spawn(command, "/", environ, 1, cgroup=inside)
+    assert members(cgroup) == set()
+    assert not collect(), "nobody is left to be collected"
