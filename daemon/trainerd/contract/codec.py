@@ -153,6 +153,14 @@ def _build_dataclass(value: Any, kind: type, place: str) -> Any:
 _type_hints = functools.cache(typing.get_type_hints)  # evaluating annotations is most of the cost of decoding
 
 
+def prepare(*kinds: type) -> None:
+    """Evaluate the annotations of dataclasses, and of those that they hold, before the first one is decoded."""
+    for kind in kinds:
+        for hint in _type_hints(kind).values():
+            parts = (hint, *typing.get_args(hint))
+            prepare(*(part for part in parts if isinstance(part, type) and dataclasses.is_dataclass(part)))
+
+
 def _checked(value: Any, holds: bool, kind: Any, place: str) -> Any:
     if not holds:
         name = getattr(kind, "__name__", str(kind))

@@ -34,7 +34,7 @@ from trainerd.supervisor.shim.survivors import (
     end_processes,
     find_descendants,
 )
-from trainerd.supervisor.spare import SPARE_OPTION, SpareShim
+from trainerd.supervisor.template import TEMPLATE_OPTION, ShimTemplate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
@@ -51,9 +51,6 @@ UNKNOWN_LOOK_S: Final = 1.0
 
 LEAVE_LIMIT_S: Final = 5.0
 """How long a shim that has recorded the exit is waited for, so that it stays no zombie."""
-
-SPARE_AFTER_S: Final = 1.0
-"""How long nothing was launched before a spare is started: else it would take the processor from those who start."""
 
 _READY_DESCRIPTOR: Final = 3
 _EMPTY_LOOKS: Final = 3
@@ -139,74 +136,82 @@ class ShimLauncher:
         self._gpus = gpus
         self._python = python
         self._children: dict[Path, ShimChild] = {}
-        self._spare = SpareShim(lambda heard: self._spawn_process([SPARE_OPTION], heard=heard))
-        self._launched_monotonic_s = 0.0
+        self._template = ShimTemplate(lambda orders: self._spawn_process([TEMPLATE_OPTION], orders=orders))
 
     @property
     def child_pids(self) -> frozenset[int]:
         """Shims started by this process and not yet collected by `watch`."""
-        spare = self._spare.pid
+        template = self._template.pid
         shims = frozenset(child.identity.pid for child in self._children.values())
-        return shims | ({spare} if spare is not None else frozenset())
+        return shims | ({template} if template is not None else frozenset())
 
-    def prepare_spare(self) -> None:
-        """Have a shim at hand for the next launch, unless one was a moment ago: then others are to come, or run.
+    def prepare_template(self) -> None:
+        """Have a process at hand that forks the shims, until `dismiss_template`.
 
         Raises:
             OSError: It cannot be started.
         """
-        if self._clock.monotonic_s() - self._launched_monotonic_s >= SPARE_AFTER_S:
-            self._spare.prepare()
+        self._template.prepare()
 
-    def dismiss_spare(self) -> None:
-        """End the shim that waits; it has touched nothing."""
-        self._spare.dismiss()
+    async def template_ended(self) -> None:
+        """Return when that process has ended. Until there is another, each shim is started on its own."""
+        await self._template.ended()
+
+    def dismiss_template(self) -> None:
+        """End that process, and no shim."""
+        self._template.dismiss()
 
     def launch(self, paths: AttemptPaths, record: LaunchRecord) -> None:
         make_directory(paths.root)
         records.write(paths.launch, record)
         LAUNCH_RECORDED.hit()
-        self._launched_monotonic_s = self._clock.monotonic_s()
-        self._children[paths.root] = self._spare.take(paths.root) or self._spawn(paths)
+        self._children[paths.root] = self._template.fork(paths.root) or self._spawn(paths)
         SHIM_SPAWNED.hit()
 
     def _spawn(self, paths: AttemptPaths) -> ShimChild:
-        with translated_space_errors(paths.shim_log):
-            pid, is_ready = self._spawn_process([str(paths.root)], log=str(paths.shim_log))
-        identity = identify(pid)
-        assert identity is not None, "a child that was not collected is there"
-        return ShimChild(identity, is_ready)
-
-    def _spawn_process(
-        self, words: list[str], *, log: str = os.devnull, heard: int | None = None
-    ) -> tuple[int, int]:
-        """Start a shim; return its pid, and the reading end of the pipe that it closes when it is ready."""
         is_ready, ready = os.pipe2(os.O_CLOEXEC)
-        standard_input: tuple[Any, ...] = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
-        if heard is not None:
-            standard_input = (os.POSIX_SPAWN_DUP2, heard, 0)
-        ready_words = ["--ready-fd", str(_READY_DESCRIPTOR)]
         try:
-            pid = os.posix_spawn(
-                self._python,
-                [self._python, "-P", "-m", "trainerd.supervisor.shim", *words, *ready_words],
-                os.environ,
-                file_actions=[
-                    standard_input,
-                    (os.POSIX_SPAWN_DUP2, ready, _READY_DESCRIPTOR),
-                    (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666),
-                    (os.POSIX_SPAWN_DUP2, 1, 2),
-                ],
-                setsid=True,
-                # Held from the first instruction on: no request to stop is lost or kills the shim.
-                setsigmask=sorted(HELD),
-            )
+            with translated_space_errors(paths.shim_log):
+                pid = self._spawn_process(
+                    [str(paths.root), "--ready-fd", str(_READY_DESCRIPTOR)],
+                    log=str(paths.shim_log),
+                    ready=ready,
+                )
         except BaseException:
             os.close(is_ready)
             raise
         finally:
             os.close(ready)
-        return pid, is_ready
+        identity = identify(pid)
+        assert identity is not None, "a child that was not collected is there"
+        return ShimChild(identity, is_ready)
+
+    def _spawn_process(
+        self,
+        words: list[str],
+        *,
+        log: str = os.devnull,
+        ready: int | None = None,
+        orders: int | None = None,
+    ) -> int:
+        """Start a shim; return its pid."""
+        standard_input: tuple[Any, ...] = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+        if orders is not None:
+            standard_input = (os.POSIX_SPAWN_DUP2, orders, 0)
+        return os.posix_spawn(
+            self._python,
+            [self._python, "-P", "-m", "trainerd.supervisor.shim", *words],
+            os.environ,
+            file_actions=[
+                standard_input,
+                *([] if ready is None else [(os.POSIX_SPAWN_DUP2, ready, _READY_DESCRIPTOR)]),
+                (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setsid=True,
+            # Held from the first instruction on: no request to stop is lost or kills the shim.
+            setsigmask=sorted(HELD),
+        )
 
     def signal(self, paths: AttemptPaths, signum: int) -> bool:
         shim = self._shim(paths)
@@ -226,10 +231,17 @@ class ShimLauncher:
         return is_alive(shim)
 
     def _shim(self, paths: AttemptPaths) -> ProcessIdentity | None:
-        if paths.root in self._children:
-            return self._children[paths.root].identity
-        record = records.read(paths.shim, ShimRecord)
-        return record.process if record is not None else None
+        """Return who minds an attempt: who says so on disk, since of two that were started it need not be the last."""
+        child = self._children.get(paths.root)
+        try:
+            record = records.read(paths.shim, ShimRecord)
+        except CorruptError:
+            if child is None:
+                raise
+            record = None
+        if record is not None:
+            return record.process
+        return child.identity if child is not None else None
 
     def void(self, paths: AttemptPaths, reason: str) -> bool:
         make_directory(paths.root)

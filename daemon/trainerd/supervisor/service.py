@@ -51,8 +51,8 @@ REQUESTS: Final = LEAVE | {signal.SIGHUP}
 HEALTH_S: Final = 5.0
 """Longest time between two words to systemd about how things are."""
 
-SPARE_LOOK_S: Final = 0.5
-"""Between two looks at whether a shim is at hand."""
+TEMPLATE_RETRY_S: Final = 1.0
+"""Between the end of the process that forks the shims and the start of another."""
 
 _log = structlog.get_logger(__name__)
 
@@ -189,7 +189,7 @@ class _Service:
                 api = tasks.create_task(self._serve_api(api_stop))
                 work = tasks.create_task(self._loop.run())
                 health = tasks.create_task(self._report_health())
-                spare = tasks.create_task(self._keep_spare())
+                template = tasks.create_task(self._keep_template())
                 watcher.start()
                 is_reload = await self._until_asked()
                 if not is_reload:
@@ -198,14 +198,14 @@ class _Service:
                 api_stop.set()
                 await asyncio.wait([api])
                 health.cancel()
-                spare.cancel()
+                template.cancel()
                 work.cancel()
         except BaseExceptionGroup as group:
             raise _first_error(group) from group
         finally:
             signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
             watcher.close()
-            self._launcher.dismiss_spare()
+            self._launcher.dismiss_template()
         _log.info("supervisor.reloading" if is_reload else "supervisor.stopped", pid=os.getpid())
         if is_reload and self._stop_requests:
             # It came too late for this program. Held until the next one can note it.
@@ -275,17 +275,18 @@ class _Service:
             _log.info("supervisor.ready", socket=str(self._paths.socket), jobs=str(self._jobs_dir))
             self._notifier.ready()
 
-    async def _keep_spare(self) -> None:
-        """Have a shim at hand that is started already, for whoever starts next."""
+    async def _keep_template(self) -> None:
+        """Have a process at hand that forks the shims."""
         complaint = ""
         while True:
-            await asyncio.sleep(SPARE_LOOK_S)
             try:
-                self._launcher.prepare_spare()
+                self._launcher.prepare_template()
+                await self._launcher.template_ended()
             except OSError as error:
                 if str(error) != complaint:
                     complaint = str(error)
-                    _log.warning("supervisor.no-spare-shim", reason=complaint)
+                    _log.warning("supervisor.no-shim-template", reason=complaint)
+            await asyncio.sleep(TEMPLATE_RETRY_S)
 
     async def _report_health(self) -> None:
         interval_s = min(self._notifier.watchdog_interval_s or HEALTH_S, HEALTH_S)

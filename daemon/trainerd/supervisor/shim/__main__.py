@@ -1,7 +1,4 @@
-"""`python -m trainerd.supervisor.shim ATTEMPT_DIR [--ready-fd N]`.
-
-With ``--spare`` the folder is the first line of standard input; there is nothing to do if that ends before.
-"""
+"""`python -m trainerd.supervisor.shim ATTEMPT_DIR [--ready-fd N]`, or ``--template``: see `template`."""
 
 from __future__ import annotations
 
@@ -17,30 +14,32 @@ from trainerd.supervisor.shim import kernel
 from trainerd.supervisor.shim.attempt import Attempt
 from trainerd.supervisor.shim.entry import admit
 from trainerd.supervisor.shim.notes import note
+from trainerd.supervisor.shim.template import await_order
 
 
 def main(arguments: list[str]) -> int:
     """Mind one attempt from its first moment to its exit record."""
     ready_descriptor: int | None = None
     match arguments:
-        case ["--spare", "--ready-fd", number] if number.isdigit():
-            folder, ready_descriptor = "", int(number)
+        case ["--template"]:
+            folder = ""
         case [folder]:
             pass
         case [folder, "--ready-fd", number] if number.isdigit():
             ready_descriptor = int(number)
         case _:
-            note("usage: python -m trainerd.supervisor.shim ATTEMPT_DIR|--spare [--ready-fd N]")
+            note("usage: python -m trainerd.supervisor.shim ATTEMPT_DIR [--ready-fd N] | --template")
             return USAGE
     kernel.close_inherited(keep=ready_descriptor)
     kernel.hold_signals()
     kernel.become_session_leader()
-    kernel.become_subreaper()
     if not folder:
-        folder = kernel.await_order()
-        if not folder:
+        order = await_order()
+        if order is None:
             return 0
+        folder, ready_descriptor = order.folder, order.ready_descriptor
         kernel.write_notes_to(AttemptPaths(Path(folder)).shim_log)
+    kernel.become_subreaper()
     paths = AttemptPaths(Path(folder).absolute())
     os.chdir("/")
     clock = SystemClock()

@@ -30,7 +30,6 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 _SYS_CLONE3: Final = 435  # on every architecture but Alpha
 _CLONE_INTO_CGROUP: Final = 0x2_0000_0000
 _FIRST_INHERITED: Final = 3
-_LINE_BYTES: Final = 8192
 _SIGNAL_SET_BYTES: Final = 128  # sigset_t of glibc and musl alike
 
 
@@ -74,21 +73,6 @@ def _signal_set() -> ctypes.Array[ctypes.c_char]:
     for number in WAITED:
         libc.sigaddset(signals, int(number))
     return signals
-
-
-def await_order() -> str:
-    """Return the first line of standard input, which is then closed; nothing if it ends before.
-
-    Waits as long as it takes: the other end is the supervisor's, and closed with it.
-    """
-    os.chdir("/")  # whoever waits keeps no filesystem busy
-    line = b""
-    while not line.endswith(b"\n") and (chunk := os.read(0, _LINE_BYTES)):
-        line += chunk
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
-    return os.fsdecode(line[:-1]) if line.endswith(b"\n") else ""
 
 
 def write_notes_to(path: Path) -> None:
