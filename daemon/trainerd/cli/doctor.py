@@ -16,6 +16,7 @@ from trainerd.errors import TrainerdError, UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from trainerd.supervisor.control import DaemonView
     from trainerd.supervisor.doctor.finding import Finding
 
 _STYLES: Final = {"ok": "green", "skipped": "bright_black", "warning": "yellow", "broken": "red"}
@@ -41,7 +42,7 @@ _STYLES: Final = {"ok": "green", "skipped": "bright_black", "warning": "yellow",
 def command(context: click.Context, *, state_dir: Path | None, jobs_dir: Path | None, as_json: bool) -> None:
     """Look for what is wrong with this installation.
 
-    Folders and their permissions, disks, the socket, inotify, the clock, the systemd unit, GPUs, and what the
+    Folders and their permissions, disks, the socket, inotify, the clock, the systemd unit, cgroups, GPUs, and what the
     jobs' interpreters can import. Each fault comes with what mends it. Changes nothing, and works with no
     supervisor. Exits with 1 if something is broken.
 
@@ -73,7 +74,7 @@ def command(context: click.Context, *, state_dir: Path | None, jobs_dir: Path | 
 
 
 def _examine(state_dir: Path | None, jobs_dir: Path | None) -> list[Finding]:
-    from trainerd.supervisor.doctor import folders, installation, machine
+    from trainerd.supervisor.doctor import cgroups, folders, installation, machine
     from trainerd.supervisor.doctor.finding import skipped
 
     findings: list[Finding] = [
@@ -85,11 +86,13 @@ def _examine(state_dir: Path | None, jobs_dir: Path | None) -> list[Finding]:
         *installation.check_unit(),
     ]
     state = _state(state_dir)
+    daemon = _daemon(state)
+    findings += cgroups.check_cgroups(daemon.pid if daemon is not None else None)
     if state is None:
         findings.append(skipped("state folder", "none is named, and none is in the usual places"))
     else:
         findings += [*folders.check_state_folder(state), *folders.check_socket(state)]
-    jobs_dir = jobs_dir or _jobs_dir(state)
+    jobs_dir = jobs_dir or _jobs_dir(daemon)
     if jobs_dir is None:
         findings.append(skipped("jobs folder", "none is named, and there is no ./jobs"))
         return findings
@@ -105,13 +108,20 @@ def _state(given: Path | None) -> StatePaths | None:
         return None
 
 
-def _jobs_dir(state: StatePaths | None) -> Path | None:
-    """Return the jobs folder of the supervisor that runs, else the one that `trainerd run` would take here."""
+def _daemon(state: StatePaths | None) -> DaemonView | None:
+    """Return what the supervisor that runs says of itself, if one does."""
     from trainerd.cli.client import Client
 
     if state is not None and state.socket.exists():
         with contextlib.suppress(TrainerdError), Client(state) as client:
-            return Path(client.daemon().jobs_dir)
+            return client.daemon()
+    return None
+
+
+def _jobs_dir(daemon: DaemonView | None) -> Path | None:
+    """Return the jobs folder of the supervisor that runs, else the one that `trainerd run` would take here."""
+    if daemon is not None:
+        return Path(daemon.jobs_dir)
     usual = Path("jobs")
     return usual.absolute() if usual.is_dir() else None
 

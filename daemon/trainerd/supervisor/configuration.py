@@ -120,10 +120,21 @@ class SocketSection(Section):
         return None if self.group is None else grp.getgrnam(self.group).gr_gid
 
 
+class CgroupsSection(Section):
+    """What an attempt gets of cgroups, where some are to be had (`trainerd doctor` says whether)."""
+
+    use: bool = Field(True, description="Whether each attempt has a cgroup of its own.")
+    limit_memory: bool = Field(
+        True,
+        description="Whether an attempt that goes beyond its `resources.memory` is ended there by the kernel.",
+    )
+
+
 class Configuration(Section):
     """All of it."""
 
     limits: LimitsSection = LimitsSection()  # type: ignore[call-arg] # every field has a default
+    cgroups: CgroupsSection = CgroupsSection()  # type: ignore[call-arg] # every field has a default
     stop: StopSection = StopSection()  # type: ignore[call-arg] # every field has a default
     log: LogSection = LogSection()  # type: ignore[call-arg] # every field has a default
     socket: SocketSection = SocketSection()  # type: ignore[call-arg] # every field has a default
@@ -195,4 +206,6 @@ def field_table() -> str:
 def _written(name: str, default: object) -> str:
     if name == "file_size":
         return f'"{int(str(default)) // 1024**2}MiB"'
+    if isinstance(default, bool):
+        return str(default).lower()
     return f'"{default}"' if isinstance(default, str) else re.sub(r"\.0$", "", str(default))

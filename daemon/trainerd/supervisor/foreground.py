@@ -20,6 +20,7 @@ from trainerd.contract import exit_codes
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.durable import make_directory, sweep_temporary
 from trainerd.errors import InternalError, TrainerdError, UserError
+from trainerd.supervisor.cgroups import prepare_cgroups
 from trainerd.supervisor.desk import Desk
 from trainerd.supervisor.events import ResumeAsked
 from trainerd.supervisor.instance_lock import instance_lock
@@ -179,6 +180,7 @@ class _Foreground:
                 f"the state folder {state.root} is that of other jobs: {', '.join(others[:3])}",
                 hint="give this job a folder of its own with --state; the default is one",
             )
+        prepare_cgroups(state)
         self._loop = Loop(state, ledger, OneSpec(spec), ShimLauncher(clock=clock), clock)
         jobs_dir = state.root  # nothing is read from it; it is only shown
         self._desk = _ForegroundDesk(self._loop, journal, state, jobs_dir, started_wall_s=clock.wall_s())

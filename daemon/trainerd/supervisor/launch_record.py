@@ -86,6 +86,7 @@ def launch_record(
         grace_s=job.grace_s,
         log_paths=tuple(str(run.rank_log(rank)) for rank in range(job.nproc)),
         env_file=job.env_file,
+        memory_bytes=job.resources.memory_bytes,
     )
 
 

@@ -12,6 +12,7 @@ import contextlib
 import os
 import signal
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from trainerd.contract import records
@@ -127,11 +128,21 @@ class ShimLauncher:
         clock: Measures limits.
         python: Interpreter of the shim; it must have trainerd.
         gpus: Of this machine; None looks for them at the first need.
+        uses_cgroups: Whether attempts get cgroups of their own, where some are to be had.
+        limits_memory: Whether these hold an attempt to the memory that its launch record allows.
     """
 
     def __init__(
-        self, *, clock: Clock | None = None, python: str = sys.executable, gpus: Gpus | None = None
+        self,
+        *,
+        clock: Clock | None = None,
+        python: str = sys.executable,
+        gpus: Gpus | None = None,
+        uses_cgroups: bool = True,
+        limits_memory: bool = True,
     ) -> None:
+        self._uses_cgroups = uses_cgroups
+        self._limits_memory = limits_memory
         self._clock = clock or SystemClock()
         self._gpus = gpus
         self._python = python
@@ -163,6 +174,10 @@ class ShimLauncher:
 
     def launch(self, paths: AttemptPaths, record: LaunchRecord) -> None:
         make_directory(paths.root)
+        if not self._uses_cgroups:
+            record = replace(record, uses_cgroup=False)
+        if not self._limits_memory:
+            record = replace(record, memory_bytes=None)
         records.write(paths.launch, record)
         LAUNCH_RECORDED.hit()
         self._children[paths.root] = self._template.fork(paths.root) or self._spawn(paths)

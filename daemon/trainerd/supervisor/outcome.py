@@ -312,7 +312,9 @@ def _killed_for_memory(record: ExitRecord, rank: RankExit) -> str | None:
     if rank.is_oom_victim:
         return "its log says so"
     if record.oom_kills and rank.signal == signal.SIGKILL:
-        return f"its cgroup counted {record.oom_kills} such kills meanwhile"
+        limit = record.memory_limit_bytes
+        at_limit = "" if limit is None else f", at a limit of {_gib(limit)}"
+        return f"its cgroup counted {record.oom_kills} such kills meanwhile{at_limit}"
     return None
 
 
@@ -410,6 +412,10 @@ def evidence_lines(evidence: Evidence) -> tuple[str, ...]:
             lines.append(
                 f"the kernel ended {evidence.exit.oom_kills} processes of its cgroup for want of memory"
             )
+        if evidence.exit.memory_bytes_max is not None:
+            limit = evidence.exit.memory_limit_bytes
+            allowed = "" if limit is None else f" of {_gib(limit)}"
+            lines.append(f"memory at its highest: {_gib(evidence.exit.memory_bytes_max)}{allowed}")
         if evidence.exit.survivors_killed:
             lines.append(f"{evidence.exit.survivors_killed} left-over processes were ended")
     elif evidence.lost_because:
@@ -430,6 +436,10 @@ def evidence_lines(evidence: Evidence) -> tuple[str, ...]:
         tail = [line for line in evidence.log_tail if line.strip()][-_TAIL_LINES:]
         lines += [f"log: {line}" for line in tail]
     return (*lines, *evidence.trouble)
+
+
+def _gib(count: int) -> str:
+    return f"{count / 1024**3:.2f} GiB"
 
 
 def _rank_line(rank: RankExit) -> str:

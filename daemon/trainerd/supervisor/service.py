@@ -16,6 +16,7 @@ from trainerd.contract.clock import SystemClock
 from trainerd.contract.durable import make_directory, sweep_temporary
 from trainerd.contract.paths import StatePaths
 from trainerd.errors import UserError
+from trainerd.supervisor.cgroups import prepare_cgroups
 from trainerd.supervisor.desk import Desk
 from trainerd.supervisor.handover import Handover, take
 from trainerd.supervisor.instance_lock import instance_lock
@@ -154,7 +155,12 @@ class _Service:
         self._make_jobs_folder(is_new=not ledger.jobs)
         folder = SpecFolder(jobs_dir, trust=TrustPolicy.of_this_user(), clock=clock, holders=_holders(ledger))
         self._folder = folder
-        self._launcher = ShimLauncher(clock=clock)
+        prepare_cgroups(paths)
+        self._launcher = ShimLauncher(
+            clock=clock,
+            uses_cgroups=configuration.cgroups.use,
+            limits_memory=configuration.cgroups.limit_memory,
+        )
         self._loop = Loop(paths, ledger, folder, self._launcher, clock)
         self._leaving = Leaving(self._loop, paths, self._notifier, configuration.stop)
         self._desk = Desk(self._loop, journal, paths, jobs_dir, started_wall_s=clock.wall_s())

@@ -16,6 +16,9 @@ from trainerd.contract.process import identify
 from trainerd.contract.records import ShimRecord
 from trainerd.errors import UserError
 from trainerd.supervisor.attempts import Lost, probe
+from trainerd.supervisor.cgroups import prepare_cgroups, why_no_memory
+from trainerd.supervisor.launcher import ShimLauncher
+from trainerd.supervisor.outcome import Evidence, OutcomeKind, judge
 from trainerd.supervisor.shim import kernel
 from trainerd.supervisor.shim.cgroup import (
     AttemptCgroup,
@@ -244,3 +247,71 @@ def test_what_cannot_be_started_is_said_with_and_without_a_cgroup(
         spawn(command, "/", environ, 1, cgroup=inside)
     assert members(cgroup) == set()
     assert not collect(), "nobody is left to be collected"
+
+
+HOG = "import os, time\nheld = bytearray(b'x') * (int(os.environ['MIB']) << 20)\ntime.sleep(float(os.environ['HOLD_S']))"
+needs_memory = pytest.mark.skipif(
+    bool(why_no_memory(PLACES)), reason=f"memory cannot be limited here: {why_no_memory(PLACES)}"
+)
+
+
+@needs_memory
+def test_an_attempt_beyond_its_memory_is_ended_and_judged_by_the_counter_of_its_own_cgroup(workbench):
+    record = workbench.run_to_end(python(HOG), memory_bytes=64 * MIB, MIB="256", HOLD_S="60")
+    assert record.ranks[0].signal == signal.SIGKILL
+    assert record.oom_kills == 1
+    assert record.memory_limit_bytes == 64 * MIB
+    assert 48 * MIB < record.memory_bytes_max <= 64 * MIB
+    unseen = dataclasses.replace(record, ranks=(dataclasses.replace(record.ranks[0], is_oom_victim=False),))
+    ending = judge(Evidence(attempt=1, exit=unseen), now_wall_s=0.0)
+    assert ending.kind is OutcomeKind.OUT_OF_MEMORY
+    assert "its cgroup counted 1 such kills meanwhile, at a limit of 0.06 GiB" in ending.reason
+    assert "memory at its highest: 0.06 GiB of 0.06 GiB" in ending.evidence
+    for place in filter(None, (PLACES.tree, PLACES.memory)):
+        assert not list(place.glob("trainerd-job-1-*"))
+
+
+@needs_memory
+def test_an_attempt_that_stays_below_its_memory_is_left_alone_and_its_highest_is_known(workbench):
+    record = workbench.run_to_end(python(HOG), memory_bytes=256 * MIB, MIB="64", HOLD_S="0")
+    assert (record.ranks[0].exit_code, record.oom_kills) == (0, 0)
+    assert 64 * MIB < record.memory_bytes_max < 128 * MIB
+
+
+@needs_memory
+def test_the_counter_of_one_attempt_says_nothing_about_another(workbench):
+    neighbour = workbench.launch(shell("sleep 60"), attempt=2, memory_bytes=64 * MIB)
+    workbench.running(neighbour)
+    assert workbench.run_to_end(python(HOG), memory_bytes=64 * MIB, MIB="256", HOLD_S="60").oom_kills == 1
+    workbench.launcher.signal(neighbour, signal.SIGQUIT)
+    assert workbench.ended(neighbour).oom_kills == 0
+
+
+@pytest.mark.parametrize(
+    ("uses_cgroups", "limits_memory"), [(False, True), (True, False)], ids=["no cgroups", "no limits"]
+)
+def test_what_is_switched_off_is_not_done(workbench, uses_cgroups, limits_memory):
+    workbench.launcher = ShimLauncher(uses_cgroups=uses_cgroups, limits_memory=limits_memory)
+    record = workbench.run_to_end(python(HOG), memory_bytes=16 * MIB, MIB="64", HOLD_S="0")
+    assert (record.ranks[0].exit_code, record.memory_limit_bytes) == (0, None)
+    shim = records.read(workbench.run.attempt(1).shim, ShimRecord)
+    assert bool(shim.cgroups) == uses_cgroups
+
+
+def test_what_attempts_that_are_over_left_is_swept_and_a_strangers_is_not(workbench):
+    paths = workbench.launch(shell("true"))
+    workbench.ended(paths)
+    running = workbench.launch(shell("sleep 60"), attempt=2)
+    workbench.running(running)
+    (left,), (live,) = cgroups_of(paths), cgroups_of(running)
+    strangers = [PLACES.tree / name for name in ("trainerd-job-1-1-1", "trainerd-other-1-1-1", "trainerd-x")]
+    for folder in (left, *strangers):
+        folder.mkdir()
+    try:
+        prepare_cgroups(workbench.state)
+        assert not left.exists()
+        assert live.exists()
+        assert all(folder.exists() for folder in strangers)
+    finally:
+        for folder in strangers:
+            folder.rmdir()

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -13,8 +14,10 @@ from click.testing import CliRunner
 from trainerd.cli.main import group
 from trainerd.contract.paths import StatePaths
 from trainerd.contract.resolved import ResolvedJob
-from trainerd.supervisor.doctor import folders, installation, machine
+from trainerd.supervisor.cgroups import why_no_memory
+from trainerd.supervisor.doctor import cgroups, folders, installation, machine
 from trainerd.supervisor.doctor.finding import Status
+from trainerd.supervisor.shim.cgroup_place import Places
 from trainerd.version import VERSION
 
 
@@ -154,6 +157,40 @@ def test_a_kernel_without_process_descriptors_is_broken(monkeypatch):
 def test_a_clock_that_was_never_set_is_broken(monkeypatch):
     monkeypatch.setattr(machine.time, "time", lambda: 1000.0)
     assert worst(machine.check_clock()).status is Status.BROKEN
+
+
+def test_what_attempts_have_of_cgroups_is_said_with_its_reason_and_is_no_fault():
+    (none,) = cgroups.judge_cgroups(Places(why_not="/sys/fs/cgroup is mounted read-only"), "")
+    assert none.status is Status.SKIPPED
+    assert "attempts have none of their own: /sys/fs/cgroup is mounted read-only" in none.message
+    place = Places(tree=Path("/sys/fs/cgroup/a"))
+    tree, memory = cgroups.judge_cgroups(place, "the controller of memory is not delegated to it")
+    assert (tree.status, tree.message) == (
+        Status.OK,
+        "each attempt has one of its own below /sys/fs/cgroup/a",
+    )
+    assert memory.status is Status.SKIPPED
+    assert "reserves and does not limit: the controller of memory is not delegated" in memory.message
+    assert {each.status for each in cgroups.judge_cgroups(place, "")} == {Status.OK}
+
+
+@pytest.mark.parametrize(
+    ("controllers", "given_on", "memory", "why_not"),
+    [
+        ("cpu memory\n", "memory\n", None, ""),
+        ("cpu memory\n", "\n", None, "holds processes"),
+        ("cpu\n", "\n", None, "not delegated"),
+        ("", "", Path("/sys/fs/cgroup/memory/a"), ""),
+    ],
+)
+def test_why_memory_is_not_limited_is_told_from_the_controllers(
+    tmp_path, controllers, given_on, memory, why_not
+):
+    (tmp_path / "cgroup.controllers").write_text(controllers)
+    (tmp_path / "cgroup.subtree_control").write_text(given_on)
+    said = why_no_memory(Places(tree=tmp_path, memory=memory))
+    assert why_not in said
+    assert bool(said) == bool(why_not)
 
 
 def test_a_gpu_without_its_library_is_a_warning(tmp_path):

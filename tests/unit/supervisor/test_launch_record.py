@@ -28,6 +28,11 @@ def test_python_without_one_is_the_supervisors_own():
     assert record(spec(command=("python", "x.py"))).command == (sys.executable, "x.py")
 
 
+def test_what_the_spec_reserves_of_memory_is_what_it_may_take():
+    assert record(spec(resources=Resources(memory_bytes=2 << 30))).memory_bytes == 2 << 30
+    assert record(spec()).memory_bytes is None
+
+
 def test_other_programs_are_left_as_they_are():
     assert record(spec(command=("python3", "python"))).command == ("python3", "python")
 

@@ -235,6 +235,15 @@ def test_the_words_for_want_of_memory_are_known(line):
     assert judge(evidence, now_wall_s=NOW).kind is OutcomeKind.OUT_OF_MEMORY
 
 
+def test_the_most_memory_that_an_attempt_held_is_told_if_it_is_known():
+    counted = replace(exit_record(), memory_bytes_max=3 << 28)
+    limited = replace(counted, memory_limit_bytes=1 << 30)
+    lines = [judge(Evidence(1, record), now_wall_s=NOW).evidence for record in (counted, limited)]
+    assert "memory at its highest: 0.75 GiB" in lines[0]
+    assert "memory at its highest: 0.75 GiB of 1.00 GiB" in lines[1]
+    assert "memory" not in " ".join(judge(Evidence(1, exit_record()), now_wall_s=NOW).evidence)
+
+
 def test_a_worker_that_was_killed_is_out_of_memory_only_if_the_kernel_did_it():
     line = "RuntimeError: DataLoader worker (pid(s) 77) is killed by signal: Killed. "
     record = exit_record(RankExit(0, exit_code=1))

@@ -53,7 +53,12 @@ class ResourcesSpec(Section):
     cpus: float = Field(
         1.0, ge=0, le=65536, description="CPU cores; a fraction is allowed.", examples=[2, 0.5]
     )
-    memory: Size | None = Field(None, description="Memory, with its unit.", examples=["2GiB", "512MB"])
+    memory: Size | None = Field(
+        None,
+        description="Memory of all ranks together, with its unit; an attempt that goes beyond it is ended where a "
+        "cgroup can see to that (`trainerd doctor`).",
+        examples=["2GiB", "512MB"],
+    )
 
 
 class EverySpec(Section):
