@@ -144,6 +144,7 @@ class Checkpointer:
                 self._mirror.wait()
                 self._mirror.warn()
         finally:
+            self._writer.close()
             self.store.wait_for_removals(limit_s=REMOVAL_LIMIT_S)
             self._held_lock.close()
             self._is_open = False

@@ -7,12 +7,13 @@ There are two ways, and neither is always the faster one:
   all its threads at every large tensor; with six other busy threads on two cores, 300 tensors took 213 to 387 ms.
 * This thread alone, memory to memory. It waits for nobody: 51 to 63 ms there, and 16 against 11 ms on a free machine.
 
-`FasterWay` finds out which it is, and looks again now and then.
+`FasterWay` finds out which it is, and looks again when that may have changed.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections import deque
 from typing import Final, Literal
 
 import torch
@@ -21,8 +22,12 @@ HOLDING_BYTES_MAX: Final = 1 << 20
 """Moves up to this size keep the interpreter lock: to give it up for each would cost up to 5 ms each, if another
 thread is busy in Python."""
 
-TRIAL_DISTANCE_MAX: Final = 64
-"""The slower way is tried again after 1, 2, 4, … copies, and at the latest after so many."""
+NEWS: Final = 1.5
+"""The other way is tried when the one in use has become so many times slower, or faster: the machine has changed."""
+COMPARISON_DISTANCE_MAX: Final = 64
+"""It is tried after so many copies at the latest."""
+RECENT: Final = 3
+"""Of so many copies the quickest counts: one alone may have met anything."""
 
 Way = Literal["team", "alone"]
 
@@ -35,39 +40,57 @@ _memmove_holding: Final = _HoldingMemmove(_ADDRESS)
 
 
 class FasterWay:
-    """Which way to copy is the faster one here, by what each took when it was last used. Reads no clock."""
+    """Which way to copy is the faster one here, by what the copies took. Reads no clock.
+
+    A copy the other way costs the loop half as much again, or several times as much: none is made for curiosity.
+    """
+
+    _OPENING: Final[tuple[Way, ...]] = ("team", "alone", "team")
+    """The first copy of all meets what nobody has touched yet; what it took is forgotten."""
 
     def __init__(self) -> None:
-        self._s_per_byte: dict[Way, float] = {}
-        self._distance = 1
-        self._until_trial = 1
+        self._recent: dict[Way, deque[float]] = {"team": deque(maxlen=RECENT), "alone": deque(maxlen=RECENT)}
+        self._opened = 0
+        self._in_use: Way = "team"
+        self._compared_at = 0.0
+        self._since_comparison = 0
+        self._tries_other = False
 
     def next(self) -> Way:
         """Return the way to use for the next copy."""
-        if "team" not in self._s_per_byte:
-            return "team"
-        if "alone" not in self._s_per_byte:
-            return "alone"
-        return self._slower() if self._until_trial <= 0 else self._faster()
+        if self._opened < len(self._OPENING):
+            return self._OPENING[self._opened]
+        return _other(self._in_use) if self._tries_other else self._in_use
 
     def took(self, way: Way, size: int, seconds: float) -> None:
-        """Note what a copy of `size` bytes took."""
-        if len(self._s_per_byte) < 2:
-            self._s_per_byte[way] = seconds / max(size, 1)
-            return
-        former, was_trial = self._faster(), self._until_trial <= 0
-        self._s_per_byte[way] = seconds / max(size, 1)
-        if was_trial:
-            self._distance = min(2 * self._distance, TRIAL_DISTANCE_MAX) if self._faster() == former else 1
-            self._until_trial = self._distance
+        """Note what a copy of `size` bytes took, made the way that `next` said."""
+        if self._tries_other:
+            self._recent[way].clear()  # of another time
+        self._recent[way].append(seconds / max(size, 1))
+        if self._opened < len(self._OPENING):
+            self._opened += 1
+            if self._opened == 1:
+                self._recent[way].clear()
+            if self._opened == len(self._OPENING):
+                self._compare()
+        elif self._tries_other:
+            self._compare()
         else:
-            self._until_trial -= 1
+            self._since_comparison += 1
+            change = min(self._recent[way]) / max(self._compared_at, 1e-15)
+            is_news = not 1 / NEWS < change < NEWS
+            self._tries_other = is_news or self._since_comparison >= COMPARISON_DISTANCE_MAX
 
-    def _faster(self) -> Way:
-        return "team" if self._s_per_byte["team"] <= self._s_per_byte["alone"] else "alone"
+    def _compare(self) -> None:
+        team, alone = (min(self._recent[way]) for way in ("team", "alone"))
+        self._in_use = "team" if team <= alone else "alone"
+        self._compared_at = min(team, alone)
+        self._since_comparison = 0
+        self._tries_other = False
 
-    def _slower(self) -> Way:
-        return "alone" if self._faster() == "team" else "team"
+
+def _other(way: Way) -> Way:
+    return "alone" if way == "team" else "team"
 
 
 def copy_all(targets: list[torch.Tensor], sources: list[torch.Tensor], way: Way) -> None:

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from trainerd.checkpoint.side_thread import give_way
+from trainerd.checkpoint.side_thread import KeptThread
 from trainerd.errors import SpaceError
 from trainerd.training.direct_file import AbandonedError, write_direct
 from trainerd.training.image import Arena, Filling, ImageLayout
@@ -86,6 +86,7 @@ class CheckpointWriter:
         self._arena = Arena()
         self._in_flight: _InFlight | None = None
         self._preparation: threading.Thread | None = None
+        self._thread = KeptThread("trainerd-write")
 
     @property
     def is_busy(self) -> bool:
@@ -105,6 +106,7 @@ class CheckpointWriter:
         """
         if self.is_busy or self._preparation is not None:
             return
+        self._thread.start()
         self._preparation = threading.Thread(
             target=self._arena.prepare, args=(snapshot,), name="trainerd-prepare", daemon=True
         )
@@ -139,7 +141,6 @@ class CheckpointWriter:
         def work() -> None:
             if not flight.future.set_running_or_notify_cancel():
                 return
-            give_way()
             try:
                 checkpoint = self._write(
                     snapshot.document,
@@ -155,11 +156,11 @@ class CheckpointWriter:
             else:
                 flight.future.set_result(checkpoint)
 
-        # A signal handler may raise at any place here, also while the thread starts: a loader does when a worker of its
-        # own dies. Then nobody copies any more, and whoever waits for what is copied must hear of it.
+        # A signal handler may raise at any place here: a loader does when a worker of its own dies. Then nobody copies
+        # any more, and whoever waits for what is copied must hear of it.
         try:
             self._in_flight = flight
-            threading.Thread(target=work, name="trainerd-write", daemon=True).start()
+            self._thread.run(work)
             copy()
         except BaseException:
             filling.give_up()
@@ -190,6 +191,13 @@ class CheckpointWriter:
         """
         flight, self._in_flight = self._in_flight, None
         return flight.future.result() if flight is not None else None
+
+    def close(self) -> None:
+        """Wait as `wait` does, and end the thread that writes."""
+        try:
+            self.wait()
+        finally:
+            self._thread.close()
 
     def call_off(self) -> Checkpoint | None:
         """Stop the write in flight, if it has not come too far; return what it wrote if it has."""

@@ -12,7 +12,14 @@ from safetensors.torch import load
 from trainerd.checkpoint.direct_io import BLOCK_BYTES
 from trainerd.training import host_copy, image
 from trainerd.training.direct_file import AbandonedError
-from trainerd.training.host_copy import FasterWay, copy_all, is_plain_memory, move
+from trainerd.training.host_copy import (
+    COMPARISON_DISTANCE_MAX,
+    RECENT,
+    FasterWay,
+    copy_all,
+    is_plain_memory,
+    move,
+)
 from trainerd.training.image import Arena, piece_ends
 from trainerd.training.snapshot import Snapshot, take_snapshot
 from trainerd.training.streamed_image import SLOT_BYTES, streamed
@@ -188,9 +195,9 @@ def test_memory_is_moved_to_an_address():
     assert torch.equal(source, target)
 
 
-def ways(costs, count):
+def ways(faster, costs, count):
     """Copy `count` times where each way costs what `costs` says; return the ways that were used."""
-    faster, used = FasterWay(), []
+    used = []
     for _ in range(count):
         used.append(faster.next())
         faster.took(used[-1], 100, costs[used[-1]])
@@ -198,27 +205,48 @@ def ways(costs, count):
 
 
 def test_both_ways_are_tried_and_the_faster_one_is_used():
-    assert ways({"team": 1.0, "alone": 2.0}, 3) == ["team", "alone", "team"]
-    assert ways({"team": 9.0, "alone": 2.0}, 3) == ["team", "alone", "alone"]
+    assert ways(FasterWay(), {"team": 1.0, "alone": 2.0}, 5) == ["team", "alone", "team", "team", "team"]
+    assert ways(FasterWay(), {"team": 9.0, "alone": 2.0}, 5) == ["team", "alone", "team", "alone", "alone"]
 
 
-def test_the_slower_way_is_tried_again_ever_more_rarely():
-    used = ways({"team": 1.0, "alone": 2.0}, 600)
+def test_what_the_first_copy_took_says_nothing():
+    faster = FasterWay()
+    ways(faster, {"team": 50.0}, 1)
+    assert ways(faster, {"team": 1.0, "alone": 2.0}, 10)[1:] == ["team"] * 9
+
+
+def test_the_slower_way_is_tried_rarely_while_nothing_changes():
+    used = ways(FasterWay(), {"team": 1.0, "alone": 1.4}, 603)
     trials = [index for index, way in enumerate(used) if way == "alone"]
-    gaps = [later - earlier - 1 for earlier, later in itertools.pairwise(trials)]
-    assert gaps[:7] == [1, 2, 4, 8, 16, 32, 64]
-    assert set(gaps[7:]) == {64}
+    gaps = [later - earlier - 1 for earlier, later in itertools.pairwise(trials[1:])]
+    assert len(trials) == 1 + 600 // (COMPARISON_DISTANCE_MAX + 1)
+    assert set(gaps) == {COMPARISON_DISTANCE_MAX}
+
+
+def test_one_slow_copy_is_no_reason_to_try_the_other_way():
+    faster = FasterWay()
+    ways(faster, {"team": 1.0, "alone": 2.0}, 6)
+    ways(faster, {"team": 30.0}, 1)
+    assert ways(faster, {"team": 1.0}, 10) == ["team"] * 10
+
+
+def test_a_machine_that_becomes_busy_is_noticed_within_a_few_copies():
+    faster = FasterWay()
+    ways(faster, {"team": 1.0, "alone": 2.0}, 20)
+    busy = ways(faster, {"team": 20.0, "alone": 5.0}, 20)
+    assert busy == ["team"] * RECENT + ["alone"] * (20 - RECENT)
 
 
 def test_a_machine_that_is_no_longer_busy_gets_the_other_way_back():
     faster = FasterWay()
-    costs = {"team": 9.0, "alone": 2.0}
-    for number in range(200):
-        if number == 100:
-            costs["team"] = 1.0
-        way = faster.next()
-        faster.took(way, 100, costs[way])
-    assert faster.next() == "team"
+    assert ways(faster, {"team": 20.0, "alone": 5.0}, 20)[-1] == "alone"
+    assert ways(faster, {"team": 1.0, "alone": 2.0}, 20) == ["alone"] + ["team"] * 19
+
+
+def test_a_busy_machine_on_which_the_other_way_is_no_better_is_left_with_the_one():
+    faster = FasterWay()
+    ways(faster, {"team": 1.0, "alone": 2.0}, 20)
+    assert ways(faster, {"team": 5.0, "alone": 9.0}, 30).count("alone") == 1
 
 
 def test_only_memory_that_is_the_values_is_moved_as_memory():
