@@ -19,7 +19,7 @@ from trainerd.errors import SpaceError
 from trainerd.training.direct_file import AbandonedError, write_direct
 from trainerd.training.image import Arena, Filling, ImageLayout
 from trainerd.training.rank_files import encode_document, tensors_name, tree_name
-from trainerd.training.streamed_image import streamed
+from trainerd.training.streamed_image import Ring, streamed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -84,6 +84,7 @@ class CheckpointWriter:
         self._rank = rank
         self._after_commit = after_commit
         self._arena = Arena()
+        self._ring = Ring()
         self._in_flight: _InFlight | None = None
         self._preparation: threading.Thread | None = None
         self._thread = KeptThread("trainerd-write")
@@ -100,16 +101,19 @@ class CheckpointWriter:
         return flight is not None and flight.future.done() and flight.future.exception() is not None
 
     def prepare(self, snapshot: Snapshot) -> None:
-        """Get the arena ready in another thread, so that the first save costs no more than the others.
+        """Get the memory ready in another thread, so that the first save costs no more than the others.
 
         Does nothing while a write is in flight: it uses an arena that is there already.
         """
         if self.is_busy or self._preparation is not None:
             return
         self._thread.start()
-        self._preparation = threading.Thread(
-            target=self._arena.prepare, args=(snapshot,), name="trainerd-prepare", daemon=True
-        )
+
+        def work() -> None:
+            self._arena.prepare(snapshot)
+            self._ring.prepare(snapshot.predicted_bytes)
+
+        self._preparation = threading.Thread(target=work, name="trainerd-prepare", daemon=True)
         self._preparation.start()
 
     def hold(self, snapshot: Snapshot) -> Held:
@@ -179,7 +183,7 @@ class CheckpointWriter:
         """Write live memory, and return when it is durable. A write in flight that is older is called off."""
         with contextlib.suppress(OSError, SpaceError):  # this write is newer, and says itself if it fails too
             self.call_off()
-        image, pieces = streamed(snapshot)
+        image, pieces = streamed(snapshot, self._ring)
         return self._write(snapshot.document, image, pieces, manifest, reads_back=False)
 
     def wait(self) -> Checkpoint | None:

@@ -22,7 +22,7 @@ from trainerd.training.host_copy import (
 )
 from trainerd.training.image import Arena, piece_ends
 from trainerd.training.snapshot import Snapshot, take_snapshot
-from trainerd.training.streamed_image import SLOT_BYTES, streamed
+from trainerd.training.streamed_image import SLOT_BYTES, SLOTS, Ring, streamed
 
 MANY = {
     "weights": torch.arange(7, dtype=torch.float32),
@@ -52,7 +52,7 @@ def filled(arena: Arena, tensors: dict[str, torch.Tensor]) -> bytes:
 
 
 def ringed(tensors: dict[str, torch.Tensor]) -> bytes:
-    layout, pieces = streamed(snapshot_of(tensors))
+    layout, pieces = streamed(snapshot_of(tensors), Ring())
     return joined(pieces, layout.size)
 
 
@@ -67,7 +67,26 @@ def assert_holds(data: bytes, tensors: dict[str, torch.Tensor]) -> None:
 
 def octets(tensor: torch.Tensor) -> bytes:
     plain = tensor.resolve_conj().resolve_neg().contiguous()
-    return bytes(plain.reshape(-1).view(torch.uint8).tolist())
+    return plain.reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+@pytest.mark.parametrize("count", [10, SLOT_BYTES // 4 - 1000, SLOT_BYTES // 4 + 1000, SLOT_BYTES])
+def test_a_ring_that_was_used_before_leaves_nothing_of_that(count):
+    ring = Ring()
+    ring.prepare(count)
+    for tensor in (torch.randn(count), torch.randn(10), torch.randn(2 * count)):
+        layout, pieces = streamed(snapshot_of({"a": tensor}), ring)
+        assert_holds(joined(pieces, layout.size), {"a": tensor})
+
+
+def test_a_prepared_ring_is_used_as_it_is_and_is_no_larger_than_the_image():
+    ring = Ring()
+    ring.prepare(5000)
+    memory = ring.memory(5000)
+    assert len(memory) == 2 * BLOCK_BYTES
+    assert ring.memory(4000) is memory
+    ring.prepare(SLOT_BYTES * 100)
+    assert len(ring.memory(SLOT_BYTES * 50)) == SLOT_BYTES * SLOTS
 
 
 def test_the_image_is_a_safetensors_file_whatever_the_tensors_are():
