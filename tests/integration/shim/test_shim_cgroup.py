@@ -73,15 +73,10 @@ def cgroup(tmp_path):
     assert remove_empty(folder)
 
 
-def start_in(folder, script="exec sleep 60", **environ):
+def start_in(folder, script="exec sleep 60", *, cgroup=None):
+    command, environ = ("sh", "-c", script), {"PATH": os.environ["PATH"]}
     with Path(os.devnull).open("w") as log:
-        return spawn(
-            ("sh", "-c", script),
-            "/",
-            {"PATH": os.environ["PATH"], **environ},
-            log.fileno(),
-            cgroup=AttemptCgroup([folder]),
-        )
+        return spawn(command, "/", environ, log.fileno(), cgroup=cgroup or AttemptCgroup([folder]))
 
 
 def end(folder):
@@ -218,8 +213,10 @@ def test_a_rank_moves_into_its_cgroup_by_itself_where_none_can_be_born_in_one(cg
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(kernel, "fork_into", refuse)
-    pid = start_in(cgroup)
+    inside = AttemptCgroup([cgroup])
+    pid = start_in(cgroup, cgroup=inside)
     assert members(cgroup) == {pid}
+    assert inside.may_leak, "so the shim looks for others in all of /proc too"
     end(cgroup)
 
 

@@ -30,6 +30,7 @@ from trainerd.supervisor.shim.rank_log import RankLog
 from trainerd.supervisor.shim.spawn import free_port, rank_environment, spawn
 from trainerd.supervisor.shim.survivors import (
     SURVIVORS_LIMIT_S,
+    Ended,
     attempt_mark,
     end_children,
     end_processes,
@@ -222,7 +223,9 @@ class Attempt:
         """End whoever is left, then record the exit. Nothing is started after this."""
         in_cgroup = self._cgroup.end(self._reap, self._clock, limit_s=SURVIVORS_LIMIT_S)
         children = end_children(self._reap, self._clock, limit_s=SURVIVORS_LIMIT_S)
-        ended = end_processes(self._find_strays, self._clock, limit_s=SURVIVORS_LIMIT_S)
+        ended = Ended(0, ())
+        if self._cgroup.may_leak:  # else nobody can be outside, and reading all of /proc takes its time
+            ended = end_processes(self._find_strays, self._clock, limit_s=SURVIVORS_LIMIT_S)
         killed = len(in_cgroup | children) + ended.killed
         if killed:
             note(f"killed {killed} descendants that had outlived their rank")

@@ -69,10 +69,15 @@ class AttemptCgroup:
 
     Args:
         folders: That are there.
+
+    Attributes:
+        may_leak: Whether a rank may have been outside for a moment, so that it does not prove that nobody is left.
+        memory_limit_bytes: How much memory it allows; None if nothing sees to a limit.
     """
 
     def __init__(self, folders: Collection[Path]) -> None:
         self.folders = tuple(folders)
+        self.may_leak = not self.folders
         self.memory_limit_bytes: int | None = None
 
     @classmethod

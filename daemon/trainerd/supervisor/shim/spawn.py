@@ -136,6 +136,7 @@ def _spawn_inside(cgroup: AttemptCgroup, become_rank: Callable[[], None]) -> int
                     _become(cgroup, become_rank, say_why_not, is_born_inside=is_born_inside)
         finally:
             os.close(say_why_not)
+        cgroup.may_leak |= not is_born_inside
         number, _, message = answer.read().partition(" ")  # nothing, once it has become the rank
     if not number:
         return pid
