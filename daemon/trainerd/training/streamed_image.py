@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from trainerd.training.snapshot import Snapshot
 
-SLOT_BYTES: Final = 8 << 20
+SLOT_BYTES: Final = 16 << 20
 """One piece. Small enough that the first one is soon written, large enough for the disk's full speed."""
 
 SLOTS: Final = 2
@@ -32,7 +32,7 @@ SLOTS: Final = 2
 class Ring:
     """The memory that urgent saves go through, kept from one to the next.
 
-    To have 16 MB provided by the system when they are needed cost 60 ms of the 140 that such a save of 140 MB took, on
+    To have 16 MB provided by the system when they were needed cost 60 ms of the 140 that such a save of 140 MB took, on
     a virtual machine whose host had to find them first.
     """
 
