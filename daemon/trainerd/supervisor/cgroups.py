@@ -16,7 +16,8 @@ import structlog
 from trainerd.contract import records
 from trainerd.contract.records import ShimRecord
 from trainerd.errors import TrainerdError
-from trainerd.supervisor.shim.cgroup import PREFIX, folders_of, remove_empty
+from trainerd.supervisor.shim.cgroup import PREFIX, folders_of
+from trainerd.supervisor.shim.cgroup_members import remove_empty
 from trainerd.supervisor.shim.cgroup_place import find_places
 
 if TYPE_CHECKING:

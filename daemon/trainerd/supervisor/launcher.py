@@ -26,7 +26,8 @@ from trainerd.supervisor.attempts import AttemptState, Ended, Lost, NotStarted, 
 from trainerd.supervisor.child import ShimChild, collect_child, readable
 from trainerd.supervisor.gpu_release import Holding, who_holds
 from trainerd.supervisor.gpus import find_gpus
-from trainerd.supervisor.shim.cgroup import end_members, folders_of, remove_empty
+from trainerd.supervisor.shim.cgroup import folders_of
+from trainerd.supervisor.shim.cgroup_members import end_members, remove_empty
 from trainerd.supervisor.shim.entry import held_lock
 from trainerd.supervisor.shim.kernel import HELD
 from trainerd.supervisor.shim.survivors import (

@@ -19,14 +19,9 @@ from trainerd.supervisor.attempts import Lost, probe
 from trainerd.supervisor.cgroups import prepare_cgroups, why_no_memory
 from trainerd.supervisor.launcher import ShimLauncher
 from trainerd.supervisor.outcome import Evidence, OutcomeKind, judge
-from trainerd.supervisor.shim import kernel
-from trainerd.supervisor.shim.cgroup import (
-    AttemptCgroup,
-    end_members,
-    folders_of,
-    members,
-    remove_empty,
-)
+from trainerd.supervisor.shim import cgroup_members, kernel
+from trainerd.supervisor.shim.cgroup import AttemptCgroup, folders_of
+from trainerd.supervisor.shim.cgroup_members import end_members, members, remove_empty
 from trainerd.supervisor.shim.cgroup_place import find_places
 from trainerd.supervisor.shim.spawn import spawn
 from trainerd.supervisor.shim.survivors import attempt_mark, find_descendants
@@ -148,14 +143,16 @@ for _ in range(20):
 
 def test_a_cgroup_that_a_job_made_below_its_own_goes_with_it(workbench):
     script = (
-        f"sub=$(ls -d {PLACES.tree}/trainerd-job-1-*)/sub; mkdir $sub; "
+        "name=$(grep -o 'trainerd-job-1-[0-9-]*' /proc/self/cgroup | head -n 1); "
+        f"sub={PLACES.tree}/$name/sub; mkdir $sub; "
         "sleep 60 & echo $! >$sub/cgroup.procs; echo $! >$HERE/below"
     )
     record = workbench.run_to_end(shell(script))
     (below,) = workbench.pids_in("below")
     assert record.survivors_killed == 1
     assert not runs(below)
-    assert not list(PLACES.tree.glob("trainerd-job-1-*"))
+    (folder,) = cgroups_of(workbench.run.attempt(1))
+    assert not folder.exists()
 
 
 def test_a_cgroup_left_by_a_killed_shim_is_removed(workbench, monkeypatch):
@@ -190,10 +187,10 @@ def test_an_attempt_that_is_to_have_no_cgroup_has_none(workbench):
 def test_whoever_is_in_a_cgroup_is_ended_and_whoever_is_not_stays(cgroup, monkeypatch, kernel_is):
     """An old kernel has no cgroup.kill: they are frozen, and killed one by one."""
     if kernel_is == "old":
-        write = AttemptCgroup.end.__globals__["_write"]
-        monkeypatch.setitem(
-            AttemptCgroup.end.__globals__,
-            "_write",
+        write = cgroup_members.write_to_kernel
+        monkeypatch.setattr(
+            cgroup_members,
+            "write_to_kernel",
             lambda file, text: file.name != "cgroup.kill" and write(file, text),
         )
     stranger = os.posix_spawn("/bin/sleep", ["sleep", "60"], {})
@@ -266,8 +263,9 @@ def test_an_attempt_beyond_its_memory_is_ended_and_judged_by_the_counter_of_its_
         f"its cgroup counted {record.oom_kills} such kills meanwhile, at a limit of 0.06 GiB" in ending.reason
     )
     assert "memory at its highest: 0.06 GiB of 0.06 GiB" in ending.evidence
-    for place in filter(None, (PLACES.tree, PLACES.memory)):
-        assert not list(place.glob("trainerd-job-1-*"))
+    folders = cgroups_of(workbench.run.attempt(1))
+    assert folders
+    assert not any(folder.exists() for folder in folders)
 
 
 @needs_memory

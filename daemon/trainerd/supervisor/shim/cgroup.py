@@ -8,14 +8,12 @@ none is to be had, or a step of it fails, an attempt runs as it would without on
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import signal
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from trainerd.contract.failpoints import declare
+from trainerd.supervisor.shim.cgroup_members import end_members, remove_empty, write_to_kernel
 from trainerd.supervisor.shim.cgroup_place import find_places
 from trainerd.supervisor.shim.memory import counter
 from trainerd.supervisor.shim.notes import note
@@ -28,9 +26,6 @@ if TYPE_CHECKING:
     from trainerd.contract.records import LaunchRecord, ShimRecord
 
 PREFIX: Final = "trainerd-"
-
-_LOOK_S: Final = 0.005
-"""Between two looks at who is left: the kernel takes about that long to end a process."""
 
 CGROUP_MADE: Final = declare(
     "cgroup.made",
@@ -99,11 +94,11 @@ class AttemptCgroup:
     def _limit_memory(self, memory_bytes: int | None) -> None:
         for folder in self.folders:
             # A job that lost one process for want of memory is of no use: the kernel ends all of it.
-            _write(folder / "memory.oom.group", "1")
+            write_to_kernel(folder / "memory.oom.group", "1")
         if memory_bytes is None:
             return
         for file in self._files("memory.max", "memory.limit_in_bytes"):
-            if _write(file, str(memory_bytes)):
+            if write_to_kernel(file, str(memory_bytes)):
                 self.memory_limit_bytes = memory_bytes
                 return
         note("the memory that it may take is not limited: there is no cgroup to do it")
@@ -124,7 +119,7 @@ class AttemptCgroup:
     def enter(self, *, is_born_inside: bool) -> None:
         """Move this process, which is to become a rank, into what it was not born in."""
         for folder in self.folders[1:] if is_born_inside else self.folders:
-            if not _write(folder / "cgroup.procs", "0"):
+            if not write_to_kernel(folder / "cgroup.procs", "0"):
                 note(f"a rank runs outside of {folder}")
 
     def memory_bytes_max(self) -> int | None:
@@ -157,71 +152,3 @@ class AttemptCgroup:
         for folder in self.folders:
             if not remove_empty(folder):
                 note(f"the cgroup {folder} cannot be removed: somebody is in it")
-
-
-def members(folder: Path) -> set[int]:
-    """Return who is in a cgroup or in one below it; 0 stands for those whom this namespace has no number for."""
-    found: set[int] = set()
-    for place, _, _ in os.walk(folder):
-        with contextlib.suppress(OSError, ValueError):
-            found |= {int(word) for word in Path(place, "cgroup.procs").read_text("ascii").split()}
-    return found
-
-
-def end_members(folder: Path, collect: Callable[[], object], clock: Clock, *, limit_s: float) -> set[int]:
-    """Kill whoever is in a cgroup or in one below it until nobody is; return who was seen.
-
-    Args:
-        folder: Of the cgroup; it need not exist any more.
-        collect: Reaps those who were children.
-        clock: Measures the limit.
-        limit_s: When to give up, in seconds.
-    """
-    deadline_s = clock.monotonic_s() + limit_s
-    killed: set[int] = set()
-    while (living := members(folder)) and clock.monotonic_s() < deadline_s:
-        killed |= living
-        if not _write(folder / "cgroup.kill", "1"):  # Linux 5.14; all at once, newborns included
-            _kill_each(folder, living)
-        collect()
-        time.sleep(_LOOK_S)
-    return killed
-
-
-def _kill_each(folder: Path, pids: Collection[int]) -> None:
-    _write(folder / "cgroup.freeze", "1")  # who is frozen does not fork, and dies all the same
-    with contextlib.ExitStack() as stack:
-        descriptors = {}
-        for pid in pids:
-            with contextlib.suppress(OSError):
-                descriptors[pid] = os.pidfd_open(pid)
-                stack.callback(os.close, descriptors[pid])
-        # Opened first and looked at after: whoever has the number now and is in there is the one that was opened.
-        for pid in members(folder) & descriptors.keys():
-            with contextlib.suppress(OSError):
-                signal.pidfd_send_signal(descriptors[pid], signal.SIGKILL)
-
-
-def remove_empty(folder: Path) -> bool:
-    """Remove a cgroup and those below it; return whether it is gone."""
-    for place, _, _ in os.walk(folder, topdown=False):
-        with contextlib.suppress(OSError):
-            os.rmdir(place)  # noqa: PTH106 - a name from os.walk
-    return not folder.exists()
-
-
-def _write(file: Path, text: str) -> bool:
-    """Write to a file of the kernel's, if it is there; return whether it was taken."""
-    try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        os.write(descriptor, text.encode("ascii"))
-    except OSError as error:
-        if error.errno != errno.EOPNOTSUPP:
-            note(f"{file} does not take {text!r}: {error.strerror}")
-        return False
-    finally:
-        os.close(descriptor)
-    return True
