@@ -78,6 +78,7 @@ def ground(configuration: str = "") -> Iterator[Ground]:
                 [sys.executable, *words, "--config", str(root / "trainerd.toml")],
                 stdout=output,
                 stderr=output,
+                start_new_session=True,  # as a service manager does
             )
         transport = httpx.HTTPTransport(uds=str(root / "state" / "trainerd.sock"))
         with httpx.Client(transport=transport, base_url="http://trainerd", timeout=30) as client:

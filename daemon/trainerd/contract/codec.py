@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Record = TypeVar("Record")
 
+_PLAIN_ALREADY = frozenset({str, int, float, bool, type(None)})
+
 
 def to_json(record: object, format_name: str) -> bytes:
     """Encode a dataclass as one JSON object, ending in a newline."""
@@ -35,15 +37,21 @@ def dump(plain: dict[str, Any]) -> bytes:
 
 def to_plain(record: object) -> dict[str, Any]:
     """Turn a dataclass into dicts, lists and plain values."""
-    assert dataclasses.is_dataclass(record)
-    return {
-        field.name: _plain(getattr(record, field.name))
-        for field in dataclasses.fields(record)
-        if not field.metadata.get("transient")
-    }
+    kind: Any = type(record)
+    return {name: _plain(getattr(record, name)) for name in _recorded_names(kind)}
+
+
+def _names_of(kind: type[Any]) -> tuple[str, ...]:
+    assert dataclasses.is_dataclass(kind)
+    return tuple(field.name for field in dataclasses.fields(kind) if not field.metadata.get("transient"))
+
+
+_recorded_names = functools.cache(_names_of)
 
 
 def _plain(value: Any) -> Any:
+    if type(value) in _PLAIN_ALREADY:
+        return value
     if dataclasses.is_dataclass(value):
         return to_plain(value)
     if isinstance(value, enum.Enum):

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from trainerd.contract import codec
-from trainerd.contract.durable import write_file
+from trainerd.contract.durable import read_file, write_file
 from trainerd.contract.process import ProcessIdentity
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def read(path: Path, kind: type[AnyRecord]) -> AnyRecord | None:
         OSError: It could not be looked at, which says nothing about whether it is there.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except FileNotFoundError:
         return None
     return codec.from_json(data, kind, _FORMATS[kind], source=path)

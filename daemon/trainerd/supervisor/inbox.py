@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from trainerd.supervisor.events import Event
     from trainerd.supervisor.ledger import Step
 
-BATCH_MAX: Final = 256
-"""Most events that share one transaction."""
+BATCH_MAX: Final = 8
+"""Most events that share one transaction. Whoever asks how things are waits for one or two of them."""
 
 
 @dataclass(frozen=True)

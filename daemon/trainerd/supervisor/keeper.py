@@ -104,6 +104,7 @@ class Keeper:
         say: Takes the events.
         clock: Dates endings that nobody saw.
         begin: Starts a task.
+        turns: Held while the attempt is launched; None for no turns.
         environ: The supervisor's own environment.
     """
 
@@ -115,6 +116,7 @@ class Keeper:
         say: Callable[[Event], None],
         clock: Clock,
         begin: Callable[[Coroutine[Any, Any, None]], object],
+        turns: asyncio.Semaphore | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self.attempt = attempt
@@ -127,6 +129,7 @@ class Keeper:
         self._clock = clock
         self._environ = environ
         self._begin = begin
+        self._turns = turns
         self._is_launched = asyncio.Event()
         self._has_said_progress = False
         self._watch_of_silence: Watch | None = None
@@ -258,7 +261,8 @@ class Keeper:
 
     async def _launch_and_watch(self) -> None:
         try:
-            await asyncio.to_thread(self._launch)
+            async with self._turns or contextlib.nullcontext():
+                await asyncio.to_thread(self._launch)
         except InternalError:
             raise
         except (TrainerdError, OSError) as error:

@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 TICK_S: Final = 1.0
 """How often heartbeats are read, and those who wait for room or for a mended script are looked after."""
 
+LAUNCHES_MAX: Final = 2
+"""So many attempts are launched at once. More of them would wait for the same disk, and the loop for a processor."""
+
 RECORD_RETRY_S: Final = 1.0
 """Between two tries to record decisions on a full disk."""
 
@@ -97,6 +100,7 @@ class Loop:
         self._folder = folder
         self._launcher = launcher
         self._clock = clock
+        self._launches = asyncio.Semaphore(LAUNCHES_MAX)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._scan_is_due = asyncio.Event()
         self._scan_again: asyncio.TimerHandle | None = None
@@ -208,6 +212,8 @@ class Loop:
 
     async def _decide(self) -> None:
         while True:
+            # With more letters there the next line would not let anybody else have a turn.
+            await asyncio.sleep(0)
             letters = await self.inbox.take()
             try:
                 steps = self.ledger.apply((letter.name, letter.event) for letter in letters)
@@ -282,6 +288,7 @@ class Loop:
             say=lambda event: self.inbox.post(job.name, event),
             # In the loop's own group: a bug in a keeper ends the supervisor, and no job notices.
             begin=self._begin,
+            turns=self._launches,
             clock=self._clock,
         )
         return self.keepers[job.name]

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from functools import cached_property
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from trainerd.contract.policy import Resources
 from trainerd.supervisor.gpus import find_gpus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _GIB = 1024**3
 
@@ -56,17 +58,15 @@ class Capacity:
         return tuple(range(self.gpus)) if self.gpu_indices is None else self.gpu_indices
 
 
-@dataclass(frozen=True)
-class Holder:
+class Holder(NamedTuple):
     """What a live attempt occupies, and which GPUs."""
 
     resources: Resources
     gpus: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class Request:
-    """A job that waits for a slot.
+class Request(NamedTuple):
+    """A job that waits for a slot. A tuple, as one is made for each of thousands, many times a second.
 
     Attributes:
         name: The job.
@@ -87,91 +87,130 @@ class Schedule:
 
     Attributes:
         grants: Who may start now, with the GPUs each gets, in order.
-        waits: Why each of the others must wait.
         misfits: Why each of these will never fit.
+        explain: Returns `waits`.
     """
 
     grants: tuple[tuple[str, tuple[int, ...]], ...] = ()
-    waits: Mapping[str, str] = field(default_factory=dict)
     misfits: Mapping[str, str] = field(default_factory=dict)
+    explain: Callable[[], Mapping[str, str]] = field(default=dict, compare=False, repr=False)
+
+    @cached_property
+    def waits(self) -> Mapping[str, str]:
+        """Why each of the others must wait. Put into words when somebody asks: with thousands it takes milliseconds."""
+        return self.explain()
 
 
 def schedule(capacity: Capacity, holders: Sequence[Holder], requests: Sequence[Request]) -> Schedule:
     """Return who may start now, and why the others may not."""
+    queue = sorted(requests, key=lambda one: (-one.priority, one.since_wall_s, one.name))
+    grants: list[tuple[str, tuple[int, ...]]] = []
+    misfits: dict[str, str] = {}
+    _go_through(capacity, holders, queue, grants=grants, misfits=misfits)
+
+    def explain() -> Mapping[str, str]:
+        waits: dict[str, str] = {}
+        _go_through(capacity, holders, queue, waits=waits)
+        return waits
+
+    return Schedule(tuple(grants), misfits, explain)
+
+
+def _go_through(
+    capacity: Capacity,
+    holders: Sequence[Holder],
+    queue: Sequence[Request],
+    *,
+    grants: list[tuple[str, tuple[int, ...]]] | None = None,
+    misfits: dict[str, str] | None = None,
+    waits: dict[str, str] | None = None,
+) -> None:
+    """Go through the queue in order; note in what is given who may start, who never fits, and why others wait."""
     taken = {gpu for holder in holders for gpu in holder.gpus}
     free_gpus = [gpu for gpu in capacity.indices if gpu not in taken]
-    free = _Free(
-        cpus=capacity.cpus - sum(holder.resources.cpus for holder in holders),
-        gpus=len(free_gpus),
-        memory_bytes=None
-        if capacity.memory_bytes is None
-        else capacity.memory_bytes - sum(holder.resources.memory_bytes or 0 for holder in holders),
-        jobs=None if capacity.max_jobs is None else capacity.max_jobs - len(holders),
-    )
-    grants, waits, misfits = [], {}, {}
+    free = _Free(capacity, holders, len(free_gpus))
     ahead: str | None = None
-    for request in sorted(requests, key=lambda one: (-one.priority, one.since_wall_s, one.name)):
-        misfit = _misfit(capacity, request.resources)
-        if misfit is not None:
-            misfits[request.name] = misfit
+    for request in queue:
+        wanted = request.resources
+        if not _ever_fits(capacity, wanted):
+            if misfits is not None:
+                misfits[request.name] = _misfit(capacity, wanted)
             continue
-        lacks = free.lacks(request.resources)
-        if lacks:
+        if free.has_room_for(wanted):
+            if grants is not None:
+                grants.append((request.name, tuple(free_gpus[: wanted.gpus])))
+            del free_gpus[: wanted.gpus]
+        elif waits is not None:
             behind = f", behind {ahead}" if ahead is not None else ""
-            waits[request.name] = f"waits for {' and '.join(lacks)}{behind}"
+            waits[request.name] = f"waits for {' and '.join(free.lacks(wanted))}{behind}"
             ahead = request.name
-        else:
-            gpus = tuple(free_gpus[: request.resources.gpus])
-            del free_gpus[: request.resources.gpus]
-            grants.append((request.name, gpus))
-        free = free.without(request.resources)
-    return Schedule(tuple(grants), waits, misfits)
+        free.take(wanted)
 
 
-@dataclass(frozen=True)
 class _Free:
     """What is left, less what is reserved; below zero where more is reserved than there is."""
 
-    cpus: float
-    gpus: int
-    memory_bytes: int | None
-    jobs: int | None
+    def __init__(self, capacity: Capacity, holders: Sequence[Holder], gpus: int) -> None:
+        self.cpus = capacity.cpus - sum(holder.resources.cpus for holder in holders)
+        self.gpus = gpus
+        self.memory_bytes: float = inf
+        if capacity.memory_bytes is not None:
+            held_bytes = sum(holder.resources.memory_bytes or 0 for holder in holders)
+            self.memory_bytes = capacity.memory_bytes - held_bytes
+        self.jobs: float = inf if capacity.max_jobs is None else capacity.max_jobs - len(holders)
+
+    def has_room_for(self, wanted: Resources) -> bool:
+        return (
+            self.jobs >= 1
+            and wanted.cpus <= max(self.cpus, 0) + _ROUNDING
+            and wanted.gpus <= max(self.gpus, 0)
+            and (wanted.memory_bytes is None or wanted.memory_bytes <= self.memory_bytes)
+        )
 
     def lacks(self, wanted: Resources) -> list[str]:
         found = []
-        if self.jobs is not None and self.jobs < 1:
+        if self.jobs < 1:
             found.append("one of the jobs that run to end (max_jobs)")
         if wanted.cpus > max(self.cpus, 0) + _ROUNDING:
             found.append(f"{wanted.cpus:g} cpus ({max(self.cpus, 0):g} free)")
         if wanted.gpus > max(self.gpus, 0):
             found.append(f"{wanted.gpus} gpus ({max(self.gpus, 0)} free)")
         memory = wanted.memory_bytes
-        if memory is not None and self.memory_bytes is not None and memory > self.memory_bytes:
+        if memory is not None and memory > self.memory_bytes:
             found.append(f"{_gib(memory)} of memory ({_gib(max(self.memory_bytes, 0))} free)")
         return found
 
-    def without(self, wanted: Resources) -> _Free:
-        memory = None if self.memory_bytes is None else self.memory_bytes - (wanted.memory_bytes or 0)
-        jobs = None if self.jobs is None else self.jobs - 1
-        return _Free(self.cpus - wanted.cpus, self.gpus - wanted.gpus, memory, jobs)
+    def take(self, wanted: Resources) -> None:
+        self.cpus -= wanted.cpus
+        self.gpus -= wanted.gpus
+        self.memory_bytes -= wanted.memory_bytes or 0
+        self.jobs -= 1
 
 
 _ROUNDING = 1e-9
 """Ten times a tenth of a cpu is a cpu."""
 
 
-def _misfit(capacity: Capacity, wanted: Resources) -> str | None:
+def _ever_fits(capacity: Capacity, wanted: Resources) -> bool:
+    return (
+        wanted.cpus <= capacity.cpus + _ROUNDING
+        and wanted.gpus <= capacity.gpus
+        and (wanted.memory_bytes or 0) <= (inf if capacity.memory_bytes is None else capacity.memory_bytes)
+    )
+
+
+def _misfit(capacity: Capacity, wanted: Resources) -> str:
     if wanted.cpus > capacity.cpus + _ROUNDING:
         return f"it asks for {wanted.cpus:g} cpus and the machine has {capacity.cpus:g}"
     if wanted.gpus > capacity.gpus:
         return f"it asks for {wanted.gpus} gpus and the machine has {capacity.gpus}"
-    memory = wanted.memory_bytes
-    if memory is not None and capacity.memory_bytes is not None and memory > capacity.memory_bytes:
-        return f"it asks for {_gib(memory)} of memory and the machine has {_gib(capacity.memory_bytes)}"
-    return None
+    return (
+        f"it asks for {_gib(wanted.memory_bytes or 0)} of memory "
+        f"and the machine has {_gib(capacity.memory_bytes or 0)}"
+    )
 
 
-def _gib(size_bytes: int) -> str:
+def _gib(size_bytes: float) -> str:
     return f"{size_bytes / _GIB:.2f} GiB"
 
 

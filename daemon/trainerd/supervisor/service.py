@@ -28,6 +28,7 @@ from trainerd.supervisor.logging import configure_logging
 from trainerd.supervisor.loop import Loop
 from trainerd.supervisor.next_program import replace_this_program, why_it_cannot_start
 from trainerd.supervisor.notify import Notifier
+from trainerd.supervisor.promptness import go_first
 from trainerd.supervisor.scheduler import machine_capacity
 from trainerd.supervisor.specs.folder import SpecFolder
 from trainerd.supervisor.specs.trust import TrustPolicy
@@ -189,6 +190,7 @@ class _Service:
         watcher = FolderWatcher(self._jobs_dir, lambda: _call_soon(loop, self._loop.rescan))
         self._folder.take_arrived = watcher.take_arrived
         api_stop = asyncio.Event()
+        go_first()
         _log.info("supervisor.started", version=VERSION, pid=os.getpid(), state=str(self._paths.root))
         try:
             async with asyncio.TaskGroup() as tasks:
