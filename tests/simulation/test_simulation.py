@@ -1,7 +1,7 @@
 """The real machine, policies, scheduler and journal, driven through seeded schedules of misfortune.
 
 A failing schedule prints its seed, its trace and the command that replays it. Every day some seeds are run that are
-always the same, and some that are the day's; ``pytest -m slow tests/simulation`` runs ten thousand.
+always the same, and some that are the day's; ``pytest -m slow --dist load -n auto tests/simulation`` runs ten thousand, and so does CI.
 """
 
 from __future__ import annotations
