@@ -8,7 +8,6 @@ Exits with 1 if the supervisor is at or over 80 MB (resident) or 1 % of a core.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 import time
@@ -40,7 +39,7 @@ class Usage:
     Attributes:
         resident_bytes: RSS: pages in memory, those shared with others counted in full.
         proportional_bytes: PSS: shared pages divided among those who share them.
-        cpu_s: Seconds of CPU time, user and system.
+        cpu_s: Seconds of CPU time, user and system, of all threads that live.
     """
 
     resident_bytes: int
@@ -53,12 +52,12 @@ def measure(pid: int) -> Usage:
     rollup = dict(
         line.split(":", 1) for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     )
-    stat = Path(f"/proc/{pid}/stat").read_text()
-    fields = stat[stat.rindex(")") + 2 :].split()
+    # In nanoseconds: `stat` counts in hundredths of a second, which is as much as there is to count.
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return Usage(
         resident_bytes=int(rollup["Rss"].split()[0]) * 1024,
         proportional_bytes=int(rollup["Pss"].split()[0]) * 1024,
-        cpu_s=(int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"),
+        cpu_s=sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9,
     )
 
 
@@ -100,7 +99,7 @@ def watch(supervised: Supervised, seconds: float, interruption: Interruption) ->
         share = (usage.cpu_s - before[name].cpu_s) / elapsed_s
         print(
             f"{name:<12}{usage.resident_bytes / 1e6:>7.1f} MB{usage.proportional_bytes / 1e6:>7.1f} MB"
-            f"{share:>10.2%}"
+            f"{share:>10.3%}"
         )
     share = (after["supervisor"].cpu_s - before["supervisor"].cpu_s) / elapsed_s
     is_good = after["supervisor"].resident_bytes < MEMORY_TARGET_BYTES and share < CPU_TARGET_SHARE

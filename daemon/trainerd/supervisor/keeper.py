@@ -131,6 +131,7 @@ class Keeper:
         self._begin = begin
         self._turns = turns
         self._is_launched = asyncio.Event()
+        self._said_now: Heartbeat | None = None
         self._has_said_progress = False
         self._watch_of_silence: Watch | None = None
         self._stall: Stall | None = None
@@ -168,26 +169,28 @@ class Keeper:
             self._say(ProgressSeen(self.attempt.number, self.heartbeat.step))
 
     def look_for_stall(self) -> None:
-        """Look at what every rank says, and say when the attempt stands still. Once a second or so."""
+        """Look at what every rank says, and say when the attempt stands still. Right after `look_for_progress`."""
         if self._watch_of_silence is None:
             self._watch_of_silence = self._new_watch()
         watch = self._watch_of_silence
         if watch.timeout is None:
             return
-        self._watch_of_silence, stall = after_look(watch, self._sight(), self._clock.monotonic_s())
+        self._watch_of_silence, stall = after_look(
+            watch, self._sight(self._said_now), self._clock.monotonic_s()
+        )
         if stall is not None:
             self._stall = stall
             self._say(StallSeen(self.attempt.number, stall.reason))
 
-    def _sight(self) -> Sight:
+    def _sight(self, first: Heartbeat | None) -> Sight:
         ranks = range(self.attempt.job.nproc)
-        beats = tuple(self._beat(rank) for rank in ranks)
+        beats = (first, *(self._beat(rank) for rank in ranks[1:]))
         logs = () if any(beats) else tuple(_size(self.attempt.run.rank_log(rank)) for rank in ranks)
         return Sight(beats, logs)
 
     def _stall_found(self) -> Stall:
         """Describe the stall that the supervisor before this one saw."""
-        sight = self._sight()
+        sight = self._sight(self._beat(0))
         watch, _ = after_look(self._new_watch(), sight, self._clock.monotonic_s())
         limit_s, doing = silence_limit_s(watch, sight.beats)
         return Stall(watch.silence_s, limit_s or 0.0, doing)
@@ -255,9 +258,9 @@ class Keeper:
             self._warn("attempt.stall-not-recorded", error)
 
     def _read_heartbeat(self) -> None:
+        self._said_now = self._beat(0)
         # An unreadable page is unknown: what it said last stays.
-        with contextlib.suppress(OSError, ValueError):
-            self.heartbeat = read_heartbeat(self._paths.heartbeat(0)) or self.heartbeat
+        self.heartbeat = self._said_now or self.heartbeat
 
     async def _launch_and_watch(self) -> None:
         try:
