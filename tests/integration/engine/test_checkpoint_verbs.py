@@ -17,6 +17,7 @@ from trainerd.contract.paths import RunPaths
 pytestmark = pytest.mark.torch
 
 EVERY = {"TRAINERD_CHECKPOINT_EVERY_STEPS": 5, "TRAINERD_CHECKPOINT_KEEP_LAST": "all"}
+LONG = ("--batches", 40)
 
 
 def trainerd(*arguments, state, code=0):
@@ -63,7 +64,8 @@ def test_a_running_job_saves_when_it_is_asked(bench):
 
 def test_a_run_goes_back_to_an_older_checkpoint_and_ends_as_if_it_had_never_left_it(bench, tmp_path):
     bench.start()
-    submit(bench, "--step-ms", 30, every={"steps": 4}, keep_last=99)
+    # Long enough that it is still at work when two commands have been started, on a busy machine too.
+    submit(bench, *LONG, "--step-ms", 30, every={"steps": 4}, keep_last=99)
     store = CheckpointStore.of_run(bench.state.run("tiny"))
     bench.wait_for(lambda: len(store.checkpoints()) >= 4, "some checkpoints")
     assert "stop it first" in trainerd("resume", "tiny", "--from", 4, state=bench.state.root, code=1)
@@ -76,7 +78,7 @@ def test_a_run_goes_back_to_an_older_checkpoint_and_ends_as_if_it_had_never_left
     lines = {checkpoint.manifest.lineage for checkpoint in store.checkpoints()[1:]}
     assert len(lines) == 1
     assert oldest.manifest.lineage not in lines
-    assert train(tmp_path / "undisturbed", **EVERY).code == 0
+    assert train(tmp_path / "undisturbed", *LONG, **EVERY).code == 0
     assert result_of(bench.state.run("tiny").root) == result_of(tmp_path / "undisturbed")
 
 
