@@ -224,18 +224,25 @@ def ways(faster, costs, count):
 
 
 def test_both_ways_are_tried_and_the_faster_one_is_used():
-    assert ways(FasterWay(), {"team": 1.0, "alone": 2.0}, 5) == ["team", "alone", "team", "team", "team"]
-    assert ways(FasterWay(), {"team": 9.0, "alone": 2.0}, 5) == ["team", "alone", "team", "alone", "alone"]
+    opening = ["team", "team", "team", "alone"]
+    assert ways(FasterWay(), {"team": 1.0, "alone": 2.0}, 6) == [*opening, "team", "team"]
+    assert ways(FasterWay(), {"team": 9.0, "alone": 2.0}, 6) == [*opening, "alone", "alone"]
 
 
 def test_what_the_first_copy_took_says_nothing():
     faster = FasterWay()
-    ways(faster, {"team": 50.0}, 1)
-    assert ways(faster, {"team": 1.0, "alone": 2.0}, 10)[1:] == ["team"] * 9
+    ways(faster, {"team": 0.1}, 1)
+    assert ways(faster, {"team": 9.0, "alone": 2.0}, 10)[3:] == ["alone"] * 7
+
+
+def test_one_slow_copy_at_the_beginning_says_nothing_either():
+    faster = FasterWay()
+    ways(faster, {"team": 50.0}, 2)
+    assert ways(faster, {"team": 1.0, "alone": 2.0}, 10)[2:] == ["team"] * 8
 
 
 def test_the_slower_way_is_tried_rarely_while_nothing_changes():
-    used = ways(FasterWay(), {"team": 1.0, "alone": 1.4}, 603)
+    used = ways(FasterWay(), {"team": 1.0, "alone": 1.4}, 604)
     trials = [index for index, way in enumerate(used) if way == "alone"]
     gaps = [later - earlier - 1 for earlier, later in itertools.pairwise(trials[1:])]
     assert len(trials) == 1 + 600 // (COMPARISON_DISTANCE_MAX + 1)
