@@ -41,12 +41,10 @@ def to_plain(record: object) -> dict[str, Any]:
     return {name: _plain(getattr(record, name)) for name in _recorded_names(kind)}
 
 
-def _names_of(kind: type[Any]) -> tuple[str, ...]:
+@functools.cache
+def _recorded_names(kind: type[Any]) -> tuple[str, ...]:
     assert dataclasses.is_dataclass(kind)
     return tuple(field.name for field in dataclasses.fields(kind) if not field.metadata.get("transient"))
-
-
-_recorded_names = functools.cache(_names_of)
 
 
 def _plain(value: Any) -> Any:

@@ -41,20 +41,21 @@ class Ring:
 
     def prepare(self, size: int) -> None:
         """Have the memory provided now for images of `size` bytes. May come from any thread, at any time."""
-        if self._is_too_small(size):
+        if not _is_enough(self._memory, size):
             memory = host_memory(_needed_bytes(size))
             fault_in(memory)
             self._memory = memory
 
     def memory(self, size: int) -> mmap.mmap:
         """Return it, for an image of `size` bytes: warm if it was prepared, or used before."""
-        memory = self._memory
-        if memory is None or self._is_too_small(size):
+        memory = self._memory  # looked at once: another thread may put something else there
+        if memory is None or not _is_enough(memory, size):
             memory = self._memory = host_memory(_needed_bytes(size))
         return memory
 
-    def _is_too_small(self, size: int) -> bool:
-        return self._memory is None or len(self._memory) < _needed_bytes(size)
+
+def _is_enough(memory: mmap.mmap | None, size: int) -> bool:
+    return memory is not None and len(memory) >= _needed_bytes(size)
 
 
 def _needed_bytes(size: int) -> int:
