@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 from shim_workbench import python, runs, shell, wait_for
 
@@ -82,12 +84,26 @@ def end(folder):
 
 
 def collect():
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        return False
-    return True
+    """Collect those children of this test that have ended; tell whether any are left."""
+    for pid in children() - CHILDREN_OF_OTHERS:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+    return bool(children() - CHILDREN_OF_OTHERS)
+
+
+def children():
+    return {child.pid for child in psutil.Process().children()}
+
+
+CHILDREN_OF_OTHERS = set()
+
+
+@pytest.fixture(autouse=True)
+def _leaves_this_process_as_it_was(monkeypatch):
+    """Tests before this one may have children that stay, and `spawn` ends in another folder, as is right in a shim."""
+    monkeypatch.chdir(Path.cwd())
+    CHILDREN_OF_OTHERS.clear()
+    CHILDREN_OF_OTHERS.update(children())
 
 
 def test_ranks_run_in_a_cgroup_that_is_named_after_them_and_gone_afterwards(workbench, obedient):
