@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def is_on_cuda(tensor: torch.Tensor) -> bool:
     """Return whether a tensor's memory is a CUDA device's."""
-    return tensor.device.type == "cuda"
+    return tensor.is_cuda  # asked of every tensor of every save: a tenth of what the name of its device costs
 
 
 def copy_from_cuda(pairs: Sequence[Pair]) -> Callable[[], None]:

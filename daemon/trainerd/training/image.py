@@ -62,8 +62,9 @@ def stored_tensors(snapshot: Snapshot) -> tuple[dict[str, torch.Tensor], Shapes]
     stored: dict[str, torch.Tensor] = {}
     shapes: list[tuple[str, str, torch.Size]] = []
     for name, tensor in snapshot.tensors.items():
-        stored[name], dtype = stored_form(tensor)
-        shapes.append((name, dtype, stored[name].shape))
+        form, dtype = stored_form(tensor)
+        stored[name] = form
+        shapes.append((name, dtype, form.shape))
     return stored, tuple(shapes)
 
 

@@ -34,7 +34,7 @@ class Snapshot:
     @property
     def tensor_bytes(self) -> int:
         """Size of all tensors, in bytes."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
+        return sum(tensor.nbytes for tensor in self.tensors.values())
 
     @property
     def predicted_bytes(self) -> int:

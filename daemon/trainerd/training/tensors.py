@@ -137,8 +137,8 @@ def copied_state(tree: Any, memo: dict[int, Any] | None = None) -> Any:
 
 def stored_form(tensor: torch.Tensor) -> tuple[torch.Tensor, str]:
     """Return a tensor as it lies in the file (its bytes, if safetensors has no such dtype) and its dtype there."""
-    if tensor.dtype in SAFETENSORS_DTYPES:
-        return tensor, SAFETENSORS_DTYPES[tensor.dtype]
+    if dtype := SAFETENSORS_DTYPES.get(tensor.dtype):
+        return tensor, dtype
     return tensor.contiguous().reshape(-1).view(torch.uint8), "U8"
 
 
