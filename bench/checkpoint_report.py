@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 OURS = "trainerd"
-MEASURES = ("stall", "true cost", "durable", "load")
+MEASURES = ("stall", "true cost", "durable", "load", "step")
 DURABLE_SHARES = {"140MB": 0.75, "500MB": 0.9, "2GB": 0.9}
 
 Samples = Mapping[str, Sequence[float]]
