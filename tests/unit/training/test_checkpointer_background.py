@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 
 import psutil
@@ -181,3 +183,39 @@ def test_fifty_saves_need_no_more_memory_than_one(tmp_path):
         checkpointer.wait()
         assert process.memory_info().rss - before < 2 * size
         assert threading.active_count() <= threads + 1
+
+
+SAVES_AND_COUNTS = """
+import os, sys, threading, time
+import torch
+from trainerd import Checkpointer
+
+def threads_of_no_python():
+    return len(os.listdir("/proc/self/task")) - threading.active_count()
+
+torch.set_num_threads(2)
+weight = torch.ones(1 << 22).add_(1)  # torch's team is there now
+before = threads_of_no_python()
+objects = torch.nn.ParameterDict({"whole": weight, "turned": weight.view(2048, 2048).t(), "wide": weight.to(torch.complex128)})
+with Checkpointer(sys.argv[1], objects, keep_last=1) as checkpointer:
+    for step in range(1, 4):
+        checkpointer.save(step=step)
+        checkpointer.wait()
+deadline_s = time.monotonic() + 5
+while (now := threads_of_no_python()) != before and time.monotonic() < deadline_s:
+    time.sleep(0.05)  # one that ends is gone for Python a moment before it is for the system
+sys.exit(0 if now == before else f"{now} threads, not {before}")
+"""
+
+
+def test_saves_leave_torch_with_the_one_team_of_threads_that_it_had(tmp_path):
+    """Another thread that computes gets a team of its own, and then libgomp waits without spinning: every later step
+    of the loop is longer by a sixth and more."""
+    done = subprocess.run(
+        [sys.executable, "-c", SAVES_AND_COUNTS, str(tmp_path)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
