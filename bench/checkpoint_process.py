@@ -1,8 +1,9 @@
 """Each way to save in a process of its own, which trains and saves when it is told to.
 
-What one way leaves behind is not the others' then. One `async_save` of DCP leaves a second team of OpenMP threads,
-and from then on libgomp does not spin where it waits: on two cores every later step of that process took 15 to 30 %
-longer, and a copy of 140 MB by torch's threads 15.5 ms instead of 11.5, whoever made it.
+What one way leaves behind is not the others' then. After one `async_save` of DCP, on two cores, every later step of
+that process took 15 to 30 % longer, and a copy of 140 MB by torch's threads 15.5 ms instead of 11.5, whoever made it:
+what a second thread that has computed with torch does too, for libgomp does not spin where it waits when there are
+more threads than cores.
 """
 
 from __future__ import annotations

@@ -201,9 +201,9 @@ with Checkpointer(sys.argv[1], objects, keep_last=1) as checkpointer:
     for step in range(1, 4):
         checkpointer.save(step=step)
         checkpointer.wait()
-deadline_s = time.monotonic() + 5
-while (now := threads_of_no_python()) != before and time.monotonic() < deadline_s:
-    time.sleep(0.05)  # one that ends is gone for Python a moment before it is for the system
+    deadline_s = time.monotonic() + 5
+    while (now := threads_of_no_python()) != before and time.monotonic() < deadline_s:
+        time.sleep(0.05)  # one that ends is gone for Python a moment before it is for the system
 sys.exit(0 if now == before else f"{now} threads, not {before}")
 """
 
