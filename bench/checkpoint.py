@@ -1,6 +1,6 @@
 """What a checkpoint costs, trainerd's beside others', and beside what the machine allows.
 
-    python -m bench.checkpoint --size 140MB --rounds 9
+    python -m bench.checkpoint --size 140MB
     python -m bench.checkpoint --size all --json > result.json
 
 Every way to save has a process of its own, which trains, so that none suffers from what another leaves behind. They
@@ -33,7 +33,7 @@ import torch
 
 from bench.checkpoint_drain import drain_once
 from bench.checkpoint_limits import Limits
-from bench.checkpoint_process import Samples, SaverProcess, mend_torchvision
+from bench.checkpoint_process import Samples, SaverProcess
 from bench.checkpoint_report import OURS, Target, judge, print_report
 from bench.checkpoint_savers import available_savers
 from bench.checkpoint_states import WIDTHS, make_training
@@ -48,7 +48,9 @@ def main() -> int:
     )
     parser.add_argument("--size", choices=[*WIDTHS, "all"], default="140MB")
     parser.add_argument("--rounds", type=int, help="how often each is measured; by the size if not given")
-    parser.add_argument("--only", action="append", help="measure only ways to save whose name has this in it")
+    parser.add_argument(
+        "--only", action="append", help="measure only trainerd and ways to save whose name has this in it"
+    )
     parser.add_argument("--folder", type=Path, help="where to write: the disk that is measured")
     parser.add_argument("--json", action="store_true", help="print all samples as JSON instead of tables")
     arguments = parser.parse_args()
@@ -70,11 +72,11 @@ def measure(size: str, folder: Path, *, rounds: int | None, only: list[str] | No
     samples: Samples = defaultdict(list)
     load_begin = os.getloadavg()
     pacemaker = make_training(next(iter(WIDTHS)))
-    mend_torchvision()
     found, skipped = available_savers()
     for line in skipped:
         say(line)
-    names = [saver.name for saver in found if not only or any(text in saver.name for text in only)]
+    wanted = [OURS, *only] if only else [""]  # ours always: all ratios are to it
+    names = [saver.name for saver in found if any(text in saver.name for text in wanted)]
     savers: list[SaverProcess] = []
     try:
         for index, name in enumerate(names):
@@ -97,7 +99,6 @@ def measure(size: str, folder: Path, *, rounds: int | None, only: list[str] | No
         for saver in savers:
             saver.close()
     del pacemaker
-    samples["step"] = samples[f"{OURS} step"]
     measure_drains(size, folder, limits, samples)
     targets = judge(size, samples)
     return {

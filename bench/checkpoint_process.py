@@ -9,11 +9,9 @@ more threads than cores.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import multiprocessing
 import os
 import signal
-import sys
 import time
 import traceback
 import warnings
@@ -33,6 +31,9 @@ WARM_STEPS = 3
 PAIRS = {"140MB": 4, "500MB": 2, "2GB": 1}
 """Of windows, in one turn. Two windows differ by a tenth for no reason, and a save costs less than that."""
 ANSWER_LIMIT_S = 600.0
+"""For a whole turn, or for getting warm, in seconds."""
+LEAVE_LIMIT_S = 60.0
+"""For a turn that is cut short, in seconds; then the process is killed."""
 
 Samples = dict[str, list[float]]
 """Seconds by what was measured, such as ``trainerd stall``."""
@@ -69,7 +70,7 @@ class SaverProcess:
         """End it, by force if it does not end by itself."""
         with contextlib.suppress(OSError):
             self._connection.send(None)
-        self._process.join(ANSWER_LIMIT_S / 10)
+        self._process.join(LEAVE_LIMIT_S)
         self._process.kill()
         self._process.join()
 
@@ -84,14 +85,6 @@ class SaverProcess:
         if problem:
             raise RuntimeError(f"{self.name} failed:\n{problem}")
         return answer
-
-
-def mend_torchvision() -> None:
-    """Lightning imports torchvision where there is one, and dies of one that was built for another torch."""
-    path = Path(__file__).parents[1] / "jobs" / "examples" / "mnist"
-    sys.path.append(str(path))
-    with contextlib.suppress(ImportError):
-        importlib.import_module("torchvision_compat").import_torchvision()
 
 
 def touch_memory(size: int) -> None:
@@ -115,7 +108,6 @@ def _serve(connection: Connection, name: str, size: str, folder: Path) -> None:
 
 def _answers(connection: Connection, name: str, size: str, folder: Path) -> Iterator[Any]:
     warnings.simplefilter("ignore")  # DCP's, that it runs without a cluster
-    mend_torchvision()
     training = make_training(size)
     for _ in range(WARM_STEPS):
         training.step()
@@ -124,7 +116,6 @@ def _answers(connection: Connection, name: str, size: str, folder: Path) -> Iter
     saver.stall()  # the first time pays for imports and for fresh memory
     saver.settle()
     saver.load()
-    training.step()
     yield state_bytes
     while (saves_first := connection.recv()) is not None:
         yield _measure(saver, training, state_bytes, PAIRS[size], saves_first=saves_first)

@@ -69,12 +69,10 @@ def print_report(result: dict[str, Any]) -> None:
         f"load average {result['load_average'][0]} at the beginning, {result['load_average'][1]} at the end: "
         f"a machine with nothing else to do begins below 0.5\n"
     )
-    print(
-        f"{'milliseconds: median (quartiles)':<34}{'memcpy':>21}{'raw write':>21}{'raw read':>21}{'step':>21}"
-    )
+    print(f"{'milliseconds: median (quartiles)':<34}{'memcpy':>21}{'raw write':>21}{'raw read':>21}")
     print(
         f"{'the machine':<34}"
-        + "".join(spread(samples[name]) for name in ("memcpy", "raw write", "raw read", "step"))
+        + "".join(spread(samples[name]) for name in ("memcpy", "raw write", "raw read"))
     )
     print(f"\n{'':<34}" + "".join(f"{name:>21}" for name in MEASURES))
     names = [name.removesuffix(" stall") for name in samples if name.endswith(" stall")]

@@ -10,9 +10,11 @@ Lightning and Ignite are optional: pip install 'trainerd[bench]'.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -157,6 +159,7 @@ class Lightning(Saver):
 
     def __init__(self, training: Training, folder: Path) -> None:
         super().__init__(training, folder)
+        mend_torchvision()
         from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
         self.io = TorchCheckpointIO()
@@ -202,6 +205,7 @@ def available_savers() -> tuple[list[type[Saver]], list[str]]:
     """Return what can be compared here, and a line for each that cannot."""
     found: list[type[Saver]] = []
     left_out: list[str] = []
+    mend_torchvision()
     for saver in SAVERS:
         try:
             importlib.import_module(saver.needs)
@@ -212,6 +216,14 @@ def available_savers() -> tuple[list[type[Saver]], list[str]]:
         else:
             found.append(saver)
     return found, left_out
+
+
+def mend_torchvision() -> None:
+    """Lightning imports torchvision where there is one, and dies of one that was built for another torch."""
+    path = Path(__file__).parents[1] / "jobs" / "examples" / "mnist"
+    sys.path.append(str(path))
+    with contextlib.suppress(ImportError):
+        importlib.import_module("torchvision_compat").import_torchvision()
 
 
 def sync_file(path: Path) -> None:
