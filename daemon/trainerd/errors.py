@@ -11,7 +11,8 @@ What a caller does about an error is what decides its class::
     ├── TryAgainError             may work later, nothing is lost
     │   ├── LockedError           somebody else holds it: says who
     │   ├── RankLostError         another rank of the attempt has ended or does not answer
-    │   └── SpaceError            the disk is full or read-only
+    │   ├── SpaceError            the disk is full or read-only
+    │   └── DeviceCopyError       what arrived from a CUDA device is not what the device holds
     ├── NonFiniteLossError        the loss is NaN or infinite, and the job's spec says to end there
     ├── CorruptError              what is on disk is not what was written: quarantine it, never use it
     └── InternalError             a bug of ours: crash loudly
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CorruptError",
+    "DeviceCopyError",
     "InternalError",
     "LockedError",
     "MismatchError",
@@ -136,6 +138,10 @@ class RankLostError(TryAgainError):
 
 class SpaceError(TryAgainError):
     """The disk is full, over quota or read-only."""
+
+
+class DeviceCopyError(TryAgainError):
+    """A tensor arrived in host memory with other bytes than the CUDA device holds. Nothing was saved."""
 
 
 class NonFiniteLossError(TrainerdError):

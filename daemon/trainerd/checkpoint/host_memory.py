@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import mmap
-from typing import Final
+from typing import Final, TypeVar
+
+Memory = TypeVar("Memory", bound=mmap.mmap)
 
 TOUCH_BYTES: Final = 16 << 20
 """Faulted in by one call, without the interpreter lock."""
@@ -30,8 +32,13 @@ def host_memory(size: int) -> mmap.mmap:
     Raises:
         OSError: There is not so much.
     """
+    return host_memory_of(mmap.mmap, size)
+
+
+def host_memory_of(kind: type[Memory], size: int) -> Memory:
+    """Return what `host_memory` does, as an object of a class derived from `mmap.mmap`."""
     pages = max(1, -(-size // mmap.PAGESIZE))
-    memory = mmap.mmap(-1, pages * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory = kind(-1, pages * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with contextlib.suppress(OSError):  # a kernel built without huge pages
         memory.madvise(mmap.MADV_HUGEPAGE)
     memory.madvise(mmap.MADV_DONTFORK)

@@ -21,7 +21,7 @@ import torch
 from trainerd.checkpoint.retention import best_of
 from trainerd.checkpoint.store import Checkpoint, CheckpointStore
 from trainerd.contract.policy import KeepBest, KeepEvery, Mode, RetentionPolicy
-from trainerd.errors import SpaceError, UserError
+from trainerd.errors import DeviceCopyError, SpaceError, UserError
 from trainerd.training.collection import no_collection
 from trainerd.training.joint_save import JointSaves
 from trainerd.training.line import Line, SaveDetails, was_rolled_back_to
@@ -174,6 +174,7 @@ class Checkpointer:
             UserError: The step or a score is not a number.
             UnsupportedValueError: Some state has no exact form on disk; nothing was written.
             SpaceError: The disk is full; the former checkpoints are as they were.
+            DeviceCopyError: A tensor arrived damaged from its CUDA device in two saves.
         """
         if not self.is_committer:
             return
@@ -185,7 +186,7 @@ class Checkpointer:
         numbers = {name: _as_score(name, score) for name, score in all_scores.items()}
         with no_collection():
             snapshot = take_snapshot(self.objects, extra={CLASSES: optimizer_classes(self.objects)})
-            self._writer.wait()
+            self._writer.supersede()
             self._line_must_follow(step)
             self.make_room(snapshot.predicted_bytes)
             manifest = self.manifest(step=step, epoch=epoch or 0, scores=numbers, reason=reason or "asked")
@@ -218,7 +219,7 @@ class Checkpointer:
         if is_urgent:
             self._writer.write_now(snapshot, manifest)
         else:
-            self._writer.write_held(self._writer.hold(snapshot), manifest)
+            self._writer.write_and_wait(snapshot, manifest)
 
     def prepare(self, snapshot: Snapshot) -> None:
         """Have the memory for saves of this size provided meanwhile: the first one then costs no more than others."""
@@ -239,14 +240,20 @@ class Checkpointer:
 
         Raises:
             SpaceError: The disk was full for the save in flight.
+            DeviceCopyError: A tensor of the save in flight arrived damaged from its CUDA device. The next save is made
+                with blocking copies.
             OSError: The save in flight failed.
         """
         self._writer.wait()
         return self.newest
 
+    def supersede(self) -> bool:
+        """Wait for the save in flight, which a newer one is about to follow; see `CheckpointWriter.supersede`."""
+        return self._writer.supersede()
+
     def call_off(self) -> None:
         """Stop the write in flight if it has not come too far, for one that is newer. What it raises is dropped."""
-        with contextlib.suppress(OSError, SpaceError):
+        with contextlib.suppress(OSError, SpaceError, DeviceCopyError):
             self._writer.call_off()
 
     def make_room(self, needed_bytes: int, *, is_emergency: bool = False) -> None:

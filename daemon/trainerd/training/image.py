@@ -7,7 +7,6 @@ written while the rest is being copied.
 
 from __future__ import annotations
 
-import mmap
 import threading
 import time
 from collections.abc import Callable
@@ -16,10 +15,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import torch
 
 from trainerd.checkpoint.direct_io import BLOCK_BYTES
-from trainerd.checkpoint.host_memory import address_of, fault_in, host_memory
 from trainerd.checkpoint.safetensors import TensorEntry, layout
-from trainerd.training.device_copy import copy_from_cuda, is_on_cuda, lock_pages, unlock_pages
+from trainerd.training.device_copy import CUDA, Copy, Runtime, Transfer, damaged
 from trainerd.training.direct_file import PIECE_BYTES, AbandonedError
+from trainerd.training.host_buffer import HostBuffer
 from trainerd.training.host_copy import FasterWay, Way, copy_all
 from trainerd.training.tensors import TORCH_DTYPES, stored_form
 
@@ -88,23 +87,29 @@ class Filling:
     One thread calls `copy`; meanwhile another one may write what has arrived already, piece by piece.
     """
 
-    def __init__(self, image: ImageLayout, memory: memoryview, groups: list[_Group]) -> None:
+    def __init__(
+        self, image: ImageLayout, buffer: HostBuffer, groups: list[_Group], runtime: Runtime
+    ) -> None:
         self.image = image
-        self._memory = memory
+        self._buffer = buffer
+        self._memory = memoryview(buffer.memory)
         self._groups = groups
+        self._runtime = runtime
         self._arrived_bytes = 0
         self._has_failed = False
         self._changed = threading.Condition()
-        self._wait_for_devices: Callable[[], None] = _nothing
+        self._transfer: Transfer | None = None
 
     def copy(self, stored: dict[str, torch.Tensor], way: Way) -> None:
         """Copy all tensors. When this returns, they may change."""
         try:
-            self._wait_for_devices = self._begin_on_devices(stored)
+            self._start_on_devices(stored)
             for names, views, end in self._groups:
                 sources = [stored[name] for name in names]
-                if any(map(is_on_cuda, sources)):
-                    pairs = [pair for pair in zip(views, sources, strict=True) if not is_on_cuda(pair[1])]
+                if any(map(self._runtime.holds, sources)):
+                    pairs = [
+                        pair for pair in zip(views, sources, strict=True) if not self._runtime.holds(pair[1])
+                    ]
                     views, sources = [view for view, _ in pairs], [source for _, source in pairs]  # noqa: PLW2901 - what is left to copy
                 if sources:
                     copy_all(views, sources, way)
@@ -118,14 +123,29 @@ class Filling:
         """Tell whoever waits for what has not arrived that it never will."""
         self._tell(has_failed=True)
 
-    def _begin_on_devices(self, stored: dict[str, torch.Tensor]) -> Callable[[], None]:
-        pairs = [
-            (view, stored[name])
+    def _start_on_devices(self, stored: dict[str, torch.Tensor]) -> None:
+        copies = [
+            Copy(name, view, stored[name])
             for names, views, _ in self._groups
             for name, view in zip(names, views, strict=True)
-            if is_on_cuda(stored[name])
+            if self._runtime.holds(stored[name])
         ]
-        return copy_from_cuda(pairs) if pairs else _nothing
+        if copies:
+            self._transfer = self._runtime.start_copies(copies, is_pinned=self._buffer.is_pinned)
+            self._buffer.expect(self._transfer)
+
+    def _wait_for_devices(self) -> None:
+        if self._transfer is not None:
+            self._transfer.wait()
+
+    def damaged(self) -> list[str]:
+        """Return the names of device tensors that arrived with other bytes than the device held. Once all have arrived."""
+        if self._transfer is None:
+            return []
+        targets = {
+            name: view for names, views, _ in self._groups for name, view in zip(names, views, strict=True)
+        }
+        return damaged(self._transfer, targets)
 
     def pieces(self) -> Iterator[memoryview]:
         """Yield the image in the pieces in which it is written, each as soon as it has arrived.
@@ -165,15 +185,19 @@ class Filling:
 class Arena:
     """One warm host buffer.
 
+    Args:
+        runtime: Of the devices on which tensors may be.
+
     Invariants:
         Its memory only grows. A larger one replaces it, so there is never more than one.
         Between `begin` and the end of the write of what was filled, nobody fills it again: the writer's business.
         The values are those at the call of `begin`, whatever the caller does to the tensors once all are copied.
     """
 
-    def __init__(self) -> None:
-        self._memory: mmap.mmap | None = None
-        self._is_locked = False
+    def __init__(self, runtime: Runtime = CUDA) -> None:
+        self._runtime = runtime
+        self._buffer: HostBuffer | None = None
+        self._is_distrusted = False
         self._layout: ImageLayout | None = None
         self._groups: list[_Group] = []
         self._faster_way = FasterWay()
@@ -181,16 +205,20 @@ class Arena:
     def prepare(self, snapshot: Snapshot) -> None:
         """Make room for snapshots of these shapes, in pages that are there already. Reads no tensor's values."""
         stored, shapes = stored_tensors(snapshot)
-        self._lay_out(shapes, uses_cuda=any(map(is_on_cuda, stored.values())))
+        self._lay_out(shapes)
+        self._pin_for(stored)
 
     def begin(self, snapshot: Snapshot) -> tuple[Filling, Callable[[], None]]:
         """Return what a snapshot becomes, for whoever writes it, and the function that copies it."""
         stored, shapes = stored_tensors(snapshot)
+        if self._buffer is not None:
+            self._buffer.settle()  # a write that was called off did not wait for its copies
         image = self._layout
         if image is None or image.shapes != shapes:
-            image = self._lay_out(shapes, uses_cuda=any(map(is_on_cuda, stored.values())))
-        assert self._memory is not None
-        filling = Filling(image, memoryview(self._memory), self._groups)
+            image = self._lay_out(shapes)
+        self._pin_for(stored)
+        assert self._buffer is not None
+        filling = Filling(image, self._buffer, self._groups, self._runtime)
 
         def copy() -> None:
             way, began_s = self._faster_way.next(), time.perf_counter()
@@ -205,27 +233,38 @@ class Arena:
         copy()
         return filling
 
-    def _lay_out(self, shapes: Shapes, *, uses_cuda: bool) -> ImageLayout:
+    @property
+    def is_distrusted(self) -> bool:
+        """Whether copies are blocking and into memory that is not page-locked, from `distrust` on."""
+        return self._is_distrusted
+
+    def distrust(self) -> None:
+        """Make all later copies blocking ones, after a transfer that arrived damaged."""
+        self._is_distrusted = True
+        self.release()
+
+    def release(self) -> None:
+        """Give the memory back, once no copy into it is on its way; the next snapshot gets new memory."""
+        if self._buffer is not None:
+            self._buffer.unpin()
+        self._buffer, self._layout, self._groups = None, None, []
+
+    def _lay_out(self, shapes: Shapes) -> ImageLayout:
         image = ImageLayout(shapes)
-        memory = self._memory
-        if memory is None or len(memory) < image.padded_size:
-            self._give_back()
-            memory = self._memory = host_memory(image.padded_size)
-            fault_in(memory)
-        if uses_cuda and not self._is_locked:
-            self._is_locked = lock_pages(address_of(memory), len(memory))
+        if self._buffer is None or len(self._buffer) < image.padded_size:
+            self.release()  # before more is asked for: there is never twice the state
+            self._buffer = HostBuffer(image.padded_size, self._runtime)
+        memory = self._buffer.memory
         memory[: len(image.header)] = image.header
         octets = torch.frombuffer(memory, dtype=torch.uint8)
         self._groups = _groups(image, octets)
         self._layout = image
         return image
 
-    def _give_back(self) -> None:
-        """Let go of the memory before more is asked for: there is never twice the state."""
-        if self._memory is not None and self._is_locked:
-            unlock_pages(address_of(self._memory))
-        self._memory, self._layout, self._is_locked = None, None, False
-        self._groups = []
+    def _pin_for(self, stored: dict[str, torch.Tensor]) -> None:
+        if not self._is_distrusted and any(map(self._runtime.holds, stored.values())):
+            assert self._buffer is not None
+            self._buffer.pin()
 
 
 def piece_ends(padded_size: int) -> list[int]:
@@ -249,7 +288,3 @@ def _groups(image: ImageLayout, octets: torch.Tensor) -> list[_Group]:
             end = next((later for later in ends if later > stop), image.padded_size)
     groups.append(_Group(names, views, image.size))
     return groups
-
-
-def _nothing() -> None:
-    """Nothing is on its way."""

@@ -329,7 +329,7 @@ class RunKeeper:
         with self._lock, no_collection():
             if self._is_saved():
                 return
-            self.checkpointer.wait()
+            self.checkpointer.supersede()
             self._held = None  # its memory is used now, for what is newer
             began_s = time.monotonic()
             snapshot = self.state.snapshot()
@@ -341,6 +341,16 @@ class RunKeeper:
             self._mark_saved()
             self._copied_s = time.monotonic()
             self._pacing.saved(self.state.position.step, stall_s=self._copied_s - began_s)
+
+    def finish(self) -> Checkpoint:
+        """Save this boundary as the final one and return it once it is durable."""
+        self.save("final", is_final=True)
+        if self.checkpointer.supersede():
+            self._saved_key = None
+            self.save("final", is_final=True)
+        newest = self.checkpointer.wait()
+        assert newest is not None
+        return newest
 
     def save_if_free(self, reason: str) -> bool:
         """Save this boundary if no save is in flight; otherwise count it and leave it to the next boundary.
@@ -421,6 +431,9 @@ class RunKeeper:
         """Copy this boundary aside, for a drain that comes in the script's own code before the next one."""
         with self._lock, no_collection():
             if not self._is_saved():
+                if self.checkpointer.supersede():
+                    self.save("the save before failed")
+                    return
                 began_s = time.monotonic()
                 held = self.checkpointer.hold(self.state.snapshot())
                 self._held = (held, self._manifest(reason), self.state.position.key())

@@ -615,9 +615,7 @@ class Session:
         elif self._flag.is_set and self.epoch < self._epochs_total:
             self._leave_drained()  # the script broke off its loop because of the request
         self._beat(Phase.CHECKPOINT)
-        self._keeper.save("final", is_final=True)
-        newest = self._keeper.checkpointer.wait()
-        assert newest is not None
+        newest = self._keeper.finish()
         COMPLETED.hit()
         leaving.record_finished(
             self._settings, step=self.step, epoch=self.epoch, checkpoint=newest.name, rank=self.rank

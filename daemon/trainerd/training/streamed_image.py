@@ -1,7 +1,7 @@
 """The image of a rank's tensor file, made piece by piece while it is written.
 
 An emergency save may come before any other, so it does without a buffer of the size of the state: it copies
-through a small ring, one piece being written while the next is copied. Nobody computes meanwhile, so the tensors
+through a small ring, one piece being written while the next is copied. Nothing computes meanwhile, so the tensors
 do not change.
 """
 
@@ -13,6 +13,7 @@ import torch
 
 from trainerd.checkpoint.direct_io import BLOCK_BYTES
 from trainerd.checkpoint.host_memory import address_of, fault_in, host_memory
+from trainerd.training.device_copy import CUDA, Runtime, verified_on_host
 from trainerd.training.host_copy import is_plain_memory, move
 from trainerd.training.image import ImageLayout, stored_tensors
 
@@ -62,17 +63,20 @@ def _needed_bytes(size: int) -> int:
     return min(SLOT_BYTES * SLOTS, -(-size // BLOCK_BYTES) * BLOCK_BYTES)
 
 
-def streamed(snapshot: Snapshot, ring: Ring) -> tuple[ImageLayout, Iterator[memoryview]]:
+def streamed(
+    snapshot: Snapshot, ring: Ring, runtime: Runtime = CUDA
+) -> tuple[ImageLayout, Iterator[memoryview]]:
     """Return the layout of a snapshot and its image in pieces, which nobody else may put through the ring meanwhile."""
     stored, shapes = stored_tensors(snapshot)
+    runtime.synchronize(stored.values())  # what is read from another thread must have been computed
     image = ImageLayout(shapes)
-    return image, _pieces(stored, image, ring.memory(image.size))
+    return image, _pieces(_sources(stored, image, runtime), ring.memory(image.size))
 
 
-def _pieces(stored: dict[str, torch.Tensor], image: ImageLayout, memory: mmap.mmap) -> Iterator[memoryview]:
+def _pieces(sources: Iterator[tuple[int, int, torch.Tensor]], memory: mmap.mmap) -> Iterator[memoryview]:
     base, view = address_of(memory), memoryview(memory)
     slot = filled = 0
-    for address, size, _owner in _sources(stored, image):
+    for address, size, _owner in sources:
         begin = 0
         while begin < size:
             count = min(size - begin, SLOT_BYTES - filled)
@@ -86,12 +90,16 @@ def _pieces(stored: dict[str, torch.Tensor], image: ImageLayout, memory: mmap.mm
         yield view[begin : begin + -(-filled // BLOCK_BYTES) * BLOCK_BYTES]
 
 
-def _sources(stored: dict[str, torch.Tensor], image: ImageLayout) -> Iterator[tuple[int, int, torch.Tensor]]:
+def _sources(
+    stored: dict[str, torch.Tensor], image: ImageLayout, runtime: Runtime
+) -> Iterator[tuple[int, int, torch.Tensor]]:
     """Yield the address and size of what follows one another in the image, and whose memory that is."""
     header = torch.frombuffer(bytearray(image.header), dtype=torch.uint8)
     yield header.data_ptr(), len(image.header), header
     for entry in image.entries:
         tensor = stored[entry.name].detach()
-        if not is_plain_memory(tensor):
+        if runtime.holds(tensor):
+            tensor = verified_on_host(tensor, entry.name, runtime)
+        elif not is_plain_memory(tensor):
             tensor = tensor.cpu().resolve_conj().resolve_neg().contiguous()
         yield tensor.data_ptr(), entry.end - entry.begin, tensor

@@ -3,6 +3,9 @@
 Invariants:
     At most one write is in flight. Whoever needs the arena waits for it, and for its preparation.
     What a background write raises is raised by the next call that meets it, never lost.
+    A checkpoint is committed only if its tensors arrived in host memory as they were on their devices. After the
+    first time that one did not, copies are blocking ones, and a newer save takes its place; after the second, the
+    error is raised.
     Only one thread at a time touches the store.
 """
 
@@ -10,12 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import warnings
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trainerd.checkpoint.side_thread import KeptThread
-from trainerd.errors import SpaceError
+from trainerd.errors import DeviceCopyError, SpaceError
+from trainerd.training.device_copy import CUDA, Runtime, damage_error
 from trainerd.training.direct_file import AbandonedError, write_direct
 from trainerd.training.image import Arena, Filling, ImageLayout
 from trainerd.training.rank_files import encode_document, tensors_name, tree_name
@@ -70,6 +75,7 @@ class CheckpointWriter:
         after_commit: Called with each new checkpoint, in the thread that wrote it, before anything else may be
             written: the place to prune, unless the write was urgent: then it was not read back.
         begin: Begins a place for the files; a staging folder of the store if not given.
+        runtime: Of the devices on which tensors may be.
     """
 
     def __init__(
@@ -79,15 +85,19 @@ class CheckpointWriter:
         rank: int,
         after_commit: AfterCommit,
         begin: Callable[[Manifest], Part] | None = None,
+        runtime: Runtime = CUDA,
     ) -> None:
         self._begin: Callable[[Manifest], Part] = begin or (lambda manifest: store.begin(manifest.step))
         self._rank = rank
         self._after_commit = after_commit
-        self._arena = Arena()
+        self._runtime = runtime
+        self._arena = Arena(runtime)
         self._ring = Ring()
         self._in_flight: _InFlight | None = None
         self._preparation: threading.Thread | None = None
         self._thread = KeptThread("trainerd-write")
+        self._has_forgiven = False
+        self._is_alone = begin is None
 
     @property
     def is_busy(self) -> bool:
@@ -122,8 +132,53 @@ class CheckpointWriter:
         return Held(snapshot.document, self._arena.fill(snapshot))
 
     def write_held(self, held: Held, manifest: Manifest) -> Checkpoint:
-        """Write what is held, and return when it is durable."""
-        return self._write(held.document, held.filling.image, held.filling.pieces(), manifest)
+        """Write what is held, and return when it is durable.
+
+        Raises:
+            DeviceCopyError: A device tensor arrived damaged. What is held is worthless.
+        """
+        filling = held.filling
+        return self._write(held.document, filling.image, filling.pieces(), manifest, damaged=filling.damaged)
+
+    def write_and_wait(self, snapshot: Snapshot, manifest: Manifest) -> Checkpoint:
+        """Copy a snapshot, write it, and return when it is durable. A copy that arrives damaged is made once more.
+
+        Raises:
+            DeviceCopyError: A device tensor arrived damaged twice.
+        """
+        try:
+            return self.write_held(self.hold(snapshot), manifest)
+        except DeviceCopyError as error:
+            self._forgive(error)
+            return self.write_held(self.hold(snapshot), manifest)
+
+    def supersede(self) -> bool:
+        """Wait for the write in flight, which a newer one is about to follow.
+
+        Returns:
+            Whether the write failed because a device tensor arrived damaged, for the first time. That is a warning:
+            the newer save takes its place, with blocking copies.
+
+        Raises:
+            DeviceCopyError: A device tensor arrived damaged, and not for the first time; or this is one of several
+                ranks, whose others cannot know that a save is to be repeated.
+            SpaceError: The disk was full.
+            OSError: The write failed.
+        """
+        try:
+            self.wait()
+        except DeviceCopyError as error:
+            self._forgive(error)
+            return True
+        return False
+
+    def _forgive(self, error: DeviceCopyError) -> None:
+        if self._has_forgiven or not self._is_alone:
+            raise error
+        self._has_forgiven = True
+        warnings.warn(
+            f"trainerd: {error.message}; the save is made again now, with blocking copies", stacklevel=2
+        )
 
     def write_in_background(
         self, snapshot: Snapshot, manifest: Manifest, *, before_commit: Callable[[], object] | None = None
@@ -154,6 +209,7 @@ class CheckpointWriter:
                     is_called_off=flight.is_called_off.is_set,
                     wait_to_digest=filling.wait,
                     before_commit=before_commit,
+                    damaged=filling.damaged,
                 )
             except BaseException as error:  # noqa: BLE001 - kept for whoever waits
                 flight.future.set_exception(error)
@@ -174,16 +230,22 @@ class CheckpointWriter:
             raise
 
     def _wait_for_arena(self) -> None:
-        self.wait()
+        self.supersede()
         if self._preparation is not None:
             self._preparation.join()
             self._preparation = None
 
     def write_now(self, snapshot: Snapshot, manifest: Manifest) -> Checkpoint:
-        """Write live memory, and return when it is durable. A write in flight that is older is called off."""
-        with contextlib.suppress(OSError, SpaceError):  # this write is newer, and says itself if it fails too
+        """Write live memory, and return when it is durable. A write in flight that is older is called off.
+
+        Raises:
+            DeviceCopyError: A device tensor arrived damaged twice.
+        """
+        with contextlib.suppress(
+            OSError, SpaceError, DeviceCopyError
+        ):  # this write is newer, and says itself if it fails too
             self.call_off()
-        image, pieces = streamed(snapshot, self._ring)
+        image, pieces = streamed(snapshot, self._ring, self._runtime)
         return self._write(snapshot.document, image, pieces, manifest, reads_back=False)
 
     def wait(self) -> Checkpoint | None:
@@ -192,16 +254,21 @@ class CheckpointWriter:
         Raises:
             SpaceError: The disk was full.
             OSError: The write failed.
+            DeviceCopyError: A device tensor arrived damaged.
         """
         flight, self._in_flight = self._in_flight, None
         return flight.future.result() if flight is not None else None
 
     def close(self) -> None:
-        """Wait as `wait` does, and end the thread that writes."""
+        """Wait as `wait` does, end the thread that writes, and give the memory back."""
         try:
             self.wait()
         finally:
             self._thread.close()
+            if self._preparation is not None:
+                self._preparation.join()
+                self._preparation = None
+            self._arena.release()
 
     def call_off(self) -> Checkpoint | None:
         """Stop the write in flight, if it has not come too far; return what it wrote if it has."""
@@ -223,6 +290,7 @@ class CheckpointWriter:
         is_called_off: Callable[[], bool] = lambda: False,
         wait_to_digest: Callable[[], object] | None = None,
         before_commit: Callable[[], object] | None = None,
+        damaged: Callable[[], list[str]] = list,
         reads_back: bool = True,
     ) -> Checkpoint:
         staging = self._begin(manifest)
@@ -231,6 +299,7 @@ class CheckpointWriter:
             entry = write_direct(
                 path, pieces, image.size, is_called_off=is_called_off, wait_to_digest=wait_to_digest
             )
+            self._check_arrivals(damaged())
             staging.add(entry)
             staging.write(tree_name(self._rank), [encode_document(document)])
             if before_commit is not None:
@@ -241,3 +310,9 @@ class CheckpointWriter:
             raise
         self._after_commit(checkpoint, is_urgent=not reads_back)
         return checkpoint
+
+    def _check_arrivals(self, damaged: list[str]) -> None:
+        """Have later copies be blocking ones, if any of these arrived damaged."""
+        if damaged:
+            self._arena.distrust()
+            raise damage_error(damaged)

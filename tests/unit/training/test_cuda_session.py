@@ -1,6 +1,6 @@
 """What only a CUDA device shows: its generators, scaled gradients on it, copies of its memory. (NCCL: tests of ranks.)
 
-No machine that the project has had so far could run any of these: see docs/training-api.md.
+CI has no device; docs/training-api.md says where and when they last ran.
 """
 
 import pytest

@@ -144,21 +144,21 @@ def test_tensors_changed_after_the_copy_are_saved_as_they_were():
 def test_the_arena_is_kept_for_the_same_shapes_and_replaced_for_larger_ones():
     arena = Arena()
     filled(arena, {"a": torch.ones(10)})
-    memory = arena._memory
+    buffer = arena._buffer
     assert_holds(filled(arena, {"a": torch.zeros(10)}), {"a": torch.zeros(10)})
-    assert arena._memory is memory
+    assert arena._buffer is buffer
     larger = {"a": torch.ones(1 << 16), "b": torch.zeros(3)}
     assert_holds(filled(arena, larger), larger)
-    assert arena._memory is not memory
+    assert arena._buffer is not buffer
     assert_holds(filled(arena, {"b": torch.ones(3)}), {"b": torch.ones(3)})
 
 
 def test_an_arena_that_was_prepared_is_the_one_that_is_filled():
     arena, tensors = Arena(), {"a": torch.ones(1 << 16)}
     arena.prepare(snapshot_of(tensors))
-    memory = arena._memory
+    buffer = arena._buffer
     assert_holds(filled(arena, tensors), tensors)
-    assert arena._memory is memory
+    assert arena._buffer is buffer
 
 
 def test_a_piece_can_be_written_while_the_rest_is_being_copied(monkeypatch):

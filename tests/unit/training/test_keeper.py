@@ -56,10 +56,10 @@ def test_memory_for_saves_is_there_before_the_first_one(tmp_path):
         if session.step == 1:
             assert writer._preparation is not None
             writer._preparation.join(LIMIT_S)
-            assert writer._arena._memory is not None
-            sizes.append(len(writer._arena._memory))
+            assert writer._arena._buffer is not None
+            sizes.append(len(writer._arena._buffer))
         elif session.step == 4:
-            sizes.append(len(writer._arena._memory))
+            sizes.append(len(writer._arena._buffer))
 
     train(tmp_path, list(range(5)), every={"steps": 3}, after_batch=look)
     assert sizes[0] == sizes[1], "the first save needed other memory than was provided"
