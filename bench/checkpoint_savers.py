@@ -24,7 +24,7 @@ import torch
 from bench.checkpoint_states import Training
 from trainerd.checkpoint.staging import COMMITTED
 from trainerd.training.checkpointer import Checkpointer
-from trainerd.training.rank_files import read_verified
+from trainerd.training.state.rank_files import read_verified
 
 
 class Saver:

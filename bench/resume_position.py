@@ -16,7 +16,7 @@ import time
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from trainerd.training.data import Pass, source_for
+from trainerd.training.data.sources import Pass, source_for
 
 POSITIONS = (0, 1_000, 10_000, 100_000)
 BATCH_SIZE = 2

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from chaos.faults import REGISTRY
+from chaos.harness import why_nothing_can_be_played
 from chaos.proofs import PROOFS, is_there, run_proofs
 from chaos.run import Settings, clean_up, play_and_report
 from chaos.scenario import FOLDER, Scenario, ScenarioError, load, load_all
-from chaos.site import why_nothing_can_be_played
 from chaos.soak import SoakOptions, report_soak, soak
 from chaos.waiting import HarnessError, Interruption, StopRequestedError
 from chaos.workloads import SOAK_SIZES

@@ -29,14 +29,14 @@ from trainerd.contract import failpoints
 from trainerd.contract.paths import RunPaths, StatePaths
 from trainerd.contract.process import identify, is_alive
 from trainerd.contract.records import LaunchRecord
-from trainerd.supervisor.attempts import Ended, Lost, NotStarted
-from trainerd.supervisor.launcher import ShimLauncher
+from trainerd.supervisor.attempt.launcher import ShimLauncher
+from trainerd.supervisor.attempt.probe import Ended, Lost, NotStarted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trainerd.contract.paths import AttemptPaths
-    from trainerd.supervisor.attempts import AttemptState
+    from trainerd.supervisor.attempt.probe import AttemptState
 
 __all__ = ["ACTS", "ELSEWHERE", "Act", "BrokenError"]
 
@@ -135,7 +135,7 @@ def _recover_journal(folder: Path) -> None:
 
 
 def _place_spec(folder: Path) -> None:
-    from trainerd.supervisor.specs.submit import place_spec
+    from trainerd.supervisor.specs.placement import place_spec
 
     (folder / "jobs").mkdir(exist_ok=True)
     for version in (1, 2):
@@ -147,7 +147,7 @@ def _place_spec(folder: Path) -> None:
 
 
 def _recover_spec(folder: Path) -> None:
-    from trainerd.supervisor.specs.submit import place_spec
+    from trainerd.supervisor.specs.placement import place_spec
 
     spec = folder / "jobs" / "ant.yaml"
     versions = _all_done(folder)
@@ -165,8 +165,8 @@ def _recover_spec(folder: Path) -> None:
 
 def _lift_and_remove(folder: Path) -> None:
     """Lift a hold of the supervisor, and remove a spec."""
+    from trainerd.supervisor.operator_hold import lift_hold, put_on_hold
     from trainerd.supervisor.specs.remove import remove_specs
-    from trainerd.supervisor.standstill import lift_hold, put_on_hold
 
     put_on_hold(folder / "hold.json", now_wall_s=1.0)
     lift_hold(folder / "hold.json")
@@ -175,7 +175,7 @@ def _lift_and_remove(folder: Path) -> None:
 
 
 def _recover_verbs(folder: Path) -> None:
-    from trainerd.supervisor.standstill import is_on_hold, lift_hold
+    from trainerd.supervisor.operator_hold import is_on_hold, lift_hold
 
     if (folder / "hold.json").exists():
         if not is_on_hold(folder / "hold.json"):

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from chaos import second_reader
 from chaos.faults import REGISTRY
+from chaos.harness import processes_of
 from chaos.second_history import History, Samples, read_history, read_samples
-from chaos.site import processes_of
 from trainerd.contract.heartbeat import read_heartbeat
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from chaos.play import Outcome, Play, why_skipped
 from chaos.report import write_report
+from chaos.runner import Outcome, Play, why_skipped
 from chaos.table import as_text, rows_of
 
 if TYPE_CHECKING:

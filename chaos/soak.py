@@ -20,9 +20,9 @@ import yaml
 from chaos import second_reader
 from chaos.faults import REGISTRY, NotNowError, Scene
 from chaos.faults.fault import live_attempt
+from chaos.harness import Site, processes_of, run_reference
 from chaos.invariants import Disturbed, Strike, check_all, recoveries
 from chaos.report import write_report
-from chaos.site import Site, processes_of, run_reference
 from chaos.table import as_text, rows_of
 from chaos.waiting import HarnessError, Interruption, StopRequestedError
 from trainerd.contract.heartbeat import read_heartbeat

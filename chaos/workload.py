@@ -23,7 +23,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 import trainerd
-from chaos import deeds
+from chaos import actions
 from chaos.rendezvous import FAILPOINT_VARIABLE, VARIABLE, Visitor
 from trainerd.contract import failpoints
 
@@ -92,24 +92,24 @@ def main() -> None:
             for items, targets, numbers in session.batches(train_loader):
                 began_s = time.monotonic()
                 step = session.step + 1
-                deed = deeds.do(visitor.come_to(step, "batch"))
+                deed = actions.do(visitor.come_to(step, "batch"))
                 loss = functional.cross_entropy(model(items), targets)
                 if deed == "nan":
                     loss = loss * float("nan")
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
-                deeds.do(visitor.come_to(step, "backward"))
+                actions.do(visitor.come_to(step, "backward"))
                 optimizer.step()
                 session.log(loss=loss)
                 ledger.note(
                     step=step, epoch=epoch, samples=numbers.tolist(), is_in_flight=is_in_flight(session)
                 )
-                deeds.do(visitor.come_to(step, "stepped"))
+                actions.do(visitor.come_to(step, "stepped"))
                 time.sleep(max(0.0, args.step_ms / 1000 - (time.monotonic() - began_s)))
             accuracy = evaluate(session, model, valid_loader, visitor)
             if session.rank == 0:
                 session.report(accuracy=accuracy)
-            deeds.do(visitor.come_to(session.step, "epoch"))
+            actions.do(visitor.come_to(session.step, "epoch"))
             if session.rank == 0:
                 print(f"epoch {epoch + 1} of {args.epochs}: accuracy {accuracy:.4f}", flush=True)
 
@@ -133,7 +133,7 @@ def evaluate(session: Any, model: nn.Module, loader: Any, visitor: Visitor) -> f
     model.eval()
     correct = total = 0
     for items, targets in session.batches(loader, train=False):
-        deeds.do(visitor.come_to(session.step, "evaluation"))
+        actions.do(visitor.come_to(session.step, "evaluation"))
         correct += int((model(items).argmax(dim=1) == targets).sum())
         total += len(targets)
     return correct / total

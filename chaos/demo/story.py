@@ -20,7 +20,7 @@ from chaos.supervised import Departure, Supervised
 from chaos.waiting import HarnessError, Interruption, StopRequestedError, wait_for
 from trainerd.contract import records
 from trainerd.contract.heartbeat import Heartbeat, Phase, read_heartbeat
-from trainerd.contract.metrics import Resume, read_history
+from trainerd.contract.metric_history import Resume, read_history
 from trainerd.contract.records import ExitRecord
 
 if TYPE_CHECKING:

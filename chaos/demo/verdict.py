@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from chaos.waiting import HarnessError
 from trainerd.checkpoint.store import CheckpointStore
-from trainerd.contract.metrics import History, read_history
+from trainerd.contract.metric_history import History, read_history
 
 if TYPE_CHECKING:
     from trainerd.contract.paths import RunPaths

@@ -15,7 +15,7 @@ from trainerd.contract.records import RanksRecord, ShimRecord
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chaos.site import Site
+    from chaos.harness import Site
     from trainerd.contract.paths import AttemptPaths, RunPaths
 
 
@@ -107,7 +107,7 @@ class Struck:
 
     Attributes:
         detail: What exactly was done.
-        deed: What a rank that waits at a point is to do itself (`chaos.deeds`).
+        deed: What a rank that waits at a point is to do itself (`chaos.actions`).
     """
 
     detail: str

@@ -1,4 +1,4 @@
-"""Faults that a rank does to itself, at the point at which it waits for them (`chaos.deeds`)."""
+"""Faults that a rank does to itself, at the point at which it waits for them (`chaos.actions`)."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from chaos.power_cut.small_journal import SmallJournal
 from chaos.power_cut.small_run import SmallRun, tensor_file, tree_file
 from chaos.second_reader import UnsoundError, read
-from trainerd.checkpoint.names import CheckpointName
+from trainerd.checkpoint.checkpoint_names import CheckpointName
 from trainerd.contract.durable import sweep_temporary
 from trainerd.errors import TrainerdError
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from trainerd.supervisor.journal import EndingRow, Entry, Journal
-from trainerd.supervisor.outcome import Outcome, OutcomeKind, Retry
-from trainerd.supervisor.states import Job, Queued
+from trainerd.supervisor.journal.journal import EndingRow, Entry, Journal
+from trainerd.supervisor.machine.outcome import Outcome, OutcomeKind, Retry
+from trainerd.supervisor.machine.states import Job, Queued
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,6 +1,6 @@
 """A run folder and saves into it as training makes them, small and without torch.
 
-The calls are those of `trainerd.training.writer`: the history is synced, the tensors go past the page cache, the tree
+The calls are those of `trainerd.training.writing.writer`: the history is synced, the tensors go past the page cache, the tree
 through it, and the store commits.
 """
 
@@ -14,8 +14,8 @@ from trainerd.checkpoint.manifest import Manifest
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.paths import RunPaths
 from trainerd.contract.policy import RetentionPolicy
-from trainerd.training.direct_file import write_direct
-from trainerd.training.history import HistoryWriter
+from trainerd.training.engine.history import HistoryWriter
+from trainerd.training.writing.direct_file import write_direct
 
 if TYPE_CHECKING:
     from collections.abc import Callable

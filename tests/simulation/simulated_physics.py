@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from trainerd.contract.heartbeat import Heartbeat, Phase
 from trainerd.contract.records import ExitRecord, OutcomeRecord, RankExit, StallRecord
-from trainerd.supervisor.outcome import Evidence
+from trainerd.supervisor.machine.outcome import Evidence
 
 STEP_S = 1.0
 CHECKPOINT_EVERY_STEPS = 5

@@ -17,23 +17,20 @@ from trainerd.contract.policy import Resources, RestartPolicy
 from trainerd.contract.records import StallRecord
 from trainerd.contract.resolved import ResolvedJob
 from trainerd.errors import SpaceError
-from trainerd.supervisor import events as happened
-from trainerd.supervisor.commands import (
+from trainerd.supervisor.attempt.stall import Sight, Watch, after_look
+from trainerd.supervisor.journal.journal import Journal
+from trainerd.supervisor.ledger import Ledger
+from trainerd.supervisor.machine import job_events as happened
+from trainerd.supervisor.machine.commands import (
     DrainAttempt,
     EndStalledAttempt,
     LaunchAttempt,
     ObserveAttempt,
     WakeLater,
 )
-from trainerd.supervisor.journal import Journal
-from trainerd.supervisor.ledger import Ledger
-from trainerd.supervisor.outcome import OutcomeKind, Retry, judge
-from trainerd.supervisor.reconcile import spec_events
-from trainerd.supervisor.repeats import SAME_MAX
-from trainerd.supervisor.scheduler import Capacity
-from trainerd.supervisor.specs.view import Accepted, FolderView, Refused
-from trainerd.supervisor.stall import Sight, Watch, after_look
-from trainerd.supervisor.states import (
+from trainerd.supervisor.machine.outcome import OutcomeKind, Retry, judge
+from trainerd.supervisor.machine.repeats import SAME_MAX
+from trainerd.supervisor.machine.states import (
     BackingOff,
     Draining,
     Finished,
@@ -45,6 +42,9 @@ from trainerd.supervisor.states import (
     Starting,
     Stopped,
 )
+from trainerd.supervisor.reconcile import spec_events
+from trainerd.supervisor.scheduler import Capacity
+from trainerd.supervisor.specs.view import Accepted, FolderView, Refused
 
 CAPACITY = Capacity(cpus=3.0, gpus=1, memory_bytes=1000)
 PROBE_S = 10.0

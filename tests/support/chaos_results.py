@@ -1,6 +1,6 @@
 """The results of one run that was killed once, with the histories that belong to it."""
 
-from trainerd.contract.metrics import HEADER, encode_line
+from trainerd.contract.metric_history import HEADER, encode_line
 
 
 def results_with_one_restart(folder):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from trainerd.errors import UserError
 from trainerd.supervisor.api import create_app, serve
-from trainerd.supervisor.control import DaemonView, EventView, JobView, OutcomeView
+from trainerd.supervisor.api.control import DaemonView, EventView, JobView, OutcomeView
 
 NOW_S = 1_800_000_000.0
 SERVER_START_S = 10.0

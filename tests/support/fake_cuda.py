@@ -16,8 +16,8 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from trainerd.checkpoint.host_memory import address_of
-from trainerd.training.checksum import word_bytes_of, words_of
-from trainerd.training.device_copy import Checksum, Copy
+from trainerd.training.writing.checksum import word_bytes_of, words_of
+from trainerd.training.writing.device_copy import Checksum, Copy
 
 ALREADY_REGISTERED = 712
 NOT_REGISTERED = 713

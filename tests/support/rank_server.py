@@ -119,7 +119,7 @@ def become(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     from trainerd.contract import failpoints
-    from trainerd.training import leaving
+    from trainerd.training.interruption import leaving
 
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))  # which was read when the module was imported
     sys.argv = [request["script"], *request["arguments"]]

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.support.rank_server import RankServer
 from trainerd.checkpoint.store import CheckpointStore
-from trainerd.contract.metrics import read_history
+from trainerd.contract.metric_history import read_history
 from trainerd.contract.paths import RunPaths
 
 REPOSITORY = Path(__file__).resolve().parents[2]

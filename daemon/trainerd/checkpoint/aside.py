@@ -12,7 +12,7 @@ import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from trainerd.checkpoint.names import CheckpointName
+from trainerd.checkpoint.checkpoint_names import CheckpointName
 from trainerd.contract.codec import from_json, to_json
 from trainerd.contract.durable import make_directory, sync_directory, write_file
 from trainerd.contract.failpoints import declare

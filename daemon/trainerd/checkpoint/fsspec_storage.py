@@ -11,8 +11,8 @@ import contextlib
 import errno
 from typing import TYPE_CHECKING, Any
 
+from trainerd.checkpoint.checkpoint_names import MANIFEST_NAME
 from trainerd.checkpoint.digest import READ_BYTES
-from trainerd.checkpoint.names import MANIFEST_NAME
 from trainerd.checkpoint.storage import check_folder_name, checked_files
 from trainerd.contract.durable import translated_space_errors
 from trainerd.errors import UserError

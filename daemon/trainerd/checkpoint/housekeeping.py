@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from trainerd.checkpoint.checkpoint import Checkpoint
+    from trainerd.checkpoint.committed import Checkpoint
     from trainerd.checkpoint.retention import RetentionPlan
     from trainerd.contract.policy import RetentionPolicy
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainerd.checkpoint.checkpoint import Checkpoint, place_of, read_checkpoint
+from trainerd.checkpoint.checkpoint_names import CheckpointName
+from trainerd.checkpoint.committed import Checkpoint, place_of, read_checkpoint
 from trainerd.checkpoint.fork import pending_fork
 from trainerd.checkpoint.manifest import NewerFormatError
-from trainerd.checkpoint.names import CheckpointName
 from trainerd.errors import CorruptError, TrainerdError
 
 if TYPE_CHECKING:

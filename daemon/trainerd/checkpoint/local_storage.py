@@ -7,8 +7,8 @@ import shutil
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
+from trainerd.checkpoint.checkpoint_names import MANIFEST_NAME
 from trainerd.checkpoint.digest import READ_BYTES
-from trainerd.checkpoint.names import MANIFEST_NAME
 from trainerd.checkpoint.storage import check_folder_name, checked_files
 from trainerd.contract.durable import make_directory, sync_directory, translated_space_errors, write_all
 

@@ -15,7 +15,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Final
 
-from trainerd.checkpoint.names import LOCK_NAME
+from trainerd.checkpoint.checkpoint_names import LOCK_NAME
 from trainerd.contract.durable import make_directory, translated_space_errors
 from trainerd.errors import LockedError
 

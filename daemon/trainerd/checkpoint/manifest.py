@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from trainerd.checkpoint.checkpoint_names import is_plain_file_name
 from trainerd.checkpoint.digest import DIGEST_PATTERN, digest_of_bytes
-from trainerd.checkpoint.names import is_plain_file_name
 from trainerd.checkpoint.tree import decode_tree, encode_tree
 from trainerd.contract.codec import from_plain, to_plain
 from trainerd.contract.nonfinite import as_number, spelled

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from trainerd.checkpoint.names import PIN_SUFFIX, CheckpointName
+from trainerd.checkpoint.checkpoint_names import PIN_SUFFIX, CheckpointName
 from trainerd.contract.codec import from_json, to_json
 from trainerd.contract.durable import sync_directory, write_file
 from trainerd.contract.failpoints import declare

@@ -6,7 +6,7 @@ import shutil
 import threading
 from typing import TYPE_CHECKING
 
-from trainerd.checkpoint.names import pruned_name
+from trainerd.checkpoint.checkpoint_names import pruned_name
 from trainerd.checkpoint.reading import undisturbed
 from trainerd.contract.durable import sync_directory
 from trainerd.contract.failpoints import declare

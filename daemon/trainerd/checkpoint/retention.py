@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from trainerd.checkpoint.checkpoint import Checkpoint
+    from trainerd.checkpoint.committed import Checkpoint
     from trainerd.contract.policy import KeepBest, KeepEvery, RetentionPolicy
 
 __all__ = ["Candidate", "Decision", "RetentionPlan", "best_of", "candidate_of", "ranked", "retention_plan"]

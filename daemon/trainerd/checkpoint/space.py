@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from trainerd.checkpoint.names import RESERVE_NAME
+from trainerd.checkpoint.checkpoint_names import RESERVE_NAME
 from trainerd.contract.durable import OUT_OF_SPACE
 from trainerd.contract.failpoints import declare
 from trainerd.errors import SpaceError

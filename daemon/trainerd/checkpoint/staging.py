@@ -15,10 +15,15 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Final, Protocol
 
-from trainerd.checkpoint.checkpoint import Checkpoint
+from trainerd.checkpoint.checkpoint_names import (
+    MANIFEST_NAME,
+    CheckpointName,
+    is_plain_file_name,
+    staging_name,
+)
+from trainerd.checkpoint.committed import Checkpoint
 from trainerd.checkpoint.digest import Hasher
 from trainerd.checkpoint.manifest import FileEntry, Manifest, encode_manifest
-from trainerd.checkpoint.names import MANIFEST_NAME, CheckpointName, is_plain_file_name, staging_name
 from trainerd.contract.durable import sync_directory, translated_space_errors, write_all
 from trainerd.contract.failpoints import declare
 from trainerd.errors import InternalError

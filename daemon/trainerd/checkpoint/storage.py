@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from trainerd.checkpoint.names import MANIFEST_NAME, is_plain_file_name
+from trainerd.checkpoint.checkpoint_names import MANIFEST_NAME, is_plain_file_name
 from trainerd.errors import InternalError
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ import contextlib
 from typing import TYPE_CHECKING, TypeVar
 
 from trainerd.checkpoint.aside import Aside, AsideFolder, aside_folders, take_aside
-from trainerd.checkpoint.checkpoint import Checkpoint, place_of, read_checkpoint
+from trainerd.checkpoint.checkpoint_names import CheckpointName, is_leftover
+from trainerd.checkpoint.committed import Checkpoint, place_of, read_checkpoint
 from trainerd.checkpoint.fork import Fork, clear_fork, note_fork, pending_fork
 from trainerd.checkpoint.housekeeping import Housekeeping, policy_for_the_others
 from trainerd.checkpoint.links import LAST, update_links
 from trainerd.checkpoint.listing import checkpoint_folders, entries, scan
 from trainerd.checkpoint.lock import holds_lock, writers_lock
-from trainerd.checkpoint.names import CheckpointName, is_leftover
 from trainerd.checkpoint.pins import Pin, pins, remove_pin, set_pin
 from trainerd.checkpoint.reading import is_being_read, reading
 from trainerd.checkpoint.removal import remove_renamed

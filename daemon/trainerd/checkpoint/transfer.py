@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trainerd.checkpoint.checkpoint_names import MANIFEST_NAME, CheckpointName
 from trainerd.checkpoint.digest import READ_BYTES, Hasher
 from trainerd.checkpoint.manifest import decode_manifest, encode_manifest
-from trainerd.checkpoint.names import MANIFEST_NAME, CheckpointName
 from trainerd.checkpoint.reading import reading
 from trainerd.errors import CorruptError
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from trainerd.checkpoint.checkpoint import Checkpoint
+    from trainerd.checkpoint.committed import Checkpoint
     from trainerd.checkpoint.manifest import FileEntry
     from trainerd.checkpoint.storage import Storage
     from trainerd.checkpoint.store import CheckpointStore

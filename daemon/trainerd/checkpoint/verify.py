@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainerd.checkpoint.checkpoint import DAMAGE
+from trainerd.checkpoint.committed import DAMAGE
 from trainerd.checkpoint.digest import digest_of_file
 from trainerd.checkpoint.direct_read import read_digested
 from trainerd.errors import CorruptError
@@ -12,7 +12,7 @@ from trainerd.errors import CorruptError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from trainerd.checkpoint.checkpoint import Checkpoint
+    from trainerd.checkpoint.committed import Checkpoint
 
 __all__ = ["verified_content", "verify_files"]
 

@@ -40,7 +40,7 @@ def command(*, name: str, wait_s: float, state: StatePaths, as_json: bool) -> No
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.checkpoint.store import CheckpointStore
     from trainerd.cli.client import Client
-    from trainerd.contract.requests import ask_for_checkpoint
+    from trainerd.contract.request_page import ask_for_checkpoint
     from trainerd.errors import TryAgainError, UserError
 
     with Client(state) as client:

@@ -1,6 +1,6 @@
 """Asks the supervisor, over its Unix socket.
 
-Answers become the views of `trainerd.supervisor.control`. Fields that this version does not know are ignored,
+Answers become the views of `trainerd.supervisor.api.control`. Fields that this version does not know are ignored,
 so that the command line may be older than the supervisor.
 """
 
@@ -16,8 +16,8 @@ from trainerd.contract import codec
 from trainerd.contract.names import check_name
 from trainerd.contract.nonfinite import as_number
 from trainerd.errors import TrainerdError, TryAgainError, UserError
-from trainerd.supervisor.control import DaemonView, EventView, JobView, OutcomeView
-from trainerd.supervisor.unix_socket import reachable_address
+from trainerd.supervisor.api.control import DaemonView, EventView, JobView, OutcomeView
+from trainerd.supervisor.api.unix_socket import reachable_address
 
 if TYPE_CHECKING:
     from trainerd.contract.paths import StatePaths

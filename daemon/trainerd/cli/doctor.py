@@ -16,7 +16,7 @@ from trainerd.errors import TrainerdError, UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trainerd.supervisor.control import DaemonView
+    from trainerd.supervisor.api.control import DaemonView
     from trainerd.supervisor.doctor.finding import Finding
 
 _STYLES: Final = {"ok": "green", "skipped": "bright_black", "warning": "yellow", "broken": "red"}
@@ -74,7 +74,7 @@ def command(context: click.Context, *, state_dir: Path | None, jobs_dir: Path | 
 
 
 def _examine(state_dir: Path | None, jobs_dir: Path | None) -> list[Finding]:
-    from trainerd.supervisor.doctor import cgroups, folders, installation, machine
+    from trainerd.supervisor.doctor import cgroup_checks, folders, installation, machine
     from trainerd.supervisor.doctor.finding import skipped
 
     findings: list[Finding] = [
@@ -87,7 +87,7 @@ def _examine(state_dir: Path | None, jobs_dir: Path | None) -> list[Finding]:
     ]
     state = _state(state_dir)
     daemon = _daemon(state)
-    findings += cgroups.check_cgroups(daemon.pid if daemon is not None else None)
+    findings += cgroup_checks.check_cgroups(daemon.pid if daemon is not None else None)
     if state is None:
         findings.append(skipped("state folder", "none is named, and none is in the usual places"))
     else:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from trainerd.cli.client import Client
     from trainerd.contract.paths import StatePaths
-    from trainerd.supervisor.control import EventView
+    from trainerd.supervisor.api.control import EventView
 
 FOLLOW_INTERVAL_S: Final = 0.5
 EVENTS_A_QUESTION: Final = 1000

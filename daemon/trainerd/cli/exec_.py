@@ -66,7 +66,7 @@ def command(
       trainerd exec job.yaml
       trainerd exec job.yaml --state /scratch/mnist
     """  # noqa: D301 (click leaves alone the lines after this escape)
-    from trainerd.supervisor.foreground import supervise_one
+    from trainerd.supervisor.service.foreground import supervise_one
     from trainerd.supervisor.specs.load import load_spec
 
     if temporary and state_dir is not None:
@@ -107,7 +107,7 @@ def _state_folder(name: str, given: Path | None, *, is_temporary: bool) -> Itera
 def _stream(run: RunPaths, no_more: threading.Event, *, rank: int | None) -> None:
     """Copy what the ranks print from now on to standard output. A reader that leaves ends only this."""
     from trainerd.cli.rank_logs import RankLogs
-    from trainerd.supervisor.foreground import STREAM_LOOK_S
+    from trainerd.supervisor.service.foreground import STREAM_LOOK_S
 
     with (
         contextlib.suppress(BrokenPipeError, OSError),

@@ -13,7 +13,7 @@ from trainerd.contract.clock import SystemClock
 
 if TYPE_CHECKING:
     from trainerd.contract.paths import StatePaths
-    from trainerd.supervisor.control import OutcomeView
+    from trainerd.supervisor.api.control import OutcomeView
 
 
 @click.command()

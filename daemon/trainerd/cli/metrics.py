@@ -13,7 +13,7 @@ from trainerd.cli.human import number
 from trainerd.cli.options import json_option, name_argument, state_option
 from trainerd.cli.output import ending_quietly, make_table, print_json, show
 from trainerd.cli.run_folder import find_run
-from trainerd.contract.metrics import History, read_history
+from trainerd.contract.metric_history import History, read_history
 from trainerd.contract.nonfinite import spelled
 from trainerd.errors import UserError
 

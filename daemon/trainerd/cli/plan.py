@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainerd.cli.client import Client
-    from trainerd.supervisor.control import JobView
+    from trainerd.supervisor.api.control import JobView
 
 
 @dataclass(frozen=True)

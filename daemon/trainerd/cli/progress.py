@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from trainerd.supervisor.control import JobView
+    from trainerd.supervisor.api.control import JobView
 
 WINDOW_S: Final = 120.0
 """How far back the pace looks, in seconds."""

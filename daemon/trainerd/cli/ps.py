@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from trainerd.cli.client import Client
     from trainerd.contract.paths import StatePaths
-    from trainerd.supervisor.control import DaemonView, JobView
+    from trainerd.supervisor.api.control import DaemonView, JobView
 
 WATCH_INTERVAL_S: Final = 1.0
 

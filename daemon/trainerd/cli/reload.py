@@ -15,7 +15,7 @@ from trainerd.errors import TryAgainError, UserError
 if TYPE_CHECKING:
     from trainerd.cli.client import Client
     from trainerd.contract.paths import StatePaths
-    from trainerd.supervisor.control import DaemonView
+    from trainerd.supervisor.api.control import DaemonView
 
 POLL_S: Final = 0.05
 """How often the supervisor is asked whether it is back, in seconds."""

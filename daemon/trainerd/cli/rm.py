@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from trainerd.cli.client import Client
     from trainerd.contract.paths import StatePaths
-    from trainerd.supervisor.control import JobView
+    from trainerd.supervisor.api.control import JobView
 
 POLL_S: Final = 0.2
 """How often the supervisor is asked whether the jobs are forgotten, in seconds."""

@@ -46,18 +46,18 @@ def command(jobs_dir: Path, state_dir: Path, config: Path | None, check: bool) -
     Example:
       trainerd run --jobs jobs --state .trainerd
     """  # noqa: D301 (click leaves alone the lines after this escape)
-    from trainerd.supervisor.configuration import load_configuration
+    from trainerd.supervisor.service.configuration import load_configuration
 
     configuration = load_configuration(config)
     if check:
         from trainerd.contract.paths import StatePaths
-        from trainerd.supervisor.soundness import check_soundness
+        from trainerd.supervisor.service.preflight import check_soundness
 
         check_soundness(StatePaths(state_dir.absolute()), jobs_dir.absolute())
         click.echo("all is well")
         return
     # Nothing that is loaded now is ever garbage; looking for some costs a tenth of the start, and of a reload's silence.
     gc.disable()
-    from trainerd.supervisor.service import serve
+    from trainerd.supervisor.service.service import serve
 
     serve(jobs_dir=jobs_dir, state_dir=state_dir, configuration=configuration)

@@ -24,7 +24,7 @@ def command(as_json: bool) -> None:
       # yaml-language-server: $schema=.trainerd-schema.json
     """  # noqa: D301 (click leaves alone the lines after this escape)
     del as_json
-    from trainerd.supervisor.specs.schema import json_schema
+    from trainerd.supervisor.specs.json_schema import json_schema
 
     with ending_quietly():
         print_json(json_schema())

@@ -15,7 +15,7 @@ from trainerd.contract.clock import SystemClock
 
 if TYPE_CHECKING:
     from trainerd.contract.paths import StatePaths
-    from trainerd.supervisor.control import DaemonView, JobView
+    from trainerd.supervisor.api.control import DaemonView, JobView
 
 
 HOLD_NOTE: Final = "it starts nothing until `trainerd resume --all`"

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from trainerd.cli.client import Client
     from trainerd.contract.paths import StatePaths
     from trainerd.contract.resolved import ResolvedJob
-    from trainerd.supervisor.control import JobView
-    from trainerd.supervisor.specs.submit import Placement
+    from trainerd.supervisor.api.control import JobView
+    from trainerd.supervisor.specs.placement import Placement
 
 POLL_S: Final = 0.1
 """How often the supervisor is asked whether it has read a spec, in seconds."""
@@ -64,7 +64,7 @@ def command(
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.client import Client
     from trainerd.supervisor.specs.load import load_spec
-    from trainerd.supervisor.specs.submit import place_spec, plan_placement
+    from trainerd.supervisor.specs.placement import place_spec, plan_placement
 
     if dry_run and wait:
         raise click.UsageError("with --dry-run there is nothing to wait for")

@@ -39,7 +39,7 @@ def command(context: click.Context, *, files: tuple[Path, ...], jobs_dir: Path |
       trainerd validate --jobs jobs jobs/examples/mnist/job.yaml
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.supervisor.specs.load import load_spec, parse_spec
-    from trainerd.supervisor.specs.submit import plan_placement
+    from trainerd.supervisor.specs.placement import plan_placement
 
     def judged(file: Path) -> ResolvedJob:
         if jobs_dir is None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from trainerd.cli.client import Client
-    from trainerd.supervisor.control import JobView
+    from trainerd.supervisor.api.control import JobView
 
 Answer = TypeVar("Answer")
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trainerd.supervisor.events import Event
     from trainerd.supervisor.ledger import Step
+    from trainerd.supervisor.machine.job_events import Event
 
 BATCH_MAX: Final = 8
 """Most events that share one transaction. Whoever asks how things are waits for one or two of them."""

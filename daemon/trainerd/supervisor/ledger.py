@@ -11,20 +11,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trainerd.supervisor.events import AttemptEnded, NeverFits, SlotGranted
-from trainerd.supervisor.journal import EndingRow, Entry
+from trainerd.supervisor.journal.journal import EndingRow, Entry
+from trainerd.supervisor.log.narration import event_kind, next_action
 from trainerd.supervisor.machine import decide
-from trainerd.supervisor.narration import event_kind, next_action
+from trainerd.supervisor.machine.job_events import AttemptEnded, NeverFits, SlotGranted
+from trainerd.supervisor.machine.states import Draining, Job, Queued, Running, Starting
 from trainerd.supervisor.scheduler import Holder, Request, Schedule, schedule
-from trainerd.supervisor.states import Draining, Job, Queued, Running, Starting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from trainerd.contract.clock import Clock
-    from trainerd.supervisor.commands import Command
-    from trainerd.supervisor.events import Event
-    from trainerd.supervisor.journal import Journal
+    from trainerd.supervisor.journal.journal import Journal
+    from trainerd.supervisor.machine.commands import Command
+    from trainerd.supervisor.machine.job_events import Event
     from trainerd.supervisor.scheduler import Capacity
 
 

@@ -13,36 +13,36 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import structlog
 
 from trainerd.errors import SpaceError, TrainerdError
-from trainerd.supervisor.attempts import Ended, Lost, NotStarted, probe
-from trainerd.supervisor.commands import (
+from trainerd.supervisor.attempt.evidence import script_marks
+from trainerd.supervisor.attempt.monitor import Attempt, Keeper
+from trainerd.supervisor.attempt.probe import Ended, Lost, NotStarted, probe
+from trainerd.supervisor.attempt.reaper import OrphanReaper
+from trainerd.supervisor.disk_space import has_room
+from trainerd.supervisor.inbox import Inbox
+from trainerd.supervisor.log.narration import event_kind
+from trainerd.supervisor.machine.commands import (
     DrainAttempt,
     EndStalledAttempt,
     LaunchAttempt,
     ObserveAttempt,
     WakeLater,
 )
-from trainerd.supervisor.events import ScriptChanged, ShutdownAsked, SpaceBack, WaitEnded
-from trainerd.supervisor.evidence import script_marks
-from trainerd.supervisor.inbox import Inbox
-from trainerd.supervisor.keeper import Attempt, Keeper
-from trainerd.supervisor.narration import event_kind
-from trainerd.supervisor.reaper import OrphanReaper
+from trainerd.supervisor.machine.job_events import ScriptChanged, ShutdownAsked, SpaceBack, WaitEnded
+from trainerd.supervisor.machine.states import BackingOff, Paused, Rejected, Running
+from trainerd.supervisor.operator_hold import is_on_hold, lift_hold, put_on_hold
 from trainerd.supervisor.reconcile import spec_events
-from trainerd.supervisor.space import has_room
-from trainerd.supervisor.standstill import is_on_hold, lift_hold, put_on_hold
-from trainerd.supervisor.states import BackingOff, Paused, Rejected, Running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from trainerd.contract.clock import Clock
     from trainerd.contract.paths import StatePaths
-    from trainerd.supervisor.commands import Command
+    from trainerd.supervisor.attempt.launcher import Launcher
     from trainerd.supervisor.inbox import Letter
-    from trainerd.supervisor.launcher import Launcher
     from trainerd.supervisor.ledger import Ledger, Step
+    from trainerd.supervisor.machine.commands import Command
+    from trainerd.supervisor.machine.states import Job
     from trainerd.supervisor.specs.view import FolderView
-    from trainerd.supervisor.states import Job
 
 TICK_S: Final = 1.0
 """How often heartbeats are read, and those who wait for room or for a mended script are looked after."""

@@ -9,7 +9,7 @@ from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.durable import sync_directory
 from trainerd.contract.failpoints import declare
 from trainerd.errors import LockedError, UserError
-from trainerd.supervisor.attempts import Ended, Lost, NotStarted, probe
+from trainerd.supervisor.attempt.probe import Ended, Lost, NotStarted, probe
 
 if TYPE_CHECKING:
     from pathlib import Path

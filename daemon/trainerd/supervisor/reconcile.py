@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainerd.supervisor.events import SpecAccepted, SpecRefused, SpecVanished
+from trainerd.supervisor.machine.job_events import SpecAccepted, SpecRefused, SpecVanished
+from trainerd.supervisor.machine.states import Draining, DrainReason, Rejected
 from trainerd.supervisor.specs.view import Accepted
-from trainerd.supervisor.states import Draining, DrainReason, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from trainerd.supervisor.events import Event
+    from trainerd.supervisor.machine.job_events import Event
+    from trainerd.supervisor.machine.states import Job
     from trainerd.supervisor.specs.view import FolderView
-    from trainerd.supervisor.states import Job
 
 
 def spec_events(

@@ -13,7 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from trainerd.contract.policy import Resources
-from trainerd.supervisor.gpus import find_gpus
+from trainerd.supervisor.attempt.gpus import find_gpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

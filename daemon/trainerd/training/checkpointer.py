@@ -22,15 +22,15 @@ from trainerd.checkpoint.retention import best_of
 from trainerd.checkpoint.store import Checkpoint, CheckpointStore
 from trainerd.contract.policy import KeepBest, KeepEvery, Mode, RetentionPolicy
 from trainerd.errors import DeviceCopyError, SpaceError, UserError
-from trainerd.training.collection import no_collection
-from trainerd.training.joint_save import JointSaves
-from trainerd.training.line import Line, SaveDetails, was_rolled_back_to
-from trainerd.training.mirror import Mirror
-from trainerd.training.rank_files import read_verified
-from trainerd.training.restore import CLASSES
-from trainerd.training.snapshot import Snapshot, take_snapshot
-from trainerd.training.tracked import Objects, Stateful, check_tracked, optimizer_classes
-from trainerd.training.writer import CheckpointWriter, Held
+from trainerd.training.distributed.joint_save import JointSaves
+from trainerd.training.engine.lineage import Line, SaveDetails, was_rolled_back_to
+from trainerd.training.state.rank_files import read_verified
+from trainerd.training.state.restore import CLASSES
+from trainerd.training.state.snapshot import Snapshot, take_snapshot
+from trainerd.training.state.tracked import Objects, Stateful, check_tracked, optimizer_classes
+from trainerd.training.writing.gc_pause import no_collection
+from trainerd.training.writing.mirror import Mirror
+from trainerd.training.writing.writer import CheckpointWriter, Held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     from trainerd.checkpoint.manifest import Manifest
     from trainerd.checkpoint.storage import Storage
-    from trainerd.training.ranks import Ranks
-    from trainerd.training.restore import StateTree
+    from trainerd.training.distributed.rank_store import Ranks
+    from trainerd.training.state.restore import StateTree
 
 __all__ = ["Checkpointer", "SaveDetails"]
 

@@ -16,8 +16,8 @@ from trainerd.checkpoint.safetensors import layout
 from trainerd.contract.durable import TEMPORARY_INFIX, sync_directory, translated_space_errors
 from trainerd.contract.failpoints import declare
 from trainerd.errors import UnsupportedValueError, UserError
-from trainerd.training.rank_files import read_verified
-from trainerd.training.tensors import SAFETENSORS_DTYPES
+from trainerd.training.state.rank_files import read_verified
+from trainerd.training.state.tensors import SAFETENSORS_DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,9 +20,9 @@ import torch
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.errors import UserError
 from trainerd.training.checkpointer import Checkpointer, SaveDetails
-from trainerd.training.position import Position
-from trainerd.training.rng import isolated_cpu_generators
-from trainerd.training.run_state import RunState
+from trainerd.training.engine.position import Position
+from trainerd.training.engine.run_state import RunState
+from trainerd.training.state.rng import isolated_cpu_generators
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -27,25 +27,25 @@ from trainerd.contract.durable import make_directory, translated_space_errors
 from trainerd.contract.exit_codes import FAILED
 from trainerd.contract.failpoints import declare
 from trainerd.contract.heartbeat import HeartbeatWriter, Phase
-from trainerd.contract.metrics import encode_row
+from trainerd.contract.metric_history import encode_row
 from trainerd.contract.policy import Cadence, KeepBest, KeepEvery
-from trainerd.contract.requests import RequestPage
+from trainerd.contract.request_page import RequestPage
 from trainerd.errors import NonFiniteLossError, RankLostError, UserError
-from trainerd.training import leaving
-from trainerd.training.agreement import Agreement, Alone, Together, WaysOut
-from trainerd.training.data import Pass, Source, WaitInterruptedError, source_for
-from trainerd.training.deadline import DeadlineGuard, margin_s
-from trainerd.training.dealing import Deal
-from trainerd.training.drain import DrainFlag
-from trainerd.training.keeper import RunKeeper
-from trainerd.training.loop_end import was_left_on_purpose
-from trainerd.training.ranks import meet
-from trainerd.training.rng import seed_everything
-from trainerd.training.run_state import RunState
-from trainerd.training.sample_digest import folded_in
+from trainerd.training.data.loop_end import was_left_on_purpose
+from trainerd.training.data.sample_digest import folded_in
+from trainerd.training.data.sharding import Deal
+from trainerd.training.data.sources import Pass, Source, WaitInterruptedError, source_for
+from trainerd.training.distributed.agreement import Agreement, Alone, Together, WaysOut
+from trainerd.training.distributed.rank_store import meet
+from trainerd.training.engine.checkpoint_manager import RunKeeper
+from trainerd.training.engine.run_state import RunState
+from trainerd.training.interruption import leaving
+from trainerd.training.interruption.deadline import DeadlineGuard, margin_s
+from trainerd.training.interruption.drain_flag import DrainFlag
 from trainerd.training.settings import DEFAULT_SEED, Settings, resolve_settings, same_attempt
-from trainerd.training.tracked import check_tracked
-from trainerd.training.values import Value
+from trainerd.training.state.rng import seed_everything
+from trainerd.training.state.tracked import check_tracked
+from trainerd.training.state.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -17,7 +17,7 @@ from trainerd.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from trainerd.training.ranks import Ranks
+    from trainerd.training.distributed.rank_store import Ranks
 
 DEFAULT_SEED: Final = 0
 

@@ -12,7 +12,7 @@ import pytest
 import xxhash
 
 from chaos.invariants import Disturbed, check_all
-from chaos.play import Play
+from chaos.runner import Play
 from chaos.scenario import FOLDER, load
 from chaos.second_history import read_history
 from chaos.waiting import Interruption

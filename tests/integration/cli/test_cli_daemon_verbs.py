@@ -13,7 +13,7 @@ import pytest
 from tests.support.fake_control import CRASH, MNIST, NOW_S, job, served
 from trainerd.cli import waiting
 from trainerd.contract.codec import to_plain
-from trainerd.supervisor.control import EventView
+from trainerd.supervisor.api.control import EventView
 
 PS = """\
 NAME   STATE          EPOCH  STEP  LOSS  CHECKPOINT  ATTEMPT  SINCE  REASON

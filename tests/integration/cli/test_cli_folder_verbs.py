@@ -9,7 +9,7 @@ import math
 
 import pytest
 
-from trainerd.contract.metrics import HEADER, encode_line
+from trainerd.contract.metric_history import HEADER, encode_line
 
 METRICS = """\
 STEP  EPOCH  BATCH  LOSS        LR

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.daemon_bench import Bench
 from tests.support.training_runs import TINY, result_of, train
-from trainerd.checkpoint.checkpoint import read_checkpoint
+from trainerd.checkpoint.committed import read_checkpoint
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.paths import RunPaths
 

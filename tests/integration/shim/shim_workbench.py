@@ -14,8 +14,8 @@ from trainerd.contract import process, records
 from trainerd.contract.paths import StatePaths
 from trainerd.contract.process import identify, open_pidfd
 from trainerd.contract.records import LaunchRecord, ShimRecord
-from trainerd.supervisor.attempts import Ended, Lost, NotStarted, Running, probe
-from trainerd.supervisor.launcher import ShimLauncher
+from trainerd.supervisor.attempt.launcher import ShimLauncher
+from trainerd.supervisor.attempt.probe import Ended, Lost, NotStarted, Running, probe
 
 DEADLINE_S = 15.0
 LOOK_S = 0.005

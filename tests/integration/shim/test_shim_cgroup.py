@@ -17,16 +17,16 @@ from trainerd.contract.clock import SystemClock
 from trainerd.contract.process import identify
 from trainerd.contract.records import ShimRecord
 from trainerd.errors import UserError
-from trainerd.supervisor.attempts import Lost, probe
-from trainerd.supervisor.cgroups import prepare_cgroups, why_no_memory
-from trainerd.supervisor.launcher import ShimLauncher
-from trainerd.supervisor.outcome import Evidence, OutcomeKind, judge
-from trainerd.supervisor.shim import cgroup_members, kernel
-from trainerd.supervisor.shim.cgroup import AttemptCgroup, folders_of
-from trainerd.supervisor.shim.cgroup_members import end_members, members, remove_empty
-from trainerd.supervisor.shim.cgroup_place import find_places
-from trainerd.supervisor.shim.spawn import spawn
-from trainerd.supervisor.shim.survivors import attempt_mark, find_descendants
+from trainerd.shim import cgroup_members, kernel
+from trainerd.shim.cgroup import AttemptCgroup, folders_of
+from trainerd.shim.cgroup_members import end_members, members, remove_empty
+from trainerd.shim.cgroup_place import find_places
+from trainerd.shim.spawn import spawn
+from trainerd.shim.survivors import attempt_mark, find_descendants
+from trainerd.supervisor.attempt.cgroups import prepare_cgroups, why_no_memory
+from trainerd.supervisor.attempt.launcher import ShimLauncher
+from trainerd.supervisor.attempt.probe import Lost, probe
+from trainerd.supervisor.machine.outcome import Evidence, OutcomeKind, judge
 
 PLACES = find_places()
 LIMIT_S = 10.0

@@ -12,7 +12,7 @@ from shim_workbench import python, runs, shell, wait_for
 from trainerd.contract import records
 from trainerd.contract.process import boot_id, identify
 from trainerd.contract.records import RankExit
-from trainerd.supervisor.attempts import Running, probe
+from trainerd.supervisor.attempt.probe import Running, probe
 
 
 @pytest.mark.parametrize("exit_code", [0, 1, 85, 93, 255])

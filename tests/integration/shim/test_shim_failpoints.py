@@ -10,8 +10,8 @@ from shim_workbench import runs, wait_for
 from trainerd.contract import records
 from trainerd.contract.failpoints import REGISTRY
 from trainerd.contract.records import ShimRecord
-from trainerd.supervisor import launcher
-from trainerd.supervisor.attempts import Ended, Lost, NotStarted
+from trainerd.supervisor.attempt import launcher
+from trainerd.supervisor.attempt.probe import Ended, Lost, NotStarted
 
 # What an attempt of one rank, which waits to be asked to leave, is found as after a kill at each point.
 EXPECTED = {

@@ -20,11 +20,11 @@ from trainerd.contract.clock import SystemClock
 from trainerd.contract.process import identify, is_alive
 from trainerd.contract.records import LaunchRecord, ShimRecord
 from trainerd.errors import SpaceError, TryAgainError
-from trainerd.supervisor.attempts import Ended, Lost, NotStarted, Running, Starting, Unknown, probe
-from trainerd.supervisor.launcher import ShimLauncher
-from trainerd.supervisor.shim.entry import held_lock
+from trainerd.shim.entry import held_lock
+from trainerd.supervisor.attempt.launcher import ShimLauncher
+from trainerd.supervisor.attempt.probe import Ended, Lost, NotStarted, Running, Starting, Unknown, probe
 
-SHIM = (sys.executable, "-P", "-m", "trainerd.supervisor.shim")
+SHIM = (sys.executable, "-P", "-m", "trainerd.shim")
 
 
 def start_shim_by_hand(paths, **options):
@@ -58,7 +58,9 @@ def test_watching_costs_nothing_while_nothing_happens(workbench, obedient, monke
     paths = workbench.launch(obedient)
     workbench.running(paths, ready=(0,))
     looks = []
-    monkeypatch.setattr("trainerd.supervisor.launcher.probe", lambda paths: looks.append(1) or probe(paths))
+    monkeypatch.setattr(
+        "trainerd.supervisor.attempt.launcher.probe", lambda paths: looks.append(1) or probe(paths)
+    )
 
     async def watch():
         states = workbench.launcher.watch(paths)
@@ -84,7 +86,7 @@ import signal
 from pathlib import Path
 from trainerd.contract.paths import AttemptPaths
 from trainerd.contract.records import LaunchRecord
-from trainerd.supervisor.launcher import ShimLauncher
+from trainerd.supervisor.attempt.launcher import ShimLauncher
 ShimLauncher().launch(AttemptPaths(Path({str(paths.root)!r})), {record!r})
 signal.pause()
 """
@@ -139,8 +141,8 @@ def test_a_second_shim_starts_nothing_while_the_first_one_runs(workbench, stubbo
     paths = workbench.launch(stubborn)
     state = workbench.running(paths)
     code = (
-        "import sys; from trainerd.supervisor.shim import entry; entry.LOCK_WAIT_S = 0.0\n"
-        "from trainerd.supervisor.shim.__main__ import main; sys.exit(main(sys.argv[1:]))"
+        "import sys; from trainerd.shim import entry; entry.LOCK_WAIT_S = 0.0\n"
+        "from trainerd.shim.__main__ import main; sys.exit(main(sys.argv[1:]))"
     )
     second = subprocess.Popen([sys.executable, "-c", code, paths.root], stderr=subprocess.PIPE, text=True)
     assert "a shim is minding this attempt" in second.communicate()[1]
@@ -272,9 +274,9 @@ def test_what_cannot_be_observed_is_shown_as_unknown_and_looked_at_again(workben
     paths = workbench.launch(stubborn)
     workbench.running(paths)
     answers = [Unknown("/proc was out of reach")]
-    monkeypatch.setattr("trainerd.supervisor.launcher.UNKNOWN_LOOK_S", 0.01)
+    monkeypatch.setattr("trainerd.supervisor.attempt.launcher.UNKNOWN_LOOK_S", 0.01)
     monkeypatch.setattr(
-        "trainerd.supervisor.launcher.probe", lambda paths: answers.pop() if answers else probe(paths)
+        "trainerd.supervisor.attempt.launcher.probe", lambda paths: answers.pop() if answers else probe(paths)
     )
 
     async def first_two():

@@ -10,7 +10,7 @@ import pytest
 
 CODE = """
 import os, time
-from trainerd.supervisor.reaper import OrphanReaper, is_reaper_needed
+from trainerd.supervisor.attempt.reaper import OrphanReaper, is_reaper_needed
 assert is_reaper_needed()
 if os.fork() == 0:
     if os.fork() == 0:

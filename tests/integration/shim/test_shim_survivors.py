@@ -16,10 +16,10 @@ from trainerd.contract.clock import SystemClock
 from trainerd.contract.process import identify
 from trainerd.contract.records import RanksRecord, ShimRecord
 from trainerd.errors import InternalError, TryAgainError
-from trainerd.supervisor import launcher as launcher_module
-from trainerd.supervisor.attempts import Lost, probe
-from trainerd.supervisor.shim.process_table import carries, processes_since
-from trainerd.supervisor.shim.survivors import Ended, end_processes, find_descendants
+from trainerd.shim.process_table import carries, processes_since
+from trainerd.shim.survivors import Ended, end_processes, find_descendants
+from trainerd.supervisor.attempt import launcher as launcher_module
+from trainerd.supervisor.attempt.probe import Lost, probe
 
 # Children that do their best to get away: another session, another parent, an empty environment, all of it.
 ESCAPE = """

@@ -14,8 +14,8 @@ from shim_workbench import runs, shell, wait_for
 from trainerd.contract import records
 from trainerd.contract.process import identify
 from trainerd.contract.records import ShimRecord
-from trainerd.supervisor.attempts import Ended, probe
-from trainerd.supervisor.template import ShimTemplate
+from trainerd.supervisor.attempt.probe import Ended, probe
+from trainerd.supervisor.attempt.shim_template import ShimTemplate
 
 
 @pytest.fixture

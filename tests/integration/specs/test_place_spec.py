@@ -15,7 +15,7 @@ from trainerd.contract import failpoints
 from trainerd.errors import LockedError, SpaceError, SpecError, UserError
 from trainerd.supervisor.specs import jobs_dir as jobs_dir_module
 from trainerd.supervisor.specs.load import load_spec
-from trainerd.supervisor.specs.submit import place_spec, plan_placement
+from trainerd.supervisor.specs.placement import place_spec, plan_placement
 
 
 class Placing:
@@ -235,7 +235,7 @@ def test_killed_at_any_point_the_folder_holds_the_old_spec_or_the_new_one(placin
     (placing.jobs_dir / "job.json").write_text('{"command": "old", "workdir": "/"}')
     source = placing.write("command: new\nworkdir: /")
     code = (
-        "from pathlib import Path; from trainerd.supervisor.specs.submit import place_spec; "
+        "from pathlib import Path; from trainerd.supervisor.specs.placement import place_spec; "
         f"place_spec(Path({str(source)!r}), Path({str(placing.jobs_dir)!r}), replace=True)"
     )
     environ = {**os.environ, "TRAINERD_FAILPOINTS": f"{point}=kill"}

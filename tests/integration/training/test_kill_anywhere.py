@@ -11,7 +11,7 @@ import pytest
 from tests.support.training_runs import HARD_LOOP, result_of, train
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.exit_codes import DRAINED
-from trainerd.contract.metrics import read_history
+from trainerd.contract.metric_history import read_history
 from trainerd.contract.paths import RunPaths
 
 EVERY = {"TRAINERD_CHECKPOINT_EVERY_STEPS": 4}

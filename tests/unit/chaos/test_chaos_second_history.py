@@ -4,7 +4,7 @@ import json
 from collections import Counter
 
 from chaos.second_history import read_history, read_samples
-from trainerd.contract.metrics import HEADER, encode_line
+from trainerd.contract.metric_history import HEADER, encode_line
 
 
 def test_lines_behind_a_resume_count_and_those_it_supersedes_do_not(tmp_path):

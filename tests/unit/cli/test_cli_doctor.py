@@ -14,10 +14,10 @@ from click.testing import CliRunner
 from trainerd.cli.main import group
 from trainerd.contract.paths import StatePaths
 from trainerd.contract.resolved import ResolvedJob
-from trainerd.supervisor.cgroups import why_no_memory
-from trainerd.supervisor.doctor import cgroups, folders, installation, machine
+from trainerd.shim.cgroup_place import Places
+from trainerd.supervisor.attempt.cgroups import why_no_memory
+from trainerd.supervisor.doctor import cgroup_checks, folders, installation, machine
 from trainerd.supervisor.doctor.finding import Status
-from trainerd.supervisor.shim.cgroup_place import Places
 from trainerd.version import VERSION
 
 
@@ -160,18 +160,18 @@ def test_a_clock_that_was_never_set_is_broken(monkeypatch):
 
 
 def test_what_attempts_have_of_cgroups_is_said_with_its_reason_and_is_no_fault():
-    (none,) = cgroups.judge_cgroups(Places(why_not="/sys/fs/cgroup is mounted read-only"), "")
+    (none,) = cgroup_checks.judge_cgroups(Places(why_not="/sys/fs/cgroup is mounted read-only"), "")
     assert none.status is Status.SKIPPED
     assert "attempts have none of their own: /sys/fs/cgroup is mounted read-only" in none.message
     place = Places(tree=Path("/sys/fs/cgroup/a"))
-    tree, memory = cgroups.judge_cgroups(place, "the controller of memory is not delegated to it")
+    tree, memory = cgroup_checks.judge_cgroups(place, "the controller of memory is not delegated to it")
     assert (tree.status, tree.message) == (
         Status.OK,
         "each attempt has one of its own below /sys/fs/cgroup/a",
     )
     assert memory.status is Status.SKIPPED
     assert "reserves and does not limit: the controller of memory is not delegated" in memory.message
-    assert {each.status for each in cgroups.judge_cgroups(place, "")} == {Status.OK}
+    assert {each.status for each in cgroup_checks.judge_cgroups(place, "")} == {Status.OK}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from trainerd.contract.metrics import HEADER, encode_line, encode_row, read_history
+from trainerd.contract.metric_history import HEADER, encode_line, encode_row, read_history
 from trainerd.errors import CorruptError
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainerd.contract.requests import RequestPage, ask_for_checkpoint
+from trainerd.contract.request_page import RequestPage, ask_for_checkpoint
 from trainerd.errors import UserError
 
 

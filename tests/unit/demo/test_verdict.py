@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from chaos.demo.verdict import Result, Verdict
-from trainerd.contract.metrics import History
+from trainerd.contract.metric_history import History
 
 ROWS = ({"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25})
 REPORTS = ({"report": True, "step": 2, "accuracy": 0.9},)

@@ -9,7 +9,7 @@ import pytest
 
 from chaos.demo.plans import PLANS
 from trainerd.supervisor.specs.load import load_spec
-from trainerd.supervisor.specs.submit import place_spec
+from trainerd.supervisor.specs.placement import place_spec
 
 JOBS = Path(__file__).parents[3] / "jobs"
 EXAMPLES = sorted(path.parent.name for path in JOBS.glob("examples/*/job.yaml"))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from trainerd.supervisor.shim import cgroup_place
-from trainerd.supervisor.shim.cgroup_place import Places, find_places, places
+from trainerd.shim import cgroup_place
+from trainerd.shim.cgroup_place import Places, find_places, places
 
 FS = Path("/sys/fs/cgroup")
 

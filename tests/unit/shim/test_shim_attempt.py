@@ -12,8 +12,8 @@ from trainerd.contract.clock import SystemClock
 from trainerd.contract.paths import AttemptPaths
 from trainerd.contract.process import identify
 from trainerd.contract.records import LaunchRecord, RankExit
-from trainerd.supervisor.shim.attempt import Attempt
-from trainerd.supervisor.shim.entry import Admission
+from trainerd.shim.attempt import Attempt
+from trainerd.shim.entry import Admission
 
 PIDS = {100_001: 0, 100_002: 1}
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from trainerd.errors import UserError
-from trainerd.supervisor.shim.environment_file import SIZE_BYTES_MAX, read_environment_file
+from trainerd.shim.environment_file import SIZE_BYTES_MAX, read_environment_file
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 SCRIPT = """
 import signal, sys
-from trainerd.supervisor.shim.kernel import hold_signals, wait_for_signal
+from trainerd.shim.kernel import hold_signals, wait_for_signal
 hold_signals()
 print("ready", flush=True)
 while (number := wait_for_signal(0.2)) != signal.SIGQUIT:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainerd.supervisor.shim.memory import is_oom_victim, oom_kills
+from trainerd.shim.memory import is_oom_victim, oom_kills
 
 
 @pytest.mark.parametrize(

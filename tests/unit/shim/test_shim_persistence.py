@@ -7,7 +7,7 @@ import pytest
 from trainerd.contract import records
 from trainerd.contract.records import VoidRecord
 from trainerd.errors import SpaceError
-from trainerd.supervisor.shim.persistence import RETRY_S, write_persistently
+from trainerd.shim.persistence import RETRY_S, write_persistently
 
 
 class FakeClock:

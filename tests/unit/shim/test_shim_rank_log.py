@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from trainerd.supervisor.shim.rank_log import KEPT, RankLog, rotated_paths
+from trainerd.shim.rank_log import KEPT, RankLog, rotated_paths
 
 LIMIT_BYTES = 100
 

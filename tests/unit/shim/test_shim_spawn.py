@@ -6,7 +6,7 @@ import pytest
 
 from trainerd.contract.records import LaunchRecord
 from trainerd.errors import UserError
-from trainerd.supervisor.shim.spawn import find_program, rank_environment
+from trainerd.shim.spawn import find_program, rank_environment
 
 
 def launch(nproc=1, **env):

@@ -10,7 +10,7 @@ ALLOWED = ("trainerd", "trainerd.contract", "trainerd.errors", "trainerd.version
 
 def test_the_shim_loads_the_standard_library_the_contract_and_itself_alone():
     code = (
-        "import sys, trainerd.supervisor.shim.__main__\n"
+        "import sys, trainerd.shim.__main__\n"
         "print(*(name for name in sys.modules if 'site-packages' in str(getattr(sys.modules[name], '__file__', ''))))\n"
         "print(*(name for name in sys.modules if name.startswith('trainerd')))\n"
         "print(*sys.modules)"
@@ -20,9 +20,7 @@ def test_the_shim_loads_the_standard_library_the_contract_and_itself_alone():
     of_the_installation = ("trainerd", "_distutils_hack", "__editable__")
     assert [name for name in foreign if not name.startswith(of_the_installation)] == []
     allowed = [
-        name
-        for name in ours
-        if name in ALLOWED or name.startswith(("trainerd.contract.", "trainerd.supervisor.shim"))
+        name for name in ours if name in ALLOWED or name.startswith(("trainerd.contract.", "trainerd.shim"))
     ]
     assert ours == allowed
     assert not {"asyncio", "subprocess", "logging", "socket", "threading"} & set(everything)

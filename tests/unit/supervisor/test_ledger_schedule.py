@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.policy import Resources
 from trainerd.contract.resolved import ResolvedJob
-from trainerd.supervisor.events import (
+from trainerd.supervisor.journal.journal import Journal
+from trainerd.supervisor.ledger import Ledger, _holders, _requests
+from trainerd.supervisor.machine.job_events import (
     AttemptSeen,
     AttemptVoided,
     ObservationFailed,
@@ -17,8 +19,6 @@ from trainerd.supervisor.events import (
     SpecVanished,
     StopAsked,
 )
-from trainerd.supervisor.journal import Journal
-from trainerd.supervisor.ledger import Ledger, _holders, _requests
 from trainerd.supervisor.scheduler import Capacity, schedule
 
 NAMES = ("ant", "bee", "cat", "dog")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from supervisor_objects import job, spec
-
-from trainerd.supervisor.events import SpecAccepted, SpecRefused, SpecVanished
+from tests.support.supervisor_objects import job, spec
+from trainerd.supervisor.machine.job_events import SpecAccepted, SpecRefused, SpecVanished
+from trainerd.supervisor.machine.states import Draining, DrainReason, Queued, Rejected, Running
 from trainerd.supervisor.reconcile import spec_events
 from trainerd.supervisor.specs.view import Accepted, FolderView, Refused
-from trainerd.supervisor.states import Draining, DrainReason, Queued, Rejected, Running
 
 
 def events(jobs, specs, *, unsettled=(), found=(0, False)):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trainerd.supervisor.configuration import Configuration, load_configuration
+from trainerd.supervisor.service.configuration import Configuration, load_configuration
 
 FOLDER = Path(__file__).parents[3] / "systemd"
 UNITS = [FOLDER / "system" / "trainerd.service", FOLDER / "user" / "trainerd.service"]

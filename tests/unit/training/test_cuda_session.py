@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from tests.support.in_process import disturbed, undisturbed
-from trainerd.training.rng import capture_rng, restore_rng
+from trainerd.training.state.rng import capture_rng, restore_rng
 
 pytestmark = [
     pytest.mark.torch,

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tests.support.in_process import disturbed, undisturbed
 from trainerd.contract.paths import RunPaths
-from trainerd.contract.resume import read_resume, verdict
+from trainerd.contract.resume_record import read_resume, verdict
 
 pytestmark = pytest.mark.torch
 

@@ -9,12 +9,12 @@ from fastapi import FastAPI, Path, Query
 
 from trainerd.contract.names import NAME_LENGTH_MAX, NAME_PATTERN
 from trainerd.contract.nearest import nearest_hint
+from trainerd.supervisor.api.http_errors import UnknownJobError, answer_problems, problem_responses
 from trainerd.supervisor.api.models import Daemon, Done, Event, Job, Outcome
-from trainerd.supervisor.api.problems import UnknownJobError, answer_problems, problem_responses
 from trainerd.version import VERSION
 
 if TYPE_CHECKING:
-    from trainerd.supervisor.control import Control, JobView
+    from trainerd.supervisor.api.control import Control, JobView
 
 EVENTS_MAX: Final = 1000
 """Most events in one answer."""

@@ -1,6 +1,6 @@
 """What the HTTP API says, as documented in its OpenAPI description.
 
-The views of `trainerd.supervisor.control` are what the supervisor knows; these are what version 1 of the API
+The views of `trainerd.supervisor.api.control` are what the supervisor knows; these are what version 1 of the API
 promises. A field may be added, none is removed or changes its meaning within a version.
 """
 

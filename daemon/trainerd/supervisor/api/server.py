@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from trainerd.supervisor.unix_socket import BACKLOG, is_trusted_peer, listening
+from trainerd.supervisor.api.unix_socket import BACKLOG, is_trusted_peer, listening
 
 if TYPE_CHECKING:
     import socket

@@ -11,7 +11,7 @@ from trainerd.supervisor.api.models import Daemon, Job
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trainerd.supervisor.control import Control
+    from trainerd.supervisor.api.control import Control
 
 _JOB: Final = "/v1/jobs/"
 _JOBS: Final = TypeAdapter(list[Job])

@@ -7,12 +7,12 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from trainerd.errors import UserError
+from trainerd.supervisor.api.unix_socket import is_answered
 from trainerd.supervisor.doctor.finding import broken, ok, skipped, warning
 from trainerd.supervisor.specs.folder import is_spec_name
 from trainerd.supervisor.specs.load import load_spec
 from trainerd.supervisor.specs.trust import TrustPolicy
 from trainerd.supervisor.specs.watch import filesystem_kind
-from trainerd.supervisor.unix_socket import is_answered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

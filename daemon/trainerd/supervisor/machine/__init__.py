@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 from trainerd.supervisor.machine import attempts, requests, slots, specs, waits
 from trainerd.supervisor.machine.decision import Absent, AnyState, Decision, unchanged
+from trainerd.supervisor.machine.states import Job, Queued
 from trainerd.supervisor.machine.table import TABLE, Cell
-from trainerd.supervisor.states import Job, Queued
 
 if TYPE_CHECKING:
-    from trainerd.supervisor.events import Event
+    from trainerd.supervisor.machine.job_events import Event
 
 __all__ = ["TABLE", "Absent", "AnyState", "Cell", "Decision", "decide"]
 

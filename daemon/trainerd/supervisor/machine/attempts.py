@@ -8,17 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from trainerd.supervisor.commands import DrainAttempt, EndStalledAttempt, WakeLater
-from trainerd.supervisor.events import (
-    AttemptEnded,
-    AttemptSeen,
-    AttemptVoided,
-    DrainSignalled,
-    LaunchFailed,
-    ObservationFailed,
-    ProgressSeen,
-    StallSeen,
-)
+from trainerd.supervisor.machine.commands import DrainAttempt, EndStalledAttempt, WakeLater
 from trainerd.supervisor.machine.decision import (
     Absent,
     Decision,
@@ -29,11 +19,20 @@ from trainerd.supervisor.machine.decision import (
     stay,
     unchanged,
 )
-from trainerd.supervisor.machine.table import answers, ignores
-from trainerd.supervisor.outcome import Outcome, OutcomeKind, Retry
-from trainerd.supervisor.repeats import Remedy, after_failure
-from trainerd.supervisor.restart import failures_after, is_spent, next_delay_s
-from trainerd.supervisor.states import (
+from trainerd.supervisor.machine.job_events import (
+    AttemptEnded,
+    AttemptSeen,
+    AttemptVoided,
+    DrainSignalled,
+    LaunchFailed,
+    ObservationFailed,
+    ProgressSeen,
+    StallSeen,
+)
+from trainerd.supervisor.machine.outcome import Outcome, OutcomeKind, Retry
+from trainerd.supervisor.machine.repeats import Remedy, after_failure
+from trainerd.supervisor.machine.restart import failures_after, is_spent, next_delay_s
+from trainerd.supervisor.machine.states import (
     BackingOff,
     Draining,
     DrainReason,
@@ -47,6 +46,7 @@ from trainerd.supervisor.states import (
     Starting,
     Stopped,
 )
+from trainerd.supervisor.machine.table import answers, ignores
 
 _IDLE = (Absent, Queued, BackingOff, Paused, Stopped, Finished, Parked, Rejected)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from trainerd.supervisor.commands import Command
-from trainerd.supervisor.states import Job, Queued, Rejected, State
+from trainerd.supervisor.machine.commands import Command
+from trainerd.supervisor.machine.states import Job, Queued, Rejected, State
 
 
 @dataclass(frozen=True)

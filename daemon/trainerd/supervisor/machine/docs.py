@@ -6,9 +6,9 @@ import inspect
 import sys
 from typing import TYPE_CHECKING, Final
 
-from trainerd.supervisor.events import EVENTS
 from trainerd.supervisor.machine import TABLE, Absent
-from trainerd.supervisor.states import LIVE, STATES
+from trainerd.supervisor.machine.job_events import EVENTS
+from trainerd.supervisor.machine.states import LIVE, STATES
 
 if TYPE_CHECKING:
     from trainerd.supervisor.machine import AnyState

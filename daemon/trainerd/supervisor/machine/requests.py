@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from trainerd.supervisor.commands import DrainAttempt
-from trainerd.supervisor.events import (
+from trainerd.supervisor.machine.commands import DrainAttempt
+from trainerd.supervisor.machine.decision import Absent, Decision, enter, forgiven, stay, unchanged
+from trainerd.supervisor.machine.job_events import (
     HoldAsked,
     PreemptionAsked,
     ResumeAsked,
@@ -13,9 +14,7 @@ from trainerd.supervisor.events import (
     ShutdownAsked,
     StopAsked,
 )
-from trainerd.supervisor.machine.decision import Absent, Decision, enter, forgiven, stay, unchanged
-from trainerd.supervisor.machine.table import answers, ignores
-from trainerd.supervisor.states import (
+from trainerd.supervisor.machine.states import (
     BackingOff,
     Draining,
     DrainReason,
@@ -29,6 +28,7 @@ from trainerd.supervisor.states import (
     Starting,
     Stopped,
 )
+from trainerd.supervisor.machine.table import answers, ignores
 
 _WAITING = (Queued, BackingOff, Paused)
 _AT_REST = (Stopped, Finished, Parked, Rejected)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from trainerd.supervisor.commands import LaunchAttempt
-from trainerd.supervisor.events import NeverFits, SlotGranted
+from trainerd.supervisor.machine.commands import LaunchAttempt
 from trainerd.supervisor.machine.decision import Absent, Decision, enter
-from trainerd.supervisor.machine.table import answers, ignores
-from trainerd.supervisor.states import (
+from trainerd.supervisor.machine.job_events import NeverFits, SlotGranted
+from trainerd.supervisor.machine.states import (
     BackingOff,
     Draining,
     Finished,
@@ -21,6 +20,7 @@ from trainerd.supervisor.states import (
     Starting,
     Stopped,
 )
+from trainerd.supervisor.machine.table import answers, ignores
 
 _OTHERS = (Absent, Starting, Running, Draining, BackingOff, Paused, Stopped, Finished, Parked, Rejected)
 

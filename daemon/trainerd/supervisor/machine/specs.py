@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from trainerd.supervisor.commands import DrainAttempt, ObserveAttempt
-from trainerd.supervisor.events import SpecAccepted, SpecRefused, SpecVanished
+from trainerd.supervisor.machine.commands import DrainAttempt, ObserveAttempt
 from trainerd.supervisor.machine.decision import Absent, Decision, enter, forget, forgiven, stay, unchanged
-from trainerd.supervisor.machine.table import answers
-from trainerd.supervisor.states import (
+from trainerd.supervisor.machine.job_events import SpecAccepted, SpecRefused, SpecVanished
+from trainerd.supervisor.machine.states import (
     BackingOff,
     Draining,
     DrainReason,
@@ -28,6 +27,7 @@ from trainerd.supervisor.states import (
     Starting,
     Stopped,
 )
+from trainerd.supervisor.machine.table import answers
 
 _SAME: Final = "the spec is the one that is in force"
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from trainerd.supervisor.events import Event
 from trainerd.supervisor.machine.decision import AnyState, Decision, unchanged
-from trainerd.supervisor.states import Job
+from trainerd.supervisor.machine.job_events import Event
+from trainerd.supervisor.machine.states import Job
 
 Decider = Callable[[Job, Any, Any, float], Decision]
 """Takes the job, its state, the event and now (seconds since the epoch)."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from trainerd.supervisor.events import ScriptChanged, SpaceBack, WaitEnded
 from trainerd.supervisor.machine.decision import Absent, Decision, enter, forgiven, queue, stay, unchanged
-from trainerd.supervisor.machine.table import answers, ignores
-from trainerd.supervisor.states import (
+from trainerd.supervisor.machine.job_events import ScriptChanged, SpaceBack, WaitEnded
+from trainerd.supervisor.machine.states import (
     BackingOff,
     Draining,
     Finished,
@@ -20,6 +19,7 @@ from trainerd.supervisor.states import (
     Starting,
     Stopped,
 )
+from trainerd.supervisor.machine.table import answers, ignores
 
 
 @answers(BackingOff, on=WaitEnded, leads_to=(Queued, Rejected))

@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from trainerd.supervisor.control import JobView
+    from trainerd.supervisor.api.control import JobView
     from trainerd.supervisor.specs.model import JobSpec
 
 LIVE: Final = frozenset({"starting", "running", "draining"})

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from trainerd.contract.names import check_name
 from trainerd.errors import SpecError, UserError
 from trainerd.supervisor.specs import document
-from trainerd.supervisor.specs.explain import problems_of
+from trainerd.supervisor.specs.explanation import problems_of
 from trainerd.supervisor.specs.meaning import meaning_digest
 from trainerd.supervisor.specs.model import JobSpec
 from trainerd.supervisor.specs.problems import Problem, ProblemsError, spec_error

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from trainerd.supervisor.specs.json_schema import json_schema
 from trainerd.supervisor.specs.quantities import DURATION_PATTERN, SIZE_PATTERN
-from trainerd.supervisor.specs.schema import json_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,60 @@
+"""`python -m trainerd.shim ATTEMPT_DIR [--ready-fd N]`, or ``--template``: see `template`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from trainerd.contract.clock import SystemClock
+from trainerd.contract.exit_codes import FAILED, USAGE
+from trainerd.contract.paths import AttemptPaths
+from trainerd.errors import TrainerdError
+from trainerd.shim import kernel
+from trainerd.shim.attempt import Attempt
+from trainerd.shim.entry import admit
+from trainerd.shim.fork_server import await_order
+from trainerd.shim.notes import note
+
+
+def main(arguments: list[str]) -> int:
+    """Mind one attempt from its first moment to its exit record."""
+    ready_descriptor: int | None = None
+    match arguments:
+        case ["--template"]:
+            folder = ""
+        case [folder]:
+            pass
+        case [folder, "--ready-fd", number] if number.isdigit():
+            ready_descriptor = int(number)
+        case _:
+            note("usage: python -m trainerd.shim ATTEMPT_DIR [--ready-fd N] | --template")
+            return USAGE
+    kernel.close_inherited(keep=ready_descriptor)
+    kernel.hold_signals()
+    kernel.become_session_leader()
+    if not folder:
+        order = await_order()
+        if order is None:
+            return 0
+        folder, ready_descriptor = order.folder, order.ready_descriptor
+        kernel.write_notes_to(AttemptPaths(Path(folder)).shim_log)
+    kernel.become_subreaper()
+    paths = AttemptPaths(Path(folder).absolute())
+    os.chdir("/")
+    clock = SystemClock()
+    try:
+        with admit(paths, clock) as admission:
+            attempt = Attempt(paths, admission, clock, ready_descriptor=ready_descriptor)
+            attempt.start_ranks()
+            attempt.mind_ranks()
+            attempt.conclude()
+    except (TrainerdError, OSError) as error:
+        note(str(error))
+        return FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    # Nothing is buffered and nobody is left to wait for: the supervisor learns of the end some milliseconds earlier.
+    os._exit(main(sys.argv[1:]))

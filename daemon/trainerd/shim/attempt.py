@@ -1,0 +1,275 @@
+"""One attempt from its first rank to its exit record: the effects around `conduct`.
+
+Invariants: the ranks are this process's children and are reaped nowhere but in `_reap`, so the pid of one that
+is not yet in `_exits` cannot have passed to a stranger. Everything happens in one thread, between two waits for
+a signal. The exit record is written when nobody is left, and only then does the shim leave.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from trainerd.contract import records
+from trainerd.contract.failpoints import declare
+from trainerd.contract.process import boot_id, identify
+from trainerd.contract.records import ExitRecord, RankExit, RanksRecord
+from trainerd.errors import SpaceError, UserError
+from trainerd.shim import stop_policy
+from trainerd.shim.cgroup import AttemptCgroup
+from trainerd.shim.environment_file import read_environment_file
+from trainerd.shim.kernel import wait_for_signal
+from trainerd.shim.memory import is_oom_victim, oom_kills
+from trainerd.shim.notes import note, timestamp
+from trainerd.shim.persistence import RETRY_S, write_persistently
+from trainerd.shim.rank_log import RankLog
+from trainerd.shim.spawn import free_port, rank_environment, spawn
+from trainerd.shim.stop_policy import Command, Conduct, Forward, Kill, KillReason
+from trainerd.shim.survivors import (
+    SURVIVORS_LIMIT_S,
+    Ended,
+    attempt_mark,
+    end_children,
+    end_processes,
+    find_descendants,
+)
+
+if TYPE_CHECKING:
+    from trainerd.contract.clock import Clock
+    from trainerd.contract.paths import AttemptPaths
+    from trainerd.contract.process import ProcessIdentity
+    from trainerd.shim.entry import Admission
+
+LOG_CHECK_S: Final = 5.0
+"""How often the sizes of the logs are looked at."""
+
+EXIT_RECORD_PATIENCE_S: Final = 24 * 3600.0
+"""How long the shim tries to record the exit: a full disk must not turn a finished job into a lost one."""
+
+_LOST = "the attempt is lost: whoever is left is found by mark and ended by the supervisor"
+
+RANKS_STARTED = declare("ranks.started", f"ranks that run and no record of who they are; {_LOST}")
+RANKS_RECORDED = declare("ranks.recorded", f"ranks that run, on record; {_LOST}")
+RANKS_ENDED = declare("ranks.ended", f"no rank and no exit record; {_LOST}")
+SURVIVORS_ENDED = declare(
+    "survivors.ended", "nobody, perhaps an empty cgroup, and no exit record; the attempt is lost"
+)
+EXIT_RECORDED = declare("exit.recorded", "a complete attempt: nothing is left to do")
+
+
+class Attempt:
+    """Starts the ranks, minds them and concludes.
+
+    Args:
+        paths: Of the attempt.
+        admission: Leave to start.
+        clock: Measures the deadlines.
+        ready_descriptor: Closed once the ranks are on record, which wakes the launcher.
+    """
+
+    def __init__(
+        self, paths: AttemptPaths, admission: Admission, clock: Clock, *, ready_descriptor: int | None
+    ) -> None:
+        self._paths = paths
+        self._launch = admission.launch
+        self._admission = admission
+        self._clock = clock
+        self._ready_descriptor = ready_descriptor
+        self._mark = attempt_mark(paths.root, admission.shim)
+        self._ranks_by_pid: dict[int, int] = {}
+        self._identities: list[ProcessIdentity] = []
+        self._exits: dict[int, RankExit] = {}
+        self._killed: dict[int, KillReason] = {}
+        self._are_ranks_recorded = False
+        self._oom_kills_before = oom_kills()
+        self._cgroup = AttemptCgroup(())
+        self._logs = [RankLog(Path(path)) for path in self._launch.log_paths]
+        self._conduct = Conduct(self._launch.grace_s, frozenset(range(self._launch.nproc)))
+
+    def start_ranks(self) -> None:
+        """Start them in order. One that cannot be started is an ending like any other, and the last one."""
+        self._cgroup = AttemptCgroup.make(self._admission.cgroups, self._launch.memory_bytes)
+        secrets, refusal = self._read_secrets()
+        master_port = free_port() if self._launch.nproc > 1 else None
+        for rank, log in enumerate(self._logs):
+            log.say(f"--- attempt {self._launch.attempt} started {timestamp(self._clock.wall_s())} ---")
+            if refusal is None:
+                environ = rank_environment(
+                    self._launch, secrets, rank=rank, mark=self._mark, master_port=master_port
+                )
+                refusal = self._start_rank(rank, environ, log)
+            if refusal is not None:
+                log.say(f"trainerd: rank {rank} was not started: {refusal}")
+                self._rank_ended(RankExit(rank, spawn_error=refusal))
+        RANKS_STARTED.hit()
+        self._record_ranks()
+
+    def _read_secrets(self) -> tuple[dict[str, str], str | None]:
+        if self._launch.env_file is None:
+            return {}, None
+        try:
+            return read_environment_file(Path(self._launch.env_file)), None
+        except UserError as error:
+            return {}, str(error)
+
+    def _start_rank(self, rank: int, environ: dict[str, str], log: RankLog) -> str | None:
+        try:
+            pid = spawn(
+                self._launch.command, self._launch.workdir, environ, log.descriptor, cgroup=self._cgroup
+            )
+        except UserError as error:
+            return str(error)
+        identity = identify(pid)
+        assert identity is not None, "a child that was not reaped is there"
+        self._ranks_by_pid[pid] = rank
+        self._identities.append(identity)
+        return None
+
+    def _record_ranks(self) -> None:
+        """Try once. On a full disk the ranks go on, and the next look tries again."""
+        try:
+            records.write(self._paths.ranks, RanksRecord(tuple(self._identities)))
+        except (SpaceError, OSError) as error:
+            note(f"{self._paths.ranks.name} cannot be written yet: {error}")
+            return
+        self._are_ranks_recorded = True
+        if self._ready_descriptor is not None:
+            os.close(self._ready_descriptor)
+            self._ready_descriptor = None
+        RANKS_RECORDED.hit()
+
+    def mind_ranks(self) -> None:
+        """Pass on signals, keep deadlines, reap, rotate logs, until every rank has ended."""
+        next_log_check_s = self._now_s() + LOG_CHECK_S
+        while self._conduct.living:
+            signum = wait_for_signal(self._wait_s(next_log_check_s))
+            self._reap()
+            if signum is not None and signum != signal.SIGCHLD:
+                note(f"received {signal.Signals(signum).name}")
+                self._obey(stop_policy.after_signal(self._conduct, signum, self._now_s()))
+            self._obey(stop_policy.after_time(self._conduct, self._now_s()))
+            if not self._are_ranks_recorded:
+                self._record_ranks()
+            if self._now_s() >= next_log_check_s:
+                next_log_check_s = self._now_s() + LOG_CHECK_S
+                for log in self._logs:
+                    log.rotate_if_large()
+        RANKS_ENDED.hit()
+
+    def _wait_s(self, next_log_check_s: float) -> float:
+        moments = [next_log_check_s]
+        if self._conduct.kill_at_s is not None:
+            moments.append(self._conduct.kill_at_s)
+        if not self._are_ranks_recorded:
+            moments.append(self._now_s() + RETRY_S)
+        return min(moments) - self._now_s()
+
+    def _obey(self, answer: tuple[Conduct, tuple[Command, ...]]) -> None:
+        self._conduct, commands = answer
+        for command in commands:
+            match command:
+                case Forward(signum, ranks):
+                    self._send(signum, ranks)
+                case Kill(reason, ranks):
+                    note(f"killing ranks {sorted(ranks)}: {reason}")
+                    for rank in ranks:
+                        self._killed.setdefault(rank, reason)
+                    self._send(signal.SIGKILL, ranks)
+
+    def _send(self, signum: int, ranks: frozenset[int]) -> None:
+        for pid, rank in self._ranks_by_pid.items():
+            # Not reaped, so the number is still that rank's: at worst a zombie's, which nothing hurts.
+            if rank in ranks and rank not in self._exits:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signum)
+
+    def _reap(self) -> bool:
+        """Collect every child that has ended, ranks and orphans; return whether any child is left."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid in self._ranks_by_pid:
+                rank = self._ranks_by_pid[pid]
+                ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+                began_s = self._admission.started_monotonic_s
+                is_from_outside = ended_by == signal.SIGKILL and rank not in self._killed
+                self._rank_ended(
+                    RankExit(
+                        rank,
+                        is_oom_victim=is_from_outside and is_oom_victim(pid, since_monotonic_s=began_s),
+                        exit_code=None if ended_by else os.WEXITSTATUS(status),
+                        signal=ended_by,
+                        # One that left by itself just before the kill was not killed.
+                        killed_by_shim=self._killed.get(rank) if ended_by == signal.SIGKILL else None,
+                        rss_bytes_max=usage.ru_maxrss * 1024,
+                    )
+                )
+
+    def _rank_ended(self, ending: RankExit) -> None:
+        self._exits[ending.rank] = ending
+        note(f"rank {ending.rank} ended: {_describe(ending)}")
+        self._obey(
+            stop_policy.after_rank_ended(
+                self._conduct, ending.rank, self._now_s(), exit_code=ending.exit_code
+            )
+        )
+
+    def conclude(self) -> None:
+        """End whoever is left, then record the exit. Nothing is started after this."""
+        in_cgroup = self._cgroup.end(self._reap, self._clock, limit_s=SURVIVORS_LIMIT_S)
+        children = end_children(self._reap, self._clock, limit_s=SURVIVORS_LIMIT_S)
+        ended = Ended(0, ())
+        if self._cgroup.may_leak:  # else nobody can be outside, and reading all of /proc takes its time
+            ended = end_processes(self._find_strays, self._clock, limit_s=SURVIVORS_LIMIT_S)
+        killed = len(in_cgroup | children) + ended.killed
+        if killed:
+            note(f"killed {killed} descendants that had outlived their rank")
+        if ended.left:
+            note(f"these would not end: {[identity.pid for identity in ended.left]}")
+        SURVIVORS_ENDED.hit()
+        oom_kills, memory_bytes_max = self._oom_kills(), self._cgroup.memory_bytes_max()
+        self._cgroup.remove()
+        record = ExitRecord(
+            ranks=tuple(self._exits[rank] for rank in sorted(self._exits)),
+            started_wall_s=self._admission.started_wall_s,
+            ended_wall_s=self._clock.wall_s(),
+            duration_s=self._now_s(),
+            boot_id=boot_id(),
+            stop_requested_s=self._conduct.stop_requested_s,
+            survivors_killed=killed,
+            oom_kills=oom_kills,
+            memory_bytes_max=memory_bytes_max,
+            memory_limit_bytes=self._cgroup.memory_limit_bytes,
+        )
+        write_persistently(self._paths.exit, record, self._clock, patience_s=EXIT_RECORD_PATIENCE_S)
+        EXIT_RECORDED.hit()
+
+    def _oom_kills(self) -> int:
+        own = self._cgroup.oom_kills()
+        if own is not None:
+            return own
+        now, before = oom_kills(), self._oom_kills_before
+        return max(now - before, 0) if now is not None and before is not None else 0
+
+    def _find_strays(self) -> tuple[ProcessIdentity, ...]:
+        self._reap()
+        return find_descendants(self._mark, since_ticks=self._admission.shim.start_ticks)
+
+    def _now_s(self) -> float:
+        return self._clock.monotonic_s() - self._admission.started_monotonic_s
+
+
+def _describe(ending: RankExit) -> str:
+    if ending.spawn_error is not None:
+        return "could not be started"
+    if ending.signal is not None:
+        why = f", sent by the shim ({ending.killed_by_shim})" if ending.killed_by_shim else ""
+        return f"signal {signal.Signals(ending.signal).name}{why}"
+    return f"exit code {ending.exit_code}"

@@ -1,0 +1,57 @@
+"""Durable writes that outlast a full disk: tried again within a budget, while the ranks go on undisturbed."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from trainerd.contract import records
+from trainerd.errors import SpaceError
+from trainerd.shim.notes import note
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from trainerd.contract.clock import Clock
+
+RETRY_S: Final = 0.5
+
+
+def write_persistently(
+    path: Path,
+    record: object,
+    clock: Clock,
+    *,
+    patience_s: float,
+    pause: Callable[[float], None] = time.sleep,
+) -> None:
+    """Write a record durably, again and again if the filesystem will not have it. Says so once.
+
+    Args:
+        path: Where.
+        record: What.
+        clock: Measures the budget.
+        patience_s: The budget, in seconds.
+        pause: Waits so many seconds between two tries.
+
+    Raises:
+        SpaceError: The disk was still full or read-only at the end of it.
+        OSError: What else the filesystem still said then.
+    """
+    deadline_s = clock.monotonic_s() + patience_s
+    failures = 0
+    while True:
+        try:
+            records.write(path, record)
+        except (SpaceError, OSError) as error:
+            if clock.monotonic_s() >= deadline_s:
+                raise
+            if not failures:
+                note(f"{path.name} cannot be written yet, trying for {patience_s:.0f} s: {error}")
+            failures += 1
+            pause(RETRY_S)
+        else:
+            if failures:
+                note(f"{path.name} was written after {failures} failures")
+            return

@@ -1,0 +1,110 @@
+"""The log of one rank, to which the rank itself appends.
+
+Invariants: the rank writes to the file, never to a pipe, so no reader's death can stop it. The shim keeps the
+file open, so it can bound what a log deleted by hand takes on the disk. Nothing that goes wrong with a log is
+ever a reason not to train.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from trainerd.shim.notes import note
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SIZE_BYTES_MAX: Final = 64 << 20
+KEPT: Final = 3
+
+_CHUNK_BYTES: Final = 1 << 20
+
+
+class RankLog:
+    """Opens, announces and rotates one log.
+
+    Args:
+        path: Where; missing folders are made.
+        size_bytes_max: Size from which it is rotated.
+    """
+
+    def __init__(self, path: Path, *, size_bytes_max: int = SIZE_BYTES_MAX) -> None:
+        self.path = path
+        self._size_bytes_max = size_bytes_max
+        self._has_complained = False
+        self.descriptor = self._open()
+
+    def _open(self) -> int:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Not to wait for a reader, should somebody have put a pipe there.
+            descriptor = os.open(
+                self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666
+            )
+        except OSError as error:
+            return self._give_up(str(error))
+        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            return self._give_up("it is a pipe, whose reader could stop the job")
+        os.set_blocking(descriptor, True)
+        return descriptor
+
+    def _give_up(self, why: str) -> int:
+        note(f"{self.path} cannot be opened, this rank's output is lost: {why}")
+        return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+
+    def say(self, line: str) -> None:
+        """Append one line of the shim's own, on a line of its own."""
+        with contextlib.suppress(OSError):
+            size_bytes = os.fstat(self.descriptor).st_size
+            is_torn = size_bytes > 0 and os.pread(self.descriptor, 1, size_bytes - 1) != b"\n"
+            os.write(self.descriptor, ("\n" if is_torn else "").encode() + line.encode() + b"\n")
+
+    def rotate_if_large(self) -> bool:
+        """Copy a large log aside and truncate it; return whether that was done.
+
+        The rank appends at any moment: what it writes between the end of the copy and the truncation, a few
+        microseconds, is lost. A crash in between leaves lines twice, in the copy and in the log.
+        """
+        try:
+            status = os.fstat(self.descriptor)
+            if status.st_size < self._size_bytes_max:
+                return False
+            if status.st_nlink:
+                self._copy_aside()
+            os.ftruncate(self.descriptor, 0)
+        except OSError as error:
+            if not self._has_complained:
+                note(f"{self.path} cannot be rotated: {error}")
+            self._has_complained = True
+            return False
+        return True
+
+    def _copy_aside(self) -> None:
+        copies = rotated_paths(self.path)
+        incoming = self.path.with_name(self.path.name + ".rotating")
+        try:
+            with incoming.open("wb") as file:
+                offset = 0
+                while chunk := os.pread(self.descriptor, _CHUNK_BYTES, offset):
+                    file.write(chunk)
+                    offset += len(chunk)
+            for older, newer in zip(reversed(copies), reversed(copies[:-1]), strict=False):
+                with contextlib.suppress(FileNotFoundError):
+                    newer.replace(older)
+            incoming.replace(copies[0])
+        except OSError:
+            incoming.unlink(missing_ok=True)
+            raise
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+def rotated_paths(path: Path) -> Sequence[Path]:
+    """Return where the rotated copies of a log are, newest first."""
+    return [Path(f"{path}.{number}") for number in range(1, KEPT + 1)]

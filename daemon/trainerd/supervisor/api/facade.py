@@ -1,0 +1,182 @@
+"""Where the interfaces ask: the `Control` protocol on top of the loop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from trainerd.contract.heartbeat import read_heartbeat
+from trainerd.errors import TryAgainError, UserError
+from trainerd.supervisor.api.control import DaemonView
+from trainerd.supervisor.api.views import event_view, job_view, outcome_view
+from trainerd.supervisor.machine.job_events import AttemptEnded, HoldAsked, ResumeAsked, RetryAsked, StopAsked
+from trainerd.version import VERSION
+
+HELD: Final = "held until it is resumed"
+ON_HOLD: Final = "the supervisor starts nothing until `trainerd resume --all`"
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainerd.contract.heartbeat import Heartbeat
+    from trainerd.contract.paths import StatePaths
+    from trainerd.supervisor.api.control import EventView, JobView, OutcomeView
+    from trainerd.supervisor.journal.journal import Journal
+    from trainerd.supervisor.ledger import Step
+    from trainerd.supervisor.loop import Loop
+    from trainerd.supervisor.machine.job_events import Event
+    from trainerd.supervisor.machine.states import Job
+
+
+class Desk:
+    """Answers what the interfaces ask. Implements `Control`.
+
+    Args:
+        loop: Holds the jobs.
+        journal: Holds their history.
+        paths: The state folder.
+        jobs_dir: The jobs folder.
+        started_wall_s: When this supervisor began, seconds since the epoch.
+    """
+
+    def __init__(
+        self, loop: Loop, journal: Journal, paths: StatePaths, jobs_dir: Path, *, started_wall_s: float
+    ) -> None:
+        self._loop = loop
+        self._journal = journal
+        self._paths = paths
+        self._jobs_dir = jobs_dir
+        self._started_wall_s = started_wall_s
+        # Both are caches of what is on disk, so that a listing of a thousand jobs reads nothing.
+        self._last_outcomes = {name: outcome_view(row) for name, row in journal.last_endings().items()}
+        self._heartbeats: dict[str, tuple[int, Heartbeat | None]] = {}
+        self._reload_refused_wall_s: float | None = None
+        self._reload_refusal = ""
+        loop.on_step = self._note
+
+    def _note(self, step: Step) -> None:
+        if isinstance(step.event, AttemptEnded):
+            endings = self._journal.endings(step.name, attempt=step.event.attempt)
+            self._last_outcomes[step.name] = outcome_view(endings[0])
+            self._heartbeats.pop(step.name, None)
+
+    def note_refused_reload(self, reason: str, wall_s: float) -> None:
+        """Keep why the program was not replaced, for whoever asked for it."""
+        self._reload_refusal, self._reload_refused_wall_s = reason, wall_s
+
+    def jobs_by_state(self) -> dict[str, int]:
+        """Count jobs by the name of their state."""
+        return dict(sorted(Counter(job.state.NAME for job in self._loop.ledger.jobs.values()).items()))
+
+    def daemon(self) -> DaemonView:
+        return DaemonView(
+            version=VERSION,
+            pid=os.getpid(),
+            state_dir=str(self._paths.root),
+            jobs_dir=str(self._jobs_dir),
+            started_wall_s=self._started_wall_s,
+            is_stopping=self._loop.is_stopping,
+            jobs_by_state=self.jobs_by_state(),
+            last_event=self._journal.last_sequence(),
+            is_on_hold=self._loop.is_on_hold,
+            reload_refused_wall_s=self._reload_refused_wall_s,
+            reload_refusal=self._reload_refusal,
+        )
+
+    def list_jobs(self) -> tuple[JobView, ...]:
+        return tuple(self._view(job) for _, job in sorted(self._loop.ledger.jobs.items()))
+
+    def get_job(self, name: str) -> JobView | None:
+        job = self._loop.ledger.jobs.get(name)
+        return None if job is None else self._view(job)
+
+    def _view(self, job: Job) -> JobView:
+        return job_view(
+            job,
+            self._paths.run(job.name),
+            keeper=self._loop.keepers.get(job.name),
+            heartbeat=self._heartbeat(job),
+            last_outcome=self._last_outcomes.get(job.name),
+            wait=self._wait(job),
+        )
+
+    def _wait(self, job: Job) -> str | None:
+        if job.is_held:
+            return HELD
+        return ON_HOLD if self._loop.is_on_hold else self._loop.ledger.waits.get(job.name)
+
+    def _heartbeat(self, job: Job) -> Heartbeat | None:
+        """Return what the newest attempt said last; before it has said anything, what the one before did."""
+        keeper = self._loop.keepers.get(job.name)
+        if keeper is not None and keeper.heartbeat is not None:
+            return keeper.heartbeat
+        number = job.attempt - 1 if keeper is not None else job.attempt
+        if number < 1:
+            return None
+        known = self._heartbeats.get(job.name)
+        if known is None or known[0] != number:
+            beat = None
+            with contextlib.suppress(OSError, ValueError):
+                beat = read_heartbeat(self._paths.run(job.name).attempt(number).heartbeat(0))
+            known = self._heartbeats[job.name] = (number, beat)
+        return known[1]
+
+    def list_events(
+        self, *, job: str | None = None, after: int = 0, limit: int = 200
+    ) -> tuple[EventView, ...]:
+        return tuple(event_view(row) for row in self._journal.events(job=job, after=after, limit=limit))
+
+    def list_outcomes(self, name: str) -> tuple[OutcomeView, ...]:
+        return tuple(outcome_view(row) for row in self._journal.endings(name))
+
+    async def stop(self, name: str) -> JobView:
+        return await self._ask(name, StopAsked(), "stop")
+
+    async def resume(self, name: str) -> JobView:
+        return await self._ask(name, ResumeAsked(), "resume")
+
+    async def hold(self, name: str) -> JobView:
+        return await self._ask(name, HoldAsked(), "hold")
+
+    async def retry(self, name: str) -> JobView:
+        return await self._ask(name, RetryAsked(), "retry")
+
+    async def hold_all(self) -> DaemonView:
+        self._refuse_while_stopping()
+        self._loop.hold_all()
+        return self.daemon()
+
+    async def release_all(self) -> DaemonView:
+        self._refuse_while_stopping()
+        self._loop.release_all()
+        return self.daemon()
+
+    async def reload(self) -> None:
+        self._refuse_while_stopping()
+        # The same way as from outside: one way to reload, and one flag that notes it.
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    def _refuse_while_stopping(self) -> None:
+        if self._loop.is_stopping:
+            raise TryAgainError("the supervisor is stopping", hint="ask again when it is back")
+
+    async def _ask(self, name: str, event: Event, verb: str) -> JobView:
+        if name not in self._loop.ledger.jobs:
+            raise UserError(f"there is no job {name!r}")
+        self._refuse_while_stopping()
+        step = await self._loop.inbox.ask(name, event)
+        if step.is_ignored or step.after is None:
+            state = step.before.state.NAME if step.before is not None else "gone"
+            raise UserError(f"cannot {verb} {name!r}, which is {state}: {step.reason}")
+        view = self.get_job(name)
+        assert view is not None, "a decision about a job leaves the job"
+        return view
+
+    async def rescan(self) -> None:
+        try:
+            await self._loop.scan()
+        except OSError as error:
+            raise TryAgainError(f"the jobs folder cannot be read: {error}") from error

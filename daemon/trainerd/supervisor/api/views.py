@@ -1,0 +1,105 @@
+"""Jobs, endings and events as the interfaces show them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from trainerd.contract.resume_record import read_resume, verdict
+from trainerd.errors import CorruptError
+from trainerd.supervisor.api.control import EventView, JobView, OutcomeView
+from trainerd.supervisor.machine.states import LIVE, BackingOff, Paused, Queued
+
+if TYPE_CHECKING:
+    from trainerd.contract.heartbeat import Heartbeat
+    from trainerd.contract.paths import RunPaths
+    from trainerd.supervisor.attempt.monitor import Keeper
+    from trainerd.supervisor.journal.journal import EndingRow, EventRow
+    from trainerd.supervisor.machine.states import Job
+
+
+def job_view(
+    job: Job,
+    run: RunPaths,
+    *,
+    keeper: Keeper | None = None,
+    heartbeat: Heartbeat | None = None,
+    last_outcome: OutcomeView | None = None,
+    wait: str | None = None,
+) -> JobView:
+    """Return a job as shown.
+
+    Args:
+        job: The job.
+        run: Its run folder.
+        keeper: Of its live attempt.
+        heartbeat: What its newest attempt last said.
+        last_outcome: How its newest ended attempt ended.
+        wait: Why it waits for a slot.
+    """
+    beat = heartbeat
+    return JobView(
+        name=job.name,
+        state=job.state.NAME,
+        reason=_reason(job, wait),
+        since_wall_s=job.since_wall_s,
+        attempt=job.attempt,
+        spec_path=job.spec.spec_path if job.spec is not None else "",
+        run_dir=str(run.root),
+        phase=beat.phase.name.lower() if beat is not None and isinstance(job.state, LIVE) else None,
+        step=beat.step if beat is not None else None,
+        epoch=beat.epoch if beat is not None else None,
+        epochs=_known(beat.epochs) if beat is not None else None,
+        batch=beat.batch if beat is not None else None,
+        batches=_known(beat.batches) if beat is not None else None,
+        loss=beat.loss if beat is not None and not math.isnan(beat.loss) else None,
+        checkpoint_step=_known(beat.checkpoint_step) if beat is not None else None,
+        shim_pid=keeper.shim.pid if keeper is not None and keeper.shim is not None else None,
+        pids=tuple(rank.pid for rank in keeper.ranks) if keeper is not None else (),
+        retry_at_wall_s=job.state.until_wall_s if isinstance(job.state, BackingOff | Paused) else None,
+        budget_left=max(job.spec.restart.budget - job.failures, 0) if job.spec is not None else None,
+        priority=job.spec.priority if job.spec is not None else 0,
+        last_outcome=last_outcome,
+        spec_digest=job.spec.spec_digest if job.spec is not None else "",
+        resume=_resume(run),
+        is_held=job.is_held,
+    )
+
+
+def _reason(job: Job, wait: str | None) -> str:
+    if isinstance(job.state, Queued) and wait is not None:
+        return wait
+    if job.refusal is not None and job.refusal not in job.reason:
+        return f"{job.reason} (the spec as it is now is refused: {job.refusal})"
+    return job.reason
+
+
+def _resume(run: RunPaths) -> str | None:
+    try:
+        record = read_resume(run.resume)
+    except (CorruptError, OSError):
+        return None  # unknown, and nothing hangs on it
+    return verdict(record) if record is not None else None
+
+
+def _known(number: int) -> int | None:
+    return number if number >= 0 else None
+
+
+def outcome_view(row: EndingRow) -> OutcomeView:
+    """Return the record of an ending as shown."""
+    return OutcomeView(
+        attempt=row.attempt,
+        kind=row.outcome.kind.value,
+        reason=row.outcome.reason,
+        evidence=row.outcome.evidence,
+        step=row.outcome.step,
+        checkpoint=row.outcome.checkpoint,
+        next_action=row.next_action,
+        wall_s=row.outcome.ended_wall_s,
+    )
+
+
+def event_view(row: EventRow) -> EventView:
+    """Return one line of history as shown."""
+    return EventView(row.sequence, row.wall_s, row.job, row.kind, row.message, row.data)

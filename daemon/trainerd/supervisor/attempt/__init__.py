@@ -1,0 +1,1 @@
+"""Effects around one attempt: launching, monitoring, evidence, stalls, GPUs and cgroups."""

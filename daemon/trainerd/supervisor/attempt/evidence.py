@@ -1,0 +1,224 @@
+"""Collects what is known of an ending: reads records, heartbeats, checkpoints and the end of a log.
+
+Each source may be missing or unreadable; that is noted as trouble and judged, never guessed over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from trainerd.contract import exit_codes, records
+from trainerd.contract.heartbeat import read_heartbeat
+from trainerd.contract.records import FinishedRecord, OutcomeRecord, StallRecord
+from trainerd.errors import CorruptError, UserError
+from trainerd.shim.environment_file import read_environment_file
+from trainerd.supervisor.machine.outcome import Evidence
+from trainerd.supervisor.machine.states import FileMark
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from trainerd.checkpoint.store import Checkpoint
+    from trainerd.contract.heartbeat import Heartbeat
+    from trainerd.contract.paths import RunPaths
+    from trainerd.contract.records import ExitRecord
+    from trainerd.contract.resolved import ResolvedJob
+
+LOG_TAIL_BYTES: Final = 64 * 1024
+LOG_TAIL_LINES: Final = 40
+SECRET_LENGTH_MIN: Final = 6
+"""Shorter values of an env_file are too common in ordinary text to be hidden in it."""
+
+HIDDEN: Final = "(hidden)"
+
+T = TypeVar("T")
+
+
+def gather_evidence(
+    job: ResolvedJob,
+    run: RunPaths,
+    attempt: int,
+    *,
+    spec_digest: str,
+    ending: ExitRecord | None,
+    lost_because: str = "",
+    is_after_reboot: bool = False,
+    looks_at_checkpoints: bool = True,
+) -> Evidence:
+    """Collect what is known of an attempt of which nobody is left. Blocks: it may verify a checkpoint.
+
+    Args:
+        job: The spec, newest.
+        run: Its run folder.
+        attempt: Number of the attempt.
+        spec_digest: Of the spec under which the attempt was launched.
+        ending: What the shim recorded, None if it was lost.
+        lost_because: Why there is no exit record.
+        is_after_reboot: Whether the machine was restarted since.
+        looks_at_checkpoints: Whether to; where they cannot be read for long, an ending is judged without.
+
+    Raises:
+        OSError: The checkpoints cannot be looked at now: unknown, to be tried again.
+    """
+    trouble: list[str] = []
+    paths = run.attempt(attempt)
+    nproc = len(ending.ranks) if ending is not None else job.nproc
+    outcomes = tuple(
+        _tolerant(partial(records.read, paths.outcome(rank), OutcomeRecord), trouble) for rank in range(nproc)
+    )
+    beats = [beat for rank in range(nproc) if (beat := _beat(paths.heartbeat(rank))) is not None]
+    finished = _tolerant(partial(records.read, run.finished, FinishedRecord), trouble)
+    stall = _tolerant(partial(records.read, paths.stall, StallRecord), trouble)
+    found: tuple[Checkpoint, ...] = ()
+    if looks_at_checkpoints:
+        found = _checkpoints(run, must_verify=_claims_drained(ending, outcomes))
+    else:
+        trouble.append("the checkpoints could not be looked at")
+    newest = found[-1] if found else None
+    is_new = newest is not None and newest.manifest.attempt == attempt
+    secrets = _secrets(job)
+    outcomes = tuple(_without_secrets(record, secrets) for record in outcomes)
+    return Evidence(
+        attempt=attempt,
+        exit=ending,
+        outcomes=outcomes,
+        lost_because=lost_because,
+        is_after_reboot=is_after_reboot,
+        has_session=any(beat.beats > 0 for beat in beats) or any(outcomes),
+        has_stepped=any(beat.step > max(beat.resumed_step, 0) for beat in beats),
+        step=_last_step(beats, outcomes, newest.step if newest is not None and is_new else None),
+        checkpoint=newest.name if newest is not None else None,
+        checkpoint_step=newest.step if newest is not None else None,
+        is_checkpoint_new=is_new,
+        checkpoint_before=found[-2].name if len(found) > 1 else None,
+        resumed_from=_resumed_from(beats, found),
+        on_nonfinite_loss=job.on_nonfinite_loss,
+        is_finish_recorded=finished is not None and finished.spec_digest == spec_digest,
+        stall=stall,
+        log_tail=tuple(_hidden(line, secrets) for line in _log_tail(run, attempt, ending)),
+        trouble=tuple(trouble),
+    )
+
+
+def script_marks(job: ResolvedJob) -> tuple[FileMark, ...]:
+    """Return what the files look like that a command names: the script, a configuration."""
+    marks = []
+    for word in job.command:
+        path = os.path.join(job.workdir, word)  # noqa: PTH118 - a word of a command need not be a sane path
+        with contextlib.suppress(OSError, ValueError):
+            status = os.stat(path)  # noqa: PTH116 - likewise
+            marks.append(FileMark(path, status.st_size, status.st_mtime_ns))
+    return tuple(marks)
+
+
+def _tolerant(read: Callable[[], T | None], trouble: list[str]) -> T | None:
+    try:
+        return read()
+    except (CorruptError, OSError) as error:
+        trouble.append(f"could not be read: {error}")
+        return None
+
+
+def _beat(path: Path) -> Heartbeat | None:
+    with contextlib.suppress(OSError, ValueError):
+        return read_heartbeat(path)
+    return None
+
+
+def _claims_drained(ending: ExitRecord | None, outcomes: Sequence[OutcomeRecord | None]) -> bool:
+    """Return whether the verdict will rest on a checkpoint, so that its digests must be read."""
+    if ending is None:
+        return False
+    codes = {rank.exit_code for rank in ending.ranks}
+    is_asked = ending.stop_requested_s is not None
+    said = any(record is not None and record.kind == "drained" for record in outcomes)
+    return exit_codes.DRAINED in codes or is_asked or said
+
+
+def _checkpoints(run: RunPaths, *, must_verify: bool) -> tuple[Checkpoint, ...]:
+    """Return the checkpoints up to the newest one that counts, oldest first."""
+    if not run.checkpoints.is_dir():
+        return ()
+    from trainerd.checkpoint.store import CheckpointStore  # a supervisor of plain commands never needs it
+
+    store = CheckpointStore.of_run(run)
+    # Any other was read back when it was committed, and whoever resumes from it verifies it.
+    newest = store.newest_verified() if must_verify else None
+    if must_verify and newest is None:
+        return ()
+    return tuple(
+        checkpoint for checkpoint in store.checkpoints() if newest is None or checkpoint.place <= newest.place
+    )
+
+
+def _resumed_from(beats: Sequence[Heartbeat], checkpoints: Sequence[Checkpoint]) -> str | None:
+    """Return the name of the checkpoint from which an attempt went on, None if it began anew or never said."""
+    step = max((beat.resumed_step for beat in beats), default=0)
+    if step <= 0:
+        return None
+    there = [checkpoint.name for checkpoint in checkpoints if checkpoint.step == step]
+    return there[-1] if there else f"step-{step:09d}"
+
+
+def _last_step(
+    beats: Sequence[Heartbeat], outcomes: Sequence[OutcomeRecord | None], checkpoint_step: int | None
+) -> int | None:
+    steps = [beat.step for beat in beats]
+    steps += [record.step for record in outcomes if record is not None and record.step is not None]
+    steps += [checkpoint_step] if checkpoint_step is not None else []
+    return max(steps, default=0) or None
+
+
+_ATTEMPT_LINE: Final = re.compile(r"--- attempt (\d+) started ")
+
+
+def _log_tail(run: RunPaths, attempt: int, ending: ExitRecord | None) -> list[str]:
+    """Return the last lines of this attempt, from the log of the first rank that ended badly."""
+    bad = [rank.rank for rank in ending.ranks if rank.exit_code != 0] if ending is not None else []
+    try:
+        with run.rank_log(bad[0] if bad else 0).open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(0, size - LOG_TAIL_BYTES))
+            text = log.read(LOG_TAIL_BYTES).decode(errors="replace")
+    except OSError:
+        return []
+    lines = text.splitlines()
+    for index in range(len(lines) - 1, -1, -1):
+        found = _ATTEMPT_LINE.match(lines[index])
+        if found:
+            lines = lines[index + 1 :] if int(found[1]) == attempt else []
+            break
+    return [line[:1000] for line in lines[-LOG_TAIL_LINES:]]
+
+
+def _secrets(job: ResolvedJob) -> list[str]:
+    if job.env_file is None:
+        return []
+    from pathlib import Path
+
+    try:
+        values = read_environment_file(Path(job.env_file)).values()
+    except (UserError, OSError):
+        return []
+    return sorted((value for value in values if len(value) >= SECRET_LENGTH_MIN), key=len, reverse=True)
+
+
+def _without_secrets(record: OutcomeRecord | None, secrets: Sequence[str]) -> OutcomeRecord | None:
+    if record is None or not secrets:
+        return record
+    message = None if record.error_message is None else _hidden(record.error_message, secrets)
+    return replace(
+        record, error_message=message, detail=tuple(_hidden(line, secrets) for line in record.detail)
+    )
+
+
+def _hidden(line: str, secrets: Sequence[str]) -> str:
+    for secret in secrets:
+        line = line.replace(secret, HIDDEN)
+    return line

@@ -1,0 +1,1 @@
+"""The journal: the state of all jobs in SQLite, written before a decision is carried out."""

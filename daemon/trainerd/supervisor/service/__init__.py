@@ -1,0 +1,1 @@
+"""Life cycle of the supervisor process: configuration, preflight, start, shutdown and handover."""

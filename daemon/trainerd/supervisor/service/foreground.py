@@ -1,0 +1,290 @@
+"""One job in the foreground: the same machine, keepers and shims, without a jobs folder.
+
+The job has a state folder of its own, so it goes on where the foreground before this one left it, whatever ended
+that: an attempt whose supervisor was killed is adopted. The folder answers on its socket like any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from trainerd.contract import exit_codes
+from trainerd.contract.clock import SystemClock
+from trainerd.contract.durable import make_directory, sweep_temporary
+from trainerd.errors import InternalError, TrainerdError, UserError
+from trainerd.supervisor.api.facade import Desk
+from trainerd.supervisor.attempt.cgroups import prepare_cgroups
+from trainerd.supervisor.attempt.launcher import ShimLauncher
+from trainerd.supervisor.journal.journal import Journal
+from trainerd.supervisor.ledger import Ledger
+from trainerd.supervisor.log.logger import configure_logging
+from trainerd.supervisor.loop import Loop
+from trainerd.supervisor.machine.job_events import ResumeAsked
+from trainerd.supervisor.machine.states import Draining, Finished, Parked, Queued, Rejected, Stopped
+from trainerd.supervisor.scheduler import machine_capacity
+from trainerd.supervisor.service.instance_lock import instance_lock
+from trainerd.supervisor.specs.view import Accepted, FolderView
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trainerd.contract.paths import RunPaths, StatePaths
+    from trainerd.contract.resolved import ResolvedJob
+    from trainerd.supervisor.api.control import OutcomeView
+    from trainerd.supervisor.ledger import Step
+    from trainerd.supervisor.machine.states import Job, State
+
+DRAIN_MARGIN_S: Final = 30.0
+"""How long after the grace period the shim is waited for, before leaving without it."""
+
+HURRY_KILL_S: Final = 10.0
+"""How long after being hurried the ranks may take before they are killed."""
+
+STREAM_LOOK_S: Final = 0.1
+"""How often the ranks' logs are looked at, in seconds."""
+
+STREAM_END_LIMIT_S: Final = 5.0
+"""How long a slow reader of our output is waited for at the end, in seconds."""
+
+REQUESTS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1})
+"""Signals that ask for a drain: batch systems send SIGUSR1 some time before the limit; SIGHUP is a lost terminal."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class End:
+    """How the foreground ended.
+
+    Attributes:
+        code: Exit code: 0 finished, 85 drained, 93 rejected, 1 anything else.
+        reason: One sentence.
+    """
+
+    code: int
+    reason: str
+
+
+def judge_end(job: Job | None, outcome: OutcomeView | None, *, was_asked: bool) -> End:
+    """Return what to exit with.
+
+    Args:
+        job: As it is at the end; None if it could not be kept at all.
+        outcome: How its newest ended attempt ended, None if none has.
+        was_asked: Whether we were asked to leave.
+    """
+    if job is None:
+        return End(exit_codes.FAILED, "there is no such job any more")
+    match job.state:
+        case Finished():
+            return End(exit_codes.FINISHED, job.reason)
+        case Rejected():
+            return End(exit_codes.NEVER_RETRY, job.reason)
+        case Parked():
+            return End(exit_codes.FAILED, job.reason)
+        case Draining():
+            return End(
+                exit_codes.FAILED, "the attempt did not leave in time; the next `trainerd exec` finds it"
+            )
+    if outcome is None or outcome.checkpoint is not None or outcome.kind == "drained":
+        return End(exit_codes.DRAINED, job.reason)
+    what = "asked to leave" if was_asked else "stopped"
+    return End(
+        exit_codes.FAILED, f"{what}, and nothing is saved that another run could go on from: {job.reason}"
+    )
+
+
+class OneSpec:
+    """A jobs folder that holds one spec and never changes."""
+
+    def __init__(self, spec: ResolvedJob) -> None:
+        self._view = FolderView({spec.name: Accepted(spec)})
+
+    def scan(self) -> FolderView:
+        """Return what it holds."""
+        return self._view
+
+
+def supervise_one(
+    spec: ResolvedJob,
+    state: StatePaths,
+    *,
+    stream: Callable[[RunPaths, threading.Event], None],
+    say: Callable[[str], None],
+) -> End:
+    """Supervise a job until it is at rest, or until asked to leave; then drain it.
+
+    Args:
+        spec: The job.
+        state: Its state folder, used for this job alone.
+        stream: Shows what the ranks print until the event is set, and then the rest; called in a thread.
+        say: Takes what happens, a sentence each.
+
+    Raises:
+        LockedError: Somebody supervises on this folder.
+        UserError: The folder cannot be used, or it is that of other jobs.
+        SpaceError: The disk is full or read-only.
+        CorruptError: Its journal is damaged.
+    """
+    try:
+        make_directory(state.root)
+    except OSError as error:
+        raise UserError(
+            f"cannot make the folder {state.root}: {error.strerror}", hint="choose another --state"
+        ) from error
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
+    try:
+        with instance_lock(state.lock):
+            make_directory(state.log.parent)
+            make_directory(state.runs)
+            sweep_temporary(state.root)
+            with (
+                configure_logging(state.log, stream=None),
+                contextlib.closing(Journal(state.journal)) as journal,
+            ):
+                return asyncio.run(_Foreground(spec, state, journal, say).run(stream))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+class _ForegroundDesk(Desk):
+    """Answers as the supervisor does, but for what a foreground cannot do."""
+
+    async def reload(self) -> None:
+        # SIGHUP, by which a supervisor reloads, means here that the terminal is gone.
+        raise UserError(
+            "a job in the foreground is not reloaded", hint="end `trainerd exec` and run it again: it goes on"
+        )
+
+
+class _Foreground:
+    def __init__(
+        self, spec: ResolvedJob, state: StatePaths, journal: Journal, say: Callable[[str], None]
+    ) -> None:
+        clock = SystemClock()
+        self._spec = spec
+        self._state = state
+        self._say = say
+        ledger = Ledger(journal, machine_capacity(), clock)
+        others = sorted(set(ledger.jobs) - {spec.name})
+        if others:
+            raise UserError(
+                f"the state folder {state.root} is that of other jobs: {', '.join(others[:3])}",
+                hint="give this job a folder of its own with --state; the default is one",
+            )
+        prepare_cgroups(state)
+        self._loop = Loop(state, ledger, OneSpec(spec), ShimLauncher(clock=clock), clock)
+        jobs_dir = state.root  # nothing is read from it; it is only shown
+        self._desk = _ForegroundDesk(self._loop, journal, state, jobs_dir, started_wall_s=clock.wall_s())
+        self._note, self._loop.on_step = self._loop.on_step, self._follow
+        self._requests = 0
+        self._is_over = asyncio.Event()
+
+    async def run(self, stream: Callable[[RunPaths, threading.Event], None]) -> End:
+        loop = asyncio.get_running_loop()
+        for signum in REQUESTS:
+            loop.add_signal_handler(signum, self._note_request)
+        run = self._state.run(self._spec.name)
+        no_more = threading.Event()
+        reader = threading.Thread(target=stream, args=(run, no_more), name="rank-logs", daemon=True)
+        reader.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, REQUESTS)
+        api_stop = asyncio.Event()
+        _log.info("foreground.started", pid=os.getpid(), state=str(self._state.root), job=self._spec.name)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                work = tasks.create_task(self._loop.run())
+                await self._loop.scan()
+                await self._begin_again()
+                api = tasks.create_task(self._serve_api(api_stop))
+                await self._is_over.wait()
+                if self._requests:
+                    await self._drain()
+                api_stop.set()
+                await asyncio.wait([api])
+                work.cancel()
+        except BaseExceptionGroup as group:
+            error: BaseException = group
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            raise error from group
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
+            no_more.set()
+            await asyncio.to_thread(reader.join, STREAM_END_LIMIT_S)
+        view = self._desk.get_job(self._spec.name)
+        return judge_end(
+            self._job(), view.last_outcome if view is not None else None, was_asked=bool(self._requests)
+        )
+
+    def _job(self) -> Job | None:
+        return self._loop.ledger.jobs.get(self._spec.name)
+
+    async def _begin_again(self) -> None:
+        """Let a job go on that was at rest when the foreground before this one left: to run it is to ask for that."""
+        job = self._job()
+        if job is not None and isinstance(job.state, Stopped | Parked | Rejected | Queued):
+            await self._loop.inbox.ask(job.name, ResumeAsked())
+        if self._loop.is_on_hold:
+            self._loop.release_all()
+        self._look()
+
+    def _follow(self, step: Step) -> None:
+        self._note(step)
+        before = step.before.state.NAME if step.before is not None else ""
+        if step.after is not None and before != step.after.state.NAME:
+            kind = step.after.state.NAME
+            self._say(step.reason if step.reason.startswith(kind) else f"{kind}: {step.reason}")
+        self._look()
+
+    def _look(self) -> None:
+        job = self._job()
+        if self._loop.has_scanned and (job is None or _is_at_rest(job.state)):
+            self._is_over.set()
+
+    def _note_request(self) -> None:
+        self._requests += 1
+        self._is_over.set()
+        if self._requests > 1:
+            self._hurry()
+
+    def _hurry(self) -> None:
+        for keeper in self._loop.keepers.values():
+            keeper.signal(signal.SIGTERM if self._requests == 2 else signal.SIGQUIT)
+        if self._requests == 2:
+            asyncio.get_running_loop().call_later(HURRY_KILL_S, self._kill_all)
+
+    def _kill_all(self) -> None:
+        for keeper in self._loop.keepers.values():
+            keeper.signal(signal.SIGQUIT)
+
+    async def _drain(self) -> None:
+        limit_s = self._spec.grace_s + DRAIN_MARGIN_S
+        _log.info("foreground.draining", limit_s=limit_s)
+        try:
+            await asyncio.wait_for(self._loop.drain_all(), limit_s)
+        except TimeoutError:
+            _log.error("foreground.leaves-attempt", limit_s=limit_s)
+
+    async def _serve_api(self, stop: asyncio.Event) -> None:
+        from trainerd.supervisor.api import create_app, serve
+
+        try:
+            await serve(create_app(self._desk), self._state.socket, stop=stop)
+        except InternalError:
+            raise
+        except (TrainerdError, OSError) as error:
+            # Such as a filesystem without sockets: the job is what counts.
+            _log.warning("foreground.no-socket", reason=str(error))
+
+
+def _is_at_rest(state: State) -> bool:
+    return isinstance(state, Finished | Parked | Rejected | Stopped)

@@ -1,0 +1,326 @@
+"""The supervisor as a whole: its folders, its lock, its parts, its beginning and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from trainerd.contract.clock import SystemClock
+from trainerd.contract.durable import make_directory, sweep_temporary
+from trainerd.contract.paths import StatePaths
+from trainerd.errors import UserError
+from trainerd.supervisor.api.facade import Desk
+from trainerd.supervisor.api.unix_socket import listening
+from trainerd.supervisor.attempt.cgroups import prepare_cgroups
+from trainerd.supervisor.attempt.launcher import ShimLauncher
+from trainerd.supervisor.journal.journal import Journal
+from trainerd.supervisor.ledger import Ledger
+from trainerd.supervisor.log.logger import configure_logging
+from trainerd.supervisor.loop import Loop
+from trainerd.supervisor.scheduler import machine_capacity
+from trainerd.supervisor.service.handover import Handover, take
+from trainerd.supervisor.service.instance_lock import instance_lock
+from trainerd.supervisor.service.next_program import replace_this_program, why_it_cannot_start
+from trainerd.supervisor.service.priority import go_first
+from trainerd.supervisor.service.sd_notify import Notifier
+from trainerd.supervisor.service.shutdown import Leaving
+from trainerd.supervisor.service.standby import leave_stand_in
+from trainerd.supervisor.specs.folder import SpecFolder
+from trainerd.supervisor.specs.trust import TrustPolicy
+from trainerd.supervisor.specs.watch import FolderWatcher
+from trainerd.version import VERSION
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from trainerd.supervisor.service.configuration import Configuration
+
+LEAVE: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
+"""Signals by which the supervisor is asked to leave: batch systems send SIGUSR1 some time before the end."""
+
+REQUESTS: Final = LEAVE | {signal.SIGHUP}
+"""Those, and the one by which it is asked to begin anew."""
+
+HEALTH_S: Final = 5.0
+"""Longest time between two words to systemd about how things are."""
+
+TEMPLATE_RETRY_S: Final = 1.0
+"""Between the end of the process that forks the shims and the start of another."""
+
+_log = structlog.get_logger(__name__)
+
+
+def serve(*, jobs_dir: Path, state_dir: Path, configuration: Configuration) -> None:
+    """Supervise until asked to stop; then drain everything and return. SIGHUP runs the program anew in place.
+
+    Raises:
+        LockedError: Another supervisor runs on the state folder.
+        SpaceError: The state folder is full or read-only.
+        UserError: A folder cannot be used, or the journal is of a newer trainerd.
+        CorruptError: The journal is damaged.
+    """
+    paths = StatePaths(state_dir.absolute())
+    _make_folder(paths.root, "--state")
+    # Held until there is somebody to note them, here and across an exec: a request to stop that came in between
+    # would else end the supervisor without a drain.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
+    try:
+        while (handover := _supervise(paths, jobs_dir.absolute(), configuration)) is not None:
+            # Same process, new code and configuration. Attempts are found as after any other end of a supervisor;
+            # the journal is closed by now. A crash here is one more such end.
+            handover.offer()
+            try:
+                replace_this_program()
+            except OSError as error:  # it was there a moment ago, when it was checked
+                sys.stderr.write(f"trainerd: {error}: going on as before\n")
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _supervise(paths: StatePaths, jobs_dir: Path, configuration: Configuration) -> Handover | None:
+    """Supervise; return what the next program takes over, None if there is to be none."""
+    handover = take()
+    held, inherited = (handover.lock, handover.inherited_socket) if handover else (None, None)
+    with instance_lock(paths.lock, held) as lock:
+        _make_folder(paths.log.parent, "--state")
+        _make_folder(paths.runs, "--state")
+        sweep_temporary(paths.root)
+        log, group_id = configuration.log, configuration.socket.group_id
+        with (
+            configure_logging(
+                paths.log, level=log.level_number, bytes_max=log.file_size, files_max=log.files
+            ),
+            listening(paths.socket, inherited=inherited, group_id=group_id) as listener,
+        ):
+            journal = Journal(paths.journal)
+            try:
+                service = _Service(paths, jobs_dir, configuration, journal, listener)
+                service.stand_in = handover.stand_in if handover else None
+                if not asyncio.run(service.run()):
+                    return None
+                answer = service.snapshot()
+            finally:
+                journal.close()
+            stand_in = leave_stand_in(
+                listener.fileno(), paths.socket, answer=answer, group_id=group_id, not_to_hold=(lock,)
+            )
+            return Handover(os.dup(lock), listener.detach(), _file_of(paths.socket), stand_in)
+
+
+def _file_of(path: Path) -> tuple[int, int]:
+    """Return device and inode of a name, those of no file if somebody has removed it: it is made anew then."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return 0, 0
+    return status.st_dev, status.st_ino
+
+
+def _make_folder(path: Path, option: str) -> None:
+    try:
+        make_directory(path)
+    except OSError as error:
+        raise UserError(
+            f"cannot make the folder {path}: {error.strerror}", hint=f"choose another {option}"
+        ) from error
+
+
+class _Service:
+    """One life of the supervisor."""
+
+    def __init__(
+        self,
+        paths: StatePaths,
+        jobs_dir: Path,
+        configuration: Configuration,
+        journal: Journal,
+        listener: socket.socket,
+    ) -> None:
+        clock = SystemClock()
+        self._paths = paths
+        self._configuration = configuration
+        self._listener = listener
+        self.stand_in: int | None = None
+        self._jobs_dir = jobs_dir
+        self._notifier = Notifier()
+        ledger = Ledger(journal, machine_capacity(configuration.limits), clock)
+        self._make_jobs_folder(is_new=not ledger.jobs)
+        folder = SpecFolder(jobs_dir, trust=TrustPolicy.of_this_user(), clock=clock, holders=_holders(ledger))
+        self._folder = folder
+        prepare_cgroups(paths)
+        self._launcher = ShimLauncher(
+            clock=clock,
+            uses_cgroups=configuration.cgroups.use,
+            limits_memory=configuration.cgroups.limit_memory,
+        )
+        self._loop = Loop(paths, ledger, folder, self._launcher, clock)
+        self._leaving = Leaving(self._loop, paths, self._notifier, configuration.stop)
+        self._desk = Desk(self._loop, journal, paths, jobs_dir, started_wall_s=clock.wall_s())
+        self._stop_requests = 0
+        self._stop_asked = asyncio.Event()
+        self._reload_asked = asyncio.Event()
+
+    def _make_jobs_folder(self, *, is_new: bool) -> None:
+        """Make it, unless jobs are known: then its absence is more likely a missing mount than a wish."""
+        if self._jobs_dir.is_dir():
+            return
+        if not is_new:
+            raise UserError(
+                f"the jobs folder {self._jobs_dir} is not there, and the journal knows jobs",
+                hint="mount it, or name the right one with --jobs; make it empty to have all jobs forgotten",
+            )
+        _make_folder(self._jobs_dir, "--jobs")
+
+    async def run(self) -> bool:
+        """Supervise until asked to stop, then drain; return whether it was asked to begin anew instead."""
+        loop = asyncio.get_running_loop()
+        for signum in LEAVE:
+            loop.add_signal_handler(signum, self._note_stop_request)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, REQUESTS)
+        watcher = FolderWatcher(self._jobs_dir, lambda: _call_soon(loop, self._loop.rescan))
+        self._folder.take_arrived = watcher.take_arrived
+        api_stop = asyncio.Event()
+        go_first()
+        _log.info("supervisor.started", version=VERSION, pid=os.getpid(), state=str(self._paths.root))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                api = tasks.create_task(self._serve_api(api_stop))
+                work = tasks.create_task(self._loop.run())
+                health = tasks.create_task(self._report_health())
+                template = tasks.create_task(self._keep_template())
+                watcher.start()
+                is_reload = await self._until_asked()
+                if not is_reload:
+                    await self._leaving.drain()
+                # Requests in progress are answered by those who still work.
+                api_stop.set()
+                await asyncio.wait([api])
+                health.cancel()
+                template.cancel()
+                work.cancel()
+        except BaseExceptionGroup as group:
+            raise _first_error(group) from group
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
+            watcher.close()
+            self._launcher.dismiss_template()
+        _log.info("supervisor.reloading" if is_reload else "supervisor.stopped", pid=os.getpid())
+        if is_reload and self._stop_requests:
+            # It came too late for this program. Held until the next one can note it.
+            os.kill(os.getpid(), signal.SIGTERM)
+        return is_reload
+
+    async def _until_asked(self) -> bool:
+        """Return False when asked to stop, True when asked to begin anew and the next program is sound."""
+        stop = asyncio.create_task(self._stop_asked.wait())
+        try:
+            while True:
+                reload = asyncio.create_task(self._reload_asked.wait())
+                await asyncio.wait([stop, reload], return_when=asyncio.FIRST_COMPLETED)
+                reload.cancel()
+                if stop.done():
+                    return False
+                self._reload_asked.clear()
+                self._notifier.reloading()
+                check = asyncio.create_task(why_it_cannot_start())
+                await asyncio.wait([stop, check], return_when=asyncio.FIRST_COMPLETED)
+                if stop.done():
+                    check.cancel()
+                    await asyncio.wait([check])
+                    return False
+                refusal = check.result()
+                if refusal is None:
+                    return True
+                _log.error("supervisor.reload-refused", reason=refusal)
+                self._desk.note_refused_reload(refusal, SystemClock().wall_s())
+                self._notifier.ready()
+                self._notifier.status(f"reload refused, going on as before: {refusal}")
+        finally:
+            stop.cancel()
+
+    def snapshot(self) -> Callable[[str], bytes | None]:
+        """Return what answers, from memory, how things were at the end. The journal must be open still."""
+        from trainerd.supervisor.api import snapshot
+
+        return snapshot(self._desk)
+
+    def _note_stop_request(self) -> None:
+        self._stop_requests += 1
+        self._stop_asked.set()
+        if self._stop_requests > 1:
+            self._leaving.hurry()
+
+    async def _serve_api(self, stop: asyncio.Event) -> None:
+        from trainerd.supervisor.api import create_app, serve
+
+        ready = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(
+                serve(
+                    create_app(self._desk),
+                    self._listener,
+                    stop=stop,
+                    ready=ready,
+                    group_id=self._configuration.socket.group_id,
+                )
+            )
+            await ready.wait()
+            if self.stand_in is not None:
+                os.close(self.stand_in)
+            # All that was loaded stays: it need not be looked through again and again while requests wait.
+            gc.freeze()
+            gc.enable()
+            _log.info("supervisor.ready", socket=str(self._paths.socket), jobs=str(self._jobs_dir))
+            self._notifier.ready()
+
+    async def _keep_template(self) -> None:
+        """Have a process at hand that forks the shims."""
+        complaint = ""
+        while True:
+            try:
+                self._launcher.prepare_template()
+                await self._launcher.template_ended()
+            except OSError as error:
+                if str(error) != complaint:
+                    complaint = str(error)
+                    _log.warning("supervisor.no-shim-template", reason=complaint)
+            await asyncio.sleep(TEMPLATE_RETRY_S)
+
+    async def _report_health(self) -> None:
+        interval_s = min(self._notifier.watchdog_interval_s or HEALTH_S, HEALTH_S)
+        while True:
+            self._notifier.alive()
+            if not self._stop_requests:  # then what is said is about leaving
+                counts = self._desk.jobs_by_state()
+                self._notifier.status(
+                    ", ".join(f"{count} {state}" for state, count in counts.items()) or "no jobs"
+                )
+            await asyncio.sleep(interval_s)
+
+
+def _holders(ledger: Ledger) -> dict[str, Path]:
+    from pathlib import Path
+
+    return {name: Path(job.spec.spec_path) for name, job in ledger.jobs.items() if job.spec is not None}
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has ended, and so has the reason to wake it
+        loop.call_soon_threadsafe(call)
+
+
+def _first_error(error: BaseException) -> BaseException:
+    """Return what went wrong first: the others followed from it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

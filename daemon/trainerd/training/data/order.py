@@ -1,0 +1,130 @@
+"""The order of an epoch's batches, as a function of the seed and the epoch alone.
+
+A stock sampler draws its permutation from a generator that goes on from epoch to epoch, so where it stands in
+the fifth depends on the four before. Here each epoch starts from a seed of its own: the permutation can be
+made again by anybody, at any time, and the n-th batch of it looked up without drawing the ones before.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, cast
+
+import torch
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    RandomSampler,
+    SequentialSampler,
+)
+
+from trainerd.training.data.seeds import derive_seed
+from trainerd.training.data.sharding import Deal, DealtOrder, OwnOrder
+from trainerd.training.state.rng import isolated_cpu_generators
+
+_ORDER: Final = 0x6F726465  # keeps the seeds of the order apart from those of the samples
+
+
+class UniformOrder(Sequence[list[int]]):
+    """Batches of equal size over a permutation, or over the dataset as it lies."""
+
+    def __init__(self, permutation: torch.Tensor | range, batch_size: int, *, drop_last: bool) -> None:
+        # Slicing an array and listing it takes half the time that it takes with a tensor.
+        self._permutation: Any = permutation
+        if isinstance(permutation, torch.Tensor) and "numpy" in sys.modules:
+            self._permutation = permutation.numpy()
+        self._batch_size = batch_size
+        full, rest = divmod(len(permutation), batch_size)
+        self._length = full if drop_last or rest == 0 else full + 1
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < self._length:
+            raise IndexError(index)
+        batch = self._permutation[index * self._batch_size : (index + 1) * self._batch_size]
+        return list(batch) if isinstance(batch, range) else batch.tolist()
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (self[index] for index in range(self._length))
+
+
+def dealt_order(loader: DataLoader[Any], deal: Deal, *, seed: int, epoch: int) -> Sequence[Any]:
+    """Return the batches of one epoch that are one rank's.
+
+    A `DistributedSampler` is looked through: its samples are dealt here, each once and none repeated to fill up.
+    Any other sampler that has a rank of its own deals by itself.
+    """
+    if deals_itself(loader):
+        return OwnOrder(batch_order(loader, seed=seed, epoch=epoch), deal)
+    order = batch_order(loader, seed=seed, epoch=epoch, is_dealt=True)
+    if deal.is_everything:
+        return order
+    drops_rest = loader.batch_sampler is None or bool(getattr(loader.batch_sampler, "drop_last", False))
+    inner = _inner_sampler(loader)
+    if type(inner) is DistributedSampler:
+        drops_rest = drops_rest or inner.drop_last
+    return DealtOrder(order, deal, drops_rest=drops_rest)
+
+
+def deals_itself(loader: DataLoader[Any]) -> bool:
+    """Tell whether the loader's sampler gives this rank only what is its own, in a way that is not known here."""
+    inner = _inner_sampler(loader)
+    return type(inner) is not DistributedSampler and hasattr(inner, "num_replicas") and hasattr(inner, "rank")
+
+
+def _inner_sampler(loader: DataLoader[Any]) -> Any:
+    sampler = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
+    return getattr(sampler, "sampler", sampler)
+
+
+def batch_order(loader: DataLoader[Any], *, seed: int, epoch: int, is_dealt: bool = False) -> Sequence[Any]:
+    """Return the batches of one epoch: what the loader's sampler yields, in an order made for this epoch.
+
+    An element is a list of indices, or a single index where the loader does no batching.
+
+    Any sampler is taken: the global generators and its own ``generator`` are seeded for the time in which it
+    is asked, and left afterwards as they were. One with ``set_epoch`` is told the epoch. If `is_dealt`, a
+    `DistributedSampler` stands for all ranks' samples, not for those of its own rank.
+    """
+    order_seed = derive_seed(seed, _ORDER, epoch)
+    sampler = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
+    inner = getattr(sampler, "sampler", sampler)
+    for each in (sampler, inner):
+        if hasattr(each, "set_epoch"):
+            each.set_epoch(epoch)
+    if type(sampler) is BatchSampler:
+        length = len(cast("Any", loader.dataset))
+        if type(inner) is SequentialSampler and len(inner.data_source) == length:
+            return UniformOrder(range(length), sampler.batch_size, drop_last=sampler.drop_last)
+        replicas = inner if is_dealt and type(inner) is DistributedSampler else None
+        is_distributed = replicas is not None and len(cast("Any", replicas.dataset)) == length
+        if is_distributed and replicas is not None and not replicas.shuffle:
+            return UniformOrder(range(length), sampler.batch_size, drop_last=sampler.drop_last)
+        if is_distributed or (
+            type(inner) is RandomSampler and not inner.replacement and inner.num_samples == length
+        ):
+            generator = torch.Generator().manual_seed(order_seed)
+            permutation = torch.randperm(length, generator=generator)
+            return UniformOrder(permutation, sampler.batch_size, drop_last=sampler.drop_last)
+    return _asked(sampler, inner, order_seed)
+
+
+def _asked(sampler: Any, inner: Any, order_seed: int) -> list[Any]:
+    generators = {
+        id(generator): generator
+        for each in (sampler, inner)
+        if isinstance(generator := getattr(each, "generator", None), torch.Generator)
+    }
+    former = {key: generator.get_state() for key, generator in generators.items()}
+    try:
+        for generator in generators.values():
+            generator.manual_seed(order_seed)
+        with isolated_cpu_generators(order_seed):
+            return list(sampler)
+    finally:
+        for key, generator in generators.items():
+            generator.set_state(former[key])

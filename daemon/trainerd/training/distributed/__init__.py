@@ -1,0 +1,1 @@
+"""Several ranks: their store, agreement at boundaries, joint saves and resumes."""

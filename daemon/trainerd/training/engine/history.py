@@ -1,0 +1,83 @@
+"""Writes the metric history. What the lines mean is `trainerd.contract.metric_history`'s to say.
+
+Invariants:
+    Every line is written by one call, so a kill leaves whole lines and at most one torn one at the end.
+    `position_bytes` is the end of the last whole line of a finished step; a checkpoint records it, after
+    `sync` has made everything before it durable.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from trainerd.contract.durable import sync_directory, translated_space_errors, write_all
+from trainerd.contract.failpoints import declare
+from trainerd.contract.metric_history import HEADER, encode_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HISTORY_SYNCED = declare(
+    "history.synced", "a history that reaches as far as the checkpoint about to be written, or further"
+)
+
+
+class HistoryWriter:
+    """Appends to one run's history."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with translated_space_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            self.position_bytes = os.fstat(self._descriptor).st_size
+            if self.position_bytes == 0:
+                # A synced file whose name is not durable is lost all the same, and checkpoints count on this one.
+                sync_directory(path.parent)
+
+    def begin(self, *, attempt: int, checkpoint: str | None, step: int, keep_bytes: int) -> None:
+        """Say where this attempt goes on: nothing for the first one, a marker for every later one."""
+        if self.position_bytes == 0:
+            self._append(HEADER)
+            return
+        if os.pread(self._descriptor, 1, self.position_bytes - 1) != b"\n":
+            self._append(b"\n")  # ends the line that a crash tore
+        if self.position_bytes > len(HEADER):
+            marker = {
+                "attempt": attempt,
+                "checkpoint": checkpoint,
+                "step": step,
+                "keep_bytes": max(keep_bytes, len(HEADER)),
+            }
+            self._append(encode_line({"resume": marker}))
+
+    def row(self, record: dict[str, Any]) -> None:
+        """Append one report, or anything else that is a line."""
+        self._append(encode_line(record))
+
+    def line(self, line: bytes) -> None:
+        """Append one encoded line."""
+        self._append(line)
+
+    def sync(self) -> int:
+        """Make all of it durable; return how many bytes that is.
+
+        A crash here leaves lines beyond the newest checkpoint, which the next marker supersedes.
+        """
+        os.fsync(self._descriptor)
+        HISTORY_SYNCED.hit()
+        return self.position_bytes
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def _append(self, line: bytes) -> None:
+        try:
+            written = os.write(self._descriptor, line)
+            if written < len(line):
+                write_all(self._descriptor, memoryview(line)[written:])
+        except OSError as error:
+            with translated_space_errors(self._path):
+                raise error  # noqa: TRY201 - translated only now: every step comes by here
+        self.position_bytes += len(line)

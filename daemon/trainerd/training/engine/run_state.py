@@ -1,0 +1,99 @@
+"""The state of a run at one step boundary: what is tracked, and what the session itself must remember."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from trainerd.checkpoint.fingerprint import DATA
+from trainerd.training.data.sample_digest import BEGINNING
+from trainerd.training.data.sources import Source, StatefulSource
+from trainerd.training.distributed.joint_resume import reseed_rank
+from trainerd.training.engine.position import Position
+from trainerd.training.state.program_fingerprint import take_fingerprint
+from trainerd.training.state.restore import CLASSES, StateTree
+from trainerd.training.state.rng import capture_rng, restore_rng
+from trainerd.training.state.snapshot import Snapshot, take_snapshot
+from trainerd.training.state.tracked import Objects, optimizer_classes
+from trainerd.training.state.values import Values
+
+_NO_DIGEST_YET: Final = f"{BEGINNING:x}"
+"""What is taken to stand in a checkpoint that was made before there were digests."""
+
+
+class RunState:
+    """Everything that two equal runs have equal.
+
+    Attributes:
+        objects: What the script tracks, by name.
+        values: Plain values of the script's.
+        position: The boundary.
+        seed: Of the data order and of sample randomness.
+        loop_sources: Where the batches of each training loop of an epoch come from.
+        digest: Of the samples of all batches so far; None if some had none.
+    """
+
+    def __init__(self, seed: int, *, rank: int = 0, world_size: int = 1) -> None:
+        self.objects: Objects = {}
+        self.values = Values()
+        self.position = Position(world_size=world_size)
+        self._rank = rank
+        self._world_size = world_size
+        self.seed = seed
+        self.loop_sources: dict[int, Source] = {}
+        self.digest: int | None = BEGINNING
+        self._fingerprint: dict[str, Any] | None = None
+        self._source_states: dict[str, Any] = {}
+
+    def snapshot(self) -> Snapshot:
+        """Take all of it. The tensors are live memory until they are copied."""
+        own = {
+            "position": self.position.state_dict(),
+            "seed": self.seed,
+            "values": self.values.state_dict(),
+            "digest": None if self.digest is None else f"{self.digest:016x}",
+            "rng": capture_rng(),
+            "sources": {
+                str(loop): source.state_dict()
+                for loop, source in sorted(self.loop_sources.items())
+                if isinstance(source, StatefulSource)
+            },
+        }
+        return take_snapshot(self.objects, extra={"session": own, CLASSES: optimizer_classes(self.objects)})
+
+    def restore(self, tree: StateTree, *, source: str) -> None:
+        """Put all of it back, the generators last: nothing is drawn in between.
+
+        Raises:
+            MismatchError: It does not fit; nothing was changed.
+        """
+        own = tree.extra["session"]
+        tree.apply(self.objects, source=source)
+        self.position.load_state_dict(own["position"])
+        self.seed = own["seed"]
+        self.values.load_state_dict(own["values"])
+        saved = own.get("digest", _NO_DIGEST_YET)
+        self.digest = None if saved is None else int(saved, 16)
+        self._source_states = dict(own["sources"])
+        if self.position.world_size == self._world_size or self._rank == 0:
+            restore_rng(own["rng"])
+        else:
+            reseed_rank(self.seed, rank=self._rank, world_size=self._world_size, step=self.position.step)
+        self.position.deal_to(self._world_size)
+
+    def fingerprint(self, *, with_data: bool = False) -> dict[str, Any]:
+        """Return what the program looks like, as it was when this was asked first; `with_data` as it is now."""
+        if self._fingerprint is None:
+            self._fingerprint = take_fingerprint(self.objects, seed=self.seed, world_size=self._world_size)
+        if not with_data:
+            return self._fingerprint
+        extents = {str(loop): source.extent() for loop, source in sorted(self.loop_sources.items())}
+        return self._fingerprint | {DATA: extents}
+
+    def use_source(self, loop: int, source: Source) -> None:
+        """Note where a training loop's batches come from, and give it back the state that it had."""
+        self.loop_sources[loop] = source
+        state = self._source_states.pop(str(loop), None)
+        if state is None or not isinstance(source, StatefulSource):
+            return
+        if self.position.batch > 0 or not source.is_spent_at_end:
+            source.load_state_dict(state)

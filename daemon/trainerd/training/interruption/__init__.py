@@ -1,0 +1,1 @@
+"""Requests to stop: signals, the deadline, and how a process leaves."""

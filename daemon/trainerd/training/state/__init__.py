@@ -1,0 +1,1 @@
+"""What is captured and restored: tensors, trees of state, random generators, fingerprints."""

@@ -1,0 +1,132 @@
+"""What the program looks like that trains: what a resume should find as it was.
+
+Taken when training begins, and kept in every manifest. `trainerd.checkpoint.fingerprint` compares two of them.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from trainerd.checkpoint.digest import digest_of_bytes
+from trainerd.checkpoint.fingerprint import PARAMETERS
+from trainerd.training.state.tracked import Objects, unwrapped
+from trainerd.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CODE_FILES_MAX: Final = 200
+"""So many of the program's files are told apart; of the others one digest is taken."""
+
+
+def take_fingerprint(objects: Objects, *, seed: int, world_size: int) -> dict[str, Any]:
+    """Return the fingerprint of this program, but for the length of its data, which only its loops show.
+
+    Args:
+        objects: What is tracked.
+        seed: Of the session.
+        world_size: How many ranks train together.
+    """
+    return {
+        "code": _code(),
+        "config": {"arguments": sys.argv[1:], "seed": seed},
+        "world_size": world_size,
+        "precision": _precision(),
+        "libraries": _libraries(),
+        "machine": {"device": _device(), "threads": torch.get_num_threads()},
+        PARAMETERS: {
+            name: _parameters(module)
+            for name, value in objects.items()
+            if isinstance(module := unwrapped(value), torch.nn.Module)
+        },
+    }
+
+
+def _code() -> dict[str, str]:
+    """Return the digest of the script and of each module beside it or below, by its path from there."""
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    if main is None:
+        return {}
+    folder = Path(main).resolve().parent
+    digests = {}
+    for path in sorted(_own_files(folder)):
+        try:
+            digests[path.relative_to(folder).as_posix()] = digest_of_bytes(path.read_bytes())
+        except OSError:
+            continue  # run from something that is no file, or no longer one
+    if len(digests) > CODE_FILES_MAX:
+        rest = list(digests)[CODE_FILES_MAX:]
+        together = digest_of_bytes("".join(name + digests.pop(name) for name in rest).encode())
+        digests[f"{len(rest)} more"] = together
+    return digests
+
+
+def _own_files(folder: Path) -> Iterator[Path]:
+    # The virtual environment may well lie in the project's folder.
+    foreign = [Path(prefix).resolve() for prefix in {sys.prefix, sys.base_prefix}]
+
+    @cache  # a thousand modules lie in a hundred folders, and a start waits for this
+    def is_own(parent: str) -> bool:
+        real = Path(os.path.realpath(parent))
+        is_foreign = any(real.is_relative_to(prefix) for prefix in foreign) or "site-packages" in real.parts
+        return real.is_relative_to(folder) and not is_foreign
+
+    seen = set()
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if (
+            not isinstance(file, str)
+            or name.partition(".")[0] == "trainerd"
+            or not is_own(file.rpartition(os.sep)[0])
+        ):
+            continue
+        path = Path(os.path.realpath(file))
+        if path not in seen and is_own(str(path.parent)):  # a link may lead out
+            seen.add(path)
+            yield path
+
+
+def _precision() -> dict[str, Any]:
+    return {
+        "default_dtype": str(torch.get_default_dtype()).removeprefix("torch."),
+        "float32_matmul": torch.get_float32_matmul_precision(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+    }
+
+
+def _libraries() -> dict[str, str]:
+    found = {"python": platform.python_version(), "torch": torch.__version__, "trainerd": VERSION}
+    if torch.version.cuda is not None:
+        found["cuda"] = torch.version.cuda
+    for name in ("numpy", "torchvision", "transformers", "datasets", "lightning"):
+        version = getattr(sys.modules.get(name), "__version__", None)
+        if isinstance(version, str):
+            found[name] = version
+    return {name: str(version) for name, version in found.items()}
+
+
+def _device() -> str:
+    is_cuda = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return torch.cuda.get_device_name() if is_cuda else platform.machine()
+
+
+def _parameters(module: torch.nn.Module) -> dict[str, Any]:
+    lines = [
+        f"{name} {str(parameter.dtype).removeprefix('torch.')} {_shape(parameter)}\n"
+        for name, parameter in module.named_parameters()
+    ]
+    return {"count": len(lines), "digest": digest_of_bytes("".join(lines).encode())}
+
+
+def _shape(parameter: torch.Tensor) -> str:
+    is_lazy = torch.nn.parameter.is_lazy(parameter)
+    return "not initialised" if is_lazy else str(list(parameter.shape))

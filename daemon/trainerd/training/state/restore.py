@@ -1,0 +1,201 @@
+"""Putting a checkpoint back: everything is decoded and checked first, and only then does anything change.
+
+Modules and optimizers are compared with what is in the file, field by field. Objects with a ``load_state_dict`` of
+their own cannot be asked whether it would work; they go first, each with a copy of its former state, so that one
+that refuses is put back together with those before it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from trainerd.errors import CorruptError, MismatchError
+from trainerd.training.state.fitting import differences, fitting_states
+from trainerd.training.state.selection import selected_states
+from trainerd.training.state.shards import placed_states
+from trainerd.training.state.snapshot import TREE_FORMAT
+from trainerd.training.state.tensors import copied_state, decode_state
+from trainerd.training.state.tracked import Objects, Stateful, unwrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+CLASSES: Final = "classes"
+_OWN: Final = frozenset({"format", "objects", "module_versions", CLASSES})
+_SHOWN_MAX: Final = 10
+
+
+class StateTree:
+    """A checkpoint's state in memory, decoded. The same tree can be applied more than once."""
+
+    def __init__(self, document: Any, tensors: dict[str, torch.Tensor]) -> None:
+        if not isinstance(document, dict) or document.get("format") != TREE_FORMAT:
+            raise CorruptError(f"the state tree is not of format {TREE_FORMAT}")
+        self.objects: dict[str, Any] = {}
+        self.modules = tuple(document.get("module_versions", {}))
+        self.classes: dict[str, str] = document.get(CLASSES, {})
+        for name, encoded in document["objects"].items():
+            state = decode_state(encoded, tensors)
+            if name in self.modules:
+                state = OrderedDict(state)
+                state._metadata = decode_state(  # type: ignore[attr-defined]  # noqa: SLF001 - where torch looks for it
+                    document["module_versions"][name], {}
+                )
+            self.objects[name] = state
+        self.extra = {
+            name: decode_state(encoded, tensors) for name, encoded in document.items() if name not in _OWN
+        }
+
+    def apply(
+        self,
+        objects: Objects,
+        *,
+        source: str,
+        strict: bool = True,
+        only: Collection[str] | None = None,
+        exclude: Collection[str] = (),
+    ) -> None:
+        """Put the state into the live objects: all of it or none of it.
+
+        Args:
+            objects: The live ones.
+            source: Name of the checkpoint, for messages.
+            strict: Refuse any difference in what is to be taken; otherwise take what fits, leave the rest as it
+                is, and say in a warning what that was.
+            only: Patterns of objects, or of entries such as ``model.layer1.*``, to take; None takes all.
+            exclude: Patterns to leave out.
+
+        Raises:
+            MismatchError: The state does not fit; nothing was changed.
+            UserError: A pattern matches nothing.
+        """
+        is_partial = only is not None or bool(exclude) or not strict
+        states = self.objects
+        if only is not None or exclude:
+            states = selected_states(states, objects, only=only, exclude=exclude)
+        if not strict:
+            states, left_out = fitting_states(objects, states)
+            if left_out:
+                warnings.warn(f"trainerd: {source}: left as it was:\n{_shortened(left_out)}", stacklevel=3)
+        states = placed_states(objects, states)
+        if strict:
+            self._check(objects, states, source=source, is_partial=is_partial)
+        _apply_all(objects, states, source=source, strict=not is_partial)
+
+    def check(self, objects: Objects, *, source: str) -> None:
+        """Compare the whole state with the live objects, as far as these can be asked, and change nothing.
+
+        Raises:
+            MismatchError: It does not fit.
+            WholeNeededError: It is a part of a state of which these hold another part.
+        """
+        self._check(objects, placed_states(objects, self.objects), source=source, is_partial=False)
+
+    def _check(self, objects: Objects, states: dict[str, Any], *, source: str, is_partial: bool) -> None:
+        found = list(differences(objects, states, classes=self.classes, is_partial=is_partial))
+        if found:
+            raise MismatchError(
+                f"{source} is sound but does not fit this program",
+                found,
+                hint="change the program back, resume from another checkpoint, or load with strict=False",
+            )
+
+
+def _shortened(lines: list[str]) -> str:
+    more = [f"and {len(lines) - _SHOWN_MAX} more"] if len(lines) > _SHOWN_MAX else []
+    return "\n".join(f"    {line}" for line in [*lines[:_SHOWN_MAX], *more])
+
+
+def _apply_all(objects: Objects, states: dict[str, Any], *, source: str, strict: bool) -> None:
+    targets = [(name, unwrapped(objects[name])) for name in states]
+    targets.sort(key=lambda item: _certainty(item[1]))
+    undo: list[tuple[str, Stateful, Any]] = []
+    for name, target in targets:
+        try:
+            undo.append((name, target, _former_state(target)))
+            _load(target, states[name], strict=strict)
+        except Exception as error:
+            stuck = _put_back(undo)
+            raise MismatchError(
+                f"{source} is sound but {name} does not take its state",
+                [f"{name}: {type(error).__name__}: {error}"],
+                hint=f"{', '.join(stuck)} could not be put back as before"
+                if stuck
+                else "nothing was changed",
+            ) from error
+
+
+def _certainty(target: Stateful) -> int:
+    """Rank by how sure it is that loading works once the fields were compared: the least sure goes first."""
+    if isinstance(target, torch.nn.Module):
+        return 2 if all(_is_loaded_by_torch(module) for module in target.modules()) else 0
+    is_plain = (
+        isinstance(target, torch.optim.Optimizer)
+        and type(target).load_state_dict is torch.optim.Optimizer.load_state_dict
+    )
+    return 1 if is_plain else 0
+
+
+def _is_loaded_by_torch(module: torch.nn.Module) -> bool:
+    kind = type(module)
+    has_hooks = bool(module._load_state_dict_pre_hooks or module._load_state_dict_post_hooks)  # noqa: SLF001
+    return (
+        not has_hooks
+        and kind.load_state_dict is torch.nn.Module.load_state_dict
+        and kind.set_extra_state is torch.nn.Module.set_extra_state
+        and kind._load_from_state_dict.__module__.partition(".")[0] == "torch"  # noqa: SLF001 - the place to override
+    )
+
+
+def _former_state(target: Stateful) -> Any:
+    """Return what puts `target` back; None for a module that nothing can stop half-way."""
+    certainty = _certainty(target)
+    if certainty == 1:
+        return (
+            target.state_dict()
+        )  # loading replaces the tensors of an optimizer and leaves the former ones alone
+    return copied_state(target.state_dict()) if certainty == 0 else None
+
+
+def _put_back(undo: list[tuple[str, Stateful, Any]]) -> list[str]:
+    stuck = []
+    for name, target, former in reversed(undo):
+        try:
+            if former is not None:
+                target.load_state_dict(former)
+        except Exception:  # noqa: BLE001 - the others are put back all the same, and the message says which was not
+            stuck.append(name)
+    return stuck
+
+
+def _load(target: Stateful, state: Any, *, strict: bool) -> None:
+    if isinstance(target, torch.nn.Module):
+        target.load_state_dict(state, strict=strict)
+        return
+    # Others may keep the very objects that they are given, and training then changes them in place.
+    target.load_state_dict(copied_state(state))
+    if isinstance(target, torch.optim.Optimizer) and _certainty(target) == 1:
+        _undo_casts(target, state)
+
+
+def _undo_casts(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Put back state that torch cast to the parameter's dtype, such as fp32 moments of bf16 parameters."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    indices = [index for group in state["param_groups"] for index in group["params"]]
+    for index, parameter in zip(indices, parameters, strict=True):
+        if index in state["state"]:
+            optimizer.state[parameter] = _as_saved(optimizer.state[parameter], state["state"][index])
+
+
+def _as_saved(loaded: Any, saved: Any) -> Any:
+    if isinstance(saved, torch.Tensor) and isinstance(loaded, torch.Tensor):
+        return loaded if saved.dtype == loaded.dtype else saved.to(device=loaded.device, copy=True)
+    if isinstance(saved, dict) and isinstance(loaded, dict):
+        return {key: _as_saved(value, saved[key]) if key in saved else value for key, value in loaded.items()}
+    if type(saved) in {list, tuple} and type(loaded) is type(saved) and len(saved) == len(loaded):
+        return type(saved)(_as_saved(*pair) for pair in zip(loaded, saved, strict=True))
+    return loaded

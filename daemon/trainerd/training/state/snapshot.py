@@ -1,0 +1,68 @@
+"""A snapshot: the state of all tracked objects at one moment, ready to be written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from trainerd.training.state.tensors import TensorTable, encode_state
+from trainerd.training.state.tracked import Objects, unwrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TREE_FORMAT: Final = "trainerd.tree/1"
+
+DOCUMENT_BYTES_MAX: Final = 4 << 20
+"""Room for the tree, the manifest and the header, which are small beside the tensors."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The two files of a rank, before they are files.
+
+    Attributes:
+        document: What goes into ``rank-NNNNN.json``.
+        tensors: What goes into ``rank-NNNNN.safetensors``, by name. Live memory unless copied.
+    """
+
+    document: dict[str, Any]
+    tensors: dict[str, torch.Tensor]
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Size of all tensors, in bytes."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    @property
+    def predicted_bytes(self) -> int:
+        """How much room a save takes, to the safe side, in bytes."""
+        return self.tensor_bytes + DOCUMENT_BYTES_MAX
+
+
+def take_snapshot(objects: Objects, *, extra: Mapping[str, Any] | None = None) -> Snapshot:
+    """Take the state of all objects. Nothing is copied: the tensors are the live ones.
+
+    Args:
+        objects: What is tracked, by name; wrappers are looked through.
+        extra: More trees that belong to the same moment, such as the session's own.
+
+    Raises:
+        UnsupportedValueError: A value has no exact form on disk.
+    """
+    table = TensorTable()
+    states: dict[str, Any] = {}
+    versions: dict[str, Any] = {}
+    for name, value in objects.items():
+        state = unwrapped(value).state_dict()
+        states[name] = encode_state(state, table, root=name)
+        metadata = getattr(state, "_metadata", None)
+        if metadata is not None:  # the versions of the modules, which load_state_dict looks at
+            versions[name] = encode_state(dict(metadata), TensorTable(), root=f"{name}._metadata")
+    document: dict[str, Any] = {"format": TREE_FORMAT, "objects": states, "module_versions": versions}
+    table.takes_shards = False  # what has no object has nobody who could place it again
+    for name, tree in (extra or {}).items():
+        document[name] = encode_state(tree, table, root=f"_{name}")
+    return Snapshot(document, table.tensors)

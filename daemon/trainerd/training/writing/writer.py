@@ -1,0 +1,318 @@
+"""Writes snapshots: periodic ones in the background out of a warm arena, urgent ones at once out of live memory.
+
+Invariants:
+    At most one write is in flight. Whoever needs the arena waits for it, and for its preparation.
+    What a background write raises is raised by the next call that meets it, never lost.
+    A checkpoint is committed only if its tensors arrived in host memory as they were on their devices. After the
+    first time that one did not, copies are blocking ones, and a newer save takes its place; after the second, the
+    error is raised.
+    Only one thread at a time touches the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import warnings
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from trainerd.checkpoint.side_thread import KeptThread
+from trainerd.errors import DeviceCopyError, SpaceError
+from trainerd.training.state.rank_files import encode_document, tensors_name, tree_name
+from trainerd.training.writing.device_copy import CUDA, Runtime, damage_error
+from trainerd.training.writing.direct_file import AbandonedError, write_direct
+from trainerd.training.writing.staging_buffer import Arena, Filling, ImageLayout
+from trainerd.training.writing.streaming import Ring, streamed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from trainerd.checkpoint.manifest import FileEntry, Manifest
+    from trainerd.checkpoint.store import Checkpoint, CheckpointStore
+    from trainerd.training.state.snapshot import Snapshot
+
+
+class Part(Protocol):
+    """A place for the files of one rank: a `Staging`, or this rank's part of one that several ranks fill."""
+
+    path: Path
+
+    def write(self, name: str, chunks: Iterable[bytes | bytearray | memoryview], /) -> FileEntry: ...
+    def add(self, entry: FileEntry, /) -> FileEntry: ...
+    def commit(self, manifest: Manifest, /, *, reads_back: bool) -> Checkpoint: ...
+    def abandon(self) -> None: ...
+
+
+@dataclass
+class Held:
+    """A snapshot in the arena: copied, not written yet."""
+
+    document: dict[str, Any]
+    filling: Filling
+
+
+@dataclass
+class _InFlight:
+    future: Future[Checkpoint]
+    is_called_off: threading.Event = field(default_factory=threading.Event)
+
+
+class AfterCommit(Protocol):
+    """What is done with a new checkpoint."""
+
+    def __call__(self, checkpoint: Checkpoint, *, is_urgent: bool) -> None: ...
+
+
+class CheckpointWriter:
+    """Turns snapshots into checkpoints of one store.
+
+    Args:
+        store: Where to.
+        rank: Whose files these are.
+        after_commit: Called with each new checkpoint, in the thread that wrote it, before anything else may be
+            written: the place to prune, unless the write was urgent: then it was not read back.
+        begin: Begins a place for the files; a staging folder of the store if not given.
+        runtime: Of the devices on which tensors may be.
+    """
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        *,
+        rank: int,
+        after_commit: AfterCommit,
+        begin: Callable[[Manifest], Part] | None = None,
+        runtime: Runtime = CUDA,
+    ) -> None:
+        self._begin: Callable[[Manifest], Part] = begin or (lambda manifest: store.begin(manifest.step))
+        self._rank = rank
+        self._after_commit = after_commit
+        self._runtime = runtime
+        self._arena = Arena(runtime)
+        self._ring = Ring()
+        self._in_flight: _InFlight | None = None
+        self._preparation: threading.Thread | None = None
+        self._thread = KeptThread("trainerd-write")
+        self._has_forgiven = False
+        self._is_alone = begin is None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a write is in flight."""
+        return self._in_flight is not None and not self._in_flight.future.done()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the last background write has failed, and nobody has met it yet: `wait` raises why."""
+        flight = self._in_flight
+        return flight is not None and flight.future.done() and flight.future.exception() is not None
+
+    def prepare(self, snapshot: Snapshot) -> None:
+        """Get the memory ready in another thread, so that the first save costs no more than the others.
+
+        Does nothing while a write is in flight: it uses an arena that is there already.
+        """
+        if self.is_busy or self._preparation is not None:
+            return
+        self._thread.start()
+
+        def work() -> None:
+            self._arena.prepare(snapshot)
+            self._ring.prepare(snapshot.predicted_bytes)
+
+        self._preparation = threading.Thread(target=work, name="trainerd-prepare", daemon=True)
+        self._preparation.start()
+
+    def hold(self, snapshot: Snapshot) -> Held:
+        """Copy a snapshot into the arena; the live tensors may change at once. Waits for a write in flight."""
+        self._wait_for_arena()
+        return Held(snapshot.document, self._arena.fill(snapshot))
+
+    def write_held(self, held: Held, manifest: Manifest) -> Checkpoint:
+        """Write what is held, and return when it is durable.
+
+        Raises:
+            DeviceCopyError: A device tensor arrived damaged. What is held is worthless.
+        """
+        filling = held.filling
+        return self._write(held.document, filling.image, filling.pieces(), manifest, damaged=filling.damaged)
+
+    def write_and_wait(self, snapshot: Snapshot, manifest: Manifest) -> Checkpoint:
+        """Copy a snapshot, write it, and return when it is durable. A copy that arrives damaged is made once more.
+
+        Raises:
+            DeviceCopyError: A device tensor arrived damaged twice.
+        """
+        try:
+            return self.write_held(self.hold(snapshot), manifest)
+        except DeviceCopyError as error:
+            self._forgive(error)
+            return self.write_held(self.hold(snapshot), manifest)
+
+    def supersede(self) -> bool:
+        """Wait for the write in flight, which a newer one is about to follow.
+
+        Returns:
+            Whether the write failed because a device tensor arrived damaged, for the first time. That is a warning:
+            the newer save takes its place, with blocking copies.
+
+        Raises:
+            DeviceCopyError: A device tensor arrived damaged, and not for the first time; or this is one of several
+                ranks, whose others cannot know that a save is to be repeated.
+            SpaceError: The disk was full.
+            OSError: The write failed.
+        """
+        try:
+            self.wait()
+        except DeviceCopyError as error:
+            self._forgive(error)
+            return True
+        return False
+
+    def _forgive(self, error: DeviceCopyError) -> None:
+        if self._has_forgiven or not self._is_alone:
+            raise error
+        self._has_forgiven = True
+        warnings.warn(
+            f"trainerd: {error.message}; the save is made again now, with blocking copies", stacklevel=2
+        )
+
+    def write_in_background(
+        self, snapshot: Snapshot, manifest: Manifest, *, before_commit: Callable[[], object] | None = None
+    ) -> None:
+        """Copy a snapshot and write it in another thread. Waits for a write in flight, and raises what that raised.
+
+        The write begins with what is copied first, while the rest is still being copied. Hashing waits for the
+        copy: it would take memory bandwidth and a core from what the loop is waiting for.
+
+        Args:
+            snapshot: What to write.
+            manifest: What it is.
+            before_commit: Called in the thread that writes, to make durable what the manifest speaks of.
+        """
+        self._wait_for_arena()
+        filling, copy = self._arena.begin(snapshot)
+        flight = _InFlight(Future())
+
+        def work() -> None:
+            if not flight.future.set_running_or_notify_cancel():
+                return
+            try:
+                checkpoint = self._write(
+                    snapshot.document,
+                    filling.image,
+                    filling.pieces(),
+                    manifest,
+                    is_called_off=flight.is_called_off.is_set,
+                    wait_to_digest=filling.wait,
+                    before_commit=before_commit,
+                    damaged=filling.damaged,
+                )
+            except BaseException as error:  # noqa: BLE001 - kept for whoever waits
+                flight.future.set_exception(error)
+            else:
+                flight.future.set_result(checkpoint)
+
+        # A signal handler may raise at any place here: a loader does when a worker of its own dies. Then nobody copies
+        # any more, and whoever waits for what is copied must hear of it.
+        try:
+            self._in_flight = flight
+            self._thread.run(work)
+            copy()
+        except BaseException:
+            filling.give_up()
+            if flight.future.cancel():
+                self._in_flight = None
+            self.call_off()
+            raise
+
+    def _wait_for_arena(self) -> None:
+        self.supersede()
+        if self._preparation is not None:
+            self._preparation.join()
+            self._preparation = None
+
+    def write_now(self, snapshot: Snapshot, manifest: Manifest) -> Checkpoint:
+        """Write live memory, and return when it is durable. A write in flight that is older is called off.
+
+        Raises:
+            DeviceCopyError: A device tensor arrived damaged twice.
+        """
+        with contextlib.suppress(
+            OSError, SpaceError, DeviceCopyError
+        ):  # this write is newer, and says itself if it fails too
+            self.call_off()
+        image, pieces = streamed(snapshot, self._ring, self._runtime)
+        return self._write(snapshot.document, image, pieces, manifest, reads_back=False)
+
+    def wait(self) -> Checkpoint | None:
+        """Wait for the write in flight and return what it wrote, None if there was none.
+
+        Raises:
+            SpaceError: The disk was full.
+            OSError: The write failed.
+            DeviceCopyError: A device tensor arrived damaged.
+        """
+        flight, self._in_flight = self._in_flight, None
+        return flight.future.result() if flight is not None else None
+
+    def close(self) -> None:
+        """Wait as `wait` does, end the thread that writes, and give the memory back."""
+        try:
+            self.wait()
+        finally:
+            self._thread.close()
+            if self._preparation is not None:
+                self._preparation.join()
+                self._preparation = None
+            self._arena.release()
+
+    def call_off(self) -> Checkpoint | None:
+        """Stop the write in flight, if it has not come too far; return what it wrote if it has."""
+        if self._in_flight is None:
+            return None
+        self._in_flight.is_called_off.set()
+        try:
+            return self.wait()
+        except AbandonedError:
+            return None
+
+    def _write(
+        self,
+        document: dict[str, Any],
+        image: ImageLayout,
+        pieces: Iterator[memoryview],
+        manifest: Manifest,
+        *,
+        is_called_off: Callable[[], bool] = lambda: False,
+        wait_to_digest: Callable[[], object] | None = None,
+        before_commit: Callable[[], object] | None = None,
+        damaged: Callable[[], list[str]] = list,
+        reads_back: bool = True,
+    ) -> Checkpoint:
+        staging = self._begin(manifest)
+        try:
+            path = staging.path / tensors_name(self._rank)
+            entry = write_direct(
+                path, pieces, image.size, is_called_off=is_called_off, wait_to_digest=wait_to_digest
+            )
+            self._check_arrivals(damaged())
+            staging.add(entry)
+            staging.write(tree_name(self._rank), [encode_document(document)])
+            if before_commit is not None:
+                before_commit()
+            checkpoint = staging.commit(manifest, reads_back=reads_back)
+        except BaseException:
+            staging.abandon()
+            raise
+        self._after_commit(checkpoint, is_urgent=not reads_back)
+        return checkpoint
+
+    def _check_arrivals(self, damaged: list[str]) -> None:
+        """Have later copies be blocking ones, if any of these arrived damaged."""
+        if damaged:
+            self._arena.distrust()
+            raise damage_error(damaged)

@@ -1,0 +1,299 @@
+"""How endings are judged, evidence by evidence."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+
+import pytest
+
+from tests.support.supervisor_objects import NOW, exit_record
+from trainerd.contract.records import OutcomeRecord, RankExit, StallRecord
+from trainerd.supervisor.machine.outcome import USAGE_ERROR_WITHIN_S, Evidence, OutcomeKind, Retry, judge
+
+
+def judged(*ranks: RankExit, stop_requested_s=None, duration_s=60.0, **fields):
+    record = exit_record(*ranks, stop_requested_s=stop_requested_s, duration_s=duration_s)
+    return judge(Evidence(attempt=3, exit=record, **fields), now_wall_s=NOW)
+
+
+def code(number: int, rank: int = 0) -> RankExit:
+    return RankExit(rank, exit_code=number)
+
+
+def by(signum: int, rank: int = 0, shim=None) -> RankExit:
+    return RankExit(rank, signal=signum, killed_by_shim=shim)
+
+
+SESSION = {"has_session": True, "has_stepped": True, "step": 120}
+NEW = {"checkpoint": "step-000000120", "checkpoint_step": 120, "is_checkpoint_new": True}
+OLD = {"checkpoint": "step-000000100", "checkpoint_step": 100}
+
+
+@pytest.mark.parametrize(
+    ("ranks", "fields", "kind", "retry"),
+    [
+        ([code(0)], {}, OutcomeKind.FINISHED, Retry.NOTHING_LEFT),
+        ([code(0)], SESSION | {"is_finish_recorded": True}, OutcomeKind.FINISHED, Retry.NOTHING_LEFT),
+        ([code(0, 0), code(0, 1)], {}, OutcomeKind.FINISHED, Retry.NOTHING_LEFT),
+        ([code(85)], SESSION | NEW, OutcomeKind.DRAINED, Retry.AT_ONCE_IF_MOVED),
+        ([code(85, 0), code(85, 1)], SESSION | NEW, OutcomeKind.DRAINED, Retry.AT_ONCE_IF_MOVED),
+        ([code(85)], SESSION | OLD, OutcomeKind.CRASHED, Retry.AFTER_BACKOFF),
+        ([code(85)], SESSION, OutcomeKind.CRASHED, Retry.AFTER_BACKOFF),
+        ([code(85)], SESSION | OLD | {"step": 100}, OutcomeKind.DRAINED, Retry.AT_ONCE_IF_MOVED),
+        ([code(85)], {"has_session": True}, OutcomeKind.DRAINED, Retry.AT_ONCE_IF_MOVED),
+        ([code(85)], {}, OutcomeKind.CRASHED, Retry.AFTER_BACKOFF),
+        ([code(1)], SESSION, OutcomeKind.CRASHED, Retry.AFTER_BACKOFF),
+        ([code(93)], SESSION, OutcomeKind.REJECTED, Retry.NEVER),
+        ([code(127)], {}, OutcomeKind.REJECTED, Retry.NEVER),
+        ([code(126)], {}, OutcomeKind.REJECTED, Retry.NEVER),
+        ([code(127)], SESSION, OutcomeKind.CRASHED, Retry.AFTER_BACKOFF),
+        ([by(signal.SIGKILL)], SESSION, OutcomeKind.KILLED, Retry.AFTER_BACKOFF),
+        ([by(signal.SIGTERM)], SESSION, OutcomeKind.KILLED, Retry.AFTER_BACKOFF),
+        ([by(signal.SIGSEGV)], SESSION, OutcomeKind.CRASHED, Retry.AFTER_BACKOFF),
+        ([by(signal.SIGKILL, shim="grace")], SESSION, OutcomeKind.KILLED, Retry.AFTER_BACKOFF),
+        ([RankExit(0, spawn_error="command: 'x' was not found")], {}, OutcomeKind.REJECTED, Retry.NEVER),
+        (
+            [RankExit(0, spawn_error="cannot start 'x': Resource temporarily unavailable")],
+            {},
+            OutcomeKind.CRASHED,
+            Retry.AFTER_BACKOFF,
+        ),
+    ],
+)
+def test_an_ending_is_judged_by_how_the_ranks_left(ranks, fields, kind, retry):
+    outcome = judged(*ranks, **fields)
+    assert (outcome.kind, outcome.retry) == (kind, retry), outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("ranks", "fields", "kind"),
+    [
+        ([code(0)], SESSION | {"is_finish_recorded": True}, OutcomeKind.FINISHED),
+        ([code(0)], SESSION | OLD, OutcomeKind.CRASHED),
+        ([code(0)], SESSION | NEW, OutcomeKind.DRAINED),
+        ([code(0)], {}, OutcomeKind.STOPPED),
+        ([by(signal.SIGTERM)], {}, OutcomeKind.STOPPED),
+        ([by(signal.SIGKILL)], {}, OutcomeKind.KILLED),
+        ([code(85)], SESSION | NEW, OutcomeKind.DRAINED),
+        ([code(85)], SESSION | OLD, OutcomeKind.CRASHED),
+    ],
+)
+def test_an_ending_that_was_asked_for_needs_proof(ranks, fields, kind):
+    """An exit with 0 after a request to stop is not completion; only the finished record says that it is."""
+    assert judged(*ranks, stop_requested_s=30.0, **fields).kind is kind
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "SyntaxError: invalid syntax",
+        "IndentationError: unexpected indent",
+        "ModuleNotFoundError: No module named 'torchvision'",
+        "ImportError: cannot import name 'x' from 'y'",
+    ],
+)
+def test_a_program_that_cannot_even_begin_is_rejected(line):
+    tail = ("Traceback (most recent call last):", '  File "train.py", line 1', line)
+    outcome = judged(code(1), log_tail=tail)
+    assert outcome.kind is OutcomeKind.REJECTED
+    assert line in outcome.reason
+
+
+def test_an_import_error_in_the_middle_of_training_is_a_crash():
+    """A lazy import that fails on one machine may work on the next try: steps were made."""
+    outcome = judged(code(1), log_tail=("ImportError: no",), **SESSION)
+    assert outcome.kind is OutcomeKind.CRASHED
+
+
+def test_an_import_error_inside_a_session_before_the_first_step_is_rejected():
+    said = OutcomeRecord(
+        "exception", error_type="ModuleNotFoundError", error_message="No module named 'apex'"
+    )
+    assert judged(code(1), outcomes=(said,), has_session=True).kind is OutcomeKind.REJECTED
+
+
+def test_exit_code_2_is_a_usage_error_only_at_once():
+    assert judged(code(2), duration_s=1.0).kind is OutcomeKind.REJECTED
+    assert judged(code(2), duration_s=USAGE_ERROR_WITHIN_S + 1).kind is OutcomeKind.CRASHED
+
+
+def test_a_state_that_does_not_fit_is_rejected_with_its_differences():
+    said = OutcomeRecord(
+        "mismatch",
+        error_type="trainerd.errors.MismatchError",
+        error_message="does not fit",
+        detail=("fc.weight: 10x4 there, 10x8 here",),
+    )
+    outcome = judged(code(1), outcomes=(said,), has_session=True)
+    assert outcome.kind is OutcomeKind.REJECTED
+    assert any("fc.weight" in line for line in outcome.evidence)
+
+
+@pytest.mark.parametrize(
+    ("said", "tail"),
+    [
+        (OutcomeRecord("out-of-memory", error_type="torch.OutOfMemoryError"), ()),
+        (None, ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB",)),
+        (None, ("MemoryError",)),
+    ],
+)
+def test_running_out_of_memory_has_a_name_of_its_own(said, tail):
+    outcome = judged(code(1), outcomes=(said,), log_tail=tail, **SESSION)
+    assert outcome.kind is OutcomeKind.OUT_OF_MEMORY
+
+
+def test_no_room_on_the_disk_waits_for_room():
+    said = OutcomeRecord("no-space", step=120, error_type="SpaceError", error_message="full")
+    assert judged(code(1), outcomes=(said,), **SESSION).retry is Retry.WHEN_THERE_IS_ROOM
+
+
+def test_the_rank_that_died_first_is_blamed_not_those_that_were_taken_along():
+    outcome = judged(by(signal.SIGKILL, 0, "peer"), code(3, 1), by(signal.SIGTERM, 2), **SESSION)
+    assert "rank 1 exited with 3" in outcome.reason
+
+
+def test_a_lost_attempt_is_lost_whatever_else_is_known():
+    evidence = Evidence(attempt=3, exit=None, lost_because="its shim is gone", **SESSION, **NEW)
+    outcome = judge(evidence, now_wall_s=NOW)
+    assert (outcome.kind, outcome.retry) == (OutcomeKind.LOST, Retry.AFTER_BACKOFF)
+    assert outcome.ended_wall_s == NOW
+
+
+def test_after_a_restart_of_the_machine_a_job_goes_on_at_once():
+    evidence = Evidence(attempt=3, exit=None, lost_because="restarted", is_after_reboot=True)
+    assert judge(evidence, now_wall_s=NOW).retry is Retry.AT_ONCE
+
+
+def test_a_drain_that_a_script_turned_into_an_exit_with_0_is_still_a_drain():
+    """Frameworks that swallow SystemExit: the outcome record says what the exit code does not."""
+    said = OutcomeRecord("drained", step=120, checkpoint="step-000000120")
+    assert judged(code(0), outcomes=(said,), **SESSION, **NEW).kind is OutcomeKind.DRAINED
+
+
+def test_the_evidence_reads_as_lines():
+    outcome = judged(code(1), log_tail=("boom",), trouble=("could not be read: x",), **SESSION, **OLD)
+    assert outcome.evidence == (
+        "rank 0: exit code 1",
+        "ran for 60.0 s",
+        "last finished step: 120",
+        "newest valid checkpoint: step-000000100, made before",
+        "log: boom",
+        "could not be read: x",
+    )
+
+
+@pytest.mark.parametrize("dead", [0, 1])
+def test_a_rank_that_lost_its_peer_is_not_to_blame(dead):
+    said = OutcomeRecord("exception", error_type="trainerd.errors.RankLostError", error_message="rank gone")
+    outcomes = tuple(None if rank == dead else said for rank in (0, 1))
+    ends = [by(signal.SIGKILL, rank) if rank == dead else code(1, rank) for rank in (0, 1)]
+    outcome = judged(*ends, outcomes=outcomes, **SESSION)
+    assert outcome.kind is OutcomeKind.KILLED
+    assert f"rank {dead}" in str(outcome)
+
+
+def test_what_a_rank_raised_is_what_it_died_of_also_if_a_signal_met_it_as_it_left():
+    said = OutcomeRecord("exception", error_type="RuntimeError", error_message="a loader worker is gone")
+    outcome = judged(by(signal.SIGTERM), outcomes=(said,), **SESSION)
+    assert (outcome.kind, outcome.retry) == (OutcomeKind.CRASHED, Retry.AFTER_BACKOFF)
+    assert "RuntimeError: a loader worker is gone" in outcome.reason
+    interrupted = OutcomeRecord("exception", error_type="KeyboardInterrupt", error_message="")
+    assert judged(by(signal.SIGINT), outcomes=(interrupted,), **SESSION).kind is OutcomeKind.KILLED
+
+
+def killed(**fields):
+    return RankExit(0, signal=signal.SIGKILL, **fields)
+
+
+def test_a_kill_is_the_kernels_if_its_log_or_its_counter_says_so():
+    """And somebody else's if neither does, or if the shim sent it."""
+    cases = [
+        (killed(), 0, OutcomeKind.KILLED),
+        (killed(is_oom_victim=True), 0, OutcomeKind.OUT_OF_MEMORY),
+        (killed(), 1, OutcomeKind.OUT_OF_MEMORY),
+        (killed(killed_by_shim="grace"), 1, OutcomeKind.KILLED),
+    ]
+    for rank, oom_kills, kind in cases:
+        record = replace(exit_record(rank), oom_kills=oom_kills)
+        assert judge(Evidence(1, record), now_wall_s=NOW).kind is kind
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "MemoryError",
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.",
+        "RuntimeError: [enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you",
+        "RuntimeError: CUDA error: out of memory",
+        "OSError: [Errno 12] Cannot allocate memory",
+        "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 7.28 TiB for an array",
+    ],
+)
+def test_the_words_for_want_of_memory_are_known(line):
+    evidence = Evidence(1, exit_record(RankExit(0, exit_code=1)), log_tail=(line,))
+    assert judge(evidence, now_wall_s=NOW).kind is OutcomeKind.OUT_OF_MEMORY
+
+
+def test_the_most_memory_that_an_attempt_held_is_told_if_it_is_known():
+    counted = replace(exit_record(), memory_bytes_max=3 << 28)
+    limited = replace(counted, memory_limit_bytes=1 << 30)
+    lines = [judge(Evidence(1, record), now_wall_s=NOW).evidence for record in (counted, limited)]
+    assert "memory at its highest: 0.75 GiB" in lines[0]
+    assert "memory at its highest: 0.75 GiB of 1.00 GiB" in lines[1]
+    assert "memory" not in " ".join(judge(Evidence(1, exit_record()), now_wall_s=NOW).evidence)
+
+
+def test_a_worker_that_was_killed_is_out_of_memory_only_if_the_kernel_did_it():
+    line = "RuntimeError: DataLoader worker (pid(s) 77) is killed by signal: Killed. "
+    record = exit_record(RankExit(0, exit_code=1))
+    for oom_kills, kind in [(0, OutcomeKind.CRASHED), (1, OutcomeKind.OUT_OF_MEMORY)]:
+        evidence = Evidence(1, replace(record, oom_kills=oom_kills), log_tail=(line,))
+        assert judge(evidence, now_wall_s=NOW).kind is kind
+
+
+def stalled(rank, **fields):
+    stall = StallRecord(612.0, 600.0, "step", NOW, ("rank 0: process 7: S (sleeping)",))
+    return judge(Evidence(1, exit_record(rank), stall=stall, **fields), now_wall_s=NOW)
+
+
+def test_an_attempt_that_was_ended_for_standing_still_is_stalled():
+    ending = stalled(killed(killed_by_shim="asked"))
+    assert ending.kind is OutcomeKind.STALLED
+    assert "rank 0: process 7: S (sleeping)" in ending.evidence
+
+
+def test_one_that_ended_by_itself_before_it_could_be_ended_is_not():
+    assert stalled(RankExit(0, exit_code=1)).kind is OutcomeKind.CRASHED
+
+
+def test_one_that_had_finished_and_hung_on_its_way_out_is_finished():
+    ending = stalled(killed(killed_by_shim="asked"), is_finish_recorded=True)
+    assert ending.kind is OutcomeKind.FINISHED
+
+
+@pytest.mark.parametrize(
+    ("policy", "retry"),
+    [("stop", Retry.ON_REQUEST), ("rollback", Retry.FROM_THE_CHECKPOINT_BEFORE)],
+)
+def test_a_non_finite_loss_is_answered_as_the_spec_says(policy, retry):
+    said = OutcomeRecord("nonfinite-loss", step=7, error_type="NonFiniteLossError", error_message="it is nan")
+    evidence = Evidence(
+        1, exit_record(RankExit(0, exit_code=1)), outcomes=(said,), step=7, on_nonfinite_loss=policy
+    )
+    ending = judge(evidence, now_wall_s=NOW)
+    assert (ending.kind, ending.retry) == (OutcomeKind.NON_FINITE_LOSS, retry)
+
+
+@pytest.mark.parametrize(
+    ("rank", "line", "failure"),
+    [
+        (RankExit(0, exit_code=1), "ValueError: tensor at 0x7f00", "crashed: ValueError"),
+        (RankExit(0, signal=signal.SIGSEGV), "", "crashed: SIGSEGV"),
+        (RankExit(0, exit_code=7), "", "crashed: 7"),
+        (killed(), "", ""),
+    ],
+)
+def test_failures_are_told_apart_by_what_does_not_change_each_time(rank, line, failure):
+    evidence = Evidence(1, exit_record(rank), log_tail=(line,))
+    assert judge(evidence, now_wall_s=NOW).failure == failure

@@ -1,0 +1,124 @@
+"""Ranks agree on one boundary: none is past it, and none passes its promise before it knows."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from torch.distributed import HashStore  # noqa: E402 - only where torch is
+
+from trainerd.errors import RankLostError  # noqa: E402
+from trainerd.training.distributed.agreement import Alone, Together, WaysOut  # noqa: E402
+from trainerd.training.distributed.rank_store import Ranks  # noqa: E402
+from trainerd.training.interruption.drain_flag import DrainFlag  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+STEPS_MAX = 1_000_000
+LIMIT_S = 60.0
+
+
+def never(why):
+    raise AssertionError(f"this rank leaves by another way: {why}")
+
+
+WAYS = WaysOut(never, never, never)
+
+
+class Rank(threading.Thread):
+    """Crosses boundaries at its own pace until it drains; notes where it saved and where it stopped."""
+
+    def __init__(self, store, rank, world_size, seed):
+        super().__init__(daemon=True)
+        self.flag = DrainFlag()
+        self.agreement = Together(Ranks(store, rank=rank, world_size=world_size), self.flag)
+        self.pace = random.Random(seed)
+        self.boundary = 0
+        self.saved = []
+        self.stopped_at = None
+        self.problem = None
+
+    def run(self):
+        try:
+            self.agreement.start(WAYS)
+            while self.stopped_at is None and self.boundary < STEPS_MAX:
+                self.take_step()
+        except RankLostError as error:
+            self.problem = error
+
+    def take_step(self):
+        while not self.agreement.enter():
+            self.settle()
+            if self.stopped_at is not None:
+                return
+        if self.pace.random() < 0.3:
+            time.sleep(self.pace.random() * 0.004)
+        assert self.agreement.cross()
+        self.boundary += 1
+        self.settle()
+
+    def settle(self):
+        for decision in self.agreement.settle():
+            if decision.deed == "save":
+                self.saved.append(self.boundary)
+            else:
+                self.stopped_at = self.boundary
+                return
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_ranks_at_any_distance_stop_at_the_same_boundary_and_save_at_the_same_ones(seed):
+    chance = random.Random(seed)
+    world_size = chance.choice([2, 3, 4])
+    store = HashStore()
+    ranks = [Rank(store, rank, world_size, seed * 10 + rank) for rank in range(world_size)]
+    for rank in ranks:
+        rank.start()
+    for _ in range(chance.randint(0, 3)):
+        time.sleep(chance.random() * 0.05)
+        chance.choice(ranks).agreement.wish("save", "by the clock")
+    time.sleep(chance.random() * 0.1)
+    for rank in chance.sample(ranks, chance.randint(1, world_size)):
+        rank.flag.ask("SIGTERM")
+    for rank in ranks:
+        rank.join(LIMIT_S)
+        assert not rank.is_alive(), "it hangs"
+        rank.agreement.stop()
+    assert [rank.problem for rank in ranks] == [None] * world_size
+    assert len({rank.stopped_at for rank in ranks}) == 1
+    assert ranks[0].stopped_at is not None
+    assert len({tuple(rank.saved) for rank in ranks}) == 1
+
+
+def test_what_is_asked_after_a_rank_has_finished_comes_never_true():
+    store = HashStore()
+    flags = [DrainFlag(), DrainFlag()]
+    first, second = (Together(Ranks(store, rank=rank, world_size=2), flag) for rank, flag in enumerate(flags))
+    for each in (first, second):
+        each.start(WAYS)
+    assert first.cross(is_last=True)
+    flags[1].ask("SIGTERM")
+    assert second.enter()
+    deadline_s = time.monotonic() + LIMIT_S
+    while not second._drain_reason:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.001)
+    for _ in range(100):
+        assert second.cross()
+        assert second.settle() == []
+        assert second.enter()
+    first.stop()
+    second.stop()
+
+
+def test_a_single_rank_agrees_with_itself_at_once():
+    flag = DrainFlag()
+    alone = Alone(flag)
+    assert alone.settle() == []
+    flag.ask("SIGINT")
+    assert [decision.reason for decision in alone.settle()] == ["SIGINT"]
+    assert alone.is_drain_due()
