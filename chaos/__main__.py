@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from chaos.faults import REGISTRY
 from chaos.harness import why_nothing_can_be_played
 from chaos.proofs import PROOFS, is_there, run_proofs
-from chaos.run import Settings, clean_up, play_and_report
+from chaos.run import Settings, clean_up, run_and_report
 from chaos.scenario import FOLDER, Scenario, ScenarioError, load, load_all
 from chaos.soak import SoakOptions, report_soak, soak
 from chaos.waiting import HarnessError, Interruption, StopRequestedError
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace, say: Callable[[str], None]) -> int:
-    """Play the scenarios or the soak that were asked for.
+    """Run the scenarios or the soak that were asked for.
 
     Raises:
         ScenarioError: A scenario is not there or cannot be used.
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> int:
         is_held = soak(options, interruption, say)
         results = report_soak(root, say)
     else:
-        results = play_and_report(chosen(args), Settings(root, args.seed, say), interruption)
+        results = run_and_report(chosen(args), Settings(root, args.seed, say), interruption)
         is_held = all(one["is_held"] for one in results["runs"])
     if args.proofs:
         results["proofs"] = run_proofs(say)
@@ -128,13 +128,13 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
     made.add_argument("--list", action="store_true", help="name the faults and the scenarios")
-    made.add_argument("--all", action="store_true", help="play every scenario")
+    made.add_argument("--all", action="store_true", help="run every scenario")
     made.add_argument(
         "--proofs",
         action="store_true",
         help=f"then run the proofs that are programs of their own: {', '.join(PROOFS)}",
     )
-    made.add_argument("--scenario", action="append", metavar="NAME", help="play this one: a name, or a path")
+    made.add_argument("--scenario", action="append", metavar="NAME", help="run this one: a name, or a path")
     made.add_argument(
         "--for", dest="duration", type=duration_s, metavar="8h", help="soak: strike at random for so long"
     )

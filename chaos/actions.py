@@ -25,26 +25,26 @@ class InjectedError(RuntimeError):
     """The error that a rank was told to raise."""
 
 
-def do(deed: str) -> str:
+def do(action: str) -> str:
     """Do it; return what only the training loop itself can do, such as `nan`, or `go`.
 
     Raises:
-        InjectedError: That is the deed.
-        MemoryError: The deed is to use up all memory, and it is used up.
+        InjectedError: That is the action.
+        MemoryError: The action is to use up all memory, and it is used up.
     """
-    if deed == "raise":
+    if action == "raise":
         raise InjectedError("chaos told this rank to raise")
-    if deed == "deadlock":
+    if action == "deadlock":
         _deadlock()
-    elif deed == "hold-gil":
+    elif action == "hold-gil":
         _hold_interpreter_lock()
-    elif deed == "hog-memory":
+    elif action == "hog-memory":
         _hog_memory()
-    elif deed == "abort-in-c":
+    elif action == "abort-in-c":
         ctypes.CDLL(None).abort()
-    elif deed == "slow-disk":
+    elif action == "slow-disk":
         _slow_down_the_disk()
-    return deed
+    return action
 
 
 def _slow_down_the_disk() -> None:

@@ -30,13 +30,13 @@ from trainerd.contract.paths import RunPaths, StatePaths
 from trainerd.contract.process import identify, is_alive
 from trainerd.contract.records import LaunchRecord
 from trainerd.supervisor.attempt.launcher import ShimLauncher
-from trainerd.supervisor.attempt.probe import Ended, Lost, NotStarted
+from trainerd.supervisor.attempt.probe import ProbedEnded, ProbedLost, ProbedNotStarted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trainerd.contract.paths import AttemptPaths
-    from trainerd.supervisor.attempt.probe import AttemptState
+    from trainerd.supervisor.attempt.probe import ProbeResult
 
 __all__ = ["ACTS", "ELSEWHERE", "Act", "BrokenError"]
 
@@ -207,9 +207,9 @@ def _attempt(folder: Path, number: int) -> tuple[AttemptPaths, LaunchRecord]:
     return run.attempt(number), record
 
 
-def _watch(paths: AttemptPaths, launcher: ShimLauncher) -> AttemptState:
-    async def last() -> AttemptState:
-        state: AttemptState | None = None
+def _watch(paths: AttemptPaths, launcher: ShimLauncher) -> ProbeResult:
+    async def last() -> ProbeResult:
+        state: ProbeResult | None = None
         async for found in launcher.watch(paths):
             state = found
         assert state is not None
@@ -246,12 +246,12 @@ def _recover_attempt(folder: Path) -> None:
     paths, _ = _attempt(folder, 1)
     if paths.root.exists():
         state = _watch(paths, launcher)
-        if isinstance(state, Lost):
+        if isinstance(state, ProbedLost):
             launcher.end_survivors(paths)
-        elif not isinstance(state, Ended | NotStarted):
+        elif not isinstance(state, ProbedEnded | ProbedNotStarted):
             raise BrokenError(f"the attempt is {state}")
         started = (folder / "started").read_text().split() if (folder / "started").exists() else []
-        if isinstance(state, NotStarted) and started:
+        if isinstance(state, ProbedNotStarted) and started:
             raise BrokenError("it counts as never started, and its rank ran")
         for pid in started:
             identity = identify(int(pid))
@@ -260,7 +260,7 @@ def _recover_attempt(folder: Path) -> None:
     following, record = _attempt(folder, 3)
     launcher.launch(following, record)
     state = _watch(following, launcher)
-    if not isinstance(state, Ended) or state.record.ranks[0].exit_code != 0:
+    if not isinstance(state, ProbedEnded) or state.record.ranks[0].exit_code != 0:
         raise BrokenError(f"the next attempt is {state}")
 
 

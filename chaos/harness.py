@@ -2,7 +2,7 @@
 
 Invariants:
     * One thread. What is to happen later happens in `tick`, which every wait of the harness calls.
-    * Closing the site first does all that was to happen later: no process stays stopped.
+    * Closing the harness first does all that was to happen later: no process stays stopped.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ START_LIMIT_S: Final = 120.0
 """Long, because the harness may be told to be nice to a machine that is busy."""
 
 
-class Site:
+class Harness:
     """A supervisor on folders of its own under `root`."""
 
     def __init__(self, root: Path, interruption: Interruption) -> None:
@@ -85,10 +85,10 @@ class Site:
         """
         self.heed()
         now_s = time.monotonic()
-        due = [deed for at_s, deed in self._due if at_s <= now_s]
-        self._due = [(at_s, deed) for at_s, deed in self._due if at_s > now_s]
-        for deed in due:
-            deed()
+        due = [action for at_s, action in self._due if at_s <= now_s]
+        self._due = [(at_s, action) for at_s, action in self._due if at_s > now_s]
+        for action in due:
+            action()
         if self.supervised.pid is None:
             self.start()
 
@@ -101,14 +101,14 @@ class Site:
         if self.interruption.requests:
             raise StopRequestedError
 
-    def later(self, delay_s: float, deed: Callable[[], None]) -> None:
+    def later(self, delay_s: float, action: Callable[[], None]) -> None:
         """Do something in so many seconds."""
-        self._due.append((time.monotonic() + delay_s, deed))
+        self._due.append((time.monotonic() + delay_s, action))
 
     def close(self) -> Departure | None:
         """Drain everything; return how the supervisor left, None if it had ended before."""
-        for _, deed in self._due:
-            deed()
+        for _, action in self._due:
+            action()
         self._due = []
         return self.supervised.drain()
 
@@ -180,7 +180,7 @@ class Site:
 def why_nothing_can_be_played() -> str | None:
     """Return why no training can be started from here, None if it can."""
     if not EXAMPLES.is_dir():
-        return f"{EXAMPLES} is not there: the scenarios train its examples, so play them in a checkout (make chaos)"
+        return f"{EXAMPLES} is not there: the scenarios train its examples, so runner them in a checkout (make chaos)"
     if importlib.util.find_spec("torch") is None:
         return f"torch is not installed for {sys.executable}: pip install 'trainerd[examples]'"
     return None

@@ -78,9 +78,9 @@ class Rendezvous:
         except FileNotFoundError:
             return None
 
-    def answer(self, point: str, deed: str = "go") -> None:
-        """Let the rank go on, and do something itself if `deed` names it."""
-        _replace(self.folder / f"go-{point}.json", {"deed": deed})
+    def answer(self, point: str, action: str = "go") -> None:
+        """Let the rank go on, and do something itself if `action` names it."""
+        _replace(self.folder / f"go-{point}.json", {"action": action})
 
     def is_answered(self, point: str) -> bool:
         return (self.folder / f"go-{point}.json").exists()
@@ -102,7 +102,7 @@ class Visitor:
 
     def come_to(self, step: int, phase: str) -> str:
         """Stop here if the harness asked for it; return what it says then, or `go`."""
-        deed = "go"
+        action = "go"
         for point in self._points.get((step, phase), ()):
             assert self._folder is not None
             answer = self._folder / f"go-{point}.json"
@@ -114,8 +114,8 @@ class Visitor:
             while not answer.exists() and time.monotonic() < deadline_s:
                 time.sleep(POLL_S)
             if answer.exists():
-                deed = json.loads(answer.read_text())["deed"]
-        return deed
+                action = json.loads(answer.read_text())["action"]
+        return action
 
 
 def _replace(path: Path, content: Any) -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from chaos.report import write_report
-from chaos.runner import Outcome, Play, why_skipped
+from chaos.runner import Outcome, ScenarioRunner, why_skipped
 from chaos.table import as_text, rows_of
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ class Settings:
     say: Callable[[str], None]
 
 
-def play_all(scenarios: Sequence[Scenario], settings: Settings, interruption: Interruption) -> list[Outcome]:
-    """Play scenarios; those that disturb all jobs of a supervisor have one each to themselves.
+def run_all(scenarios: Sequence[Scenario], settings: Settings, interruption: Interruption) -> list[Outcome]:
+    """ScenarioRunner scenarios; those that disturb all jobs of a supervisor have one each to themselves.
 
     Raises:
         HarnessError: A supervisor does not come up, or left something behind.
@@ -60,10 +60,10 @@ def play_all(scenarios: Sequence[Scenario], settings: Settings, interruption: In
     for number, group in enumerate(filter(None, groups)):
         folder = settings.root / f"group-{number}"
         shared = settings.root / "undisturbed"
-        play = Play(folder, group, settings.seed, interruption, undisturbed=shared)
+        runner = ScenarioRunner(folder, group, settings.seed, interruption, undisturbed=shared)
         undisturbed_s = max(one.workload.steps * one.workload.step_ms / 1000 for one in group)
         limit_s = LIMIT_EACH_S + LIMIT_TOGETHER_S * len(group) + LIMIT_TIMES_UNDISTURBED * undisturbed_s
-        outcomes += play.run(limit_s=limit_s, say=lambda outcome: settings.say(_line(outcome)))
+        outcomes += runner.run(limit_s=limit_s, say=lambda outcome: settings.say(_line(outcome)))
     return outcomes
 
 
@@ -103,17 +103,17 @@ def _run(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def play_and_report(
+def run_and_report(
     scenarios: Sequence[Scenario], settings: Settings, interruption: Interruption
 ) -> dict[str, Any]:
-    """Play scenarios, write down what they came to and say it.
+    """ScenarioRunner scenarios, write down what they came to and say it.
 
     Raises:
         HarnessError: A supervisor does not come up, or left something behind.
         StopRequestedError: Somebody asked this program to stop.
     """
     began_s = time.monotonic()
-    outcomes = play_all(scenarios, settings, interruption)
+    outcomes = run_all(scenarios, settings, interruption)
     results = results_of(outcomes, settings, took_s=time.monotonic() - began_s)
     (settings.root / RESULTS).write_text(json.dumps(results, indent=1))
     broken = [outcome.scenario for outcome in outcomes if not outcome.is_held]

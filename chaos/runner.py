@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from chaos import own_disk, second_reader
-from chaos.faults import REGISTRY, NotNowError, Scene
-from chaos.harness import Site, processes_of, run_reference
+from chaos.faults import REGISTRY, Context, NotNowError
+from chaos.harness import Harness, processes_of, run_reference
 from chaos.invariants import Check, Disturbed, Recovery, Strike, check_all, check_some, recoveries
 from chaos.waiting import HarnessError, Interruption
 
@@ -79,7 +79,7 @@ class Part:
         return self.scenario.name
 
 
-class Play:
+class ScenarioRunner:
     """Some scenarios under one supervisor."""
 
     def __init__(
@@ -91,17 +91,17 @@ class Play:
         *,
         undisturbed: Path | None = None,
     ) -> None:
-        """`undisturbed` is where plays of the same seed share their undisturbed runs; else each makes its own."""
+        """`undisturbed` is where runs of the same seed share their undisturbed runs; else each makes its own."""
         self.root = root
         self.undisturbed = undisturbed or root / "undisturbed"
         self.scenarios = scenarios
         self.seed = seed
         root.mkdir(parents=True, exist_ok=True)
-        self.site = Site(root / "site", interruption)
+        self.harness = Harness(root / "harness", interruption)
         self.outcomes: list[Outcome] = []
 
     def run(self, *, limit_s: float, say: Callable[[Outcome], None]) -> list[Outcome]:
-        """Play them all; `say` hears of each as soon as it is over.
+        """ScenarioRunner them all; `say` hears of each as soon as it is over.
 
         Raises:
             HarnessError: The supervisor does not come up.
@@ -109,10 +109,10 @@ class Play:
         """
         try:
             parts = [self._begin(scenario) for scenario in self.scenarios]
-            self.site.start()
+            self.harness.start()
             deadline_s = time.monotonic() + limit_s
             while parts:
-                self.site.tick()
+                self.harness.tick()
                 for part in list(parts):
                     self._strike(part)
                     if self._is_over(part, is_late=time.monotonic() > deadline_s):
@@ -126,12 +126,12 @@ class Play:
 
     def _begin(self, scenario: Scenario) -> Part:
         reference = self._reference(scenario)
-        run_reference(reference, scenario.workload, seed=self.seed, tick=self.site.heed)
+        run_reference(reference, scenario.workload, seed=self.seed, tick=self.harness.heed)
         points = scenario.points(self.seed)
-        self.site.rendezvous(scenario.name).name(points)
+        self.harness.rendezvous(scenario.name).name(points)
         if scenario.disk_bytes is not None:
-            own_disk.mount(self.site.state.run(scenario.name).root, scenario.disk_bytes)
-        self.site.submit(
+            own_disk.mount(self.harness.state.run(scenario.name).root, scenario.disk_bytes)
+        self.harness.submit(
             scenario.name,
             scenario.workload,
             seed=self.seed,
@@ -148,10 +148,12 @@ class Play:
     def _run_folder(self, scenario: Scenario) -> Path:
         """Return where the run is to be found afterwards: what was on a disk of its own has been copied."""
         is_copied = scenario.disk_bytes is not None
-        return self.root / "disks" / scenario.name if is_copied else self.site.state.run(scenario.name).root
+        return (
+            self.root / "disks" / scenario.name if is_copied else self.harness.state.run(scenario.name).root
+        )
 
     def _strike(self, part: Part) -> None:
-        rendezvous = self.site.rendezvous(part.job)
+        rendezvous = self.harness.rendezvous(part.job)
         for point, planned in zip(part.points, part.scenario.strikes, strict=True):
             if rendezvous.is_answered(point.id):
                 continue
@@ -159,10 +161,10 @@ class Play:
             if arrival is None or (planned.settled and not self._is_settled(part, point, arrival)):
                 continue
             try:
-                deed = self._strike_at(part, planned, arrival, point)
+                action = self._strike_at(part, planned, arrival, point)
             except NotNowError:
                 continue  # its records are not written yet: at the next look
-            rendezvous.answer(point.id, deed)
+            rendezvous.answer(point.id, action)
 
     def _is_settled(self, part: Part, point: Point, arrival: Arrival) -> bool:
         """Return whether the checkpoint that is due at this point is there, or was waited for long enough."""
@@ -171,24 +173,24 @@ class Play:
         due_step = (
             _steps_done(point) // part.scenario.workload.every_steps * part.scenario.workload.every_steps
         )
-        found = second_reader.checkpoints(self.site.state.run(part.job).checkpoints)
+        found = second_reader.checkpoints(self.harness.state.run(part.job).checkpoints)
         return due_step == 0 or any(second_reader.step_of(path) >= due_step for path in found)
 
     def _strike_at(self, part: Part, planned: Planned, arrival: Arrival, point: Point) -> str:
         fault = REGISTRY[planned.fault]
         chance = random.Random(f"{self.seed}/{part.job}/{point.id}")
-        scene = Scene(self.site, part.job, planned.rank, chance)
-        scene.attempt()
+        context = Context(self.harness, part.job, planned.rank, chance)
+        context.attempt()
         done_s = time.monotonic()
         try:
-            struck = fault.strike(scene)
-            detail, deed = struck.detail, struck.deed
+            struck = fault.strike(context)
+            detail, action = struck.detail, struck.action
         except AssertionError as error:
             part.troubles.append(f"{fault.name}: {error}")
-            detail, deed = str(error), "go"
+            detail, action = str(error), "go"
         where = f"{detail} (step {point.step}, {point.phase})"
         part.strikes.append(Strike(fault.name, part.job, arrival.attempt, _steps_done(point), where, done_s))
-        return deed
+        return action
 
     def _is_over(self, part: Part, *, is_late: bool) -> bool:
         if is_late:
@@ -197,18 +199,18 @@ class Play:
         if time.monotonic() < part.looked_s + JOB_LOOK_S:
             return False
         part.looked_s = time.monotonic()
-        found = second_reader.checkpoints(self.site.state.run(part.job).checkpoints)
+        found = second_reader.checkpoints(self.harness.state.run(part.job).checkpoints)
         part.checkpoints_seen_max = max(part.checkpoints_seen_max, len(found))
-        job = self.site.job(part.job)
+        job = self.harness.job(part.job)
         is_ended = job is not None and job["state"] in _END_STATES
-        return is_ended and bool(self.site.outcomes(part.job))
+        return is_ended and bool(self.harness.outcomes(part.job))
 
     def _conclude(self, part: Part) -> Outcome:
         scenario = part.scenario
         if scenario.failpoints:
             attempt, _, text = scenario.failpoints.partition(":")
             part.strikes.append(Strike("failpoint", part.job, int(attempt), -1, text, 0.0))
-        job, outcomes = self.site.job(part.job), self.site.outcomes(part.job) or []
+        job, outcomes = self.harness.job(part.job), self.harness.outcomes(part.job) or []
         endings = tuple(outcome["kind"] for outcome in outcomes)
         checks = [
             Check(trouble, is_held=False, found="see the logs") for trouble in part.troubles
@@ -237,7 +239,7 @@ class Play:
 
     def _disturbed(self, part: Part, outcomes: Sequence[dict[str, Any]]) -> Callable[[], Disturbed]:
         return lambda: Disturbed(
-            run=self.site.state.run(part.job),
+            run=self.harness.state.run(part.job),
             reference=self._reference(part.scenario),
             workload=part.scenario.workload,
             strikes=tuple(part.strikes),
@@ -268,13 +270,15 @@ class Play:
 
     def _close(self) -> None:
         try:
-            departure = self.site.close()
-            left = [process.pid for process in processes_of(self.site.state.root)]
+            departure = self.harness.close()
+            left = [process.pid for process in processes_of(self.harness.state.root)]
             if left or (departure is not None and departure.leftovers):
                 raise HarnessError(f"processes were left behind: {left or departure}")
         finally:
             for scenario in self.scenarios:
-                own_disk.unmount(self.site.state.run(scenario.name).root, keep_in=self._run_folder(scenario))
+                own_disk.unmount(
+                    self.harness.state.run(scenario.name).root, keep_in=self._run_folder(scenario)
+                )
 
 
 def _steps_done(point: Point) -> int:

@@ -77,7 +77,7 @@ class Scenario:
         spec: Fields of the job's spec that differ.
         failpoints: ``<attempt>:<failpoints>`` for the ranks of one attempt.
         disk_bytes: Size of a filesystem of its own for the run; None shares the disk.
-        needs_root: Whether only root can play it.
+        needs_root: Whether only root can runner it.
         expected: What must come of it.
     """
 

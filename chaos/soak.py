@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 from chaos import second_reader
-from chaos.faults import REGISTRY, NotNowError, Scene
+from chaos.faults import REGISTRY, Context, NotNowError
 from chaos.faults.fault import live_attempt
-from chaos.harness import Site, processes_of, run_reference
+from chaos.harness import Harness, processes_of, run_reference
 from chaos.invariants import Disturbed, Strike, check_all, recoveries
 from chaos.report import write_report
 from chaos.table import as_text, rows_of
@@ -80,7 +80,7 @@ class Soak:
         self.interruption = interruption
         self.random = random.Random(options.seed)
         options.root.mkdir(parents=True, exist_ok=True)
-        self.site = Site(options.root / "site", interruption)
+        self.harness = Harness(options.root / "harness", interruption)
         self.lanes = [Lane(number) for number in range(options.jobs)]
         self.runs: list[dict[str, Any]] = []
         self.violations: list[str] = []
@@ -95,10 +95,10 @@ class Soak:
             StopRequestedError: Somebody asked this program to stop.
         """
         try:
-            self.site.start()
+            self.harness.start()
             next_s = self.began_s + self._gap_s()
             while time.monotonic() < self.began_s + self.options.duration_s or self._is_any_running():
-                self.site.tick()
+                self.harness.tick()
                 self._look()
                 is_over = time.monotonic() >= self.began_s + self.options.duration_s
                 if not is_over and time.monotonic() >= next_s:
@@ -108,10 +108,10 @@ class Soak:
         except HarnessError as error:
             self._violate(f"the harness gave up: {error}")
         finally:
-            departure = self.site.close()
+            departure = self.harness.close()
             if departure is not None and departure.leftovers:
                 self._violate(f"the supervisor left processes behind: {departure.leftovers}")
-            left = [process.pid for process in processes_of(self.site.state.root)]
+            left = [process.pid for process in processes_of(self.harness.state.root)]
             if left:
                 self._violate(f"processes survive the soak: {left}")
             self._save()
@@ -129,7 +129,7 @@ class Soak:
                     self._begin(lane)
                 continue
             self._look_at_checkpoints(lane)
-            job = self.site.job(lane.job)
+            job = self.harness.job(lane.job)
             if job is not None and job["state"] == "finished":
                 self._conclude(lane)
             elif job is not None and job["state"] in _HOPELESS:
@@ -145,20 +145,20 @@ class Soak:
         lane.job, lane.seed = f"soak-{self.runs_begun:04d}", seed
         self.runs_begun += 1
         lane.strikes, lane.checkpoints_seen_max, lane.had_checkpoint = [], 0, False
-        run_reference(self._reference(lane), self.options.workload, seed=seed, tick=self.site.tick)
+        run_reference(self._reference(lane), self.options.workload, seed=seed, tick=self.harness.tick)
         # The faults come so fast that some runs are struck again and again before they have begun.
-        self.site.submit(
+        self.harness.submit(
             lane.job, self.options.workload, seed=seed, spec={"restart": {"budget": RESTART_BUDGET}}
         )
         lane.began_s = time.monotonic()
         self._note("run", job=lane.job, seed=seed)
 
     def _conclude(self, lane: Lane) -> None:
-        outcomes = self.site.outcomes(lane.job)
+        outcomes = self.harness.outcomes(lane.job)
         if not outcomes:
             return  # the supervisor is away: at the next look
         disturbed = Disturbed(
-            run=self.site.state.run(lane.job),
+            run=self.harness.state.run(lane.job),
             reference=self._reference(lane),
             workload=self.options.workload,
             strikes=tuple(lane.strikes),
@@ -189,7 +189,7 @@ class Soak:
         self._drop(lane)
 
     def _drop(self, lane: Lane) -> None:
-        self.site.spec_path(lane.job).unlink(missing_ok=True)
+        self.harness.spec_path(lane.job).unlink(missing_ok=True)
         lane.job = ""
 
     def _reference(self, lane: Lane) -> Path:
@@ -197,7 +197,7 @@ class Soak:
 
     def _look_at_checkpoints(self, lane: Lane) -> None:
         """From the first checkpoint on there is always one that verifies."""
-        folder = self.site.state.run(lane.job).checkpoints
+        folder = self.harness.state.run(lane.job).checkpoints
         found = second_reader.checkpoints(folder)
         lane.checkpoints_seen_max = max(lane.checkpoints_seen_max, len(found))
         if any(second_reader.is_sound(path) for path in reversed(found)):
@@ -220,13 +220,13 @@ class Soak:
             lanes = [lane for lane in self.lanes if lane.job]
             if lanes and self._strike_with(fault, self.random.choice(lanes)):
                 return
-            self.site.tick()
+            self.harness.tick()
             self._look()
             time.sleep(LOOK_S)
 
     def _strike_with(self, fault: Fault, lane: Lane) -> bool:
         struck = [one for one in self.lanes if one.job] if fault.hits_all_jobs else [lane]
-        before = {one.job: live_attempt(self.site.state.run(one.job)) for one in struck}
+        before = {one.job: live_attempt(self.harness.state.run(one.job)) for one in struck}
         if None in before.values():
             return False
         steps = {job: self._step(attempt) for job, attempt in before.items()}
@@ -235,9 +235,9 @@ class Soak:
             for strike in lane.strikes
         ):
             return False  # one damage at a time: what is left must be able to carry on
-        scene = Scene(self.site, lane.job, random=random.Random(self.random.randrange(2**32)))
+        context = Context(self.harness, lane.job, random=random.Random(self.random.randrange(2**32)))
         try:
-            done = fault.strike(scene)
+            done = fault.strike(context)
         except NotNowError:
             return False
         except (AssertionError, OSError, subprocess.SubprocessError) as error:
@@ -303,7 +303,7 @@ class Soak:
             "duration_s": options.duration_s,
             "mtbf_s": options.mtbf_s,
             "elapsed_s": time.monotonic() - self.began_s,
-            "supervisor_starts": self.site.supervisor_starts,
+            "supervisor_starts": self.harness.supervisor_starts,
             "runs": self.runs,
             "violations": self.violations,
         }
@@ -338,7 +338,7 @@ def report_soak(root: Path, say: Callable[[str], None]) -> dict[str, Any]:
     )
     say(summary)
     folders = {
-        run["job"]: (root / "site" / "state" / "runs" / run["job"], root / "undisturbed" / run["job"])
+        run["job"]: (root / "harness" / "state" / "runs" / run["job"], root / "undisturbed" / run["job"])
         for run in runs
     }
     page = write_report(root, results, title="trainerd: the soak", summary=summary, folders=folders)

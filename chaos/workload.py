@@ -92,9 +92,9 @@ def main() -> None:
             for items, targets, numbers in session.batches(train_loader):
                 began_s = time.monotonic()
                 step = session.step + 1
-                deed = actions.do(visitor.come_to(step, "batch"))
+                action = actions.do(visitor.come_to(step, "batch"))
                 loss = functional.cross_entropy(model(items), targets)
-                if deed == "nan":
+                if action == "nan":
                     loss = loss * float("nan")
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]

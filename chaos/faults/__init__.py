@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from chaos.faults import checkpoints, disk, inside, processes, surroundings
-from chaos.faults.fault import REGISTRY, Fault, NotNowError, Scene, Struck
+from chaos.faults.fault import REGISTRY, Context, Fault, NotNowError, Struck
 
 __all__ = [
     "REGISTRY",
+    "Context",
     "Fault",
     "NotNowError",
-    "Scene",
     "Struck",
     "checkpoints",
     "disk",

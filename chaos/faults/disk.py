@@ -10,7 +10,7 @@ from chaos.faults.fault import Fault, Struck, register
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from chaos.faults.fault import Scene
+    from chaos.faults.fault import Context
 
 FULL_FOR_S: Final = 4.0
 """For so long the disk stays full before somebody makes room."""
@@ -19,12 +19,12 @@ JUMP_S: Final = 86_400.0
 _BLOCK: Final = bytes(65_536)
 
 
-def _fill_disk(scene: Scene) -> Struck:
+def _fill_disk(context: Context) -> Struck:
     """Fill the filesystem of the run to the last byte; make room some seconds later."""
-    assert scene.run.root.is_mount(), "only a run with a filesystem of its own may be filled"
-    filler = scene.run.root / "filler"
+    assert context.run.root.is_mount(), "only a run with a filesystem of its own may be filled"
+    filler = context.run.root / "filler"
     filled_bytes = _fill(filler)
-    scene.site.later(FULL_FOR_S, lambda: filler.unlink(missing_ok=True))
+    context.harness.later(FULL_FOR_S, lambda: filler.unlink(missing_ok=True))
     return Struck(f"the disk is full, by {filled_bytes} bytes; room again after {FULL_FOR_S:g} s")
 
 
@@ -41,8 +41,8 @@ def _fill(path: Path) -> int:
     return path.stat().st_size
 
 
-def _jump(scene: Scene, by_s: float) -> Struck:
-    scene.site.shift_clock(by_s)
+def _jump(context: Context, by_s: float) -> Struck:
+    context.harness.shift_clock(by_s)
     return Struck(f"the clock jumps by {by_s:+.0f} s")
 
 
@@ -54,5 +54,5 @@ register(
         ("crashed",),
     )
 )
-register(Fault("clock-ahead", "the clock jumps a day ahead", lambda scene: _jump(scene, JUMP_S)))
-register(Fault("clock-back", "the clock jumps a day back", lambda scene: _jump(scene, -JUMP_S)))
+register(Fault("clock-ahead", "the clock jumps a day ahead", lambda context: _jump(context, JUMP_S)))
+register(Fault("clock-back", "the clock jumps a day back", lambda context: _jump(context, -JUMP_S)))

@@ -15,7 +15,7 @@ from trainerd.contract.records import RanksRecord, ShimRecord
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chaos.harness import Site
+    from chaos.harness import Harness
     from trainerd.contract.paths import AttemptPaths, RunPaths
 
 
@@ -41,24 +41,24 @@ class Attempt:
 
 
 @dataclass
-class Scene:
+class Context:
     """Where a fault strikes.
 
     Attributes:
-        site: The supervisor and all its folders.
+        harness: The supervisor and all its folders.
         job: Which job.
         rank: Which rank of it.
         random: Makes what is random in a fault repeatable.
     """
 
-    site: Site
+    harness: Harness
     job: str
     rank: int = 0
     random: random.Random = field(default_factory=random.Random)
 
     @property
     def run(self) -> RunPaths:
-        return self.site.state.run(self.job)
+        return self.harness.state.run(self.job)
 
     def attempt(self) -> Attempt:
         """Return the live attempt.
@@ -107,11 +107,11 @@ class Struck:
 
     Attributes:
         detail: What exactly was done.
-        deed: What a rank that waits at a point is to do itself (`chaos.actions`).
+        action: What a rank that waits at a point is to do itself (`chaos.actions`).
     """
 
     detail: str
-    deed: str = "go"
+    action: str = "go"
 
 
 @dataclass(frozen=True)
@@ -126,12 +126,12 @@ class Fault:
         costs_checkpoints: How many of the newest checkpoints it makes unusable at most.
         soak_weight: How often the soak chooses it, relative to the others; 0 is never.
         needs_point: Whether it is done by a rank itself, which must wait at a point for it.
-        hits_all_jobs: Whether every job of the site is struck.
+        hits_all_jobs: Whether every job of the harness is struck.
     """
 
     name: str
     what: str
-    strike: Callable[[Scene], Struck]
+    strike: Callable[[Context], Struck]
     verdicts: tuple[str, ...] = ()
     costs_checkpoints: int = 0
     soak_weight: float = 0.0

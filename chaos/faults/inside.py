@@ -9,14 +9,14 @@ from chaos.faults.fault import Fault, Struck, register
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chaos.faults.fault import Scene
+    from chaos.faults.fault import Context
 
 
-def _tell(deed: str, detail: str) -> Callable[[Scene], Struck]:
-    return lambda scene: Struck(f"rank {scene.rank} {detail}", deed)
+def _tell(action: str, detail: str) -> Callable[[Context], Struck]:
+    return lambda context: Struck(f"rank {context.rank} {detail}", action)
 
 
-for name, what, deed, detail, verdicts in (
+for name, what, action, detail, verdicts in (
     ("exception", "the training script raises", "raise", "raises", ("crashed",)),
     ("abort-in-c", "a C library calls abort()", "abort-in-c", "calls abort()", ("crashed",)),
     (
@@ -38,8 +38,8 @@ for name, what, deed, detail, verdicts in (
     ("nan-loss", "the loss of a step is not a number", "nan", "computes NaN", ("non-finite-loss",)),
 ):
     # After a loss that is not a number the newest checkpoint may be spoilt: the job goes back behind it.
-    costs = 1 if deed == "nan" else 0
-    register(Fault(name, what, _tell(deed, detail), verdicts, costs_checkpoints=costs, needs_point=True))
+    costs = 1 if action == "nan" else 0
+    register(Fault(name, what, _tell(action, detail), verdicts, costs_checkpoints=costs, needs_point=True))
 
 FAILPOINT = register(
     Fault(

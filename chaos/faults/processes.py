@@ -12,7 +12,7 @@ from chaos.faults.fault import Fault, NotNowError, Struck, register
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chaos.faults.fault import Scene
+    from chaos.faults.fault import Context
 
 PAUSE_S: Final = 2.0
 """For so long a process is stopped before it goes on."""
@@ -30,69 +30,69 @@ def send(pid: int, number: Signals) -> None:
         raise NotNowError(f"process {pid} is gone") from None
 
 
-def _to_rank(number: Signals) -> Callable[[Scene], Struck]:
-    def strike(scene: Scene) -> Struck:
-        pid = scene.rank_pid()
+def _to_rank(number: Signals) -> Callable[[Context], Struck]:
+    def strike(context: Context) -> Struck:
+        pid = context.rank_pid()
         send(pid, number)
-        return Struck(f"{number.name} to rank {scene.rank}, pid {pid}")
+        return Struck(f"{number.name} to rank {context.rank}, pid {pid}")
 
     return strike
 
 
-def _to_group(number: Signals) -> Callable[[Scene], Struck]:
-    def strike(scene: Scene) -> Struck:
-        group = os.getpgid(scene.rank_pid())
+def _to_group(number: Signals) -> Callable[[Context], Struck]:
+    def strike(context: Context) -> Struck:
+        group = os.getpgid(context.rank_pid())
         try:
             os.killpg(group, number)
         except ProcessLookupError:
             raise NotNowError(f"group {group} is gone") from None
-        return Struck(f"{number.name} to the process group of rank {scene.rank}")
+        return Struck(f"{number.name} to the process group of rank {context.rank}")
 
     return strike
 
 
-def _to_worker(number: Signals) -> Callable[[Scene], Struck]:
-    def strike(scene: Scene) -> Struck:
-        pid = scene.random.choice(scene.worker_pids())
+def _to_worker(number: Signals) -> Callable[[Context], Struck]:
+    def strike(context: Context) -> Struck:
+        pid = context.random.choice(context.worker_pids())
         send(pid, number)
         return Struck(f"{number.name} to a loader worker, pid {pid}")
 
     return strike
 
 
-def _to_shim(number: Signals) -> Callable[[Scene], Struck]:
-    def strike(scene: Scene) -> Struck:
-        pid = scene.attempt().shim.pid
+def _to_shim(number: Signals) -> Callable[[Context], Struck]:
+    def strike(context: Context) -> Struck:
+        pid = context.attempt().shim.pid
         send(pid, number)
         return Struck(f"{number.name} to the shim, pid {pid}")
 
     return strike
 
 
-def _to_supervisor(number: Signals) -> Callable[[Scene], Struck]:
-    def strike(scene: Scene) -> Struck:
-        pid = scene.site.supervisor_pid()
+def _to_supervisor(number: Signals) -> Callable[[Context], Struck]:
+    def strike(context: Context) -> Struck:
+        pid = context.harness.supervisor_pid()
         send(pid, number)
         return Struck(f"{number.name} to the supervisor, pid {pid}")
 
     return strike
 
 
-def _pause_rank(scene: Scene) -> Struck:
-    return _pause(scene, scene.rank_pid(), f"rank {scene.rank}")
+def _pause_rank(context: Context) -> Struck:
+    return _pause(context, context.rank_pid(), f"rank {context.rank}")
 
 
-def _pause_shim(scene: Scene) -> Struck:
-    return _pause(scene, scene.attempt().shim.pid, "the shim")
+def _pause_shim(context: Context) -> Struck:
+    return _pause(context, context.attempt().shim.pid, "the shim")
 
 
-def _pause_supervisor(scene: Scene) -> Struck:
-    return _pause(scene, scene.site.supervisor_pid(), "the supervisor")
+def _pause_supervisor(context: Context) -> Struck:
+    return _pause(context, context.harness.supervisor_pid(), "the supervisor")
 
 
-def _pause(scene: Scene, pid: int, who: str) -> Struck:
+def _pause(context: Context, pid: int, who: str) -> Struck:
     send(pid, signal.SIGSTOP)
-    scene.site.later(PAUSE_S, lambda: _continue(pid))
+    context.harness.later(PAUSE_S, lambda: _continue(pid))
     return Struck(f"SIGSTOP to {who}, pid {pid}, SIGCONT after {PAUSE_S:g} s")
 
 

@@ -9,45 +9,45 @@ from typing import TYPE_CHECKING, Final
 from chaos.faults.fault import Fault, NotNowError, Struck, register
 
 if TYPE_CHECKING:
-    from chaos.faults.fault import Scene
+    from chaos.faults.fault import Context
 
 SECOND_SUPERVISOR_LIMIT_S: Final = 120.0
 HALF_LIMIT_S: Final = 1.0
 
 
-def _write_half_a_spec(scene: Scene) -> Struck:
+def _write_half_a_spec(context: Context) -> Struck:
     """Write another spec by halves, with a pause in between; then remove it."""
-    whole = scene.site.spec_path(scene.job).read_bytes()
-    path = scene.site.jobs / f"half-{scene.random.randrange(10**6):06d}.json"
+    whole = context.harness.spec_path(context.job).read_bytes()
+    path = context.harness.jobs / f"half-{context.random.randrange(10**6):06d}.json"
     path.touch(mode=0o644)
     path.write_bytes(whole[: len(whole) // 2])
-    scene.site.later(HALF_LIMIT_S, lambda: path.unlink(missing_ok=True))
+    context.harness.later(HALF_LIMIT_S, lambda: path.unlink(missing_ok=True))
     return Struck(f"half a spec under the name {path.name}, removed after {HALF_LIMIT_S:g} s")
 
 
-def _delete_rank_log(scene: Scene) -> Struck:
-    path = scene.run.rank_log(scene.rank)
+def _delete_rank_log(context: Context) -> Struck:
+    path = context.run.rank_log(context.rank)
     if not path.exists():
         raise NotNowError(f"{path} is not there")
     path.unlink()
     return Struck(f"{path.name} removed")
 
 
-def _delete_supervisor_log(scene: Scene) -> Struck:
-    path = scene.site.state.log
+def _delete_supervisor_log(context: Context) -> Struck:
+    path = context.harness.state.log
     if not path.exists():
         raise NotNowError(f"{path} is not there")
     path.unlink()
     return Struck(f"{path.name} removed")
 
 
-def _start_second_supervisor(scene: Scene) -> Struck:
+def _start_second_supervisor(context: Context) -> Struck:
     """Start a second supervisor on the same folders: it must refuse, and name the first."""
-    first = scene.site.supervisor_pid()
+    first = context.harness.supervisor_pid()
     second = subprocess.run(
         [
             *(sys.executable, "-m", "trainerd", "run"),
-            *("--jobs", str(scene.site.jobs), "--state", str(scene.site.state.root)),
+            *("--jobs", str(context.harness.jobs), "--state", str(context.harness.state.root)),
         ],
         capture_output=True,
         text=True,

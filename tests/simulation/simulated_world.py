@@ -163,7 +163,7 @@ class World:
     def chance(self, probability: float) -> bool:
         return not self.is_calm and self.rng.random() < probability
 
-    # --- the supervisor: what Loop and Keeper do, with deaths ---
+    # --- the supervisor: what Loop and Monitor do, with deaths ---
 
     def start_supervisor(self) -> None:
         if self.ledger is not None:
@@ -232,7 +232,7 @@ class World:
         try:
             steps = self.ledger.apply(batch)
         except SpaceError:
-            kept = [letter for letter in batch if not isinstance(letter[1], REQUESTS)]
+            kept = [message for message in batch if not isinstance(message[1], REQUESTS)]
             self.is_folder_news = True
             self.later(2.0, self.rescan)
             life = self.life
@@ -255,11 +255,11 @@ class World:
         for step in steps:
             self.check_request(step)
 
-    def take_again(self, letters, life: int) -> None:
+    def take_again(self, messages, life: int) -> None:
         self.delayed -= 1
         if life == self.life and self.ledger is not None:
             try:
-                self.decide(letters)
+                self.decide(messages)
                 self.work()
             except SupervisorDiedError:
                 self.bury_supervisor()
@@ -395,7 +395,7 @@ class World:
         self.later(min(fate.drain_s, attempt.grace_s), lambda: self.end(attempt, ending))
 
     def look_for_stall(self, name: str, job) -> None:
-        """What the keeper does every second, with the real watch."""
+        """What the monitor does every second, with the real watch."""
         attempt = self.attempts.get(name, {}).get(job.attempt)
         if attempt is None or not isinstance(job.state, Running) or job.state.is_stalled:
             return

@@ -62,7 +62,7 @@ class FakeCuda:
         """Return the addresses that are registered though their memory is gone."""
         return [address for address, (_, memory) in self.registrations.items() if memory() is None]
 
-    def holds(self, tensor: torch.Tensor) -> bool:
+    def is_on_device(self, tensor: torch.Tensor) -> bool:
         return tensor.layout is torch.strided and tensor.untyped_storage().data_ptr() in self._tensors
 
     def register(self, address: int, size: int) -> int:

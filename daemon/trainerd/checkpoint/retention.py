@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from trainerd.checkpoint.committed import Checkpoint
     from trainerd.contract.policy import KeepBest, KeepEvery, RetentionPolicy
 
-__all__ = ["Candidate", "Decision", "RetentionPlan", "best_of", "candidate_of", "ranked", "retention_plan"]
+__all__ = [
+    "Candidate",
+    "RetentionDecision",
+    "RetentionPlan",
+    "best_of",
+    "candidate_of",
+    "ranked",
+    "retention_plan",
+]
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Decision:
+class RetentionDecision:
     """What becomes of one checkpoint, and every reason for it."""
 
     name: str
@@ -47,14 +55,14 @@ class Decision:
 class RetentionPlan:
     """What becomes of every checkpoint, oldest first."""
 
-    decisions: tuple[Decision, ...]
+    decisions: tuple[RetentionDecision, ...]
 
     @property
-    def keep(self) -> tuple[Decision, ...]:
+    def keep(self) -> tuple[RetentionDecision, ...]:
         return tuple(decision for decision in self.decisions if decision.is_kept)
 
     @property
-    def prune(self) -> tuple[Decision, ...]:
+    def prune(self) -> tuple[RetentionDecision, ...]:
         return tuple(decision for decision in self.decisions if not decision.is_kept)
 
     def __str__(self) -> str:
@@ -98,7 +106,7 @@ def retention_plan(
                 reasons[name].append(reason)
     return RetentionPlan(
         tuple(
-            Decision(name, bool(given), tuple(given) or ("no rule keeps it",))
+            RetentionDecision(name, bool(given), tuple(given) or ("no rule keeps it",))
             for name, given in reasons.items()
         )
     )

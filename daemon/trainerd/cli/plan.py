@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlanView:
     """What will happen to one job.
 
     Attributes:
@@ -51,7 +51,7 @@ def placing_plan(
     jobs_dir: Path,
     jobs: dict[str, JobView],
     notes: tuple[str, ...] = (),
-) -> Plan:
+) -> PlanView:
     """Say what placing a spec will do.
 
     Args:
@@ -72,10 +72,10 @@ def placing_plan(
         for path in specs_of(name, jobs_dir)[:1]:
             before = parse_spec(path, read_bytes(path, None)[0])
     changes = field_changes(before.spec if before is not None else None, after.spec)
-    return Plan(name, changes, after_placing(jobs.get(name), digest=after.digest), notes)
+    return PlanView(name, changes, after_placing(jobs.get(name), digest=after.digest), notes)
 
 
-def show_plan(plan: Plan, *, err: bool = False) -> None:
+def show_plan(plan: PlanView, *, err: bool = False) -> None:
     """Print what will happen to a job, for people."""
     click.echo(f"{plan.name}: {plan.consequence}", err=err)
     for line in (*plan.changes, *(f"note: {note}" for note in plan.notes)):

@@ -12,7 +12,7 @@ import click
 from trainerd.cli.human import size
 from trainerd.cli.options import json_option, names_argument, state_option
 from trainerd.cli.output import ending_quietly, print_json
-from trainerd.cli.plan import Plan, jobs_by_name, show_plan
+from trainerd.cli.plan import PlanView, jobs_by_name, show_plan
 from trainerd.errors import TryAgainError, UserError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def command(
             click.echo(f"{', '.join(names)}: {'removed and deleted' if purge else 'removed'}")
 
 
-def _plan(client: Client, state: StatePaths, name: str, *, purge: bool) -> Plan:
+def _plan(client: Client, state: StatePaths, name: str, *, purge: bool) -> PlanView:
     from trainerd.supervisor.purge import run_bytes
     from trainerd.supervisor.specs.changes import after_removing
 
@@ -95,7 +95,7 @@ def _plan(client: Client, state: StatePaths, name: str, *, purge: bool) -> Plan:
         note = f"its run folder is deleted for good: {job.run_dir} ({size(run_bytes(run))})"
     else:
         note = "it has no run folder yet"
-    return Plan(name, (f"- {job.spec_path}",) if job.spec_path else (), after_removing(job), (note,))
+    return PlanView(name, (f"- {job.spec_path}",) if job.spec_path else (), after_removing(job), (note,))
 
 
 def _confirm(names: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import click
 
 from trainerd.cli.options import json_option, state_option
 from trainerd.cli.output import ending_quietly, print_json
-from trainerd.cli.plan import Plan, jobs_by_name, placing_plan, show_plan
+from trainerd.cli.plan import PlanView, jobs_by_name, placing_plan, show_plan
 from trainerd.contract.clock import SystemClock
 from trainerd.errors import TryAgainError
 
@@ -98,7 +98,7 @@ def command(
         context.exit(0 if all(_went_well(job, wait=wait) for job in jobs) else 1)
 
 
-def _plans(client: Client, placements: list[Placement], jobs_dir: Path) -> list[Plan]:
+def _plans(client: Client, placements: list[Placement], jobs_dir: Path) -> list[PlanView]:
     jobs = jobs_by_name(client)
     return [
         placing_plan(each.name, each.target, each.data, jobs_dir=jobs_dir, jobs=jobs, notes=each.changes)

@@ -11,7 +11,7 @@ from trainerd.contract.exit_codes import FAILED, USAGE
 from trainerd.contract.paths import AttemptPaths
 from trainerd.errors import TrainerdError
 from trainerd.shim import kernel
-from trainerd.shim.attempt import Attempt
+from trainerd.shim.attempt import RankGroup
 from trainerd.shim.entry import admit
 from trainerd.shim.fork_server import await_order
 from trainerd.shim.notes import note
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     clock = SystemClock()
     try:
         with admit(paths, clock) as admission:
-            attempt = Attempt(paths, admission, clock, ready_descriptor=ready_descriptor)
+            attempt = RankGroup(paths, admission, clock, ready_descriptor=ready_descriptor)
             attempt.start_ranks()
             attempt.mind_ranks()
             attempt.conclude()

@@ -1,4 +1,4 @@
-"""One attempt from its first rank to its exit record: the effects around `conduct`.
+"""One attempt from its first rank to its exit record: the effects around `policy`.
 
 Invariants: the ranks are this process's children and are reaped nowhere but in `_reap`, so the pid of one that
 is not yet in `_exits` cannot have passed to a stranger. Everything happens in one thread, between two waits for
@@ -27,10 +27,10 @@ from trainerd.shim.notes import note, timestamp
 from trainerd.shim.persistence import RETRY_S, write_persistently
 from trainerd.shim.rank_log import RankLog
 from trainerd.shim.spawn import free_port, rank_environment, spawn
-from trainerd.shim.stop_policy import Command, Conduct, Forward, Kill, KillReason
+from trainerd.shim.stop_policy import Command, Forward, Kill, KillReason, StopPolicy
 from trainerd.shim.survivors import (
     SURVIVORS_LIMIT_S,
-    Ended,
+    SurvivorsEnded,
     attempt_mark,
     end_children,
     end_processes,
@@ -60,7 +60,7 @@ SURVIVORS_ENDED = declare(
 EXIT_RECORDED = declare("exit.recorded", "a complete attempt: nothing is left to do")
 
 
-class Attempt:
+class RankGroup:
     """Starts the ranks, minds them and concludes.
 
     Args:
@@ -87,7 +87,7 @@ class Attempt:
         self._oom_kills_before = oom_kills()
         self._cgroup = AttemptCgroup(())
         self._logs = [RankLog(Path(path)) for path in self._launch.log_paths]
-        self._conduct = Conduct(self._launch.grace_s, frozenset(range(self._launch.nproc)))
+        self._policy = StopPolicy(self._launch.grace_s, frozenset(range(self._launch.nproc)))
 
     def start_ranks(self) -> None:
         """Start them in order. One that cannot be started is an ending like any other, and the last one."""
@@ -144,13 +144,13 @@ class Attempt:
     def mind_ranks(self) -> None:
         """Pass on signals, keep deadlines, reap, rotate logs, until every rank has ended."""
         next_log_check_s = self._now_s() + LOG_CHECK_S
-        while self._conduct.living:
+        while self._policy.living:
             signum = wait_for_signal(self._wait_s(next_log_check_s))
             self._reap()
             if signum is not None and signum != signal.SIGCHLD:
                 note(f"received {signal.Signals(signum).name}")
-                self._obey(stop_policy.after_signal(self._conduct, signum, self._now_s()))
-            self._obey(stop_policy.after_time(self._conduct, self._now_s()))
+                self._obey(stop_policy.after_signal(self._policy, signum, self._now_s()))
+            self._obey(stop_policy.after_time(self._policy, self._now_s()))
             if not self._are_ranks_recorded:
                 self._record_ranks()
             if self._now_s() >= next_log_check_s:
@@ -161,14 +161,14 @@ class Attempt:
 
     def _wait_s(self, next_log_check_s: float) -> float:
         moments = [next_log_check_s]
-        if self._conduct.kill_at_s is not None:
-            moments.append(self._conduct.kill_at_s)
+        if self._policy.kill_at_s is not None:
+            moments.append(self._policy.kill_at_s)
         if not self._are_ranks_recorded:
             moments.append(self._now_s() + RETRY_S)
         return min(moments) - self._now_s()
 
-    def _obey(self, answer: tuple[Conduct, tuple[Command, ...]]) -> None:
-        self._conduct, commands = answer
+    def _obey(self, answer: tuple[StopPolicy, tuple[Command, ...]]) -> None:
+        self._policy, commands = answer
         for command in commands:
             match command:
                 case Forward(signum, ranks):
@@ -216,16 +216,14 @@ class Attempt:
         self._exits[ending.rank] = ending
         note(f"rank {ending.rank} ended: {_describe(ending)}")
         self._obey(
-            stop_policy.after_rank_ended(
-                self._conduct, ending.rank, self._now_s(), exit_code=ending.exit_code
-            )
+            stop_policy.after_rank_ended(self._policy, ending.rank, self._now_s(), exit_code=ending.exit_code)
         )
 
     def conclude(self) -> None:
         """End whoever is left, then record the exit. Nothing is started after this."""
         in_cgroup = self._cgroup.end(self._reap, self._clock, limit_s=SURVIVORS_LIMIT_S)
         children = end_children(self._reap, self._clock, limit_s=SURVIVORS_LIMIT_S)
-        ended = Ended(0, ())
+        ended = SurvivorsEnded(0, ())
         if self._cgroup.may_leak:  # else nobody can be outside, and reading all of /proc takes its time
             ended = end_processes(self._find_strays, self._clock, limit_s=SURVIVORS_LIMIT_S)
         killed = len(in_cgroup | children) + ended.killed
@@ -242,7 +240,7 @@ class Attempt:
             ended_wall_s=self._clock.wall_s(),
             duration_s=self._now_s(),
             boot_id=boot_id(),
-            stop_requested_s=self._conduct.stop_requested_s,
+            stop_requested_s=self._policy.stop_requested_s,
             survivors_killed=killed,
             oom_kills=oom_kills,
             memory_bytes_max=memory_bytes_max,

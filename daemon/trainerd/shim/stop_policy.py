@@ -41,7 +41,7 @@ Command = Forward | Kill
 
 
 @dataclass(frozen=True)
-class Conduct:
+class StopPolicy:
     """What the shim knows. All times are seconds since it began.
 
     Attributes:
@@ -61,48 +61,48 @@ class Conduct:
     kill_reason: KillReason = "grace"
 
 
-def after_signal(conduct: Conduct, signum: int, now_s: float) -> tuple[Conduct, tuple[Command, ...]]:
+def after_signal(policy: StopPolicy, signum: int, now_s: float) -> tuple[StopPolicy, tuple[Command, ...]]:
     """Answer a request to stop (TERM, INT, USR1) or to end at once (QUIT)."""
     if signum == signal.SIGQUIT:
-        return conduct, _kill(conduct, "asked")
-    if conduct.stop_requested_s is not None:
-        return conduct, _forward(conduct, signum)  # the second one says "now"
-    was_told = conduct.are_told
-    conduct = _deadline(
-        replace(conduct, stop_requested_s=now_s, are_told=True), now_s + conduct.grace_s, "grace"
+        return policy, _kill(policy, "asked")
+    if policy.stop_requested_s is not None:
+        return policy, _forward(policy, signum)  # the second one says "now"
+    was_told = policy.are_told
+    policy = _deadline(
+        replace(policy, stop_requested_s=now_s, are_told=True), now_s + policy.grace_s, "grace"
     )
-    return conduct, () if was_told else _forward(conduct, signum)
+    return policy, () if was_told else _forward(policy, signum)
 
 
 def after_rank_ended(
-    conduct: Conduct, rank: int, now_s: float, *, exit_code: int | None
-) -> tuple[Conduct, tuple[Command, ...]]:
+    policy: StopPolicy, rank: int, now_s: float, *, exit_code: int | None
+) -> tuple[StopPolicy, tuple[Command, ...]]:
     """Answer the end of a rank. `exit_code` is None if a signal ended it or it never started."""
-    conduct = replace(conduct, living=conduct.living - {rank})
-    if exit_code in GOOD_EXIT_CODES or not conduct.living:
-        return conduct, ()
-    was_told = conduct.are_told
-    limit_s = min(conduct.grace_s, PEER_LIMIT_S)
-    conduct = _deadline(replace(conduct, are_told=True), now_s + limit_s, "peer")
-    return conduct, () if was_told else _forward(conduct, signal.SIGTERM)
+    policy = replace(policy, living=policy.living - {rank})
+    if exit_code in GOOD_EXIT_CODES or not policy.living:
+        return policy, ()
+    was_told = policy.are_told
+    limit_s = min(policy.grace_s, PEER_LIMIT_S)
+    policy = _deadline(replace(policy, are_told=True), now_s + limit_s, "peer")
+    return policy, () if was_told else _forward(policy, signal.SIGTERM)
 
 
-def after_time(conduct: Conduct, now_s: float) -> tuple[Conduct, tuple[Command, ...]]:
+def after_time(policy: StopPolicy, now_s: float) -> tuple[StopPolicy, tuple[Command, ...]]:
     """Answer the passing of time."""
-    if conduct.kill_at_s is None or now_s < conduct.kill_at_s:
-        return conduct, ()
-    return replace(conduct, kill_at_s=None), _kill(conduct, conduct.kill_reason)
+    if policy.kill_at_s is None or now_s < policy.kill_at_s:
+        return policy, ()
+    return replace(policy, kill_at_s=None), _kill(policy, policy.kill_reason)
 
 
-def _deadline(conduct: Conduct, at_s: float, reason: KillReason) -> Conduct:
-    if conduct.kill_at_s is not None and conduct.kill_at_s <= at_s:
-        return conduct
-    return replace(conduct, kill_at_s=at_s, kill_reason=reason)
+def _deadline(policy: StopPolicy, at_s: float, reason: KillReason) -> StopPolicy:
+    if policy.kill_at_s is not None and policy.kill_at_s <= at_s:
+        return policy
+    return replace(policy, kill_at_s=at_s, kill_reason=reason)
 
 
-def _forward(conduct: Conduct, signum: int) -> tuple[Command, ...]:
-    return (Forward(signum, conduct.living),) if conduct.living else ()
+def _forward(policy: StopPolicy, signum: int) -> tuple[Command, ...]:
+    return (Forward(signum, policy.living),) if policy.living else ()
 
 
-def _kill(conduct: Conduct, reason: KillReason) -> tuple[Command, ...]:
-    return (Kill(reason, conduct.living),) if conduct.living else ()
+def _kill(policy: StopPolicy, reason: KillReason) -> tuple[Command, ...]:
+    return (Kill(reason, policy.living),) if policy.living else ()

@@ -44,7 +44,7 @@ _CHILD_WAIT_S: Final = 0.05
 
 
 @dataclass(frozen=True)
-class Ended:
+class SurvivorsEnded:
     """What `end_processes` did: how many it killed, and who would not go."""
 
     killed: int
@@ -83,7 +83,7 @@ def _is_relative(row: ProcessRow, found: Collection[int]) -> bool:
 
 def end_processes(
     find: Callable[[], Collection[ProcessIdentity]], clock: Clock, *, limit_s: float, empty_looks: int = 1
-) -> Ended:
+) -> SurvivorsEnded:
     """Kill whom `find` returns, until it finds nobody.
 
     Args:
@@ -99,7 +99,7 @@ def end_processes(
         living = tuple(find())
         looks_left = empty_looks if living else looks_left - 1
         if looks_left == 0 or clock.monotonic_s() >= deadline_s:
-            return Ended(len(killed), living)
+            return SurvivorsEnded(len(killed), living)
         killed |= _kill_and_wait(living)
 
 

@@ -18,7 +18,7 @@ BATCH_MAX: Final = 8
 
 
 @dataclass(frozen=True)
-class Letter:
+class Message:
     """An event, and who waits to hear what was decided."""
 
     name: str
@@ -30,37 +30,37 @@ class Inbox:
     """Events in the order in which they came. Used on one event loop only."""
 
     def __init__(self) -> None:
-        self._letters: deque[Letter] = deque()
+        self._messages: deque[Message] = deque()
         self._has_some = asyncio.Event()
 
     def post(self, name: str, event: Event) -> None:
         """Say that something happened to a job."""
-        self._put(Letter(name, event))
+        self._put(Message(name, event))
 
     def ask(self, name: str, event: Event) -> asyncio.Future[Step]:
         """Ask for something; the future is done when the decision about it is durable."""
         answer: asyncio.Future[Step] = asyncio.get_running_loop().create_future()
-        self._put(Letter(name, event, answer))
+        self._put(Message(name, event, answer))
         return answer
 
-    def put_back(self, letters: Sequence[Letter]) -> None:
-        """Return letters that could not be dealt with, before all others."""
-        self._letters.extendleft(reversed(letters))
-        if letters:
+    def put_back(self, messages: Sequence[Message]) -> None:
+        """Return messages that could not be dealt with, before all others."""
+        self._messages.extendleft(reversed(messages))
+        if messages:
             self._has_some.set()
 
-    async def take(self) -> tuple[Letter, ...]:
-        """Wait for letters, and return those that are there. Returns nothing after `nudge`."""
+    async def take(self) -> tuple[Message, ...]:
+        """Wait for messages, and return those that are there. Returns nothing after `nudge`."""
         await self._has_some.wait()
-        taken = tuple(self._letters.popleft() for _ in range(min(len(self._letters), BATCH_MAX)))
-        if not self._letters:
+        taken = tuple(self._messages.popleft() for _ in range(min(len(self._messages), BATCH_MAX)))
+        if not self._messages:
             self._has_some.clear()
         return taken
 
     def nudge(self) -> None:
-        """Make `take` return even if there is no letter: who may start is asked again."""
+        """Make `take` return even if there is no message: who may start is asked again."""
         self._has_some.set()
 
-    def _put(self, letter: Letter) -> None:
-        self._letters.append(letter)
+    def _put(self, message: Message) -> None:
+        self._messages.append(message)
         self._has_some.set()

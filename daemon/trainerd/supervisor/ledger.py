@@ -16,7 +16,7 @@ from trainerd.supervisor.log.narration import event_kind, next_action
 from trainerd.supervisor.machine import decide
 from trainerd.supervisor.machine.job_events import AttemptEnded, NeverFits, SlotGranted
 from trainerd.supervisor.machine.states import Draining, Job, Queued, Running, Starting
-from trainerd.supervisor.scheduler import Holder, Request, Schedule, schedule
+from trainerd.supervisor.scheduler import Request, Schedule, SlotOwner, schedule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -102,9 +102,7 @@ class Ledger:
         self._is_schedule_due |= any(_moves_slots(step) for step in steps)
         answer = self._schedule
         if self._is_schedule_due:
-            answer = schedule(
-                self._capacity, _holders(drafts), _requests(drafts) if self.grants_slots else ()
-            )
+            answer = schedule(self._capacity, _owners(drafts), _requests(drafts) if self.grants_slots else ())
             for name, why in answer.misfits.items():
                 steps.append(_take(drafts, name, NeverFits(why), now))
             for name, gpus in answer.grants:
@@ -145,9 +143,9 @@ def _place(job: Job | None) -> object:
     return None
 
 
-def _holders(jobs: Mapping[str, Job]) -> list[Holder]:
+def _owners(jobs: Mapping[str, Job]) -> list[SlotOwner]:
     return [
-        Holder(job.held, job.state.gpus)
+        SlotOwner(job.held, job.state.gpus)
         for job in jobs.values()
         if isinstance(job.state, Starting | Running | Draining)
     ]

@@ -14,8 +14,8 @@ import structlog
 
 from trainerd.errors import SpaceError, TrainerdError
 from trainerd.supervisor.attempt.evidence import script_marks
-from trainerd.supervisor.attempt.monitor import Attempt, Keeper
-from trainerd.supervisor.attempt.probe import Ended, Lost, NotStarted, probe
+from trainerd.supervisor.attempt.monitor import Monitor, MonitoredAttempt
+from trainerd.supervisor.attempt.probe import ProbedEnded, ProbedLost, ProbedNotStarted, probe
 from trainerd.supervisor.attempt.reaper import OrphanReaper
 from trainerd.supervisor.disk_space import has_room
 from trainerd.supervisor.inbox import Inbox
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from trainerd.contract.clock import Clock
     from trainerd.contract.paths import StatePaths
     from trainerd.supervisor.attempt.launcher import Launcher
-    from trainerd.supervisor.inbox import Letter
+    from trainerd.supervisor.inbox import Message
     from trainerd.supervisor.ledger import Ledger, Step
     from trainerd.supervisor.machine.commands import Command
     from trainerd.supervisor.machine.states import Job
@@ -91,7 +91,7 @@ class Loop:
     ) -> None:
         self.ledger = ledger
         self.inbox = Inbox()
-        self.keepers: dict[str, Keeper] = {}
+        self.monitors: dict[str, Monitor] = {}
         self.on_step: Callable[[Step], None] = lambda _step: None
         self.is_stopping = False
         self.is_on_hold = is_on_hold(paths.hold)
@@ -119,7 +119,7 @@ class Loop:
             tasks.create_task(self._tick())
 
     def recover(self) -> None:
-        """Tell from each state what is missing: a keeper for what may live, a timer for what waits."""
+        """Tell from each state what is missing: a monitor for what may live, a timer for what waits."""
         for name, job in self.ledger.jobs.items():
             if job.is_live:
                 _log.info("job.adopting", job=name, attempt=job.attempt, state=job.state.NAME)
@@ -212,31 +212,31 @@ class Loop:
 
     async def _decide(self) -> None:
         while True:
-            # With more letters there the next line would not let anybody else have a turn.
+            # With more messages there the next line would not let anybody else have a turn.
             await asyncio.sleep(0)
-            letters = await self.inbox.take()
+            messages = await self.inbox.take()
             try:
-                steps = self.ledger.apply((letter.name, letter.event) for letter in letters)
+                steps = self.ledger.apply((message.name, message.event) for message in messages)
             except SpaceError as error:
-                await self._keep_for_later(letters, error)
+                await self._keep_for_later(messages, error)
                 continue
-            for letter, step in zip(letters, steps, strict=False):
-                if letter.answer is not None and not letter.answer.done():
-                    letter.answer.set_result(step)
+            for message, step in zip(messages, steps, strict=False):
+                if message.answer is not None and not message.answer.done():
+                    message.answer.set_result(step)
             for step in steps:
                 self._follow(step)
             if not any(job.is_live for job in self.ledger.jobs.values()):
                 self._is_idle.set()
 
-    async def _keep_for_later(self, letters: tuple[Letter, ...], error: SpaceError) -> None:
+    async def _keep_for_later(self, messages: tuple[Message, ...], error: SpaceError) -> None:
         """Facts stay facts until they can be recorded; a request is refused, and may be made again."""
         _log.error("journal.full", reason=str(error))
-        for letter in letters:
-            if letter.answer is not None and not letter.answer.done():
-                letter.answer.set_exception(error)
-        self.inbox.put_back([letter for letter in letters if letter.answer is None])
+        for message in messages:
+            if message.answer is not None and not message.answer.done():
+                message.answer.set_exception(error)
+        self.inbox.put_back([message for message in messages if message.answer is None])
         await asyncio.sleep(RECORD_RETRY_S)
-        # Even if no letter is left, those who were about to start must be asked about again.
+        # Even if no message is left, those who were about to start must be asked about again.
         self.inbox.nudge()
 
     def _follow(self, step: Step) -> None:
@@ -247,7 +247,7 @@ class Loop:
         self.on_step(step)
         was_live = step.before is not None and step.before.is_live
         if was_live and (step.after is None or not step.after.is_live):
-            self.keepers.pop(step.name, None)
+            self.monitors.pop(step.name, None)
         if step.before is not None and step.after is not None and step.before.state is not step.after.state:
             timer = self._timers.pop(step.name, None)
             if timer is not None:
@@ -265,15 +265,15 @@ class Loop:
             case ObserveAttempt():
                 self._keep(job).adopt()
             case DrainAttempt():
-                self.keepers[name].drain()
+                self.monitors[name].drain()
             case EndStalledAttempt():
-                self.keepers[name].end_stalled()
+                self.monitors[name].end_stalled()
             case WakeLater(attempt, delay_s):
                 self._wake(name, attempt, delay_s)
 
-    def _keep(self, job: Job) -> Keeper:
+    def _keep(self, job: Job) -> Monitor:
         assert job.spec is not None, "a job that was launched has a spec"
-        attempt = Attempt(
+        attempt = MonitoredAttempt(
             job.spec,
             self._paths.run(job.name),
             job.attempt,
@@ -282,16 +282,16 @@ class Loop:
             goes_back_to=job.goes_back_to,
             stalls=job.stalls,
         )
-        self.keepers[job.name] = Keeper(
+        self.monitors[job.name] = Monitor(
             attempt,
             launcher=self._launcher,
             say=lambda event: self.inbox.post(job.name, event),
-            # In the loop's own group: a bug in a keeper ends the supervisor, and no job notices.
+            # In the loop's own group: a bug in a monitor ends the supervisor, and no job notices.
             begin=self._begin,
             turns=self._launches,
             clock=self._clock,
         )
-        return self.keepers[job.name]
+        return self.monitors[job.name]
 
     def _wake(self, name: str, attempt: int, delay_s: float) -> None:
         loop = asyncio.get_running_loop()
@@ -306,16 +306,16 @@ class Loop:
         if not numbers:
             return 0, False
         state = probe(run.attempt(max(numbers)))
-        return max(numbers), not isinstance(state, Ended | NotStarted | Lost)
+        return max(numbers), not isinstance(state, ProbedEnded | ProbedNotStarted | ProbedLost)
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             for name, job in self.ledger.jobs.items():
-                if name in self.keepers:
-                    self.keepers[name].look_for_progress(job.best_step)
+                if name in self.monitors:
+                    self.monitors[name].look_for_progress(job.best_step)
                     if isinstance(job.state, Running) and not job.state.is_stalled:
-                        self.keepers[name].look_for_stall()
+                        self.monitors[name].look_for_stall()
                 elif isinstance(job.state, Paused) and job.state.has_waited:
                     if has_room(self._paths.run(name)):
                         self.inbox.post(name, SpaceBack())
@@ -327,8 +327,8 @@ class Loop:
     def _say(self, step: Step) -> None:
         job = step.after or step.before
         number = job.attempt if job is not None else 0
-        keeper = self.keepers.get(step.name)
-        beat = keeper.heartbeat if keeper is not None else None
+        monitor = self.monitors.get(step.name)
+        beat = monitor.heartbeat if monitor is not None else None
         if step.is_ignored:
             event = type(step.event).__name__
             _log.debug("job.ignored", job=step.name, attempt=number, event_kind=event, reason=step.reason)

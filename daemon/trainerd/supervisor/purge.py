@@ -9,7 +9,7 @@ from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.durable import sync_directory
 from trainerd.contract.failpoints import declare
 from trainerd.errors import LockedError, UserError
-from trainerd.supervisor.attempt.probe import Ended, Lost, NotStarted, probe
+from trainerd.supervisor.attempt.probe import ProbedEnded, ProbedLost, ProbedNotStarted, probe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +67,9 @@ def _refuse_if_live(run: RunPaths) -> None:
         if run.attempts.is_dir()
         else []
     )
-    if numbers and not isinstance(probe(run.attempt(max(numbers))), Ended | NotStarted | Lost):
+    if numbers and not isinstance(
+        probe(run.attempt(max(numbers))), ProbedEnded | ProbedNotStarted | ProbedLost
+    ):
         raise LockedError(
             f"attempt {max(numbers)} of {run.root.name} may still run", hint="stop it first, then try again"
         )

@@ -58,7 +58,7 @@ class Capacity:
         return tuple(range(self.gpus)) if self.gpu_indices is None else self.gpu_indices
 
 
-class Holder(NamedTuple):
+class SlotOwner(NamedTuple):
     """What a live attempt occupies, and which GPUs."""
 
     resources: Resources
@@ -101,16 +101,16 @@ class Schedule:
         return self.explain()
 
 
-def schedule(capacity: Capacity, holders: Sequence[Holder], requests: Sequence[Request]) -> Schedule:
+def schedule(capacity: Capacity, owners: Sequence[SlotOwner], requests: Sequence[Request]) -> Schedule:
     """Return who may start now, and why the others may not."""
     queue = sorted(requests, key=lambda one: (-one.priority, one.since_wall_s, one.name))
     grants: list[tuple[str, tuple[int, ...]]] = []
     misfits: dict[str, str] = {}
-    _go_through(capacity, holders, queue, grants=grants, misfits=misfits)
+    _go_through(capacity, owners, queue, grants=grants, misfits=misfits)
 
     def explain() -> Mapping[str, str]:
         waits: dict[str, str] = {}
-        _go_through(capacity, holders, queue, waits=waits)
+        _go_through(capacity, owners, queue, waits=waits)
         return waits
 
     return Schedule(tuple(grants), misfits, explain)
@@ -118,7 +118,7 @@ def schedule(capacity: Capacity, holders: Sequence[Holder], requests: Sequence[R
 
 def _go_through(
     capacity: Capacity,
-    holders: Sequence[Holder],
+    owners: Sequence[SlotOwner],
     queue: Sequence[Request],
     *,
     grants: list[tuple[str, tuple[int, ...]]] | None = None,
@@ -126,9 +126,9 @@ def _go_through(
     waits: dict[str, str] | None = None,
 ) -> None:
     """Go through the queue in order; note in what is given who may start, who never fits, and why others wait."""
-    taken = {gpu for holder in holders for gpu in holder.gpus}
+    taken = {gpu for owner in owners for gpu in owner.gpus}
     free_gpus = [gpu for gpu in capacity.indices if gpu not in taken]
-    free = _Free(capacity, holders, len(free_gpus))
+    free = _Free(capacity, owners, len(free_gpus))
     ahead: str | None = None
     for request in queue:
         wanted = request.resources
@@ -150,14 +150,14 @@ def _go_through(
 class _Free:
     """What is left, less what is reserved; below zero where more is reserved than there is."""
 
-    def __init__(self, capacity: Capacity, holders: Sequence[Holder], gpus: int) -> None:
-        self.cpus = capacity.cpus - sum(holder.resources.cpus for holder in holders)
+    def __init__(self, capacity: Capacity, owners: Sequence[SlotOwner], gpus: int) -> None:
+        self.cpus = capacity.cpus - sum(owner.resources.cpus for owner in owners)
         self.gpus = gpus
         self.memory_bytes: float = inf
         if capacity.memory_bytes is not None:
-            held_bytes = sum(holder.resources.memory_bytes or 0 for holder in holders)
+            held_bytes = sum(owner.resources.memory_bytes or 0 for owner in owners)
             self.memory_bytes = capacity.memory_bytes - held_bytes
-        self.jobs: float = inf if capacity.max_jobs is None else capacity.max_jobs - len(holders)
+        self.jobs: float = inf if capacity.max_jobs is None else capacity.max_jobs - len(owners)
 
     def has_room_for(self, wanted: Resources) -> bool:
         return (

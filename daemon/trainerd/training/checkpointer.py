@@ -23,14 +23,14 @@ from trainerd.checkpoint.store import Checkpoint, CheckpointStore
 from trainerd.contract.policy import KeepBest, KeepEvery, Mode, RetentionPolicy
 from trainerd.errors import DeviceCopyError, SpaceError, UserError
 from trainerd.training.distributed.joint_save import JointSaves
-from trainerd.training.engine.lineage import Line, SaveDetails, was_rolled_back_to
+from trainerd.training.engine.lineage import Lineage, SaveDetails, was_rolled_back_to
 from trainerd.training.state.rank_files import read_verified
 from trainerd.training.state.restore import CLASSES
 from trainerd.training.state.snapshot import Snapshot, take_snapshot
 from trainerd.training.state.tracked import Objects, Stateful, check_tracked, optimizer_classes
 from trainerd.training.writing.gc_pause import no_collection
 from trainerd.training.writing.mirror import Mirror
-from trainerd.training.writing.writer import CheckpointWriter, Held
+from trainerd.training.writing.writer import CheckpointWriter, StagedSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -67,7 +67,7 @@ class Checkpointer:
         rank: Which of several processes this is. Only rank 0 writes; `save` does nothing in the others. As
             torch.distributed or ``RANK`` says if not given.
         ranks: Whom to save together with: then each rank writes files of its own, at the same saves, and rank 0
-            commits. Only `write`, `hold` and `write_held` do so.
+            commits. Only `write`, `hold` and `write_staged` do so.
 
     Invariants:
         It holds the folder's writers' lock from its first save or resume until `close`.
@@ -100,7 +100,7 @@ class Checkpointer:
         self._is_asynchronous = asynchronous
         self._score_functions = dict(score_functions or {})
         self._on_saved = on_saved
-        self._line = Line()
+        self._lineage = Lineage()
         self._newest: Checkpoint | None = None
         self._has_looked = False
         self._held_lock = contextlib.ExitStack()
@@ -187,7 +187,7 @@ class Checkpointer:
         with no_collection():
             snapshot = take_snapshot(self.objects, extra={CLASSES: optimizer_classes(self.objects)})
             self._writer.supersede()
-            self._line_must_follow(step)
+            self._lineage_must_follow(step)
             self.make_room(snapshot.predicted_bytes)
             manifest = self.manifest(step=step, epoch=epoch or 0, scores=numbers, reason=reason or "asked")
             self.write(snapshot, manifest)
@@ -226,14 +226,14 @@ class Checkpointer:
         if self._is_writer and self._is_asynchronous:
             self._writer.prepare(snapshot)
 
-    def hold(self, snapshot: Snapshot) -> Held:
-        """Copy a snapshot into memory that is kept for that, to be written by `write_held` or not at all."""
-        return self._writer.hold(snapshot)
+    def stage(self, snapshot: Snapshot) -> StagedSnapshot:
+        """Copy a snapshot into memory that is kept for that, to be written by `write_staged` or not at all."""
+        return self._writer.stage(snapshot)
 
-    def write_held(self, held: Held, manifest: Manifest) -> None:
-        """Write what is held; when this returns it is durable."""
+    def write_staged(self, staged: StagedSnapshot, manifest: Manifest) -> None:
+        """Write what is staged; when this returns it is durable."""
         if self._is_writer:
-            self._writer.write_held(held, manifest)
+            self._writer.write_staged(staged, manifest)
 
     def wait(self) -> Checkpoint | None:
         """Wait until every save is durable; return the newest checkpoint.
@@ -288,7 +288,7 @@ class Checkpointer:
         details: SaveDetails | None = None,
     ) -> Manifest:
         """Return the manifest of the next checkpoint of this line."""
-        return self._line.manifest(step=step, epoch=epoch, scores=scores, reason=reason, details=details)
+        return self._lineage.manifest(step=step, epoch=epoch, scores=scores, reason=reason, details=details)
 
     def reset(self, reason: str = "a new beginning was asked for") -> None:
         """Begin anew in the same folder, as for the next fold: what is there is set aside, not deleted.
@@ -300,9 +300,9 @@ class Checkpointer:
             self._writer.wait()
             self.store.set_aside_after(None, reason)
         self._newest = self.resumed_from = None
-        self._line = Line()
+        self._lineage = Lineage()
 
-    def _line_must_follow(self, step: int) -> None:
+    def _lineage_must_follow(self, step: int) -> None:
         newest = self.newest
         if newest is None or newest.step <= step:
             return
@@ -310,7 +310,7 @@ class Checkpointer:
         before = [checkpoint for checkpoint in self.checkpoints() if checkpoint.step <= step]
         self._newest = before[-1] if before else None
         self.store.set_aside_after(self._newest, f"step {step} was saved, which does not follow from it")
-        self._line.fork()
+        self._lineage.fork()
 
     def _protected(self) -> dict[str, str]:
         """Return what is never pruned, with the reasons."""
@@ -318,7 +318,7 @@ class Checkpointer:
         return newest | ({self.resumed_from.name: "resumed from"} if self.resumed_from is not None else {})
 
     def _take_in(self, checkpoint: Checkpoint, *, is_urgent: bool) -> None:
-        self._newest = self._line.head = checkpoint
+        self._newest = self._lineage.head = checkpoint
         if self.is_committer:
             self._prune_and_mirror(checkpoint, is_urgent=is_urgent)
         if self._on_saved is not None:
@@ -395,7 +395,7 @@ class Checkpointer:
             tree = read_verified(checkpoint, 0)
         tree.apply(self.objects, source=checkpoint.name, strict=strict, only=only, exclude=exclude)
         if strict and only is None and not exclude:
-            self._line.go_on_from(checkpoint)
+            self._lineage.go_on_from(checkpoint)
             self.resumed_from = checkpoint
         return checkpoint
 
@@ -427,9 +427,9 @@ class Checkpointer:
     def adopt(self, checkpoint: Checkpoint) -> None:
         """Go on from `checkpoint`: later saves are of its line, and it is not pruned."""
         self.resumed_from = self._newest = checkpoint
-        self._line.go_on_from(checkpoint)
+        self._lineage.go_on_from(checkpoint)
         if was_rolled_back_to(self.store, checkpoint):
-            self._line.fork()
+            self._lineage.fork()
 
     def _agreed(self, found: Checkpoint | None) -> Checkpoint | None:
         if not _is_distributed():

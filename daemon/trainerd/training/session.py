@@ -33,11 +33,11 @@ from trainerd.contract.request_page import RequestPage
 from trainerd.errors import NonFiniteLossError, RankLostError, UserError
 from trainerd.training.data.loop_end import was_left_on_purpose
 from trainerd.training.data.sample_digest import folded_in
-from trainerd.training.data.sharding import Deal
+from trainerd.training.data.sharding import ShardPlan
 from trainerd.training.data.sources import Pass, Source, WaitInterruptedError, source_for
 from trainerd.training.distributed.agreement import Agreement, Alone, Together, WaysOut
-from trainerd.training.distributed.rank_store import meet
-from trainerd.training.engine.checkpoint_manager import RunKeeper
+from trainerd.training.distributed.rank_store import rendezvous
+from trainerd.training.engine.checkpoint_manager import CheckpointManager
 from trainerd.training.engine.run_state import RunState
 from trainerd.training.interruption import leaving
 from trainerd.training.interruption.deadline import DeadlineGuard, margin_s
@@ -65,8 +65,8 @@ COMPLETED = declare(
     "training.completed", "the final checkpoint; the run completes at once when it is resumed"
 )
 
-STANDSTILL_LIMIT_S: Final = 2.0
-"""How long a thread that would save what is held waits for the main thread to be between two saves, in seconds."""
+BETWEEN_SAVES_LIMIT_S: Final = 2.0
+"""How long a thread that would save what is staged waits for the main thread to be between two saves, in seconds."""
 FLUSH_ANSWER_LIMIT_S: Final = 10.0
 """How long ranks that are out of time wait to hear what the others hold, in seconds."""
 _TRAINING: Final = 1
@@ -123,7 +123,7 @@ class Session:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._environment = settings.environment
-        self._ranks = meet(settings.environment)
+        self._ranks = rendezvous(settings.environment)
         if self._ranks is not None:
             self._settings = settings = same_attempt(self._ranks, settings)
         self._state = RunState(
@@ -131,7 +131,7 @@ class Session:
             rank=self.rank,
             world_size=self.world_size,
         )
-        self._keeper = RunKeeper(settings, self._state, attempt=self.attempt, ranks=self._ranks)
+        self._manager = CheckpointManager(settings, self._state, attempt=self.attempt, ranks=self._ranks)
         self._flag = DrainFlag()
         self._agreement: Agreement = Together(self._ranks, self._flag) if self._ranks else Alone(self._flag)
         self._sources: dict[int, tuple[Any, Source]] = {}
@@ -181,7 +181,7 @@ class Session:
     @property
     def resumed_from(self) -> Checkpoint | None:
         """The checkpoint this attempt went on from; None before `resume`, or if there was none."""
-        return self._keeper.checkpointer.resumed_from
+        return self._manager.checkpointer.resumed_from
 
     @property
     def draining(self) -> bool:
@@ -248,12 +248,12 @@ class Session:
         self._begin()
         self._end_broken_loop()
         numbers = {name: float(_as_number(name, score)) for name, score in scores.items()}
-        self._keeper.scores |= numbers
-        self._keeper.history.row({"report": True, "step": self.step, "epoch": self.epoch, **numbers})
+        self._manager.scores |= numbers
+        self._manager.history.row({"report": True, "step": self.step, "epoch": self.epoch, **numbers})
 
     def checkpoint_now(self) -> None:
         """Save at the next step boundary, whatever the cadence says."""
-        self._keeper.is_asked_to_save = True
+        self._manager.is_asked_to_save = True
 
     # ------------------------------------------------------------------ the loop
 
@@ -272,7 +272,7 @@ class Session:
         self._epochs_total = total
         while self.epoch < total:
             self._batches_total = _UNKNOWN
-            self._keeper.hold("drain")
+            self._manager.stage("drain")
             self._beat(Phase.STEP)
             yield self.epoch
             self._end_broken_loop(is_over=True)
@@ -297,15 +297,15 @@ class Session:
         return self._training_loop(loader, accumulate) if train else self._evaluation_loop(loader)
 
     def _training_loop(self, loader: Any, accumulate: int) -> Iterator[Any]:
-        if self._keeper.skips_loop():
+        if self._manager.skips_loop():
             return
         position = self._state.position
         source = self._source(loader)
-        self._keeper.check_data(position.loop, source.extent())
-        self._keeper.restore_again()
+        self._manager.check_data(position.loop, source.extent())
+        self._manager.restore_again()
         indices: deque[Any] = deque()
         hand = (accumulate, indices)
-        which = Pass((_TRAINING, position.loop), position.epoch, self._deal(), indices)
+        which = Pass((_TRAINING, position.loop), position.epoch, self._shard_plan(), indices)
         total = source.length(which)
         self._batches_total = _UNKNOWN if total is None else total
         self._accumulate = accumulate
@@ -376,12 +376,12 @@ class Session:
         if self._is_in_body:
             return
         for decision in self._agreement.settle():
-            if decision.deed == "drain":
+            if decision.action == "drain":
                 self._leave_drained(decision.reason)
-            if decision.deed == "hold":
-                self._keeper.hold(decision.reason)
+            if decision.action == "stage":
+                self._manager.stage(decision.reason)
             else:
-                self._keeper.save_here(decision.reason)
+                self._manager.save_here(decision.reason)
 
     def _enter_step(self) -> None:
         """The body of a step begins, or the next batch of one."""
@@ -419,7 +419,7 @@ class Session:
         # before the next one: a drain in it goes back to here, so that nothing of it is done twice.
         self._cross()
         self._state.position.end_loop()
-        self._keeper.hold("drain")
+        self._manager.stage("drain")
 
     def _end_step(self, *, is_last_batch: bool) -> None:
         self._cross()
@@ -431,38 +431,38 @@ class Session:
         STEPPED.hit()
         if self._requests.take_checkpoint_request():
             self.checkpoint_now()
-        if reason := self._keeper.due_after_step(is_last_batch=is_last_batch):
+        if reason := self._manager.due_after_step(is_last_batch=is_last_batch):
             self._beat(Phase.CHECKPOINT)
-            self._keeper.save_if_free(reason)
+            self._manager.save_if_free(reason)
             self._beat(Phase.STEP)
-        if wish := self._keeper.wish_after_step():
-            self._agreement.wish("save", wish)
-        elif self._has_deadline and self.rank == 0 and self._ranks and self._keeper.is_holding_cheap():
-            self._agreement.wish("hold", "flushed")  # all of them at one boundary, or none could be saved
+        if request := self._manager.request_after_step():
+            self._agreement.request("save", request)
+        elif self._has_deadline and self.rank == 0 and self._ranks and self._manager.is_staging_cheap():
+            self._agreement.request("stage", "flushed")  # all of them at one boundary, or none could be saved
         self._answer()
-        self._keeper.prepare()
+        self._manager.prepare()
         if self._has_deadline and self._ranks is None:
-            self._keeper.hold_if_cheap("flushed")
+            self._manager.stage_if_cheap("flushed")
 
     def _end_epoch(self) -> None:
         self._cross(is_last=self.epoch + 1 >= self._epochs_total)
         self._state.position.end_epoch()
         self._evaluations = 0
-        self._keeper.forget_pending()
+        self._manager.forget_pending()
         self._write_row(0)
-        if reason := self._keeper.due_after_epoch():
+        if reason := self._manager.due_after_epoch():
             self._beat(Phase.CHECKPOINT)
-            self._keeper.save(reason)
-        self._keeper.scores = {}
+            self._manager.save(reason)
+        self._manager.scores = {}
         self._beat(Phase.STEP)
         EPOCH_ENDED.hit()
         if self.epoch < self._epochs_total:
             self._answer()
 
-    def _deal(self) -> Deal:
+    def _shard_plan(self) -> ShardPlan:
         """Return which of the batches of the loop that begins are this rank's."""
         position = self._state.position
-        return Deal(self.rank, self.world_size, position.redealt_at, position.redealt_after)
+        return ShardPlan(self.rank, self.world_size, position.resharded_at, position.resharded_after)
 
     def _source(self, loader: Any) -> Source:
         """Return the source of a loader, made at its first use: workers that persist, persist in it."""
@@ -479,7 +479,7 @@ class Session:
         if self._is_begun:
             return
         self._is_begun = True
-        checkpoint = self._keeper.restore()
+        checkpoint = self._manager.restore()
         self._resumed_step = self.step
         self._agreement.start(
             WaysOut(self._leave_here, self._leave_with_what_all_hold, self._fail_from_elsewhere)
@@ -487,15 +487,15 @@ class Session:
         self._beat(Phase.START)
         RESTORED.hit()
         if checkpoint is None and self._settings.checkpoint.every.at_start:
-            self._keeper.save("start")
+            self._manager.save("start")
 
     def _leave_drained(self, reason: str | None = None) -> NoReturn:
         """Save, say so, and leave the process."""
         self._is_leaving = True
         self._beat(Phase.DRAIN)
-        self._keeper.save_now("drain")
-        self._keeper.end_proof()
-        newest = self._keeper.newest
+        self._manager.save_now("drain")
+        self._manager.end_proof()
+        newest = self._manager.newest
         self._leave_ranks()
         leaving.leave_drained(
             self._settings.attempt_paths.outcome(self.rank),
@@ -510,29 +510,29 @@ class Session:
     def _flush_and_leave(self, reason: str) -> None:
         """Make what is in memory durable and leave the process, from a thread that watches or listens."""
         try:
-            newest = self._keeper.flush()
+            newest = self._manager.flush()
         except Exception as error:  # noqa: BLE001 - the process ends here in any case, and says why
             self._fail_from_elsewhere(error)
         self._leave_from_elsewhere(newest, reason)
 
     def _leave_here(self, reason: str) -> None:
         """Save the boundary crossed last, as the other ranks do, while the script's own code holds up the main thread."""
-        with self._keeper.standing_still(STANDSTILL_LIMIT_S) as held:
-            if self._is_leaving or held is None:
+        with self._manager.between_saves(BETWEEN_SAVES_LIMIT_S) as staged:
+            if self._is_leaving or staged is None:
                 return  # the main thread is on its way out
-            if not self._keeper.is_safe_here():
+            if not self._manager.is_safe_here():
                 self._fail_from_elsewhere(RankLostError(f"{reason}, and this rank has nothing to save yet"))
             self._flush_and_leave(f"{reason}, and the script was busy between two loops")
 
     def _leave_with_what_all_hold(self, reason: str) -> None:
         """Save the boundary that all ranks hold, if it is the same one, while their main threads are elsewhere."""
         assert self._ranks is not None
-        with self._keeper.standing_still(STANDSTILL_LIMIT_S) as held:
-            all_hold = self._ranks.gather("flush/holds", held, limit_s=FLUSH_ANSWER_LIMIT_S)
-            if held is not None and all(each == held for each in all_hold):
+        with self._manager.between_saves(BETWEEN_SAVES_LIMIT_S) as staged:
+            all_hold = self._ranks.gather("flush/holds", staged, limit_s=FLUSH_ANSWER_LIMIT_S)
+            if staged is not None and all(each == staged for each in all_hold):
                 self._flush_and_leave(reason)
             leaving.say(f"trainerd: the ranks hold no boundary in common ({all_hold}): nothing more is saved")
-            self._leave_from_elsewhere(self._keeper.newest, reason)
+            self._leave_from_elsewhere(self._manager.newest, reason)
 
     def _leave_from_elsewhere(self, newest: Checkpoint | None, reason: str) -> NoReturn:
         self._leave_ranks()
@@ -564,7 +564,7 @@ class Session:
 
     def _enter(self) -> None:
         make_directory(self._settings.attempt_paths.root)
-        self._keeper.open()
+        self._manager.open()
         leaving.end_workers_at_exit()
         leaving.show_stacks_when_asked()
         self._flag.install()
@@ -573,7 +573,7 @@ class Session:
                 self._flag.notices,
                 grace_s=self._settings.grace_s,
                 heard=lambda number: self._flag.ask(number.name),
-                margin=lambda grace_s: margin_s(grace_s, self._keeper.longest_save_s),
+                margin=lambda grace_s: margin_s(grace_s, self._manager.longest_save_s),
                 flush=self._agreement.leave_without_boundary if self._ranks else self._flush_alone,
             )
         with translated_space_errors(self._settings.attempt_paths.root):
@@ -606,7 +606,7 @@ class Session:
             self._flag.remove()
             self._heartbeat.close()
             self._requests.close()
-            self._keeper.close()
+            self._manager.close()
 
     def _leave_normally(self) -> None:
         self._begin()
@@ -615,7 +615,7 @@ class Session:
         elif self._flag.is_set and self.epoch < self._epochs_total:
             self._leave_drained()  # the script broke off its loop because of the request
         self._beat(Phase.CHECKPOINT)
-        newest = self._keeper.finish()
+        newest = self._manager.finish()
         COMPLETED.hit()
         leaving.record_finished(
             self._settings, step=self.step, epoch=self.epoch, checkpoint=newest.name, rank=self.rank
@@ -636,14 +636,14 @@ class Session:
             position = self._state.position
             digest = f"{self._state.digest:016x}" if self._state.digest else None
             line = encode_row(position.step, position.epoch, batch, self._row, digest)
-            self._keeper.history.line(line)
-            proof = self._keeper.proof
+            self._manager.history.line(line)
+            proof = self._manager.proof
             if proof is not None and not proof.is_over:
                 proof.compare((position.step, position.epoch, batch), digest, self._row)
             self._row = {}
 
     def _beat(self, phase: Phase) -> None:
-        position, newest = self._state.position, self._keeper.newest
+        position, newest = self._state.position, self._manager.newest
         self._heartbeat.beat(
             phase,
             step=position.step,
@@ -653,7 +653,7 @@ class Session:
             batches=self._batches_total,
             checkpoint_step=newest.step if newest else _UNKNOWN,
             loss=self._last_loss,
-            saves=self._keeper.saves,
+            saves=self._manager.saves,
             resumed_step=self._resumed_step,
         )
 

@@ -12,7 +12,7 @@ import pytest
 import xxhash
 
 from chaos.invariants import Disturbed, check_all
-from chaos.runner import Play
+from chaos.runner import ScenarioRunner
 from chaos.scenario import FOLDER, load
 from chaos.second_history import read_history
 from chaos.waiting import Interruption
@@ -27,13 +27,13 @@ pytestmark = pytest.mark.torch
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory):
-    play = Play(
-        tmp_path_factory.mktemp("chaos") / "play",
+    runner = ScenarioRunner(
+        tmp_path_factory.mktemp("chaos") / "runner",
         [load(FOLDER / f"{name}.yaml") for name in EVERY_DAY],
         SEED,
         Interruption(),
     )
-    return {outcome.scenario.name: outcome for outcome in play.run(limit_s=200, say=lambda _: None)}
+    return {outcome.scenario.name: outcome for outcome in runner.run(limit_s=200, say=lambda _: None)}
 
 
 @pytest.mark.timeout(300)

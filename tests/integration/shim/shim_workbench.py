@@ -15,7 +15,7 @@ from trainerd.contract.paths import StatePaths
 from trainerd.contract.process import identify, open_pidfd
 from trainerd.contract.records import LaunchRecord, ShimRecord
 from trainerd.supervisor.attempt.launcher import ShimLauncher
-from trainerd.supervisor.attempt.probe import Ended, Lost, NotStarted, Running, probe
+from trainerd.supervisor.attempt.probe import ProbedEnded, ProbedLost, ProbedNotStarted, ProbedRunning, probe
 
 DEADLINE_S = 15.0
 LOOK_S = 0.005
@@ -106,8 +106,10 @@ class Workbench:
 
         def look():
             state = probe(paths)
-            assert not isinstance(state, Ended | Lost | NotStarted), paths.shim_log.read_text()
-            return state if isinstance(state, Running) and state.ranks else None
+            assert not isinstance(state, ProbedEnded | ProbedLost | ProbedNotStarted), (
+                paths.shim_log.read_text()
+            )
+            return state if isinstance(state, ProbedRunning) and state.ranks else None
 
         state = wait_for(look, "ranks on record")
         for rank in ready:
@@ -117,8 +119,8 @@ class Workbench:
     def ended(self, paths):
         def look():
             state = probe(paths)
-            assert not isinstance(state, Lost | NotStarted), paths.shim_log.read_text()
-            return state if isinstance(state, Ended) else None
+            assert not isinstance(state, ProbedLost | ProbedNotStarted), paths.shim_log.read_text()
+            return state if isinstance(state, ProbedEnded) else None
 
         return wait_for(look, "the end").record
 

@@ -25,7 +25,7 @@ from trainerd.shim.spawn import spawn
 from trainerd.shim.survivors import attempt_mark, find_descendants
 from trainerd.supervisor.attempt.cgroups import prepare_cgroups, why_no_memory
 from trainerd.supervisor.attempt.launcher import ShimLauncher
-from trainerd.supervisor.attempt.probe import Lost, probe
+from trainerd.supervisor.attempt.probe import ProbedLost, probe
 from trainerd.supervisor.machine.outcome import Evidence, OutcomeKind, judge
 
 PLACES = find_places()
@@ -130,7 +130,7 @@ def test_an_orphan_that_no_trace_leads_to_is_found_by_the_cgroup_after_the_shim_
     (hidden,) = workbench.pids_in("hidden")
     wait_for((workbench.here / "alone").exists)
     os.kill(state.shim.pid, signal.SIGKILL)
-    wait_for(lambda: isinstance(probe(paths), Lost))
+    wait_for(lambda: isinstance(probe(paths), ProbedLost))
     (folder,) = cgroups_of(paths)
     assert members(folder) == {hidden, state.ranks[0].pid}
     traced = find_descendants(
@@ -174,7 +174,7 @@ def test_a_cgroup_that_a_job_made_below_its_own_goes_with_it(workbench):
 def test_a_cgroup_left_by_a_killed_shim_is_removed(workbench, monkeypatch):
     monkeypatch.setenv("TRAINERD_FAILPOINTS", "cgroup.made=kill")
     paths = workbench.launch(shell("true"))
-    wait_for(lambda: isinstance(probe(paths), Lost))
+    wait_for(lambda: isinstance(probe(paths), ProbedLost))
     (folder,) = cgroups_of(paths)
     assert folder.exists()
     assert workbench.launcher.end_survivors(paths) == 0

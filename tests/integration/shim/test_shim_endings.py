@@ -12,7 +12,7 @@ from shim_workbench import python, runs, shell, wait_for
 from trainerd.contract import records
 from trainerd.contract.process import boot_id, identify
 from trainerd.contract.records import RankExit
-from trainerd.supervisor.attempt.probe import Running, probe
+from trainerd.supervisor.attempt.probe import ProbedRunning, probe
 
 
 @pytest.mark.parametrize("exit_code", [0, 1, 85, 93, 255])
@@ -172,7 +172,7 @@ def test_a_disk_that_is_full_at_the_end_delays_the_exit_record_and_loses_nothing
         wait_for(lambda: identify(rank) is None, "the shim has collected the rank")
         before = paths.root.stat().st_mtime_ns
         wait_for(lambda: paths.root.stat().st_mtime_ns != before, "one more try to write the record")
-        assert isinstance(probe(paths), Running), "not lost: the shim waits for space"
+        assert isinstance(probe(paths), ProbedRunning), "not lost: the shim waits for space"
         filler.unlink()
         assert workbench.ended(paths).ranks[0].exit_code == 85
         workbench.watch(paths)

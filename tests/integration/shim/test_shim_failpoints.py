@@ -11,29 +11,29 @@ from trainerd.contract import records
 from trainerd.contract.failpoints import REGISTRY
 from trainerd.contract.records import ShimRecord
 from trainerd.supervisor.attempt import launcher
-from trainerd.supervisor.attempt.probe import Ended, Lost, NotStarted
+from trainerd.supervisor.attempt.probe import ProbedEnded, ProbedLost, ProbedNotStarted
 
 # What an attempt of one rank, which waits to be asked to leave, is found as after a kill at each point.
 EXPECTED = {
-    "shim.locked": NotStarted,
-    "shim.recorded": Lost,
-    "cgroup.made": Lost,
-    "ranks.started": Lost,
-    "ranks.recorded": Lost,
-    "ranks.ended": Lost,
-    "survivors.ended": Lost,
-    "exit.recorded": Ended,
-    "record.written@1": NotStarted,
-    "record.synced@1": NotStarted,
-    "record.renamed@1": Lost,
-    "record.durable@1": Lost,
-    "record.written@2": Lost,
-    "record.renamed@2": Lost,
-    "record.durable@2": Lost,
-    "record.written@3": Lost,
-    "record.synced@3": Lost,
-    "record.renamed@3": Ended,
-    "record.durable@3": Ended,
+    "shim.locked": ProbedNotStarted,
+    "shim.recorded": ProbedLost,
+    "cgroup.made": ProbedLost,
+    "ranks.started": ProbedLost,
+    "ranks.recorded": ProbedLost,
+    "ranks.ended": ProbedLost,
+    "survivors.ended": ProbedLost,
+    "exit.recorded": ProbedEnded,
+    "record.written@1": ProbedNotStarted,
+    "record.synced@1": ProbedNotStarted,
+    "record.renamed@1": ProbedLost,
+    "record.durable@1": ProbedLost,
+    "record.written@2": ProbedLost,
+    "record.renamed@2": ProbedLost,
+    "record.durable@2": ProbedLost,
+    "record.written@3": ProbedLost,
+    "record.synced@3": ProbedLost,
+    "record.renamed@3": ProbedEnded,
+    "record.durable@3": ProbedEnded,
 }
 
 
@@ -55,9 +55,9 @@ def test_a_kill_leaves_what_is_said_and_nobody_survives(workbench, monkeypatch, 
     paths = workbench.launch(("sh", "-c", script))
     final = workbench.watch(paths)[-1]
     assert isinstance(final, EXPECTED[point]), paths.shim_log.read_text()
-    if isinstance(final, Ended):
+    if isinstance(final, ProbedEnded):
         assert final.record.ranks[0].exit_code == 85
-    if isinstance(final, Lost):
+    if isinstance(final, ProbedLost):
         workbench.launcher.end_survivors(paths)
         assert not list(paths.root.glob(".*tmp*")), "swept"
         assert not any(Path(folder).exists() for folder in records.read(paths.shim, ShimRecord).cgroups)

@@ -22,7 +22,15 @@ from trainerd.contract.records import LaunchRecord, ShimRecord
 from trainerd.errors import SpaceError, TryAgainError
 from trainerd.shim.entry import held_lock
 from trainerd.supervisor.attempt.launcher import ShimLauncher
-from trainerd.supervisor.attempt.probe import Ended, Lost, NotStarted, Running, Starting, Unknown, probe
+from trainerd.supervisor.attempt.probe import (
+    ProbedEnded,
+    ProbedLost,
+    ProbedNotStarted,
+    ProbedRunning,
+    ProbedStarting,
+    ProbedUnknown,
+    probe,
+)
 
 SHIM = (sys.executable, "-P", "-m", "trainerd.shim")
 
@@ -41,7 +49,7 @@ def prepare(workbench, command, attempt=1):
 def test_an_attempt_is_watched_from_start_to_end_and_leaves_no_zombie(workbench):
     paths = workbench.launch(shell("sleep 0.1; exit 3"))
     states = workbench.watch(paths)
-    assert [type(state) for state in states] == [Starting, Running, Ended]
+    assert [type(state) for state in states] == [ProbedStarting, ProbedRunning, ProbedEnded]
     assert len(states[1].ranks) == 1
     assert states[-1].record.ranks[0].exit_code == 3
     assert identify(states[1].shim.pid) is None, "collected"
@@ -50,7 +58,7 @@ def test_an_attempt_is_watched_from_start_to_end_and_leaves_no_zombie(workbench)
 
 def test_launching_returns_without_waiting(workbench):
     paths = workbench.launch(("sleep", "60"))
-    assert isinstance(probe(paths), Starting)
+    assert isinstance(probe(paths), ProbedStarting)
 
 
 def test_watching_costs_nothing_while_nothing_happens(workbench, obedient, monkeypatch):
@@ -64,14 +72,14 @@ def test_watching_costs_nothing_while_nothing_happens(workbench, obedient, monke
 
     async def watch():
         states = workbench.launcher.watch(paths)
-        while not (isinstance(state := await anext(states), Running) and state.ranks):
+        while not (isinstance(state := await anext(states), ProbedRunning) and state.ranks):
             pass
         before = len(looks)
         ending = asyncio.ensure_future(anext(states))
         await asyncio.sleep(0.3)
         assert len(looks) <= before + 1
         workbench.launcher.signal(paths, signal.SIGTERM)
-        assert isinstance(await ending, Ended)
+        assert isinstance(await ending, ProbedEnded)
 
     asyncio.run(watch())
 
@@ -116,7 +124,7 @@ def test_an_adopted_attempt_is_drained_like_any_other(workbench, obedient):
 def test_an_attempt_that_no_shim_came_for_is_declared_void_by_watching_it(workbench):
     paths = prepare(workbench, ("true",))
     (state,) = workbench.watch(paths)
-    assert state == NotStarted("no shim had started it", is_void=True)
+    assert state == ProbedNotStarted("no shim had started it", is_void=True)
     late = start_shim_by_hand(paths)
     assert "was declared void" in late.communicate()[1]
     assert not paths.shim.exists()
@@ -126,7 +134,7 @@ def test_a_shim_that_dies_before_it_says_who_it_is_makes_the_attempt_void(workbe
     monkeypatch.setenv("TRAINERD_FAILPOINTS", "shim.locked=kill")
     paths = workbench.launch(("true",))
     states = workbench.watch(paths)
-    assert states[-1] == NotStarted("its shim ended before it started anything", is_void=True)
+    assert states[-1] == ProbedNotStarted("its shim ended before it started anything", is_void=True)
     assert not workbench.launcher.child_pids
 
 
@@ -134,7 +142,7 @@ def test_a_shim_that_is_killed_makes_the_attempt_lost(workbench, stubborn):
     paths = workbench.launch(stubborn)
     state = workbench.running(paths)
     os.kill(state.shim.pid, signal.SIGKILL)
-    assert isinstance(workbench.watch(paths)[-1], Lost)
+    assert isinstance(workbench.watch(paths)[-1], ProbedLost)
 
 
 def test_a_second_shim_starts_nothing_while_the_first_one_runs(workbench, stubborn):
@@ -170,7 +178,7 @@ def test_declaring_void_twice_keeps_the_first_reason(workbench):
     paths = prepare(workbench, ("true",))
     assert workbench.launcher.void(paths, "first")
     assert workbench.launcher.void(paths, "second")
-    assert probe(paths) == NotStarted("first", is_void=True)
+    assert probe(paths) == ProbedNotStarted("first", is_void=True)
 
 
 def test_an_attempt_is_either_void_or_started_never_both_and_never_neither(workbench):
@@ -186,7 +194,7 @@ def test_an_attempt_is_either_void_or_started_never_both_and_never_neither(workb
         signal.sigtimedwait([], start_s * (attempt - 2) / 16)
         outcomes[attempt] = ShimLauncher().void(paths, "given up")
         final = workbench.watch(paths)[-1]
-        assert isinstance(final, NotStarted if outcomes[attempt] else Ended)
+        assert isinstance(final, ProbedNotStarted if outcomes[attempt] else ProbedEnded)
     started = (workbench.here / "started").read_text().split()
     assert started == [str(attempt) for attempt, is_void in outcomes.items() if not is_void]
     assert any(outcomes.values())
@@ -241,7 +249,7 @@ def test_a_launch_record_that_makes_no_sense_starts_nothing(workbench):
     records.write(paths.launch, LaunchRecord("job", 1, ("true",), "/", {}, 2, 1.0, ("only one",)))
     assert "one log a rank" in start_shim_by_hand(paths).communicate()[1]
     paths.launch.write_text("{")
-    assert isinstance(probe(paths), Unknown)
+    assert isinstance(probe(paths), ProbedUnknown)
     assert "not valid JSON" in start_shim_by_hand(paths).communicate()[1]
 
 
@@ -260,7 +268,7 @@ def test_a_disk_that_is_full_at_the_launch_is_said_and_nothing_is_started(workbe
     with pytest.raises(SpaceError):
         workbench.launch(("true",))
     monkeypatch.undo()
-    assert isinstance(probe(workbench.run.attempt(1)), NotStarted)
+    assert isinstance(probe(workbench.run.attempt(1)), ProbedNotStarted)
 
 
 def test_an_interpreter_that_is_gone_is_an_error_of_the_launch(workbench):
@@ -273,7 +281,7 @@ def test_an_interpreter_that_is_gone_is_an_error_of_the_launch(workbench):
 def test_what_cannot_be_observed_is_shown_as_unknown_and_looked_at_again(workbench, stubborn, monkeypatch):
     paths = workbench.launch(stubborn)
     workbench.running(paths)
-    answers = [Unknown("/proc was out of reach")]
+    answers = [ProbedUnknown("/proc was out of reach")]
     monkeypatch.setattr("trainerd.supervisor.attempt.launcher.UNKNOWN_LOOK_S", 0.01)
     monkeypatch.setattr(
         "trainerd.supervisor.attempt.launcher.probe", lambda paths: answers.pop() if answers else probe(paths)
@@ -284,5 +292,5 @@ def test_what_cannot_be_observed_is_shown_as_unknown_and_looked_at_again(workben
         return [await anext(states), await anext(states)]
 
     unknown, running = asyncio.run(first_two())
-    assert unknown == Unknown("/proc was out of reach")
-    assert isinstance(running, Running)
+    assert unknown == ProbedUnknown("/proc was out of reach")
+    assert isinstance(running, ProbedRunning)

@@ -17,9 +17,9 @@ from trainerd.contract.process import identify
 from trainerd.contract.records import RanksRecord, ShimRecord
 from trainerd.errors import InternalError, TryAgainError
 from trainerd.shim.process_table import carries, processes_since
-from trainerd.shim.survivors import Ended, end_processes, find_descendants
+from trainerd.shim.survivors import ProbedEnded, end_processes, find_descendants
 from trainerd.supervisor.attempt import launcher as launcher_module
-from trainerd.supervisor.attempt.probe import Lost, probe
+from trainerd.supervisor.attempt.probe import ProbedLost, probe
 
 # Children that do their best to get away: another session, another parent, an empty environment, all of it.
 ESCAPE = """
@@ -79,7 +79,7 @@ def lose_shim(workbench, command, **options):
 
 def kill_shim(paths, state):
     os.kill(state.shim.pid, signal.SIGKILL)
-    wait_for(lambda: isinstance(probe(paths), Lost))
+    wait_for(lambda: isinstance(probe(paths), ProbedLost))
 
 
 def test_ranks_and_their_children_are_ended_after_the_shim_was_killed_without_a_cgroup(workbench):
@@ -108,7 +108,7 @@ def test_survivors_are_found_by_their_mark_when_the_ranks_were_never_recorded(wo
     monkeypatch.setenv("TRAINERD_FAILPOINTS", "ranks.started=kill")
     paths = workbench.launch(shell("echo $$ >$HERE/rank; exec sleep 60"), uses_cgroup=False)
     (rank,) = workbench.pids_in("rank")
-    wait_for(lambda: isinstance(probe(paths), Lost))
+    wait_for(lambda: isinstance(probe(paths), ProbedLost))
     assert workbench.launcher.end_survivors(paths) == 1
     assert not runs(rank)
 
@@ -171,7 +171,7 @@ def test_whoever_would_not_end_in_time_is_named(workbench, stubborn, monkeypatch
     paths, state = lose_shim(workbench, stubborn)
     kill_shim(paths, state)
     with monkeypatch.context() as patch:
-        patch.setattr(launcher_module, "end_processes", lambda *_, **__: Ended(0, state.ranks))
+        patch.setattr(launcher_module, "end_processes", lambda *_, **__: ProbedEnded(0, state.ranks))
         with pytest.raises(TryAgainError, match=str(state.ranks[0].pid)):
             workbench.launcher.end_survivors(paths)
 
@@ -185,7 +185,7 @@ def test_the_search_for_survivors_has_a_limit():
             return self.now_s
 
     immortal = dataclasses.replace(identify(os.getpid()), start_ticks=1)
-    assert end_processes(lambda: (immortal,), FakeClock(), limit_s=10) == Ended(0, (immortal,))
+    assert end_processes(lambda: (immortal,), FakeClock(), limit_s=10) == ProbedEnded(0, (immortal,))
 
 
 def test_a_process_whose_first_thread_has_left_still_counts_as_alive(tmp_path):

@@ -14,7 +14,7 @@ from shim_workbench import runs, shell, wait_for
 from trainerd.contract import records
 from trainerd.contract.process import identify
 from trainerd.contract.records import ShimRecord
-from trainerd.supervisor.attempt.probe import Ended, probe
+from trainerd.supervisor.attempt.probe import ProbedEnded, probe
 from trainerd.supervisor.attempt.shim_template import ShimTemplate
 
 
@@ -57,7 +57,7 @@ def test_a_template_forks_each_attempt_a_shim_of_its_own(workbench, template, ob
 def test_a_forked_shim_is_watched_to_its_end_and_leaves_no_zombie(workbench, template):
     paths = workbench.launch(shell("sleep 0.1; exit 3"))
     states = workbench.watch(paths)
-    assert isinstance(states[-1], Ended)
+    assert isinstance(states[-1], ProbedEnded)
     wait_for(lambda: identify(shim_pid(paths)) is None, "the kernel to collect it")
     assert workbench.launcher.child_pids == {template}
 

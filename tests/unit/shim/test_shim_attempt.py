@@ -12,7 +12,7 @@ from trainerd.contract.clock import SystemClock
 from trainerd.contract.paths import AttemptPaths
 from trainerd.contract.process import identify
 from trainerd.contract.records import LaunchRecord, RankExit
-from trainerd.shim.attempt import Attempt
+from trainerd.shim.attempt import RankGroup
 from trainerd.shim.entry import Admission
 
 PIDS = {100_001: 0, 100_002: 1}
@@ -23,7 +23,7 @@ def attempt(tmp_path):
     logs = tuple(str(tmp_path / f"{rank}.log") for rank in range(2))
     launch = LaunchRecord("job", 1, ("true",), "/", {}, 2, 1.0, logs)
     admission = Admission(launch, identify(os.getpid()), 0.0, 0.0)
-    attempt = Attempt(AttemptPaths(tmp_path), admission, SystemClock(), ready_descriptor=None)
+    attempt = RankGroup(AttemptPaths(tmp_path), admission, SystemClock(), ready_descriptor=None)
     attempt._ranks_by_pid = dict(PIDS)
     yield attempt
     for log in attempt._logs:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from trainerd.shim.stop_policy import (
     PEER_LIMIT_S,
-    Conduct,
     Forward,
     Kill,
+    StopPolicy,
     after_rank_ended,
     after_signal,
     after_time,
@@ -21,77 +21,77 @@ from trainerd.shim.stop_policy import (
 BOTH = frozenset({0, 1})
 
 
-def two_ranks(grace_s: float = 30.0) -> Conduct:
-    return Conduct(grace_s, BOTH)
+def two_ranks(grace_s: float = 30.0) -> StopPolicy:
+    return StopPolicy(grace_s, BOTH)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_request_to_stop_is_forwarded_as_it_came_and_starts_the_grace_period(signum):
-    conduct, commands = after_signal(two_ranks(), signum, 5.0)
+    policy, commands = after_signal(two_ranks(), signum, 5.0)
     assert commands == (Forward(signum, BOTH),)
-    assert (conduct.stop_requested_s, conduct.kill_at_s, conduct.kill_reason) == (5.0, 35.0, "grace")
+    assert (policy.stop_requested_s, policy.kill_at_s, policy.kill_reason) == (5.0, 35.0, "grace")
 
 
 def test_a_second_request_is_forwarded_and_does_not_move_the_deadline():
-    conduct, _ = after_signal(two_ranks(), signal.SIGTERM, 5.0)
-    later, commands = after_signal(conduct, signal.SIGTERM, 20.0)
+    policy, _ = after_signal(two_ranks(), signal.SIGTERM, 5.0)
+    later, commands = after_signal(policy, signal.SIGTERM, 20.0)
     assert commands == (Forward(signal.SIGTERM, BOTH),)
-    assert later == conduct
+    assert later == policy
 
 
 def test_quit_kills_at_once_and_is_no_request_to_stop():
-    conduct, commands = after_signal(two_ranks(), signal.SIGQUIT, 5.0)
+    policy, commands = after_signal(two_ranks(), signal.SIGQUIT, 5.0)
     assert commands == (Kill("asked", BOTH),)
-    assert conduct.stop_requested_s is None
+    assert policy.stop_requested_s is None
 
 
 def test_nobody_is_killed_before_the_deadline_and_the_living_are_at_it():
-    conduct, _ = after_signal(two_ranks(), signal.SIGTERM, 5.0)
-    assert after_time(conduct, 34.9) == (conduct, ())
-    conduct, _ = after_rank_ended(conduct, 0, 34.9, exit_code=85)
-    conduct, commands = after_time(conduct, 35.0)
+    policy, _ = after_signal(two_ranks(), signal.SIGTERM, 5.0)
+    assert after_time(policy, 34.9) == (policy, ())
+    policy, _ = after_rank_ended(policy, 0, 34.9, exit_code=85)
+    policy, commands = after_time(policy, 35.0)
     assert commands == (Kill("grace", frozenset({1})),)
-    assert after_time(conduct, 99.0)[1] == (), "once"
+    assert after_time(policy, 99.0)[1] == (), "once"
 
 
 @pytest.mark.parametrize("exit_code", [0, 85])
 def test_the_peers_of_a_rank_that_ended_well_go_on_without_limit(exit_code):
-    conduct, commands = after_rank_ended(two_ranks(), 0, 5.0, exit_code=exit_code)
+    policy, commands = after_rank_ended(two_ranks(), 0, 5.0, exit_code=exit_code)
     assert commands == ()
-    assert conduct.kill_at_s is None
+    assert policy.kill_at_s is None
 
 
 @pytest.mark.parametrize("exit_code", [1, 93, 127, None])
 def test_the_peers_of_a_rank_that_ended_badly_are_told_and_soon_killed(exit_code):
-    conduct, commands = after_rank_ended(two_ranks(), 0, 5.0, exit_code=exit_code)
+    policy, commands = after_rank_ended(two_ranks(), 0, 5.0, exit_code=exit_code)
     assert commands == (Forward(signal.SIGTERM, frozenset({1})),)
-    assert (conduct.kill_at_s, conduct.kill_reason) == (5.0 + PEER_LIMIT_S, "peer")
+    assert (policy.kill_at_s, policy.kill_reason) == (5.0 + PEER_LIMIT_S, "peer")
 
 
 def test_the_peer_limit_is_never_longer_than_the_grace_period():
-    conduct, _ = after_rank_ended(two_ranks(grace_s=2.0), 0, 5.0, exit_code=1)
-    assert conduct.kill_at_s == 7.0
+    policy, _ = after_rank_ended(two_ranks(grace_s=2.0), 0, 5.0, exit_code=1)
+    assert policy.kill_at_s == 7.0
 
 
 def test_peers_already_told_to_stop_are_not_told_again_since_twice_means_now():
-    conduct, _ = after_signal(two_ranks(), signal.SIGTERM, 5.0)
-    conduct, commands = after_rank_ended(conduct, 0, 6.0, exit_code=1)
+    policy, _ = after_signal(two_ranks(), signal.SIGTERM, 5.0)
+    policy, commands = after_rank_ended(policy, 0, 6.0, exit_code=1)
     assert commands == ()
-    assert (conduct.kill_at_s, conduct.kill_reason) == (6.0 + PEER_LIMIT_S, "peer")
+    assert (policy.kill_at_s, policy.kill_reason) == (6.0 + PEER_LIMIT_S, "peer")
 
 
 def test_a_first_request_after_a_peer_ended_badly_is_noted_and_not_sent_twice():
-    conduct, _ = after_rank_ended(two_ranks(), 0, 5.0, exit_code=1)
-    conduct, commands = after_signal(conduct, signal.SIGTERM, 6.0)
+    policy, _ = after_rank_ended(two_ranks(), 0, 5.0, exit_code=1)
+    policy, commands = after_signal(policy, signal.SIGTERM, 6.0)
     assert commands == ()
-    assert conduct.stop_requested_s == 6.0
-    assert after_signal(conduct, signal.SIGTERM, 7.0)[1] == (Forward(signal.SIGTERM, frozenset({1})),)
+    assert policy.stop_requested_s == 6.0
+    assert after_signal(policy, signal.SIGTERM, 7.0)[1] == (Forward(signal.SIGTERM, frozenset({1})),)
 
 
 def test_the_last_rank_to_end_leaves_nothing_to_do():
-    conduct, commands = after_rank_ended(Conduct(30.0, frozenset({0})), 0, 5.0, exit_code=1)
+    policy, commands = after_rank_ended(StopPolicy(30.0, frozenset({0})), 0, 5.0, exit_code=1)
     assert commands == ()
-    assert after_signal(conduct, signal.SIGTERM, 6.0)[1] == ()
+    assert after_signal(policy, signal.SIGTERM, 6.0)[1] == ()
 
 
 EVENT = st.one_of(
@@ -104,28 +104,28 @@ EVENT = st.one_of(
 @given(st.lists(st.tuples(st.floats(0, 20), EVENT), max_size=30), st.floats(0, 60))
 def test_in_any_order_only_the_living_are_signalled_and_a_stop_always_ends_them(events, grace_s):
     """Deadlines only come nearer; after a stop or a bad ending, everybody is killed by the deadline."""
-    conduct = Conduct(grace_s, frozenset({0, 1, 2}))
+    policy = StopPolicy(grace_s, frozenset({0, 1, 2}))
     now_s = 0.0
     must_end = False
     for wait_s, event in events:
         now_s += wait_s
-        before = conduct
+        before = policy
         if event is None:
-            conduct, commands = after_time(conduct, now_s)
+            policy, commands = after_time(policy, now_s)
         elif isinstance(event, tuple):
-            if event[0] not in conduct.living:
+            if event[0] not in policy.living:
                 continue
-            conduct, commands = after_rank_ended(conduct, event[0], now_s, exit_code=event[1])
+            policy, commands = after_rank_ended(policy, event[0], now_s, exit_code=event[1])
             must_end |= event[1] not in {0, 85}
         else:
-            conduct, commands = after_signal(conduct, event, now_s)
+            policy, commands = after_signal(policy, event, now_s)
             must_end |= event != signal.SIGQUIT
         assert all(command.ranks and command.ranks <= before.living for command in commands)
-        assert conduct.living <= before.living
-        if before.kill_at_s is not None and conduct.kill_at_s is not None:
-            assert conduct.kill_at_s <= before.kill_at_s
+        assert policy.living <= before.living
+        if before.kill_at_s is not None and policy.kill_at_s is not None:
+            assert policy.kill_at_s <= before.kill_at_s
         if any(isinstance(command, Kill) for command in commands):
             return
-        if must_end and conduct.living:
-            assert conduct.kill_at_s is not None
-            assert conduct.kill_at_s <= now_s + grace_s
+        if must_end and policy.living:
+            assert policy.kill_at_s is not None
+            assert policy.kill_at_s <= now_s + grace_s

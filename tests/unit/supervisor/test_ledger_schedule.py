@@ -9,7 +9,7 @@ from trainerd.contract.clock import SystemClock
 from trainerd.contract.policy import Resources
 from trainerd.contract.resolved import ResolvedJob
 from trainerd.supervisor.journal.journal import Journal
-from trainerd.supervisor.ledger import Ledger, _holders, _requests
+from trainerd.supervisor.ledger import Ledger, _owners, _requests
 from trainerd.supervisor.machine.job_events import (
     AttemptSeen,
     AttemptVoided,
@@ -58,7 +58,7 @@ def test_the_answer_is_as_if_it_were_asked_at_every_event(choices):
         else:
             ledger.apply([(name, build(ledger, name, choice))])
         jobs = ledger.jobs
-        asked_now = schedule(CAPACITY, _holders(jobs), _requests(jobs) if ledger.grants_slots else ())
+        asked_now = schedule(CAPACITY, _owners(jobs), _requests(jobs) if ledger.grants_slots else ())
         assert ledger.waits == asked_now.waits
         assert asked_now.grants == ()
         assert asked_now.misfits == {}

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainerd.contract.policy import Resources
-from trainerd.supervisor.scheduler import Capacity, Holder, Request, machine_capacity, schedule
+from trainerd.supervisor.scheduler import Capacity, Request, SlotOwner, machine_capacity, schedule
 
 GIB = 1024**3
 MACHINE = Capacity(cpus=4.0, gpus=2, memory_bytes=8 * GIB)
@@ -32,7 +32,7 @@ def test_a_higher_priority_goes_first():
 
 def test_a_large_job_is_not_starved_by_small_ones_behind_it():
     requests = [request("large", cpus=4, since=1), request("small", cpus=1, since=2)]
-    answer = schedule(MACHINE, [Holder(Resources(cpus=2))], requests)
+    answer = schedule(MACHINE, [SlotOwner(Resources(cpus=2))], requests)
     assert granted(answer) == []
     assert answer.waits == {
         "large": "waits for 4 cpus (2 free)",
@@ -42,7 +42,7 @@ def test_a_large_job_is_not_starved_by_small_ones_behind_it():
 
 def test_a_job_that_needs_nothing_of_what_is_waited_for_may_pass():
     requests = [request("large", cpus=1, gpus=2, since=1), request("small", cpus=1, since=2)]
-    answer = schedule(MACHINE, [Holder(Resources(gpus=1, cpus=1), (0,))], requests)
+    answer = schedule(MACHINE, [SlotOwner(Resources(gpus=1, cpus=1), (0,))], requests)
     assert granted(answer) == ["small"]
     assert answer.waits == {"large": "waits for 2 gpus (1 free)"}
 
@@ -50,12 +50,12 @@ def test_a_job_that_needs_nothing_of_what_is_waited_for_may_pass():
 def test_each_gpu_is_given_once():
     requests = [request("a", gpus=1, since=1), request("b", gpus=1, since=2)]
     assert schedule(MACHINE, [], requests).grants == (("a", (0,)), ("b", (1,)))
-    assert schedule(MACHINE, [Holder(Resources(gpus=1), (0,))], requests).grants == (("a", (1,)),)
+    assert schedule(MACHINE, [SlotOwner(Resources(gpus=1), (0,))], requests).grants == (("a", (1,)),)
 
 
 def test_memory_counts():
     answer = schedule(
-        MACHINE, [Holder(Resources(memory_bytes=6 * GIB))], [request("a", memory_bytes=4 * GIB)]
+        MACHINE, [SlotOwner(Resources(memory_bytes=6 * GIB))], [request("a", memory_bytes=4 * GIB)]
     )
     assert answer.waits == {"a": "waits for 4.00 GiB of memory (2.00 GiB free)"}
 
@@ -110,7 +110,7 @@ def test_this_machine_has_something_to_give():
 def test_no_more_jobs_than_max_jobs_run_and_the_others_say_so():
     capacity = Capacity(cpus=64, max_jobs=2)
     requests = [Request(name, Resources(cpus=1), since_wall_s=n) for n, name in enumerate(("a", "b", "c"))]
-    answer = schedule(capacity, [Holder(Resources(cpus=1))], requests)
+    answer = schedule(capacity, [SlotOwner(Resources(cpus=1))], requests)
     assert [name for name, _ in answer.grants] == ["a"]
     assert answer.waits["b"] == "waits for one of the jobs that run to end (max_jobs)"
     assert answer.waits["c"].endswith("behind b")
@@ -119,12 +119,12 @@ def test_no_more_jobs_than_max_jobs_run_and_the_others_say_so():
 def test_the_gpus_that_are_configured_are_the_ones_that_are_given():
     capacity = Capacity(cpus=64, gpus=2, gpu_indices=(1, 3))
     requests = [Request("a", Resources(cpus=1, gpus=1)), Request("b", Resources(cpus=1, gpus=1))]
-    answer = schedule(capacity, [Holder(Resources(cpus=1, gpus=1), (1,))], requests)
+    answer = schedule(capacity, [SlotOwner(Resources(cpus=1, gpus=1), (1,))], requests)
     assert answer.grants == (("a", (3,)),)
     assert "gpus" in answer.waits["b"]
 
 
 def test_a_job_that_needs_no_cpu_passes_those_that_wait_for_cpus():
     requests = [Request("large", Resources(cpus=4)), Request("none", Resources(cpus=0), since_wall_s=1.0)]
-    answer = schedule(Capacity(cpus=4), [Holder(Resources(cpus=2))], requests)
+    answer = schedule(Capacity(cpus=4), [SlotOwner(Resources(cpus=2))], requests)
     assert [name for name, _ in answer.grants] == ["none"]

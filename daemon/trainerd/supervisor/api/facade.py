@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from trainerd.supervisor.machine.states import Job
 
 
-class Desk:
+class Facade:
     """Answers what the interfaces ask. Implements `Control`.
 
     Args:
@@ -97,7 +97,7 @@ class Desk:
         return job_view(
             job,
             self._paths.run(job.name),
-            keeper=self._loop.keepers.get(job.name),
+            monitor=self._loop.monitors.get(job.name),
             heartbeat=self._heartbeat(job),
             last_outcome=self._last_outcomes.get(job.name),
             wait=self._wait(job),
@@ -110,10 +110,10 @@ class Desk:
 
     def _heartbeat(self, job: Job) -> Heartbeat | None:
         """Return what the newest attempt said last; before it has said anything, what the one before did."""
-        keeper = self._loop.keepers.get(job.name)
-        if keeper is not None and keeper.heartbeat is not None:
-            return keeper.heartbeat
-        number = job.attempt - 1 if keeper is not None else job.attempt
+        monitor = self._loop.monitors.get(job.name)
+        if monitor is not None and monitor.heartbeat is not None:
+            return monitor.heartbeat
+        number = job.attempt - 1 if monitor is not None else job.attempt
         if number < 1:
             return None
         known = self._heartbeats.get(job.name)

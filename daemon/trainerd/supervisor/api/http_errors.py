@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from trainerd.errors import TrainerdError, TryAgainError, UserError
-from trainerd.supervisor.api.models import Problem
+from trainerd.supervisor.api.models import ProblemDetails
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request
@@ -38,7 +38,10 @@ def answer_problems(app: FastAPI) -> None:
 def problem_responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     """Describe, for the OpenAPI document, the errors that a route may answer with."""
     always = (HTTPStatus.UNPROCESSABLE_ENTITY,)
-    return {int(status): {"model": Problem, "description": status.phrase} for status in (*statuses, *always)}
+    return {
+        int(status): {"model": ProblemDetails, "description": status.phrase}
+        for status in (*statuses, *always)
+    }
 
 
 async def _ours(_request: Request, error: Exception) -> JSONResponse:
@@ -76,4 +79,4 @@ async def _bug(_request: Request, error: Exception) -> JSONResponse:
 
 
 def _answer(status: int, error: str, hint: str | None, headers: Any = None) -> JSONResponse:
-    return JSONResponse(Problem(error=error, hint=hint).model_dump(), int(status), headers=headers)
+    return JSONResponse(ProblemDetails(error=error, hint=hint).model_dump(), int(status), headers=headers)

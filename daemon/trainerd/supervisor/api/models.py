@@ -105,7 +105,7 @@ class Daemon(_Model):
     reload_refusal: str = Field(description="why it was refused, empty if none was")
 
 
-class Problem(BaseModel):
+class ProblemDetails(BaseModel):
     """Why a request was not carried out."""
 
     error: str = Field(description="what is wrong")

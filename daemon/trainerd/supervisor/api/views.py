@@ -13,7 +13,7 @@ from trainerd.supervisor.machine.states import LIVE, BackingOff, Paused, Queued
 if TYPE_CHECKING:
     from trainerd.contract.heartbeat import Heartbeat
     from trainerd.contract.paths import RunPaths
-    from trainerd.supervisor.attempt.monitor import Keeper
+    from trainerd.supervisor.attempt.monitor import Monitor
     from trainerd.supervisor.journal.journal import EndingRow, EventRow
     from trainerd.supervisor.machine.states import Job
 
@@ -22,7 +22,7 @@ def job_view(
     job: Job,
     run: RunPaths,
     *,
-    keeper: Keeper | None = None,
+    monitor: Monitor | None = None,
     heartbeat: Heartbeat | None = None,
     last_outcome: OutcomeView | None = None,
     wait: str | None = None,
@@ -32,7 +32,7 @@ def job_view(
     Args:
         job: The job.
         run: Its run folder.
-        keeper: Of its live attempt.
+        monitor: Of its live attempt.
         heartbeat: What its newest attempt last said.
         last_outcome: How its newest ended attempt ended.
         wait: Why it waits for a slot.
@@ -54,8 +54,8 @@ def job_view(
         batches=_known(beat.batches) if beat is not None else None,
         loss=beat.loss if beat is not None and not math.isnan(beat.loss) else None,
         checkpoint_step=_known(beat.checkpoint_step) if beat is not None else None,
-        shim_pid=keeper.shim.pid if keeper is not None and keeper.shim is not None else None,
-        pids=tuple(rank.pid for rank in keeper.ranks) if keeper is not None else (),
+        shim_pid=monitor.shim.pid if monitor is not None and monitor.shim is not None else None,
+        pids=tuple(rank.pid for rank in monitor.ranks) if monitor is not None else (),
         retry_at_wall_s=job.state.until_wall_s if isinstance(job.state, BackingOff | Paused) else None,
         budget_left=max(job.spec.restart.budget - job.failures, 0) if job.spec is not None else None,
         priority=job.spec.priority if job.spec is not None else 0,

@@ -35,7 +35,15 @@ from trainerd.shim.survivors import (
 from trainerd.supervisor.attempt.child import ShimChild, collect_child, readable
 from trainerd.supervisor.attempt.gpu_release import Holding, who_holds
 from trainerd.supervisor.attempt.gpus import find_gpus
-from trainerd.supervisor.attempt.probe import AttemptState, Ended, Lost, NotStarted, Running, Starting, probe
+from trainerd.supervisor.attempt.probe import (
+    ProbedEnded,
+    ProbedLost,
+    ProbedNotStarted,
+    ProbedRunning,
+    ProbedStarting,
+    ProbeResult,
+    probe,
+)
 from trainerd.supervisor.attempt.shim_template import TEMPLATE_OPTION, ShimTemplate
 
 if TYPE_CHECKING:
@@ -97,10 +105,10 @@ class Launcher(Protocol):
         """
         ...
 
-    def watch(self, paths: AttemptPaths) -> AsyncIterator[AttemptState]:
-        """Yield how an attempt stands, and each change, until it is `Ended`, `Lost` or `NotStarted`.
+    def watch(self, paths: AttemptPaths) -> AsyncIterator[ProbeResult]:
+        """Yield how an attempt stands, and each change, until it is `ProbedEnded`, `ProbedLost` or `ProbedNotStarted`.
 
-        An attempt that is `Starting` and has no shim is declared void on the way, so this always gets somewhere.
+        An attempt that is `ProbedStarting` and has no shim is declared void on the way, so this always gets somewhere.
         """
         ...
 
@@ -232,7 +240,7 @@ class ShimLauncher:
     def signal(self, paths: AttemptPaths, signum: int) -> bool:
         shim = self._shim(paths)
         if shim is None:
-            if isinstance(probe(paths), Starting):
+            if isinstance(probe(paths), ProbedStarting):
                 raise TryAgainError(f"{paths.root}: its shim has not said yet who it is")
             return False
         descriptor = open_pidfd(shim)
@@ -272,11 +280,11 @@ class ShimLauncher:
         except LockedError:
             return False
 
-    async def watch(self, paths: AttemptPaths) -> AsyncIterator[AttemptState]:
-        shown: AttemptState | None = None
+    async def watch(self, paths: AttemptPaths) -> AsyncIterator[ProbeResult]:
+        shown: ProbeResult | None = None
         while True:
             state = self._look(paths)
-            if isinstance(state, Ended | Lost | NotStarted):
+            if isinstance(state, ProbedEnded | ProbedLost | ProbedNotStarted):
                 await self._collect(paths)
                 yield state
                 return
@@ -285,9 +293,9 @@ class ShimLauncher:
                 shown = state
             await self._change(paths, state)
 
-    def _look(self, paths: AttemptPaths) -> AttemptState:
+    def _look(self, paths: AttemptPaths) -> ProbeResult:
         state = probe(paths)
-        if not isinstance(state, Starting):
+        if not isinstance(state, ProbedStarting):
             return state
         child = self._children.get(paths.root)
         if child is not None and is_alive(child.identity):
@@ -296,17 +304,19 @@ class ShimLauncher:
         self.void(paths, why)
         return probe(paths)
 
-    async def _change(self, paths: AttemptPaths, state: AttemptState) -> None:
+    async def _change(self, paths: AttemptPaths, state: ProbeResult) -> None:
         """Return when it may be worth to look again."""
         child = self._children.get(paths.root)
-        is_settled = isinstance(state, Running) and bool(state.ranks)
+        is_settled = isinstance(state, ProbedRunning) and bool(state.ranks)
         if child is not None and not is_settled and child.is_ready is not None:
             await readable(child.is_ready)
             child.close()
-        elif isinstance(state, Running) and (is_settled or child is not None):
+        elif isinstance(state, ProbedRunning) and (is_settled or child is not None):
             await self._end_of(state.shim)
         else:
-            await asyncio.sleep(ADOPTION_LOOK_S if isinstance(state, Starting | Running) else UNKNOWN_LOOK_S)
+            await asyncio.sleep(
+                ADOPTION_LOOK_S if isinstance(state, ProbedStarting | ProbedRunning) else UNKNOWN_LOOK_S
+            )
 
     async def _end_of(self, shim: ProcessIdentity) -> None:
         try:

@@ -25,7 +25,13 @@ from trainerd.errors import CorruptError, InternalError, SpaceError, TrainerdErr
 from trainerd.supervisor.attempt.evidence import gather_evidence, script_marks
 from trainerd.supervisor.attempt.gpu_release import TEARDOWN_LIMIT_S
 from trainerd.supervisor.attempt.launch_record import launch_record
-from trainerd.supervisor.attempt.probe import Ended, Lost, NotStarted, Running, Unknown
+from trainerd.supervisor.attempt.probe import (
+    ProbedEnded,
+    ProbedLost,
+    ProbedNotStarted,
+    ProbedRunning,
+    ProbedUnknown,
+)
 from trainerd.supervisor.attempt.rollback import go_back
 from trainerd.supervisor.attempt.stacks import show_stacks
 from trainerd.supervisor.attempt.stall import Sight, Stall, Watch, after_look, learned, silence_limit_s
@@ -73,7 +79,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Attempt:
+class MonitoredAttempt:
     """What is to be kept.
 
     Attributes:
@@ -95,7 +101,7 @@ class Attempt:
     stalls: int = 0
 
 
-class Keeper:
+class Monitor:
     """Keeps one attempt.
 
     Args:
@@ -110,7 +116,7 @@ class Keeper:
 
     def __init__(
         self,
-        attempt: Attempt,
+        attempt: MonitoredAttempt,
         *,
         launcher: Launcher,
         say: Callable[[Event], None],
@@ -320,17 +326,17 @@ class Keeper:
     async def _watch_once(self) -> None:
         async for state in self._launcher.watch(self._paths):
             match state:
-                case Running(shim, ranks):
+                case ProbedRunning(shim, ranks):
                     self.shim, self.ranks = shim, ranks
                     self._say(AttemptSeen(self.attempt.number))
-                case Unknown(why):
+                case ProbedUnknown(why):
                     self._say(ObservationFailed(self.attempt.number, why))
-                case NotStarted():
+                case ProbedNotStarted():
                     self._say(AttemptVoided(self.attempt.number))
-                case Ended(record):
+                case ProbedEnded(record):
                     await self._await_gpus()
                     await self._conclude(await self._evidence(ending=record))
-                case Lost(evidence, shim):
+                case ProbedLost(evidence, shim):
                     # Before anything else: nobody of this attempt may be left when the next one starts.
                     killed = await asyncio.to_thread(self._launcher.end_survivors, self._paths)
                     why = (

@@ -1,7 +1,7 @@
 """How an attempt stands, told from its records and from the processes they name.
 
 Invariant: failing to observe is never evidence of death. A record that cannot be read, or a process that cannot
-be looked at, makes an attempt `Unknown`; it is `Lost` only if its shim is on record, is certainly gone, and has
+be looked at, makes an attempt `ProbedUnknown`; it is `ProbedLost` only if its shim is on record, is certainly gone, and has
 left no exit record.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class NotStarted:
+class ProbedNotStarted:
     """Nothing of it ever ran. If `is_void`, nothing ever will; else there is no launch record yet."""
 
     reason: str
@@ -28,12 +28,12 @@ class NotStarted:
 
 
 @dataclass(frozen=True)
-class Starting:
+class ProbedStarting:
     """The launch record is there and no shim has said who it is: one may or may not be on its way."""
 
 
 @dataclass(frozen=True)
-class Running:
+class ProbedRunning:
     """The shim lives. `ranks` is empty until it has recorded them."""
 
     shim: ProcessIdentity
@@ -41,14 +41,14 @@ class Running:
 
 
 @dataclass(frozen=True)
-class Ended:
+class ProbedEnded:
     """It is over, and the shim has said how."""
 
     record: ExitRecord
 
 
 @dataclass(frozen=True)
-class Lost:
+class ProbedLost:
     """The shim is gone and has not said how it ended. Ranks may still run: see `end_survivors`."""
 
     evidence: str
@@ -57,27 +57,27 @@ class Lost:
 
 
 @dataclass(frozen=True)
-class Unknown:
+class ProbedUnknown:
     """It could not be observed. Look again later."""
 
     why: str
 
 
-AttemptState = NotStarted | Starting | Running | Ended | Lost | Unknown
+ProbeResult = ProbedNotStarted | ProbedStarting | ProbedRunning | ProbedEnded | ProbedLost | ProbedUnknown
 
 
-def probe(paths: AttemptPaths) -> AttemptState:
+def probe(paths: AttemptPaths) -> ProbeResult:
     """Return how an attempt stands now. Never raises for what it finds."""
     try:
         return _probe(paths)
     except (CorruptError, OSError) as error:
-        return Unknown(str(error))
+        return ProbedUnknown(str(error))
 
 
-def _probe(paths: AttemptPaths) -> AttemptState:
+def _probe(paths: AttemptPaths) -> ProbeResult:
     ending = records.read(paths.exit, ExitRecord)
     if ending is not None:
-        return Ended(ending)
+        return ProbedEnded(ending)
     shim_record = records.read(paths.shim, ShimRecord)
     if shim_record is None:
         return _before_the_shim(paths)
@@ -85,20 +85,20 @@ def _probe(paths: AttemptPaths) -> AttemptState:
     ranks_record = records.read(paths.ranks, RanksRecord)
     ranks = ranks_record.processes if ranks_record is not None else ()
     if is_alive(shim):
-        return Running(shim, ranks)
+        return ProbedRunning(shim, ranks)
     # It may have recorded the exit and left since the first look.
     ending = records.read(paths.exit, ExitRecord)
     if ending is not None:
-        return Ended(ending)
+        return ProbedEnded(ending)
     if shim.boot_id != boot_id():
-        return Lost("the machine was restarted while the attempt ran", shim, ranks)
-    return Lost(f"its shim, process {shim.pid}, is gone and left no exit record", shim, ranks)
+        return ProbedLost("the machine was restarted while the attempt ran", shim, ranks)
+    return ProbedLost(f"its shim, process {shim.pid}, is gone and left no exit record", shim, ranks)
 
 
-def _before_the_shim(paths: AttemptPaths) -> AttemptState:
+def _before_the_shim(paths: AttemptPaths) -> ProbeResult:
     void = records.read(paths.void, VoidRecord)
     if void is not None:
-        return NotStarted(void.reason, is_void=True)
+        return ProbedNotStarted(void.reason, is_void=True)
     if records.read(paths.launch, LaunchRecord) is None:
-        return NotStarted("there is no launch record", is_void=False)
-    return Starting()
+        return ProbedNotStarted("there is no launch record", is_void=False)
+    return ProbedStarting()

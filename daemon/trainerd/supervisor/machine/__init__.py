@@ -16,20 +16,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trainerd.supervisor.machine import attempts, requests, slots, specs, waits
-from trainerd.supervisor.machine.decision import Absent, AnyState, Decision, unchanged
+from trainerd.supervisor.machine.decision import Absent, AnyState, Transition, unchanged
 from trainerd.supervisor.machine.states import Job, Queued
 from trainerd.supervisor.machine.table import TABLE, Cell
 
 if TYPE_CHECKING:
     from trainerd.supervisor.machine.job_events import Event
 
-__all__ = ["TABLE", "Absent", "AnyState", "Cell", "Decision", "decide"]
+__all__ = ["TABLE", "Absent", "AnyState", "Cell", "Transition", "decide"]
 
 # Importing these has filled the table.
 _ANSWERED_IN = (attempts, requests, slots, specs, waits)
 
 
-def decide(name: str, job: Job | None, event: Event, now: float) -> Decision:
+def decide(name: str, job: Job | None, event: Event, now: float) -> Transition:
     """Answer an event.
 
     Args:

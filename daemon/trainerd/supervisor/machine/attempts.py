@@ -11,7 +11,7 @@ from dataclasses import replace
 from trainerd.supervisor.machine.commands import DrainAttempt, EndStalledAttempt, WakeLater
 from trainerd.supervisor.machine.decision import (
     Absent,
-    Decision,
+    Transition,
     enter,
     forget,
     forgiven,
@@ -52,13 +52,13 @@ _IDLE = (Absent, Queued, BackingOff, Paused, Stopped, Finished, Parked, Rejected
 
 
 @answers(Starting, on=AttemptSeen, leads_to=(Running,))
-def run(job: Job, state: Starting, _event: AttemptSeen, now: float) -> Decision:
+def run(job: Job, state: Starting, _event: AttemptSeen, now: float) -> Transition:
     """Running."""
     return enter(job, Running(state.gpus), f"attempt {job.attempt} runs", now)
 
 
 @answers(Draining, on=AttemptSeen)
-def signal_again(job: Job, state: Draining, _event: AttemptSeen, _now: float) -> Decision:
+def signal_again(job: Job, state: Draining, _event: AttemptSeen, _now: float) -> Transition:
     """The request to stop is sent, unless it is known to be on its way."""
     if state.is_signalled:
         return unchanged(job, "the request to stop is on its way")
@@ -66,7 +66,7 @@ def signal_again(job: Job, state: Draining, _event: AttemptSeen, _now: float) ->
 
 
 @answers(Running, on=AttemptSeen)
-def end_again(job: Job, state: Running, _event: AttemptSeen, _now: float) -> Decision:
+def end_again(job: Job, state: Running, _event: AttemptSeen, _now: float) -> Transition:
     """Ended, if it is known to stand still."""
     if not state.is_stalled:
         return unchanged(job, "it is known to run")
@@ -77,7 +77,7 @@ ignores(*_IDLE, on=AttemptSeen, because="no attempt of it is live")
 
 
 @answers(Draining, on=DrainSignalled)
-def note_signal(job: Job, state: Draining, _event: DrainSignalled, _now: float) -> Decision:
+def note_signal(job: Job, state: Draining, _event: DrainSignalled, _now: float) -> Transition:
     """Remembered, since a second signal would mean "now"."""
     if state.is_signalled:
         return unchanged(job, "it is known to be signalled")
@@ -89,7 +89,7 @@ ignores(*_IDLE, on=DrainSignalled, because="no attempt of it is live")
 
 
 @answers(Starting, Running, on=ProgressSeen, leads_to=(Running,))
-def refill(job: Job, state: Starting | Running, event: ProgressSeen, now: float) -> Decision:
+def refill(job: Job, state: Starting | Running, event: ProgressSeen, now: float) -> Transition:
     """The restart budget is full again."""
     if event.step <= job.best_step:
         return unchanged(job, f"step {job.best_step} was reached before")
@@ -101,7 +101,7 @@ def refill(job: Job, state: Starting | Running, event: ProgressSeen, now: float)
 
 
 @answers(Draining, on=ProgressSeen)
-def refill_draining(job: Job, state: Draining, event: ProgressSeen, _now: float) -> Decision:
+def refill_draining(job: Job, state: Draining, event: ProgressSeen, _now: float) -> Transition:
     """The restart budget is full again."""
     if event.step <= job.best_step:
         return unchanged(job, f"step {job.best_step} was reached before")
@@ -123,7 +123,7 @@ ignores(
 
 
 @answers(Running, on=StallSeen)
-def end_stalled(job: Job, state: Running, event: StallSeen, _now: float) -> Decision:
+def end_stalled(job: Job, state: Running, event: StallSeen, _now: float) -> Transition:
     """Its stacks are written to its logs, then it is ended; what follows is decided when it has ended."""
     if state.is_stalled:
         return unchanged(job, "it is being ended for that")
@@ -138,13 +138,13 @@ ignores(*_IDLE, on=StallSeen, because="no attempt of it is live")
 
 
 @answers(Starting, Running, on=AttemptVoided, leads_to=(Queued, Rejected))
-def launch_again(job: Job, _state: Starting | Running, _event: AttemptVoided, now: float) -> Decision:
+def launch_again(job: Job, _state: Starting | Running, _event: AttemptVoided, now: float) -> Transition:
     """Nothing ran: queued again."""
     return queue(job, f"attempt {job.attempt} never started", now)
 
 
 @answers(Draining, on=AttemptVoided, leads_to=(Queued, Stopped, Rejected, Absent))
-def drain_nothing(job: Job, state: Draining, _event: AttemptVoided, now: float) -> Decision:
+def drain_nothing(job: Job, state: Draining, _event: AttemptVoided, now: float) -> Transition:
     """Nothing ran: where the request to stop says."""
     return _after_drain(job, state, f"attempt {job.attempt} never started", now)
 
@@ -153,7 +153,7 @@ ignores(*_IDLE, on=AttemptVoided, because="no attempt of it is live")
 
 
 @answers(Starting, on=LaunchFailed, leads_to=(BackingOff, Paused, Parked, Rejected))
-def launch_later(job: Job, _state: Starting, event: LaunchFailed, now: float) -> Decision:
+def launch_later(job: Job, _state: Starting, event: LaunchFailed, now: float) -> Transition:
     """Tried again after a wait, within the budget; paused if there was no room on the disk."""
     retry = Retry.WHEN_THERE_IS_ROOM if event.is_for_want_of_space else Retry.AFTER_BACKOFF
     # A launch that failed for want of room has used up nothing of the job's.
@@ -163,7 +163,7 @@ def launch_later(job: Job, _state: Starting, event: LaunchFailed, now: float) ->
 
 
 @answers(Draining, on=LaunchFailed, leads_to=(Queued, Stopped, Rejected, Absent))
-def launch_no_more(job: Job, state: Draining, event: LaunchFailed, now: float) -> Decision:
+def launch_no_more(job: Job, state: Draining, event: LaunchFailed, now: float) -> Transition:
     """Nothing ran: where the request to stop says."""
     return _after_drain(job, state, f"attempt {job.attempt} could not be launched: {event.error}", now)
 
@@ -178,7 +178,7 @@ ignores(*_IDLE, on=LaunchFailed, because="no attempt of it is live")
     on=AttemptEnded,
     leads_to=(Queued, BackingOff, Paused, Finished, Parked, Rejected),
 )
-def follow_outcome(job: Job, state: Starting | Running, event: AttemptEnded, now: float) -> Decision:
+def follow_outcome(job: Job, state: Starting | Running, event: AttemptEnded, now: float) -> Transition:
     """Finished, rejected, or tried again as the outcome and the restart budget say."""
     outcome = event.outcome
     has_progressed = isinstance(state, Running) and state.has_progressed
@@ -197,7 +197,9 @@ def follow_outcome(job: Job, state: Starting | Running, event: AttemptEnded, now
     return _after_failure(job, outcome, reason, now, has_progressed=has_progressed)
 
 
-def _after_failure(job: Job, outcome: Outcome, reason: str, now: float, *, has_progressed: bool) -> Decision:
+def _after_failure(
+    job: Job, outcome: Outcome, reason: str, now: float, *, has_progressed: bool
+) -> Transition:
     repeat, remedy = after_failure(None if has_progressed else job.repeat, outcome)
     stalls = 0 if has_progressed else job.stalls
     stalls += outcome.kind is OutcomeKind.STALLED
@@ -216,7 +218,7 @@ def _after_failure(job: Job, outcome: Outcome, reason: str, now: float, *, has_p
 
 
 @answers(Draining, on=AttemptEnded, leads_to=(Queued, Stopped, Finished, Rejected, Absent))
-def follow_request(job: Job, state: Draining, event: AttemptEnded, now: float) -> Decision:
+def follow_request(job: Job, state: Draining, event: AttemptEnded, now: float) -> Transition:
     """Where the request to stop says: queued, stopped, forgotten; or finished, if it got that far."""
     job, has_progressed = _credited(job, event.outcome, has_progressed=state.has_progressed)
     if has_progressed:
@@ -239,7 +241,7 @@ def _credited(job: Job, outcome: Outcome, *, has_progressed: bool) -> tuple[Job,
     return replace(job, best_step=max(job.best_step, step), goes_back_to=None), has_progressed
 
 
-def _after_drain(job: Job, state: Draining, reason: str, now: float) -> Decision:
+def _after_drain(job: Job, state: Draining, reason: str, now: float) -> Transition:
     if state.why is DrainReason.REMOVED:
         return forget(f"{reason}; the spec was removed: forgotten, its run folder stays")
     if state.why is DrainReason.STOP:
@@ -249,7 +251,7 @@ def _after_drain(job: Job, state: Draining, reason: str, now: float) -> Decision
     return queue(job, f"{reason}; it goes on when it is its turn ({state.why.value})", now)
 
 
-def _again(job: Job, retry: Retry, reason: str, now: float) -> Decision:
+def _again(job: Job, retry: Retry, reason: str, now: float) -> Transition:
     assert job.spec is not None, "a job that was launched has a spec"
     policy = job.spec.restart
     if is_spent(job.failures, policy):

@@ -1,7 +1,7 @@
 """What the machine wants done, once its decision is durable.
 
 Every command can be told again from the state alone, so a supervisor that died between the decision and the
-deed loses nothing: recovery looks at the state and at what is there, and asks for what is missing.
+action loses nothing: recovery looks at the state and at what is there, and asks for what is missing.
 """
 
 from __future__ import annotations

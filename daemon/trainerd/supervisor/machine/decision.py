@@ -20,7 +20,7 @@ AnyState = State | Absent
 
 
 @dataclass(frozen=True)
-class Decision:
+class Transition:
     """What is to be recorded and then done.
 
     Attributes:
@@ -36,17 +36,17 @@ class Decision:
     is_ignored: bool = False
 
 
-def unchanged(job: Job | None, reason: str) -> Decision:
+def unchanged(job: Job | None, reason: str) -> Transition:
     """Decide that nothing changes."""
-    return Decision(job, reason, is_ignored=True)
+    return Transition(job, reason, is_ignored=True)
 
 
-def enter(job: Job, state: State, reason: str, now: float, *commands: Command) -> Decision:
+def enter(job: Job, state: State, reason: str, now: float, *commands: Command) -> Transition:
     """Decide that the job enters a state."""
-    return Decision(replace(job, state=state, reason=reason, since_wall_s=now), reason, commands)
+    return Transition(replace(job, state=state, reason=reason, since_wall_s=now), reason, commands)
 
 
-def queue(job: Job, reason: str, now: float) -> Decision:
+def queue(job: Job, reason: str, now: float) -> Transition:
     """Queue a job, unless its spec is refused now."""
     if job.refusal is not None:
         return enter(job, Rejected("spec"), f"{reason}; and the spec is refused: {job.refusal}", now)
@@ -58,11 +58,11 @@ def forgiven(job: Job) -> Job:
     return replace(job, failures=0, stalls=0, repeat=None)
 
 
-def stay(job: Job, reason: str, *commands: Command) -> Decision:
+def stay(job: Job, reason: str, *commands: Command) -> Transition:
     """Decide that something about the job changes while its state remains."""
-    return Decision(job, reason, commands)
+    return Transition(job, reason, commands)
 
 
-def forget(reason: str) -> Decision:
+def forget(reason: str) -> Transition:
     """Decide that there is no such job any more."""
-    return Decision(None, reason)
+    return Transition(None, reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from trainerd.supervisor.machine.commands import LaunchAttempt
-from trainerd.supervisor.machine.decision import Absent, Decision, enter
+from trainerd.supervisor.machine.decision import Absent, Transition, enter
 from trainerd.supervisor.machine.job_events import NeverFits, SlotGranted
 from trainerd.supervisor.machine.states import (
     BackingOff,
@@ -26,7 +26,7 @@ _OTHERS = (Absent, Starting, Running, Draining, BackingOff, Paused, Stopped, Fin
 
 
 @answers(Queued, on=SlotGranted, leads_to=(Starting,))
-def launch(job: Job, _state: Queued, event: SlotGranted, now: float) -> Decision:
+def launch(job: Job, _state: Queued, event: SlotGranted, now: float) -> Transition:
     """The next attempt is launched."""
     assert job.spec is not None, "a queued job has a spec"
     attempt = job.attempt + 1
@@ -38,7 +38,7 @@ ignores(*_OTHERS, on=SlotGranted, because="it does not wait for a slot")
 
 
 @answers(Queued, on=NeverFits, leads_to=(Rejected,))
-def reject_misfit(job: Job, _state: Queued, event: NeverFits, now: float) -> Decision:
+def reject_misfit(job: Job, _state: Queued, event: NeverFits, now: float) -> Transition:
     """Rejected: waiting would not help."""
     return enter(job, Rejected("resources"), event.why, now)
 

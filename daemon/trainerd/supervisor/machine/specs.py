@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from trainerd.supervisor.machine.commands import DrainAttempt, ObserveAttempt
-from trainerd.supervisor.machine.decision import Absent, Decision, enter, forget, forgiven, stay, unchanged
+from trainerd.supervisor.machine.decision import Absent, Transition, enter, forget, forgiven, stay, unchanged
 from trainerd.supervisor.machine.job_events import SpecAccepted, SpecRefused, SpecVanished
 from trainerd.supervisor.machine.states import (
     BackingOff,
@@ -43,7 +43,7 @@ def _renewed(job: Job, event: SpecAccepted) -> Job:
     return replace(job, spec=event.spec, refusal=None)
 
 
-def _no_news(job: Job, event: SpecAccepted) -> Decision:
+def _no_news(job: Job, event: SpecAccepted) -> Transition:
     """Answer a spec that says what it said, from wherever it stands now."""
     if job.refusal is not None:
         job = replace(job, refusal=None, spec=event.spec)
@@ -55,7 +55,7 @@ def _no_news(job: Job, event: SpecAccepted) -> Decision:
 
 
 @answers(Absent, on=SpecAccepted, leads_to=(Queued, Starting))
-def submit(job: Job, _state: Absent | Rejected, event: SpecAccepted, now: float) -> Decision:
+def submit(job: Job, _state: Absent | Rejected, event: SpecAccepted, now: float) -> Transition:
     """A new job; if its run folder holds an attempt that may still live, that one is adopted."""
     job = replace(_renewed(job, event), attempt=event.newest_attempt)
     if event.is_live:
@@ -66,7 +66,7 @@ def submit(job: Job, _state: Absent | Rejected, event: SpecAccepted, now: float)
 
 
 @answers(Queued, on=SpecAccepted)
-def requeue(job: Job, _state: Queued, event: SpecAccepted, _now: float) -> Decision:
+def requeue(job: Job, _state: Queued, event: SpecAccepted, _now: float) -> Transition:
     """Queued under the new spec, in the same place of the queue."""
     if not _is_news(job, event):
         return _no_news(job, event)
@@ -74,7 +74,7 @@ def requeue(job: Job, _state: Queued, event: SpecAccepted, _now: float) -> Decis
 
 
 @answers(Starting, Running, on=SpecAccepted, leads_to=(Draining,))
-def respecify(job: Job, state: Starting | Running, event: SpecAccepted, now: float) -> Decision:
+def respecify(job: Job, state: Starting | Running, event: SpecAccepted, now: float) -> Transition:
     """If it says something else: drained, to go on under the new spec."""
     if not _is_news(job, event):
         return _no_news(job, event)
@@ -85,7 +85,7 @@ def respecify(job: Job, state: Starting | Running, event: SpecAccepted, now: flo
 
 
 @answers(Draining, on=SpecAccepted)
-def respecify_draining(job: Job, state: Draining, event: SpecAccepted, _now: float) -> Decision:
+def respecify_draining(job: Job, state: Draining, event: SpecAccepted, _now: float) -> Transition:
     """Remembered; a job that was draining because its spec was gone will go on."""
     if state.why is DrainReason.REMOVED:
         reason = "the spec is back: draining, to go on under it"
@@ -97,7 +97,7 @@ def respecify_draining(job: Job, state: Draining, event: SpecAccepted, _now: flo
 
 
 @answers(BackingOff, Paused, Parked, on=SpecAccepted, leads_to=(Queued,))
-def try_again(job: Job, _state: BackingOff | Paused | Parked, event: SpecAccepted, now: float) -> Decision:
+def try_again(job: Job, _state: BackingOff | Paused | Parked, event: SpecAccepted, now: float) -> Transition:
     """If it says something else: tried again at once, with a full budget."""
     if not _is_news(job, event):
         return _no_news(job, event)
@@ -105,7 +105,7 @@ def try_again(job: Job, _state: BackingOff | Paused | Parked, event: SpecAccepte
 
 
 @answers(Stopped, on=SpecAccepted)
-def respecify_stopped(job: Job, _state: Stopped, event: SpecAccepted, _now: float) -> Decision:
+def respecify_stopped(job: Job, _state: Stopped, event: SpecAccepted, _now: float) -> Transition:
     """Remembered for when it is resumed."""
     if not _is_news(job, event):
         return _no_news(job, event)
@@ -113,7 +113,7 @@ def respecify_stopped(job: Job, _state: Stopped, event: SpecAccepted, _now: floa
 
 
 @answers(Finished, on=SpecAccepted, leads_to=(Queued,))
-def go_on(job: Job, state: Finished, event: SpecAccepted, now: float) -> Decision:
+def go_on(job: Job, state: Finished, event: SpecAccepted, now: float) -> Transition:
     """If it says something else: goes on from the last checkpoint."""
     if event.spec.spec_digest == state.spec_digest:
         return _no_news(job, event)
@@ -121,7 +121,7 @@ def go_on(job: Job, state: Finished, event: SpecAccepted, now: float) -> Decisio
 
 
 @answers(Rejected, on=SpecAccepted, leads_to=(Queued, Starting))
-def accept(job: Job, state: Rejected, event: SpecAccepted, now: float) -> Decision:
+def accept(job: Job, state: Rejected, event: SpecAccepted, now: float) -> Transition:
     """Tried again, unless it was the program or the machine that refused and nothing has changed."""
     if job.spec is None:
         # It was refused from the beginning, so nobody has asked its run folder yet.
@@ -132,13 +132,13 @@ def accept(job: Job, state: Rejected, event: SpecAccepted, now: float) -> Decisi
 
 
 @answers(Absent, on=SpecRefused, leads_to=(Rejected,))
-def reject_new(job: Job, _state: Absent, event: SpecRefused, now: float) -> Decision:
+def reject_new(job: Job, _state: Absent, event: SpecRefused, now: float) -> Transition:
     """Rejected, with what is wrong and where."""
     return enter(replace(job, refusal=event.error), Rejected("spec"), event.error, now)
 
 
 @answers(Queued, BackingOff, Paused, Rejected, on=SpecRefused, leads_to=(Rejected,))
-def reject_waiting(job: Job, state: Queued | Rejected, event: SpecRefused, now: float) -> Decision:
+def reject_waiting(job: Job, state: Queued | Rejected, event: SpecRefused, now: float) -> Transition:
     """Rejected until the spec is mended: nothing is launched under a spec that is refused."""
     if isinstance(state, Rejected) and job.refusal == event.error:
         return unchanged(job, "it is refused for the same reason as before")
@@ -146,7 +146,7 @@ def reject_waiting(job: Job, state: Queued | Rejected, event: SpecRefused, now: 
 
 
 @answers(Starting, Running, Draining, Stopped, Finished, Parked, on=SpecRefused)
-def note_refusal(job: Job, _state: Running, event: SpecRefused, _now: float) -> Decision:
+def note_refusal(job: Job, _state: Running, event: SpecRefused, _now: float) -> Transition:
     """Noted and shown; the job is not disturbed, and nothing new is launched until the spec is mended."""
     if job.refusal == event.error:
         return unchanged(job, "it is refused for the same reason as before")
@@ -156,13 +156,13 @@ def note_refusal(job: Job, _state: Running, event: SpecRefused, _now: float) -> 
 
 
 @answers(Queued, BackingOff, Paused, Stopped, Finished, Parked, Rejected, on=SpecVanished, leads_to=(Absent,))
-def forget_idle(_job: Job, _state: Queued, _event: SpecVanished, _now: float) -> Decision:
+def forget_idle(_job: Job, _state: Queued, _event: SpecVanished, _now: float) -> Transition:
     """Forgotten; its run folder stays."""
     return forget("the spec was removed: forgotten, its run folder stays")
 
 
 @answers(Starting, Running, on=SpecVanished, leads_to=(Draining,))
-def drain_removed(job: Job, state: Starting | Running, _event: SpecVanished, now: float) -> Decision:
+def drain_removed(job: Job, state: Starting | Running, _event: SpecVanished, now: float) -> Transition:
     """Drained, to be forgotten when it has ended."""
     has_progressed = isinstance(state, Running) and state.has_progressed
     draining = Draining(DrainReason.REMOVED, state.gpus, has_progressed)
@@ -170,7 +170,7 @@ def drain_removed(job: Job, state: Starting | Running, _event: SpecVanished, now
 
 
 @answers(Draining, on=SpecVanished)
-def remove_draining(job: Job, state: Draining, _event: SpecVanished, _now: float) -> Decision:
+def remove_draining(job: Job, state: Draining, _event: SpecVanished, _now: float) -> Transition:
     """To be forgotten when it has ended."""
     if state.why is DrainReason.REMOVED:
         return unchanged(job, "it is known to be removed")
@@ -179,6 +179,6 @@ def remove_draining(job: Job, state: Draining, _event: SpecVanished, _now: float
 
 
 @answers(Absent, on=SpecVanished)
-def forget_absent(job: Job, _state: Absent, _event: SpecVanished, _now: float) -> Decision:
+def forget_absent(job: Job, _state: Absent, _event: SpecVanished, _now: float) -> Transition:
     """Ignored: there is nothing to forget."""
     return unchanged(job, "there is nothing to forget")

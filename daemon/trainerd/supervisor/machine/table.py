@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from trainerd.supervisor.machine.decision import AnyState, Decision, unchanged
+from trainerd.supervisor.machine.decision import AnyState, Transition, unchanged
 from trainerd.supervisor.machine.job_events import Event
 from trainerd.supervisor.machine.states import Job
 
-Decider = Callable[[Job, Any, Any, float], Decision]
+Decider = Callable[[Job, Any, Any, float], Transition]
 """Takes the job, its state, the event and now (seconds since the epoch)."""
 
 
@@ -52,7 +52,7 @@ def answers(
 def ignores(*states: type[AnyState], on: _Events, because: str) -> None:
     """Register that events change nothing in states, and why."""
 
-    def ignore(job: Job, _state: AnyState, _event: Event, _now: float) -> Decision:
+    def ignore(job: Job, _state: AnyState, _event: Event, _now: float) -> Transition:
         return unchanged(job, because)
 
     _fill(states, on, Cell(ignore, because, is_ignored=True))

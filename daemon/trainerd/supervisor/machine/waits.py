@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from trainerd.supervisor.machine.decision import Absent, Decision, enter, forgiven, queue, stay, unchanged
+from trainerd.supervisor.machine.decision import Absent, Transition, enter, forgiven, queue, stay, unchanged
 from trainerd.supervisor.machine.job_events import ScriptChanged, SpaceBack, WaitEnded
 from trainerd.supervisor.machine.states import (
     BackingOff,
@@ -23,13 +23,13 @@ from trainerd.supervisor.machine.table import answers, ignores
 
 
 @answers(BackingOff, on=WaitEnded, leads_to=(Queued, Rejected))
-def retry(job: Job, _state: BackingOff, _event: WaitEnded, now: float) -> Decision:
+def retry(job: Job, _state: BackingOff, _event: WaitEnded, now: float) -> Transition:
     """Queued for the next attempt."""
     return queue(job, f"trying again: {job.reason}", now)
 
 
 @answers(Paused, on=WaitEnded)
-def note_wait(job: Job, state: Paused, _event: WaitEnded, _now: float) -> Decision:
+def note_wait(job: Job, state: Paused, _event: WaitEnded, _now: float) -> Transition:
     """From now on, room on the disk is enough to go on."""
     if state.has_waited:
         return unchanged(job, "it waits for room on the disk")
@@ -41,7 +41,7 @@ ignores(*_NOT_WAITING, on=WaitEnded, because="it no longer waits")
 
 
 @answers(Paused, on=SpaceBack, leads_to=(Queued, Rejected))
-def go_on(job: Job, state: Paused, _event: SpaceBack, now: float) -> Decision:
+def go_on(job: Job, state: Paused, _event: SpaceBack, now: float) -> Transition:
     """Queued, once the shortest wait is over."""
     if not state.has_waited:
         return unchanged(job, "there was room before, and it did not help: the wait is not over")
@@ -52,7 +52,7 @@ ignores(*_NOT_WAITING, BackingOff, on=SpaceBack, because="it does not wait for r
 
 
 @answers(Rejected, on=ScriptChanged, leads_to=(Queued,))
-def try_script(job: Job, state: Rejected, _event: ScriptChanged, now: float) -> Decision:
+def try_script(job: Job, state: Rejected, _event: ScriptChanged, now: float) -> Transition:
     """Tried again, if it was the program that could not run."""
     if state.by != "program" or job.refusal is not None:
         return unchanged(job, "it was not the program that was refused")

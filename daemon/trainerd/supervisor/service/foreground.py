@@ -1,4 +1,4 @@
-"""One job in the foreground: the same machine, keepers and shims, without a jobs folder.
+"""One job in the foreground: the same machine, monitors and shims, without a jobs folder.
 
 The job has a state folder of its own, so it goes on where the foreground before this one left it, whatever ended
 that: an attempt whose supervisor was killed is adopted. The folder answers on its socket like any other.
@@ -20,7 +20,7 @@ from trainerd.contract import exit_codes
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.durable import make_directory, sweep_temporary
 from trainerd.errors import InternalError, TrainerdError, UserError
-from trainerd.supervisor.api.facade import Desk
+from trainerd.supervisor.api.facade import Facade
 from trainerd.supervisor.attempt.cgroups import prepare_cgroups
 from trainerd.supervisor.attempt.launcher import ShimLauncher
 from trainerd.supervisor.journal.journal import Journal
@@ -155,7 +155,7 @@ def supervise_one(
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-class _ForegroundDesk(Desk):
+class _ForegroundFacade(Facade):
     """Answers as the supervisor does, but for what a foreground cannot do."""
 
     async def reload(self) -> None:
@@ -183,7 +183,7 @@ class _Foreground:
         prepare_cgroups(state)
         self._loop = Loop(state, ledger, OneSpec(spec), ShimLauncher(clock=clock), clock)
         jobs_dir = state.root  # nothing is read from it; it is only shown
-        self._desk = _ForegroundDesk(self._loop, journal, state, jobs_dir, started_wall_s=clock.wall_s())
+        self._facade = _ForegroundFacade(self._loop, journal, state, jobs_dir, started_wall_s=clock.wall_s())
         self._note, self._loop.on_step = self._loop.on_step, self._follow
         self._requests = 0
         self._is_over = asyncio.Event()
@@ -220,7 +220,7 @@ class _Foreground:
             signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
             no_more.set()
             await asyncio.to_thread(reader.join, STREAM_END_LIMIT_S)
-        view = self._desk.get_job(self._spec.name)
+        view = self._facade.get_job(self._spec.name)
         return judge_end(
             self._job(), view.last_outcome if view is not None else None, was_asked=bool(self._requests)
         )
@@ -257,14 +257,14 @@ class _Foreground:
             self._hurry()
 
     def _hurry(self) -> None:
-        for keeper in self._loop.keepers.values():
-            keeper.signal(signal.SIGTERM if self._requests == 2 else signal.SIGQUIT)
+        for monitor in self._loop.monitors.values():
+            monitor.signal(signal.SIGTERM if self._requests == 2 else signal.SIGQUIT)
         if self._requests == 2:
             asyncio.get_running_loop().call_later(HURRY_KILL_S, self._kill_all)
 
     def _kill_all(self) -> None:
-        for keeper in self._loop.keepers.values():
-            keeper.signal(signal.SIGQUIT)
+        for monitor in self._loop.monitors.values():
+            monitor.signal(signal.SIGQUIT)
 
     async def _drain(self) -> None:
         limit_s = self._spec.grace_s + DRAIN_MARGIN_S
@@ -278,7 +278,7 @@ class _Foreground:
         from trainerd.supervisor.api import create_app, serve
 
         try:
-            await serve(create_app(self._desk), self._state.socket, stop=stop)
+            await serve(create_app(self._facade), self._state.socket, stop=stop)
         except InternalError:
             raise
         except (TrainerdError, OSError) as error:

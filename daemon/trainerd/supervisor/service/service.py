@@ -16,7 +16,7 @@ from trainerd.contract.clock import SystemClock
 from trainerd.contract.durable import make_directory, sweep_temporary
 from trainerd.contract.paths import StatePaths
 from trainerd.errors import UserError
-from trainerd.supervisor.api.facade import Desk
+from trainerd.supervisor.api.facade import Facade
 from trainerd.supervisor.api.unix_socket import listening
 from trainerd.supervisor.attempt.cgroups import prepare_cgroups
 from trainerd.supervisor.attempt.launcher import ShimLauncher
@@ -164,7 +164,7 @@ class _Service:
         )
         self._loop = Loop(paths, ledger, folder, self._launcher, clock)
         self._leaving = Leaving(self._loop, paths, self._notifier, configuration.stop)
-        self._desk = Desk(self._loop, journal, paths, jobs_dir, started_wall_s=clock.wall_s())
+        self._facade = Facade(self._loop, journal, paths, jobs_dir, started_wall_s=clock.wall_s())
         self._stop_requests = 0
         self._stop_asked = asyncio.Event()
         self._reload_asked = asyncio.Event()
@@ -242,7 +242,7 @@ class _Service:
                 if refusal is None:
                     return True
                 _log.error("supervisor.reload-refused", reason=refusal)
-                self._desk.note_refused_reload(refusal, SystemClock().wall_s())
+                self._facade.note_refused_reload(refusal, SystemClock().wall_s())
                 self._notifier.ready()
                 self._notifier.status(f"reload refused, going on as before: {refusal}")
         finally:
@@ -252,7 +252,7 @@ class _Service:
         """Return what answers, from memory, how things were at the end. The journal must be open still."""
         from trainerd.supervisor.api import snapshot
 
-        return snapshot(self._desk)
+        return snapshot(self._facade)
 
     def _note_stop_request(self) -> None:
         self._stop_requests += 1
@@ -267,7 +267,7 @@ class _Service:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(
                 serve(
-                    create_app(self._desk),
+                    create_app(self._facade),
                     self._listener,
                     stop=stop,
                     ready=ready,
@@ -301,7 +301,7 @@ class _Service:
         while True:
             self._notifier.alive()
             if not self._stop_requests:  # then what is said is about leaving
-                counts = self._desk.jobs_by_state()
+                counts = self._facade.jobs_by_state()
                 self._notifier.status(
                     ", ".join(f"{count} {state}" for state, count in counts.items()) or "no jobs"
                 )

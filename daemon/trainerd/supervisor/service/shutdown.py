@@ -117,7 +117,7 @@ class Leaving:
 
     def _seen(self) -> Hashable:
         """Return what changes as long as anybody moves."""
-        beats = {name: keeper.heartbeat for name, keeper in self._loop.keepers.items()}
+        beats = {name: monitor.heartbeat for name, monitor in self._loop.monitors.items()}
         return tuple(
             (name, (beat.phase, beat.beats, beat.step) if (beat := beats.get(name)) is not None else None)
             for name in self._left()
@@ -129,5 +129,5 @@ class Leaving:
         self._notifier.status(f"draining, {len(self._left())} left, {expected}")
 
     def _signal_all(self, signum: int) -> None:
-        for keeper in self._loop.keepers.values():
-            keeper.signal(signum)
+        for monitor in self._loop.monitors.values():
+            monitor.signal(signum)

@@ -21,7 +21,7 @@ from torch.utils.data import (
 )
 
 from trainerd.training.data.seeds import derive_seed
-from trainerd.training.data.sharding import Deal, DealtOrder, OwnOrder
+from trainerd.training.data.sharding import OwnShardedOrder, ShardedOrder, ShardPlan
 from trainerd.training.state.rng import isolated_cpu_generators
 
 _ORDER: Final = 0x6F726465  # keeps the seeds of the order apart from those of the samples
@@ -52,25 +52,25 @@ class UniformOrder(Sequence[list[int]]):
         return (self[index] for index in range(self._length))
 
 
-def dealt_order(loader: DataLoader[Any], deal: Deal, *, seed: int, epoch: int) -> Sequence[Any]:
+def sharded_order(loader: DataLoader[Any], plan: ShardPlan, *, seed: int, epoch: int) -> Sequence[Any]:
     """Return the batches of one epoch that are one rank's.
 
-    A `DistributedSampler` is looked through: its samples are dealt here, each once and none repeated to fill up.
-    Any other sampler that has a rank of its own deals by itself.
+    A `DistributedSampler` is looked through: its samples are sharded here, each once and none repeated to fill up.
+    Any other sampler that has a rank of its own shards by itself.
     """
-    if deals_itself(loader):
-        return OwnOrder(batch_order(loader, seed=seed, epoch=epoch), deal)
-    order = batch_order(loader, seed=seed, epoch=epoch, is_dealt=True)
-    if deal.is_everything:
+    if shards_itself(loader):
+        return OwnShardedOrder(batch_order(loader, seed=seed, epoch=epoch), plan)
+    order = batch_order(loader, seed=seed, epoch=epoch, is_sharded_here=True)
+    if plan.is_everything:
         return order
     drops_rest = loader.batch_sampler is None or bool(getattr(loader.batch_sampler, "drop_last", False))
     inner = _inner_sampler(loader)
     if type(inner) is DistributedSampler:
         drops_rest = drops_rest or inner.drop_last
-    return DealtOrder(order, deal, drops_rest=drops_rest)
+    return ShardedOrder(order, plan, drops_rest=drops_rest)
 
 
-def deals_itself(loader: DataLoader[Any]) -> bool:
+def shards_itself(loader: DataLoader[Any]) -> bool:
     """Tell whether the loader's sampler gives this rank only what is its own, in a way that is not known here."""
     inner = _inner_sampler(loader)
     return type(inner) is not DistributedSampler and hasattr(inner, "num_replicas") and hasattr(inner, "rank")
@@ -81,13 +81,15 @@ def _inner_sampler(loader: DataLoader[Any]) -> Any:
     return getattr(sampler, "sampler", sampler)
 
 
-def batch_order(loader: DataLoader[Any], *, seed: int, epoch: int, is_dealt: bool = False) -> Sequence[Any]:
+def batch_order(
+    loader: DataLoader[Any], *, seed: int, epoch: int, is_sharded_here: bool = False
+) -> Sequence[Any]:
     """Return the batches of one epoch: what the loader's sampler yields, in an order made for this epoch.
 
     An element is a list of indices, or a single index where the loader does no batching.
 
     Any sampler is taken: the global generators and its own ``generator`` are seeded for the time in which it
-    is asked, and left afterwards as they were. One with ``set_epoch`` is told the epoch. If `is_dealt`, a
+    is asked, and left afterwards as they were. One with ``set_epoch`` is told the epoch. If `is_sharded_here`, a
     `DistributedSampler` stands for all ranks' samples, not for those of its own rank.
     """
     order_seed = derive_seed(seed, _ORDER, epoch)
@@ -100,7 +102,7 @@ def batch_order(loader: DataLoader[Any], *, seed: int, epoch: int, is_dealt: boo
         length = len(cast("Any", loader.dataset))
         if type(inner) is SequentialSampler and len(inner.data_source) == length:
             return UniformOrder(range(length), sampler.batch_size, drop_last=sampler.drop_last)
-        replicas = inner if is_dealt and type(inner) is DistributedSampler else None
+        replicas = inner if is_sharded_here and type(inner) is DistributedSampler else None
         is_distributed = replicas is not None and len(cast("Any", replicas.dataset)) == length
         if is_distributed and replicas is not None and not replicas.shuffle:
             return UniformOrder(range(length), sampler.batch_size, drop_last=sampler.drop_last)

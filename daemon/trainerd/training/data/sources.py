@@ -23,10 +23,10 @@ from typing import Any, Final, NamedTuple, Protocol, cast
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
-from trainerd.training.data.order import batch_order, dealt_order
+from trainerd.training.data.order import batch_order, sharded_order
 from trainerd.training.data.purity import draws_nothing
 from trainerd.training.data.seeds import derive_seed, folded
-from trainerd.training.data.sharding import Deal, DealtOrder, OwnOrder
+from trainerd.training.data.sharding import OwnShardedOrder, ShardedOrder, ShardPlan
 from trainerd.training.data.workers import WorkerStart, drain_signals_blocked
 from trainerd.training.state.rng import isolated_cpu_generators, seed_cpu_generators
 
@@ -47,13 +47,13 @@ class Pass:
     Attributes:
         place: Tells the passes of an epoch apart, by numbers that do not depend on where the attempt began.
         epoch: Epoch in progress, for samplers with ``set_epoch``.
-        deal: Which batches of it are this rank's; None gives it all of what the loader has.
+        plan: Which batches of it are this rank's; None gives it all of what the loader has.
         indices: Gets what the sampler gave for each batch that is fetched, in their order, if that is known.
     """
 
     place: tuple[int, ...]
     epoch: int
-    deal: Deal | None = None
+    plan: ShardPlan | None = None
     indices: deque[Any] | None = field(default=None, compare=False)
 
 
@@ -140,7 +140,7 @@ class _Requests(Sampler[_Request]):
     def __iter__(self) -> Iterator[_Request]:
         # Bound here, for an iterator made for one epoch must not follow the sampler into the next.
         order, seeds, noted = self._order, self._seeds, self._indices
-        numbered = order.number if isinstance(order, DealtOrder | OwnOrder) else None
+        numbered = order.number if isinstance(order, ShardedOrder | OwnShardedOrder) else None
         for batch in range(self._start, len(order)):
             number = batch if numbered is None else numbered(batch)
             indices = order[batch]
@@ -210,10 +210,10 @@ class MapSource:
     def _order(self, which: Pass) -> Sequence[Any]:
         if self._order_of is None or self._order_of[0] != which:
             seed = derive_seed(self._seed, *which.place)
-            if which.deal is None:
+            if which.plan is None:
                 order = batch_order(self._user_loader, seed=seed, epoch=which.epoch)
             else:
-                order = dealt_order(self._user_loader, which.deal, seed=seed, epoch=which.epoch)
+                order = sharded_order(self._user_loader, which.plan, seed=seed, epoch=which.epoch)
             self._order_of = (which, order)
         return self._order_of[1]
 

@@ -4,15 +4,15 @@ A boundary has a number: how many this attempt has crossed. All ranks cross the 
 not at the same time. An agreement is a round of three acts, each a word in the store that the ranks share:
 
 1. One rank *asks*: somebody signalled it, or its clock says that a save is due.
-2. Each rank *promises*: the first boundary at which it can still do it. It will not go past that one before it
-   knows what was decided. The promise is made by a thread of its own, so that a rank whose main thread waits in a
+2. Each rank *proposals*: the first boundary at which it can still do it. It will not go past that one before it
+   knows what was decided. The proposal is made by a thread of its own, so that a rank whose main thread waits in a
    collective for one that has stopped already answers all the same.
-3. The *decision* is the last of the promised boundaries: no rank is past it, and each will come to it.
+3. The *decision* is the last of the proposed boundaries: no rank is past it, and each will come to it.
 
 Invariants:
     No collective is used, and a step on which nobody asks talks to nobody.
-    A rank never enters the step after its promise without a decision.
-    Decisions come true in the order of their rounds, for a later round promises no earlier boundary.
+    A rank never enters the step after its proposal without a decision.
+    Decisions come true in the order of their rounds, for a later round proposals no earlier boundary.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from trainerd.training.distributed.rank_store import Ranks
     from trainerd.training.interruption.drain_flag import DrainFlag
 
-Deed = Literal["drain", "save", "hold"]
+JointAction = Literal["drain", "save", "stage"]
 
 LISTEN_S: Final = 0.02
 """How often a rank looks whether it was signalled and whether another one asks, in seconds."""
-PROMISE_LIMIT_S: Final = 120.0
-"""How long the others may take to promise, in seconds; their threads do, whatever the training does."""
+PROPOSAL_LIMIT_S: Final = 120.0
+"""How long the others may take to proposal, in seconds; their threads do, whatever the training does."""
 STUCK_S: Final = 3.0
 """How long a rank may stay in the script's own code at a boundary at which all drain, in seconds. It may be waiting
 there for a rank that drains already: then it never comes."""
@@ -44,15 +44,15 @@ LOST_LIMIT_S: Final = 5.0
 """How long the main thread may take to find out itself that another rank is gone, in seconds. In a collective on a GPU it
 may wait for that one for many minutes."""
 _PAST_ALL: Final = 1 << 62
-"""The promise of a rank that has finished: what is asked now is overtaken by the end of the run."""
+"""The proposal of a rank that has finished: what is asked now is overtaken by the end of the run."""
 
 
 @dataclass(frozen=True)
-class Decision:
+class JointDecision:
     """What all ranks do at one boundary, and why."""
 
     boundary: int
-    deed: Deed
+    action: JointAction
     reason: str
 
 
@@ -62,7 +62,7 @@ class WaysOut:
 
     Attributes:
         at_this_boundary: Saves the boundary crossed last and leaves: the others make this save. Told for what reason.
-        with_what_all_hold: Saves what is held, if all ranks hold the same boundary, and leaves. All of them are
+        with_what_all_hold: Saves what is staged, if all ranks hold the same boundary, and leaves. All of them are
             called. Told for what reason, and why no boundary was waited for.
         when_lost: Ends this rank, as another one is gone.
     """
@@ -87,8 +87,8 @@ class Agreement(Protocol):
         """Leave the boundary for the step after it; refuse, by False, while there is something to `settle`."""
         ...
 
-    def settle(self) -> list[Decision]:
-        """Return what is to be done here and now, waiting for a decision if one was promised.
+    def settle(self) -> list[JointDecision]:
+        """Return what is to be done here and now, waiting for a decision if one was proposed.
 
         Raises:
             RankLostError: Another rank is gone.
@@ -103,7 +103,7 @@ class Agreement(Protocol):
         """Tell whether to drain here or at the end of this step. Never waits."""
         ...
 
-    def wish(self, deed: Deed, reason: str) -> None:
+    def request(self, action: JointAction, reason: str) -> None:
         """Ask for something at a boundary soon: to save it, or to hold a copy. May be asked again until it was done."""
         ...
 
@@ -133,8 +133,8 @@ class Alone:
     def enter(self) -> bool:
         return True
 
-    def settle(self) -> list[Decision]:
-        return [Decision(0, "drain", self._flag.reason)] if self._flag.is_set else []
+    def settle(self) -> list[JointDecision]:
+        return [JointDecision(0, "drain", self._flag.reason)] if self._flag.is_set else []
 
     def is_drain_due(self) -> bool:
         return self._flag.is_set
@@ -142,8 +142,8 @@ class Alone:
     def is_drain_near(self) -> bool:
         return self._flag.is_set
 
-    def wish(self, deed: Deed, reason: str) -> None:
-        raise AssertionError(f"a single rank does it without asking: {deed}, {reason}")
+    def request(self, action: JointAction, reason: str) -> None:
+        raise AssertionError(f"a single rank does it without asking: {action}, {reason}")
 
     def leave_without_boundary(self, why: str) -> None:
         raise AssertionError(f"a single rank leaves without asking: {why}")
@@ -164,10 +164,10 @@ class Together:
         self._boundary = 0
         self._is_inside_step = False
         self._is_past_all = False
-        self._promise: int | None = None
-        self._decisions: list[Decision] = []
+        self._proposal: int | None = None
+        self._decisions: list[JointDecision] = []
         self._drain_reason: str | None = None
-        self._wish: tuple[Deed, str] | None = None
+        self._request: tuple[JointAction, str] | None = None
         self._hurry: str | None = None
         self._is_due_since_s: float | None = None
         self._ways: WaysOut | None = None
@@ -205,13 +205,15 @@ class Together:
             self._is_inside_step = True
             return True
 
-    def settle(self) -> list[Decision]:
+    def settle(self) -> list[JointDecision]:
         with self._changed:
-            is_known = self._changed.wait_for(lambda: self._lost or not self._has_promised(), PROMISE_LIMIT_S)
+            is_known = self._changed.wait_for(
+                lambda: self._lost or not self._has_proposed(), PROPOSAL_LIMIT_S
+            )
             if self._lost is not None:
                 raise self._lost
             if not is_known:
-                raise RankLostError(f"the other ranks did not agree within {PROMISE_LIMIT_S:g} s")
+                raise RankLostError(f"the other ranks did not agree within {PROPOSAL_LIMIT_S:g} s")
             due = [] if self._is_inside_step else [each for each in self._decisions if self._is_due(each)]
             self._decisions = [each for each in self._decisions if each not in due]
             return due
@@ -219,20 +221,20 @@ class Together:
     def is_drain_due(self) -> bool:
         with self._changed:
             return not self._is_inside_step and any(
-                each.deed == "drain" and self._is_due(each) for each in self._decisions
+                each.action == "drain" and self._is_due(each) for each in self._decisions
             )
 
     def is_drain_near(self) -> bool:
         with self._changed:
             return any(
-                each.deed == "drain" and each.boundary <= self._boundary + 1 for each in self._decisions
+                each.action == "drain" and each.boundary <= self._boundary + 1 for each in self._decisions
             )
 
-    def wish(self, deed: Deed, reason: str) -> None:
+    def request(self, action: JointAction, reason: str) -> None:
         with self._changed:
-            is_less = self._wish is not None and deed == "hold"
-            if not is_less and not any(each.deed in {deed, "save"} for each in self._decisions):
-                self._wish = (deed, reason)
+            is_less = self._request is not None and action == "stage"
+            if not is_less and not any(each.action in {action, "save"} for each in self._decisions):
+                self._request = (action, reason)
 
     def leave_without_boundary(self, why: str) -> None:
         self._hurry = why  # the listener sees to it
@@ -241,12 +243,12 @@ class Together:
         """Tell whether something keeps this rank where it is."""
         if self._is_inside_step:
             return False
-        return self._lost is not None or self._has_promised() or any(map(self._is_due, self._decisions))
+        return self._lost is not None or self._has_proposed() or any(map(self._is_due, self._decisions))
 
-    def _has_promised(self) -> bool:
-        return self._promise is not None and self._promise <= self._boundary and not self._is_inside_step
+    def _has_proposed(self) -> bool:
+        return self._proposal is not None and self._proposal <= self._boundary and not self._is_inside_step
 
-    def _is_due(self, decision: Decision) -> bool:
+    def _is_due(self, decision: JointDecision) -> bool:
         return decision.boundary <= self._boundary
 
     # ------------------------------------------------------------------ the listener
@@ -270,24 +272,24 @@ class Together:
     def _ask(self) -> None:
         if self._flag.is_set and self._drain_reason is None:
             reason = f"{self._flag.reason} to rank {self._ranks.rank}"
-            self._ranks.put_first(self._key("asked"), {"deed": "drain", "reason": reason})
-        elif (wish := self._wish) is not None:
-            self._ranks.put_first(self._key("asked"), {"deed": wish[0], "reason": wish[1]})
+            self._ranks.put_first(self._key("asked"), {"action": "drain", "reason": reason})
+        elif (request := self._request) is not None:
+            self._ranks.put_first(self._key("asked"), {"action": request[0], "reason": request[1]})
 
     def _hold_round(self) -> None:
         asked = self._ranks.get(self._key("asked"))
         with self._changed:
-            promise = self._promise = self._first_possible()
-        self._ranks.put(f"{self._key('promise')}/{self._ranks.rank}", promise)
-        promises = [promise, *(self._promise_of(rank) for rank in self._ranks.others)]
+            proposal = self._proposal = self._first_possible()
+        self._ranks.put(f"{self._key('proposal')}/{self._ranks.rank}", proposal)
+        proposals = [proposal, *(self._proposal_of(rank) for rank in self._ranks.others)]
         if self._is_over.is_set():
             return
         with self._changed:
-            self._promise = None
-            self._decisions.append(Decision(max(promises), asked["deed"], asked["reason"]))
-            if asked["deed"] == "drain":
+            self._proposal = None
+            self._decisions.append(JointDecision(max(proposals), asked["action"], asked["reason"]))
+            if asked["action"] == "drain":
                 self._drain_reason = asked["reason"]
-            self._wish = None  # a drain saves as well; what was only to be held is wished again
+            self._request = None  # a drain saves as well; what was only to be staged is requested again
             self._changed.notify_all()
         self._round += 1
 
@@ -300,7 +302,7 @@ class Together:
             self._ways.with_what_all_hold(f"{reason}, {self._ranks.get('flush/asked')}")
             return
         with self._changed:
-            due = [each for each in self._decisions if each.deed == "drain" and self._is_due(each)]
+            due = [each for each in self._decisions if each.action == "drain" and self._is_due(each)]
             if self._is_inside_step or not due:
                 self._is_due_since_s = None
                 return
@@ -309,9 +311,9 @@ class Together:
         if now_s - self._is_due_since_s >= STUCK_S:
             self._ways.at_this_boundary(reason)
 
-    def _promise_of(self, rank: int) -> int:
-        """Wait for another rank's promise; 0 if nobody here waits for it any more."""
-        key = f"{self._key('promise')}/{rank}"
+    def _proposal_of(self, rank: int) -> int:
+        """Wait for another rank's proposal; 0 if nobody here waits for it any more."""
+        key = f"{self._key('proposal')}/{rank}"
         while not self._ranks.has(key):
             if self._is_over.wait(POLL_S):
                 return 0

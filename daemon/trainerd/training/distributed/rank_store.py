@@ -1,4 +1,4 @@
-"""How the ranks of one attempt meet: through a key-value store, never through a collective.
+"""How the ranks of one attempt rendezvous: through a key-value store, never through a collective.
 
 The store is torch's `TCPStore` at MASTER_ADDR:MASTER_PORT, the place at which ``init_process_group`` meets too. Its
 server lives in a thread of rank 0 (or in torchrun's agent), so it answers while every main thread is deep in a
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from trainerd.contract.environment import TrainingEnvironment
 
-MEETING_LIMIT_S: Final = 300.0
+RENDEZVOUS_LIMIT_S: Final = 300.0
 """How long the ranks wait for one another at the start, in seconds: one may import for minutes."""
 ANSWER_LIMIT_S: Final = 600.0
 """How long a rank waits for what another one has promised to say, in seconds."""
@@ -77,7 +77,7 @@ class Ranks:
         self.put(f"process/{self.rank}", _visiting_card())
         here = _place()
         for rank in self.others:
-            card = self.get(f"process/{rank}", limit_s=MEETING_LIMIT_S)
+            card = self.get(f"process/{rank}", limit_s=RENDEZVOUS_LIMIT_S)
             if card["place"] == here:  # elsewhere the number would be that of a stranger
                 self._peers[rank] = ProcessIdentity(**card["process"])
 
@@ -176,15 +176,15 @@ class Ranks:
             return question()
         except RuntimeError as error:  # torch's DistError is one
             raise RankLostError(
-                "rank 0, at which the ranks meet, does not answer any more: it has ended, or the network is down"
+                "rank 0, at which the ranks rendezvous, does not answer any more: it has ended, or the network is down"
             ) from error
 
 
-def meet(environment: TrainingEnvironment, environ: Mapping[str, str] = os.environ) -> Ranks | None:
+def rendezvous(environment: TrainingEnvironment, environ: Mapping[str, str] = os.environ) -> Ranks | None:
     """Meet the other ranks; return None if this is the only one.
 
     Raises:
-        UserError: The environment does not say where to meet.
+        UserError: The environment does not say where to rendezvous.
         RankLostError: The others did not come.
     """
     if environment.world_size == 1:
@@ -192,7 +192,7 @@ def meet(environment: TrainingEnvironment, environ: Mapping[str, str] = os.envir
     address, port = environ.get("MASTER_ADDR"), environ.get("MASTER_PORT", "")
     if not address or not port.isdigit():
         raise UserError(
-            f"WORLD_SIZE={environment.world_size}, and MASTER_ADDR and MASTER_PORT do not say where the ranks meet",
+            f"WORLD_SIZE={environment.world_size}, and MASTER_ADDR and MASTER_PORT do not say where the ranks rendezvous",
             hint="start the ranks with nproc in a job's spec or with torchrun, or set both variables",
         )
     if not 0 <= environment.rank < environment.world_size:
@@ -203,12 +203,12 @@ def meet(environment: TrainingEnvironment, environ: Mapping[str, str] = os.envir
             address,
             int(port),
             is_master=environment.rank == 0 and not is_agents,
-            timeout=dt.timedelta(seconds=MEETING_LIMIT_S),
+            timeout=dt.timedelta(seconds=RENDEZVOUS_LIMIT_S),
             wait_for_workers=False,
             multi_tenant=not is_agents,  # init_process_group, before or after, shares the server of this process
         )
     except RuntimeError as error:
-        raise RankLostError(f"the ranks cannot meet at {address}:{port}: {error}") from error
+        raise RankLostError(f"the ranks cannot rendezvous at {address}:{port}: {error}") from error
     # One script may open several sessions, one after the other; each has keys of its own.
     prefix = f"trainerd/{environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{next(_meetings)}"
     ranks = Ranks(PrefixStore(prefix, store), rank=environment.rank, world_size=environment.world_size)

@@ -2,7 +2,7 @@
 
 Invariants:
     A boundary is saved at most once, unless it was scored in the meantime.
-    What the deadline's thread may touch is touched under the lock: what is held, and the checkpointer.
+    What the deadline's thread may touch is touched under the lock: what is staged, and the checkpointer.
     The history is durable as far as a checkpoint says before that checkpoint is committed.
     After a resume in the middle of an epoch, the state is put back a second time where the interrupted loop
     begins: what the code before it drew and changed was done before the checkpoint already.
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from trainerd.training.settings import Settings
     from trainerd.training.state.restore import StateTree
     from trainerd.training.state.snapshot import Snapshot
-    from trainerd.training.writing.writer import Held
+    from trainerd.training.writing.writer import StagedSnapshot
 
 
 RESERVE_BYTES_MAX: Final = 256 << 20
@@ -57,7 +57,7 @@ FIRST_COPY_COST_S: Final = 0.005
 """What such a copy is taken to cost before the first one, in seconds."""
 
 
-class RunKeeper:
+class CheckpointManager:
     """Saves and restores one run."""
 
     def __init__(
@@ -96,7 +96,7 @@ class RunKeeper:
         self._copy_cost_s = FIRST_COPY_COST_S
         self._copied_s = self._write_began_s = time.monotonic()
         self.longest_save_s: float | None = None
-        self._held: tuple[Held, Manifest, tuple[int, ...]] | None = None
+        self._staged: tuple[StagedSnapshot, Manifest, tuple[int, ...]] | None = None
         self._pending: StateTree | None = None
         self._resume_position = Position()
         self._saved_data: dict[str, dict[str, int]] = {}
@@ -239,7 +239,7 @@ class RunKeeper:
         former: ResumeRecord | None = None
         with contextlib.suppress(CorruptError):
             former = read_resume(paths.resume)
-        is_same_deal = checkpoint is None or (
+        is_same_sharding = checkpoint is None or (
             checkpoint.manifest.world_size == self._settings.environment.world_size
         )
         record = ResumeRecord(
@@ -253,7 +253,7 @@ class RunKeeper:
         self.proof = ResumeProof(
             paths.resume,
             record,
-            read_lost(paths.metrics, keep_bytes) if is_same_deal else {},
+            read_lost(paths.metrics, keep_bytes) if is_same_sharding else {},
             is_deterministic=torch.are_deterministic_algorithms_enabled(),
             say=say,
         )
@@ -297,7 +297,7 @@ class RunKeeper:
             return self._pacing.due_alike(step)
         return "asked" if self.is_asked_to_save else self._pacing.due(step)
 
-    def wish_after_step(self) -> str | None:
+    def request_after_step(self) -> str | None:
         """Return why this rank, of several, would have a boundary saved of which the others cannot know."""
         if self._ranks is None:
             return None
@@ -330,7 +330,7 @@ class RunKeeper:
             if self._is_saved():
                 return
             self.checkpointer.supersede()
-            self._held = None  # its memory is used now, for what is newer
+            self._staged = None  # its memory is used now, for what is newer
             began_s = time.monotonic()
             snapshot = self.state.snapshot()
             self._keep_reserve(snapshot)
@@ -366,16 +366,16 @@ class RunKeeper:
     def save_here(self, reason: str) -> None:
         """Save the boundary crossed last, also from the script's own code after it."""
         with self._lock:
-            if not self._holds_here():
+            if not self._is_staged_here():
                 self.save(reason)
                 return
             self.flush()
             self._mark_saved()
 
     def save_now(self, reason: str) -> None:
-        """Make this boundary, or the one that is held, durable as fast as can be."""
+        """Make this boundary, or the one that is staged, durable as fast as can be."""
         with self._lock, no_collection():
-            if not self._holds_here() and not self._is_saved():
+            if not self._is_staged_here() and not self._is_saved():
                 snapshot = self.state.snapshot()
                 if self._ranks is None:
                     self.checkpointer.call_off()
@@ -384,27 +384,27 @@ class RunKeeper:
                 self.checkpointer.make_room(self._predicted_bytes(snapshot), is_emergency=True)
                 manifest = self._manifest(reason)
                 self.checkpointer.write(snapshot, manifest, is_urgent=True, before_commit=self.history.sync)
-                self._held = None
+                self._staged = None
                 self._mark_saved()
             self.flush()
 
     def flush(self) -> Checkpoint | None:
         """Make the newest snapshot in memory durable, and return the newest checkpoint. May come from any thread."""
         with self._lock:
-            if self._held is not None:
-                held, manifest, _ = self._held
+            if self._staged is not None:
+                staged, manifest, _ = self._staged
                 self.history.sync()
-                self.checkpointer.write_held(held, manifest)
-                self._held = None
+                self.checkpointer.write_staged(staged, manifest)
+                self._staged = None
             return self.checkpointer.wait()
 
     def is_safe_here(self) -> bool:
-        """Tell whether the boundary crossed last is saved or held: then `flush` makes it durable."""
-        return self._holds_here() or self._is_saved()
+        """Tell whether the boundary crossed last is saved or staged: then `flush` makes it durable."""
+        return self._is_staged_here() or self._is_saved()
 
     @contextlib.contextmanager
-    def standing_still(self, limit_s: float) -> Iterator[list[Any] | None]:
-        """Let nothing be saved or held meanwhile; give what `flush` would make durable, None if not in time.
+    def between_saves(self, limit_s: float) -> Iterator[list[Any] | None]:
+        """Let nothing be saved or staged meanwhile; give what `flush` would make durable, None if not in time.
 
         It is told as a value that two ranks have in common if they would flush the same boundary.
         """
@@ -412,8 +412,8 @@ class RunKeeper:
         try:
             if not is_still:
                 yield None
-            elif self._held is not None:
-                yield ["held", *self._held[2]]
+            elif self._staged is not None:
+                yield ["staged", *self._staged[2]]
             else:
                 yield ["saved", *(self._saved_key or ())]
         finally:
@@ -427,7 +427,7 @@ class RunKeeper:
             with contextlib.suppress(UnsupportedValueError):  # the first save says so
                 self.checkpointer.prepare(self.state.snapshot())
 
-    def hold(self, reason: str) -> None:
+    def stage(self, reason: str) -> None:
         """Copy this boundary aside, for a drain that comes in the script's own code before the next one."""
         with self._lock, no_collection():
             if not self._is_saved():
@@ -435,25 +435,25 @@ class RunKeeper:
                     self.save("the save before failed")
                     return
                 began_s = time.monotonic()
-                held = self.checkpointer.hold(self.state.snapshot())
-                self._held = (held, self._manifest(reason), self.state.position.key())
+                staged = self.checkpointer.stage(self.state.snapshot())
+                self._staged = (staged, self._manifest(reason), self.state.position.key())
                 self._copied_s = time.monotonic()
                 self._copy_cost_s += (self._copied_s - began_s - self._copy_cost_s) / 2
 
-    def is_holding_cheap(self) -> bool:
+    def is_staging_cheap(self) -> bool:
         """Tell whether copying a boundary aside costs next to nothing beside the steps, and no save is in flight."""
         since_s = time.monotonic() - self._copied_s
         cost_s = self._copy_cost_s + (AGREEMENT_COST_S if self._ranks is not None else 0.0)
         return since_s * COPY_SHARE_MAX >= cost_s and not self.checkpointer.is_saving
 
-    def hold_if_cheap(self, reason: str) -> None:
+    def stage_if_cheap(self, reason: str) -> None:
         """Copy this boundary aside if that is cheap."""
-        if self.is_holding_cheap():
-            self.hold(reason)
+        if self.is_staging_cheap():
+            self.stage(reason)
 
-    def _holds_here(self) -> bool:
-        """Tell whether what is held is the boundary crossed last, and no former one."""
-        return self._held is not None and self._held[2] == self.state.position.key()
+    def _is_staged_here(self) -> bool:
+        """Tell whether what is staged is the boundary crossed last, and no former one."""
+        return self._staged is not None and self._staged[2] == self.state.position.key()
 
     def forget_pending(self) -> None:
         """The epoch that was interrupted is over."""

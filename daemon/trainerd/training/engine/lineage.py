@@ -33,7 +33,7 @@ class SaveDetails:
     fingerprint: dict[str, Any] = field(default_factory=dict)
 
 
-class Line:
+class Lineage:
     """One line of checkpoints.
 
     Attributes:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-_DEALING: Final = {"world_size": 1, "redealt_at": 0, "redealt_after": 0}
+_SHARDING: Final = {"world_size": 1, "resharded_at": 0, "resharded_after": 0}
+_SAVED_NAMES: Final = {"resharded_at": "redealt_at", "resharded_after": "redealt_after"}
+"""What the checkpoint format calls two of the attributes."""
 
 
 @dataclass
@@ -18,9 +20,9 @@ class Position:
         loop: Which training loop of the epoch is next or in progress, from 0: most epochs have one.
         batch: Batches of that loop that are finished.
         epoch_start_step: `step` when the epoch began.
-        world_size: How many ranks the batches of that loop are dealt to. A batch is one of each rank then.
-        redealt_at: `batch` when they were last dealt to another number of ranks within that loop.
-        redealt_after: How many batches all ranks together had finished of it then.
+        world_size: How many ranks the batches of that loop are sharded to. A batch is one of each rank then.
+        resharded_at: `batch` when they were last sharded to another number of ranks within that loop.
+        resharded_after: How many batches all ranks together had finished of it then.
     """
 
     step: int = 0
@@ -29,28 +31,28 @@ class Position:
     batch: int = 0
     epoch_start_step: int = 0
     world_size: int = 1
-    redealt_at: int = 0
-    redealt_after: int = 0
+    resharded_at: int = 0
+    resharded_after: int = 0
 
     def end_loop(self) -> None:
         """The training loop in progress has ended, by itself or by a ``break``."""
         self.loop += 1
-        self.batch = self.redealt_at = self.redealt_after = 0
+        self.batch = self.resharded_at = self.resharded_after = 0
 
     def end_epoch(self) -> None:
         """The epoch in progress has ended. One without a training loop of ours counts as one step."""
         if self.step == self.epoch_start_step:
             self.step += 1
         self.epoch += 1
-        self.loop = self.batch = self.redealt_at = self.redealt_after = 0
+        self.loop = self.batch = self.resharded_at = self.resharded_after = 0
         self.epoch_start_step = self.step
 
-    def deal_to(self, world_size: int) -> None:
-        """What is left of the loop in progress is dealt to `world_size` ranks from here on."""
+    def shard_over(self, world_size: int) -> None:
+        """What is left of the loop in progress is sharded to `world_size` ranks from here on."""
         if world_size == self.world_size:
             return
-        self.redealt_after += (self.batch - self.redealt_at) * self.world_size
-        self.redealt_at = self.batch
+        self.resharded_after += (self.batch - self.resharded_at) * self.world_size
+        self.resharded_at = self.batch
         self.world_size = world_size
 
     def key(self) -> tuple[int, ...]:
@@ -64,10 +66,15 @@ class Position:
     def state_dict(self) -> dict[str, int]:
         # A run of one rank says what it said before there were several.
         state = asdict(self)
-        return {name: state[name] for name in state if name not in _DEALING or state[name] != _DEALING[name]}
+        return {
+            _SAVED_NAMES.get(name, name): value
+            for name, value in state.items()
+            if name not in _SHARDING or value != _SHARDING[name]
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]  # in place: the loops in progress hold this very object
+        names = {saved: name for name, saved in _SAVED_NAMES.items()}
+        self.__init__(**{names.get(name, name): value for name, value in state.items()})  # type: ignore[misc]  # in place: the loops in progress hold this very object
 
     def copied(self) -> Position:
         return replace(self)

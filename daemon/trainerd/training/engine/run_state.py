@@ -78,7 +78,7 @@ class RunState:
             restore_rng(own["rng"])
         else:
             reseed_rank(self.seed, rank=self._rank, world_size=self._world_size, step=self.position.step)
-        self.position.deal_to(self._world_size)
+        self.position.shard_over(self._world_size)
 
     def fingerprint(self, *, with_data: bool = False) -> dict[str, Any]:
         """Return what the program looks like, as it was when this was asked first; `with_data` as it is now."""

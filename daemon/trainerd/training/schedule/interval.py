@@ -20,7 +20,7 @@ PRIOR_FAILURE_S: Final = 4 * 3600.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class IntervalPlan:
     """The interval, and what it follows from, in seconds."""
 
     interval_s: float
@@ -34,7 +34,7 @@ class Plan:
         )
 
 
-def planned_interval(*, save_cost_s: float, failures: int, trained_s: float) -> Plan:
+def planned_interval(*, save_cost_s: float, failures: int, trained_s: float) -> IntervalPlan:
     """Return the interval that minimises the expected loss.
 
     Args:
@@ -44,7 +44,7 @@ def planned_interval(*, save_cost_s: float, failures: int, trained_s: float) -> 
     """
     failure_every_s = (trained_s + PRIOR_FAILURE_S) / (failures + 1)
     best_s = daly_interval_s(save_cost_s, failure_every_s)
-    return Plan(min(max(best_s, INTERVAL_S_MIN), INTERVAL_S_MAX), save_cost_s, failure_every_s)
+    return IntervalPlan(min(max(best_s, INTERVAL_S_MIN), INTERVAL_S_MAX), save_cost_s, failure_every_s)
 
 
 def daly_interval_s(save_cost_s: float, failure_every_s: float) -> float:

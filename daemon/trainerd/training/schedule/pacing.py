@@ -10,7 +10,7 @@ from trainerd.contract import records
 from trainerd.contract.records import ExitRecord
 from trainerd.errors import CorruptError
 from trainerd.training.schedule.cadence import LastSave, due_reason, epoch_due_reason
-from trainerd.training.schedule.interval import INTERVAL_S_MIN, Plan, planned_interval
+from trainerd.training.schedule.interval import INTERVAL_S_MIN, IntervalPlan, planned_interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,7 @@ class Pacing:
         self._failures, self._trained_before_s = _former_attempts(run, attempt) if cadence.auto else (0, 0.0)
         self._began_s = time.monotonic()
         self._cost_s: float | None = None
-        self._said: Plan | None = None
+        self._said: IntervalPlan | None = None
         self._last = LastSave(0, self._began_s)
         if cadence.auto:
             self._cadence = dataclasses.replace(cadence, steps=None, seconds=INTERVAL_S_MIN)

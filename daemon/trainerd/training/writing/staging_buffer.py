@@ -106,9 +106,11 @@ class Filling:
             self._start_on_devices(stored)
             for names, views, end in self._groups:
                 sources = [stored[name] for name in names]
-                if any(map(self._runtime.holds, sources)):
+                if any(map(self._runtime.is_on_device, sources)):
                     pairs = [
-                        pair for pair in zip(views, sources, strict=True) if not self._runtime.holds(pair[1])
+                        pair
+                        for pair in zip(views, sources, strict=True)
+                        if not self._runtime.is_on_device(pair[1])
                     ]
                     views, sources = [view for view, _ in pairs], [source for _, source in pairs]  # noqa: PLW2901 - what is left to copy
                 if sources:
@@ -128,7 +130,7 @@ class Filling:
             Copy(name, view, stored[name])
             for names, views, _ in self._groups
             for name, view in zip(names, views, strict=True)
-            if self._runtime.holds(stored[name])
+            if self._runtime.is_on_device(stored[name])
         ]
         if copies:
             self._transfer = self._runtime.start_copies(copies, is_pinned=self._buffer.is_pinned)
@@ -139,7 +141,7 @@ class Filling:
             self._transfer.wait()
 
     def damaged(self) -> list[str]:
-        """Return the names of device tensors that arrived with other bytes than the device held. Once all have arrived."""
+        """Return the names of device tensors that arrived with other bytes than the device staged. Once all have arrived."""
         if self._transfer is None:
             return []
         targets = {
@@ -262,7 +264,7 @@ class Arena:
         return image
 
     def _pin_for(self, stored: dict[str, torch.Tensor]) -> None:
-        if not self._is_distrusted and any(map(self._runtime.holds, stored.values())):
+        if not self._is_distrusted and any(map(self._runtime.is_on_device, stored.values())):
             assert self._buffer is not None
             self._buffer.pin()
 

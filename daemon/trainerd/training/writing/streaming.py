@@ -98,7 +98,7 @@ def _sources(
     yield header.data_ptr(), len(image.header), header
     for entry in image.entries:
         tensor = stored[entry.name].detach()
-        if runtime.holds(tensor):
+        if runtime.is_on_device(tensor):
             tensor = verified_on_host(tensor, entry.name, runtime)
         elif not is_plain_memory(tensor):
             tensor = tensor.cpu().resolve_conj().resolve_neg().contiguous()

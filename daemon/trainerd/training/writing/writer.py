@@ -47,7 +47,7 @@ class Part(Protocol):
 
 
 @dataclass
-class Held:
+class StagedSnapshot:
     """A snapshot in the arena: copied, not written yet."""
 
     document: dict[str, Any]
@@ -126,19 +126,21 @@ class CheckpointWriter:
         self._preparation = threading.Thread(target=work, name="trainerd-prepare", daemon=True)
         self._preparation.start()
 
-    def hold(self, snapshot: Snapshot) -> Held:
+    def stage(self, snapshot: Snapshot) -> StagedSnapshot:
         """Copy a snapshot into the arena; the live tensors may change at once. Waits for a write in flight."""
         self._wait_for_arena()
-        return Held(snapshot.document, self._arena.fill(snapshot))
+        return StagedSnapshot(snapshot.document, self._arena.fill(snapshot))
 
-    def write_held(self, held: Held, manifest: Manifest) -> Checkpoint:
-        """Write what is held, and return when it is durable.
+    def write_staged(self, staged: StagedSnapshot, manifest: Manifest) -> Checkpoint:
+        """Write what is staged, and return when it is durable.
 
         Raises:
-            DeviceCopyError: A device tensor arrived damaged. What is held is worthless.
+            DeviceCopyError: A device tensor arrived damaged. What is staged is worthless.
         """
-        filling = held.filling
-        return self._write(held.document, filling.image, filling.pieces(), manifest, damaged=filling.damaged)
+        filling = staged.filling
+        return self._write(
+            staged.document, filling.image, filling.pieces(), manifest, damaged=filling.damaged
+        )
 
     def write_and_wait(self, snapshot: Snapshot, manifest: Manifest) -> Checkpoint:
         """Copy a snapshot, write it, and return when it is durable. A copy that arrives damaged is made once more.
@@ -147,10 +149,10 @@ class CheckpointWriter:
             DeviceCopyError: A device tensor arrived damaged twice.
         """
         try:
-            return self.write_held(self.hold(snapshot), manifest)
+            return self.write_staged(self.stage(snapshot), manifest)
         except DeviceCopyError as error:
             self._forgive(error)
-            return self.write_held(self.hold(snapshot), manifest)
+            return self.write_staged(self.stage(snapshot), manifest)
 
     def supersede(self) -> bool:
         """Wait for the write in flight, which a newer one is about to follow.

@@ -230,5 +230,7 @@ def test_the_openapi_document_has_every_route_with_its_errors_and_its_models(ask
     stop = document["paths"]["/v1/jobs/{name}/stop"]["post"]
     assert stop["description"]
     assert set(stop["responses"]) == {"200", "404", "409", "422", "503"}
-    assert stop["responses"]["409"]["content"]["application/json"]["schema"]["$ref"].endswith("/Problem")
+    assert stop["responses"]["409"]["content"]["application/json"]["schema"]["$ref"].endswith(
+        "/ProblemDetails"
+    )
     assert stop["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/Job")

@@ -12,10 +12,10 @@ from trainerd.contract.paths import RunPaths
 from trainerd.contract.process import ProcessIdentity
 from trainerd.contract.records import ExitRecord, RankExit
 from trainerd.contract.resolved import ResolvedJob
-from trainerd.supervisor.attempt import monitor as keepers
+from trainerd.supervisor.attempt import monitor as monitors
 from trainerd.supervisor.attempt.gpu_release import TEARDOWN_LIMIT_S, Holding
-from trainerd.supervisor.attempt.monitor import Attempt, Keeper
-from trainerd.supervisor.attempt.probe import Ended
+from trainerd.supervisor.attempt.monitor import Monitor, MonitoredAttempt
+from trainerd.supervisor.attempt.probe import ProbedEnded
 from trainerd.supervisor.machine.job_events import AttemptEnded, ObservationFailed
 
 SOMEBODY = ProcessIdentity(4242, 1, "boot")
@@ -29,7 +29,7 @@ class FakeLauncher:
         self.looks = 0
 
     async def watch(self, _paths):
-        yield Ended(ExitRecord((RankExit(0, exit_code=0),), NOW, NOW, 1.0, "boot"))
+        yield ProbedEnded(ExitRecord((RankExit(0, exit_code=0),), NOW, NOW, 1.0, "boot"))
 
     def release_gpus(self, _paths, indices):
         assert indices == (0, 1)
@@ -39,21 +39,21 @@ class FakeLauncher:
 
 @pytest.fixture
 def keep(tmp_path, monkeypatch):
-    monkeypatch.setattr(keepers, "LOOK_AGAIN_S", 0.001)
+    monkeypatch.setattr(monitors, "LOOK_AGAIN_S", 0.001)
 
     def keep(launcher, gpus=(0, 1)):
         events = []
         job = ResolvedJob("ant", ("true",), str(tmp_path), str(tmp_path / "ant.yaml"), "v1")
 
         async def run():
-            keeper = Keeper(
-                Attempt(job, RunPaths(tmp_path / "ant"), 1, "v1", gpus),
+            monitor = Monitor(
+                MonitoredAttempt(job, RunPaths(tmp_path / "ant"), 1, "v1", gpus),
                 launcher=launcher,
                 say=events.append,
                 clock=SystemClock(),
                 begin=asyncio.create_task,
             )
-            await keeper._watch_once()
+            await monitor._watch_once()
 
         asyncio.run(run())
         return events
@@ -70,7 +70,7 @@ def test_the_end_is_said_when_the_last_holder_has_gone(keep):
 
 
 def test_a_number_that_the_driver_names_for_ever_is_waited_for_within_a_limit(keep, monkeypatch):
-    monkeypatch.setattr(keepers, "TEARDOWN_LIMIT_S", 0.003)
+    monkeypatch.setattr(monitors, "TEARDOWN_LIMIT_S", 0.003)
     launcher = FakeLauncher([Holding(gone=(7,))])
     assert isinstance(keep(launcher)[-1], AttemptEnded)
     assert launcher.looks < TEARDOWN_LIMIT_S

@@ -19,7 +19,15 @@ from trainerd.contract.records import (
     ShimRecord,
     VoidRecord,
 )
-from trainerd.supervisor.attempt.probe import Ended, Lost, NotStarted, Running, Starting, Unknown, probe
+from trainerd.supervisor.attempt.probe import (
+    ProbedEnded,
+    ProbedLost,
+    ProbedNotStarted,
+    ProbedRunning,
+    ProbedStarting,
+    ProbedUnknown,
+    probe,
+)
 
 LAUNCH = LaunchRecord("job", 1, ("true",), "/", {}, 1, 1.0, ("log",))
 EXIT = ExitRecord((RankExit(0, exit_code=0),), 1.0, 2.0, 1.0, "boot")
@@ -44,44 +52,44 @@ def somebody_gone():
 
 
 def test_without_a_launch_record_nothing_was_started(paths):
-    assert probe(paths) == NotStarted("there is no launch record", is_void=False)
+    assert probe(paths) == ProbedNotStarted("there is no launch record", is_void=False)
 
 
 def test_a_launch_record_alone_means_that_a_shim_may_be_on_its_way(paths):
     records.write(paths.launch, LAUNCH)
-    assert probe(paths) == Starting()
+    assert probe(paths) == ProbedStarting()
 
 
 def test_a_void_attempt_never_started(paths):
     records.write(paths.launch, LAUNCH)
     records.write(paths.void, VoidRecord("why"))
-    assert probe(paths) == NotStarted("why", is_void=True)
+    assert probe(paths) == ProbedNotStarted("why", is_void=True)
 
 
 def test_a_living_shim_is_running_before_and_after_it_records_its_ranks(paths, myself):
     records.write(paths.shim, ShimRecord(myself, 1.0))
-    assert probe(paths) == Running(myself)
+    assert probe(paths) == ProbedRunning(myself)
     records.write(paths.ranks, RanksRecord((myself,)))
-    assert probe(paths) == Running(myself, (myself,))
+    assert probe(paths) == ProbedRunning(myself, (myself,))
 
 
 def test_an_exit_record_counts_even_while_the_shim_is_leaving(paths, myself):
     records.write(paths.shim, ShimRecord(myself, 1.0))
     records.write(paths.exit, EXIT)
-    assert probe(paths) == Ended(EXIT)
+    assert probe(paths) == ProbedEnded(EXIT)
 
 
 def test_a_shim_that_is_gone_without_an_exit_record_is_lost(paths, somebody_gone):
     records.write(paths.shim, ShimRecord(somebody_gone, 1.0))
     state = probe(paths)
-    assert isinstance(state, Lost)
+    assert isinstance(state, ProbedLost)
     assert f"process {somebody_gone.pid}" in state.evidence
 
 
 @pytest.mark.parametrize("change", [{"start_ticks": 1}, {"boot_id": "another"}])
 def test_a_stranger_with_the_same_pid_is_not_the_shim(paths, myself, change):
     records.write(paths.shim, ShimRecord(dataclasses.replace(myself, **change), 1.0))
-    assert isinstance(probe(paths), Lost)
+    assert isinstance(probe(paths), ProbedLost)
 
 
 def test_a_shim_of_another_boot_is_lost_to_the_restart(paths, myself):
@@ -97,7 +105,7 @@ def test_an_exit_record_written_between_two_looks_is_not_overlooked(paths, someb
         return False
 
     monkeypatch.setattr("trainerd.supervisor.attempt.probe.is_alive", dies_just_now)
-    assert probe(paths) == Ended(EXIT)
+    assert probe(paths) == ProbedEnded(EXIT)
 
 
 @pytest.mark.parametrize("name", ["launch", "void", "shim", "ranks", "exit"])
@@ -106,7 +114,7 @@ def test_a_record_that_cannot_be_read_is_unknown_and_names_the_file(paths, someb
         records.write(paths.shim, ShimRecord(somebody_gone, 1.0))
     getattr(paths, name).write_text("torn")
     state = probe(paths)
-    assert isinstance(state, Unknown)
+    assert isinstance(state, ProbedUnknown)
     assert f"{name}.json" in state.why
 
 
@@ -117,4 +125,4 @@ def test_a_process_that_cannot_be_looked_at_is_unknown(paths, myself, monkeypatc
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(process, "identify", refuse)
-    assert isinstance(probe(paths), Unknown)
+    assert isinstance(probe(paths), ProbedUnknown)

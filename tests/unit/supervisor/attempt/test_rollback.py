@@ -10,7 +10,7 @@ from tests.support.checkpoints import FakeClock, commit, names
 from tests.support.supervisor_objects import spec
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.paths import RunPaths
-from trainerd.supervisor.attempt.monitor import Attempt, Keeper
+from trainerd.supervisor.attempt.monitor import Monitor, MonitoredAttempt
 from trainerd.supervisor.attempt.rollback import go_back
 
 
@@ -55,14 +55,14 @@ class FakeLauncher:
 )
 def test_the_attempt_is_launched_after_that(run, goes_back_to, there):
     launcher, said, tasks = FakeLauncher(run), [], []
-    keeper = Keeper(
-        Attempt(spec(), run, 4, "v1", goes_back_to=goes_back_to),
+    monitor = Monitor(
+        MonitoredAttempt(spec(), run, 4, "v1", goes_back_to=goes_back_to),
         launcher=launcher,
         say=said.append,
         clock=FakeClock(),
         begin=tasks.append,
         environ={},
     )
-    keeper.launch()
+    monitor.launch()
     asyncio.run(tasks[0])
     assert launcher.seen == there

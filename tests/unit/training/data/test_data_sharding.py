@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from trainerd.training.data.order import batch_order, deals_itself, dealt_order
-from trainerd.training.data.sharding import Deal, DealtOrder
+from trainerd.training.data.order import batch_order, sharded_order, shards_itself
+from trainerd.training.data.sharding import ShardedOrder, ShardPlan
 from trainerd.training.engine.position import Position
 
 pytestmark = pytest.mark.torch
@@ -17,9 +17,11 @@ def batches_of(size, batch_size):
     return [list(range(begin, min(begin + batch_size, size))) for begin in range(0, size, batch_size)]
 
 
-def all_orders(batches, world_size, *, redealt_at=0, redealt_after=0, drops_rest=False):
+def all_orders(batches, world_size, *, resharded_at=0, resharded_after=0, drops_rest=False):
     return [
-        DealtOrder(batches, Deal(rank, world_size, redealt_at, redealt_after), drops_rest=drops_rest)
+        ShardedOrder(
+            batches, ShardPlan(rank, world_size, resharded_at, resharded_after), drops_rest=drops_rest
+        )
         for rank in range(world_size)
     ]
 
@@ -43,30 +45,32 @@ def test_what_is_left_is_dealt_anew_after_a_change_of_the_number_of_ranks(first,
         index for order in all_orders(batches, first) for batch in range(rounds) for index in order[batch]
     ]
     position = Position(batch=rounds, world_size=first)
-    position.deal_to(then)
-    orders = all_orders(batches, then, redealt_at=position.redealt_at, redealt_after=position.redealt_after)
+    position.shard_over(then)
+    orders = all_orders(
+        batches, then, resharded_at=position.resharded_at, resharded_after=position.resharded_after
+    )
     used += [index for order in orders for batch in range(rounds, len(order)) for index in order[batch]]
     assert sorted(used) == list(range(50))
 
 
 def test_a_last_step_with_fewer_samples_than_ranks_is_the_same_on_all_of_them():
-    orders = all_orders(batches_of(50, 3), 3, redealt_at=16, redealt_after=16)  # 50 = 16 * 3 + 2
+    orders = all_orders(batches_of(50, 3), 3, resharded_at=16, resharded_after=16)  # 50 = 16 * 3 + 2
     assert [list(order) for order in orders] == [[[48, 49]]] * 3
 
 
 def test_a_change_twice_within_a_loop_counts_both_parts():
     position = Position(batch=3, world_size=2)
-    position.deal_to(1)
+    position.shard_over(1)
     position.batch += 4
-    position.deal_to(2)
-    assert (position.redealt_at, position.redealt_after) == (7, 10)
+    position.shard_over(2)
+    assert (position.resharded_at, position.resharded_after) == (7, 10)
     position.end_loop()
-    assert (position.redealt_at, position.redealt_after) == (0, 0)
+    assert (position.resharded_at, position.resharded_after) == (0, 0)
 
 
 def test_no_two_batches_of_an_epoch_share_their_randomness():
     batches = batches_of(41, 3)
-    orders = all_orders(batches, 3, redealt_at=2, redealt_after=4)
+    orders = all_orders(batches, 3, resharded_at=2, resharded_after=4)
     numbers = [order.number(batch) for order in orders for batch in range(2, len(order))]
     assert len(set(numbers)) == len(numbers)
     assert min(numbers) == 4
@@ -82,8 +86,10 @@ def test_a_distributed_sampler_is_looked_through():
     used = []
     for rank in range(2):
         loader = DataLoader(dataset, 4, sampler=DistributedSampler(dataset, 2, rank))
-        assert not deals_itself(loader)
-        used += [index for batch in dealt_order(loader, Deal(rank, 2), seed=0, epoch=0) for index in batch]
+        assert not shards_itself(loader)
+        used += [
+            index for batch in sharded_order(loader, ShardPlan(rank, 2), seed=0, epoch=0) for index in batch
+        ]
     assert sorted(used) == list(range(21))
 
 
@@ -93,14 +99,18 @@ def test_a_sampler_with_a_rank_of_its_own_is_left_to_deal_by_itself():
 
     dataset = TensorDataset(torch.arange(20))
     loader = DataLoader(dataset, 4, sampler=Own(dataset, 2, 1))
-    assert deals_itself(loader)
-    assert list(dealt_order(loader, Deal(1, 2), seed=0, epoch=3)) == batch_order(loader, seed=0, epoch=3)
+    assert shards_itself(loader)
+    assert list(sharded_order(loader, ShardPlan(1, 2), seed=0, epoch=3)) == batch_order(
+        loader, seed=0, epoch=3
+    )
 
 
 def test_one_rank_alone_gets_the_order_as_it_is():
     dataset = TensorDataset(torch.arange(20))
     loader = DataLoader(dataset, 4, shuffle=True)
-    assert list(dealt_order(loader, Deal(), seed=1, epoch=2)) == list(batch_order(loader, seed=1, epoch=2))
+    assert list(sharded_order(loader, ShardPlan(), seed=1, epoch=2)) == list(
+        batch_order(loader, seed=1, epoch=2)
+    )
 
 
 def test_the_position_of_one_rank_says_nothing_of_dealing():

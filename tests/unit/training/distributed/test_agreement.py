@@ -1,4 +1,4 @@
-"""Ranks agree on one boundary: none is past it, and none passes its promise before it knows."""
+"""Ranks agree on one boundary: none is past it, and none passes its proposal before it knows."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Rank(threading.Thread):
 
     def settle(self):
         for decision in self.agreement.settle():
-            if decision.deed == "save":
+            if decision.action == "save":
                 self.saved.append(self.boundary)
             else:
                 self.stopped_at = self.boundary
@@ -80,7 +80,7 @@ def test_ranks_at_any_distance_stop_at_the_same_boundary_and_save_at_the_same_on
         rank.start()
     for _ in range(chance.randint(0, 3)):
         time.sleep(chance.random() * 0.05)
-        chance.choice(ranks).agreement.wish("save", "by the clock")
+        chance.choice(ranks).agreement.request("save", "by the clock")
     time.sleep(chance.random() * 0.1)
     for rank in chance.sample(ranks, chance.randint(1, world_size)):
         rank.flag.ask("SIGTERM")

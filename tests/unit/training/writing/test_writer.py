@@ -30,13 +30,13 @@ class Gate:
         real = writer_module.write_direct
 
         def gated(path, pieces, size, **options):
-            def held():
+            def staged():
                 for piece in pieces:
                     self.reached.set()
                     assert self.opened.wait(LIMIT_S)
                     yield piece
 
-            return real(path, held(), size, **options)
+            return real(path, staged(), size, **options)
 
         monkeypatch.setattr(writer_module, "write_direct", gated)
 
@@ -90,9 +90,9 @@ def test_tensors_that_change_right_after_the_call_are_saved_as_they_were(writer,
 
 def test_a_held_snapshot_is_written_as_it_was_held(writer):
     state = snapshot(1.0)
-    held = writer.hold(state)
+    staged = writer.stage(state)
     state.tensors["a.w"].zero_()
-    assert value_in(writer.write_held(held, manifest(1))) == 1.0
+    assert value_in(writer.write_staged(staged, manifest(1))) == 1.0
 
 
 def test_all_ways_to_write_give_equal_files(writer, store):
@@ -100,7 +100,7 @@ def test_all_ways_to_write_give_equal_files(writer, store):
     first = writer.wait()
     others = [
         writer.write_now(snapshot(3.0), manifest(2)),
-        writer.write_held(writer.hold(snapshot(3.0)), manifest(3)),
+        writer.write_staged(writer.stage(snapshot(3.0)), manifest(3)),
     ]
     for other in others:
         for entry in first.manifest.files:
