@@ -4,7 +4,7 @@ A boundary has a number: how many this attempt has crossed. All ranks cross the 
 not at the same time. An agreement is a round of three acts, each a word in the store that the ranks share:
 
 1. One rank *asks*: somebody signalled it, or its clock says that a save is due.
-2. Each rank *proposals*: the first boundary at which it can still do it. It will not go past that one before it
+2. Each rank *proposes* the first boundary at which it can still do it. It will not go past that one before it
    knows what was decided. The proposal is made by a thread of its own, so that a rank whose main thread waits in a
    collective for one that has stopped already answers all the same.
 3. The *decision* is the last of the proposed boundaries: no rank is past it, and each will come to it.
@@ -12,7 +12,7 @@ not at the same time. An agreement is a round of three acts, each a word in the 
 Invariants:
     No collective is used, and a step on which nobody asks talks to nobody.
     A rank never enters the step after its proposal without a decision.
-    Decisions come true in the order of their rounds, for a later round proposals no earlier boundary.
+    Decisions come true in the order of their rounds, for a later round proposes no earlier boundary.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ JointAction = Literal["drain", "save", "stage"]
 LISTEN_S: Final = 0.02
 """How often a rank looks whether it was signalled and whether another one asks, in seconds."""
 PROPOSAL_LIMIT_S: Final = 120.0
-"""How long the others may take to proposal, in seconds; their threads do, whatever the training does."""
+"""How long the others may take to propose, in seconds; their threads do, whatever the training does."""
 STUCK_S: Final = 3.0
 """How long a rank may stay in the script's own code at a boundary at which all drain, in seconds. It may be waiting
 there for a rank that drains already: then it never comes."""

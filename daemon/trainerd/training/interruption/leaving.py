@@ -129,7 +129,7 @@ def end_workers_at_exit() -> None:
 
 
 def show_stacks_when_asked() -> None:
-    """Write the stacks of all threads to the log when `STACKS` is received, even while the interpreter lock is staged.
+    """Write the stacks of all threads to the log when `STACKS` is received, even while the interpreter lock is held.
 
     A handler of the script's own stays.
     """

@@ -75,7 +75,7 @@ def placed_states(objects: Objects, states: dict[str, Any]) -> dict[str, Any]:
     """Return `states` with what is sharded in the live objects cut to what they hold here.
 
     Raises:
-        WholeNeededError: A part that was saved is not the part that is staged here.
+        WholeNeededError: A part that was saved is not the part that is held here.
     """
     if "torch.distributed.tensor" not in sys.modules and not any(map(_has_shards, states.values())):
         return states

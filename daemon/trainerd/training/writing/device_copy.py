@@ -3,7 +3,7 @@
 The processor does not wait for copies into page-locked memory. What the loop launches next on its own stream waits,
 on the device, until its tensors are copied: the values are those of the call, whatever the loop does next.
 
-A digest of host memory proves what was written, not that it is what the device staged. So each tensor is summed on the
+A digest of host memory proves what was written, not that it is what the device held. So each tensor is summed on the
 device in the same stream, and the sum is compared with one of what arrived (`Transfer.damaged`).
 """
 
@@ -63,7 +63,7 @@ class Transfer(Protocol):
         ...
 
     def checksums(self) -> Mapping[str, Checksum]:
-        """Return what the device staged, by tensor name, once `wait` has returned."""
+        """Return what the device held, by tensor name, once `wait` has returned."""
         ...
 
 
@@ -103,7 +103,7 @@ class Runtime(Protocol):
 
 
 def damaged(transfer: Transfer, targets: Mapping[str, torch.Tensor]) -> list[str]:
-    """Return the names of the tensors whose bytes in host memory are not those that the device staged.
+    """Return the names of the tensors whose bytes in host memory are not those that the device held.
 
     Args:
         transfer: Copies that have arrived.

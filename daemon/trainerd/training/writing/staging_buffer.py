@@ -141,7 +141,7 @@ class Filling:
             self._transfer.wait()
 
     def damaged(self) -> list[str]:
-        """Return the names of device tensors that arrived with other bytes than the device staged. Once all have arrived."""
+        """Return the names of device tensors that arrived with other bytes than the device held. Once all have arrived."""
         if self._transfer is None:
             return []
         targets = {

@@ -30,13 +30,13 @@ class Gate:
         real = writer_module.write_direct
 
         def gated(path, pieces, size, **options):
-            def staged():
+            def held():
                 for piece in pieces:
                     self.reached.set()
                     assert self.opened.wait(LIMIT_S)
                     yield piece
 
-            return real(path, staged(), size, **options)
+            return real(path, held(), size, **options)
 
         monkeypatch.setattr(writer_module, "write_direct", gated)
 
