@@ -116,7 +116,7 @@ def main() -> None:
 
 def is_in_flight(session: Any) -> bool:
     """Return whether a save has begun that is not durable: it is being written, or has failed and is not met yet."""
-    checkpointer = session._keeper.checkpointer  # noqa: SLF001 -- scripts need not know, the harness must
+    checkpointer = session._manager.checkpointer  # noqa: SLF001 -- scripts need not know, the harness must
     return bool(checkpointer.is_saving or checkpointer.has_failed_save)
 
 

@@ -95,7 +95,7 @@ def test_without_asynchronous_it_is_durable_when_save_returns(tmp_path):
 
 
 def test_at_most_one_save_is_in_flight(tmp_path):
-    """A second save waits for the first: it does not return while that one is staged up."""
+    """A second save waits for the first: it does not return while that one is held up."""
     gate = Gate()
     has_returned = threading.Event()
     with Checkpointer(tmp_path, Box(1), on_saved=gate) as checkpointer:
