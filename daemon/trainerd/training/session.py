@@ -31,10 +31,11 @@ from trainerd.contract.metric_history import encode_row
 from trainerd.contract.policy import Cadence, KeepBest, KeepEvery
 from trainerd.contract.request_page import RequestPage
 from trainerd.errors import NonFiniteLossError, RankLostError, UserError
+from trainerd.training.data.batch_wait import WaitInterruptedError
 from trainerd.training.data.loop_end import was_left_on_purpose
 from trainerd.training.data.sample_digest import folded_in
 from trainerd.training.data.sharding import ShardPlan
-from trainerd.training.data.sources import Pass, Source, WaitInterruptedError, source_for
+from trainerd.training.data.sources import Pass, Source, source_for
 from trainerd.training.distributed.agreement import Agreement, Alone, Together, WaysOut
 from trainerd.training.distributed.rank_store import rendezvous
 from trainerd.training.engine.checkpoint_manager import CheckpointManager

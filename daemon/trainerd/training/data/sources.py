@@ -13,8 +13,6 @@ any other iterable       `IterableSource`: skipped by consumption, said once
 from __future__ import annotations
 
 import itertools
-import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +21,7 @@ from typing import Any, Final, NamedTuple, Protocol, cast
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
+from trainerd.training.data.batch_wait import WaitInterruptedError, interruptible
 from trainerd.training.data.order import batch_order, sharded_order
 from trainerd.training.data.purity import draws_nothing
 from trainerd.training.data.seeds import derive_seed, folded
@@ -31,13 +30,6 @@ from trainerd.training.data.workers import WorkerStart, drain_signals_blocked
 from trainerd.training.state.rng import isolated_cpu_generators, seed_cpu_generators
 
 _SAMPLE: Final = 0x73616D70  # keeps the seeds of the samples apart from those of the order
-POLL_S: Final = 0.2
-"""How often a wait for a worker's batch looks at the drain flag, in seconds."""
-_LIVENESS_CHECK_S: Final = 5.0  # torch's own default for one such wait
-
-
-class WaitInterruptedError(Exception):
-    """A drain was asked for while waiting for a batch. Never leaves the package."""
 
 
 @dataclass(frozen=True)
@@ -204,8 +196,7 @@ class MapSource:
         self._generator.manual_seed(derive_seed(self._seed, *which.place, which.epoch))
         with drain_signals_blocked():
             iterator = iter(self._loader)
-        _watch_flag_while_waiting(iterator, is_draining)
-        return iterator
+        return interruptible(iterator, is_draining) if self._user_loader.num_workers > 0 else iterator
 
     def _order(self, which: Pass) -> Sequence[Any]:
         if self._order_of is None or self._order_of[0] != which:
@@ -216,33 +207,6 @@ class MapSource:
                 order = sharded_order(self._user_loader, which.plan, seed=seed, epoch=which.epoch)
             self._order_of = (which, order)
         return self._order_of[1]
-
-
-def _watch_flag_while_waiting(iterator: Any, is_draining: Callable[[], bool]) -> None:
-    """Let a wait for a worker's batch end when a drain is asked for.
-
-    The loader's iterator waits in `_try_get_data` for a few seconds at a time, to see whether its workers
-    live. Asked for less time at once, it can look at the flag in between. A loader without that method
-    (another version of torch) is waited for as ever, and the flag is read once the batch is there.
-    """
-    plain_wait = getattr(type(iterator), "_try_get_data", None)
-    if plain_wait is None or "_try_get_data" in vars(iterator):
-        return
-    # Not a bound method: that would keep the iterator, and with it its workers, alive until the next
-    # collection of cycles.
-    iterator_reference = weakref.ref(iterator)
-
-    def watched_wait(timeout: float = _LIVENESS_CHECK_S) -> Any:
-        deadline_s = time.monotonic() + timeout
-        while True:
-            left_s = deadline_s - time.monotonic()
-            answer = plain_wait(iterator_reference(), timeout=max(min(left_s, POLL_S), 0.0))
-            if answer[0] or left_s <= POLL_S:
-                return answer
-            if is_draining():
-                raise WaitInterruptedError
-
-    iterator._try_get_data = watched_wait  # noqa: SLF001
 
 
 class StatefulSource:

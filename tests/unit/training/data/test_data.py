@@ -1,15 +1,13 @@
 """Batches: equal for any number of workers, from any position, and drawn from no global generator."""
 
 import random
-import threading
-import time
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
-from trainerd.training.data.sources import IterableSource, MapSource, Pass, WaitInterruptedError, source_for
+from trainerd.training.data.sources import IterableSource, Pass, source_for
 
 
 class Noisy(Dataset):
@@ -30,21 +28,6 @@ class NoisyMany(Noisy):
 class Stream(IterableDataset):
     def __iter__(self):
         return (torch.tensor([index, torch.rand(()).item()]) for index in range(10))
-
-
-class Stuck(Dataset):
-    """Samples that come when a file is there."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, index):
-        while not self.path.exists():
-            time.sleep(0.01)
-        return torch.tensor(index)
 
 
 def collate_with_noise(samples):
@@ -177,32 +160,6 @@ def test_what_has_a_state_of_its_own_is_used_through_it():
     used = source(WithState())
     used.load_state_dict({"position": 3})
     assert list(used.iterate(Pass((0,), 0), 3, lambda: False)) == [4, 5]
-
-
-def test_a_wait_for_a_stuck_worker_ends_when_a_drain_is_asked_for(tmp_path):
-    is_asked = threading.Event()
-    stuck = source(DataLoader(Stuck(tmp_path / "go"), batch_size=4, num_workers=1))
-    assert isinstance(stuck, MapSource)
-    iterator = stuck.iterate(Pass((0,), 0), 0, is_asked.is_set)
-    threading.Timer(0.3, is_asked.set).start()
-    with pytest.raises(WaitInterruptedError):
-        next(iterator)
-    (tmp_path / "go").touch()
-
-
-def test_a_loader_timeout_is_still_one(tmp_path):
-    stuck = source(DataLoader(Stuck(tmp_path / "go"), batch_size=4, num_workers=1, timeout=1))
-    iterator = stuck.iterate(Pass((0,), 0), 0, lambda: False)
-    with pytest.raises(RuntimeError, match="timed out"):
-        next(iterator)
-    (tmp_path / "go").touch()
-
-
-def test_a_wait_goes_on_where_no_drain_is_asked_for(tmp_path):
-    stuck = source(DataLoader(Stuck(tmp_path / "go"), batch_size=4, num_workers=1))
-    iterator = stuck.iterate(Pass((0,), 0), 0, lambda: False)
-    threading.Timer(0.5, (tmp_path / "go").touch).start()
-    assert next(iterator).tolist() == [0, 1, 2, 3]
 
 
 def test_two_passes_of_an_epoch_have_orders_and_noise_of_their_own():
