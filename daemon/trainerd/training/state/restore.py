@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CLASSES: Final = "classes"
 _OWN: Final = frozenset({"format", "objects", "module_versions", CLASSES})
 _SHOWN_MAX: Final = 10
+_LOAD_HOOKS: Final = ("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks")
 
 
 class StateTree:
@@ -141,13 +142,20 @@ def _certainty(target: Stateful) -> int:
 
 
 def _is_loaded_by_torch(module: torch.nn.Module) -> bool:
+    """Tell whether nothing but torch's own code loads the state of a module.
+
+    Hooks and overrides are found under private names. Where torch has none of that name, the answer is no: the module is
+    then loaded like any other object, with a copy of its former state.
+    """
     kind = type(module)
-    has_hooks = bool(module._load_state_dict_pre_hooks or module._load_state_dict_post_hooks)  # noqa: SLF001
+    hooks = [getattr(module, name, None) for name in _LOAD_HOOKS]
+    load_own = getattr(kind, "_load_from_state_dict", None)
     return (
-        not has_hooks
+        all(found is not None and not found for found in hooks)
         and kind.load_state_dict is torch.nn.Module.load_state_dict
         and kind.set_extra_state is torch.nn.Module.set_extra_state
-        and kind._load_from_state_dict.__module__.partition(".")[0] == "torch"  # noqa: SLF001 - the place to override
+        and load_own is not None
+        and load_own.__module__.partition(".")[0] == "torch"
     )
 
 

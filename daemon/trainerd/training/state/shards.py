@@ -62,13 +62,8 @@ def own_shard(tensor: Any, path: str) -> Shard:
     Raises:
         UnsupportedValueError: It is not simply laid out: its parts are sums, or do not lie in one piece.
     """
-    shape, offset = _place_here(tensor, path)
-    part = tensor.to_local().detach()
-    if tuple(part.shape) != shape:
-        raise UnsupportedValueError(
-            path, tensor, hint=f"it should hold {shape} here, not {tuple(part.shape)}"
-        )
-    return Shard(part, tuple(tensor.shape), offset)
+    _, offset = _place_here(tensor, path)
+    return Shard(tensor.to_local().detach(), tuple(tensor.shape), offset)
 
 
 def placed_states(objects: Objects, states: dict[str, Any]) -> dict[str, Any]:
@@ -250,20 +245,47 @@ def _place(saved: Any, live: Any) -> Any:
 
 def _place_here(tensor: Any, path: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the shape of what this rank holds of a `DTensor`, and where in the whole it begins."""
-    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
-
-    if any(type(placement).__name__ not in {"Shard", "Replicate"} for placement in tensor.placements):
+    known = {torch.distributed.tensor.Shard, torch.distributed.tensor.Replicate}
+    if any(type(placement) not in known for placement in tensor.placements):
         raise UnsupportedValueError(
             path,
             tensor,
             hint=f"it is placed as {tensor.placements}; only Shard and Replicate have a form on disk",
         )
-    shape, offset = compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)
-    if len(offset) != tensor.dim():
+    mesh = tensor.device_mesh
+    if (coordinate := mesh.get_coordinate()) is None:
         raise UnsupportedValueError(
             path, tensor, hint="this rank is not part of the mesh that it is placed on"
         )
-    return tuple(shape), tuple(offset)
+    cuts = [
+        (placement.dim, mesh.size(level), coordinate[level])
+        for level, placement in enumerate(tensor.placements)
+        if placement.is_shard()
+    ]
+    shape, offset = place_of_part(tuple(tensor.shape), cuts)
+    held = tuple(tensor.to_local().shape)
+    if held != shape:
+        raise UnsupportedValueError(path, tensor, hint=f"it should hold {shape} here, not {held}")
+    return shape, offset
+
+
+def place_of_part(
+    shape: tuple[int, ...], cuts: Sequence[tuple[int, int, int]]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shape of one part of a tensor that was cut as `torch.chunk` cuts, and where it begins.
+
+    Args:
+        shape: Of the whole.
+        cuts: One after the other: the dimension, the number of parts, and which of them. The last parts are smaller,
+            or empty, where the dimension cannot be divided evenly.
+    """
+    size, offset = list(shape), [0] * len(shape)
+    for dimension, parts, number in cuts:
+        length = -(-size[dimension] // parts)
+        begin = min(length * number, size[dimension])
+        size[dimension] = min(length, size[dimension] - begin)
+        offset[dimension] += begin
+    return tuple(size), tuple(offset)
 
 
 def _has_shards(tree: Any) -> bool:

@@ -221,7 +221,7 @@ def _encode_tensor(value: torch.Tensor, path: str, table: TensorTable) -> dict[s
     if tensor.is_conj() or tensor.is_neg():  # what lies in memory is not yet what the values are
         tensor = tensor.resolve_conj().resolve_neg()
     if tensor.layout == torch.sparse_coo:
-        parts = {"indices": tensor._indices(), "values": tensor._values()}  # noqa: SLF001 - also for uncoalesced
+        parts = _coordinates(tensor, path)
         return _encode_sparse("coo", tensor, parts, path, table, is_coalesced=tensor.is_coalesced())
     if tensor.layout in {torch.sparse_csr, torch.sparse_bsr}:
         parts = {"crow": tensor.crow_indices(), "col": tensor.col_indices(), "values": tensor.values()}
@@ -239,6 +239,19 @@ def _encode_tensor(value: torch.Tensor, path: str, table: TensorTable) -> dict[s
     raise UnsupportedValueError(
         path, value, hint=f"tensors of {tensor.dtype} have no form on disk; convert it first"
     )
+
+
+def _coordinates(tensor: torch.Tensor, path: str) -> dict[str, torch.Tensor]:
+    if tensor.is_coalesced():
+        return {"indices": tensor.indices(), "values": tensor.values()}
+    indices, values = (getattr(tensor, name, None) for name in ("_indices", "_values"))
+    if indices is None or values is None:  # the public ones refuse it
+        raise UnsupportedValueError(
+            path,
+            tensor,
+            hint="this torch does not show the parts of an uncoalesced tensor: coalesce() it first",
+        )
+    return {"indices": indices(), "values": values()}
 
 
 def _encode_sharded(value: torch.Tensor, path: str, table: TensorTable) -> dict[str, Any]:

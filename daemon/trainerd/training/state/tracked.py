@@ -48,8 +48,8 @@ def unwrapped(value: Stateful) -> Stateful:
     while True:
         if isinstance(value, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
             value = value.module
-        elif isinstance(value, torch.nn.Module) and "_orig_mod" in value._modules:  # noqa: SLF001 - torch.compile's
-            value = value._modules["_orig_mod"]  # type: ignore[assignment]  # noqa: SLF001
+        elif isinstance(value, torch.nn.Module) and "_orig_mod" in (inner := dict(value.named_children())):
+            value = inner["_orig_mod"]  # torch.compile's, as every key of its state says
         else:
             return value
 

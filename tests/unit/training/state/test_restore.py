@@ -8,6 +8,7 @@ import torch
 from tests.support.exact import Box, assert_same, through_disk
 from trainerd.errors import MismatchError, UserError
 from trainerd.training.checkpointer import Checkpointer
+from trainerd.training.state import restore
 from trainerd.training.state.tensors import copied_state
 
 pytestmark = pytest.mark.torch
@@ -286,6 +287,30 @@ def test_one_that_refuses_leaves_all_as_they_were(tmp_path, name, place):
         load(tmp_path, live)
     for key, value in live.items():
         assert_same(value.state_dict(), before[key], key)
+
+
+@pytest.mark.parametrize("name", ["a model", "a hook"])
+@pytest.mark.parametrize(
+    "missing", ["_load_state_dict_pre_hooks", "_load_state_dict_post_hooks", "_load_from_state_dict"]
+)
+def test_where_torch_hides_its_hooks_every_module_is_put_back(tmp_path, monkeypatch, name, missing):
+    """A name that is not there says nothing about the module: it is treated as one that may refuse."""
+
+    def found(of, name, *default):
+        return default[0] if name == missing else getattr(of, name, *default)
+
+    monkeypatch.setattr(restore, "getattr", found, raising=False)
+    test_one_that_refuses_leaves_all_as_they_were(tmp_path, name, "last")
+    assert restore._certainty(network()) == 0
+
+
+def test_a_model_comes_back_without_the_versions_of_its_modules(tmp_path, monkeypatch):
+    """They are an attribute of the state that torch calls `_metadata`."""
+    plain = torch.nn.Module.state_dict
+    monkeypatch.setattr(torch.nn.Module, "state_dict", lambda self: dict(plain(self)))
+    former, fresh = batch_normed(), batch_normed()
+    through_disk(tmp_path, {"model": former}, {"model": fresh})
+    assert_same(fresh.state_dict(), former.state_dict())
 
 
 def test_one_that_cannot_be_put_back_is_named(tmp_path):

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tests.support.exact import Box, assert_same, tree_through_disk
 from trainerd.errors import UnsupportedValueError
 from trainerd.training.checkpointer import Checkpointer
-from trainerd.training.state.tensors import copied_state
+from trainerd.training.state.tensors import TensorTable, copied_state, encode_state
 
 pytestmark = pytest.mark.torch
 
@@ -98,6 +98,20 @@ SPARSE = {
 def test_every_sparse_layout_comes_back(tmp_path, name):
     tree = {"sparse": SPARSE[name]()}
     assert_same(tree_through_disk(tmp_path, tree), tree)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_without_torchs_private_names_only_an_uncoalesced_tensor_is_refused(tmp_path, monkeypatch):
+    tree = {name: SPARSE[name]().coalesce() for name in ("coo", "coo, int64")}
+    uncoalesced = SPARSE["coo, not coalesced"]()
+    with monkeypatch.context() as patch:
+        for name in ("_indices", "_values"):
+            patch.setattr(torch.Tensor, name, None, raising=False)
+        back = tree_through_disk(tmp_path, tree)
+        with pytest.raises(UnsupportedValueError) as refused:
+            encode_state({"sparse": uncoalesced}, TensorTable(), root="state")
+    assert_same(back, tree)
+    assert "coalesce() it first" in refused.value.hint
 
 
 def test_special_floats_keep_their_bits(tmp_path):
