@@ -114,8 +114,8 @@ def _view(address: int, size: int) -> memoryview:
 @functools.cache
 def python_state() -> GeneratorState:
     """Return where Python's global generator keeps its state."""
-    generator = random._inst  # noqa: SLF001 - whose methods the functions of the module are
     try:
+        generator = random._inst  # noqa: SLF001 - whose methods the functions of the module are
         offset = _python_offset()
         if type(generator) is random.Random and offset is not None:
             return PythonMemory(generator, offset)

@@ -98,13 +98,21 @@ def copy_all(targets: list[torch.Tensor], sources: list[torch.Tensor], way: Way)
     """Copy every source into its target, of the same dtype and shape, and return when all is copied."""
     with torch.no_grad():
         if way == "team":
-            torch._foreach_copy_(targets, sources)
+            _copy_with_team(targets, sources)
             return
         for target, source in zip(targets, sources, strict=True):
             if is_plain_memory(source):
                 move(target.data_ptr(), source.data_ptr(), source.numel() * source.element_size())
             else:
                 target.copy_(source)
+
+
+def _copy_with_team(targets: list[torch.Tensor], sources: list[torch.Tensor]) -> None:
+    if (all_at_once := getattr(torch, "_foreach_copy_", None)) is not None:
+        all_at_once(targets, sources)
+        return
+    for target, source in zip(targets, sources, strict=True):  # the same, with a call for each
+        target.copy_(source)
 
 
 def is_plain_memory(tensor: torch.Tensor) -> bool:

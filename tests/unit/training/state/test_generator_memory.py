@@ -66,3 +66,10 @@ def test_where_the_memory_looks_otherwise_the_public_functions_are_used(monkeypa
     assert generator_memory._numpy_offset() is None
     monkeypatch.setattr(generator_memory, "_only_place", lambda *_: 64)  # some other place: the proof fails
     assert generator_memory._numpy_offset() is None
+
+
+def test_where_python_or_numpy_hides_its_generator_the_public_functions_are_used(monkeypatch):
+    monkeypatch.delattr(random, "_inst")
+    monkeypatch.delattr(np.random.mtrand, "_rand")
+    assert isinstance(generator_memory.python_state.__wrapped__(), PythonCalls)
+    assert isinstance(generator_memory._numpy_state.__wrapped__(), NumpyCalls)
