@@ -72,12 +72,16 @@ def run_mutants(
 
             files = dict.fromkeys(mutant.caught_by for _, mutant in chosen)
             sound = {file: pool.submit(run, None, file) for file in files}
-            untouched = {file: ran.result() for file, ran in sound.items()}
-            judged = {
-                pool.submit(_judge, number, mutant, untouched[mutant.caught_by], run)
-                for number, mutant in chosen
-            }
-            return _reported((done.result() for done in as_completed(judged)), report)
+            try:
+                untouched = {file: ran.result() for file, ran in sound.items()}
+                judged = {
+                    pool.submit(_judge, number, mutant, untouched[mutant.caught_by], run)
+                    for number, mutant in chosen
+                }
+                return _reported((done.result() for done in as_completed(judged)), report)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
 
 
 def _reported(results: Iterable[Result], report: Callable[[Result], None]) -> list[Result]:
