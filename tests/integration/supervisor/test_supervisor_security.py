@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.support.daemon_bench import OBEDIENT, script
-from tests.support.unix_client import connect
+from tests.support.unix_sockets import connect
 from trainerd.cli.main import group
 from trainerd.supervisor.api.server import CONNECTIONS_HEARD_MAX, CONNECTIONS_MAX
 

@@ -6,7 +6,7 @@ from tests.mutants.mutant import Mutant
 
 _RETENTION = "checkpoint/retention.py"
 _TEST_RETENTION = "tests/unit/checkpoint/test_checkpoint_retention.py"
-_TEST_STORE = "tests/unit/checkpoint/test_checkpoint_store.py"
+_TEST_STAGING = "tests/unit/checkpoint/test_checkpoint_staging.py"
 _TEST_READING = "tests/unit/checkpoint/test_checkpoint_reading.py"
 
 RETENTION = (
@@ -99,6 +99,6 @@ RETENTION = (
         "checkpoint/store.py",
         "if checkpoint.name not in self._verified:",
         "if False:",
-        _TEST_STORE,
+        _TEST_STAGING,
     ),
 )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
 
+from tests.support.unix_sockets import short_folder
 from trainerd.supervisor.service.configuration import Configuration, load_configuration
 
 FOLDER = Path(__file__).parents[3] / "systemd"
@@ -19,8 +19,8 @@ UNITS = [FOLDER / "system" / "trainerd.service", FOLDER / "user" / "trainerd.ser
 @pytest.fixture
 def run_dir():
     """A runtime directory with a short path: the machine's own user units have their sockets below it."""
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="trainerd-") as folder:  # whatever TMPDIR says
-        yield Path(folder)
+    with short_folder() as folder:
+        yield folder
 
 
 def settings(unit: Path) -> dict[str, str]:

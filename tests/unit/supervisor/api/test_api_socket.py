@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from tests.support.fake_control import MNIST, FakeControl, served
-from tests.support.unix_client import connect
+from tests.support.unix_sockets import bind, connect
 from trainerd.errors import LockedError, UserError
 from trainerd.supervisor.api import create_app, serve, server
 from trainerd.supervisor.api.unix_socket import (
@@ -54,8 +54,8 @@ def test_only_its_user_may_open_it_whatever_the_umask(path):
 
 
 def test_a_dead_socket_is_replaced(path):
-    with socket.socket(socket.AF_UNIX) as dead, reachable_address(path) as address:
-        dead.bind(address)
+    with socket.socket(socket.AF_UNIX) as dead:
+        bind(dead, path)
     assert not is_answered(path)
     with listening(path):
         assert is_answered(path)
@@ -179,8 +179,10 @@ def test_an_answer_in_progress_is_finished_when_the_supervisor_stops(path):
     control.rescan = slow_rescan
 
     def ask():
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://x") as client:
-            answers.append(client.post("/v1/rescan").json())
+        with reachable_address(path) as address:
+            transport = httpx.HTTPTransport(uds=address)
+            with httpx.Client(transport=transport, base_url="http://x") as client:
+                answers.append(client.post("/v1/rescan").json())
 
     client = threading.Thread(target=ask)
     with served(control, path):

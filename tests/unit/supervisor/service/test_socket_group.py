@@ -9,7 +9,7 @@ import struct
 
 import pytest
 
-from tests.support.unix_client import connect
+from tests.support.unix_sockets import connect
 from trainerd.supervisor.api.unix_socket import is_trusted_peer, listening
 
 TRAINERS = 4242

@@ -56,6 +56,9 @@ LOADERS = {
     "drop_last": lambda: DataLoader(DATA, batch_size=4, shuffle=True, drop_last=True),
     "with replacement": lambda: DataLoader(DATA, batch_size=4, sampler=RandomSampler(DATA, replacement=True)),
     "weighted": lambda: DataLoader(DATA, batch_size=4, sampler=WeightedRandomSampler([1.0] * 23, 12)),
+    "weighted, own generator": lambda: DataLoader(
+        DATA, batch_size=4, sampler=WeightedRandomSampler([1.0] * 23, 12, generator=torch.Generator())
+    ),
     "subset": lambda: DataLoader(DATA, batch_size=4, sampler=SubsetRandomSampler([1, 5, 9, 20, 21])),
     "own generator": lambda: DataLoader(DATA, batch_size=4, shuffle=True, generator=torch.Generator()),
     "users sampler": lambda: DataLoader(DATA, batch_size=4, sampler=ShuffledByPython()),

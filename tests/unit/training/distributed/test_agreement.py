@@ -144,6 +144,21 @@ def test_a_request_to_save_replaces_one_to_stage():
     assert asked["action"] == "save"
 
 
+def test_a_rank_stays_where_it_proposed_until_it_knows_the_decision():
+    """Else the others could decide for a boundary that it has passed."""
+    store = HashStore()
+    flag = DrainFlag()
+    first = Together(Ranks(store, rank=0, world_size=2), flag)
+    first.start(WAYS)
+    flag.ask("SIGTERM")
+    assert said(store, "round/0/proposal/0") == 0
+    assert not first.enter()
+    assert not first.cross()
+    Ranks(store, rank=1, world_size=2).put("round/0/proposal/1", 0)
+    assert [decision.action for decision in first.settle()] == ["drain"]
+    first.stop()
+
+
 def test_a_rank_that_dies_before_it_proposes_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(agreement, "PROPOSAL_LIMIT_S", 10.0)
     store = HashStore()
