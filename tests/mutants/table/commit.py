@@ -70,8 +70,8 @@ COMMIT = (
     Mutant(
         "a checkpoint is not read back",
         "checkpoint/store.py",
-        "        if not reads_back:\n",
-        "        if True:\n",
+        "self.verify(read_checkpoint(checkpoint.path))",
+        "pass",
         _TEST_STAGING,
     ),
     Mutant(
