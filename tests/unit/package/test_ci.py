@@ -55,3 +55,9 @@ def test_no_slow_test_is_run_twice():
 def test_the_script_is_one_that_bash_understands():
     subprocess.run(["bash", "-n", SCRIPT], check=True, timeout=20)
     assert os.access(SCRIPT, os.X_OK)
+
+
+def test_the_declared_minimum_versions_are_tested_where_there_is_a_target_for_it():
+    has_target = re.search(r"^test-floors:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE) is not None
+    is_run = re.search(r"^run .* test-floors\b", SCRIPT.read_text(), re.MULTILINE) is not None
+    assert has_target == is_run
