@@ -22,7 +22,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo chaos run test test-slow check format install uninstall clean distclean
+.PHONY: help venv demo chaos run test test-slow mutants check format install uninstall clean distclean
 
 help: ## list what can be made
 	@echo "make WHAT, where WHAT is one of"
@@ -44,6 +44,9 @@ test: $(INSTALLED) ## run the everyday tests
 
 test-slow: $(INSTALLED) ## run the others: a real systemd, power cuts, every scenario of chaos (root runs more of them)
 	@exec $(BIN)/python -m pytest -q --numprocesses auto --dist loadfile -m slow $(PYTEST_FLAGS)
+
+mutants: $(INSTALLED) ## break the code in a copy, line by line, and see a test fail each time
+	@exec $(BIN)/python -m tests.mutants $(MUTANTS_FLAGS)
 
 check: $(INSTALLED) ## check format, lint, types and the direction of imports
 	$(BIN)/ruff format --check .

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
+import shutil
 import signal
+import tempfile
+
+LONG_BYTES = 60
+"""A TMPDIR longer than this leaves no room for the sockets of multiprocessing, such as those of loader workers."""
 
 
 def pytest_configure() -> None:
-    """See to it that Ctrl-C reaches what the tests start.
+    """See to it that Ctrl-C reaches what the tests start, and that a long TMPDIR is no reason to fail.
 
     A shell that puts the suite in the background has it ignore SIGINT, and so would every program that a test
     interrupts: what is ignored stays so across exec, what is handled begins anew.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if len(tempfile.gettempdir()) > LONG_BYTES:
+        # Newer Pythons do the same by themselves; older ones let the workers hang.
+        short = tempfile.mkdtemp(dir="/tmp", prefix="trainerd-")
+        atexit.register(shutil.rmtree, short, ignore_errors=True)
+        multiprocessing.current_process()._config["tempdir"] = short

@@ -17,7 +17,7 @@ from trainerd.contract.process import identify
 from trainerd.contract.records import RanksRecord, ShimRecord
 from trainerd.errors import InternalError, TryAgainError
 from trainerd.shim.process_table import carries, processes_since
-from trainerd.shim.survivors import ProbedEnded, end_processes, find_descendants
+from trainerd.shim.survivors import SurvivorsEnded, end_processes, find_descendants
 from trainerd.supervisor.attempt import launcher as launcher_module
 from trainerd.supervisor.attempt.probe import ProbedLost, probe
 
@@ -171,7 +171,7 @@ def test_whoever_would_not_end_in_time_is_named(workbench, stubborn, monkeypatch
     paths, state = lose_shim(workbench, stubborn)
     kill_shim(paths, state)
     with monkeypatch.context() as patch:
-        patch.setattr(launcher_module, "end_processes", lambda *_, **__: ProbedEnded(0, state.ranks))
+        patch.setattr(launcher_module, "end_processes", lambda *_, **__: SurvivorsEnded(0, state.ranks))
         with pytest.raises(TryAgainError, match=str(state.ranks[0].pid)):
             workbench.launcher.end_survivors(paths)
 
@@ -185,7 +185,7 @@ def test_the_search_for_survivors_has_a_limit():
             return self.now_s
 
     immortal = dataclasses.replace(identify(os.getpid()), start_ticks=1)
-    assert end_processes(lambda: (immortal,), FakeClock(), limit_s=10) == ProbedEnded(0, (immortal,))
+    assert end_processes(lambda: (immortal,), FakeClock(), limit_s=10) == SurvivorsEnded(0, (immortal,))
 
 
 def test_a_process_whose_first_thread_has_left_still_counts_as_alive(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.support.daemon_bench import OBEDIENT, script
+from tests.support.unix_sockets import connect
 from trainerd.cli.main import group
 from trainerd.supervisor.api.server import CONNECTIONS_HEARD_MAX, CONNECTIONS_MAX
 
@@ -82,7 +83,7 @@ def test_a_body_without_end_is_not_read_and_disturbs_nobody(bench):
     bench.start()
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(10)
-        client.connect(str(bench.state.socket))
+        connect(client, bench.state.socket)
         client.sendall(b"POST /v1/rescan HTTP/1.1\r\nhost: x\r\ncontent-length: 100000000000\r\n\r\n")
         sent = 0
         with contextlib.suppress(OSError):
@@ -124,7 +125,7 @@ def test_of_more_connections_than_are_served_at_once_the_others_are_refused_and_
 
 def _connected(stack: contextlib.ExitStack, bench) -> socket.socket:
     client = stack.enter_context(socket.socket(socket.AF_UNIX))
-    client.connect(str(bench.state.socket))
+    connect(client, bench.state.socket)
     client.settimeout(20)
     return client
 
@@ -142,7 +143,7 @@ def test_a_request_that_is_no_http_is_refused_and_disturbs_nobody(bench):
     bench.start()
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(10)
-        client.connect(str(bench.state.socket))
+        connect(client, bench.state.socket)
         client.sendall(os.urandom(4096) + b"\r\n\r\n")
         assert b"400" in client.recv(4096)
     assert bench.get("/v1/daemon")["pid"] == bench.supervisor.pid

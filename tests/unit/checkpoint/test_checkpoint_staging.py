@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ from tests.support.checkpoints import TENSORS, commit, flip_bit, is_whole, make_
 from trainerd.checkpoint.digest import digest_of_bytes
 from trainerd.checkpoint.manifest import FileEntry
 from trainerd.contract.policy import RetentionPolicy
-from trainerd.errors import CorruptError, InternalError, UnsupportedValueError
+from trainerd.errors import CorruptError, InternalError, SpaceError, UnsupportedValueError
 
 
 def test_a_committed_checkpoint_is_what_was_written(store):
@@ -156,6 +157,44 @@ def test_chunks_that_fail_leave_a_staging_that_cannot_be_committed(store):
     assert names(store) == []
 
 
+def test_an_error_at_the_close_is_an_error_of_the_write(store, monkeypatch):
+    """NFS reports at the close what it could not write before."""
+    close = os.close
+
+    def failing_close(descriptor):
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().name
+        close(descriptor)
+        if name == "data":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    staging = store.begin(3)
+    monkeypatch.setattr(os, "close", failing_close)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        staging.write("data", [b"x"])
+    with pytest.raises(InternalError, match="used up"):
+        staging.write("more", [])
+    staging.abandon()
+
+
+def test_the_error_of_a_write_is_not_replaced_by_that_of_the_close(store, monkeypatch):
+    close = os.close
+
+    def failing_close(descriptor):
+        close(descriptor)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def full(_descriptor, _data):
+        monkeypatch.setattr(os, "close", failing_close)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    staging = store.begin(3)
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(SpaceError):
+        staging.write("data", [b"x"])
+    monkeypatch.undo()
+    staging.abandon()
+
+
 def open_descriptors():
     return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -207,3 +246,28 @@ def test_everything_is_synced_in_the_order_that_makes_it_safe(store, monkeypatch
         ("sync", "checkpoints"),
         ("remove", ".pruned-step-000000001"),
     ]
+
+
+def test_the_read_back_asks_the_disk_and_not_the_page_cache(store, monkeypatch):
+    """Pages are dropped once they are synced; dirty ones would stay."""
+    done = []
+    fsync, advise = os.fsync, os.posix_fadvise
+
+    def named(descriptor):
+        return Path(f"/proc/self/fd/{descriptor}").readlink().name
+
+    def recorded_fsync(descriptor):
+        done.append(("sync", named(descriptor)))
+        fsync(descriptor)
+
+    def recorded_advice(descriptor, offset, length, advice):
+        if advice == os.POSIX_FADV_DONTNEED:
+            done.append(("drop", named(descriptor), offset, length))
+        advise(descriptor, offset, length, advice)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(os, "posix_fadvise", recorded_advice)
+    commit(store, 1)
+    files = [TENSORS, "rank-00000.json"]
+    expected = [each for name in files for each in (("sync", name), ("drop", name, 0, 0))]
+    assert done[: len(expected)] == expected

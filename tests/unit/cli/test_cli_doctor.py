@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from tests.support.unix_sockets import bind
 from trainerd.cli.main import group
 from trainerd.contract.paths import StatePaths
 from trainerd.contract.resolved import ResolvedJob
@@ -68,7 +69,7 @@ def test_a_disk_that_is_nearly_full_is_a_warning(state, monkeypatch):
 def test_a_stale_socket_and_one_that_is_none_are_told_apart_from_a_supervisor(state):
     assert worst(folders.check_socket(state)).status is Status.SKIPPED
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(state.socket))
+        bind(listener, state.socket)
         state.socket.chmod(0o600)
         listener.listen()
         assert worst(folders.check_socket(state)).status is Status.OK

@@ -2,11 +2,12 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
 from trainerd.contract import failpoints
-from trainerd.contract.durable import make_directory, sweep_temporary, write_file
+from trainerd.contract.durable import TEMPORARY_INFIX, make_directory, sweep_temporary, write_file
 from trainerd.errors import SpaceError
 
 POINTS = ["record.written", "record.synced", "record.renamed", "record.durable"]
@@ -60,6 +61,45 @@ def test_a_kill_at_any_point_leaves_the_old_content_or_the_new(tmp_path, point):
     assert path.read_bytes() in {b"old", b"new"}
     sweep_temporary(tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["record"]
+
+
+@pytest.fixture
+def done(monkeypatch):
+    """What was synced and renamed, in order: a kill cannot show a missing sync; a power cut would."""
+    seen = []
+    fsync, replace = os.fsync, Path.replace
+
+    def named(path):
+        return path.name.partition(TEMPORARY_INFIX)[0]
+
+    def recorded_fsync(descriptor):
+        seen.append(("sync", named(Path(f"/proc/self/fd/{descriptor}").readlink())))
+        fsync(descriptor)
+
+    def recorded_replace(self, target):
+        seen.append(("rename", named(self), named(target)))
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(Path, "replace", recorded_replace)
+    return seen
+
+
+def test_a_record_is_synced_then_renamed_then_its_folder_is_synced(tmp_path, done):
+    write_file(tmp_path / "record", b"new")
+    assert done == [("sync", ".record"), ("rename", ".record", "record"), ("sync", tmp_path.name)]
+
+
+def test_the_name_of_a_new_folder_is_synced_in_its_parent(tmp_path, done):
+    make_directory(tmp_path / "a" / "b")
+    assert done == [("sync", tmp_path.name), ("sync", "a")]
+
+
+def test_a_short_write_is_continued(tmp_path, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:3]))
+    write_file(tmp_path / "record", b"0123456789")
+    assert (tmp_path / "record").read_bytes() == b"0123456789"
 
 
 def test_folders_are_made_with_their_parents(tmp_path):

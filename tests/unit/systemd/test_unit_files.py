@@ -9,10 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.unix_sockets import short_folder
 from trainerd.supervisor.service.configuration import Configuration, load_configuration
 
 FOLDER = Path(__file__).parents[3] / "systemd"
 UNITS = [FOLDER / "system" / "trainerd.service", FOLDER / "user" / "trainerd.service"]
+
+
+@pytest.fixture
+def run_dir():
+    """A runtime directory with a short path: the machine's own user units have their sockets below it."""
+    with short_folder() as folder:
+        yield folder
 
 
 def settings(unit: Path) -> dict[str, str]:
@@ -61,7 +69,7 @@ def test_both_units_treat_jobs_alike():
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze here")
-def test_systemd_knows_every_setting(tmp_path):
+def test_systemd_knows_every_setting(tmp_path, run_dir):
     for unit in UNITS:
         copy = tmp_path / unit.parent.name / unit.name
         copy.parent.mkdir()
@@ -71,6 +79,6 @@ def test_systemd_knows_every_setting(tmp_path):
             capture_output=True,
             text=True,
             check=False,
-            env={"PATH": "/usr/bin:/bin", "XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path)},
+            env={"PATH": "/usr/bin:/bin", "XDG_RUNTIME_DIR": str(run_dir), "HOME": str(tmp_path)},
         )
         assert said.stdout + said.stderr == ""

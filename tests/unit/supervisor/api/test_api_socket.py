@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from tests.support.fake_control import MNIST, FakeControl, served
+from tests.support.unix_sockets import bind, connect
 from trainerd.errors import LockedError, UserError
 from trainerd.supervisor.api import create_app, serve, server
 from trainerd.supervisor.api.unix_socket import (
@@ -54,7 +55,7 @@ def test_only_its_user_may_open_it_whatever_the_umask(path):
 
 def test_a_dead_socket_is_replaced(path):
     with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path))
+        bind(dead, path)
     assert not is_answered(path)
     with listening(path):
         assert is_answered(path)
@@ -65,7 +66,7 @@ def test_a_socket_that_somebody_answers_on_is_left_alone(path):
         with pytest.raises(LockedError, match="somebody answers"):
             bind_socket(path)
         client = socket.socket(socket.AF_UNIX)
-        client.connect(str(path))
+        connect(client, path)
         listener.accept()[0].close()
         client.close()
 
@@ -178,8 +179,10 @@ def test_an_answer_in_progress_is_finished_when_the_supervisor_stops(path):
     control.rescan = slow_rescan
 
     def ask():
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://x") as client:
-            answers.append(client.post("/v1/rescan").json())
+        with reachable_address(path) as address:
+            transport = httpx.HTTPTransport(uds=address)
+            with httpx.Client(transport=transport, base_url="http://x") as client:
+                answers.append(client.post("/v1/rescan").json())
 
     client = threading.Thread(target=ask)
     with served(control, path):
@@ -192,7 +195,7 @@ def test_an_answer_in_progress_is_finished_when_the_supervisor_stops(path):
 def test_a_silent_client_does_not_keep_the_supervisor_from_stopping(path):
     with socket.socket(socket.AF_UNIX) as silent:
         with served(FakeControl(), path):
-            silent.connect(str(path))
+            connect(silent, path)
             silent.sendall(b"GET /v1/jo")
             get(path, "/v1/jobs")
             began_s = time.monotonic()
@@ -203,13 +206,13 @@ def test_whoever_connects_and_stays_silent_is_hung_up_on(path, monkeypatch):
     monkeypatch.setattr(server, "KEEP_ALIVE_S", 0.2)
     with served(FakeControl(), path), socket.socket(socket.AF_UNIX) as client:
         client.settimeout(10)
-        client.connect(str(path))
+        connect(client, path)
         assert client.recv(100) == b""
 
 
 def test_headers_without_end_are_refused(path):
     with served(FakeControl(), path), socket.socket(socket.AF_UNIX) as client:
         client.settimeout(10)
-        client.connect(str(path))
+        connect(client, path)
         client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nx: " + b"a" * 40_000)
         assert b" 400 " in client.recv(100)

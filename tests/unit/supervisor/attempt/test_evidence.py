@@ -6,7 +6,9 @@ import math
 
 import pytest
 
+from tests.support.checkpoints import TENSORS, commit, flip_bit
 from tests.support.supervisor_objects import exit_record, spec
+from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract import records
 from trainerd.contract.heartbeat import HeartbeatWriter, Phase
 from trainerd.contract.paths import RunPaths
@@ -22,13 +24,13 @@ def run(tmp_path):
     return run
 
 
-def gather(run, *ranks, job=None, **fields):
+def gather(run, *ranks, job=None, stop_requested_s=None, **fields):
     return gather_evidence(
         job or spec(),
         run,
         3,
         spec_digest="v1",
-        ending=exit_record(*ranks or (RankExit(0, exit_code=1),)),
+        ending=exit_record(*ranks or (RankExit(0, exit_code=1),), stop_requested_s=stop_requested_s),
         **fields,
     )
 
@@ -118,6 +120,44 @@ def test_secrets_of_the_env_file_are_hidden_in_the_tail(run, tmp_path):
 
 def test_checkpoints_that_cannot_be_looked_at_are_said(run):
     assert "could not be looked at" in gather(run, looks_at_checkpoints=False).trouble[0]
+
+
+def save(run, step, *, attempt=3):
+    store = CheckpointStore.of_run(run)
+    with store.lock():
+        return commit(store, step, attempt=attempt)
+
+
+@pytest.mark.parametrize(("attempt", "is_new"), [(2, False), (3, True)])
+def test_a_checkpoint_is_new_only_if_this_attempt_made_it(run, attempt, is_new):
+    save(run, 110, attempt=1)
+    save(run, 120, attempt=attempt)
+    found = gather(run, RankExit(0, exit_code=85))
+    assert (found.checkpoint, found.checkpoint_step) == ("step-000000120", 120)
+    assert found.checkpoint_before == "step-000000110"
+    assert found.is_checkpoint_new is is_new
+
+
+@pytest.mark.parametrize("way", ["exit code 85", "exit code 0 when asked", "outcome record"])
+def test_an_ending_that_rests_on_a_checkpoint_has_its_digests_read(run, way):
+    """A damaged one proves nothing, whatever its manifest says."""
+    save(run, 110)
+    flip_bit(save(run, 120).path / TENSORS)
+    exit_code, stop_requested_s = 0, None
+    if way == "exit code 85":
+        exit_code = 85
+    elif way == "exit code 0 when asked":
+        stop_requested_s = 5.0
+    else:
+        records.write(run.attempt(3).outcome(0), OutcomeRecord("drained", step=120))
+    found = gather(run, RankExit(0, exit_code=exit_code), stop_requested_s=stop_requested_s)
+    assert (found.checkpoint, found.checkpoint_step) == ("step-000000110", 110)
+
+
+def test_a_drain_whose_only_checkpoint_is_damaged_has_none(run):
+    flip_bit(save(run, 120).path / TENSORS)
+    found = gather(run, RankExit(0, exit_code=85))
+    assert (found.checkpoint, found.is_checkpoint_new) == (None, False)
 
 
 def test_the_script_is_what_the_command_names(tmp_path):

@@ -96,6 +96,11 @@ def test_a_removed_spec_drains_and_then_the_job_is_forgotten():
     assert after(draining.job, drained()).job is None
 
 
+def test_a_removed_job_that_finishes_while_it_drains_is_forgotten_too():
+    decision = after(job(Draining(DrainReason.REMOVED)), ended(OutcomeKind.FINISHED, Retry.NOTHING_LEFT))
+    assert decision.job is None
+
+
 def test_a_spec_that_comes_back_while_draining_goes_on():
     draining = job(Draining(DrainReason.REMOVED))
     back = after(draining, events.SpecAccepted(spec())).job

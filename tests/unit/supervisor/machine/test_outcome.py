@@ -72,6 +72,7 @@ def test_an_ending_is_judged_by_how_the_ranks_left(ranks, fields, kind, retry):
         ([code(0)], SESSION | {"is_finish_recorded": True}, OutcomeKind.FINISHED),
         ([code(0)], SESSION | OLD, OutcomeKind.CRASHED),
         ([code(0)], SESSION | NEW, OutcomeKind.DRAINED),
+        ([code(0)], SESSION | NEW | {"step": 121}, OutcomeKind.CRASHED),
         ([code(0)], {}, OutcomeKind.STOPPED),
         ([by(signal.SIGTERM)], {}, OutcomeKind.STOPPED),
         ([by(signal.SIGKILL)], {}, OutcomeKind.KILLED),
@@ -150,6 +151,13 @@ def test_no_room_on_the_disk_waits_for_room():
 
 def test_the_rank_that_died_first_is_blamed_not_those_that_were_taken_along():
     outcome = judged(by(signal.SIGKILL, 0, "peer"), code(3, 1), by(signal.SIGTERM, 2), **SESSION)
+    assert "rank 1 exited with 3" in outcome.reason
+
+
+def test_a_rank_that_sigterm_ended_is_not_blamed_for_the_failure_of_another():
+    """Whichever of them has the lower number: the shim, or torchrun, sends it to the peers of a rank that failed."""
+    outcome = judged(by(signal.SIGTERM, 0), code(3, 1), **SESSION)
+    assert outcome.kind is OutcomeKind.CRASHED
     assert "rank 1 exited with 3" in outcome.reason
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.supervisor_objects import NOW, job, spec
 from trainerd.supervisor.machine import decide
 from trainerd.supervisor.machine.job_events import AttemptEnded
 from trainerd.supervisor.machine.outcome import Outcome, OutcomeKind, Retry
 from trainerd.supervisor.machine.repeats import Remedy, after_failure
-from trainerd.supervisor.machine.states import BackingOff, Parked, Running
+from trainerd.supervisor.machine.states import BackingOff, Draining, Parked, Running
 
 
 def crash(failure="crashed: ValueError", *, step=150, resumed_from="step-100", before="step-050", **fields):
@@ -92,6 +94,13 @@ def test_the_machine_goes_back_and_says_so():
     decision = decide("ant", subject, AttemptEnded(3, crash(resumed_from="step-050", before=None)), NOW)
     assert isinstance(decision.job.state, Parked)
     assert "going back did not help" in decision.reason
+
+
+@pytest.mark.parametrize("state", [Running(), Draining()], ids=["running", "draining"])
+def test_a_job_that_went_back_does_not_go_back_again_after_its_next_attempt(state):
+    """However that one ended: the checkpoints after the older one were set aside before it was launched."""
+    subject = job(state, best_step=150, goes_back_to="step-050")
+    assert decide("ant", subject, AttemptEnded(3, crash(failure="")), NOW).job.goes_back_to is None
 
 
 def test_an_attempt_that_made_progress_forgets_what_failed_before():

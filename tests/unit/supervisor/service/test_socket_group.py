@@ -9,6 +9,7 @@ import struct
 
 import pytest
 
+from tests.support.unix_sockets import connect
 from trainerd.supervisor.api.unix_socket import is_trusted_peer, listening
 
 TRAINERS = 4242
@@ -59,10 +60,11 @@ def test_the_socket_belongs_to_the_group_and_a_member_is_known_by_the_kernel(tmp
                 client = socket.socket(socket.AF_UNIX)
                 os.setgroups([7, TRAINERS])
                 os.setgid(65534)
-                client.connect(str(path))
+                connect(client, path)
                 client.recv(1)
             finally:
                 os._exit(0)
+        listener.settimeout(20)  # a child that fails never comes
         connection, _ = listener.accept()
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         assert struct.unpack("3i", credentials)[2] == 65534

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from tests.support.unix_sockets import short_folder
 from trainerd.errors import LockedError
 from trainerd.supervisor.service.instance_lock import instance_lock
 from trainerd.supervisor.service.sd_notify import Notifier
@@ -34,9 +35,9 @@ def test_the_lock_goes_with_its_process(tmp_path):
 
 
 @pytest.fixture
-def systemd(tmp_path):
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(str(tmp_path / "notify"))
+def systemd():
+    with short_folder() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(folder / "notify"))
         listener.settimeout(5)
         yield listener
 

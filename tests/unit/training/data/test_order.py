@@ -32,12 +32,33 @@ class ShuffledByPython(Sampler):
         return iter(indices)
 
 
+class ByEpoch(Sampler):
+    """A user's sampler, or sampler of batches, whose order is a function of the epoch that it is told."""
+
+    def __init__(self, *, gives_batches=False):
+        self.epoch = 0
+        self.gives_batches = gives_batches
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __len__(self):
+        return 23
+
+    def __iter__(self):
+        order = [(index + self.epoch) % 23 for index in range(23)]
+        return iter([[index] for index in order] if self.gives_batches else order)
+
+
 LOADERS = {
     "shuffle": lambda: DataLoader(DATA, batch_size=4, shuffle=True),
     "sequential": lambda: DataLoader(DATA, batch_size=4),
     "drop_last": lambda: DataLoader(DATA, batch_size=4, shuffle=True, drop_last=True),
     "with replacement": lambda: DataLoader(DATA, batch_size=4, sampler=RandomSampler(DATA, replacement=True)),
     "weighted": lambda: DataLoader(DATA, batch_size=4, sampler=WeightedRandomSampler([1.0] * 23, 12)),
+    "weighted, own generator": lambda: DataLoader(
+        DATA, batch_size=4, sampler=WeightedRandomSampler([1.0] * 23, 12, generator=torch.Generator())
+    ),
     "subset": lambda: DataLoader(DATA, batch_size=4, sampler=SubsetRandomSampler([1, 5, 9, 20, 21])),
     "own generator": lambda: DataLoader(DATA, batch_size=4, shuffle=True, generator=torch.Generator()),
     "users sampler": lambda: DataLoader(DATA, batch_size=4, sampler=ShuffledByPython()),
@@ -67,6 +88,27 @@ def test_asking_for_an_order_draws_nothing_from_the_global_generators(make):
     batch_order(make(), seed=1, epoch=0)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 5])
+def test_a_sampler_is_told_the_epoch(epoch):
+    loader = DataLoader(DATA, batch_size=1, sampler=ByEpoch())
+    assert batch_order(loader, seed=1, epoch=epoch)[0] == [epoch]
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 5])
+def test_a_sampler_of_batches_is_told_the_epoch(epoch):
+    loader = DataLoader(DATA, batch_sampler=ByEpoch(gives_batches=True))
+    assert batch_order(loader, seed=1, epoch=epoch)[0] == [epoch]
+
+
+def test_asking_for_an_order_leaves_the_generator_of_a_sampler_as_it_was():
+    """Another user of the generator goes on where it stood."""
+    generator = torch.Generator().manual_seed(9)
+    sampler = WeightedRandomSampler([1.0] * 23, 12, generator=generator)
+    before = generator.get_state()
+    batch_order(DataLoader(DATA, batch_size=4, sampler=sampler), seed=1, epoch=0)
+    assert torch.equal(generator.get_state(), before)
 
 
 def test_an_order_has_the_length_of_the_loader(make):

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 from torch.distributed import HashStore  # noqa: E402 - only where torch is
 
 from trainerd.errors import RankLostError  # noqa: E402
+from trainerd.training.distributed import agreement  # noqa: E402
 from trainerd.training.distributed.agreement import Alone, Together, WaysOut  # noqa: E402
 from trainerd.training.distributed.rank_store import Ranks  # noqa: E402
 from trainerd.training.interruption.drain_flag import DrainFlag  # noqa: E402
@@ -113,6 +114,80 @@ def test_what_is_asked_after_a_rank_has_finished_comes_never_true():
         assert second.enter()
     first.stop()
     second.stop()
+
+
+def said(store, key):
+    """Wait until a rank says something in the store, and return it."""
+    return Ranks(store, rank=0, world_size=1).get(key, limit_s=LIMIT_S)
+
+
+def test_a_request_to_stage_does_not_replace_one_to_save():
+    """A save that is due would be put off by each look of another clock."""
+    store = HashStore()
+    together = Together(Ranks(store, rank=0, world_size=2), DrainFlag())
+    together.request("save", "by the clock")
+    together.request("stage", "a copy")
+    together.start(WAYS)
+    asked = said(store, "round/0/asked")
+    together.stop()
+    assert asked == {"action": "save", "reason": "by the clock"}
+
+
+def test_a_request_to_save_replaces_one_to_stage():
+    store = HashStore()
+    together = Together(Ranks(store, rank=0, world_size=2), DrainFlag())
+    together.request("stage", "a copy")
+    together.request("save", "by the clock")
+    together.start(WAYS)
+    asked = said(store, "round/0/asked")
+    together.stop()
+    assert asked["action"] == "save"
+
+
+def test_a_rank_stays_where_it_proposed_until_it_knows_the_decision():
+    """Else the others could decide for a boundary that it has passed."""
+    store = HashStore()
+    flag = DrainFlag()
+    first = Together(Ranks(store, rank=0, world_size=2), flag)
+    first.start(WAYS)
+    flag.ask("SIGTERM")
+    assert said(store, "round/0/proposal/0") == 0
+    assert not first.enter()
+    assert not first.cross()
+    Ranks(store, rank=1, world_size=2).put("round/0/proposal/1", 0)
+    assert [decision.action for decision in first.settle()] == ["drain"]
+    first.stop()
+
+
+def test_a_rank_that_dies_before_it_proposes_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(agreement, "PROPOSAL_LIMIT_S", 10.0)
+    store = HashStore()
+    flag = DrainFlag()
+    first = Together(Ranks(store, rank=0, world_size=2), flag)
+    first.start(WAYS)
+    flag.ask("SIGTERM")
+    said(store, "round/0/proposal/0")  # from now on it waits for the other one's
+    Ranks(store, rank=1, world_size=2).say_failed(ValueError("no"))
+    with pytest.raises(RankLostError, match="rank 1 has failed: ValueError: no"):
+        first.settle()
+    first.stop()
+
+
+def test_a_request_is_made_once():
+    """What was decided is not asked for again, and what is asked again before it was done is not decided twice."""
+    store = HashStore()
+    first, second = (Together(Ranks(store, rank=rank, world_size=2), DrainFlag()) for rank in range(2))
+    for each in (first, second):
+        each.start(WAYS)
+    first.request("save", "by the clock")
+    while not first._decisions:
+        time.sleep(0.001)
+    first.request("save", "by the clock")
+    time.sleep(10 * agreement.LISTEN_S)
+    assert not Ranks(store, rank=0, world_size=1).has("round/1/asked")
+    assert [decision.action for decision in first.settle()] == ["save"]
+    for each in (first, second):
+        each.stop()
 
 
 def test_a_single_rank_agrees_with_itself_at_once():

@@ -1,0 +1,21 @@
+"""The mutants, by area."""
+
+from __future__ import annotations
+
+from tests.mutants.table.agreement import AGREEMENT
+from tests.mutants.table.commit import COMMIT
+from tests.mutants.table.data_order import DATA_ORDER
+from tests.mutants.table.outcome import OUTCOME
+from tests.mutants.table.restart import RESTART
+from tests.mutants.table.retention import RETENTION
+
+AREAS = {
+    "retention": RETENTION,
+    "commit": COMMIT,
+    "outcome": OUTCOME,
+    "restart": RESTART,
+    "data order": DATA_ORDER,
+    "agreement": AGREEMENT,
+}
+
+MUTANTS = tuple(mutant for mutants in AREAS.values() for mutant in mutants)

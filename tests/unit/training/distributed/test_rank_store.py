@@ -1,0 +1,74 @@
+"""What ranks tell one another through their store, and how one notices that another is gone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import asdict
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from torch.distributed import HashStore  # noqa: E402 - only where torch is
+
+from trainerd.contract.process import identify  # noqa: E402
+from trainerd.errors import RankLostError  # noqa: E402
+from trainerd.training.distributed import rank_store  # noqa: E402
+from trainerd.training.distributed.rank_store import Ranks  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture(autouse=True)
+def looks_at_once(monkeypatch):
+    monkeypatch.setattr(rank_store, "_LOOK_S", 0.0)
+
+
+@pytest.fixture
+def store():
+    return HashStore()
+
+
+@pytest.fixture
+def other(store):
+    """A process that introduced itself as rank 1."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    card = {"place": rank_store._place(), "process": asdict(identify(process.pid))}
+    Ranks(store, rank=1, world_size=2).put("process/1", card)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_the_first_to_say_something_is_believed(store):
+    first, second = (Ranks(store, rank=rank, world_size=2) for rank in range(2))
+    first.put_first("asked", "drain")
+    second.put_first("asked", "save")
+    assert [first.get("asked"), second.get("asked")] == ["drain", "drain"]
+
+
+def test_a_rank_whose_process_has_ended_is_lost(store, other):
+    ranks = Ranks(store, rank=0, world_size=2)
+    ranks.introduce()
+    ranks.look_for_the_lost()
+    other.kill()
+    other.wait()
+    with pytest.raises(RankLostError, match=f"rank 1 .process {other.pid}. has ended"):
+        ranks.look_for_the_lost()
+    with pytest.raises(RankLostError):
+        ranks.get("what it promised to say")
+
+
+def test_a_rank_that_said_farewell_is_not_lost(store, other):
+    ranks = Ranks(store, rank=0, world_size=2)
+    ranks.introduce()
+    Ranks(store, rank=1, world_size=2).leave()
+    other.kill()
+    other.wait()
+    ranks.look_for_the_lost()
+
+
+def test_a_rank_that_has_failed_says_why(store):
+    Ranks(store, rank=1, world_size=2).say_failed(ValueError("no"))
+    with pytest.raises(RankLostError, match="rank 1 has failed: ValueError: no"):
+        Ranks(store, rank=0, world_size=2).look_for_the_lost()
