@@ -9,6 +9,11 @@ PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11; do 
 	$$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$candidate && break; done)
 PIP_FLAGS ?=
 PYTEST_FLAGS ?=
+# `make test-floors` has an environment of its own. FLOORS_TORCH=2.6.0 tests the lowest torch too; without an index of
+# CPU-only builds that is a download of 3 GB.
+FLOORS_VENV ?= .venv-floors
+FLOORS_PYTHON ?= python3.11
+FLOORS_TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
 JOBS = jobs
 STATE = .trainerd
 # Where `make install` puts what: PREFIX is one virtual environment, all under DESTDIR when a package is built.
@@ -20,9 +25,10 @@ export SYSCONFDIR ?= /etc
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+FLOORS_INSTALLED := $(FLOORS_VENV)/.installed-with-torch-$(FLOORS_TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo chaos run test test-slow mutants check format install uninstall clean distclean
+.PHONY: help venv demo chaos run test test-slow test-floors mutants check format install uninstall clean distclean
 
 help: ## list what can be made
 	@echo "make WHAT, where WHAT is one of"
@@ -48,6 +54,10 @@ test-slow: $(INSTALLED) ## run the others: a real systemd, power cuts, every sce
 mutants: $(INSTALLED) ## break the code in a copy, line by line, and see a test fail each time
 	@exec $(BIN)/python -m tests.mutants $(MUTANTS_FLAGS)
 
+test-floors: $(FLOORS_INSTALLED) ## run the unit tests with the lowest versions that pyproject.toml allows, except for torch
+	@exec $(FLOORS_VENV)/bin/python -m pytest -q --numprocesses auto --dist loadfile -m "not slow" $(PYTEST_FLAGS) \
+		tests/unit tests/contract tests/formats
+
 check: $(INSTALLED) ## check format, lint, types and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -67,10 +77,10 @@ uninstall: ## drain the jobs and take away what install put there; runs and spec
 
 clean: ## remove caches, builds and what the demo left
 	rm -rf .demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './$(VENV)/*' -not -path './$(FLOORS_VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean ## remove the virtual environment too
-	rm -rf $(VENV) *.egg-info daemon/*.egg-info
+	rm -rf $(VENV) $(FLOORS_VENV) *.egg-info daemon/*.egg-info
 
 define usable-python
 	@test -n "$(PYTHON)" || { echo "trainerd needs Python 3.11 or newer, and none is on PATH." \
@@ -87,4 +97,16 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Making $(VENV) (torch is large: the first time may take minutes) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(FLOORS_INSTALLED): override PYTHON = $(FLOORS_PYTHON)
+$(FLOORS_INSTALLED): pyproject.toml constraints.txt constraints-floors.txt
+	$(usable-python)
+	@echo "Making $(FLOORS_VENV) with torch $(FLOORS_TORCH) ..."
+	@rm -rf $(FLOORS_VENV)
+	@$(PYTHON) -m venv $(FLOORS_VENV)
+	@$(FLOORS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: $(PIP_FLAGS) \
+		-c constraints-floors.txt -e '.[test]' torch==$(FLOORS_TORCH) > $(FLOORS_VENV)/install.log 2>&1 || \
+		{ cat $(FLOORS_VENV)/install.log; exit 1; }
+	@if grep -A1 'is a yanked version' $(FLOORS_VENV)/install.log; then echo "Declare a version that can be had."; exit 1; fi
 	@touch $@

@@ -1,4 +1,4 @@
-"""`trainerd-chaos`, or `python -m chaos`: break things on purpose, and check what is promised."""
+"""`python -m chaos`: break things on purpose, and check what is promised."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ScenarioError as error:
         print(error, file=sys.stderr)
         return UNUSABLE
-    except BrokenPipeError:  # as in `trainerd-chaos --list | head`
+    except BrokenPipeError:  # as in `python -m chaos --list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNUSABLE
     except HarnessError as error:

@@ -43,11 +43,11 @@ trap 'exit 1' HUP INT TERM
 rm -rf "$new"
 
 # Built from a copy: nothing that belongs to root is left in the source.
-cp -R "$source/pyproject.toml" "$source/README.md" "$source/LICENSE" "$source/daemon" "$source/chaos" "$build/"
+cp -R "$source/pyproject.toml" "$source/README.md" "$source/LICENSE" "$source/daemon" "$build/"
 "$PYTHON" -m venv "$new"
 # shellcheck disable=SC2086 # several flags are meant to be several words
 env -u DESTDIR -u PREFIX "$new/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --no-warn-script-location \
-    $PIP_FLAGS -c "$source/constraints.txt" "$build"
+    $PIP_FLAGS -c "$source/constraints.txt" "${build}[daemon]"
 for file in "$new/pyvenv.cfg" "$new"/bin/*; do
     if [ -f "$file" ] && [ ! -L "$file" ]; then sed -i "s#$new#$PREFIX#g" "$file"; fi
 done

@@ -102,5 +102,5 @@ def group() -> None:
 
 
 def main() -> None:
-    """Run the command line: the console script, and `python -m trainerd`."""
+    """Run the command line."""
     group(prog_name="trainerd")

@@ -28,6 +28,6 @@ def needing_torch(verb: str) -> Iterator[None]:
             raise
         raise UserError(
             f"trainerd {verb} needs {error.name}, which is not installed for {sys.executable}",
-            hint=f"use the environment that trains: /path/to/its/python -m trainerd {verb} …; "
-            "or pip install 'trainerd[torch]'",
+            hint=f"{sys.executable} -m pip install 'trainerd[torch]'; or, in the environment that trains, "
+            f"pip install 'trainerd[daemon]' and /path/to/its/python -m trainerd {verb} …",
         ) from error

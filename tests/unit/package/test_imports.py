@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import trainerd
+from trainerd.cli.needs_daemon import PACKAGES
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -19,6 +20,15 @@ BLOCK_TORCH = """
 import sys
 for name in ("torch", "torchvision", "numpy"):
     sys.modules[name] = None  # importing it now raises ImportError, as if it were not installed
+"""
+
+
+DAEMON_FREE = ("trainerd.contract", "trainerd.checkpoint", "trainerd.training", "trainerd.shim")
+
+BLOCK_DAEMON = f"""
+import sys
+for name in {sorted({*PACKAGES, "starlette", "fsspec"})}:
+    sys.modules[name] = None
 """
 
 
@@ -34,6 +44,14 @@ def torch_free_modules() -> list[str]:
         if module.name.startswith(TORCH_FREE) or module.name == "trainerd.training":
             found.append(module.name)
     return found
+
+
+def modules_below(packages: tuple[str, ...]) -> list[str]:
+    return [
+        module.name
+        for module in pkgutil.walk_packages(trainerd.__path__, "trainerd.")
+        if module.name.startswith(packages) and not module.name.endswith("__main__")
+    ]
 
 
 def test_importing_trainerd_loads_neither_torch_nor_numpy() -> None:
@@ -62,6 +80,15 @@ def test_supervisor_cli_and_store_import_where_torch_is_not_installed() -> None:
 def test_the_block_of_torch_blocks() -> None:
     """Guards the test above against passing for nothing."""
     assert "ModuleNotFoundError" in run_python(BLOCK_TORCH + "import torch").stderr
+
+
+@pytest.mark.torch
+def test_training_needs_no_package_of_the_daemon() -> None:
+    """`pip install trainerd` beside torch and NumPy is enough for a training script."""
+    lines = [f"importlib.import_module({name!r})" for name in modules_below(DAEMON_FREE)]
+    program = BLOCK_DAEMON + "import importlib, trainerd\ntrainerd.session\n" + "\n".join(lines)
+    result = run_python(program)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 @pytest.mark.torch

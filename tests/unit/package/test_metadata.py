@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from importlib.metadata import entry_points, version
@@ -15,9 +16,11 @@ from pathlib import Path
 import pytest
 
 import trainerd
+from trainerd.cli.needs_daemon import PACKAGES
 
 REPOSITORY = Path(__file__).parents[3]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+FLOORED_EXTRAS = ("daemon", "torch", "storage", "test")
 
 
 def normalized(name: str) -> str:
@@ -33,28 +36,22 @@ def test_the_changelog_knows_this_version() -> None:
     assert re.search(rf"^## \[?(Unreleased|{re.escape(trainerd.__version__)})", changelog, re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    ("name", "function"),
-    [("trainerd", "trainerd.cli.main:main"), ("trainerd-chaos", "chaos.__main__:main")],
-)
-def test_the_console_script_exists(name: str, function: str) -> None:
-    (script,) = [e for e in entry_points(group="console_scripts") if e.name == name]
-    assert script.value == function
+def test_the_console_script_exists() -> None:
+    scripts = {e.name: e.value for e in entry_points(group="console_scripts") if "trainerd" in e.name}
+    assert scripts == {"trainerd": "trainerd.__main__:main"}
 
 
-def test_the_wheel_has_the_package_the_harness_and_its_scenarios(tmp_path: Path) -> None:
-    """Built from a copy, as `make install` builds it, with the setuptools that is installed here: no network."""
+def build(what: str, tmp_path: Path) -> Path:
+    """Build a `wheel` or an `sdist` from a copy, with the setuptools that is installed here: no network."""
     pytest.importorskip("setuptools", minversion="77")
     source = tmp_path / "source"
-    source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(REPOSITORY / name, source)
-    for name in ("daemon", "chaos"):
-        leave_out = shutil.ignore_patterns("__pycache__", "*.egg-info")
-        shutil.copytree(REPOSITORY / name, source / name, ignore=leave_out)
-    build = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
+    leave_out = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist")
+    shutil.copytree(REPOSITORY, source, ignore=leave_out)
+    program = (
+        f"import sys; from setuptools import build_meta; print(build_meta.build_{what}(sys.argv[1], None))"
+    )
     result = subprocess.run(
-        [sys.executable, "-c", build, str(tmp_path)],
+        [sys.executable, "-c", program, str(tmp_path)],
         cwd=source,
         capture_output=True,
         text=True,
@@ -62,22 +59,54 @@ def test_the_wheel_has_the_package_the_harness_and_its_scenarios(tmp_path: Path)
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    (wheel,) = tmp_path.glob("*.whl")
-    names = set(zipfile.ZipFile(wheel).namelist())
-    for root, folder in (("daemon", "trainerd"), (".", "chaos")):
-        expected = {
-            path.relative_to(source / root).as_posix() for path in (source / root / folder).rglob("*.py")
-        }
-        assert expected <= names
-    scenarios = {
-        f"chaos/scenarios/{path.name}" for path in (REPOSITORY / "chaos" / "scenarios").glob("*.yaml")
-    }
-    assert scenarios <= names
+    return tmp_path / result.stdout.splitlines()[-1]
+
+
+def test_the_wheel_has_one_package_and_asks_for_nothing_of_the_daemon(tmp_path: Path) -> None:
+    with zipfile.ZipFile(build("wheel", tmp_path)) as wheel:
+        names = set(wheel.namelist())
+        metadata = wheel.read(f"trainerd-{trainerd.__version__}.dist-info/METADATA").decode()
+    daemon = REPOSITORY / "daemon"
+    expected = {path.relative_to(daemon).as_posix() for path in (daemon / "trainerd").rglob("*.py")}
+    assert expected | {"trainerd/py.typed"} <= names
     assert {name.split("/")[0] for name in names} == {
         "trainerd",
-        "chaos",
         f"trainerd-{trainerd.__version__}.dist-info",
     }
+    required = re.findall(r"^Requires-Dist: (.*)$", metadata, re.MULTILINE)
+    always = [requirement for requirement in required if "extra ==" not in requirement]
+    assert [re.match(r"[a-z]+", requirement)[0] for requirement in always] == ["xxhash"]
+
+
+def test_the_source_distribution_has_the_harness_and_its_scenarios(tmp_path: Path) -> None:
+    with tarfile.open(build("sdist", tmp_path)) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    for folder in ("daemon/trainerd", "chaos", "tests", "bench", "systemd", "docs"):
+        there = {
+            path.relative_to(REPOSITORY).as_posix()
+            for path in (REPOSITORY / folder).rglob("*")
+            if path.suffix in {".py", ".yaml", ".md", ".sh", ".service"}
+        }
+        assert there - names == set()
+    assert {"Makefile", "constraints.txt", "constraints-floors.txt"} <= names
+
+
+def test_every_lower_bound_is_one_that_make_test_floors_installs() -> None:
+    """torch alone is not in constraints-floors.txt, which says why."""
+    extras = PROJECT["optional-dependencies"]
+    asked = itertools.chain(PROJECT["dependencies"], *(extras[name] for name in FLOORED_EXTRAS))
+    floors = {requirement for requirement in asked if not requirement.startswith(("trainerd", "torch>"))}
+    lines = (REPOSITORY / "constraints-floors.txt").read_text().splitlines()
+    pins = [line.replace("==", ">=") for line in lines if "==" in line and line[0] != "#"]
+    assert floors - set(pins) == set()
+    assert set(pins[: len(floors)]) == floors, "the declared ones come first"
+
+
+def test_the_extra_of_the_daemon_is_what_the_command_misses_by_name() -> None:
+    declared = {
+        re.match(r"[a-z]+", requirement)[0] for requirement in PROJECT["optional-dependencies"]["daemon"]
+    }
+    assert {name.replace("pyyaml", "yaml") for name in declared} == set(PACKAGES)
 
 
 def test_every_direct_dependency_has_a_tested_pin() -> None:

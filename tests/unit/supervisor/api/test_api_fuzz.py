@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, settings
 
 from tests.support.fake_control import MNIST, FakeControl, job
 from trainerd.supervisor.api import create_app
+
+schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 
 EXAMPLES = int(os.environ.get("TRAINERD_FUZZ_EXAMPLES", "8"))
 """Of each route; `test_many_requests_are_answered_as_the_document_says` tries many more, marked slow."""
