@@ -4,7 +4,8 @@
     python -m bench.reload --rounds 20 --busy 4    # beside four processes that compute without end
 
 One asks for the state of a job again and again, each time on a new connection; for each reload the longest wait for an
-answer counts, and what the supervisor was about when that question was asked. Exits with 1 if one took a second or longer.
+answer counts, and what the supervisor was about when that question was asked. Exits with 1 if one took as long as the
+command line waits for an answer.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from typing import Self
 import httpx
 
 from bench.supervisor_scale import Ground, ground
+from trainerd.cli.client import ANSWER_TIMEOUT_S
 
-SILENCE_TARGET_S = 1.0
+SILENCE_TARGET_S = ANSWER_TIMEOUT_S
 PAUSE_S = 0.02
 """Between two questions: who asks without a pause takes the processor that the new program needs."""
 RELOAD_LIMIT_S = 60.0

@@ -2,6 +2,5 @@
 
 from trainerd.supervisor.api.app import create_app
 from trainerd.supervisor.api.server import serve
-from trainerd.supervisor.api.snapshot import snapshot
 
-__all__ = ["create_app", "serve", "snapshot"]
+__all__ = ["create_app", "serve"]

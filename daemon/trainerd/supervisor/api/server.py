@@ -20,7 +20,7 @@ from trainerd.supervisor.api.unix_socket import BACKLOG, is_trusted_peer, listen
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
 
     from fastapi import FastAPI
 
@@ -35,8 +35,6 @@ CLOSE_TIMEOUT_S: Final = 2
 FIRST_REQUEST_S: Final = 0.5
 """How long a connection that was accepted and has not asked anything yet is waited for at the end, in seconds."""
 HEADER_BYTES_MAX: Final = 16 * 1024
-
-_LOOK_S: Final = 0.005
 
 _Refusal = tuple[HTTPStatus, dict[str, str | None]]
 
@@ -122,39 +120,6 @@ class _Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         await self._stop.wait()
-        # What may take long has begun already, such as a scan. Others are still answered while it ends.
-        begun = {one.cycle for one in self._connections() if one.cycle is not None}
-        await _until(
-            lambda: all(cycle.response_complete or cycle.disconnected for cycle in begun), CLOSE_TIMEOUT_S
-        )
-        # From here on, who comes waits in the queue of the socket. Who came in already is heard out.
-        for server in self.servers:
-            server.close()
-        await _until(lambda: not self._has_newcomers(), FIRST_REQUEST_S)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn has it, less its tenths of a second: nobody is answered meanwhile."""
-        for listener in sockets or []:
-            listener.close()
-        for connection in self._connections():
-            connection.shutdown()
-        state = self.server_state
-        await _until(lambda: not state.connections and not state.tasks, CLOSE_TIMEOUT_S)
-        for task in state.tasks:
-            task.cancel()
-
-    def _connections(self) -> list[H11Protocol]:
-        return [one for one in self.server_state.connections if isinstance(one, H11Protocol)]
-
-    def _has_newcomers(self) -> bool:
-        return any(connection.cycle is None for connection in self._connections())
-
-
-async def _until(condition: Callable[[], bool], limit_s: float) -> None:
-    """Return when something has come true, or after so long. uvicorn has no events for what is waited for here."""
-    deadline_s = asyncio.get_running_loop().time() + limit_s
-    while not condition() and asyncio.get_running_loop().time() < deadline_s:  # noqa: ASYNC110
-        await asyncio.sleep(_LOOK_S)
 
 
 class _Guarded(H11Protocol):
@@ -176,6 +141,14 @@ class _Guarded(H11Protocol):
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
+
+    def shutdown(self) -> None:
+        """Close once what is in progress is answered; a connection that has not asked anything is given time to."""
+        self.loop.call_later(FIRST_REQUEST_S if self.cycle is None else 0, self._shutdown_if_open)
+
+    def _shutdown_if_open(self) -> None:
+        if not self.transport.is_closing():
+            super().shutdown()
 
     def data_received(self, data: bytes) -> None:
         if self._refusal is None:

@@ -1,7 +1,7 @@
 """What a supervisor leaves open for the program that takes its place in the same process (SIGHUP).
 
 The lock of the state folder stays held and the socket stays open, so there is no moment at which another
-supervisor could start, and no request that finds nobody: it waits in the socket's queue. Their descriptors are
+supervisor could start, and no request fails: it waits in the socket's queue. Their descriptors are
 named in the environment, for the process that made them and for no other.
 """
 
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 VARIABLE: Final = "TRAINERD_HANDOVER"
 
-_FORM: Final = re.compile(
-    r"1 pid=(\d+) lock=(\d+) socket=(\d+) file=(\d+):(\d+)(?: stand_in=(\d+))?", re.ASCII
-)
+_FORM: Final = re.compile(r"1 pid=(\d+) lock=(\d+) socket=(\d+) file=(\d+):(\d+)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -31,13 +29,11 @@ class Handover:
         lock: Of the file that is locked.
         listener: Of the socket that listens.
         socket_file: Device and inode of the socket's name.
-        stand_in: Of a pipe; whoever answers meanwhile does so until it is closed. None if nobody does.
     """
 
     lock: int
     listener: int
     socket_file: tuple[int, int]
-    stand_in: int | None = None
 
     @property
     def inherited_socket(self) -> tuple[int, tuple[int, int]]:
@@ -46,12 +42,11 @@ class Handover:
 
     def offer(self, environ: MutableMapping[str, str] = os.environ) -> None:
         """Leave them to the next program of this process. A crash here closes them, like any other end."""
-        for descriptor in filter(None, (self.lock, self.listener, self.stand_in)):
+        for descriptor in (self.lock, self.listener):
             os.set_inheritable(descriptor, True)
         device, inode = self.socket_file
         environ[VARIABLE] = (
             f"1 pid={os.getpid()} lock={self.lock} socket={self.listener} file={device}:{inode}"
-            + (f" stand_in={self.stand_in}" if self.stand_in is not None else "")
         )
 
 
@@ -60,12 +55,11 @@ def take(environ: MutableMapping[str, str] = os.environ) -> Handover | None:
     found = _FORM.fullmatch(environ.pop(VARIABLE, ""))
     if found is None:
         return None
-    pid, lock, listener, device, inode = (int(number) for number in found.groups()[:5])
-    stand_in = int(found[6]) if found[6] is not None else None
+    pid, lock, listener, device, inode = (int(number) for number in found.groups())
     if pid != os.getpid():
         return None
-    for descriptor in filter(None, (lock, listener, stand_in)):
+    for descriptor in (lock, listener):
         # No job and no check of the next program is to inherit them.
         with contextlib.suppress(OSError):
             os.set_inheritable(descriptor, False)
-    return Handover(lock, listener, (device, inode), stand_in)
+    return Handover(lock, listener, (device, inode))

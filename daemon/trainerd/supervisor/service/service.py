@@ -31,7 +31,6 @@ from trainerd.supervisor.service.next_program import replace_this_program, why_i
 from trainerd.supervisor.service.priority import go_first
 from trainerd.supervisor.service.sd_notify import Notifier
 from trainerd.supervisor.service.shutdown import Leaving
-from trainerd.supervisor.service.standby import leave_stand_in
 from trainerd.supervisor.specs.folder import SpecFolder
 from trainerd.supervisor.specs.trust import TrustPolicy
 from trainerd.supervisor.specs.watch import FolderWatcher
@@ -104,16 +103,11 @@ def _supervise(paths: StatePaths, jobs_dir: Path, configuration: Configuration) 
             journal = Journal(paths.journal)
             try:
                 service = _Service(paths, jobs_dir, configuration, journal, listener)
-                service.stand_in = handover.stand_in if handover else None
                 if not asyncio.run(service.run()):
                     return None
-                answer = service.snapshot()
             finally:
                 journal.close()
-            stand_in = leave_stand_in(
-                listener.fileno(), paths.socket, answer=answer, group_id=group_id, not_to_hold=(lock,)
-            )
-            return Handover(os.dup(lock), listener.detach(), _file_of(paths.socket), stand_in)
+            return Handover(os.dup(lock), listener.detach(), _file_of(paths.socket))
 
 
 def _file_of(path: Path) -> tuple[int, int]:
@@ -149,7 +143,6 @@ class _Service:
         self._paths = paths
         self._configuration = configuration
         self._listener = listener
-        self.stand_in: int | None = None
         self._jobs_dir = jobs_dir
         self._notifier = Notifier()
         ledger = Ledger(journal, machine_capacity(configuration.limits), clock)
@@ -248,12 +241,6 @@ class _Service:
         finally:
             stop.cancel()
 
-    def snapshot(self) -> Callable[[str], bytes | None]:
-        """Return what answers, from memory, how things were at the end. The journal must be open still."""
-        from trainerd.supervisor.api import snapshot
-
-        return snapshot(self._facade)
-
     def _note_stop_request(self) -> None:
         self._stop_requests += 1
         self._stop_asked.set()
@@ -275,8 +262,6 @@ class _Service:
                 )
             )
             await ready.wait()
-            if self.stand_in is not None:
-                os.close(self.stand_in)
             # All that was loaded stays: it need not be looked through again and again while requests wait.
             gc.freeze()
             gc.enable()

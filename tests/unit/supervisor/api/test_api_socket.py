@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -190,6 +191,27 @@ def test_an_answer_in_progress_is_finished_when_the_supervisor_stops(path):
         assert asked.wait(10)
     client.join(10)
     assert answers == [{"ok": True}]
+
+
+def test_a_connection_that_was_accepted_before_the_stop_may_still_ask(path):
+    """Its client cannot know that it came too late: only those still in the queue of the socket go to the next."""
+    request = b"GET /v1/jobs/mnist HTTP/1.1\r\nhost: x\r\n\r\n"
+    with socket.socket(socket.AF_UNIX) as late, socket.socket(socket.AF_UNIX) as idle:
+        with contextlib.ExitStack() as serving:
+            serving.enter_context(served(FakeControl(MNIST), path))
+            for client in (late, idle):  # accepted in turn
+                client.settimeout(10)
+                client.connect(str(path))
+            idle.sendall(request)
+            assert b" 200 " in idle.recv(65536)
+            end = threading.Thread(target=serving.pop_all().close)
+            end.start()
+        while idle.recv(65536):
+            pass  # until the server has closed what it owes nothing
+        late.sendall(request)
+        assert b" 200 " in late.recv(65536)
+        end.join(10)
+        assert not end.is_alive()
 
 
 def test_a_silent_client_does_not_keep_the_supervisor_from_stopping(path):
