@@ -10,8 +10,9 @@ import threading
 from pathlib import Path
 
 from trainerd.errors import UserError
-from trainerd.supervisor.api import create_app, serve
+from trainerd.supervisor.api.app import create_app
 from trainerd.supervisor.api.control import DaemonView, EventView, JobView, OutcomeView
+from trainerd.supervisor.api.server import serve
 
 NOW_S = 1_800_000_000.0
 SERVER_START_S = 10.0

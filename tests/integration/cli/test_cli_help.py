@@ -12,7 +12,7 @@ import click
 import pytest
 
 from trainerd.cli.main import group
-from trainerd.supervisor.api import create_app
+from trainerd.supervisor.api.app import create_app
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "cli.md").read_text(encoding="utf-8")
 VERBS = group.list_commands(click.Context(group))

@@ -1,6 +1,1 @@
 """The HTTP API of the supervisor, over a Unix socket."""
-
-from trainerd.supervisor.api.app import create_app
-from trainerd.supervisor.api.server import serve
-
-__all__ = ["create_app", "serve"]

@@ -275,7 +275,8 @@ class _Foreground:
             _log.error("foreground.leaves-attempt", limit_s=limit_s)
 
     async def _serve_api(self, stop: asyncio.Event) -> None:
-        from trainerd.supervisor.api import create_app, serve
+        from trainerd.supervisor.api.app import create_app
+        from trainerd.supervisor.api.server import serve
 
         try:
             await serve(create_app(self._facade), self._state.socket, stop=stop)

@@ -248,7 +248,8 @@ class _Service:
             self._leaving.hurry()
 
     async def _serve_api(self, stop: asyncio.Event) -> None:
-        from trainerd.supervisor.api import create_app, serve
+        from trainerd.supervisor.api.app import create_app
+        from trainerd.supervisor.api.server import serve
 
         ready = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.fake_control import MNIST, FakeControl, job
-from trainerd.supervisor.api import create_app
+from trainerd.supervisor.api.app import create_app
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 

@@ -13,7 +13,7 @@ import pytest
 from tests.support.fake_control import CRASH, MNIST, FakeControl, job
 from trainerd.contract.codec import to_plain
 from trainerd.errors import CorruptError, SpaceError
-from trainerd.supervisor.api import create_app
+from trainerd.supervisor.api.app import create_app
 from trainerd.supervisor.api.control import DaemonView, EventView, JobView, OutcomeView
 from trainerd.supervisor.api.models import Daemon, Event, Job, Outcome
 

@@ -20,7 +20,9 @@ import pytest
 from tests.support.fake_control import MNIST, FakeControl, served
 from tests.support.unix_sockets import bind, connect
 from trainerd.errors import LockedError, UserError
-from trainerd.supervisor.api import create_app, serve, server
+from trainerd.supervisor.api import server
+from trainerd.supervisor.api.app import create_app
+from trainerd.supervisor.api.server import serve
 from trainerd.supervisor.api.unix_socket import (
     bind_socket,
     is_answered,
