@@ -279,3 +279,17 @@ def test_the_example_specs_of_the_repository_are_accepted_where_they_are_meant_t
         dropped = tmp_path / f"{example.parent.name}.yaml"
         dropped.write_text(text)
         assert load_spec(dropped, trust=None).workdir == str(tmp_path / "examples" / example.parent.name)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"command": "a", "env": {"A": "\\ud83d\\ude00"}}', "\U0001f600"),
+        ('\t{"command": "a", "env": {"A": "x"}}', "x"),
+        ('{"command": "a", "env": {"A"\n: "x"}}', "x"),
+        ('{"command": "a", "env": {"A": "\x7f"}}', "\x7f"),
+    ],
+    ids=["surrogate pair", "tab at the beginning", "line break before a colon", "DEL"],
+)
+def test_json_that_the_yaml_parser_refuses_is_read(bench, text, value):
+    assert bench.load(text, name="job.json").env["A"] == value
