@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import TypeAdapter
 
-from trainerd.supervisor.api.models import Daemon, Job
+from trainerd.supervisor.api.control import DaemonView, JobView
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,20 +14,21 @@ if TYPE_CHECKING:
     from trainerd.supervisor.api.control import Control
 
 _JOB: Final = "/v1/jobs/"
-_JOBS: Final = TypeAdapter(list[Job])
+_JOBS: Final = TypeAdapter(list[JobView])
+_ONE: Final = TypeAdapter(JobView)
 
 
 def snapshot(control: Control) -> Callable[[str], bytes | None]:
     """Return what answers GET of a path as the API does, with how things are now; None where it cannot."""
     # At once: it asks the journal, which may be closed later.
-    daemon = Daemon.model_validate(control.daemon()).model_dump_json().encode()
+    daemon = TypeAdapter(DaemonView).dump_json(control.daemon())
 
     def answer(path: str) -> bytes | None:
         if path == "/v1/daemon":
             return daemon
         if path == "/v1/jobs":
-            return _JOBS.dump_json([Job.model_validate(view) for view in control.list_jobs()])
+            return _JOBS.dump_json(list(control.list_jobs()))
         view = control.get_job(path.removeprefix(_JOB)) if path.startswith(_JOB) else None
-        return Job.model_validate(view).model_dump_json().encode() if view is not None else None
+        return _ONE.dump_json(view) if view is not None else None
 
     return answer
