@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
@@ -33,7 +33,7 @@ from trainerd.supervisor.operator_hold import is_on_hold, lift_hold, put_on_hold
 from trainerd.supervisor.reconcile import spec_events
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Sequence
 
     from trainerd.contract.clock import Clock
     from trainerd.contract.paths import StatePaths
@@ -84,22 +84,31 @@ class Loop:
         folder: The specs.
         launcher: Does things to processes.
         clock: Tells the time of waits that a supervisor before this one began.
+        observers: Called with every step that changed something, in this order, before its commands are carried out.
     """
 
     def __init__(
-        self, paths: StatePaths, ledger: Ledger, folder: Folder, launcher: Launcher, clock: Clock
+        self,
+        paths: StatePaths,
+        ledger: Ledger,
+        folder: Folder,
+        launcher: Launcher,
+        clock: Clock,
+        *,
+        observers: Sequence[Callable[[Step], None]] = (),
     ) -> None:
         self.ledger = ledger
         self.inbox = Inbox()
         self.monitors: dict[str, Monitor] = {}
-        self.on_step: Callable[[Step], None] = lambda _step: None
         self.is_stopping = False
         self.is_on_hold = is_on_hold(paths.hold)
-        self._begin: Callable[[Coroutine[Any, Any, None]], object] = asyncio.create_task
         self._paths = paths
         self._folder = folder
         self._launcher = launcher
         self._clock = clock
+        self._observers = tuple(observers)
+        # A bug in any task of this group ends the supervisor, and no job notices.
+        self._tasks = asyncio.TaskGroup()
         self._launches = asyncio.Semaphore(LAUNCHES_MAX)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._scan_is_due = asyncio.Event()
@@ -111,12 +120,11 @@ class Loop:
 
     async def run(self) -> None:
         """Recover, then supervise until cancelled. Cancelling leaves every attempt undisturbed."""
-        async with asyncio.TaskGroup() as tasks:
-            self._begin = tasks.create_task
+        async with self._tasks:
             self.recover()
-            tasks.create_task(self._decide())
-            tasks.create_task(self._scan_folder())
-            tasks.create_task(self._tick())
+            self._tasks.create_task(self._decide())
+            self._tasks.create_task(self._scan_folder())
+            self._tasks.create_task(self._tick())
 
     def recover(self) -> None:
         """Tell from each state what is missing: a monitor for what may live, a timer for what waits."""
@@ -244,7 +252,8 @@ class Loop:
         self._say(step)
         if step.is_ignored:
             return
-        self.on_step(step)
+        for observe in self._observers:
+            observe(step)
         was_live = step.before is not None and step.before.is_live
         if was_live and (step.after is None or not step.after.is_live):
             self.monitors.pop(step.name, None)
@@ -286,8 +295,7 @@ class Loop:
             attempt,
             launcher=self._launcher,
             say=lambda event: self.inbox.post(job.name, event),
-            # In the loop's own group: a bug in a monitor ends the supervisor, and no job notices.
-            begin=self._begin,
+            begin=self._tasks.create_task,
             turns=self._launches,
             clock=self._clock,
         )

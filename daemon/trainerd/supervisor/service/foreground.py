@@ -21,6 +21,7 @@ from trainerd.contract.clock import SystemClock
 from trainerd.contract.durable import make_directory, sweep_temporary
 from trainerd.errors import InternalError, TrainerdError, UserError
 from trainerd.supervisor.api.facade import Facade
+from trainerd.supervisor.api.recent_attempts import RecentAttempts
 from trainerd.supervisor.attempt.cgroups import prepare_cgroups
 from trainerd.supervisor.attempt.launcher import ShimLauncher
 from trainerd.supervisor.journal.journal import Journal
@@ -181,10 +182,19 @@ class _Foreground:
                 hint="give this job a folder of its own with --state; the default is one",
             )
         prepare_cgroups(state)
-        self._loop = Loop(state, ledger, OneSpec(spec), ShimLauncher(clock=clock), clock)
+        recent = RecentAttempts(journal, state)
+        self._loop = Loop(
+            state,
+            ledger,
+            OneSpec(spec),
+            ShimLauncher(clock=clock),
+            clock,
+            observers=[recent.note, self._follow],
+        )
         jobs_dir = state.root  # nothing is read from it; it is only shown
-        self._facade = _ForegroundFacade(self._loop, journal, state, jobs_dir, started_wall_s=clock.wall_s())
-        self._note, self._loop.on_step = self._loop.on_step, self._follow
+        self._facade = _ForegroundFacade(
+            self._loop, journal, state, jobs_dir, recent=recent, started_wall_s=clock.wall_s()
+        )
         self._requests = 0
         self._is_over = asyncio.Event()
 
@@ -238,7 +248,6 @@ class _Foreground:
         self._look()
 
     def _follow(self, step: Step) -> None:
-        self._note(step)
         before = step.before.state.NAME if step.before is not None else ""
         if step.after is not None and before != step.after.state.NAME:
             kind = step.after.state.NAME
