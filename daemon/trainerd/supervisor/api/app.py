@@ -79,11 +79,13 @@ def _add_views(app: FastAPI, control: Control) -> None:
     @app.get("/v1/jobs")
     async def list_jobs() -> list[JobView]:
         """Describe every job, by name."""
+        await control.observe()
         return list(control.list_jobs())
 
     @app.get("/v1/jobs/{name}", responses=_MISSING)
     async def describe_job(name: JobName) -> JobView:
         """Describe one job."""
+        await control.observe(name)
         return _existing(control, name)
 
     @app.get("/v1/jobs/{name}/outcomes", responses=_MISSING)

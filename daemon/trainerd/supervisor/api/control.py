@@ -166,6 +166,10 @@ class Control(Protocol):
         """Describe one job, None if there is none of that name."""
         ...
 
+    async def observe(self, name: str | None = None) -> None:
+        """Read what the run folders of all jobs, or of one, say for the views, as far as they answer in time."""
+        ...
+
     def list_events(
         self, *, job: str | None = None, after: int = 0, limit: int = 200
     ) -> tuple[EventView, ...]:

@@ -98,7 +98,13 @@ class Facade:
             heartbeat=self._heartbeat(job),
             last_outcome=self._recent.last_outcome(job.name),
             wait=self._wait(job),
+            resume=self._recent.last_resume(job.name),
         )
+
+    async def observe(self, name: str | None = None) -> None:
+        jobs = self._loop.ledger.jobs
+        chosen = jobs if name is None else {name: jobs[name]} if name in jobs else {}
+        await self._recent.observe({name: self._spoke_last(job) for name, job in chosen.items()})
 
     def _wait(self, job: Job) -> str | None:
         if job.is_held:
@@ -110,8 +116,11 @@ class Facade:
         monitor = self._loop.monitors.get(job.name)
         if monitor is not None and monitor.heartbeat is not None:
             return monitor.heartbeat
-        number = job.attempt - 1 if monitor is not None else job.attempt
-        return self._recent.last_heartbeat(job.name, number) if number >= 1 else None
+        return self._recent.last_heartbeat(job.name, self._spoke_last(job))
+
+    def _spoke_last(self, job: Job) -> int:
+        """Return the newest attempt that has said something, 0 if there is none: a live one shows it in its monitor."""
+        return job.attempt - 1 if job.name in self._loop.monitors else job.attempt
 
     def list_events(
         self, *, job: str | None = None, after: int = 0, limit: int = 200
@@ -160,6 +169,7 @@ class Facade:
         if step.is_ignored or step.after is None:
             state = step.before.state.NAME if step.before is not None else "gone"
             raise UserError(f"cannot {verb} {name!r}, which is {state}: {step.reason}")
+        await self.observe(name)
         view = self.get_job(name)
         assert view is not None, "a decision about a job leaves the job"
         return view

@@ -21,6 +21,7 @@ from trainerd.supervisor.api.recent_attempts import RecentAttempts
 from trainerd.supervisor.api.unix_socket import listening
 from trainerd.supervisor.attempt.cgroups import prepare_cgroups
 from trainerd.supervisor.attempt.launcher import ShimLauncher
+from trainerd.supervisor.bounded_io import BoundedIo
 from trainerd.supervisor.journal.journal import Journal
 from trainerd.supervisor.ledger import Ledger
 from trainerd.supervisor.log.logger import configure_logging
@@ -164,14 +165,16 @@ class _Service:
             take_arrived=self._arrivals.take,
         )
         prepare_cgroups(paths)
+        io = BoundedIo()
         self._launcher = ShimLauncher(
             clock=clock,
+            io=io,
             uses_cgroups=configuration.cgroups.use,
             limits_memory=configuration.cgroups.limit_memory,
         )
-        recent = RecentAttempts(journal, paths)
-        self._loop = Loop(paths, ledger, folder, self._launcher, clock, observers=[recent.note])
-        self._leaving = Leaving(self._loop, paths, self._notifier, configuration.stop)
+        recent = RecentAttempts(journal, paths, io)
+        self._loop = Loop(paths, ledger, folder, self._launcher, clock, io=io, observers=[recent.note])
+        self._leaving = Leaving(self._loop, paths, self._notifier, configuration.stop, io)
         self._facade = Facade(
             self._loop, journal, paths, jobs_dir, recent=recent, started_wall_s=clock.wall_s()
         )
