@@ -273,6 +273,8 @@ class Monitor:
     async def _launch_in_turn(self) -> None:
         async with self._turns or contextlib.nullcontext():
             launch = asyncio.ensure_future(self._io.act(self._launch))
+            # Retrieved even if this task is cancelled first.
+            launch.add_done_callback(lambda done: done.cancelled() or done.exception())
             # One that hangs gives its turn to the next, and goes on.
             await asyncio.wait({launch}, timeout=LAUNCH_TURN_S)
         await launch
