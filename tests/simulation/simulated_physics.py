@@ -89,6 +89,7 @@ class SimulatedAttempt:
     has_moved: bool = False
     killed_by_reboot: bool = False
     said: OutcomeRecord | None = field(default=None)
+    watchers: list = field(default_factory=list)  # futures of those who wait for a change
 
     @property
     def may_run(self) -> bool:

@@ -88,6 +88,9 @@ class FakeControl:
     def get_job(self, name: str) -> JobView | None:
         return self.jobs.get(name)
 
+    async def observe(self, name: str | None = None) -> None:
+        pass
+
     def list_events(
         self, *, job: str | None = None, after: int = 0, limit: int = 200
     ) -> tuple[EventView, ...]:

@@ -62,7 +62,7 @@ def placing_plan(
         jobs: All jobs, by name.
         notes: What is changed about the text on the way.
     """
-    from trainerd.supervisor.specs.changes import after_placing, field_changes
+    from trainerd.cli.changes import after_placing, field_changes
     from trainerd.supervisor.specs.jobs_dir import specs_of
     from trainerd.supervisor.specs.load import parse_spec, read_bytes
 

@@ -84,8 +84,8 @@ def command(
 
 
 def _plan(client: Client, state: StatePaths, name: str, *, purge: bool) -> PlanView:
+    from trainerd.cli.changes import after_removing
     from trainerd.supervisor.purge import run_bytes
-    from trainerd.supervisor.specs.changes import after_removing
 
     job = client.get_job(name)
     run = state.run(name)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
 from trainerd.errors import SpaceError, TrainerdError
-from trainerd.supervisor.attempt.evidence import script_marks
-from trainerd.supervisor.attempt.monitor import Monitor, MonitoredAttempt
-from trainerd.supervisor.attempt.probe import ProbedEnded, ProbedLost, ProbedNotStarted, probe
+from trainerd.supervisor.attempt.monitor import Look, Monitor
 from trainerd.supervisor.attempt.reaper import OrphanReaper
-from trainerd.supervisor.disk_space import has_room
+from trainerd.supervisor.attempt.run_files import DiskRunFiles, MonitoredAttempt, RunFiles
+from trainerd.supervisor.bounded_io import BoundedIo, NotObservedError
 from trainerd.supervisor.inbox import Inbox
 from trainerd.supervisor.log.narration import event_kind
 from trainerd.supervisor.machine.commands import (
@@ -30,10 +31,11 @@ from trainerd.supervisor.machine.commands import (
 from trainerd.supervisor.machine.job_events import ScriptChanged, ShutdownAsked, SpaceBack, WaitEnded
 from trainerd.supervisor.machine.states import BackingOff, Paused, Rejected, Running
 from trainerd.supervisor.operator_hold import is_on_hold, lift_hold, put_on_hold
-from trainerd.supervisor.reconcile import spec_events
+from trainerd.supervisor.reconcile import accepted_news, spec_events
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from trainerd.contract.clock import Clock
     from trainerd.contract.paths import StatePaths
@@ -52,6 +54,9 @@ LAUNCHES_MAX: Final = 2
 
 RECORD_RETRY_S: Final = 1.0
 """Between two tries to record decisions on a full disk."""
+
+SCAN_LIMIT_S: Final = 60.0
+"""How long one look at the jobs folder may take before it counts as not made."""
 
 SCAN_RETRY_S: Final = 2.0
 """Between two looks at a jobs folder that cannot be read."""
@@ -84,22 +89,39 @@ class Loop:
         folder: The specs.
         launcher: Does things to processes.
         clock: Tells the time of waits that a supervisor before this one began.
+        files: The run folders.
+        io: Makes the calls that block.
+        inbox: Takes the events.
+        observers: Called with every step that changed something, in this order, before its commands are carried out.
     """
 
     def __init__(
-        self, paths: StatePaths, ledger: Ledger, folder: Folder, launcher: Launcher, clock: Clock
+        self,
+        paths: StatePaths,
+        ledger: Ledger,
+        folder: Folder,
+        launcher: Launcher,
+        clock: Clock,
+        *,
+        files: RunFiles | None = None,
+        io: BoundedIo | None = None,
+        inbox: Inbox | None = None,
+        observers: Sequence[Callable[[Step], None]] = (),
     ) -> None:
         self.ledger = ledger
-        self.inbox = Inbox()
+        self.inbox = inbox if inbox is not None else Inbox()
         self.monitors: dict[str, Monitor] = {}
-        self.on_step: Callable[[Step], None] = lambda _step: None
         self.is_stopping = False
         self.is_on_hold = is_on_hold(paths.hold)
-        self._begin: Callable[[Coroutine[Any, Any, None]], object] = asyncio.create_task
         self._paths = paths
         self._folder = folder
         self._launcher = launcher
+        self._files = files if files is not None else DiskRunFiles()
+        self._io = io if io is not None else BoundedIo()
         self._clock = clock
+        self._observers = tuple(observers)
+        # A bug in any task of this group ends the supervisor, and no job notices.
+        self._tasks = asyncio.TaskGroup()
         self._launches = asyncio.Semaphore(LAUNCHES_MAX)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._scan_is_due = asyncio.Event()
@@ -111,12 +133,14 @@ class Loop:
 
     async def run(self) -> None:
         """Recover, then supervise until cancelled. Cancelling leaves every attempt undisturbed."""
-        async with asyncio.TaskGroup() as tasks:
-            self._begin = tasks.create_task
-            self.recover()
-            tasks.create_task(self._decide())
-            tasks.create_task(self._scan_folder())
-            tasks.create_task(self._tick())
+        try:
+            async with self._tasks:
+                self.recover()
+                self._tasks.create_task(self._decide())
+                self._tasks.create_task(self._scan_folder())
+                self._tasks.create_task(self._tick())
+        finally:
+            await self._io.finish()
 
     def recover(self) -> None:
         """Tell from each state what is missing: a monitor for what may live, a timer for what waits."""
@@ -180,21 +204,42 @@ class Loop:
             UserError: The folder cannot be trusted.
             OSError: It cannot be read: unknown, not empty.
             SpaceError: What it says could not be recorded.
+            TryAgainError: It hangs, or the run folder of a new spec does: what else it says is recorded.
         """
         # One at a time, to the end: events of two views must not be mixed.
         async with self._is_scanning:
-            view = await asyncio.to_thread(self._folder.scan)
+            view = await self._io.observe("the jobs folder", self._folder.scan, limit_s=SCAN_LIMIT_S)
             if self._scan_again is not None:
                 self._scan_again.cancel()
             if view.look_again_s is not None:
                 self._scan_again = asyncio.get_running_loop().call_later(view.look_again_s, self.rescan)
-            events = spec_events(self.ledger.jobs, view, find_attempt=self._find_attempt)
+            attempts = await self._newest_attempts(view)
+            jobs = self.ledger.jobs
+            unknown = accepted_news(jobs, view) - attempts.keys()
+            events = spec_events(jobs, view, newest_attempts=attempts)
             await asyncio.gather(*[self.inbox.ask(name, event) for name, event in events])
         if not self._has_scanned:
             self._has_scanned = True
             # Not before: a job whose spec was removed in the meantime must not be started once more.
             self.ledger.grants_slots = not self.is_stopping and not self.is_on_hold
             self.inbox.nudge()
+        if unknown:
+            raise NotObservedError(
+                f"the run folders of these jobs do not answer: {', '.join(sorted(unknown))}",
+                hint="their specs are taken in as soon as they do",
+            )
+
+    async def _newest_attempts(self, view: FolderView) -> dict[str, tuple[int, bool]]:
+        """Return what the run folders hold of jobs whose specs are news, as far as it can be observed."""
+        asked: set[str] = set()
+        found: dict[str, tuple[int, bool]] = {}
+        # A decision that was taken meanwhile may have made more of them news.
+        while names := accepted_news(self.ledger.jobs, view) - asked:
+            asked |= names
+            runs = {self._paths.run(name): name for name in names}
+            seen = await self._io.sweep({run.root: partial(self._files.newest_attempt, run) for run in runs})
+            found |= {runs[run]: seen[run.root] for run in runs if run.root in seen}
+        return found
 
     async def _scan_folder(self) -> None:
         complaint = ""
@@ -244,7 +289,8 @@ class Loop:
         self._say(step)
         if step.is_ignored:
             return
-        self.on_step(step)
+        for observe in self._observers:
+            observe(step)
         was_live = step.before is not None and step.before.is_live
         if was_live and (step.after is None or not step.after.is_live):
             self.monitors.pop(step.name, None)
@@ -286,9 +332,10 @@ class Loop:
             attempt,
             launcher=self._launcher,
             say=lambda event: self.inbox.post(job.name, event),
-            # In the loop's own group: a bug in a monitor ends the supervisor, and no job notices.
-            begin=self._begin,
+            begin=self._tasks.create_task,
             turns=self._launches,
+            files=self._files,
+            io=self._io,
             clock=self._clock,
         )
         return self.monitors[job.name]
@@ -297,32 +344,53 @@ class Loop:
         loop = asyncio.get_running_loop()
         self._timers[name] = loop.call_later(delay_s, self.inbox.post, name, WaitEnded(attempt))
 
-    def _find_attempt(self, name: str) -> tuple[int, bool]:
-        """Return the newest attempt in a run folder, and whether it may live: its journal may be lost."""
-        run = self._paths.run(name)
-        if not run.attempts.is_dir():
-            return 0, False
-        numbers = [int(path.name) for path in run.attempts.iterdir() if path.name.isdigit()]
-        if not numbers:
-            return 0, False
-        state = probe(run.attempt(max(numbers)))
-        return max(numbers), not isinstance(state, ProbedEnded | ProbedNotStarted | ProbedLost)
-
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            for name, job in self.ledger.jobs.items():
-                if name in self.monitors:
-                    self.monitors[name].look_for_progress(job.best_step)
-                    if isinstance(job.state, Running) and not job.state.is_stalled:
-                        self.monitors[name].look_for_stall()
-                elif isinstance(job.state, Paused) and job.state.has_waited:
-                    if has_room(self._paths.run(name)):
-                        self.inbox.post(name, SpaceBack())
-                elif _is_mended(job):
-                    self.inbox.post(name, ScriptChanged())
+            await self._look_after_all()
             if self._reaper is not None:
                 self._reaper.look(own=getattr(self._launcher, "child_pids", ()))
+
+    async def _look_after_all(self) -> None:
+        """Look at live attempts, and at what others wait for; what cannot be observed is left as it is."""
+        looks: dict[Path, Callable[[], Look | bool]] = {}
+        asked: list[tuple[str, Path, Monitor | None]] = []
+        for name, job in self.ledger.jobs.items():
+            monitor = self.monitors.get(name)
+            look = self._look_at(job, monitor)
+            if look is not None:
+                root = self._paths.run(name).root
+                looks[root] = look
+                asked.append((name, root, monitor))
+        if not looks:
+            return
+        seen = await self._io.sweep(looks)
+        for name, root, monitor in asked:
+            found, now = seen.get(root), self.ledger.jobs.get(name)
+            if now is None or self.monitors.get(name) is not monitor:
+                continue  # decided meanwhile: it is news of something that is over
+            if isinstance(found, Look) and monitor is not None:
+                monitor.take_in(_for_state(found, now), best_step=now.best_step)
+            elif found is True and _waits_for_room(now):
+                self.inbox.post(name, SpaceBack())
+            elif found is True and _waits_for_script(now):
+                self.inbox.post(name, ScriptChanged())
+
+    def _look_at(self, job: Job, monitor: Monitor | None) -> Callable[[], Look | bool] | None:
+        """Return what is to be called in a thread, None if there is nothing to look at."""
+        if monitor is not None:
+            return partial(monitor.look, for_stall=_may_stall(job))
+        if _waits_for_room(job):
+            return partial(self._files.has_room, self._paths.run(job.name))
+        if _waits_for_script(job):
+            return partial(self._is_mended, job)
+        return None
+
+    def _is_mended(self, job: Job) -> bool:
+        """Return whether a file that the command of a rejected job names has changed since. Blocks."""
+        assert isinstance(job.state, Rejected)
+        assert job.spec is not None
+        return self._files.script_marks(job.spec) != job.state.script
 
     def _say(self, step: Step) -> None:
         job = step.after or step.before
@@ -338,8 +406,18 @@ class Loop:
         say(kind, job=step.name, attempt=number, step=beat.step if beat else None, reason=step.reason)
 
 
-def _is_mended(job: Job) -> bool:
-    """Return whether a file that the command of a rejected job names has changed since."""
-    if not isinstance(job.state, Rejected) or not job.state.script or job.spec is None:
-        return False
-    return script_marks(job.spec) != job.state.script
+def _may_stall(job: Job) -> bool:
+    return isinstance(job.state, Running) and not job.state.is_stalled
+
+
+def _waits_for_room(job: Job) -> bool:
+    return isinstance(job.state, Paused) and job.state.has_waited
+
+
+def _waits_for_script(job: Job) -> bool:
+    return isinstance(job.state, Rejected) and bool(job.state.script) and job.spec is not None
+
+
+def _for_state(look: Look, job: Job) -> Look:
+    """Return a look without what counts for an attempt that runs alone, if the job is no longer running."""
+    return look if _may_stall(job) else replace(look, sight=None)

@@ -13,7 +13,7 @@ from trainerd.supervisor.machine.states import Draining, DrainReason, Rejected
 from trainerd.supervisor.specs.view import Accepted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from trainerd.supervisor.machine.job_events import Event
     from trainerd.supervisor.machine.states import Job
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 
 def spec_events(
-    jobs: Mapping[str, Job], view: FolderView, *, find_attempt: Callable[[str], tuple[int, bool]]
+    jobs: Mapping[str, Job], view: FolderView, *, newest_attempts: Mapping[str, tuple[int, bool]]
 ) -> list[tuple[str, Event]]:
     """Return the events that lead from the jobs to what the folder says.
 
     Args:
         jobs: All jobs, by name.
         view: What the folder says.
-        find_attempt: Asked about accepted specs: the number of the newest attempt in the run folder, 0 if
-            there is none, and whether it may still have processes.
+        newest_attempts: For each name of `accepted_news`, the number of the newest attempt in the run folder, 0 if
+            there is none, and whether it may still have processes. Where it is not known, the spec waits.
     """
     events: list[tuple[str, Event]] = []
     for name, reading in view.specs.items():
@@ -37,9 +37,9 @@ def spec_events(
         if not isinstance(reading, Accepted):
             if job is None or job.refusal != reading.error_text:
                 events.append((name, SpecRefused(reading.error_text)))
-        elif job is None or job.spec is None or _is_out_of_date(job, reading):
+        elif name in newest_attempts and _is_news(job, reading):
             # Asked even of a known job: by the time of the decision it may have been forgotten.
-            newest_attempt, is_live = find_attempt(name)
+            newest_attempt, is_live = newest_attempts[name]
             events.append((name, SpecAccepted(reading.job, newest_attempt, is_live)))
     events += [
         (name, SpecVanished())
@@ -47,6 +47,19 @@ def spec_events(
         if view.is_removed(name, job.spec.spec_path if job.spec is not None else "") and not _is_leaving(job)
     ]
     return events
+
+
+def accepted_news(jobs: Mapping[str, Job], view: FolderView) -> set[str]:
+    """Return the names of accepted specs that say something new about their jobs."""
+    return {
+        name
+        for name, reading in view.specs.items()
+        if isinstance(reading, Accepted) and _is_news(jobs.get(name), reading)
+    }
+
+
+def _is_news(job: Job | None, reading: Accepted) -> bool:
+    return job is None or job.spec is None or _is_out_of_date(job, reading)
 
 
 def _is_out_of_date(job: Job, reading: Accepted) -> bool:

@@ -13,7 +13,7 @@ import structlog
 from watchdog import events
 
 from trainerd.supervisor.specs import watch
-from trainerd.supervisor.specs.watch import FolderWatcher, filesystem_kind
+from trainerd.supervisor.specs.watch import Arrivals, FolderWatcher, filesystem_kind
 
 DEADLINE_S = 10.0
 NEVER_S = 3600.0
@@ -70,7 +70,8 @@ def watching(folder):
 
 
 def test_a_rename_into_the_folder_is_told_from_all_else_until_the_file_is_touched(folder, watching):
-    watcher, calls = watching()
+    arrivals = Arrivals()
+    _, calls = watching(arrivals=arrivals)
     (folder / ".hidden").write_text("x")
     for name in ("out.yaml", "touched.yaml"):
         (folder.parent / name).write_text("x")
@@ -84,9 +85,9 @@ def test_a_rename_into_the_folder_is_told_from_all_else_until_the_file_is_touche
     seen = set()
     while "out.yaml" not in seen:
         before = calls.wait_beyond(before)
-        seen |= watcher.take_arrived()
+        seen |= arrivals.take()
     assert seen - {"touched.yaml"} == {"inside.yaml", "out.yaml"}
-    assert watcher.take_arrived() == frozenset()
+    assert arrivals.take() == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ def test_reading_the_folder_does_not_wake(folder, watching):
 )
 def test_only_what_changes_something_counts(event, wakes):
     nudged = threading.Event()
-    watch._Nudge(nudged, watch._Arrivals()).dispatch(event("/jobs/a.yaml"))
+    watch._Nudge(nudged, watch.Arrivals()).dispatch(event("/jobs/a.yaml"))
     assert nudged.is_set() == wakes
 
 

@@ -185,9 +185,8 @@ def test_what_came_by_a_rename_is_read_at_once_and_what_else_there_is_has_to_set
     jobs.write("broken.yaml", "command: [")
     jobs.write("empty.yaml", "")
     (jobs.path / "link.yaml").symlink_to("two.yaml")
-    jobs.specs.take_arrived = lambda: frozenset(
-        {"one.yaml", "broken.yaml", "empty.yaml", "link.yaml", "gone.yaml"}
-    )
+    arrived = frozenset({"one.yaml", "broken.yaml", "empty.yaml", "link.yaml", "gone.yaml"})
+    jobs.specs = jobs.opened(take_arrived=lambda: arrived)
     assert kinds(jobs.scan()) == {"one": "Accepted"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import pkgutil
 import subprocess
 import sys
@@ -101,6 +102,32 @@ def test_every_public_name_can_be_had() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'sesion'"):
         _ = trainerd.sesion
+
+
+@pytest.mark.parametrize("package", ["contract", "shim"])
+def test_what_every_process_of_a_job_imports_is_the_standard_library(package: str) -> None:
+    """Read from the source, so that what is imported inside a function, or for type checkers alone, counts too."""
+    folder = Path(trainerd.__file__).parent / package
+    strangers = {
+        f"{path.name}: {module}"
+        for path in folder.rglob("*.py")
+        for module in imported_modules(path)
+        if module.partition(".")[0] not in sys.stdlib_module_names
+        and not module.startswith(("trainerd.contract", "trainerd.errors", f"trainerd.{package}"))
+    }
+    assert strangers == set()
+
+
+def imported_modules(path: Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [name.name for name in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            assert node.module is not None
+            found.append(node.module)
+    return found
 
 
 def test_imports_go_one_way() -> None:

@@ -13,7 +13,7 @@ from trainerd.supervisor.specs.view import Accepted, FolderView, Refused
 
 def events(jobs, specs, *, unsettled=(), found=(0, False)):
     view = FolderView(specs, tuple(Path(path) for path in unsettled))
-    return spec_events({one.name: one for one in jobs}, view, find_attempt=lambda _: found)
+    return spec_events({one.name: one for one in jobs}, view, newest_attempts=dict.fromkeys(specs, found))
 
 
 def test_a_new_spec_is_said_with_what_its_run_folder_holds():

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import FastAPI, Path, Query
 
 from trainerd.contract.names import NAME_LENGTH_MAX, NAME_PATTERN
 from trainerd.contract.nearest import nearest_hint
+from trainerd.supervisor.api.control import DaemonView, EventView, JobView, OutcomeView
 from trainerd.supervisor.api.http_errors import UnknownJobError, answer_problems, problem_responses
-from trainerd.supervisor.api.models import Daemon, Done, Event, Job, Outcome
+from trainerd.supervisor.api.models import Done
 from trainerd.version import VERSION
 
 if TYPE_CHECKING:
-    from trainerd.supervisor.api.control import Control, JobView
+    from trainerd.supervisor.api.control import Control
 
 EVENTS_MAX: Final = 1000
 """Most events in one answer."""
 SEQUENCE_MAX: Final = 2**63 - 1
+
+_SCHEMAS: Final = "#/components/schemas/"
 
 JobName = Annotated[
     str, Path(pattern=f"^{NAME_PATTERN}$", max_length=NAME_LENGTH_MAX, description="name of the job")
@@ -31,7 +34,7 @@ _REFUSED = problem_responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStat
 
 def create_app(control: Control) -> FastAPI:
     """Return the API as an ASGI application. Its routes run on the event loop, never in a thread."""
-    app = FastAPI(
+    app = _Api(
         title="trainerd",
         version=VERSION,
         summary="What the supervisor lets its interfaces see and ask for.",
@@ -45,27 +48,51 @@ def create_app(control: Control) -> FastAPI:
     return app
 
 
+class _Api(FastAPI):
+    """The application, with each schema of its OpenAPI document under its title: the classes' names are ours."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            document = super().openapi()
+            schemas = document["components"]["schemas"]
+            names = {name: schema["title"] for name, schema in schemas.items()}
+            document["components"]["schemas"] = {names[name]: schema for name, schema in schemas.items()}
+            _rename_references(
+                document, {f"{_SCHEMAS}{old}": f"{_SCHEMAS}{new}" for old, new in names.items()}
+            )
+        return super().openapi()
+
+
+def _rename_references(part: Any, names: dict[str, str]) -> None:
+    if isinstance(part, dict) and isinstance(part.get("$ref"), str):
+        part["$ref"] = names[part["$ref"]]
+    for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        _rename_references(inner, names)
+
+
 def _add_views(app: FastAPI, control: Control) -> None:
     @app.get("/v1/daemon")
-    async def describe_daemon() -> Daemon:
+    async def describe_daemon() -> DaemonView:
         """Describe the supervisor."""
-        return Daemon.model_validate(control.daemon())
+        return control.daemon()
 
     @app.get("/v1/jobs")
-    async def list_jobs() -> list[Job]:
+    async def list_jobs() -> list[JobView]:
         """Describe every job, by name."""
-        return [Job.model_validate(view) for view in control.list_jobs()]
+        await control.observe()
+        return list(control.list_jobs())
 
     @app.get("/v1/jobs/{name}", responses=_MISSING)
-    async def describe_job(name: JobName) -> Job:
+    async def describe_job(name: JobName) -> JobView:
         """Describe one job."""
-        return Job.model_validate(_existing(control, name))
+        await control.observe(name)
+        return _existing(control, name)
 
     @app.get("/v1/jobs/{name}/outcomes", responses=_MISSING)
-    async def list_outcomes(name: JobName) -> list[Outcome]:
+    async def list_outcomes(name: JobName) -> list[OutcomeView]:
         """Say how each attempt of a job ended, oldest first."""
         _existing(control, name)
-        return [Outcome.model_validate(view) for view in control.list_outcomes(name)]
+        return list(control.list_outcomes(name))
 
     @app.get("/v1/events", responses=problem_responses())
     async def list_events(
@@ -75,45 +102,45 @@ def _add_views(app: FastAPI, control: Control) -> None:
             Query(pattern=f"^{NAME_PATTERN}$", max_length=NAME_LENGTH_MAX, description="only about this job"),
         ] = None,
         limit: Annotated[int, Query(ge=1, le=EVENTS_MAX, description="at most so many")] = 200,
-    ) -> list[Event]:
+    ) -> list[EventView]:
         """Return what happened after the event with sequence number `after`, oldest first."""
-        return [Event.model_validate(view) for view in control.list_events(job=job, after=after, limit=limit)]
+        return list(control.list_events(job=job, after=after, limit=limit))
 
 
 def _add_requests(app: FastAPI, control: Control) -> None:
     @app.post("/v1/jobs/{name}/stop", responses=_REFUSED)
-    async def stop_job(name: JobName) -> Job:
+    async def stop_job(name: JobName) -> JobView:
         """Drain a job and keep it stopped until it is resumed. The request is durable when this answers."""
         _existing(control, name)
-        return Job.model_validate(await control.stop(name))
+        return await control.stop(name)
 
     @app.post("/v1/jobs/{name}/resume", responses=_REFUSED)
-    async def resume_job(name: JobName) -> Job:
+    async def resume_job(name: JobName) -> JobView:
         """Let a stopped, parked, paused or backing-off job go on now. Durable when this answers."""
         _existing(control, name)
-        return Job.model_validate(await control.resume(name))
+        return await control.resume(name)
 
     @app.post("/v1/jobs/{name}/hold", responses=_REFUSED)
-    async def hold_job(name: JobName) -> Job:
+    async def hold_job(name: JobName) -> JobView:
         """Launch nothing of a job until it is resumed, and drain it if it runs. Durable when this answers."""
         _existing(control, name)
-        return Job.model_validate(await control.hold(name))
+        return await control.hold(name)
 
     @app.post("/v1/jobs/{name}/retry", responses=_REFUSED)
-    async def retry_job(name: JobName) -> Job:
+    async def retry_job(name: JobName) -> JobView:
         """Try a parked, rejected or waiting job again with a full budget. Durable when this answers."""
         _existing(control, name)
-        return Job.model_validate(await control.retry(name))
+        return await control.retry(name)
 
     @app.post("/v1/hold", responses=_BUSY)
-    async def hold_all() -> Daemon:
+    async def hold_all() -> DaemonView:
         """Drain every job and start none until released. Durable when this answers."""
-        return Daemon.model_validate(await control.hold_all())
+        return await control.hold_all()
 
     @app.post("/v1/release", responses=_BUSY)
-    async def release_all() -> Daemon:
+    async def release_all() -> DaemonView:
         """Start jobs again; those that were held or stopped one by one stay so."""
-        return Daemon.model_validate(await control.release_all())
+        return await control.release_all()
 
     @app.post(
         "/v1/reload",

@@ -1,120 +1,154 @@
-"""What the supervisor lets its interfaces see and ask for.
+"""What the supervisor shows its interfaces, and what it lets them ask for.
 
-The HTTP API is written against this protocol and the service implements it; neither knows the other.
+The HTTP API is written against this protocol and the service implements it; neither knows the other. The views are
+also what version 1 of the API promises, with the descriptions of its OpenAPI document: a field may be added, none is
+removed or changes its meaning within a version.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
+
+from pydantic import ConfigDict, Field, PlainSerializer
+
+from trainerd.contract.nonfinite import spelled
+
+Number = Annotated[
+    float,
+    PlainSerializer(spelled, return_type=float | str, when_used="json"),
+    Field(description="a number, or 'nan', 'inf' or '-inf', which JSON has no number for"),
+]
+Data = Annotated[dict[str, Any], PlainSerializer(spelled, return_type=dict[str, Any], when_used="json")]
+
+
+def _promise_every_field(schema: dict[str, Any]) -> None:
+    """Describe every field as present in every answer. Defaults are for a client that is newer than the supervisor."""
+    for described in schema["properties"].values():
+        described.pop("default", None)
+    schema["required"] = list(schema["properties"])
+
+
+def _shown_as(name: str) -> ConfigDict:
+    """Return the configuration of a view that the OpenAPI document calls `name`."""
+    return ConfigDict(title=name, json_schema_extra=_promise_every_field)
 
 
 @dataclass(frozen=True)
 class OutcomeView:
-    """How an attempt ended, as shown.
+    """How an attempt ended."""
 
-    Attributes:
-        attempt: Which.
-        kind: One of finished, drained, crashed, killed, out-of-memory, stalled, lost, non-finite-loss,
-            stopped, rejected.
-        reason: One sentence.
-        evidence: What the judgement rests on, a line each.
-        step: Last step it finished, None if it never said.
-        checkpoint: Newest valid checkpoint afterwards, None if there is none.
-        next_action: What the supervisor does about it, and why.
-        wall_s: When it ended, seconds since the epoch.
-    """
+    __pydantic_config__: ClassVar = _shown_as("Outcome")
 
-    attempt: int
-    kind: str
-    reason: str
-    evidence: tuple[str, ...] = ()
-    step: int | None = None
-    checkpoint: str | None = None
-    next_action: str = ""
-    wall_s: float = 0.0
+    attempt: Annotated[int, Field(description="number of the attempt, from 1")]
+    kind: Annotated[
+        str,
+        Field(
+            description="finished, drained, crashed, killed, out-of-memory, stalled, lost, non-finite-loss, stopped or rejected"
+        ),
+    ]
+    reason: Annotated[str, Field(description="one sentence")]
+    evidence: Annotated[tuple[str, ...], Field(description="what the judgement rests on, a line each")] = ()
+    step: Annotated[int | None, Field(description="last step it finished; null if it never said")] = None
+    checkpoint: Annotated[
+        str | None, Field(description="newest valid checkpoint afterwards; null if there is none")
+    ] = None
+    next_action: Annotated[str, Field(description="what the supervisor does about it, and why")] = ""
+    wall_s: Annotated[float, Field(description="when it ended, in seconds since the epoch")] = 0.0
 
 
 @dataclass(frozen=True)
 class JobView:
-    """A job as shown. Progress fields are None where the job has not said, or is no trainerd session.
+    """A job. Fields about progress are null where the job has not said, or is no trainerd session."""
 
-    Attributes:
-        state: One of queued, starting, running, draining, backing-off, paused, stopped, finished, parked, rejected.
-        reason: Why it is in that state: one sentence.
-        since_wall_s: Since when, seconds since the epoch.
-        attempt: Number of the newest attempt, 0 before the first.
-        epochs: Epochs planned.
-        batches: Batches in the epoch in progress.
-        checkpoint_step: Step of the newest checkpoint.
-        pids: Process ids of the live ranks, by rank.
-        retry_at_wall_s: When the next attempt starts, while backing off.
-        budget_left: Attempts left without progress.
-        spec_digest: Of the newest spec that was accepted, empty if none ever was.
-        resume: Whether its newest resume was exact, or what differed; None if it was never resumed.
-        is_held: Whether nothing of it is launched until it is resumed.
-    """
+    __pydantic_config__: ClassVar = _shown_as("Job")
 
     name: str
-    state: str
-    reason: str
-    since_wall_s: float
-    attempt: int
+    state: Annotated[
+        str,
+        Field(
+            description="queued, starting, running, draining, backing-off, paused, stopped, finished, parked or rejected"
+        ),
+    ]
+    reason: Annotated[str, Field(description="why it is in that state: one sentence")]
+    since_wall_s: Annotated[float, Field(description="since when, in seconds since the epoch")]
+    attempt: Annotated[int, Field(description="number of the newest attempt, 0 before the first")]
     spec_path: str
     run_dir: str
-    phase: str | None = None
-    step: int | None = None
-    epoch: int | None = None
-    epochs: int | None = None
-    batch: int | None = None
-    batches: int | None = None
-    loss: float | None = None
-    checkpoint_step: int | None = None
-    shim_pid: int | None = None
-    pids: tuple[int, ...] = ()
-    retry_at_wall_s: float | None = None
-    budget_left: int | None = None
-    priority: int = 0
-    last_outcome: OutcomeView | None = None
-    spec_digest: str = ""
-    resume: str | None = None
-    is_held: bool = False
+    phase: Annotated[str | None, Field(description="what rank 0 is doing")] = None
+    step: Annotated[int | None, Field(description="steps finished, over all attempts")] = None
+    epoch: Annotated[int | None, Field(description="epoch in progress, from 0")] = None
+    epochs: Annotated[int | None, Field(description="epochs planned")] = None
+    batch: Annotated[int | None, Field(description="batches finished in this epoch")] = None
+    batches: Annotated[int | None, Field(description="batches in this epoch")] = None
+    loss: Annotated[Number | None, Field(description="last value logged under the name loss")] = None
+    checkpoint_step: Annotated[int | None, Field(description="step of the newest checkpoint")] = None
+    shim_pid: Annotated[int | None, Field(description="process id of the shim of a live attempt")] = None
+    pids: Annotated[tuple[int, ...], Field(description="process ids of the live ranks, by rank")] = ()
+    retry_at_wall_s: Annotated[
+        float | None, Field(description="when the next attempt starts, while backing off")
+    ] = None
+    budget_left: Annotated[int | None, Field(description="attempts left without progress")] = None
+    priority: Annotated[int, Field(description="higher goes first")] = 0
+    last_outcome: Annotated[OutcomeView | None, Field(description="how the newest ended attempt ended")] = (
+        None
+    )
+    spec_digest: Annotated[
+        str,
+        Field(
+            description="of what the newest accepted spec says, whatever its layout; empty if none ever was"
+        ),
+    ] = ""
+    resume: Annotated[
+        str | None,
+        Field(
+            description="whether its newest resume was exact, or what differed; null if it was never resumed"
+        ),
+    ] = None
+    is_held: Annotated[bool, Field(description="whether nothing of it is launched until it is resumed")] = (
+        False
+    )
 
 
 @dataclass(frozen=True)
 class EventView:
     """One line of the journal's history."""
 
-    sequence: int
-    wall_s: float
-    job: str | None
+    __pydantic_config__: ClassVar = _shown_as("Event")
+
+    sequence: Annotated[
+        int, Field(description="rises by at least one an event; pass the last one as `after`")
+    ]
+    wall_s: Annotated[float, Field(description="when, in seconds since the epoch")]
+    job: Annotated[str | None, Field(description="the job it is about; null for the supervisor itself")]
     kind: str
     message: str
-    data: dict[str, Any] = field(default_factory=dict)
+    data: Data = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class DaemonView:
-    """The supervisor itself.
+    """The supervisor itself."""
 
-    Attributes:
-        last_event: Sequence number of the newest event, 0 if there is none.
-        is_on_hold: Whether nothing is started until it is released.
-        reload_refused_wall_s: When a reload was last refused, seconds since the epoch; None if none was.
-        reload_refusal: Why it was.
-    """
+    __pydantic_config__: ClassVar = _shown_as("Daemon")
 
     version: str
     pid: int
     state_dir: str
     jobs_dir: str
-    started_wall_s: float
-    is_stopping: bool
-    jobs_by_state: dict[str, int] = field(default_factory=dict)
-    last_event: int = 0
-    is_on_hold: bool = False
-    reload_refused_wall_s: float | None = None
-    reload_refusal: str = ""
+    started_wall_s: Annotated[float, Field(description="in seconds since the epoch")]
+    is_stopping: Annotated[bool, Field(description="whether it is draining all jobs before it leaves")]
+    jobs_by_state: Annotated[
+        dict[str, int], Field(description="number of jobs by state; states without one are absent")
+    ] = field(default_factory=dict)
+    last_event: Annotated[
+        int, Field(description="sequence number of the newest event, 0 if there is none")
+    ] = 0
+    is_on_hold: Annotated[bool, Field(description="whether nothing is started until it is released")] = False
+    reload_refused_wall_s: Annotated[
+        float | None, Field(description="when a reload was last refused, in seconds since the epoch")
+    ] = None
+    reload_refusal: Annotated[str, Field(description="why it was refused, empty if none was")] = ""
 
 
 class Control(Protocol):
@@ -130,6 +164,10 @@ class Control(Protocol):
 
     def get_job(self, name: str) -> JobView | None:
         """Describe one job, None if there is none of that name."""
+        ...
+
+    async def observe(self, name: str | None = None) -> None:
+        """Read what the run folders of all jobs, or of one, say for the views, as far as they answer in time."""
         ...
 
     def list_events(

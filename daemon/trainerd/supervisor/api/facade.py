@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from trainerd.contract.heartbeat import read_heartbeat
 from trainerd.errors import TryAgainError, UserError
 from trainerd.supervisor.api.control import DaemonView
 from trainerd.supervisor.api.views import event_view, job_view, outcome_view
-from trainerd.supervisor.machine.job_events import AttemptEnded, HoldAsked, ResumeAsked, RetryAsked, StopAsked
+from trainerd.supervisor.machine.job_events import HoldAsked, ResumeAsked, RetryAsked, StopAsked
 from trainerd.version import VERSION
 
 HELD: Final = "held until it is resumed"
@@ -24,8 +22,8 @@ if TYPE_CHECKING:
     from trainerd.contract.heartbeat import Heartbeat
     from trainerd.contract.paths import StatePaths
     from trainerd.supervisor.api.control import EventView, JobView, OutcomeView
+    from trainerd.supervisor.api.recent_attempts import RecentAttempts
     from trainerd.supervisor.journal.journal import Journal
-    from trainerd.supervisor.ledger import Step
     from trainerd.supervisor.loop import Loop
     from trainerd.supervisor.machine.job_events import Event
     from trainerd.supervisor.machine.states import Job
@@ -39,29 +37,28 @@ class Facade:
         journal: Holds their history.
         paths: The state folder.
         jobs_dir: The jobs folder.
+        recent: What the newest attempts said and how they ended; observes the loop.
         started_wall_s: When this supervisor began, seconds since the epoch.
     """
 
     def __init__(
-        self, loop: Loop, journal: Journal, paths: StatePaths, jobs_dir: Path, *, started_wall_s: float
+        self,
+        loop: Loop,
+        journal: Journal,
+        paths: StatePaths,
+        jobs_dir: Path,
+        *,
+        recent: RecentAttempts,
+        started_wall_s: float,
     ) -> None:
         self._loop = loop
         self._journal = journal
         self._paths = paths
         self._jobs_dir = jobs_dir
         self._started_wall_s = started_wall_s
-        # Both are caches of what is on disk, so that a listing of a thousand jobs reads nothing.
-        self._last_outcomes = {name: outcome_view(row) for name, row in journal.last_endings().items()}
-        self._heartbeats: dict[str, tuple[int, Heartbeat | None]] = {}
+        self._recent = recent
         self._reload_refused_wall_s: float | None = None
         self._reload_refusal = ""
-        loop.on_step = self._note
-
-    def _note(self, step: Step) -> None:
-        if isinstance(step.event, AttemptEnded):
-            endings = self._journal.endings(step.name, attempt=step.event.attempt)
-            self._last_outcomes[step.name] = outcome_view(endings[0])
-            self._heartbeats.pop(step.name, None)
 
     def note_refused_reload(self, reason: str, wall_s: float) -> None:
         """Keep why the program was not replaced, for whoever asked for it."""
@@ -99,9 +96,15 @@ class Facade:
             self._paths.run(job.name),
             monitor=self._loop.monitors.get(job.name),
             heartbeat=self._heartbeat(job),
-            last_outcome=self._last_outcomes.get(job.name),
+            last_outcome=self._recent.last_outcome(job.name),
             wait=self._wait(job),
+            resume=self._recent.last_resume(job.name),
         )
+
+    async def observe(self, name: str | None = None) -> None:
+        jobs = self._loop.ledger.jobs
+        chosen = jobs if name is None else {name: jobs[name]} if name in jobs else {}
+        await self._recent.observe({name: self._spoke_last(job) for name, job in chosen.items()})
 
     def _wait(self, job: Job) -> str | None:
         if job.is_held:
@@ -113,16 +116,11 @@ class Facade:
         monitor = self._loop.monitors.get(job.name)
         if monitor is not None and monitor.heartbeat is not None:
             return monitor.heartbeat
-        number = job.attempt - 1 if monitor is not None else job.attempt
-        if number < 1:
-            return None
-        known = self._heartbeats.get(job.name)
-        if known is None or known[0] != number:
-            beat = None
-            with contextlib.suppress(OSError, ValueError):
-                beat = read_heartbeat(self._paths.run(job.name).attempt(number).heartbeat(0))
-            known = self._heartbeats[job.name] = (number, beat)
-        return known[1]
+        return self._recent.last_heartbeat(job.name, self._spoke_last(job))
+
+    def _spoke_last(self, job: Job) -> int:
+        """Return the newest attempt that has said something, 0 if there is none: a live one shows it in its monitor."""
+        return job.attempt - 1 if job.name in self._loop.monitors else job.attempt
 
     def list_events(
         self, *, job: str | None = None, after: int = 0, limit: int = 200
@@ -171,6 +169,7 @@ class Facade:
         if step.is_ignored or step.after is None:
             state = step.before.state.NAME if step.before is not None else "gone"
             raise UserError(f"cannot {verb} {name!r}, which is {state}: {step.reason}")
+        await self.observe(name)
         view = self.get_job(name)
         assert view is not None, "a decision about a job leaves the job"
         return view

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from trainerd.contract.resume_record import read_resume, verdict
-from trainerd.errors import CorruptError
 from trainerd.supervisor.api.control import EventView, JobView, OutcomeView
 from trainerd.supervisor.machine.states import LIVE, BackingOff, Paused, Queued
 
@@ -26,6 +24,7 @@ def job_view(
     heartbeat: Heartbeat | None = None,
     last_outcome: OutcomeView | None = None,
     wait: str | None = None,
+    resume: str | None = None,
 ) -> JobView:
     """Return a job as shown.
 
@@ -36,6 +35,7 @@ def job_view(
         heartbeat: What its newest attempt last said.
         last_outcome: How its newest ended attempt ended.
         wait: Why it waits for a slot.
+        resume: What is known of its newest resume.
     """
     beat = heartbeat
     return JobView(
@@ -61,7 +61,7 @@ def job_view(
         priority=job.spec.priority if job.spec is not None else 0,
         last_outcome=last_outcome,
         spec_digest=job.spec.spec_digest if job.spec is not None else "",
-        resume=_resume(run),
+        resume=resume,
         is_held=job.is_held,
     )
 
@@ -72,14 +72,6 @@ def _reason(job: Job, wait: str | None) -> str:
     if job.refusal is not None and job.refusal not in job.reason:
         return f"{job.reason} (the spec as it is now is refused: {job.refusal})"
     return job.reason
-
-
-def _resume(run: RunPaths) -> str | None:
-    try:
-        record = read_resume(run.resume)
-    except (CorruptError, OSError):
-        return None  # unknown, and nothing hangs on it
-    return verdict(record) if record is not None else None
 
 
 def _known(number: int) -> int | None:

@@ -41,10 +41,12 @@ from trainerd.supervisor.attempt.probe import (
     ProbedNotStarted,
     ProbedRunning,
     ProbedStarting,
+    ProbedUnknown,
     ProbeResult,
     probe,
 )
 from trainerd.supervisor.attempt.shim_template import TEMPLATE_OPTION, ShimTemplate
+from trainerd.supervisor.bounded_io import BoundedIo, NotObservedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
@@ -137,6 +139,7 @@ class ShimLauncher:
         clock: Measures limits.
         python: Interpreter of the shim; it must have trainerd.
         gpus: Of this machine; None looks for them at the first need.
+        io: Makes the calls that block while an attempt is watched.
         uses_cgroups: Whether attempts get cgroups of their own, where some are to be had.
         limits_memory: Whether these hold an attempt to the memory that its launch record allows.
     """
@@ -147,6 +150,7 @@ class ShimLauncher:
         clock: Clock | None = None,
         python: str = sys.executable,
         gpus: Gpus | None = None,
+        io: BoundedIo | None = None,
         uses_cgroups: bool = True,
         limits_memory: bool = True,
     ) -> None:
@@ -154,6 +158,7 @@ class ShimLauncher:
         self._limits_memory = limits_memory
         self._clock = clock or SystemClock()
         self._gpus = gpus
+        self._io = io if io is not None else BoundedIo()
         self._python = python
         self._children: dict[Path, ShimChild] = {}
         self._template = ShimTemplate(lambda orders: self._spawn_process([TEMPLATE_OPTION], orders=orders))
@@ -283,7 +288,10 @@ class ShimLauncher:
     async def watch(self, paths: AttemptPaths) -> AsyncIterator[ProbeResult]:
         shown: ProbeResult | None = None
         while True:
-            state = self._look(paths)
+            try:
+                state = await self._io.observe(paths.root, lambda: self._look(paths))
+            except NotObservedError as error:
+                state = ProbedUnknown(str(error))
             if isinstance(state, ProbedEnded | ProbedLost | ProbedNotStarted):
                 await self._collect(paths)
                 yield state
@@ -334,8 +342,8 @@ class ShimLauncher:
 
     async def _collect(self, paths: AttemptPaths) -> None:
         """See the shim out: it has written its last record and is leaving, or has left."""
-        with contextlib.suppress(CorruptError, OSError, TimeoutError):
-            shim = self._shim(paths)
+        with contextlib.suppress(CorruptError, OSError, TimeoutError, NotObservedError):
+            shim = await self._io.observe(paths.root, lambda: self._shim(paths))
             if shim is not None:
                 await asyncio.wait_for(self._end_of(shim), LEAVE_LIMIT_S)
         child = self._children.pop(paths.root, None)

@@ -1,7 +1,8 @@
 """Keeps one live attempt: launches it, asks it to stop, sees it end, and says so as events.
 
 Invariants: everything it says is a fact that it saw. It never gives up: what cannot be observed is looked at
-again, since an attempt that is not watched would hold its slot for ever. It decides nothing.
+again, since an attempt that is not watched would hold its slot for ever. It decides nothing. Nothing here blocks the
+event loop: what touches a run folder runs in a thread.
 """
 
 from __future__ import annotations
@@ -11,20 +12,15 @@ import contextlib
 import os
 import signal
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from trainerd.contract import records, resolved
-from trainerd.contract.durable import make_directory, write_file
-from trainerd.contract.failpoints import declare
-from trainerd.contract.heartbeat import Heartbeat, read_heartbeat
+from trainerd.contract.heartbeat import Heartbeat
 from trainerd.contract.process import ProcessIdentity, boot_id
-from trainerd.contract.records import StallRecord
 from trainerd.errors import CorruptError, InternalError, SpaceError, TrainerdError, TryAgainError
-from trainerd.supervisor.attempt.evidence import gather_evidence, script_marks
 from trainerd.supervisor.attempt.gpu_release import TEARDOWN_LIMIT_S
-from trainerd.supervisor.attempt.launch_record import launch_record
 from trainerd.supervisor.attempt.probe import (
     ProbedEnded,
     ProbedLost,
@@ -32,9 +28,9 @@ from trainerd.supervisor.attempt.probe import (
     ProbedRunning,
     ProbedUnknown,
 )
-from trainerd.supervisor.attempt.rollback import go_back
-from trainerd.supervisor.attempt.stacks import show_stacks
+from trainerd.supervisor.attempt.run_files import DiskRunFiles, MonitoredAttempt, RunFiles
 from trainerd.supervisor.attempt.stall import Sight, Stall, Watch, after_look, learned, silence_limit_s
+from trainerd.supervisor.bounded_io import BoundedIo, NotObservedError
 from trainerd.supervisor.machine.job_events import (
     AttemptEnded,
     AttemptSeen,
@@ -49,14 +45,12 @@ from trainerd.supervisor.machine.outcome import Evidence, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
-    from pathlib import Path
 
     from trainerd.contract.clock import Clock
-    from trainerd.contract.paths import RunPaths
     from trainerd.contract.records import ExitRecord
-    from trainerd.contract.resolved import ResolvedJob
     from trainerd.supervisor.attempt.launcher import Launcher
     from trainerd.supervisor.machine.job_events import Event
+    from trainerd.supervisor.machine.states import FileMark
 
 LOOK_AGAIN_S: Final = 1.0
 """Between two tries to do or see what could not be done or seen."""
@@ -67,38 +61,30 @@ SIGNAL_RETRY_S: Final = 0.05
 EVIDENCE_TRIES: Final = 30
 """How often checkpoints that cannot be looked at are looked at again, before judging without them."""
 
+LAUNCH_TURN_S: Final = 10.0
+"""How long a launch may keep others from being launched, in seconds."""
+
 ATTEMPTS_LEARNED_FROM: Final = 5
 """How many attempts before this one are asked how long silences were that ended by themselves."""
-
-STALL_SHOWN = declare(
-    "stall.shown", "stacks in the logs of a stalled attempt that runs on; the next supervisor ends it"
-)
-STALL_RECORDED = declare("stall.recorded", "a stalled attempt, on record as such, that runs on; likewise")
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class MonitoredAttempt:
-    """What is to be kept.
+class Look:
+    """What one look at an attempt saw.
 
     Attributes:
-        job: The spec under which it was launched, or the newest.
-        run: The run folder.
-        number: Of the attempt.
-        spec_digest: Of the spec under which it was launched.
-        gpus: Indices of the GPUs it was given.
-        goes_back_to: Checkpoint from which it is to go on, leaving newer ones behind; None for the newest.
-        stalls: Stalled attempts in a row before it.
+        first: What rank 0 said last, None if it said nothing or could not be read.
+        sight: What all ranks showed, where a stall is looked for.
+        watch: What earlier attempts showed, at the first look for a stall.
+        at_s: When, by the clock that does not jump.
     """
 
-    job: ResolvedJob
-    run: RunPaths
-    number: int
-    spec_digest: str
-    gpus: tuple[int, ...] = ()
-    goes_back_to: str | None = None
-    stalls: int = 0
+    first: Heartbeat | None
+    sight: Sight | None
+    watch: Watch | None
+    at_s: float
 
 
 class Monitor:
@@ -111,6 +97,8 @@ class Monitor:
         clock: Dates endings that nobody saw.
         begin: Starts a task.
         turns: Held while the attempt is launched; None for no turns.
+        files: The run folders.
+        io: Makes the calls that block.
         environ: The supervisor's own environment.
     """
 
@@ -123,6 +111,8 @@ class Monitor:
         clock: Clock,
         begin: Callable[[Coroutine[Any, Any, None]], object],
         turns: asyncio.Semaphore | None = None,
+        files: RunFiles | None = None,
+        io: BoundedIo | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self.attempt = attempt
@@ -136,8 +126,9 @@ class Monitor:
         self._environ = environ
         self._begin = begin
         self._turns = turns
+        self._files = files if files is not None else DiskRunFiles()
+        self._io = io if io is not None else BoundedIo()
         self._is_launched = asyncio.Event()
-        self._said_now: Heartbeat | None = None
         self._has_said_progress = False
         self._watch_of_silence: Watch | None = None
         self._stall: Stall | None = None
@@ -149,53 +140,68 @@ class Monitor:
 
     def adopt(self) -> None:
         """Keep an attempt that was launched before, perhaps."""
-        self._read_heartbeat()
         self._is_launched.set()
-        self._begin(self._watch())
+        self._begin(self._adopt())
 
     def drain(self) -> None:
         """Ask the ranks, through the shim, to checkpoint and leave."""
         self._begin(self._drain())
 
-    def signal(self, signum: int) -> bool:
-        """Send the shim a signal, if it can be told who it is. Return whether it was sent."""
+    def signal(self, signum: int) -> None:
+        """Send the shim a signal soon, if it can be told who it is."""
+        self._begin(self._signal_once(signum))
+
+    async def _signal_once(self, signum: int) -> None:
         try:
-            return self._launcher.signal(self._paths, signum)
+            await self._send(signum)
         except (TryAgainError, CorruptError, OSError) as error:
             self._warn("attempt.not-signalled", error)
-            return False
 
-    def look_for_progress(self, best_step: int) -> None:
-        """Read the heartbeats, and say once when the attempt has gone beyond `best_step`."""
-        self._read_heartbeat()
-        if self.heartbeat is None or self._has_said_progress:
-            return
-        if self.heartbeat.step > max(best_step, self.heartbeat.resumed_step, 0):
+    async def _send(self, signum: int) -> bool:
+        # Without a limit: a signal that is sent later all the same would be one too many.
+        return await self._io.act(lambda: self._launcher.signal(self._paths, signum))
+
+    def look(self, *, for_stall: bool) -> Look:
+        """Look at what the ranks say. Changes nothing; blocks, so it is called in a thread.
+
+        Args:
+            for_stall: Whether all ranks count, or the first one alone.
+        """
+        first = self._beat(0)
+        if not for_stall or self.attempt.job.stall_timeout_s is None:
+            return Look(first, None, None, self._clock.monotonic_s())
+        watch = self._new_watch() if self._watch_of_silence is None else None
+        return Look(first, self._sight(first), watch, self._clock.monotonic_s())
+
+    def take_in(self, look: Look, *, best_step: int) -> None:
+        """Say what a look has found: once that the attempt has gone beyond `best_step`, and that it stands still."""
+        # An unreadable page is unknown: what it said last stays.
+        beat = self.heartbeat = look.first or self.heartbeat
+        if (
+            beat is not None
+            and not self._has_said_progress
+            and beat.step > max(best_step, beat.resumed_step, 0)
+        ):
             self._has_said_progress = True
-            self._say(ProgressSeen(self.attempt.number, self.heartbeat.step))
-
-    def look_for_stall(self) -> None:
-        """Look at what every rank says, and say when the attempt stands still. Right after `look_for_progress`."""
-        if self._watch_of_silence is None:
-            self._watch_of_silence = self._new_watch()
-        watch = self._watch_of_silence
-        if watch.timeout is None:
+            self._say(ProgressSeen(self.attempt.number, beat.step))
+        watch = self._watch_of_silence or look.watch
+        if watch is None or look.sight is None:
             return
-        self._watch_of_silence, stall = after_look(
-            watch, self._sight(self._said_now), self._clock.monotonic_s()
-        )
+        self._watch_of_silence, stall = after_look(watch, look.sight, look.at_s)
         if stall is not None:
             self._stall = stall
             self._say(StallSeen(self.attempt.number, stall.reason))
 
     def _sight(self, first: Heartbeat | None) -> Sight:
-        ranks = range(self.attempt.job.nproc)
+        run, ranks = self.attempt.run, range(self.attempt.job.nproc)
         beats = (first, *(self._beat(rank) for rank in ranks[1:]))
-        logs = () if any(beats) else tuple(_size(self.attempt.run.rank_log(rank)) for rank in ranks)
+        logs = () if any(beats) else tuple(self._files.log_bytes(run, rank) for rank in ranks)
         return Sight(beats, logs)
 
     def _stall_found(self) -> Stall:
-        """Describe the stall that the supervisor before this one saw."""
+        """Describe the stall: as it was seen here, else the one that the supervisor before this one saw. Blocks."""
+        if self._stall is not None:
+            return self._stall
         sight = self._sight(self._beat(0))
         watch, _ = after_look(self._new_watch(), sight, self._clock.monotonic_s())
         limit_s, doing = silence_limit_s(watch, sight.beats)
@@ -208,13 +214,14 @@ class Monitor:
             self._begin(self._end_stalled())
 
     def _new_watch(self) -> Watch:
-        """Begin to watch, with what earlier attempts of the job have shown."""
-        shown = []
-        for number in range(max(1, self.attempt.number - ATTEMPTS_LEARNED_FROM), self.attempt.number):
-            for rank in range(self.attempt.job.nproc):
-                with contextlib.suppress(OSError, ValueError):
-                    beat = read_heartbeat(self.attempt.run.attempt(number).heartbeat(rank))
-                    shown += [beat] if beat is not None else []
+        """Begin to watch, with what earlier attempts of the job have shown. Blocks."""
+        newest = self.attempt.number
+        said = [
+            self._files.heartbeat(self.attempt.run, number, rank)
+            for number in range(max(1, newest - ATTEMPTS_LEARNED_FROM), newest)
+            for rank in range(self.attempt.job.nproc)
+        ]
+        shown = [beat for beat in said if beat is not None]
         return Watch(
             self.attempt.job.stall_timeout_s,
             learned(shown),
@@ -223,15 +230,13 @@ class Monitor:
         )
 
     def _beat(self, rank: int) -> Heartbeat | None:
-        with contextlib.suppress(OSError, ValueError):
-            return read_heartbeat(self._paths.heartbeat(rank))
-        return None
+        return self._files.heartbeat(self.attempt.run, self.attempt.number, rank)
 
     async def _end_stalled(self) -> None:
-        await asyncio.to_thread(self._record_stall)
+        await self._io.act(self._record_stall)
         while True:
             try:
-                self._launcher.signal(self._paths, signal.SIGQUIT)
+                await self._send(signal.SIGQUIT)
             except (TryAgainError, CorruptError, OSError) as error:
                 self._warn("attempt.not-signalled", error)
                 await asyncio.sleep(LOOK_AGAIN_S)
@@ -241,67 +246,47 @@ class Monitor:
     def _record_stall(self) -> None:
         """Write down why it is about to be ended. A crash before leaves a stall that is seen again."""
         try:
-            if records.read(self._paths.stall, StallRecord) is not None:
-                return  # the supervisor before this one did, and died before it ended them
-            run, stall = self.attempt.run, self._stall or self._stall_found()
-            logs = [run.rank_log(rank) for rank in range(self.attempt.job.nproc)]
-            gist = show_stacks(
-                self.ranks, logs, headline=f"attempt {self.attempt.number} is stalled: {stall.reason}"
-            )
-            STALL_SHOWN.hit()
-            records.write(
-                self._paths.stall,
-                StallRecord(
-                    silence_s=stall.silence_s,
-                    limit_s=stall.limit_s,
-                    doing=stall.doing.name.lower(),
-                    wall_s=self._clock.wall_s(),
-                    detail=gist,
-                ),
-            )
-            STALL_RECORDED.hit()
+            self._files.record_stall(self.attempt, self.ranks, self._stall_found, wall_s=self._clock.wall_s())
         except (TrainerdError, OSError) as error:
             self._warn("attempt.stall-not-recorded", error)
 
-    def _read_heartbeat(self) -> None:
-        self._said_now = self._beat(0)
-        # An unreadable page is unknown: what it said last stays.
-        self.heartbeat = self._said_now or self.heartbeat
+    async def _adopt(self) -> None:
+        with contextlib.suppress(NotObservedError):
+            self.heartbeat = await self._io.observe(self._paths.root, partial(self._beat, 0))
+        await self._watch()
 
     async def _launch_and_watch(self) -> None:
         try:
-            async with self._turns or contextlib.nullcontext():
-                await asyncio.to_thread(self._launch)
+            await self._launch_in_turn()
         except InternalError:
             raise
         except (TrainerdError, OSError) as error:
             with contextlib.suppress(TrainerdError, OSError):
                 # Without its record no shim would start anyway; with it, this seals the attempt.
-                await asyncio.to_thread(self._launcher.void, self._paths, "it could not be launched")
+                await self._io.act(lambda: self._launcher.void(self._paths, "it could not be launched"))
             is_space = isinstance(error, SpaceError)
             self._say(LaunchFailed(self.attempt.number, str(error), is_for_want_of_space=is_space))
             return
         self._is_launched.set()
         await self._watch()
 
+    async def _launch_in_turn(self) -> None:
+        async with self._turns or contextlib.nullcontext():
+            launch = asyncio.ensure_future(self._io.act(self._launch))
+            # Retrieved even if this task is cancelled first.
+            launch.add_done_callback(lambda done: done.cancelled() or done.exception())
+            # One that hangs gives its turn to the next, and goes on.
+            await asyncio.wait({launch}, timeout=LAUNCH_TURN_S)
+        await launch
+
     def _launch(self) -> None:
-        run = self.attempt.run
-        make_directory(run.rank_log(0).parent)
-        if self.attempt.goes_back_to is not None:
-            reason = f"attempt {self.attempt.number} went back to {self.attempt.goes_back_to}"
-            go_back(run, self.attempt.goes_back_to, reason=reason)
-        # For people and tools that read the run folder with no daemon. A crash here leaves the old one.
-        write_file(run.job, resolved.encode(self.attempt.job))
-        record = launch_record(
-            self.attempt.job, run, self.attempt.number, environ=self._environ, gpus=self.attempt.gpus
-        )
-        self._launcher.launch(self._paths, record)
+        self._launcher.launch(self._paths, self._files.prepare(self.attempt, self._environ))
 
     async def _drain(self) -> None:
         await self._is_launched.wait()
         while True:
             try:
-                if self._launcher.signal(self._paths, signal.SIGTERM):
+                if await self._send(signal.SIGTERM):
                     self._say(DrainSignalled(self.attempt.number))
             except TryAgainError:
                 await asyncio.sleep(SIGNAL_RETRY_S)
@@ -338,7 +323,7 @@ class Monitor:
                     await self._conclude(await self._evidence(ending=record))
                 case ProbedLost(evidence, shim):
                     # Before anything else: nobody of this attempt may be left when the next one starts.
-                    killed = await asyncio.to_thread(self._launcher.end_survivors, self._paths)
+                    killed = await self._io.act(lambda: self._launcher.end_survivors(self._paths))
                     why = (
                         f"{evidence}; {killed} processes that it had left were ended" if killed else evidence
                     )
@@ -354,7 +339,7 @@ class Monitor:
         """Return when nobody of the attempt holds its GPUs. Until then it is not over, and its slot is taken."""
         waited_s = 0.0
         while self.attempt.gpus:
-            held = await asyncio.to_thread(self._launcher.release_gpus, self._paths, self.attempt.gpus)
+            held = await self._io.act(lambda: self._launcher.release_gpus(self._paths, self.attempt.gpus))
             if not held.living and (not held.gone or waited_s >= TEARDOWN_LIMIT_S):
                 return
             pids = ", ".join(str(pid) for pid in (*(one.pid for one in held.living), *held.gone))
@@ -369,16 +354,15 @@ class Monitor:
         while True:
             tries += 1
             try:
-                return await asyncio.to_thread(
-                    gather_evidence,
-                    self.attempt.job,
-                    self.attempt.run,
-                    self.attempt.number,
-                    spec_digest=self.attempt.spec_digest,
-                    ending=ending,
-                    lost_because=lost_because,
-                    is_after_reboot=is_after_reboot,
-                    looks_at_checkpoints=tries <= EVIDENCE_TRIES,
+                return await self._io.act(
+                    partial(
+                        self._files.evidence,
+                        self.attempt,
+                        ending,
+                        lost_because=lost_because,
+                        is_after_reboot=is_after_reboot,
+                        looks_at_checkpoints=tries <= EVIDENCE_TRIES,
+                    )
                 )
             except (TrainerdError, OSError) as error:
                 if isinstance(error, InternalError):
@@ -388,16 +372,17 @@ class Monitor:
 
     async def _conclude(self, evidence: Evidence) -> None:
         outcome = judge(evidence, now_wall_s=self._clock.wall_s())
-        self._read_heartbeat()
+        marks: tuple[FileMark, ...] = ()
+        try:
+            beat, marks = await self._io.observe(self._paths.root, self._last_look)
+            self.heartbeat = beat or self.heartbeat
+        except NotObservedError as error:
+            self._warn("attempt.script-not-observed", error)
         self.ranks = ()
-        self._say(AttemptEnded(self.attempt.number, outcome, script_marks(self.attempt.job)))
+        self._say(AttemptEnded(self.attempt.number, outcome, marks))
+
+    def _last_look(self) -> tuple[Heartbeat | None, tuple[FileMark, ...]]:
+        return self._beat(0), self._files.script_marks(self.attempt.job)
 
     def _warn(self, event: str, error: Exception) -> None:
         _log.warning(event, job=self.attempt.job.name, attempt=self.attempt.number, reason=str(error))
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

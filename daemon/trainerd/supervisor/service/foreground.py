@@ -21,12 +21,14 @@ from trainerd.contract.clock import SystemClock
 from trainerd.contract.durable import make_directory, sweep_temporary
 from trainerd.errors import InternalError, TrainerdError, UserError
 from trainerd.supervisor.api.facade import Facade
+from trainerd.supervisor.api.recent_attempts import RecentAttempts
 from trainerd.supervisor.attempt.cgroups import prepare_cgroups
 from trainerd.supervisor.attempt.launcher import ShimLauncher
+from trainerd.supervisor.bounded_io import BoundedIo, NotObservedError
 from trainerd.supervisor.journal.journal import Journal
 from trainerd.supervisor.ledger import Ledger
 from trainerd.supervisor.log.logger import configure_logging
-from trainerd.supervisor.loop import Loop
+from trainerd.supervisor.loop import SCAN_RETRY_S, Loop
 from trainerd.supervisor.machine.job_events import ResumeAsked
 from trainerd.supervisor.machine.states import Draining, Finished, Parked, Queued, Rejected, Stopped
 from trainerd.supervisor.scheduler import machine_capacity
@@ -181,10 +183,21 @@ class _Foreground:
                 hint="give this job a folder of its own with --state; the default is one",
             )
         prepare_cgroups(state)
-        self._loop = Loop(state, ledger, OneSpec(spec), ShimLauncher(clock=clock), clock)
+        io = BoundedIo()
+        recent = RecentAttempts(journal, state, io)
+        self._loop = Loop(
+            state,
+            ledger,
+            OneSpec(spec),
+            ShimLauncher(clock=clock, io=io),
+            clock,
+            io=io,
+            observers=[recent.note, self._follow],
+        )
         jobs_dir = state.root  # nothing is read from it; it is only shown
-        self._facade = _ForegroundFacade(self._loop, journal, state, jobs_dir, started_wall_s=clock.wall_s())
-        self._note, self._loop.on_step = self._loop.on_step, self._follow
+        self._facade = _ForegroundFacade(
+            self._loop, journal, state, jobs_dir, recent=recent, started_wall_s=clock.wall_s()
+        )
         self._requests = 0
         self._is_over = asyncio.Event()
 
@@ -202,7 +215,7 @@ class _Foreground:
         try:
             async with asyncio.TaskGroup() as tasks:
                 work = tasks.create_task(self._loop.run())
-                await self._loop.scan()
+                await self._take_in_spec()
                 await self._begin_again()
                 api = tasks.create_task(self._serve_api(api_stop))
                 await self._is_over.wait()
@@ -228,6 +241,14 @@ class _Foreground:
     def _job(self) -> Job | None:
         return self._loop.ledger.jobs.get(self._spec.name)
 
+    async def _take_in_spec(self) -> None:
+        while True:
+            try:
+                return await self._loop.scan()
+            except NotObservedError as error:
+                _log.warning("foreground.run-not-observed", reason=str(error))
+                await asyncio.sleep(SCAN_RETRY_S)
+
     async def _begin_again(self) -> None:
         """Let a job go on that was at rest when the foreground before this one left: to run it is to ask for that."""
         job = self._job()
@@ -238,7 +259,6 @@ class _Foreground:
         self._look()
 
     def _follow(self, step: Step) -> None:
-        self._note(step)
         before = step.before.state.NAME if step.before is not None else ""
         if step.after is not None and before != step.after.state.NAME:
             kind = step.after.state.NAME

@@ -17,9 +17,11 @@ from trainerd.contract.durable import make_directory, sweep_temporary
 from trainerd.contract.paths import StatePaths
 from trainerd.errors import UserError
 from trainerd.supervisor.api.facade import Facade
+from trainerd.supervisor.api.recent_attempts import RecentAttempts
 from trainerd.supervisor.api.unix_socket import listening
 from trainerd.supervisor.attempt.cgroups import prepare_cgroups
 from trainerd.supervisor.attempt.launcher import ShimLauncher
+from trainerd.supervisor.bounded_io import BoundedIo
 from trainerd.supervisor.journal.journal import Journal
 from trainerd.supervisor.ledger import Ledger
 from trainerd.supervisor.log.logger import configure_logging
@@ -33,7 +35,7 @@ from trainerd.supervisor.service.sd_notify import Notifier
 from trainerd.supervisor.service.shutdown import Leaving
 from trainerd.supervisor.specs.folder import SpecFolder
 from trainerd.supervisor.specs.trust import TrustPolicy
-from trainerd.supervisor.specs.watch import FolderWatcher
+from trainerd.supervisor.specs.watch import Arrivals, FolderWatcher
 from trainerd.version import VERSION
 
 if TYPE_CHECKING:
@@ -147,17 +149,28 @@ class _Service:
         self._notifier = Notifier()
         ledger = Ledger(journal, machine_capacity(configuration.limits), clock)
         self._make_jobs_folder(is_new=not ledger.jobs)
-        folder = SpecFolder(jobs_dir, trust=TrustPolicy.of_this_user(), clock=clock, holders=_holders(ledger))
-        self._folder = folder
+        self._arrivals = Arrivals()
+        folder = SpecFolder(
+            jobs_dir,
+            trust=TrustPolicy.of_this_user(),
+            clock=clock,
+            holders=_holders(ledger),
+            take_arrived=self._arrivals.take,
+        )
         prepare_cgroups(paths)
+        io = BoundedIo()
         self._launcher = ShimLauncher(
             clock=clock,
+            io=io,
             uses_cgroups=configuration.cgroups.use,
             limits_memory=configuration.cgroups.limit_memory,
         )
-        self._loop = Loop(paths, ledger, folder, self._launcher, clock)
-        self._leaving = Leaving(self._loop, paths, self._notifier, configuration.stop)
-        self._facade = Facade(self._loop, journal, paths, jobs_dir, started_wall_s=clock.wall_s())
+        recent = RecentAttempts(journal, paths, io)
+        self._loop = Loop(paths, ledger, folder, self._launcher, clock, io=io, observers=[recent.note])
+        self._leaving = Leaving(self._loop, paths, self._notifier, configuration.stop, io)
+        self._facade = Facade(
+            self._loop, journal, paths, jobs_dir, recent=recent, started_wall_s=clock.wall_s()
+        )
         self._stop_requests = 0
         self._stop_asked = asyncio.Event()
         self._reload_asked = asyncio.Event()
@@ -180,8 +193,9 @@ class _Service:
             loop.add_signal_handler(signum, self._note_stop_request)
         loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, REQUESTS)
-        watcher = FolderWatcher(self._jobs_dir, lambda: _call_soon(loop, self._loop.rescan))
-        self._folder.take_arrived = watcher.take_arrived
+        watcher = FolderWatcher(
+            self._jobs_dir, lambda: _call_soon(loop, self._loop.rescan), arrivals=self._arrivals
+        )
         api_stop = asyncio.Event()
         go_first()
         _log.info("supervisor.started", version=VERSION, pid=os.getpid(), state=str(self._paths.root))

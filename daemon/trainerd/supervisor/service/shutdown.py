@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from trainerd.contract.paths import StatePaths
+    from trainerd.supervisor.bounded_io import BoundedIo
     from trainerd.supervisor.loop import Loop
     from trainerd.supervisor.service.configuration import StopSection
     from trainerd.supervisor.service.drain_plan import DrainPlan
@@ -45,13 +47,17 @@ class Leaving:
         paths: The state folder.
         notifier: The way to systemd.
         settings: How much time there is.
+        io: Makes the calls that block.
     """
 
-    def __init__(self, loop: Loop, paths: StatePaths, notifier: Notifier, settings: StopSection) -> None:
+    def __init__(
+        self, loop: Loop, paths: StatePaths, notifier: Notifier, settings: StopSection, io: BoundedIo
+    ) -> None:
         self._loop = loop
         self._paths = paths
         self._notifier = notifier
         self._settings = settings
+        self._io = io
         self._requests = 1
 
     async def drain(self) -> None:
@@ -93,11 +99,15 @@ class Leaving:
 
     async def _plan(self) -> DrainPlan:
         live = [job for job in self._loop.ledger.jobs.values() if job.is_live and job.spec is not None]
-        earlier = await asyncio.to_thread(
-            lambda: {job.name: past_drains_s(self._paths.run(job.name), job.attempt) for job in live}
+        runs = {job.name: self._paths.run(job.name) for job in live}
+        earlier = await self._io.sweep(
+            {runs[job.name].root: partial(past_drains_s, runs[job.name], job.attempt) for job in live}
         )
+        # Where a run folder does not answer, nothing is known.
         prospects = [
-            Prospect(job.name, job.spec.grace_s, earlier[job.name]) for job in live if job.spec is not None
+            Prospect(job.name, job.spec.grace_s, earlier.get(runs[job.name].root, ()))
+            for job in live
+            if job.spec is not None
         ]
         given_s = time_given_s(self._settings.limit, os.environ, SystemClock().wall_s())
         plan = drain_plan(prospects, given_s=given_s, margin_s=self._settings.margin)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from trainerd.contract.names import check_name
 from trainerd.errors import SpecError, UserError
-from trainerd.supervisor.specs import document
+from trainerd.supervisor.specs import document, parsing
 from trainerd.supervisor.specs.explanation import problems_of
 from trainerd.supervisor.specs.meaning import meaning_digest
 from trainerd.supervisor.specs.model import JobSpec
@@ -75,7 +75,7 @@ def parse_spec(path: Path, data: bytes) -> ParsedSpec:
     """
     source = None
     try:
-        source = document.parse(data, path.suffix.lower())
+        source = parsing.parse(data, path.suffix.lower())
         spec = _validated(source)
     except ProblemsError as error:
         raise _located(error, path, source) from None
@@ -123,7 +123,7 @@ def read_bytes(path: Path, trust: TrustPolicy | None) -> tuple[bytes, os.stat_re
 def claimed_name(path: Path, data: bytes) -> str | None:
     """Return the name that a spec says its job has, though the rest of it may be no good; None if it says none."""
     try:
-        name = document.parse(data, path.suffix.lower()).root.get("name")
+        name = parsing.parse(data, path.suffix.lower()).root.get("name")
         return check_name(name) if isinstance(name, str) else None
     except (ProblemsError, UserError):
         return None

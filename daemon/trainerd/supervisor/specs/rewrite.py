@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Final
 
-from trainerd.supervisor.specs import document
+from trainerd.supervisor.specs import parsing
 from trainerd.supervisor.specs.problems import ProblemsError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def with_fields(text: str, suffix: str, values: Mapping[str, str]) -> str | None
         The new text, of which it has been checked that it says the same as before but for `values`; None if no
         such text was found, as with fields that stand in unusual places.
     """
-    before = document.parse(text.encode(), suffix).root
+    before = parsing.parse(text.encode(), suffix).root
     if suffix == ".json":
         changed = json.dumps({**before, **values}, indent=2, ensure_ascii=False) + "\n"
     else:
@@ -35,7 +35,7 @@ def with_fields(text: str, suffix: str, values: Mapping[str, str]) -> str | None
         for name, value in values.items():
             changed = _with_line(changed, name, value, suffix)
     try:
-        after = document.parse(changed.encode(), suffix).root
+        after = parsing.parse(changed.encode(), suffix).root
     except ProblemsError:
         return None
     return changed if after == {**before, **values} else None

@@ -43,6 +43,7 @@ class FolderWatcher:
     Args:
         path: The folder; it may be absent and come later.
         wake: Called from a thread whenever it is time to look; must not block.
+        arrivals: Takes the names of files that are renamed into the folder; None for an own one.
         rescan_s: Longest time between two calls, in seconds.
         observer: Makes the source of events; for tests.
     """
@@ -52,6 +53,7 @@ class FolderWatcher:
         path: Path,
         wake: Callable[[], None],
         *,
+        arrivals: Arrivals | None = None,
         rescan_s: float = 10.0,
         observer: Callable[[], Any] | None = None,
     ) -> None:
@@ -63,7 +65,7 @@ class FolderWatcher:
         self._watched: tuple[int, int] | None = None
         self._complaint: str | None = None
         self._nudged = threading.Event()
-        self._arrivals = _Arrivals()
+        self._arrivals = arrivals if arrivals is not None else Arrivals()
         self._closing = threading.Event()
         self._clock = SystemClock()
         self._thread = threading.Thread(target=self._run, name="jobs-folder-watcher", daemon=True)
@@ -78,13 +80,6 @@ class FolderWatcher:
         self._nudged.set()
         if self._thread.is_alive():
             self._thread.join(STOP_LIMIT_S)
-
-    def take_arrived(self) -> frozenset[str]:
-        """Return the names of files that were renamed into the folder and not touched since, once each.
-
-        Whoever renames a file into its place has written it before. One that is not named may be whole too.
-        """
-        return self._arrivals.take()
 
     @property
     def is_polling(self) -> bool:
@@ -151,8 +146,8 @@ class FolderWatcher:
             _log.warning("jobs folder is polled", folder=str(self._path), reason=reason, every_s=POLL_S)
 
 
-class _Arrivals:
-    """Names of files that came by a rename, until they are taken or touched."""
+class Arrivals:
+    """Names of files that came by a rename, until they are taken or touched. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -165,6 +160,10 @@ class _Arrivals:
                 self._names.add(os.path.basename(os.fsdecode(event.dest_path)))  # noqa: PTH119 (as above)
 
     def take(self) -> frozenset[str]:
+        """Return the names of files that were renamed into the folder and not touched since, once each.
+
+        A file is written before it is renamed into its place. One that is not named may be complete too.
+        """
         with self._lock:
             names, self._names = frozenset(self._names), set()
             return names
@@ -173,7 +172,7 @@ class _Arrivals:
 class _Nudge:
     """Handles every event alike: somebody must look."""
 
-    def __init__(self, nudged: threading.Event, arrivals: _Arrivals) -> None:
+    def __init__(self, nudged: threading.Event, arrivals: Arrivals) -> None:
         self._nudged = nudged
         self._arrivals = arrivals
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fake_control import job as view
+from trainerd.cli.changes import after_placing, after_removing, field_changes
 from trainerd.contract.resolved import ResolvedJob
 from trainerd.supervisor.machine import decide
 from trainerd.supervisor.machine.job_events import SpecAccepted
@@ -23,7 +24,6 @@ from trainerd.supervisor.machine.states import (
     Starting,
     Stopped,
 )
-from trainerd.supervisor.specs.changes import after_placing, after_removing, field_changes
 from trainerd.supervisor.specs.load import parse_spec
 
 NOW = 1000.0
