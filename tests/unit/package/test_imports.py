@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import pkgutil
 import subprocess
 import sys
@@ -101,6 +102,27 @@ def test_every_public_name_can_be_had() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'sesion'"):
         _ = trainerd.sesion
+
+
+def third_party_imports(package: str) -> dict[str, str]:
+    """Return the packages that a package's modules import beside trainerd and the standard library, each with a place."""
+    found: dict[str, str] = {}
+    for path in sorted((REPOSITORY / "daemon" / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            for top in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"trainerd"}:
+                found[top] = f"{path.relative_to(REPOSITORY)}:{node.lineno}"
+    return found
+
+
+def test_training_imports_nothing_but_torch_numpy_and_xxhash() -> None:
+    """What a training script imports must not depend on what the daemon depends on, not even where it is used late."""
+    training = third_party_imports("trainerd/training")
+    below = third_party_imports("trainerd/checkpoint") | third_party_imports("trainerd/contract")
+    assert set(training) == {"torch", "numpy", "xxhash"}, training
+    assert set(below) == {"xxhash", "fsspec"}, below  # fsspec: only for a mirror that is named by a URL
 
 
 def test_imports_go_one_way() -> None:
