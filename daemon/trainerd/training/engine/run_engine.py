@@ -184,9 +184,8 @@ class RunEngine:
         if request := self.run.pacing.to_request(step, is_asked=saves.is_asked, has_clock=is_first):
             self.run.agreement.request("save", request)
         elif self.run.settings.grace_s is not None and is_first and saves.is_staging_cheap():
-            self.run.agreement.request(
-                "stage", "flushed"
-            )  # all of them at one boundary, or none could be saved
+            # All of them at one boundary, or none could be saved.
+            self.run.agreement.request("stage", "flushed")
 
     def loop_done(self) -> None:
         """A loop that trains is over."""
