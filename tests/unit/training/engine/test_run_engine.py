@@ -100,8 +100,11 @@ def test_what_the_script_raised_is_on_record_and_nothing_is_saved_for_it(tmp_pat
     assert not run.finished.exists()
 
 
-def test_a_run_that_is_finished_has_no_step_left(tmp_path):
+def test_a_run_that_is_finished_has_no_step_left_and_is_not_saved_again(tmp_path):
+    store = CheckpointStore.of_run(RunPaths(tmp_path))
     first, _ = drive(tmp_path)
+    saved = [checkpoint.name for checkpoint in store.checkpoints()]
     second, steps = drive(tmp_path)
     assert steps == []
+    assert [checkpoint.name for checkpoint in store.checkpoints()] == saved
     assert torch.equal(first, second)
