@@ -116,8 +116,8 @@ def main() -> None:
 
 def is_in_flight(session: Any) -> bool:
     """Return whether a save has begun that is not durable: it is being written, or has failed and is not met yet."""
-    checkpointer = session._manager.checkpointer  # noqa: SLF001 -- scripts need not know, the harness must
-    return bool(checkpointer.is_saving or checkpointer.has_failed_save)
+    writer = session._run.checkpoints.writer  # noqa: SLF001 -- scripts need not know, the harness must
+    return bool(writer.is_busy or writer.has_failed)
 
 
 def arm_failpoints(attempt: int) -> None:

@@ -59,7 +59,7 @@ class SmallRun:
     def open(self) -> None:
         """Begin an attempt, as a session does. Needs the lock."""
         self.store.sweep()
-        self._history = HistoryWriter(self.paths.metrics)
+        self._history = HistoryWriter(self.paths.metrics).open()
         self._history.begin(attempt=1, checkpoint=None, step=0, keep_bytes=0)
 
     def save(self, step: int, *, on_committed: Callable[[], None] = lambda: None) -> Checkpoint:
@@ -84,7 +84,7 @@ class SmallRun:
                 reason="periodic",
                 history_bytes=history_bytes,
             )
-            checkpoint = staging.commit(manifest)
+            checkpoint = self.store.commit(staging, manifest)
         except BaseException:
             staging.abandon()
             raise

@@ -60,7 +60,7 @@ def commit(
     try:
         staging.write(TENSORS, [tensor_file(step, size_bytes=size_bytes)])
         staging.write(TREE, [b'{"format":"trainerd.tree/1"}'])
-        return staging.commit(make_manifest(step, **fields), reads_back=reads_back)
+        return store.commit(staging, make_manifest(step, **fields), reads_back=reads_back)
     except BaseException:
         staging.abandon()
         raise

@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from trainerd.checkpoint.checkpoint_names import (
     MANIFEST_NAME,
@@ -49,40 +49,31 @@ GATHER_BYTES: Final = 1024 * 1024
 """Small pieces are written together, up to this many bytes a call."""
 
 
-class OnCommitted(Protocol):
-    """What the store does with a new checkpoint: verify it if that is wanted."""
-
-    def __call__(self, checkpoint: Checkpoint, *, reads_back: bool) -> None: ...
-
-
 class Staging:
-    """Made by `CheckpointStore.begin`, ended by `commit` or `abandon`.
+    """Staging folder of one checkpoint: begun and committed by a `CheckpointStore`, or given up by `abandon`.
 
-    Attributes:
-        path: The folder; other writers may put files into it, durably, and announce them with `add`.
-        step: Of which step it will be.
+    Args:
+        path: The folder, which exists. Several processes may put files into it; each has a `Staging` of its own.
+        step: Step of the checkpoint.
     """
 
-    def __init__(self, directory: Path, step: int, *, on_committed: OnCommitted) -> None:
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
         self.step = step
-        self.path = directory / staging_name(CheckpointName(step))
-        self._on_committed = on_committed
         self._entries: dict[str, FileEntry] = {}
         self._is_dead = False
-        with translated_space_errors(self.path):
-            self.path.mkdir()
 
     @classmethod
-    def join(cls, path: Path, step: int) -> Staging:
-        """Return the staging folder that another process has begun, to put files into it. That one commits."""
+    def begin(cls, directory: Path, step: int) -> Staging:
+        """Make a new staging folder.
 
-        def refuse(checkpoint: Checkpoint, *, reads_back: bool) -> None:
-            raise InternalError(f"{checkpoint.name} is for another process to commit ({reads_back=})")
-
-        staging = cls.__new__(cls)
-        staging.step, staging.path = step, path
-        staging._on_committed, staging._entries, staging._is_dead = refuse, {}, False  # noqa: SLF001 - a second constructor
-        return staging
+        Raises:
+            SpaceError: The disk is full or read-only.
+        """
+        path = directory / staging_name(CheckpointName(step))
+        with translated_space_errors(path):
+            path.mkdir()
+        return cls(path, step)
 
     @property
     def entries(self) -> tuple[FileEntry, ...]:
@@ -119,17 +110,14 @@ class Staging:
         self._entries[entry.name] = entry
         return entry
 
-    def commit(self, manifest: Manifest, *, reads_back: bool = True) -> Checkpoint:
-        """Make this a checkpoint.
+    def publish(self, manifest: Manifest) -> Checkpoint:
+        """Give the folder the name of a checkpoint, durably. Part of `CheckpointStore.commit`.
 
         Args:
-            manifest: What it is; its `files` are filled in here.
-            reads_back: Whether to read all files again and compare their digests. Only in a hurry not to: then
-                nothing is pruned on the strength of this checkpoint until somebody verifies it.
+            manifest: Manifest of the checkpoint; its `files` are filled in here.
 
         Raises:
             SpaceError: The disk is full or read-only; abandon this staging.
-            CorruptError: What is on disk is not what was written; it is in quarantine.
             OSError: Anything else that the filesystem says; abandon this staging.
         """
         self._check_alive()
@@ -144,11 +132,10 @@ class Staging:
             STAGED.hit()
             checkpoint = self._rename(manifest)
         COMMITTED.hit()
-        self._on_committed(checkpoint, reads_back=reads_back)
         return checkpoint
 
     def abandon(self) -> None:
-        """Give up: remove what was written. After `commit` it does nothing."""
+        """Give up: remove what was written. After `publish` it does nothing."""
         self._is_dead = True
         shutil.rmtree(self.path, ignore_errors=True)
 

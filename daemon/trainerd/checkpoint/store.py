@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from trainerd.checkpoint.manifest import Manifest
     from trainerd.contract.paths import RunPaths
     from trainerd.contract.policy import RetentionPolicy
 
@@ -218,7 +219,31 @@ class CheckpointStore:
         """
         self._require_lock("begin")
         self._complete_fork()  # or a new one of the same name would count as left behind
-        return Staging(self.directory, step, on_committed=self._take_in)
+        return Staging.begin(self.directory, step)
+
+    def commit(self, staging: Staging, manifest: Manifest, *, reads_back: bool = True) -> Checkpoint:
+        """Make what is staged a checkpoint: publish it, point ``last`` to it, and verify it.
+
+        Args:
+            staging: Begun by `begin`, with all files in it.
+            manifest: Manifest of the checkpoint; its `files` are filled in.
+            reads_back: Whether to read all files again and compare their digests. Without it nothing may be pruned
+                on the strength of this checkpoint until it is verified.
+
+        Raises:
+            SpaceError: The disk is full or read-only; abandon the staging.
+            CorruptError: What is on disk is not what was written; it is in quarantine.
+            OSError: Anything else that the filesystem says; abandon the staging.
+        """
+        checkpoint = staging.publish(manifest)
+        update_links(self.directory, {LAST: checkpoint.name})
+        if reads_back:
+            try:
+                self.verify(read_checkpoint(checkpoint.path))
+            except CorruptError as error:
+                self._try_quarantine(checkpoint.path, f"read back after it was written: {error.message}")
+                raise
+        return checkpoint
 
     def make_room(
         self,
@@ -321,16 +346,6 @@ class CheckpointStore:
         return asked is not None and remove_pin(self.directory, str(asked))
 
     # ------------------------------------------------------------------ within
-
-    def _take_in(self, checkpoint: Checkpoint, *, reads_back: bool) -> None:
-        update_links(self.directory, {LAST: checkpoint.name})
-        if not reads_back:
-            return
-        try:
-            self.verify(read_checkpoint(checkpoint.path))
-        except CorruptError as error:
-            self._try_quarantine(checkpoint.path, f"read back after it was written: {error.message}")
-            raise
 
     def _newest_known_good(self, present: tuple[Checkpoint, ...]) -> str | None:
         for checkpoint in reversed(present):

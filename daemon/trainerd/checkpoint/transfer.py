@@ -61,7 +61,7 @@ def pull(name: str, storage: Storage, store: CheckpointStore) -> Checkpoint:
             except FileNotFoundError as error:
                 raise CorruptError(f"{name}: {entry.name} is missing") from error
             _check_arrived(name, entry, written)
-        return staging.commit(manifest)
+        return store.commit(staging, manifest)
     except BaseException:
         staging.abandon()
         raise

@@ -1,4 +1,4 @@
-"""`Checkpointer`: save and resume the state of objects, for loops that are not ours. The session is built on it.
+"""`Checkpointer`: save and resume the state of objects, for loops that are not ours.
 
 with trainerd.Checkpointer("checkpoints", {"model": model, "optimizer": optimizer}) as checkpointer:
     checkpoint = checkpointer.resume()
@@ -10,42 +10,32 @@ with trainerd.Checkpointer("checkpoints", {"model": model, "optimizer": optimize
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
 from trainerd.checkpoint.retention import best_of
 from trainerd.checkpoint.store import Checkpoint, CheckpointStore
 from trainerd.contract.policy import KeepBest, KeepEvery, Mode, RetentionPolicy
-from trainerd.errors import DeviceCopyError, SpaceError, UserError
-from trainerd.training.distributed.joint_save import JointSaves
-from trainerd.training.engine.lineage import Lineage, SaveDetails, was_rolled_back_to
+from trainerd.errors import UserError
+from trainerd.training.engine.checkpoint_manager import COMMITTING_RANK, CheckpointManager
 from trainerd.training.state.rank_files import read_verified
 from trainerd.training.state.restore import CLASSES
-from trainerd.training.state.snapshot import Snapshot, take_snapshot
+from trainerd.training.state.snapshot import take_snapshot
 from trainerd.training.state.tracked import Objects, Stateful, check_tracked, optimizer_classes
 from trainerd.training.writing.gc_pause import no_collection
 from trainerd.training.writing.mirror import Mirror
-from trainerd.training.writing.writer import CheckpointWriter, StagedSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from types import TracebackType
 
-    from trainerd.checkpoint.manifest import Manifest
     from trainerd.checkpoint.storage import Storage
-    from trainerd.training.distributed.rank_store import Ranks
-    from trainerd.training.state.restore import StateTree
 
-__all__ = ["Checkpointer", "SaveDetails"]
-
-COMMITTING_RANK: Final = 0
-REMOVAL_LIMIT_S: Final = 60.0
-"""How long `close` waits for the deletion of what was pruned, in seconds; the next start goes on with the rest."""
+__all__ = ["Checkpointer"]
 
 
 class Checkpointer:
@@ -66,8 +56,11 @@ class Checkpointer:
             a URL that fsspec knows, or a `Storage`.
         rank: Which of several processes this is. Only rank 0 writes; `save` does nothing in the others. As
             torch.distributed or ``RANK`` says if not given.
-        ranks: Whom to save together with: then each rank writes files of its own, at the same saves, and rank 0
-            commits. Only `write`, `hold` and `write_staged` do so.
+
+    Attributes:
+        store: The folder's checkpoints, and what was set aside.
+        objects: What is saved, by name.
+        is_committer: Whether this process is the one that writes.
 
     Invariants:
         It holds the folder's writers' lock from its first save or resume until `close`.
@@ -88,36 +81,22 @@ class Checkpointer:
         on_saved: Callable[[Checkpoint], None] | None = None,
         mirror: Storage | str | None = None,
         rank: int | None = None,
-        ranks: Ranks | None = None,
     ) -> None:
         self.store = directory if isinstance(directory, CheckpointStore) else CheckpointStore(Path(directory))
         named = {"state": objects} if isinstance(objects, Stateful) else objects
         self.objects: Objects = {name: check_tracked(name, value) for name, value in named.items()}
         best = (keep_best,) if isinstance(keep_best, KeepBest) else tuple(keep_best or ())
-        self.policy = RetentionPolicy(keep_last=keep_last, keep_best=best, keep_every=keep_every)
-        self.resumed_from: Checkpoint | None = None
-        self._rank = _this_rank() if rank is None else rank
+        self._keep_best = best
         self._is_asynchronous = asynchronous
         self._score_functions = dict(score_functions or {})
-        self._on_saved = on_saved
-        self._lineage = Lineage()
-        self._newest: Checkpoint | None = None
-        self._has_looked = False
-        self._held_lock = contextlib.ExitStack()
-        self._is_open = False
-        self._mirror = Mirror(_storage_at(mirror)) if mirror is not None else None
-        self._is_writer = self.is_committer or ranks is not None
-        self._writer = CheckpointWriter(
+        self._manager = CheckpointManager(
             self.store,
-            rank=ranks.rank if ranks is not None else 0,
-            after_commit=self._take_in,
-            begin=JointSaves(ranks, self.store).begin if ranks is not None else None,
+            RetentionPolicy(keep_last=keep_last, keep_best=best, keep_every=keep_every),
+            rank=_this_rank() if rank is None else rank,
+            mirror=Mirror(_storage_at(mirror)) if mirror is not None else None,
+            on_saved=on_saved,
         )
-
-    @property
-    def is_committer(self) -> bool:
-        """Whether this process is the one that writes."""
-        return self._rank == COMMITTING_RANK
+        self.is_committer = self._manager.is_committer
 
     def open(self) -> Self:
         """Take the writers' lock and sweep what a crash left. Done by the first save or resume.
@@ -125,10 +104,7 @@ class Checkpointer:
         Raises:
             LockedError: Another process writes here.
         """
-        if not self._is_open and self.is_committer:
-            self._held_lock.enter_context(self.store.lock())
-            self._is_open = True
-            self.store.sweep()
+        self._manager.open()
         return self
 
     def close(self) -> None:
@@ -138,16 +114,7 @@ class Checkpointer:
             SpaceError: The disk was full for the write in flight.
             OSError: The write in flight failed.
         """
-        try:
-            self.wait()
-            if self._mirror is not None:
-                self._mirror.wait()
-                self._mirror.warn()
-        finally:
-            self._writer.close()
-            self.store.wait_for_removals(limit_s=REMOVAL_LIMIT_S)
-            self._held_lock.close()
-            self._is_open = False
+        self._manager.close()
 
     # ------------------------------------------------------------------ saving
 
@@ -186,54 +153,17 @@ class Checkpointer:
         numbers = {name: _as_score(name, score) for name, score in all_scores.items()}
         with no_collection():
             snapshot = take_snapshot(self.objects, extra={CLASSES: optimizer_classes(self.objects)})
-            self._writer.supersede()
-            self._lineage_must_follow(step)
-            self.make_room(snapshot.predicted_bytes)
-            manifest = self.manifest(step=step, epoch=epoch or 0, scores=numbers, reason=reason or "asked")
-            self.write(snapshot, manifest)
-
-    def write(
-        self,
-        snapshot: Snapshot,
-        manifest: Manifest,
-        *,
-        is_urgent: bool = False,
-        before_commit: Callable[[], object] | None = None,
-    ) -> None:
-        """Save a snapshot: in the background, or at once if it is urgent or nothing is to be asynchronous.
-
-        Args:
-            snapshot: What to save.
-            manifest: What it is.
-            is_urgent: Whether nothing else matters now.
-            before_commit: Makes durable what the manifest speaks of; called at once or by the writing thread.
-        """
-        if not self._is_writer:
-            return
-        self.open()
-        if self._is_asynchronous and not is_urgent:
-            self._writer.write_in_background(snapshot, manifest, before_commit=before_commit)
-            return
-        if before_commit is not None:
-            before_commit()
-        if is_urgent:
-            self._writer.write_now(snapshot, manifest)
-        else:
-            self._writer.write_and_wait(snapshot, manifest)
-
-    def prepare(self, snapshot: Snapshot) -> None:
-        """Have the memory for saves of this size provided meanwhile: the first one then costs no more than others."""
-        if self._is_writer and self._is_asynchronous:
-            self._writer.prepare(snapshot)
-
-    def stage(self, snapshot: Snapshot) -> StagedSnapshot:
-        """Copy a snapshot into memory that is kept for that, to be written by `write_staged` or not at all."""
-        return self._writer.stage(snapshot)
-
-    def write_staged(self, staged: StagedSnapshot, manifest: Manifest) -> None:
-        """Write what is staged; when this returns it is durable."""
-        if self._is_writer:
-            self._writer.write_staged(staged, manifest)
+            manager, writer = self._manager.open(), self._manager.writer
+            writer.supersede()
+            manager.lineage.go_back_before(step)
+            manager.make_room(snapshot.predicted_bytes)
+            manifest = manager.lineage.manifest(
+                step=step, epoch=epoch or 0, scores=numbers, reason=reason or "asked"
+            )
+            if self._is_asynchronous:
+                writer.write_in_background(snapshot, manifest)
+            else:
+                writer.write_and_wait(snapshot, manifest)
 
     def wait(self) -> Checkpoint | None:
         """Wait until every save is durable; return the newest checkpoint.
@@ -244,108 +174,15 @@ class Checkpointer:
                 with blocking copies.
             OSError: The save in flight failed.
         """
-        self._writer.wait()
+        self._manager.writer.wait()
         return self.newest
-
-    def supersede(self) -> bool:
-        """Wait for the save in flight, which a newer one is about to follow; see `CheckpointWriter.supersede`."""
-        return self._writer.supersede()
-
-    def call_off(self) -> None:
-        """Stop the write in flight if it has not come too far, for one that is newer. What it raises is dropped."""
-        with contextlib.suppress(OSError, SpaceError, DeviceCopyError):
-            self._writer.call_off()
-
-    def make_room(self, needed_bytes: int, *, is_emergency: bool = False) -> None:
-        """See to it that a save of that size will fit; see `CheckpointStore.make_room`.
-
-        Raises:
-            SpaceError: It would not fit. Nothing was begun.
-        """
-        if self.is_committer:
-            self.open()
-            self.store.make_room(
-                needed_bytes, self.policy, protected=self._protected(), is_emergency=is_emergency
-            )
-
-    @property
-    def is_saving(self) -> bool:
-        """Whether a save is in flight."""
-        return self._writer.is_busy
-
-    @property
-    def has_failed_save(self) -> bool:
-        """Whether a save has failed that nobody has waited for yet: the next one, or `wait`, raises why."""
-        return self._writer.has_failed
-
-    def manifest(
-        self,
-        *,
-        step: int,
-        epoch: int,
-        scores: Mapping[str, float],
-        reason: str,
-        details: SaveDetails | None = None,
-    ) -> Manifest:
-        """Return the manifest of the next checkpoint of this line."""
-        return self._lineage.manifest(step=step, epoch=epoch, scores=scores, reason=reason, details=details)
 
     def reset(self, reason: str = "a new beginning was asked for") -> None:
         """Begin anew in the same folder, as for the next fold: what is there is set aside, not deleted.
 
         The objects keep their state; resetting them is the caller's business.
         """
-        if self.is_committer:
-            self.open()
-            self._writer.wait()
-            self.store.set_aside_after(None, reason)
-        self._newest = self.resumed_from = None
-        self._lineage = Lineage()
-
-    def _lineage_must_follow(self, step: int) -> None:
-        newest = self.newest
-        if newest is None or newest.step <= step:
-            return
-        self.open()
-        before = [checkpoint for checkpoint in self.checkpoints() if checkpoint.step <= step]
-        self._newest = before[-1] if before else None
-        self.store.set_aside_after(self._newest, f"step {step} was saved, which does not follow from it")
-        self._lineage.fork()
-
-    def _protected(self) -> dict[str, str]:
-        """Return what is never pruned, with the reasons."""
-        newest = {self._newest.name: "newest"} if self._newest is not None else {}
-        return newest | ({self.resumed_from.name: "resumed from"} if self.resumed_from is not None else {})
-
-    def _take_in(self, checkpoint: Checkpoint, *, is_urgent: bool) -> None:
-        self._newest = self._lineage.head = checkpoint
-        if self.is_committer:
-            self._prune_and_mirror(checkpoint, is_urgent=is_urgent)
-        if self._on_saved is not None:
-            self._on_saved(checkpoint)
-
-    def prune_after_resume(self) -> None:
-        """Prune what earlier attempts did not come to: an urgent save prunes nothing, nor does who is killed after a commit.
-
-        Otherwise a run that is drained again and again before its first periodic save would grow with every attempt.
-        """
-        if not self.is_committer or self.resumed_from is None:
-            return
-        removed = self._prune()
-        if self._mirror is not None and removed:
-            self._mirror.take(self.resumed_from, removed=removed)
-
-    def _prune(self) -> list[str]:
-        """Prune as the policy says; return the names of what went."""
-        plan = self.store.prune(self.policy, protected=self._protected(), in_background=True)
-        return [decision.name for decision in plan.prune]
-
-    def _prune_and_mirror(self, checkpoint: Checkpoint, *, is_urgent: bool) -> None:
-        # Nothing is pruned before the new one was read back, and an urgent save was not.
-        removed = [] if is_urgent else self._prune()
-        if self._mirror is not None:
-            self._mirror.warn()
-            self._mirror.take(checkpoint, removed=removed)
+        self._manager.reset(reason)
 
     # ------------------------------------------------------------------ resuming
 
@@ -358,12 +195,12 @@ class Checkpointer:
             MismatchError: It does not fit the objects; nothing was changed.
             LockedError: Another process writes here.
         """
-        found = self.find() if self.is_committer or not _is_distributed() else None
+        found = self._manager.find() if self.is_committer or not _is_distributed() else None
         checkpoint = self._agreed(found[0] if found is not None else None)
         if checkpoint is not None:
-            tree = found[1] if found is not None else self.read(checkpoint)
+            tree = found[1] if found is not None else read_verified(checkpoint, 0)
             tree.apply(self.objects, source=checkpoint.name)
-            self.adopt(checkpoint)
+            self._manager.lineage.adopt(checkpoint)
         return checkpoint
 
     def load(
@@ -389,47 +226,14 @@ class Checkpointer:
             CorruptError: It does not verify.
             MismatchError: It does not fit; nothing was changed.
         """
-        self._writer.wait()
+        self._manager.writer.wait()
         checkpoint = self.store.find(which) if isinstance(which, str) else which
         with self.store.reading(checkpoint):
             tree = read_verified(checkpoint, 0)
         tree.apply(self.objects, source=checkpoint.name, strict=strict, only=only, exclude=exclude)
         if strict and only is None and not exclude:
-            self._lineage.go_on_from(checkpoint)
-            self.resumed_from = checkpoint
+            self._manager.lineage.go_on_from(checkpoint)
         return checkpoint
-
-    def find(self) -> tuple[Checkpoint, StateTree] | None:
-        """Return the newest checkpoint that verifies, and what is in it; damaged ones are moved to quarantine.
-
-        Where there is none, the mirror is asked. A process that does not write moves nothing.
-        """
-        if not self.is_committer:
-            sound = self.store.newest_sound()
-            return (sound, self.read(sound)) if sound is not None else None
-        self.open()
-        self.wait()
-        found = self.store.newest_read(self.read)
-        if found is None and self._mirror is not None:
-            pulled = self._mirror.pull(self.store)
-            found = (pulled, self.read(pulled)) if pulled is not None else None
-        self._newest, self._has_looked = found[0] if found else None, True
-        return found
-
-    def read(self, checkpoint: Checkpoint, *, rank: int = 0) -> StateTree:
-        """Read a checkpoint into memory, verifying every byte on the way.
-
-        Raises:
-            CorruptError: It is not what was written.
-        """
-        return read_verified(checkpoint, rank)
-
-    def adopt(self, checkpoint: Checkpoint) -> None:
-        """Go on from `checkpoint`: later saves are of its line, and it is not pruned."""
-        self.resumed_from = self._newest = checkpoint
-        self._lineage.go_on_from(checkpoint)
-        if was_rolled_back_to(self.store, checkpoint):
-            self._lineage.fork()
 
     def _agreed(self, found: Checkpoint | None) -> Checkpoint | None:
         if not _is_distributed():
@@ -447,10 +251,12 @@ class Checkpointer:
     @property
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that is durable, None if there is none."""
-        if self._newest is None and not self._has_looked:
-            present = self.checkpoints()
-            self._newest, self._has_looked = (present[-1] if present else None), True
-        return self._newest
+        return self._manager.lineage.newest
+
+    @property
+    def resumed_from(self) -> Checkpoint | None:
+        """The checkpoint that later saves follow from since `resume` or `load`, None if from none."""
+        return self._manager.lineage.resumed_from
 
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """Return what is there, oldest first."""
@@ -466,11 +272,11 @@ class Checkpointer:
         Raises:
             UserError: No mode is given, and the policy does not say which scores of that name are better.
         """
-        rules = [rule for rule in self.policy.keep_best if rule.metric == metric]
+        rules = [rule for rule in self._keep_best if rule.metric == metric]
         if mode is not None:
             rules = [KeepBest(metric, mode=mode, on_tie=rules[0].on_tie if rules else "first")]
         if not rules:
-            known = ", ".join(rule.metric for rule in self.policy.keep_best) or "none"
+            known = ", ".join(rule.metric for rule in self._keep_best) or "none"
             raise UserError(
                 f"no keep_best rule names {metric!r}",
                 hint=f"there are: {known}; or say mode='max' or mode='min'",

@@ -11,6 +11,7 @@ at the start of an epoch, with the generators as at the start of a run with that
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -18,8 +19,10 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from trainerd.checkpoint.store import CheckpointStore
+from trainerd.contract.policy import RetentionPolicy
 from trainerd.errors import UserError
-from trainerd.training.checkpointer import Checkpointer, SaveDetails
+from trainerd.training.engine.checkpoint_manager import CheckpointManager
+from trainerd.training.engine.lineage import SaveDetails
 from trainerd.training.engine.position import Position
 from trainerd.training.engine.run_state import RunState
 from trainerd.training.state.rng import isolated_cpu_generators
@@ -115,20 +118,18 @@ def start_run(plain: PlainCheckpoint, run: RunPaths, *, seed: int, source: str) 
     state.position = Position(step=plain.step, epoch=plain.epochs_done, epoch_start_step=plain.step)
     with isolated_cpu_generators(seed):
         snapshot = state.snapshot()
-    with Checkpointer(store, {}, keep_last=None, asynchronous=False, rank=0) as checkpointer:
+    manager = CheckpointManager(store, RetentionPolicy(keep_last=None), rank=0)
+    with contextlib.closing(manager.open()):
         if present := store.checkpoints():
             raise UserError(
                 f"{run.root} has a checkpoint already: {present[-1].name}",
                 hint="import into a run of another name",
             )
         details = SaveDetails(job=run.root.name, fingerprint={"imported_from": source})
-        manifest = checkpointer.manifest(
+        manifest = manager.lineage.manifest(
             step=plain.step, epoch=plain.epochs_done, scores={}, reason="imported", details=details
         )
-        checkpointer.write(snapshot, manifest)
-        checkpoint = checkpointer.newest
-    assert checkpoint is not None
-    return checkpoint
+        return manager.writer.write_and_wait(snapshot, manifest)
 
 
 class _Fixed:

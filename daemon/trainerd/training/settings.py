@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,8 +16,6 @@ from trainerd.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from trainerd.training.distributed.rank_store import Ranks
 
 DEFAULT_SEED: Final = 0
 
@@ -42,6 +40,11 @@ class Settings:
     checkpoint: CheckpointPolicy
     seed: int | None
     grace_s: float | None
+
+    @property
+    def attempt(self) -> int:
+        """Number of this attempt, from 1."""
+        return int(self.attempt_paths.root.name)
 
 
 def resolve_settings(
@@ -74,12 +77,6 @@ def resolve_settings(
         seed=seed if environment.seed is None else environment.seed,
         grace_s=grace_s if environment.grace_s is None else environment.grace_s,
     )
-
-
-def same_attempt(ranks: Ranks, settings: Settings) -> Settings:
-    """Return the settings with the attempt folder that rank 0 chose: each of several ranks would count its own."""
-    attempt = ranks.agreed("attempt", lambda: str(settings.attempt_paths.root))
-    return replace(settings, attempt_paths=AttemptPaths(Path(attempt)))
 
 
 def _cadence(every: Mapping[str, Any] | Cadence | None) -> Cadence:

@@ -45,7 +45,7 @@ def commit(store: CheckpointStore, step: int, **fields) -> None:
         "created_wall_s": NOW_S - 220 + step,
         "trainerd_version": "0",
     }
-    staging.commit(Manifest(**(values | fields)))
+    store.commit(staging, Manifest(**(values | fields)))
 
 
 def damage(store: CheckpointStore, step: int) -> None:

@@ -70,7 +70,7 @@ def test_a_file_that_somebody_else_wrote_is_taken_in(store):
     staging = store.begin(3)
     (staging.path / "rank-00001.json").write_bytes(b"{}")
     staging.add(FileEntry("rank-00001.json", 2, digest_of_bytes(b"{}")))
-    assert staging.commit(make_manifest(3, world_size=2)).manifest.bytes == 2
+    assert store.commit(staging, make_manifest(3, world_size=2)).manifest.bytes == 2
 
 
 def test_a_file_that_is_not_what_was_announced_never_counts(store):
@@ -80,7 +80,7 @@ def test_a_file_that_is_not_what_was_announced_never_counts(store):
     (staging.path / "data").write_bytes(b"{}")
     staging.add(FileEntry("data", 2, digest_of_bytes(b"{]")))
     with pytest.raises(CorruptError, match="digest"):
-        staging.commit(make_manifest(3))
+        store.commit(staging, make_manifest(3))
     assert names(store) == ["step-000000001"]
     assert [aside.name for aside in store.quarantined()] == ["step-000000003"]
     assert "read back after it was written" in store.quarantined()[0].reason
@@ -90,7 +90,7 @@ def test_what_was_not_read_back_lets_nothing_be_pruned(store):
     commit(store, 1)
     staging = store.begin(2)
     staging.write("data", [b"new"])
-    hasty = staging.commit(make_manifest(2), reads_back=False)
+    hasty = store.commit(staging, make_manifest(2), reads_back=False)
     flip_bit(hasty.path / "data")
     store.prune(RetentionPolicy(keep_last=1))
     assert names(store) == ["step-000000001", "step-000000002"]
@@ -108,7 +108,7 @@ def test_an_abandoned_staging_leaves_nothing(store):
 def test_after_a_commit_abandoning_does_nothing(store):
     staging = store.begin(3)
     staging.write("data", [b"x"])
-    checkpoint = staging.commit(make_manifest(3))
+    checkpoint = store.commit(staging, make_manifest(3))
     staging.abandon()
     store.verify(checkpoint)
 
@@ -125,10 +125,10 @@ def test_a_file_cannot_have_a_name_that_leads_elsewhere_or_is_taken(store, name)
 def test_a_staging_is_used_once(store):
     staging = store.begin(3)
     staging.write("data", [b"x"])
-    staging.commit(make_manifest(3))
+    store.commit(staging, make_manifest(3))
     for act in (
         lambda: staging.write("more", []),
-        lambda: staging.commit(make_manifest(3)),
+        lambda: store.commit(staging, make_manifest(3)),
         lambda: staging.add(FileEntry("a", 0, "")),
     ):
         with pytest.raises(InternalError, match="used up"):
@@ -138,7 +138,7 @@ def test_a_staging_is_used_once(store):
 def test_a_manifest_of_another_step_is_a_bug(store):
     staging = store.begin(3)
     with pytest.raises(InternalError, match="step 4"):
-        staging.commit(make_manifest(4))
+        store.commit(staging, make_manifest(4))
     staging.abandon()
 
 
@@ -152,7 +152,7 @@ def test_chunks_that_fail_leave_a_staging_that_cannot_be_committed(store):
     with pytest.raises(UnsupportedValueError):
         staging.write("data", chunks())
     with pytest.raises(InternalError, match="used up"):
-        staging.commit(make_manifest(3))
+        store.commit(staging, make_manifest(3))
     staging.abandon()
     assert names(store) == []
 

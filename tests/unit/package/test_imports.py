@@ -130,6 +130,24 @@ def imported_modules(path: Path) -> list[str]:
     return found
 
 
+def third_party_imports(package: str) -> dict[str, str]:
+    """Return the packages that a package's modules import beside trainerd and the standard library, each with a file."""
+    return {
+        module.partition(".")[0]: path.name
+        for path in sorted((REPOSITORY / "daemon" / package).rglob("*.py"))
+        for module in imported_modules(path)
+        if module.partition(".")[0] not in {*sys.stdlib_module_names, "trainerd"}
+    }
+
+
+def test_training_imports_nothing_but_torch_numpy_and_xxhash() -> None:
+    """What a training script imports must not depend on what the daemon depends on, not even where it is used late."""
+    training = third_party_imports("trainerd/training")
+    below = third_party_imports("trainerd/checkpoint") | third_party_imports("trainerd/contract")
+    assert set(training) == {"torch", "numpy", "xxhash"}, training
+    assert set(below) == {"xxhash", "fsspec"}, below  # fsspec: only for a mirror that is named by a URL
+
+
 def test_imports_go_one_way() -> None:
     """The layers of the design hold."""
     linter = Path(sys.executable).with_name("lint-imports")

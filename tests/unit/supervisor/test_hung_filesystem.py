@@ -18,7 +18,7 @@ from trainerd.contract.heartbeat import Heartbeat, Phase
 from trainerd.contract.paths import StatePaths
 from trainerd.contract.process import ProcessIdentity
 from trainerd.supervisor import loop as loops
-from trainerd.supervisor.api import create_app
+from trainerd.supervisor.api.app import create_app
 from trainerd.supervisor.api.facade import Facade
 from trainerd.supervisor.api.recent_attempts import RecentAttempts
 from trainerd.supervisor.attempt import launcher as launchers

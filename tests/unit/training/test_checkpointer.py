@@ -381,7 +381,7 @@ def test_a_mirror_holds_what_is_kept_and_a_machine_with_an_empty_disk_goes_on_fr
         for step in (1, 2, 3):
             checkpointer.save(step=step)
             checkpointer.wait()
-            checkpointer._mirror.wait(limit_s=10)
+            checkpointer._manager._mirror.wait(limit_s=10)
     assert LocalStorage(tmp_path / "mirror").folders() == ("step-000000003",)
     with mirrored(tmp_path, "second") as checkpointer:
         assert checkpointer.resume().step == 3

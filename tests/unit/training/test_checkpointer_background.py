@@ -82,10 +82,10 @@ def test_save_returns_before_it_is_durable_and_wait_does_not(tmp_path):
     with Checkpointer(tmp_path, Box(1), on_saved=gate) as checkpointer:
         checkpointer.save(step=1)
         assert gate.is_reached.wait(LIMIT_S)
-        assert checkpointer.is_saving
+        assert checkpointer._manager.writer.is_busy
         gate.may_pass.set()
         assert checkpointer.wait().step == 1
-        assert not checkpointer.is_saving
+        assert not checkpointer._manager.writer.is_busy
 
 
 def test_without_asynchronous_it_is_durable_when_save_returns(tmp_path):

@@ -11,45 +11,40 @@ Its random generators then begin anew, each rank's with a seed of its own.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from trainerd.errors import CorruptError, MismatchError
-from trainerd.training.data.seeds import derive_seed
 from trainerd.training.state.rank_files import read_verified, tensors_name, tree_name
-from trainerd.training.state.rng import seed_everything
 from trainerd.training.state.shards import WholeNeededError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trainerd.checkpoint.committed import Checkpoint
-    from trainerd.training.checkpointer import Checkpointer
+    from trainerd.checkpoint.store import CheckpointStore
     from trainerd.training.distributed.rank_store import Ranks
-    from trainerd.training.engine.run_state import RunState
     from trainerd.training.state.restore import StateTree
+    from trainerd.training.state.tracked import Objects
 
-_RANK: Final = 0x72616E6B  # keeps these seeds apart from those of the order and the samples
 
-
-def find_together(ranks: Ranks, checkpointer: Checkpointer) -> Checkpoint | None:
-    """Return the checkpoint that rank 0 found, the newest that verifies; None if there is none.
+def find_together(
+    ranks: Ranks, store: CheckpointStore, find: Callable[[], Checkpoint | None]
+) -> Checkpoint | None:
+    """Return the checkpoint that rank 0 finds by `find`, None if there is none.
 
     Raises:
         RankLostError: Rank 0 failed.
     """
-    found: Checkpoint | None = None
 
-    def find() -> str | None:
-        nonlocal found
-        newest = checkpointer.find()
-        found = newest[0] if newest is not None else None
+    def find_name() -> str | None:
+        found = find()
         return found.name if found is not None else None
 
-    name = ranks.agreed("resume/checkpoint", find)
-    if ranks.rank != 0 and name is not None:
-        found = checkpointer.store.find(name)
-    return found
+    name = ranks.agreed("resume/checkpoint", find_name)
+    return store.find(name) if name is not None else None
 
 
-def read_together(ranks: Ranks, checkpoint: Checkpoint, state: RunState) -> StateTree:
+def read_together(ranks: Ranks, checkpoint: Checkpoint, objects: Objects) -> StateTree:
     """Return this rank's state, once every rank has its own and has compared it with its objects.
 
     Raises:
@@ -59,7 +54,7 @@ def read_together(ranks: Ranks, checkpoint: Checkpoint, state: RunState) -> Stat
     tree: StateTree | None = None
     problem: MismatchError | CorruptError | None = None
     try:
-        tree = _read_own(ranks, checkpoint, state)
+        tree = _read_own(ranks, checkpoint, objects)
     except (MismatchError, CorruptError) as error:
         problem = error
     _all_or_none(ranks, "resume/fits", problem)
@@ -67,15 +62,15 @@ def read_together(ranks: Ranks, checkpoint: Checkpoint, state: RunState) -> Stat
     return tree
 
 
-def _read_own(ranks: Ranks, checkpoint: Checkpoint, state: RunState) -> StateTree:
+def _read_own(ranks: Ranks, checkpoint: Checkpoint, objects: Objects) -> StateTree:
     """Return what this rank's objects take: its own part if that is what they hold, or else the whole."""
     whose = rank_to_read(checkpoint, ranks.rank, ranks.world_size)
     try:
         tree = read_verified(_only_files_of(checkpoint, whose), whose, is_whole=False)
-        tree.check(state.objects, source=checkpoint.name)
+        tree.check(objects, source=checkpoint.name)
     except WholeNeededError:
         tree = read_verified(checkpoint, whose)
-        tree.check(state.objects, source=checkpoint.name)
+        tree.check(objects, source=checkpoint.name)
     return tree
 
 
@@ -91,11 +86,6 @@ def confirm_together(ranks: Ranks, problem: MismatchError | None) -> None:
 def rank_to_read(checkpoint: Checkpoint, rank: int, world_size: int) -> int:
     """Return whose files a rank reads: its own, or rank 0's if there were not as many ranks then."""
     return rank if checkpoint.manifest.world_size == world_size else 0
-
-
-def reseed_rank(seed: int, *, rank: int, world_size: int, step: int) -> None:
-    """Give a rank random generators of its own, which depend on nothing but these numbers."""
-    seed_everything(derive_seed(seed, _RANK, world_size, rank, step))
 
 
 def _only_files_of(checkpoint: Checkpoint, rank: int) -> Checkpoint:

@@ -26,8 +26,6 @@ from trainerd.errors import InternalError, RankLostError, SpaceError
 from trainerd.training.state.rank_files import tensors_name, tree_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from trainerd.checkpoint.committed import Checkpoint
     from trainerd.checkpoint.manifest import Manifest
     from trainerd.checkpoint.store import CheckpointStore
@@ -70,22 +68,13 @@ class JointSaves:
 
 
 class _Part:
-    """What both kinds of part have in common: the files."""
+    """What both kinds of part have in common."""
 
     def __init__(self, ranks: Ranks, key: str, staging: Staging, manifest: Manifest) -> None:
         self._ranks = ranks
         self._key = key
-        self._staging = staging
+        self.staging = staging
         self._boundary = _boundary_of(manifest)
-        self.path = staging.path
-
-    def write(self, name: str, chunks: Iterable[bytes | bytearray | memoryview]) -> FileEntry:
-        """See `Staging.write`."""
-        return self._staging.write(name, chunks)
-
-    def add(self, entry: FileEntry) -> FileEntry:
-        """See `Staging.add`."""
-        return self._staging.add(entry)
 
     def _check_boundary(self, rank: int, boundary: list[int]) -> None:
         if boundary != self._boundary:
@@ -105,6 +94,7 @@ class LeadingPart(_Part):
             _say_problem(ranks, f"{key}/begun")
             raise
         super().__init__(ranks, key, staging, manifest)
+        self._store = store
         ranks.put(f"{key}/begun", {"path": str(staging.path), "boundary": self._boundary})
 
     def commit(self, manifest: Manifest, *, reads_back: bool = True) -> Checkpoint:
@@ -124,14 +114,14 @@ class LeadingPart(_Part):
             if {entry.name for entry in files} != {tensors_name(rank), tree_name(rank)}:
                 raise InternalError(f"rank {rank} announces {[entry.name for entry in files]}")
             for entry in files:
-                self._staging.add(entry)
-        checkpoint = self._staging.commit(manifest, reads_back=reads_back)
+                self.staging.add(entry)
+        checkpoint = self._store.commit(self.staging, manifest, reads_back=reads_back)
         self._ranks.put(f"{self._key}/done", {"name": checkpoint.name})
         return checkpoint
 
     def abandon(self) -> None:
         """Give up, and tell the others."""
-        self._staging.abandon()
+        self.staging.abandon()
         _say_problem(self._ranks, f"{self._key}/done")
 
 
@@ -141,7 +131,7 @@ class FollowingPart(_Part):
     def __init__(self, ranks: Ranks, key: str, manifest: Manifest) -> None:
         said = ranks.get(f"{key}/begun", limit_s=ANNOUNCEMENT_LIMIT_S)
         _raise_problem(said, "rank 0")
-        super().__init__(ranks, key, Staging.join(Path(said["path"]), manifest.step), manifest)
+        super().__init__(ranks, key, Staging(Path(said["path"]), manifest.step), manifest)
         try:
             self._check_boundary(0, said["boundary"])
         except InternalError:
@@ -157,12 +147,12 @@ class FollowingPart(_Part):
             OSError: Some rank could not write its files.
         """
         del manifest, reads_back  # rank 0's business
-        files = [asdict(entry) for entry in self._staging.entries]
+        files = [asdict(entry) for entry in self.staging.entries]
         self._ranks.put(f"{self._key}/files/{self._ranks.rank}", {"boundary": self._boundary, "files": files})
         ANNOUNCED.hit()
         said = self._ranks.get(f"{self._key}/done", limit_s=ANNOUNCEMENT_LIMIT_S)
         _raise_problem(said, "rank 0")
-        return read_checkpoint(self.path.with_name(said["name"]))
+        return read_checkpoint(self.staging.path.with_name(said["name"]))
 
     def abandon(self) -> None:
         """Give up, and tell rank 0. The folder is its to remove."""

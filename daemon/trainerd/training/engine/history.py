@@ -9,7 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from trainerd.contract.durable import sync_directory, translated_space_errors, write_all
 from trainerd.contract.failpoints import declare
@@ -24,10 +24,16 @@ HISTORY_SYNCED = declare(
 
 
 class HistoryWriter:
-    """Appends to one run's history."""
+    """Appends to one run's history, once it is open."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._descriptor = -1
+        self.position_bytes = 0
+
+    def open(self) -> Self:
+        """Open the file, or make it."""
+        path = self._path
         with translated_space_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
@@ -35,6 +41,7 @@ class HistoryWriter:
             if self.position_bytes == 0:
                 # A synced file whose name is not durable is lost all the same, and checkpoints count on this one.
                 sync_directory(path.parent)
+        return self
 
     def begin(self, *, attempt: int, checkpoint: str | None, step: int, keep_bytes: int) -> None:
         """Say where this attempt goes on: nothing for the first one, a marker for every later one."""
@@ -70,7 +77,9 @@ class HistoryWriter:
         return self.position_bytes
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def _append(self, line: bytes) -> None:
         try:

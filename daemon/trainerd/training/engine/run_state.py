@@ -5,19 +5,21 @@ from __future__ import annotations
 from typing import Any, Final
 
 from trainerd.checkpoint.fingerprint import DATA
-from trainerd.training.data.sample_digest import BEGINNING
+from trainerd.training.data.sample_digest import BEGINNING, folded_in
+from trainerd.training.data.seeds import derive_seed
 from trainerd.training.data.sources import Source, StatefulSource
-from trainerd.training.distributed.joint_resume import reseed_rank
 from trainerd.training.engine.position import Position
 from trainerd.training.state.program_fingerprint import take_fingerprint
 from trainerd.training.state.restore import CLASSES, StateTree
-from trainerd.training.state.rng import capture_rng, restore_rng
+from trainerd.training.state.rng import capture_rng, restore_rng, seed_everything
 from trainerd.training.state.snapshot import Snapshot, take_snapshot
 from trainerd.training.state.tracked import Objects, optimizer_classes
 from trainerd.training.state.values import Values
 
 _NO_DIGEST_YET: Final = f"{BEGINNING:x}"
 """What is taken to stand in a checkpoint that was made before there were digests."""
+_RANK: Final = 0x72616E6B
+"""Keeps the seeds of ranks that had no generators in a checkpoint apart from those of the order and the samples."""
 
 
 class RunState:
@@ -77,7 +79,7 @@ class RunState:
         if self.position.world_size == self._world_size or self._rank == 0:
             restore_rng(own["rng"])
         else:
-            reseed_rank(self.seed, rank=self._rank, world_size=self._world_size, step=self.position.step)
+            seed_everything(derive_seed(self.seed, _RANK, self._world_size, self._rank, self.position.step))
         self.position.shard_over(self._world_size)
 
     def fingerprint(self, *, with_data: bool = False) -> dict[str, Any]:
@@ -88,6 +90,10 @@ class RunState:
             return self._fingerprint
         extents = {str(loop): source.extent() for loop, source in sorted(self.loop_sources.items())}
         return self._fingerprint | {DATA: extents}
+
+    def note_samples(self, indices: Any) -> None:
+        """Take the samples of a batch that is done into the digest."""
+        self.digest = folded_in(self.digest, indices)
 
     def use_source(self, loop: int, source: Source) -> None:
         """Note where a training loop's batches come from, and give it back the state that it had."""

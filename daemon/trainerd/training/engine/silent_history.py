@@ -1,14 +1,17 @@
-"""The metric history of a rank other than 0: there is one history a run, and rank 0 writes it."""
+"""The metric history where there is none to write: of a rank other than 0, or of a loop without a session."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 
 class SilentHistory:
     """Looks like a `HistoryWriter` and writes nothing."""
 
     position_bytes = 0
+
+    def open(self) -> Self:
+        return self
 
     def begin(self, *, attempt: int, checkpoint: str | None, step: int, keep_bytes: int) -> None:
         del attempt, checkpoint, step, keep_bytes

@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
@@ -18,15 +17,13 @@ import torch
 
 from trainerd.contract import records
 from trainerd.contract.exit_codes import DRAINED
-from trainerd.contract.records import FinishedRecord, OutcomeRecord
+from trainerd.contract.records import OutcomeRecord
 from trainerd.contract.signals import STACKS
 from trainerd.errors import MismatchError, NonFiniteLossError, SpaceError, TrainerdError, UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
-
-    from trainerd.training.settings import Settings
 
 _TRACEBACK_LINES: Final = 20
 
@@ -79,14 +76,9 @@ def end_workers() -> None:
             worker.kill()
 
 
-def record_finished(settings: Settings, *, step: int, epoch: int, checkpoint: str, rank: int) -> None:
-    """Say durably that the run is complete. A crash before this leaves a run that completes at once when resumed."""
-    if rank == 0:
-        finished = FinishedRecord(step, epoch, checkpoint, settings.environment.spec_digest, time.time())
-        records.write(settings.run.finished, finished)
-    records.write(
-        settings.attempt_paths.outcome(rank), OutcomeRecord("finished", step=step, checkpoint=checkpoint)
-    )
+def record_finished(outcome: Path, *, step: int, checkpoint: str) -> None:
+    """Say durably that the attempt has finished the run."""
+    records.write(outcome, OutcomeRecord("finished", step=step, checkpoint=checkpoint))
 
 
 def record_exception(outcome: Path, error: BaseException, *, step: int | None) -> None:

@@ -13,7 +13,7 @@ from trainerd.training.schedule.cadence import LastSave, due_reason, epoch_due_r
 from trainerd.training.schedule.interval import INTERVAL_S_MIN, IntervalPlan, planned_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from trainerd.contract.paths import RunPaths
     from trainerd.contract.policy import Cadence
@@ -31,11 +31,24 @@ class Pacing:
         cadence: What was asked for.
         run: The run folder, in which the former attempts left how long they ran.
         attempt: Number of this one.
+        is_alone: Whether this is the only rank. Several must all find a save due at the same boundary.
+        ranking: Names of the scores by which checkpoints are kept.
         say: Tells the user about a new plan.
     """
 
-    def __init__(self, cadence: Cadence, run: RunPaths, *, attempt: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        cadence: Cadence,
+        run: RunPaths,
+        *,
+        attempt: int,
+        is_alone: bool,
+        ranking: frozenset[str],
+        say: Callable[[str], None],
+    ) -> None:
         self._cadence = cadence
+        self._is_alone = is_alone
+        self._ranking = ranking
         self._say = say
         self._failures, self._trained_before_s = _former_attempts(run, attempt) if cadence.auto else (0, 0.0)
         self._began_s = time.monotonic()
@@ -49,22 +62,69 @@ class Pacing:
         """The attempt begins at `step`."""
         self._last = LastSave(step, time.monotonic())
 
-    def due(self, step: int) -> str | None:
-        """Return why a save is due at this step boundary, None if it is not."""
-        return due_reason(self._cadence, self._last, step=step, now_s=time.monotonic())
+    def after_step(
+        self, step: int, *, ends_epoch: int | None, is_asked: bool, has_failed: bool
+    ) -> str | None:
+        """Return why the boundary after a step is to be saved, None if it is not.
 
-    def due_alike(self, step: int) -> str | None:
-        """Return why every rank finds a save due at this step boundary: by the step, whatever its clock says."""
-        return due_reason(dataclasses.replace(self._cadence, seconds=None), self._last, step=step, now_s=0.0)
+        The last batch of an epoch whose end will be saved waits for it: the same step, and with its scores. A save that
+        has failed is met at once, by the next one: an interval later, two intervals of work would be at stake.
 
-    def due_by_clock(self, step: int) -> str | None:
-        """Return why this rank's clock finds a save due, None if it does not."""
+        Args:
+            step: Steps finished.
+            ends_epoch: How many epochs are finished soon, if this was the last batch of one.
+            is_asked: Whether a save was asked for.
+            has_failed: Whether the save before has failed.
+        """
+        if self._is_alone and has_failed:
+            return "the save before failed"
+        if ends_epoch is not None and epoch_due_reason(
+            self._cadence, epochs_done=ends_epoch, has_score=False
+        ):
+            return None
+        return self._due(step, is_asked=is_asked)
+
+    def to_request(self, step: int, *, is_asked: bool, has_clock: bool) -> str | None:
+        """Return why this rank, of several, would have a boundary saved of which the others cannot know.
+
+        Args:
+            step: Steps finished.
+            is_asked: Whether a save was asked for.
+            has_clock: Whether this is the rank whose clock counts.
+        """
+        if self._is_alone:
+            return None
+        if is_asked:
+            return "asked"
         cadence = dataclasses.replace(self._cadence, steps=None)
-        return due_reason(cadence, self._last, step=step, now_s=time.monotonic())
+        return due_reason(cadence, self._last, step=step, now_s=time.monotonic()) if has_clock else None
 
-    def due_at_end(self, epochs_done: int, *, has_score: bool) -> str | None:
-        """Return why a save is due at the end of an epoch, None if it is not."""
-        return epoch_due_reason(self._cadence, epochs_done=epochs_done, has_score=has_score)
+    def after_epoch(
+        self, step: int, *, epochs_done: int, is_asked: bool, scores: Collection[str]
+    ) -> str | None:
+        """Return why the end of an epoch is to be saved, None if it is not.
+
+        Args:
+            step: Steps finished.
+            epochs_done: Epochs finished.
+            is_asked: Whether a save was asked for.
+            scores: Names of the scores that were reported to this rank.
+        """
+        # A score may be known to one rank alone; that there will be one is known to all.
+        has_score = not self._ranking.isdisjoint(scores) if self._is_alone else bool(self._ranking)
+        return epoch_due_reason(self._cadence, epochs_done=epochs_done, has_score=has_score) or self._due(
+            step, is_asked=is_asked
+        )
+
+    def _due(self, step: int, *, is_asked: bool) -> str | None:
+        """Return why a save is due; of several ranks, by the step alone: that is the same for all."""
+        if not self._is_alone:
+            return due_reason(
+                dataclasses.replace(self._cadence, seconds=None), self._last, step=step, now_s=0.0
+            )
+        return (
+            "asked" if is_asked else due_reason(self._cadence, self._last, step=step, now_s=time.monotonic())
+        )
 
     def saved(self, step: int, *, stall_s: float) -> None:
         """A save at `step` has stopped the loop for `stall_s` seconds; plan the next one."""

@@ -16,7 +16,7 @@ import threading
 import warnings
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from trainerd.checkpoint.side_thread import KeptThread
 from trainerd.errors import DeviceCopyError, SpaceError
@@ -27,23 +27,12 @@ from trainerd.training.writing.staging_buffer import Arena, Filling, ImageLayout
 from trainerd.training.writing.streaming import Ring, streamed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
-    from trainerd.checkpoint.manifest import FileEntry, Manifest
-    from trainerd.checkpoint.store import Checkpoint, CheckpointStore
+    from trainerd.checkpoint.manifest import Manifest
+    from trainerd.checkpoint.store import Checkpoint
     from trainerd.training.state.snapshot import Snapshot
-
-
-class Part(Protocol):
-    """A place for the files of one rank: a `Staging`, or this rank's part of one that several ranks fill."""
-
-    path: Path
-
-    def write(self, name: str, chunks: Iterable[bytes | bytearray | memoryview], /) -> FileEntry: ...
-    def add(self, entry: FileEntry, /) -> FileEntry: ...
-    def commit(self, manifest: Manifest, /, *, reads_back: bool) -> Checkpoint: ...
-    def abandon(self) -> None: ...
+    from trainerd.training.writing.destination import Destination
 
 
 @dataclass
@@ -60,36 +49,16 @@ class _InFlight:
     is_called_off: threading.Event = field(default_factory=threading.Event)
 
 
-class AfterCommit(Protocol):
-    """What is done with a new checkpoint."""
-
-    def __call__(self, checkpoint: Checkpoint, *, is_urgent: bool) -> None: ...
-
-
 class CheckpointWriter:
-    """Turns snapshots into checkpoints of one store.
+    """Turns snapshots into the files of checkpoints.
 
     Args:
-        store: Where to.
-        rank: Whose files these are.
-        after_commit: Called with each new checkpoint, in the thread that wrote it, before anything else may be
-            written: the place to prune, unless the write was urgent: then it was not read back.
-        begin: Begins a place for the files; a staging folder of the store if not given.
+        destination: Where the files go, and what makes them a checkpoint. Used by the thread that writes.
         runtime: Of the devices on which tensors may be.
     """
 
-    def __init__(
-        self,
-        store: CheckpointStore,
-        *,
-        rank: int,
-        after_commit: AfterCommit,
-        begin: Callable[[Manifest], Part] | None = None,
-        runtime: Runtime = CUDA,
-    ) -> None:
-        self._begin: Callable[[Manifest], Part] = begin or (lambda manifest: store.begin(manifest.step))
-        self._rank = rank
-        self._after_commit = after_commit
+    def __init__(self, destination: Destination, *, runtime: Runtime = CUDA) -> None:
+        self._destination = destination
         self._runtime = runtime
         self._arena = Arena(runtime)
         self._ring = Ring()
@@ -97,7 +66,6 @@ class CheckpointWriter:
         self._preparation: threading.Thread | None = None
         self._thread = KeptThread("trainerd-write")
         self._has_forgiven = False
-        self._is_alone = begin is None
 
     @property
     def is_busy(self) -> bool:
@@ -175,25 +143,18 @@ class CheckpointWriter:
         return False
 
     def _forgive(self, error: DeviceCopyError) -> None:
-        if self._has_forgiven or not self._is_alone:
+        if self._has_forgiven or self._destination.is_joint:
             raise error
         self._has_forgiven = True
         warnings.warn(
             f"trainerd: {error.message}; the save is made again now, with blocking copies", stacklevel=2
         )
 
-    def write_in_background(
-        self, snapshot: Snapshot, manifest: Manifest, *, before_commit: Callable[[], object] | None = None
-    ) -> None:
+    def write_in_background(self, snapshot: Snapshot, manifest: Manifest) -> None:
         """Copy a snapshot and write it in another thread. Waits for a write in flight, and raises what that raised.
 
         The write begins with what is copied first, while the rest is still being copied. Hashing waits for the
         copy: it would take memory bandwidth and a core from what the loop is waiting for.
-
-        Args:
-            snapshot: What to write.
-            manifest: What it is.
-            before_commit: Called in the thread that writes, to make durable what the manifest speaks of.
         """
         self._wait_for_arena()
         filling, copy = self._arena.begin(snapshot)
@@ -210,7 +171,6 @@ class CheckpointWriter:
                     manifest,
                     is_called_off=flight.is_called_off.is_set,
                     wait_to_digest=filling.wait,
-                    before_commit=before_commit,
                     damaged=filling.damaged,
                 )
             except BaseException as error:  # noqa: BLE001 - kept for whoever waits
@@ -243,12 +203,9 @@ class CheckpointWriter:
         Raises:
             DeviceCopyError: A device tensor arrived damaged twice.
         """
-        with contextlib.suppress(
-            OSError, SpaceError, DeviceCopyError
-        ):  # this write is newer, and says itself if it fails too
-            self.call_off()
+        self.drop()
         image, pieces = streamed(snapshot, self._ring, self._runtime)
-        return self._write(snapshot.document, image, pieces, manifest, reads_back=False)
+        return self._write(snapshot.document, image, pieces, manifest, is_urgent=True)
 
     def wait(self) -> Checkpoint | None:
         """Wait for the write in flight and return what it wrote, None if there was none.
@@ -282,6 +239,11 @@ class CheckpointWriter:
         except AbandonedError:
             return None
 
+    def drop(self) -> None:
+        """Call off the write in flight for a newer one, which says itself if it fails too."""
+        with contextlib.suppress(OSError, SpaceError, DeviceCopyError):
+            self.call_off()
+
     def _write(
         self,
         document: dict[str, Any],
@@ -291,27 +253,22 @@ class CheckpointWriter:
         *,
         is_called_off: Callable[[], bool] = lambda: False,
         wait_to_digest: Callable[[], object] | None = None,
-        before_commit: Callable[[], object] | None = None,
         damaged: Callable[[], list[str]] = list,
-        reads_back: bool = True,
+        is_urgent: bool = False,
     ) -> Checkpoint:
-        staging = self._begin(manifest)
+        rank, part = self._destination.rank, self._destination.begin(manifest)
         try:
-            path = staging.path / tensors_name(self._rank)
+            path = part.staging.path / tensors_name(rank)
             entry = write_direct(
                 path, pieces, image.size, is_called_off=is_called_off, wait_to_digest=wait_to_digest
             )
             self._check_arrivals(damaged())
-            staging.add(entry)
-            staging.write(tree_name(self._rank), [encode_document(document)])
-            if before_commit is not None:
-                before_commit()
-            checkpoint = staging.commit(manifest, reads_back=reads_back)
+            part.staging.add(entry)
+            part.staging.write(tree_name(rank), [encode_document(document)])
+            return self._destination.commit(part, manifest, is_urgent=is_urgent)
         except BaseException:
-            staging.abandon()
+            part.abandon()
             raise
-        self._after_commit(checkpoint, is_urgent=not reads_back)
-        return checkpoint
 
     def _check_arrivals(self, damaged: list[str]) -> None:
         """Have later copies be blocking ones, if any of these arrived damaged."""

@@ -135,7 +135,7 @@ def test_a_step_that_raises_is_neither_counted_nor_saved(tmp_path):
         for _ in session.epochs(1):
             for number in session.batches([1, 2, 3, 4]):
                 session.log(loss=number)
-                session._manager.checkpointer.wait()
+                session._run.saves.wait()
                 tick()
 
     assert not attempt(tmp_path, loop, crash_at=3, steps=1)

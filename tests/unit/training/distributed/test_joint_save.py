@@ -55,7 +55,7 @@ class Saver(threading.Thread):
         for name in self.files:
             if name == "no room":
                 raise OSError(errno.EIO, "the disk is broken")
-            part.write(name, [tensor_file(self.rank)])
+            part.staging.write(name, [tensor_file(self.rank)])
 
 
 def save_together(folder, **second):

@@ -52,7 +52,7 @@ def test_memory_for_saves_is_there_before_the_first_one(tmp_path):
     sizes = []
 
     def look(session):
-        writer = session._manager.checkpointer._writer
+        writer = session._run.checkpoints.writer
         if session.step == 1:
             assert writer._preparation is not None
             writer._preparation.join(LIMIT_S)
@@ -82,15 +82,15 @@ def test_drains_before_the_first_periodic_save_do_not_fill_the_disk(tmp_path):
     for _ in range(4):
         with (
             contextlib.suppress(KeyboardInterrupt),
-            trainerd.session(tmp_path, every={"steps": 1000}, keep_last=1) as session,
+            trainerd.session(tmp_path, every={"steps": 1000, "epochs": None}, keep_last=1) as session,
         ):
             session.track(model=torch.nn.Linear(2, 2))
             for _ in session.epochs(100):
                 for _ in session.batches(list(range(5))):
-                    if session.step == session._resumed_step + 3:
+                    if session.step == session._run.link.resumed_step + 3:
                         # What a drain does before it leaves the process.
-                        session._manager.save_now("drain")
-                        found.append(len(session._manager.checkpointer.checkpoints()))
+                        session._run.saves.save_now("drain")
+                        found.append(len(session._run.checkpoints.store.checkpoints()))
                         raise KeyboardInterrupt
     assert found == [1, 2, 2, 2]
 
@@ -102,10 +102,10 @@ def test_a_save_that_has_failed_in_the_background_is_met_at_the_next_boundary(tm
     seen = []
 
     def look(session):
-        manager = session._manager
+        writer = session._run.checkpoints.writer
         seen.append(session.step)
         deadline_s = time.monotonic() + LIMIT_S
-        while manager.checkpointer.is_saving and time.monotonic() < deadline_s:
+        while writer.is_busy and time.monotonic() < deadline_s:
             time.sleep(0.001)
 
     try:

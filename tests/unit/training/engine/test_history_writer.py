@@ -10,5 +10,5 @@ def test_the_name_of_a_new_history_is_durable_before_anything_is_written(tmp_pat
     """A power cut once left a durable checkpoint whose history had no name: fsync of a file does not cover it."""
     synced = []
     monkeypatch.setattr(history, "sync_directory", synced.append)
-    HistoryWriter(tmp_path / "metrics.jsonl").close()
+    HistoryWriter(tmp_path / "metrics.jsonl").open().close()
     assert synced == [tmp_path]

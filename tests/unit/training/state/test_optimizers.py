@@ -10,6 +10,7 @@ import torch
 from tests.support.exact import assert_same, through_disk
 from trainerd.errors import MismatchError
 from trainerd.training.checkpointer import Checkpointer
+from trainerd.training.state.rank_files import read_verified
 
 pytestmark = pytest.mark.torch
 
@@ -110,7 +111,7 @@ def test_what_was_loaded_is_not_shared_with_what_is_loaded_next(tmp_path):
     former.train(seed=3)
     with Checkpointer(tmp_path, former.objects) as checkpointer:
         checkpointer.save(step=1)
-        tree = checkpointer.read(checkpointer.wait())
+        tree = read_verified(checkpointer.wait(), 0)
     first, second = Trainee("Adam", {}, seed=2), Trainee("Adam", {}, seed=2)
     tree.apply(first.objects, source="the checkpoint")
     first.train(seed=5)
@@ -186,7 +187,7 @@ def test_without_a_noted_class_the_fields_of_the_groups_tell(tmp_path):
     objects = {"optimizer": torch.optim.Adam(model.parameters())}
     with Checkpointer(tmp_path, objects) as checkpointer:
         checkpointer.save(step=1)
-        tree = checkpointer.read(checkpointer.wait())
+        tree = read_verified(checkpointer.wait(), 0)
     tree.classes = {}
     with pytest.raises(
         MismatchError, match=r"param_groups\[0\]: in the checkpoint with .*betas.* here with .*momentum"

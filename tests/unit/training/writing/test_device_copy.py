@@ -20,7 +20,7 @@ import trainerd
 from tests.support.fake_cuda import ALREADY_REGISTERED, FakeCuda
 from trainerd.checkpoint.host_memory import address_of
 from trainerd.errors import DeviceCopyError
-from trainerd.training import checkpointer as checkpointer_module
+from trainerd.training.engine import checkpoint_manager
 from trainerd.training.state.rank_files import read_verified
 from trainerd.training.state.restore import CLASSES
 from trainerd.training.state.snapshot import Snapshot, take_snapshot
@@ -318,7 +318,7 @@ def checkpointer(tmp_path, cuda, monkeypatch):
         def __init__(self, *arguments, **options):
             super().__init__(*arguments, **options, runtime=cuda)
 
-    monkeypatch.setattr(checkpointer_module, "CheckpointWriter", OnFake)
+    monkeypatch.setattr(checkpoint_manager, "CheckpointWriter", OnFake)
     box = Box(cuda.tensor(torch.ones(1000)))
     with trainerd.Checkpointer(tmp_path / "checkpoints", {"box": box}) as checkpointer:
         checkpointer.box = box
@@ -392,7 +392,7 @@ def test_a_save_that_is_waited_for_is_repeated_at_once(checkpointer, cuda):
 def test_an_urgent_save_copies_a_damaged_tensor_once_more(checkpointer, cuda, damages):
     cuda.damages = damages
     snapshot = take_snapshot(checkpointer.objects, extra={CLASSES: {}})
-    manifest = checkpointer.manifest(step=1, epoch=0, scores={}, reason="drain")
+    manifest = checkpointer._manager.lineage.manifest(step=1, epoch=0, scores={}, reason="drain")
     with pytest.raises(DeviceCopyError) if damages > 1 else contextlib.nullcontext():
-        checkpointer.write(snapshot, manifest, is_urgent=True)
+        checkpointer._manager.writer.write_now(snapshot, manifest)
     assert saved_values(checkpointer) == ({1: 1.0} if damages < 2 else {})

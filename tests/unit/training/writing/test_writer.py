@@ -13,7 +13,10 @@ from trainerd.checkpoint.checkpoint_names import is_leftover
 from trainerd.checkpoint.digest import digest_of_file
 from trainerd.checkpoint.manifest import Manifest
 from trainerd.checkpoint.store import CheckpointStore
+from trainerd.contract.policy import RetentionPolicy
 from trainerd.training.checkpointer import Checkpointer
+from trainerd.training.engine.lineage import Lineage
+from trainerd.training.engine.save_sequence import SaveSequence
 from trainerd.training.state.rank_files import read_verified
 from trainerd.training.state.snapshot import Snapshot, take_snapshot
 from trainerd.training.writing import writer as writer_module
@@ -50,7 +53,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def writer(store):
-    return CheckpointWriter(store, rank=0, after_commit=lambda _checkpoint, *, is_urgent: None)
+    return CheckpointWriter(SaveSequence(store, Lineage(store), RetentionPolicy(keep_last=None)))
 
 
 def manifest(step: int) -> Manifest:
@@ -227,10 +230,10 @@ def test_an_urgent_save_is_not_read_back_and_prunes_nothing(tmp_path, monkeypatc
         checkpointer.wait()
         with monkeypatch.context() as patch:
             patch.setattr("trainerd.checkpoint.store.verify_files", _forbidden)
-            checkpointer.write(
+            manager = checkpointer._manager
+            manager.writer.write_now(
                 take_snapshot(checkpointer.objects),
-                checkpointer.manifest(step=2, epoch=0, scores={}, reason="drain"),
-                is_urgent=True,
+                manager.lineage.manifest(step=2, epoch=0, scores={}, reason="drain"),
             )
         assert [checkpoint.step for checkpoint in checkpointer.checkpoints()] == [1, 2]
         checkpointer.save(step=3)

@@ -1,0 +1,170 @@
+"""How a run leaves its process: drained, finished or failed, from the main thread or from another one.
+
+Invariants:
+    What is saved on the way out was captured at a boundary: an error may have come in the middle of a step.
+    The other ranks are told before this one is gone.
+    The outcome is on record before the process ends.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from trainerd.contract import records
+from trainerd.contract.exit_codes import FAILED
+from trainerd.contract.failpoints import declare
+from trainerd.contract.heartbeat import Phase
+from trainerd.contract.records import FinishedRecord
+from trainerd.errors import RankLostError
+from trainerd.training.interruption import leaving
+
+if TYPE_CHECKING:
+    from trainerd.checkpoint.store import Checkpoint
+    from trainerd.training.distributed.agreement import Agreement
+    from trainerd.training.distributed.rank_store import Ranks
+    from trainerd.training.engine.position import Position
+    from trainerd.training.engine.run_resume import RunResume
+    from trainerd.training.engine.run_saves import RunSaves
+    from trainerd.training.engine.supervisor_link import SupervisorLink
+    from trainerd.training.interruption.drain_flag import DrainFlag
+    from trainerd.training.settings import Settings
+
+COMPLETED = declare(
+    "training.completed", "the final checkpoint; the run completes at once when it is resumed"
+)
+
+BETWEEN_SAVES_LIMIT_S: Final = 2.0
+"""How long a thread that would save what is staged waits for the main thread to be between two saves, in seconds."""
+FLUSH_ANSWER_LIMIT_S: Final = 10.0
+"""How long ranks that are out of time wait to hear what the others hold, in seconds."""
+
+
+class RunExit:
+    """The ways out of one attempt.
+
+    Attributes:
+        is_leaving: Whether the main thread is on its way out.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        position: Position,
+        saves: RunSaves,
+        resume: RunResume,
+        link: SupervisorLink,
+        *,
+        flag: DrainFlag,
+        agreement: Agreement,
+        ranks: Ranks | None,
+    ) -> None:
+        self.is_leaving = False
+        self._settings = settings
+        self._position = position
+        self._saves = saves
+        self._resume = resume
+        self._link = link
+        self._flag = flag
+        self._agreement = agreement
+        self._ranks = ranks
+        self._outcome = settings.attempt_paths.outcome(settings.environment.rank)
+
+    # ------------------------------------------------------------------ from the main thread
+
+    def drained(self, reason: str | None = None) -> NoReturn:
+        """Save this boundary, say so, and leave the process."""
+        self.is_leaving = True
+        self._link.beat(Phase.DRAIN)
+        self._saves.save_now("drain")
+        self._resume.close()
+        self._leave_drained(self._saves.newest, reason or self._flag.reason)
+
+    def finished(self) -> None:
+        """Save this boundary as the final one and say that the run is complete."""
+        self.is_leaving = True
+        self._link.beat(Phase.CHECKPOINT)
+        newest = self._saves.finish()
+        COMPLETED.hit()
+        position, environment = self._position, self._settings.environment
+        if environment.rank == 0:
+            # A crash before this leaves a run that completes at once when it is resumed.
+            finished = FinishedRecord(
+                position.step, position.epoch, newest.name, environment.spec_digest, time.time()
+            )
+            records.write(self._settings.run.finished, finished)
+        leaving.record_finished(self._outcome, step=position.step, checkpoint=newest.name)
+        self._link.beat(Phase.END)
+        self._leave_ranks()
+
+    def failed(self, error: BaseException, *, step: int | None) -> None:
+        """Tell the other ranks, and record what ended the attempt. Nothing is saved.
+
+        Args:
+            error: What the script, or the session, raised.
+            step: Steps finished, None if the state was not restored yet.
+        """
+        self.is_leaving = True
+        self._agreement.stop()
+        if self._ranks is not None:
+            error = self._ranks.cause_of(error)
+            self._ranks.say_failed(error)
+        leaving.record_exception(self._outcome, error, step=step)
+
+    # ------------------------------------------------------------------ from a thread that watches or listens
+
+    def flush_and_leave(self, reason: str) -> NoReturn:
+        """Make what is in memory durable and leave the process."""
+        try:
+            newest = self._saves.flush()
+        except Exception as error:  # noqa: BLE001 - the process ends here in any case, and says why
+            self.fail_and_leave(error)
+        self._leave_drained(newest, reason)
+
+    def flush_alone(self, why: str) -> NoReturn:
+        """Leave as a single rank that finds no boundary in time."""
+        self.flush_and_leave(f"{self._flag.reason or 'asked to stop'}, {why}")
+
+    def leave_at_this_boundary(self, reason: str) -> None:
+        """Save the boundary crossed last, as the other ranks do, while the script's own code holds up the main thread."""
+        with self._saves.excluded(BETWEEN_SAVES_LIMIT_S) as staged:
+            if self.is_leaving or staged is None:
+                return  # the main thread is on its way out
+            if not self._saves.is_safe_here():
+                self.fail_and_leave(RankLostError(f"{reason}, and this rank has nothing to save yet"))
+            self.flush_and_leave(f"{reason}, and the script was busy between two loops")
+
+    def leave_with_what_all_hold(self, reason: str) -> None:
+        """Save the boundary that all ranks hold, if it is the same one, while their main threads are elsewhere."""
+        assert self._ranks is not None
+        with self._saves.excluded(BETWEEN_SAVES_LIMIT_S) as staged:
+            all_hold = self._ranks.gather("flush/holds", staged, limit_s=FLUSH_ANSWER_LIMIT_S)
+            if staged is not None and all(each == staged for each in all_hold):
+                self.flush_and_leave(reason)
+            leaving.say(f"trainerd: the ranks hold no boundary in common ({all_hold}): nothing more is saved")
+            self._leave_drained(self._saves.newest, reason)
+
+    def fail_and_leave(self, error: Exception) -> NoReturn:
+        """End this process because of `error`."""
+        leaving.say(f"trainerd: {type(error).__name__}: {error}: exiting {FAILED}")
+        if self._ranks is not None:
+            self._ranks.say_failed(error)
+        leaving.record_exception(self._outcome, error, step=self._position.step)
+        leaving.exit_process(FAILED)
+
+    # ------------------------------------------------------------------ within
+
+    def _leave_drained(self, newest: Checkpoint | None, reason: str) -> NoReturn:
+        self._leave_ranks()
+        leaving.leave_drained(
+            self._outcome,
+            step=newest.step if newest else self._position.step,
+            checkpoint=newest.name if newest else None,
+            reason=reason,
+        )
+
+    def _leave_ranks(self) -> None:
+        """Stop answering the other ranks. The last save, in which all took part, has shown that none will ask."""
+        self._agreement.stop()
+        if self._ranks is not None:
+            self._ranks.leave()

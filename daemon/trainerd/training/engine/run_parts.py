@@ -1,0 +1,180 @@
+"""Everything that one attempt at a run consists of: wired together here, opened and closed as a whole."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from trainerd.checkpoint.store import CheckpointStore
+from trainerd.contract import codec
+from trainerd.contract.durable import make_directory, write_file
+from trainerd.contract.heartbeat import Phase
+from trainerd.contract.paths import AttemptPaths
+from trainerd.contract.policy import RETENTION_FORMAT
+from trainerd.training.distributed.agreement import Agreement, Alone, Together
+from trainerd.training.distributed.rank_store import Ranks, rendezvous
+from trainerd.training.engine.checkpoint_manager import CheckpointManager
+from trainerd.training.engine.history import HistoryWriter
+from trainerd.training.engine.measurements import Measurements
+from trainerd.training.engine.run_exit import RunExit
+from trainerd.training.engine.run_resume import RunResume
+from trainerd.training.engine.run_saves import RunSaves
+from trainerd.training.engine.run_state import RunState
+from trainerd.training.engine.silent_history import SilentHistory
+from trainerd.training.engine.supervisor_link import SupervisorLink
+from trainerd.training.interruption import leaving
+from trainerd.training.interruption.deadline import DeadlineGuard, margin_s
+from trainerd.training.interruption.drain_flag import DrainFlag
+from trainerd.training.schedule.pacing import Pacing
+from trainerd.training.settings import DEFAULT_SEED, Settings
+from trainerd.training.state.rng import seed_everything
+
+
+class RunParts:
+    """The parts of one attempt.
+
+    Args:
+        settings: What the script and the environment say.
+        ranks: This rank and the others, None if there are none.
+
+    Attributes:
+        state: State of the run.
+        history: Metric history.
+        measurements: Measurements of the step in progress.
+        checkpoints: Makes and finds checkpoints.
+        resume: The way back to the newest checkpoint.
+        pacing: When a save is due.
+        saves: Saves boundaries.
+        link: Heartbeat and requests.
+        flag: Whether a stop was asked for.
+        agreement: At which boundary all ranks drain or save.
+        exit: The ways out.
+    """
+
+    def __init__(self, settings: Settings, ranks: Ranks | None) -> None:
+        environment, checkpoint = settings.environment, settings.checkpoint
+        self.settings = settings
+        self.state = RunState(
+            DEFAULT_SEED if settings.seed is None else settings.seed,
+            rank=environment.rank,
+            world_size=environment.world_size,
+        )
+        self.ranks = ranks
+        self.history = HistoryWriter(settings.run.metrics) if environment.rank == 0 else SilentHistory()
+        self.measurements = Measurements(
+            self.state, self.history, stops_on_nonfinite=environment.on_nonfinite_loss != "ignore"
+        )
+        self.checkpoints = CheckpointManager(
+            CheckpointStore.of_run(settings.run),
+            checkpoint.keep,
+            rank=environment.rank,
+            ranks=ranks,
+            history=self.history,
+        )
+        self.resume = RunResume(settings, self.state, self.checkpoints, self.history, ranks)
+        self.pacing = Pacing(
+            checkpoint.every,
+            settings.run,
+            attempt=settings.attempt,
+            is_alone=ranks is None,
+            ranking=frozenset(rule.metric for rule in checkpoint.keep.keep_best),
+            say=lambda plan: leaving.say(f"trainerd: {plan}"),
+        )
+        self.saves = RunSaves(
+            settings,
+            self.state,
+            self.checkpoints,
+            self.history,
+            resume=self.resume,
+            pacing=self.pacing,
+            is_alone=ranks is None,
+        )
+        self.link = SupervisorLink(
+            settings.attempt_paths,
+            rank=environment.rank,
+            position=self.state.position,
+            checkpoints=self.checkpoints,
+            measurements=self.measurements,
+        )
+        self.flag = DrainFlag()
+        self.agreement: Agreement = Together(ranks, self.flag) if ranks else Alone(self.flag)
+        self.exit = RunExit(
+            settings,
+            self.state.position,
+            self.saves,
+            self.resume,
+            self.link,
+            flag=self.flag,
+            agreement=self.agreement,
+            ranks=ranks,
+        )
+
+    @classmethod
+    def meet(cls, settings: Settings) -> RunParts:
+        """Return the parts of this rank's attempt, once the other ranks are there.
+
+        Raises:
+            UserError: The environment does not say where to rendezvous.
+            RankLostError: The others did not come.
+        """
+        ranks = rendezvous(settings.environment)
+        if ranks is not None:  # each of several ranks would count an attempt of its own
+            root = ranks.agreed("attempt", lambda: str(settings.attempt_paths.root))
+            settings = dataclasses.replace(settings, attempt_paths=AttemptPaths(Path(root)))
+        return cls(settings, ranks)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether this is the only rank."""
+        return self.ranks is None
+
+    def open(self) -> None:
+        """Take the run's lock, open its files and take over the signals.
+
+        Raises:
+            LockedError: Another process trains this run.
+            SpaceError: The disk is full or read-only.
+        """
+        make_directory(self.settings.attempt_paths.root)
+        self.checkpoints.open()
+        self.history.open()
+        if self.checkpoints.is_committer:
+            self._publish_retention()
+        leaving.end_workers_at_exit()
+        leaving.show_stacks_when_asked()
+        self.flag.install()
+        if self.flag.notices is not None:
+            DeadlineGuard(
+                self.flag.notices,
+                grace_s=self.settings.grace_s,
+                heard=lambda number: self.flag.ask(number.name),
+                margin=lambda grace_s: margin_s(grace_s, self.checkpoints.sequence.longest_save_s),
+                flush=self.agreement.leave_without_boundary if self.ranks else self.exit.flush_alone,
+            )
+        self.link.open()
+        if self.settings.seed is not None:
+            seed_everything(self.settings.seed)
+        self.link.beat(Phase.START)
+
+    def _publish_retention(self) -> None:
+        """Write down what is kept, for `trainerd prune`, which has no script to ask."""
+        path = self.settings.run.retention
+        policy = codec.to_json(self.settings.checkpoint.keep, RETENTION_FORMAT)
+        if not path.exists() or path.read_bytes() != policy:
+            write_file(path, policy)
+
+    def close(self) -> None:
+        """Give the signals back, and wait until what is being written is durable.
+
+        Raises:
+            SpaceError: The disk was full for the write in flight.
+            OSError: The write in flight failed.
+        """
+        self.state.loop_sources.clear()
+        self.flag.remove()
+        self.link.close()
+        self.resume.close()
+        try:
+            self.checkpoints.close()  # the write in flight makes the history durable
+        finally:
+            self.history.close()

@@ -1,0 +1,270 @@
+"""The saves of one run: which boundary is saved or copied aside, and when.
+
+Invariants:
+    A boundary is saved at most once, unless it was scored in the meantime.
+    What the deadline's thread may touch is touched under the lock: what is staged, and the writer.
+    The position, the tracked objects and the random generators of a checkpoint are of one moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from trainerd.errors import UnsupportedValueError
+from trainerd.training.engine.lineage import SaveDetails
+from trainerd.training.schedule.staging_budget import StagingBudget
+from trainerd.training.writing.gc_pause import no_collection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trainerd.checkpoint.manifest import Manifest
+    from trainerd.checkpoint.store import Checkpoint
+    from trainerd.training.engine.checkpoint_manager import CheckpointManager
+    from trainerd.training.engine.history import HistoryWriter
+    from trainerd.training.engine.run_resume import RunResume
+    from trainerd.training.engine.run_state import RunState
+    from trainerd.training.engine.silent_history import SilentHistory
+    from trainerd.training.schedule.pacing import Pacing
+    from trainerd.training.settings import Settings
+    from trainerd.training.state.snapshot import Snapshot
+    from trainerd.training.writing.writer import StagedSnapshot
+
+RESERVE_BYTES_MAX: Final = 256 << 20
+
+
+@dataclass(frozen=True)
+class StagedBoundary:
+    """A boundary that is copied aside and not written: its state, its manifest and its key."""
+
+    snapshot: StagedSnapshot
+    manifest: Manifest
+    key: tuple[int, ...]
+
+
+class RunSaves:
+    """Saves the boundaries of one run.
+
+    Args:
+        settings: Settings of the session.
+        state: State of the run.
+        checkpoints: Makes the checkpoints.
+        history: Metric history.
+        resume: How far the resume has come.
+        pacing: Learns what a save costs.
+        is_alone: Whether this is the only rank.
+
+    Attributes:
+        scores: Scores of the boundary crossed last.
+        is_asked: Whether the script or the supervisor asked for a save that was not made yet.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        state: RunState,
+        checkpoints: CheckpointManager,
+        history: HistoryWriter | SilentHistory,
+        *,
+        resume: RunResume,
+        pacing: Pacing,
+        is_alone: bool,
+    ) -> None:
+        self.scores: dict[str, float] = {}
+        self.is_asked = False
+        self._settings = settings
+        self._state = state
+        self._checkpoints = checkpoints
+        self._writer = checkpoints.writer
+        self._history = history
+        self._resume = resume
+        self._pacing = pacing
+        self._is_alone = is_alone
+        self._lock = threading.RLock()
+        self._saved_key: tuple[int, ...] | None = None
+        self._staged: StagedBoundary | None = None
+        self._staging_budget = StagingBudget(is_alone=is_alone)
+        self._has_reserve = False
+        self._is_prepared = False
+
+    # ------------------------------------------------------------------ periodic saves
+
+    def save(self, reason: str, *, is_final: bool = False) -> None:
+        """Save this boundary in the background, unless that was done already. Raises what the save before raised.
+
+        Raises:
+            UnsupportedValueError: Some state has no exact form on disk.
+            SpaceError: The disk is full.
+        """
+        with self._lock, no_collection():
+            if self._is_saved():
+                return
+            self._writer.supersede()
+            self._staged = None  # its memory is used now, for what is newer
+            began_s = time.monotonic()
+            snapshot = self._state.snapshot()
+            self._keep_reserve(snapshot)
+            self._checkpoints.make_room(self._predicted_bytes(snapshot))
+            self._writer.write_in_background(snapshot, self._manifest(reason, is_final=is_final))
+            self._mark_saved()
+            self._staging_budget.spent()
+            self._pacing.saved(self._state.position.step, stall_s=time.monotonic() - began_s)
+
+    def save_if_free(self, reason: str) -> None:
+        """Save this boundary if no save is in flight; otherwise leave it to the next boundary.
+
+        Several ranks wait for the save in flight: they would not all skip the same ones.
+        """
+        if not (self._is_alone and self._writer.is_busy):
+            self.save(reason)
+
+    def save_here(self, reason: str) -> None:
+        """Save the boundary crossed last, also from the script's own code after it."""
+        with self._lock:
+            if not self._is_staged_here():
+                self.save(reason)
+                return
+            self.flush()
+            self._mark_saved()
+
+    def finish(self) -> Checkpoint:
+        """Save this boundary as the final one and return it once it is durable."""
+        self.save("final", is_final=True)
+        if self._writer.supersede():
+            self._saved_key = None
+            self.save("final", is_final=True)
+        newest = self.wait()
+        assert newest is not None
+        return newest
+
+    def wait(self) -> Checkpoint | None:
+        """Wait until every save is durable; return the newest checkpoint. Raises what the save in flight raised."""
+        self._writer.wait()
+        return self.newest
+
+    @property
+    def newest(self) -> Checkpoint | None:
+        """The newest checkpoint that is durable."""
+        return self._checkpoints.lineage.newest
+
+    # ------------------------------------------------------------------ copies aside
+
+    def prepare(self) -> None:
+        """Have the memory for saves provided while training goes on. After the first step: optimizers have state then."""
+        if not self._is_prepared:
+            self._is_prepared = True
+            with contextlib.suppress(UnsupportedValueError):  # the first save says so
+                self._writer.prepare(self._state.snapshot())
+
+    def stage(self, reason: str) -> None:
+        """Copy this boundary aside, for a drain that comes in the script's own code before the next one."""
+        with self._lock, no_collection():
+            if self._is_saved():
+                return
+            if self._writer.supersede():
+                self.save("the save before failed")
+                return
+            with self._staging_budget.measured():
+                snapshot = self._writer.stage(self._state.snapshot())
+                self._staged = StagedBoundary(snapshot, self._manifest(reason), self._state.position.key())
+
+    def is_staging_cheap(self) -> bool:
+        """Tell whether copying a boundary aside costs next to nothing beside the steps, and no save is in flight."""
+        return self._staging_budget.is_enough() and not self._writer.is_busy
+
+    # ------------------------------------------------------------------ when there is no time
+
+    def save_now(self, reason: str) -> None:
+        """Make this boundary, or the one that is staged, durable as fast as can be."""
+        with self._lock, no_collection():
+            if not self.is_safe_here():
+                snapshot = self._state.snapshot()
+                if self._is_alone:
+                    self._writer.drop()
+                else:
+                    self._writer.wait()  # called off on one rank, it would be committed on another
+                self._checkpoints.make_room(self._predicted_bytes(snapshot), is_emergency=True)
+                self._writer.write_now(snapshot, self._manifest(reason))
+                self._staged = None
+                self._mark_saved()
+            self.flush()
+
+    def flush(self) -> Checkpoint | None:
+        """Make the newest snapshot in memory durable, and return the newest checkpoint. May come from any thread."""
+        with self._lock:
+            if self._staged is not None:
+                self._writer.write_staged(self._staged.snapshot, self._staged.manifest)
+                self._staged = None
+            return self.wait()
+
+    def is_safe_here(self) -> bool:
+        """Tell whether the boundary crossed last is saved or staged: then `flush` makes it durable."""
+        return self._is_staged_here() or self._is_saved()
+
+    @contextlib.contextmanager
+    def excluded(self, limit_s: float) -> Iterator[list[Any] | None]:
+        """Let nothing be saved or staged meanwhile; give what `flush` would make durable, None if not in time.
+
+        It is told as a value that two ranks have in common if they would flush the same boundary.
+        """
+        is_locked = self._lock.acquire(timeout=limit_s)
+        try:
+            if not is_locked:
+                yield None
+            elif self._staged is not None:
+                yield ["staged", *self._staged.key]
+            else:
+                yield ["saved", *(self._saved_key or ())]
+        finally:
+            if is_locked:
+                self._lock.release()
+
+    # ------------------------------------------------------------------ within
+
+    def mark_resumed(self, key: tuple[int, ...]) -> None:
+        """Note that the boundary of this key is the checkpoint resumed from."""
+        self._saved_key = key
+
+    def _is_saved(self) -> bool:
+        if self._resume.is_pending:
+            return True  # the interrupted loop is not reached again yet: the checkpoint resumed from is still good
+        is_scored_since = bool(self.scores) and self._is_alone  # known to one rank, it decides for none
+        return self._saved_key == self._state.position.key() and not is_scored_since
+
+    def _mark_saved(self) -> None:
+        self.is_asked = False
+        self.scores = {}
+        self._saved_key = self._state.position.key()
+
+    def _is_staged_here(self) -> bool:
+        """Tell whether what is staged is the boundary crossed last, and no former one."""
+        return self._staged is not None and self._staged.key == self._state.position.key()
+
+    def _keep_reserve(self, snapshot: Snapshot) -> None:
+        """Set a little room aside for an emergency, once there is a first checkpoint."""
+        if self._checkpoints.sequence.saves and not self._has_reserve and self._checkpoints.is_committer:
+            self._has_reserve = True
+            self._checkpoints.store.keep_reserve(min(self._predicted_bytes(snapshot), RESERVE_BYTES_MAX))
+
+    def _predicted_bytes(self, snapshot: Snapshot) -> int:
+        """Return how much room the files of all ranks take."""
+        return snapshot.predicted_bytes * self._settings.environment.world_size
+
+    def _manifest(self, reason: str, *, is_final: bool = False) -> Manifest:
+        position, environment = self._state.position, self._settings.environment
+        details = SaveDetails(
+            job=environment.job or self._settings.run.root.name,
+            attempt=self._settings.attempt,
+            batch=position.batch,
+            history_bytes=self._history.position_bytes,
+            world_size=environment.world_size,
+            is_final=is_final,
+            fingerprint=self._state.fingerprint(with_data=True),
+        )
+        return self._checkpoints.lineage.manifest(
+            step=position.step, epoch=position.epoch, scores=self.scores, reason=reason, details=details
+        )
