@@ -22,10 +22,10 @@ from trainerd.checkpoint.store import Checkpoint, CheckpointStore
 from trainerd.contract.policy import KeepBest, KeepEvery, Mode, RetentionPolicy
 from trainerd.errors import UserError
 from trainerd.training.engine.checkpoint_manager import COMMITTING_RANK, CheckpointManager
+from trainerd.training.state.objects import TrackedObjects
 from trainerd.training.state.rank_files import read_verified
-from trainerd.training.state.restore import CLASSES
 from trainerd.training.state.snapshot import take_snapshot
-from trainerd.training.state.tracked import Objects, Stateful, check_tracked, optimizer_classes
+from trainerd.training.state.tracked import Stateful
 from trainerd.training.writing.gc_pause import no_collection
 from trainerd.training.writing.mirror import Mirror
 
@@ -84,7 +84,9 @@ class Checkpointer:
     ) -> None:
         self.store = directory if isinstance(directory, CheckpointStore) else CheckpointStore(Path(directory))
         named = {"state": objects} if isinstance(objects, Stateful) else objects
-        self.objects: Objects = {name: check_tracked(name, value) for name, value in named.items()}
+        self.objects = TrackedObjects()
+        for name, value in named.items():
+            self.objects.track(name, value)
         best = (keep_best,) if isinstance(keep_best, KeepBest) else tuple(keep_best or ())
         self._keep_best = best
         self._is_asynchronous = asynchronous
@@ -152,7 +154,7 @@ class Checkpointer:
         )
         numbers = {name: _as_score(name, score) for name, score in all_scores.items()}
         with no_collection():
-            snapshot = take_snapshot(self.objects, extra={CLASSES: optimizer_classes(self.objects)})
+            snapshot = take_snapshot(self.objects)
             manager, writer = self._manager.open(), self._manager.writer
             writer.supersede()
             manager.lineage.go_back_before(step)

@@ -113,7 +113,8 @@ def start_run(plain: PlainCheckpoint, run: RunPaths, *, seed: int, source: str) 
     """
     store = CheckpointStore.of_run(run)
     state = RunState(seed)
-    state.objects = {name: _Fixed(value) for name, value in plain.states.items()}
+    for name, value in plain.states.items():
+        state.objects.track(name, _Fixed(value))
     state.values.load_state_dict(plain.values)
     state.position = Position(step=plain.step, epoch=plain.epochs_done, epoch_start_step=plain.step)
     with isolated_cpu_generators(seed):

@@ -20,7 +20,6 @@ from trainerd.training.engine.run_engine import RunEngine
 from trainerd.training.engine.run_parts import RunParts
 from trainerd.training.interruption import leaving
 from trainerd.training.settings import DEFAULT_SEED, Settings, resolve_settings
-from trainerd.training.state.tracked import check_tracked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -150,7 +149,7 @@ class Session:
         for name, value in objects.items():
             if name in self._run.state.objects:
                 raise UserError(f"{name!r} is tracked already")
-            self._run.state.objects[name] = check_tracked(name, value)
+            self._run.state.objects.track(name, value)
 
     def value(self, name: str, default: Any) -> Value[Any]:
         """Return the box of a plain value that belongs to the state of the run; see `Value`."""

@@ -9,11 +9,11 @@ from trainerd.training.data.sample_digest import BEGINNING, folded_in
 from trainerd.training.data.seeds import derive_seed
 from trainerd.training.data.sources import Source, StatefulSource
 from trainerd.training.engine.position import Position
+from trainerd.training.state.objects import TrackedObjects
 from trainerd.training.state.program_fingerprint import take_fingerprint
-from trainerd.training.state.restore import CLASSES, StateTree
+from trainerd.training.state.restore import StateTree
 from trainerd.training.state.rng import capture_rng, restore_rng, seed_everything
 from trainerd.training.state.snapshot import Snapshot, take_snapshot
-from trainerd.training.state.tracked import Objects, optimizer_classes
 from trainerd.training.state.values import Values
 
 _NO_DIGEST_YET: Final = f"{BEGINNING:x}"
@@ -35,7 +35,7 @@ class RunState:
     """
 
     def __init__(self, seed: int, *, rank: int = 0, world_size: int = 1) -> None:
-        self.objects: Objects = {}
+        self.objects = TrackedObjects()
         self.values = Values()
         self.position = Position(world_size=world_size)
         self._rank = rank
@@ -60,7 +60,7 @@ class RunState:
                 if isinstance(source, StatefulSource)
             },
         }
-        return take_snapshot(self.objects, extra={"session": own, CLASSES: optimizer_classes(self.objects)})
+        return take_snapshot(self.objects, extra={"session": own})
 
     def restore(self, tree: StateTree, *, source: str) -> None:
         """Put all of it back, the generators last: nothing is drawn in between.

@@ -7,6 +7,7 @@ that refuses is put back together with those before it.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +16,15 @@ import torch
 
 from trainerd.errors import CorruptError, MismatchError
 from trainerd.training.state.fitting import differences, fitting_states
+from trainerd.training.state.objects import CLASSES, MODULE_CHANGES, PARAMETER_NAMES, TrackedObjects
+from trainerd.training.state.optimizer_names import (
+    Matching,
+    Names,
+    add_groups,
+    match,
+    named_parameters,
+    parameter_names,
+)
 from trainerd.training.state.selection import selected_states
 from trainerd.training.state.shards import placed_states
 from trainerd.training.state.snapshot import TREE_FORMAT
@@ -22,10 +32,9 @@ from trainerd.training.state.tensors import copied_state, decode_state
 from trainerd.training.state.tracked import Objects, Stateful, unwrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Iterator
 
-CLASSES: Final = "classes"
-_OWN: Final = frozenset({"format", "objects", "module_versions", CLASSES})
+_OWN: Final = frozenset({"format", "objects", "module_versions", CLASSES, PARAMETER_NAMES, MODULE_CHANGES})
 _SHOWN_MAX: Final = 10
 _LOAD_HOOKS: Final = ("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks")
 
@@ -39,6 +48,8 @@ class StateTree:
         self.objects: dict[str, Any] = {}
         self.modules = tuple(document.get("module_versions", {}))
         self.classes: dict[str, str] = document.get(CLASSES, {})
+        self.parameter_names: dict[str, Names] = document.get(PARAMETER_NAMES, {})
+        self.module_changes = decode_state(document.get(MODULE_CHANGES, {}), tensors)
         for name, encoded in document["objects"].items():
             state = decode_state(encoded, tensors)
             if name in self.modules:
@@ -78,14 +89,20 @@ class StateTree:
         states = self.objects
         if only is not None or exclude:
             states = selected_states(states, objects, only=only, exclude=exclude)
+        matchings = self._matchings(objects, states)
+        states = {**states, **{name: matching.state for name, matching in matchings.items()}}
         if not strict:
             states, left_out = fitting_states(objects, states)
             if left_out:
                 warnings.warn(f"trainerd: {source}: left as it was:\n{_shortened(left_out)}", stacklevel=3)
-        states = placed_states(objects, states)
-        if strict:
-            self._check(objects, states, source=source, is_partial=is_partial)
-        _apply_all(objects, states, source=source, strict=not is_partial)
+        with _added_groups(objects, {name: matchings[name] for name in states if name in matchings}) as keep:
+            states = placed_states(objects, states)
+            if strict:
+                self._check(objects, states, matchings, source=source, is_partial=is_partial)
+            _apply_all(objects, states, source=source, strict=not is_partial)
+            keep()
+        if isinstance(objects, TrackedObjects) and not is_partial:
+            objects.put_back(self.module_changes)
 
     def check(self, objects: Objects, *, source: str) -> None:
         """Compare the whole state with the live objects, as far as these can be asked, and change nothing.
@@ -94,16 +111,48 @@ class StateTree:
             MismatchError: It does not fit.
             WholeNeededError: It is a part of a state of which these hold another part.
         """
-        self._check(objects, placed_states(objects, self.objects), source=source, is_partial=False)
+        matchings = self._matchings(objects, self.objects)
+        states = {**self.objects, **{name: matching.state for name, matching in matchings.items()}}
+        with _added_groups(objects, matchings):
+            self._check(objects, placed_states(objects, states), matchings, source=source, is_partial=False)
 
-    def _check(self, objects: Objects, states: dict[str, Any], *, source: str, is_partial: bool) -> None:
-        found = list(differences(objects, states, classes=self.classes, is_partial=is_partial))
+    def _matchings(self, objects: Objects, states: dict[str, Any]) -> dict[str, Matching]:
+        """Match the optimizers among `states` with the live ones by the names of their parameters."""
+        live = parameter_names(objects)
+        known = {name for name, _ in named_parameters(objects)}
+        return {
+            name: match(name, state, self.parameter_names[name], live[name], known)
+            for name, state in states.items()
+            if name in live and name in self.parameter_names and "param_groups" in state
+        }
+
+    def _check(
+        self,
+        objects: Objects,
+        states: dict[str, Any],
+        matchings: dict[str, Matching],
+        *,
+        source: str,
+        is_partial: bool,
+    ) -> None:
+        by_name = [line for matching in matchings.values() for line in matching.differences]
+        found = by_name or list(differences(objects, states, classes=self.classes, is_partial=is_partial))
         if found:
             raise MismatchError(
                 f"{source} is sound but does not fit this program",
                 found,
                 hint="change the program back, resume from another checkpoint, or load with strict=False",
             )
+
+
+@contextlib.contextmanager
+def _added_groups(objects: Objects, matchings: dict[str, Matching]) -> Iterator[Callable[[], object]]:
+    """Add the groups that live optimizers lack; take them away at the end, unless what is yielded was called."""
+    with contextlib.ExitStack() as undo:
+        for name, matching in matchings.items():
+            if matching.added and not matching.differences:
+                undo.callback(add_groups(objects, name, matching))
+        yield undo.pop_all
 
 
 def _shortened(lines: list[str]) -> str:

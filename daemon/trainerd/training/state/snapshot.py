@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from trainerd.training.state.objects import MODULE_CHANGES, TrackedObjects
 from trainerd.training.state.tensors import TensorTable, encode_state
 from trainerd.training.state.tracked import Objects, unwrapped
 
@@ -62,6 +63,10 @@ def take_snapshot(objects: Objects, *, extra: Mapping[str, Any] | None = None) -
         if metadata is not None:  # the versions of the modules, which load_state_dict looks at
             versions[name] = encode_state(dict(metadata), TensorTable(), root=f"{name}._metadata")
     document: dict[str, Any] = {"format": TREE_FORMAT, "objects": states, "module_versions": versions}
+    if isinstance(objects, TrackedObjects):
+        if changes := objects.module_changes():
+            document[MODULE_CHANGES] = encode_state(changes, table, root=f"_{MODULE_CHANGES}")
+        document |= {name: note for name, note in objects.notes().items() if note}
     table.takes_shards = False  # what has no object has nobody who could place it again
     for name, tree in (extra or {}).items():
         document[name] = encode_state(tree, table, root=f"_{name}")

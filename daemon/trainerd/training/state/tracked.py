@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from trainerd.errors import UserError
+from trainerd.training.state.generators import TrackedGenerator, is_generator
 
 Objects = dict[str, "Stateful"]
 
@@ -32,10 +33,13 @@ def check_tracked(name: str, value: object) -> Stateful:
     """
     if not name.isidentifier():
         raise UserError(f"cannot track {name!r}: a name is a Python identifier")
+    if is_generator(value):
+        return TrackedGenerator(value)
     if not isinstance(value, Stateful):
         raise UserError(
             f"cannot track {name}: a {type(value).__qualname__} has no state_dict() and load_state_dict()",
-            hint=f"for a plain value use session.value({name!r}, default)",
+            hint=f"for a plain value use session.value({name!r}, default); random generators of torch, NumPy and "
+            "Python can be tracked as they are",
         )
     return value
 

@@ -22,7 +22,6 @@ from trainerd.checkpoint.host_memory import address_of
 from trainerd.errors import DeviceCopyError
 from trainerd.training.engine import checkpoint_manager
 from trainerd.training.state.rank_files import read_verified
-from trainerd.training.state.restore import CLASSES
 from trainerd.training.state.snapshot import Snapshot, take_snapshot
 from trainerd.training.writing.checksum import checksum_of, word_bytes_of, words_of
 from trainerd.training.writing.device_copy import CUDA, Copy, damaged
@@ -247,7 +246,7 @@ AT_EXIT = """
 import torch
 from tests.support.fake_cuda import FakeCuda
 from trainerd.training.writing.staging_buffer import Arena
-from trainerd.training.state.restore import CLASSES
+from trainerd.training.state.snapshot import take_snapshot
 from trainerd.training.state.snapshot import Snapshot, take_snapshot
 
 class Told(FakeCuda):
@@ -391,7 +390,7 @@ def test_a_save_that_is_waited_for_is_repeated_at_once(checkpointer, cuda):
 @pytest.mark.parametrize("damages", [0, 1, 2])
 def test_an_urgent_save_copies_a_damaged_tensor_once_more(checkpointer, cuda, damages):
     cuda.damages = damages
-    snapshot = take_snapshot(checkpointer.objects, extra={CLASSES: {}})
+    snapshot = take_snapshot(checkpointer.objects)
     manifest = checkpointer._manager.lineage.manifest(step=1, epoch=0, scores={}, reason="drain")
     with pytest.raises(DeviceCopyError) if damages > 1 else contextlib.nullcontext():
         checkpointer._manager.writer.write_now(snapshot, manifest)
