@@ -11,6 +11,7 @@ import torch
 from tests.support.exact import assert_same, through_disk
 from trainerd.training.checkpointer import Checkpointer
 from trainerd.training.state.module_extras import ModuleBaseline
+from trainerd.training.state.rank_files import read_verified
 
 pytestmark = pytest.mark.torch
 
@@ -164,10 +165,10 @@ def test_restoring_twice_gives_the_same_and_shares_nothing(tmp_path):
         former.hidden.add_(1)
         checkpointer.save(step=1)
     with Checkpointer(tmp_path, {"model": fresh}) as checkpointer:
-        checkpoint, tree = checkpointer.find()
-        tree.apply(checkpointer.objects, source=checkpoint.name)
+        tree = read_verified(checkpointer.checkpoints()[0], 0)
+        tree.apply(checkpointer.objects, source="step-000000001")
         fresh.hidden.add_(5)
-        tree.apply(checkpointer.objects, source=checkpoint.name)
+        tree.apply(checkpointer.objects, source="step-000000001")
     assert torch.equal(fresh.hidden, torch.ones(3))
 
 
