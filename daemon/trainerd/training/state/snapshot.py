@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
 from trainerd.training.state.objects import MODULE_CHANGES, TrackedObjects
 from trainerd.training.state.tensors import TensorTable, encode_state
-from trainerd.training.state.tracked import Objects, unwrapped
+from trainerd.training.state.tracked import Objects, Stateful, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +58,7 @@ def take_snapshot(objects: Objects, *, extra: Mapping[str, Any] | None = None) -
     states: dict[str, Any] = {}
     versions: dict[str, Any] = {}
     for name, value in objects.items():
-        state = unwrapped(value).state_dict()
+        state = _state_of(unwrapped(value))
         states[name] = encode_state(state, table, root=name)
         metadata = getattr(state, "_metadata", None)
         if metadata is not None:  # the versions of the modules, which load_state_dict looks at
@@ -71,3 +72,14 @@ def take_snapshot(objects: Objects, *, extra: Mapping[str, Any] | None = None) -
     for name, tree in (extra or {}).items():
         document[name] = encode_state(tree, table, root=f"_{name}")
     return Snapshot(document, table.tensors)
+
+
+def _state_of(value: Stateful) -> Any:
+    """Return the state of an object; of a scheduler without its functions, which loading leaves as they are.
+
+    In torch 2.6, `SWALR` has one in its state.
+    """
+    state = value.state_dict()
+    if isinstance(value, torch.optim.lr_scheduler.LRScheduler):
+        return {name: each for name, each in state.items() if not isinstance(each, FunctionType)}
+    return state

@@ -92,6 +92,30 @@ def test_a_scheduler_goes_on_exactly(tmp_path, name):
     assert_same(step(fresh, later), step(former, later))
 
 
+def test_a_function_in_the_state_of_a_scheduler_stays_the_programs(tmp_path):
+    """As `SWALR` of torch 2.6 has one."""
+
+    class WithFunction(lr_scheduler.ExponentialLR):
+        def __init__(self, optimizer, anneal):
+            super().__init__(optimizer, gamma=0.5)
+            self.anneal = anneal
+
+    def scheduler(anneal):
+        return WithFunction(torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0), anneal)
+
+    def before(epoch):
+        return epoch
+
+    def now(epoch):
+        return -epoch
+
+    former, fresh = scheduler(before), scheduler(now)
+    former.step()
+    through_disk(tmp_path, {"scheduler": former}, {"scheduler": fresh})
+    assert fresh.anneal is now
+    assert fresh.last_epoch == 1
+
+
 def test_every_scheduler_of_torch_is_tried():
     base = lr_scheduler.LRScheduler
     known = {
