@@ -8,18 +8,45 @@ removed or changes its meaning within a version.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Protocol
-
-from pydantic import ConfigDict, Field, PlainSerializer
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
 from trainerd.contract.nonfinite import spelled
 
+if TYPE_CHECKING:
+    from pydantic import ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic_core import CoreSchema
+
+# The command line reads these views too and must not load pydantic, so none of it is imported here.
+
+
+@dataclass(frozen=True)
+class Described:
+    """Description of a field in the OpenAPI document."""
+
+    text: str
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), "description": self.text}
+
+
+@dataclass(frozen=True)
+class Spelled:
+    """Serialization of numbers that JSON has no form for, as text."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic import PlainSerializer
+
+        result: Any = float | str if source is float else dict[str, Any]
+        serializer = PlainSerializer(spelled, return_type=result, when_used="json")
+        return serializer.__get_pydantic_core_schema__(source, handler)
+
+
 Number = Annotated[
-    float,
-    PlainSerializer(spelled, return_type=float | str, when_used="json"),
-    Field(description="a number, or 'nan', 'inf' or '-inf', which JSON has no number for"),
+    float, Spelled(), Described("a number, or 'nan', 'inf' or '-inf', which JSON has no number for")
 ]
-Data = Annotated[dict[str, Any], PlainSerializer(spelled, return_type=dict[str, Any], when_used="json")]
+Data = Annotated[dict[str, Any], Spelled()]
 
 
 def _promise_every_field(schema: dict[str, Any]) -> None:
@@ -31,7 +58,7 @@ def _promise_every_field(schema: dict[str, Any]) -> None:
 
 def _shown_as(name: str) -> ConfigDict:
     """Return the configuration of a view that the OpenAPI document calls `name`."""
-    return ConfigDict(title=name, json_schema_extra=_promise_every_field)
+    return {"title": name, "json_schema_extra": _promise_every_field}
 
 
 @dataclass(frozen=True)
@@ -40,21 +67,21 @@ class OutcomeView:
 
     __pydantic_config__: ClassVar = _shown_as("Outcome")
 
-    attempt: Annotated[int, Field(description="number of the attempt, from 1")]
+    attempt: Annotated[int, Described("number of the attempt, from 1")]
     kind: Annotated[
         str,
-        Field(
-            description="finished, drained, crashed, killed, out-of-memory, stalled, lost, non-finite-loss, stopped or rejected"
+        Described(
+            "finished, drained, crashed, killed, out-of-memory, stalled, lost, non-finite-loss, stopped or rejected"
         ),
     ]
-    reason: Annotated[str, Field(description="one sentence")]
-    evidence: Annotated[tuple[str, ...], Field(description="what the judgement rests on, a line each")] = ()
-    step: Annotated[int | None, Field(description="last step it finished; null if it never said")] = None
+    reason: Annotated[str, Described("one sentence")]
+    evidence: Annotated[tuple[str, ...], Described("what the judgement rests on, a line each")] = ()
+    step: Annotated[int | None, Described("last step it finished; null if it never said")] = None
     checkpoint: Annotated[
-        str | None, Field(description="newest valid checkpoint afterwards; null if there is none")
+        str | None, Described("newest valid checkpoint afterwards; null if there is none")
     ] = None
-    next_action: Annotated[str, Field(description="what the supervisor does about it, and why")] = ""
-    wall_s: Annotated[float, Field(description="when it ended, in seconds since the epoch")] = 0.0
+    next_action: Annotated[str, Described("what the supervisor does about it, and why")] = ""
+    wall_s: Annotated[float, Described("when it ended, in seconds since the epoch")] = 0.0
 
 
 @dataclass(frozen=True)
@@ -66,48 +93,40 @@ class JobView:
     name: str
     state: Annotated[
         str,
-        Field(
-            description="queued, starting, running, draining, backing-off, paused, stopped, finished, parked or rejected"
+        Described(
+            "queued, starting, running, draining, backing-off, paused, stopped, finished, parked or rejected"
         ),
     ]
-    reason: Annotated[str, Field(description="why it is in that state: one sentence")]
-    since_wall_s: Annotated[float, Field(description="since when, in seconds since the epoch")]
-    attempt: Annotated[int, Field(description="number of the newest attempt, 0 before the first")]
+    reason: Annotated[str, Described("why it is in that state: one sentence")]
+    since_wall_s: Annotated[float, Described("since when, in seconds since the epoch")]
+    attempt: Annotated[int, Described("number of the newest attempt, 0 before the first")]
     spec_path: str
     run_dir: str
-    phase: Annotated[str | None, Field(description="what rank 0 is doing")] = None
-    step: Annotated[int | None, Field(description="steps finished, over all attempts")] = None
-    epoch: Annotated[int | None, Field(description="epoch in progress, from 0")] = None
-    epochs: Annotated[int | None, Field(description="epochs planned")] = None
-    batch: Annotated[int | None, Field(description="batches finished in this epoch")] = None
-    batches: Annotated[int | None, Field(description="batches in this epoch")] = None
-    loss: Annotated[Number | None, Field(description="last value logged under the name loss")] = None
-    checkpoint_step: Annotated[int | None, Field(description="step of the newest checkpoint")] = None
-    shim_pid: Annotated[int | None, Field(description="process id of the shim of a live attempt")] = None
-    pids: Annotated[tuple[int, ...], Field(description="process ids of the live ranks, by rank")] = ()
-    retry_at_wall_s: Annotated[
-        float | None, Field(description="when the next attempt starts, while backing off")
-    ] = None
-    budget_left: Annotated[int | None, Field(description="attempts left without progress")] = None
-    priority: Annotated[int, Field(description="higher goes first")] = 0
-    last_outcome: Annotated[OutcomeView | None, Field(description="how the newest ended attempt ended")] = (
+    phase: Annotated[str | None, Described("what rank 0 is doing")] = None
+    step: Annotated[int | None, Described("steps finished, over all attempts")] = None
+    epoch: Annotated[int | None, Described("epoch in progress, from 0")] = None
+    epochs: Annotated[int | None, Described("epochs planned")] = None
+    batch: Annotated[int | None, Described("batches finished in this epoch")] = None
+    batches: Annotated[int | None, Described("batches in this epoch")] = None
+    loss: Annotated[Number | None, Described("last value logged under the name loss")] = None
+    checkpoint_step: Annotated[int | None, Described("step of the newest checkpoint")] = None
+    shim_pid: Annotated[int | None, Described("process id of the shim of a live attempt")] = None
+    pids: Annotated[tuple[int, ...], Described("process ids of the live ranks, by rank")] = ()
+    retry_at_wall_s: Annotated[float | None, Described("when the next attempt starts, while backing off")] = (
         None
     )
+    budget_left: Annotated[int | None, Described("attempts left without progress")] = None
+    priority: Annotated[int, Described("higher goes first")] = 0
+    last_outcome: Annotated[OutcomeView | None, Described("how the newest ended attempt ended")] = None
     spec_digest: Annotated[
         str,
-        Field(
-            description="of what the newest accepted spec says, whatever its layout; empty if none ever was"
-        ),
+        Described("of what the newest accepted spec says, whatever its layout; empty if none ever was"),
     ] = ""
     resume: Annotated[
         str | None,
-        Field(
-            description="whether its newest resume was exact, or what differed; null if it was never resumed"
-        ),
+        Described("whether its newest resume was exact, or what differed; null if it was never resumed"),
     ] = None
-    is_held: Annotated[bool, Field(description="whether nothing of it is launched until it is resumed")] = (
-        False
-    )
+    is_held: Annotated[bool, Described("whether nothing of it is launched until it is resumed")] = False
 
 
 @dataclass(frozen=True)
@@ -116,11 +135,9 @@ class EventView:
 
     __pydantic_config__: ClassVar = _shown_as("Event")
 
-    sequence: Annotated[
-        int, Field(description="rises by at least one an event; pass the last one as `after`")
-    ]
-    wall_s: Annotated[float, Field(description="when, in seconds since the epoch")]
-    job: Annotated[str | None, Field(description="the job it is about; null for the supervisor itself")]
+    sequence: Annotated[int, Described("rises by at least one an event; pass the last one as `after`")]
+    wall_s: Annotated[float, Described("when, in seconds since the epoch")]
+    job: Annotated[str | None, Described("the job it is about; null for the supervisor itself")]
     kind: str
     message: str
     data: Data = field(default_factory=dict)
@@ -136,19 +153,17 @@ class DaemonView:
     pid: int
     state_dir: str
     jobs_dir: str
-    started_wall_s: Annotated[float, Field(description="in seconds since the epoch")]
-    is_stopping: Annotated[bool, Field(description="whether it is draining all jobs before it leaves")]
+    started_wall_s: Annotated[float, Described("in seconds since the epoch")]
+    is_stopping: Annotated[bool, Described("whether it is draining all jobs before it leaves")]
     jobs_by_state: Annotated[
-        dict[str, int], Field(description="number of jobs by state; states without one are absent")
+        dict[str, int], Described("number of jobs by state; states without one are absent")
     ] = field(default_factory=dict)
-    last_event: Annotated[
-        int, Field(description="sequence number of the newest event, 0 if there is none")
-    ] = 0
-    is_on_hold: Annotated[bool, Field(description="whether nothing is started until it is released")] = False
+    last_event: Annotated[int, Described("sequence number of the newest event, 0 if there is none")] = 0
+    is_on_hold: Annotated[bool, Described("whether nothing is started until it is released")] = False
     reload_refused_wall_s: Annotated[
-        float | None, Field(description="when a reload was last refused, in seconds since the epoch")
+        float | None, Described("when a reload was last refused, in seconds since the epoch")
     ] = None
-    reload_refusal: Annotated[str, Field(description="why it was refused, empty if none was")] = ""
+    reload_refusal: Annotated[str, Described("why it was refused, empty if none was")] = ""
 
 
 class Control(Protocol):
