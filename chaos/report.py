@@ -120,7 +120,8 @@ def _run(run: Mapping[str, Any], folders: tuple[Path, Path] | None, *, is_open: 
     attempts = f"{run['attempts']} attempt{'s' if run['attempts'] != 1 else ''}"
     what = f": {html.escape(run['what'])}" if run.get("what") else ""
     checks = "".join(
-        f'<tr><td class="{"good" if check["is_held"] else "bad"}">{"held" if check["is_held"] else "violated"}</td>'
+        "<tr><td "
+        f'class="{"good" if check["is_held"] else "bad"}">{"held" if check["is_held"] else "violated"}</td>'
         f"<td>{html.escape(check['name'])}</td><td><code>{html.escape(str(check['found']))}</code></td></tr>"
         for check in run["checks"]
     )
@@ -132,9 +133,11 @@ def _run(run: Mapping[str, Any], folders: tuple[Path, Path] | None, *, is_open: 
     curves = _curves(run, folders)
     plot = draw(curves, title=f"loss of {run['job']}, disturbed and undisturbed") if curves else ""
     return (
-        f"<details{' open' if is_open or not is_held else ''}><summary>{said} <b>{html.escape(run['job'])}</b>{what}"
+        f"<details{' open' if is_open or not is_held else ''}><summary>{said} "
+        f"<b>{html.escape(run['job'])}</b>{what}"
         f' <span class="soft">{attempts}</span></summary>{plot}'
-        f'<div class="wide"><table>{strikes}</table></div><div class="wide"><table>{checks}</table></div></details>'
+        f'<div class="wide"><table>{strikes}</table></div><div '
+        f'class="wide"><table>{checks}</table></div></details>'
     )
 
 

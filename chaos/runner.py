@@ -1,7 +1,8 @@
 """Plays scenarios: many jobs under one supervisor, each struck where its scenario says.
 
 Invariants:
-    * A rank waits at a point until its fault has struck, so a fault strikes at exactly that rank, step and phase.
+    * A rank waits at a point until its fault has struck, so a fault strikes at exactly that rank, step and
+      phase.
     * A scenario is over when its job has ended and every fault has struck; then everything is checked.
     * Nothing is left behind: no process, no mount.
 """
@@ -91,7 +92,10 @@ class ScenarioRunner:
         *,
         undisturbed: Path | None = None,
     ) -> None:
-        """`undisturbed` is where runs of the same seed share their undisturbed runs; else each makes its own."""
+        """`undisturbed` is where runs of the same seed share their undisturbed runs.
+
+        Else each makes its own.
+        """
         self.root = root
         self.undisturbed = undisturbed or root / "undisturbed"
         self.scenarios = scenarios

@@ -1,7 +1,7 @@
 """The protocol with one thing left out or done too early: each such mutant must lose something in some state.
 
-A check that never fails proves nothing. A mutant that loses nothing is either a hole in the check or a sync that is
-not needed; the second kind is listed here with the reason.
+A check that never fails proves nothing. A mutant that loses nothing is either a hole in the check or a sync
+that is not needed; the second kind is listed here with the reason.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ def _without_any_sync_of_one(trace: Trace) -> Iterator[Mutant]:
 
 
 def _passed(after: tuple[Operation, ...], links: frozenset[int]) -> int:
-    """Return how many operations a delayed sync lets pass: up to the next rename, removal or report that counts.
+    """Return how many operations a delayed sync lets pass.
+
+    Up to the next rename, removal or report that counts.
 
     Links for people do not count, nor does SQLite's shared memory: nothing is ever read from them.
     """

@@ -1,8 +1,9 @@
 """Every state of the disk that a cut may leave while a recorded program runs.
 
-A cut may come between any two operations. What was not synced by then is there or not, each part by itself, so a
-state that lacks the newest operations is one of the states that an earlier cut leaves: looking just before each sync
-and each mark, and at the end, sees all of them. Equal states are shown once for each thing that had been done by then.
+A cut may come between any two operations. What was not synced by then is there or not, each part by itself,
+so a state that lacks the newest operations is one of the states that an earlier cut leaves: looking just
+before each sync and each mark, and at the end, sees all of them. Equal states are shown once for each thing
+that had been done by then.
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ class CutState:
 
 
 def cut_states(trace: Trace, *, seed: int = 0) -> Iterator[CutState]:
-    """Yield every state, each once for each `done`; the latest moments come first, as they have most to lose."""
+    """Yield every state, each once for each `done`.
+
+    The latest moments come first, as they have most to lose.
+    """
     seen: set[int] = set()
     for disk, done, moment in reversed(list(_moments(trace))):
         choice = random.Random(f"{seed} {moment} {len(done)}")

@@ -30,8 +30,8 @@ _USER_ERROR: Final = 1
 def refuse_without_daemon() -> None:
     """End the process with a message if a package of the daemon is missing; takes a millisecond.
 
-    All are looked for at once. Most are imported late, some in threads: a supervisor that starts and then misses
-    one would be worse than none.
+    All are looked for at once. Most are imported late, some in threads: a supervisor that starts and then
+    misses one would be worse than none.
 
     Raises:
         SystemExit: A package of the extra `daemon` is not installed.

@@ -1,8 +1,8 @@
 """Dataclasses to JSON and back, for the records that both halves exchange.
 
-Every record carries a format ``trainerd.<what>/<version>``. Fields that a reader does not know are ignored, so
-that a newer writer can add some within a version; a newer *version* is refused by name. Exact for ints, floats
-(Python writes the shortest text that reads back to the same double), strings, booleans and None.
+Every record carries a format ``trainerd.<what>/<version>``. Fields that a reader does not know are ignored,
+so that a newer writer can add some within a version; a newer *version* is refused by name. Exact for ints,
+floats (Python writes the shortest text that reads back to the same double), strings, booleans and None.
 """
 
 from __future__ import annotations

@@ -101,7 +101,9 @@ USER_UNIT = "/user.slice/user-1000.slice/user@1000.service/app.slice/trainerd.se
         ),
     ],
     ids=[
-        *("a unit", "a person's unit", "from the supervisor's leaf", "hybrid", "legacy", "every hierarchy by hand"),
+        *("a unit", "a person's unit", "from the supervisor's leaf", "hybrid", "legacy", ("every hierarchy "
+                                                                                          "by "
+                                                                                         "hand")),
         *("a container of version 1", "a container of version 2", "an odd mount point", "two mounts"),
     ],
 )  # fmt: skip
@@ -118,16 +120,20 @@ def test_a_place_is_found(membership, mountinfo, tree, memory):
         (DOCKER_1_MEMBERSHIP, DOCKER_1, "/sys/fs/cgroup/systemd is mounted read-only"),
         ("1:name=systemd:/docker/abc\n", DOCKER_1.replace(DOCKER_ID, "/docker/abc"), "mounted read-only"),
         ("0::/../../user.slice\n", UNIFIED, "/../../user.slice of version 2 cannot be seen"),
-        ("0::/lxc/two\n", "9 1 0:27 /lxc/one /mnt rw - cgroup2 none rw\n", "/lxc/two of version 2 cannot be seen"),
+        ("0::/lxc/two\n", "9 1 0:27 /lxc/one /mnt rw - cgroup2 none rw\n", ("/lxc/two of version 2 cannot "
+                                                                           "be seen")),
         ("0::/\n", "9 1 0:27 /../.. /mnt rw - cgroup2 none rw\n", "cannot be seen"),
         ("0::/\n", SURROUNDINGS, "no cgroup hierarchy of version 2 is mounted"),
         ("5:memory:/\n", BARE, "no cgroup hierarchy of version 2 is mounted"),
         ("", "", "no cgroup hierarchy of version 2 is mounted"),
-        ("rubbish\n:::\n0::relative\n", "rubbish\n- - - - cgroup2\n", "no cgroup hierarchy of version 2 is mounted"),
+        ("rubbish\n:::\n0::relative\n", "rubbish\n- - - - cgroup2\n", ("no cgroup hierarchy of version "
+                                                                      "2 is mounted")),
     ],
     ids=[
-        *("docker", "docker of version 1", "docker of version 1 alone", "outside of the namespace", "another's mount"),
-        *("a mount from outside", "not mounted", "version 1 without systemd's", "no cgroups at all", "rubbish"),
+        *("docker", "docker of version 1", "docker of version 1 alone", ("outside of the "
+                                                                        "namespace"), "another's mount"),
+        *("a mount from outside", "not mounted", "version 1 without systemd's", ("no cgroups at "
+                                                                                "all"), "rubbish"),
     ],
 )  # fmt: skip
 def test_no_place_has_its_reason(membership, mountinfo, why_not):

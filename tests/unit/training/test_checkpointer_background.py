@@ -209,8 +209,8 @@ sys.exit(0 if now == before else f"{now} threads, not {before}")
 
 
 def test_saves_leave_torch_with_the_one_team_of_threads_that_it_had(tmp_path):
-    """Another thread that computes gets a team of its own, and then libgomp waits without spinning: every later step
-    of the loop is longer by a sixth and more."""
+    """Another thread that computes gets a team of its own, and then libgomp waits without spinning: every
+    later step of the loop is longer by a sixth and more."""
     done = subprocess.run(
         [sys.executable, "-c", SAVES_AND_COUNTS, str(tmp_path)],
         check=False,

@@ -1,8 +1,8 @@
 """What the supervisor shows its interfaces, and what it lets them ask for.
 
-The HTTP API is written against this protocol and the service implements it; neither knows the other. The views are
-also what version 1 of the API promises, with the descriptions of its OpenAPI document: a field may be added, none is
-removed or changes its meaning within a version.
+The HTTP API is written against this protocol and the service implements it; neither knows the other. The
+views are also what version 1 of the API promises, with the descriptions of its OpenAPI document: a field may
+be added, none is removed or changes its meaning within a version.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ Data = Annotated[dict[str, Any], PlainSerializer(spelled, return_type=dict[str, 
 
 
 def _promise_every_field(schema: dict[str, Any]) -> None:
-    """Describe every field as present in every answer. Defaults are for a client that is newer than the supervisor."""
+    """Describe every field as present in every answer.
+
+    Defaults are for a client that is newer than the supervisor.
+    """
     for described in schema["properties"].values():
         described.pop("default", None)
     schema["required"] = list(schema["properties"])
@@ -44,7 +47,8 @@ class OutcomeView:
     kind: Annotated[
         str,
         Field(
-            description="finished, drained, crashed, killed, out-of-memory, stalled, lost, non-finite-loss, stopped or rejected"
+            description="finished, drained, crashed, killed, out-of-memory, stalled, lost, "
+            "non-finite-loss, stopped or rejected"
         ),
     ]
     reason: Annotated[str, Field(description="one sentence")]
@@ -67,7 +71,8 @@ class JobView:
     state: Annotated[
         str,
         Field(
-            description="queued, starting, running, draining, backing-off, paused, stopped, finished, parked or rejected"
+            description="queued, starting, running, draining, backing-off, paused, stopped, finished, "
+            "parked or rejected"
         ),
     ]
     reason: Annotated[str, Field(description="why it is in that state: one sentence")]

@@ -1,4 +1,7 @@
-"""The Unix socket on which the supervisor answers: where it may be bound, who may speak, how it is reached."""
+"""The Unix socket on which the supervisor answers.
+
+Where it may be bound, who may speak, how it is reached.
+"""
 
 from __future__ import annotations
 

@@ -110,7 +110,8 @@ class Launcher(Protocol):
     def watch(self, paths: AttemptPaths) -> AsyncIterator[ProbeResult]:
         """Yield how an attempt stands, and each change, until it is `ProbedEnded`, `ProbedLost` or `ProbedNotStarted`.
 
-        An attempt that is `ProbedStarting` and has no shim is declared void on the way, so this always gets somewhere.
+        An attempt that is `ProbedStarting` and has no shim is declared void on the way, so this always gets
+        somewhere.
         """
         ...
 
@@ -260,7 +261,10 @@ class ShimLauncher:
         return is_alive(shim)
 
     def _shim(self, paths: AttemptPaths) -> ProcessIdentity | None:
-        """Return who minds an attempt: who says so on disk, since of two that were started it need not be the last."""
+        """Return who minds an attempt.
+
+        Who says so on disk, since of two that were started it need not be the last.
+        """
         child = self._children.get(paths.root)
         try:
             record = records.read(paths.shim, ShimRecord)
@@ -377,7 +381,10 @@ class ShimLauncher:
         return killed + ended.killed
 
     def _end_cgroups(self, shim: ShimRecord) -> int:
-        """End whoever is in the cgroups of an attempt whose shim is gone, and remove them; return how many."""
+        """End whoever is in the cgroups of an attempt whose shim is gone, and remove them.
+
+        Return how many.
+        """
         killed: set[int] = set()
         for folder in folders_of(shim):
             killed |= end_members(folder, lambda: None, self._clock, limit_s=SURVIVORS_LIMIT_S)

@@ -35,7 +35,8 @@ COMPLETED = declare(
 )
 
 BETWEEN_SAVES_LIMIT_S: Final = 2.0
-"""How long a thread that would save what is staged waits for the main thread to be between two saves, in seconds."""
+"""How long a thread that would save what is staged waits for the main thread to be between two saves, in
+seconds."""
 FLUSH_ANSWER_LIMIT_S: Final = 10.0
 """How long ranks that are out of time wait to hear what the others hold, in seconds."""
 
@@ -164,7 +165,10 @@ class RunExit:
         )
 
     def _leave_ranks(self) -> None:
-        """Stop answering the other ranks. The last save, in which all took part, has shown that none will ask."""
+        """Stop answering the other ranks.
+
+        The last save, in which all took part, has shown that none will ask.
+        """
         self._agreement.stop()
         if self._ranks is not None:
             self._ranks.leave()

@@ -191,7 +191,10 @@ def _encode_leaf(table: TensorTable, value: Any, path: str) -> dict[str, Any] | 
 
 
 def _is_ordinary(tensor: torch.Tensor) -> bool:
-    """Return whether nothing about a tensor needs a closer look. Nearly all are so, and the loop waits meanwhile."""
+    """Return whether nothing about a tensor needs a closer look.
+
+    Nearly all are so, and the loop waits meanwhile.
+    """
     return (
         tensor.dtype in SAFETENSORS_DTYPES
         and tensor.layout is torch.strided

@@ -1,6 +1,8 @@
-"""Copies from a device: what is saved is what the device held at the call, or nothing is saved and it is said.
+"""Copies from a device: what is saved is what the device held at the call, or nothing is saved and it is
+said.
 
-On the CPU a fake runtime stands for the driver. Where there is a CUDA device, the fake's promises are checked on it.
+On the CPU a fake runtime stands for the driver. Where there is a CUDA device, the fake's promises are checked
+on it.
 """
 
 from __future__ import annotations
