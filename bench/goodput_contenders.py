@@ -221,10 +221,23 @@ def lightning(args):
         def configure_optimizers(self):
             return optimizer
 
-    saving = ModelCheckpoint(args.folder / "lightning", every_n_train_steps=args.every, save_top_k=1, save_last=True,
-                             monitor="step", mode="max")  # fmt: skip
-    trainer = pl.Trainer(max_epochs=args.epochs, accelerator="cpu", devices=1, callbacks=[saving], logger=False,
-                         enable_progress_bar=False, enable_model_summary=False)  # fmt: skip
+    saving = ModelCheckpoint(
+        args.folder / "lightning",
+        every_n_train_steps=args.every,
+        save_top_k=1,
+        save_last=True,
+        monitor="step",
+        mode="max",
+    )
+    trainer = pl.Trainer(
+        max_epochs=args.epochs,
+        accelerator="cpu",
+        devices=1,
+        callbacks=[saving],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
     last = args.folder / "lightning" / "last.ckpt"
     loader = DataLoader(data, SAMPLES_A_BATCH, shuffle=True)
     trainer.fit(Module(), loader, ckpt_path=str(last) if last.exists() else None)

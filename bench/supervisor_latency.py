@@ -95,7 +95,8 @@ def _supervisord(root: Path, starts: Path) -> Iterator[None]:
     configuration = root / "supervisord.conf"
     configuration.write_text(
         f"[supervisord]\nnodaemon=true\nlogfile={root}/supervisord.log\npidfile={root}/supervisord.pid\n"
-        f"[program:victim]\ncommand=sh {root / VICTIM} {starts}\nautorestart=true\nstartsecs=0\nstartretries=1000\n"
+        f"[program:victim]\ncommand=sh {root / VICTIM} {starts}\n"
+        "autorestart=true\nstartsecs=0\nstartretries=1000\n"
     )
     with _process([sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)], root):
         yield

@@ -1,4 +1,4 @@
-"""Damages the files of checkpoints in every way that disks and people do, and shows that training would go on.
+"""Damages checkpoint files in every way that disks and people do, and shows that training would go on.
 
 `python -m chaos.damage` prints a table: what was done, which checkpoint is resumed from, and where the
 damaged one is.

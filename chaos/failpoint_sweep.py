@@ -40,7 +40,7 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 class Kill:
     """One run: killed at the `nth` hit of a point, and what is wrong with what came of it.
 
-    None if nothing is.
+    The latter is None if nothing is.
     """
 
     act: str
@@ -80,7 +80,10 @@ def passed_points(act: str, names: Iterable[str]) -> dict[str, int]:
 
 
 def tried_kills(act: str, names: Iterable[str], *, most: int | None = None) -> list[Kill]:
-    """Kill an act at each of these points, at the first hit, the second, … until it is not met, `most` times at most."""
+    """Kill an act at each of these points: at the first hit, then at the second, and so on.
+
+    A point is done with when its next hit is not met, or after `most` kills.
+    """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return [kill for found in pool.map(lambda name: _tried(act, name, most), names) for kill in found]
 

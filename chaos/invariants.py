@@ -197,7 +197,7 @@ def _samples(disturbed: Disturbed) -> Check:
 
 
 def _nothing_committed_is_lost(disturbed: Disturbed) -> Check:
-    """What a rank had seen committed is what the next attempt goes on from, unless it was damaged on purpose."""
+    """What a rank had seen committed is what the next attempt resumes, unless it was damaged on purpose."""
     name = "what was committed is resumed"
     damaged = [strike.attempt for strike in disturbed.strikes if REGISTRY[strike.fault].costs_checkpoints]
     resumed = {marker["attempt"]: marker["step"] for marker in disturbed.history.resumes}
@@ -273,7 +273,10 @@ def _verdicts(disturbed: Disturbed) -> Check:
 
 
 def _disk(disturbed: Disturbed) -> Check:
-    """The newest so many, the one resumed from, and while others are written the one that is not pruned for yet."""
+    """No more checkpoints are left than the workload keeps, and all of them are sound.
+
+    Beyond `keep_last` there may be the one resumed from and, while a run is unfinished, one not pruned yet.
+    """
     keep, is_resumed = disturbed.workload.keep_last, bool(disturbed.samples.stretches[1:])
     limit = keep + is_resumed + 1
     left_limit = keep + is_resumed if disturbed.run.finished.exists() else limit

@@ -30,7 +30,7 @@ def is_there(name: str) -> bool:
 def run_proofs(say: Callable[[str], None]) -> dict[str, int]:
     """Run each proof as `python -m chaos.<name>`; return their exit codes.
 
-    One that is not there is said to be.
+    A proof that is missing is reported.
     """
     codes = {}
     for name, what in PROOFS.items():

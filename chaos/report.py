@@ -38,14 +38,14 @@ svg path { fill: none; stroke-linejoin: round; } .grid { stroke: var(--line); }
 .restart circle { fill: var(--mark); }
 .key { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; color: var(--soft); font-size: .85rem; margin: .3rem 0 .6rem; }
 .key svg { display: inline-block; width: 26px; height: 12px; vertical-align: middle; margin-right: .35rem; }
-"""
+"""  # noqa: E501 - a stylesheet, one rule a line
 
 KEY: Final = """<div class="key">
 <span><svg viewBox="0 0 26 12"><path class="undisturbed" d="M0 6H26"/></svg>undisturbed</span>
 <span><svg viewBox="0 0 26 12"><path class="disturbed" d="M0 6H26"/></svg>disturbed</span>
 <span><svg viewBox="0 0 26 12"><circle class="lost" cx="13" cy="6" r="3"/></svg>lost, and run again</span>
 <span><svg viewBox="0 0 26 12"><g class="restart"><line x1="13" x2="13" y1="0" y2="12"/><circle cx="13" cy="4" r="3.5"/></g></svg>restart</span>
-</div>"""
+</div>"""  # noqa: E501 - one entry of the key a line
 
 
 def write_report(

@@ -92,9 +92,9 @@ class ScenarioRunner:
         *,
         undisturbed: Path | None = None,
     ) -> None:
-        """`undisturbed` is where runs of the same seed share their undisturbed runs.
+        """`undisturbed` is the folder where runs of the same seed share their undisturbed runs.
 
-        Else each makes its own.
+        Without it each run makes its own.
         """
         self.root = root
         self.undisturbed = undisturbed or root / "undisturbed"
@@ -146,7 +146,8 @@ class ScenarioRunner:
 
     def _reference(self, scenario: Scenario) -> Path:
         size = scenario.workload
-        shape = f"{size.name}-{size.epochs}x{size.batches}x{size.batch_size}-{size.ranks}-every-{size.every_steps}"
+        extent = f"{size.epochs}x{size.batches}x{size.batch_size}"
+        shape = f"{size.name}-{extent}-{size.ranks}-every-{size.every_steps}"
         return self.undisturbed / shape
 
     def _run_folder(self, scenario: Scenario) -> Path:

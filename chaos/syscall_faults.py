@@ -53,7 +53,7 @@ _SCENARIO: Final = Scenario(lambda _act: None, "run", 3, 5)
 class Place:
     """One system call of the recorded run.
 
-    The `nth` of its kind in the whole process, and what it was about.
+    It is the `nth` of its kind in the whole process; the text says what it was about.
     """
 
     call: str

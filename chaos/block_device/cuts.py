@@ -1,4 +1,4 @@
-"""Cuts a filesystem at random moments of the work, and recovers what is left, again and again on the same disk."""
+"""Cuts a filesystem at random moments of the work and recovers it, again and again on the same disk."""
 
 from __future__ import annotations
 

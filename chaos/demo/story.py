@@ -195,7 +195,7 @@ def _conclude(screen: Screen, verdict: Verdict) -> None:
 
 
 def _wait_for_mid_epoch(stage: Stage, *, attempt: int, step: int) -> tuple[int, Heartbeat]:
-    """Return pid and heartbeat of the rank once it is at `step` or beyond, and some steps from any checkpoint."""
+    """Return pid and heartbeat of the rank once at or past `step`, and some steps from any checkpoint."""
     page = stage.supervised.state.run(DISTURBED).attempt(attempt).heartbeat(0)
 
     def look() -> tuple[int, Heartbeat] | None:

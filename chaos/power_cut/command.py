@@ -63,9 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     print(
-        f"\n{tally.states} states rebuilt and recovered in {time.monotonic() - began_s:.0f} s: {tally.losses} lost "
-        f"anything; {tally.caught} of {tally.mutants} broken protocols caught, {tally.unexplained} "
-        "unexplained"
+        f"\n{tally.states} states rebuilt and recovered in {time.monotonic() - began_s:.0f} s: "
+        f"{tally.losses} lost anything; {tally.caught} of {tally.mutants} broken protocols caught, "
+        f"{tally.unexplained} unexplained"
     )
     return 1 if tally.losses or tally.unexplained else 0
 

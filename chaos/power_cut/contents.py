@@ -49,9 +49,9 @@ def folder_names(names: dict[str, int], pending: Sequence[Link | Unlink]) -> lis
 
 
 def _fewer_names(names: dict[str, int], pending: Sequence[Link | Unlink]) -> list[dict[str, int]]:
-    """Where the subsets are too many.
+    """Return the sets to try where the subsets are too many.
 
-    Every prefix, every prefix with one change missing, every single change.
+    These are every prefix, every prefix with one change missing, and every single change.
     """
     kept: list[Sequence[Link | Unlink]] = []
     for end in range(len(pending) + 1):

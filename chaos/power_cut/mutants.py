@@ -59,7 +59,7 @@ class Mutant:
 
 
 def mutants(trace: Trace) -> Iterator[Mutant]:
-    """Yield every mutant: each sync left out, and each sync that comes after the next rename, removal or report."""
+    """Yield every mutant: each sync left out, and each sync put after the next rename, removal or report."""
     links = frozenset(inode for inode, content in trace.inodes.items() if isinstance(content, Symlink))
     for place, operation in enumerate(trace.operations):
         if not isinstance(operation, Sync):
@@ -86,7 +86,7 @@ def _without_any_sync_of_one(trace: Trace) -> Iterator[Mutant]:
 def _passed(after: tuple[Operation, ...], links: frozenset[int]) -> int:
     """Return how many operations a delayed sync lets pass.
 
-    Up to the next rename, removal or report that counts.
+    They are those up to the next rename, removal or report that counts.
 
     Links for people do not count, nor does SQLite's shared memory: nothing is ever read from them.
     """

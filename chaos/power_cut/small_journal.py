@@ -26,7 +26,7 @@ class SmallJournal:
     def decide(self, number: int) -> None:
         """Take decision `number`.
 
-        The end of attempt `number` - 1 and the start of the next, in one transaction.
+        It ends attempt `number` - 1 and starts the next, in one transaction.
         """
         ending = EndingRow(number - 1, Outcome(OutcomeKind.CRASHED, "it did", Retry.AFTER_BACKOFF), "again")
         entry = Entry(

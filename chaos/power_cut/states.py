@@ -75,7 +75,10 @@ def cut_states(trace: Trace, *, seed: int = 0) -> Iterator[CutState]:
 
 
 def _moments(trace: Trace) -> Iterator[tuple[_Disk, tuple[str, ...], str]]:
-    """Yield what is durable and what is not, what was reported, and what comes next, wherever that is a sync or a mark."""
+    """Yield the disk, what was reported, and what comes next: before each sync and each mark, and at the end.
+
+    The disk tells what is durable from what is not.
+    """
     disk = _Disk(trace.inodes)
     done: tuple[str, ...] = ()
     for operation in trace.operations:

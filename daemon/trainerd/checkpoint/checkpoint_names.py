@@ -26,9 +26,9 @@ _serial = count()
 
 @dataclass(frozen=True, order=True)
 class CheckpointName:
-    """Where a checkpoint stands in the order of all.
+    """Position of a checkpoint in the order of all.
 
-    By step, then by the count of boundaries at that step.
+    They are ordered by step, then by the count of boundaries at that step.
     """
 
     step: int

@@ -55,7 +55,7 @@ def checkpoint_folders(directory: Path) -> list[Path]:
 def scan(directory: Path) -> Iterator[Checkpoint | TrainerdError]:
     """Yield every checkpoint, oldest first.
 
-    What is wrong with it in place of one whose manifest cannot be read.
+    In place of one whose manifest cannot be read, what is wrong with it.
     """
     for path in checkpoint_folders(directory):
         try:

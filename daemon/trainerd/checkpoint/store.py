@@ -137,7 +137,7 @@ class CheckpointStore:
         return found[0] if found else None
 
     def newest_read(self, read: Callable[[Checkpoint], Content]) -> tuple[Checkpoint, Content] | None:
-        """Return the newest that verifies, together with what `read` makes of it, reading its bytes only once.
+        """Return the newest that verifies and what `read` makes of it; its bytes are read only once.
 
         Args:
             read: Reads a checkpoint and verifies it on the way; raises what `verify` raises.

@@ -119,7 +119,7 @@ def _daemon(state: StatePaths | None) -> DaemonView | None:
 
 
 def _jobs_dir(daemon: DaemonView | None) -> Path | None:
-    """Return the jobs folder of the supervisor that runs, else the one that `trainerd run` would take here."""
+    """Return the jobs folder of the running supervisor, else the one that `trainerd run` would take here."""
     if daemon is not None:
         return Path(daemon.jobs_dir)
     usual = Path("jobs")

@@ -39,7 +39,8 @@ def refuse_without_daemon() -> None:
     missing = [package for package in PACKAGES if find_spec(package) is None]
     if missing:
         sys.stderr.write(
-            f"error: not installed for {sys.executable}, and needed by the command trainerd: {', '.join(missing)}\n"
+            f"error: not installed for {sys.executable}, and needed by the command trainerd: "
+            f"{', '.join(missing)}\n"
             f"  {sys.executable} -m pip install 'trainerd[daemon]'\n"
         )
         sys.exit(_USER_ERROR)

@@ -160,7 +160,7 @@ _type_hints = functools.cache(typing.get_type_hints)  # evaluating annotations i
 
 
 def prepare(*kinds: type) -> None:
-    """Evaluate the annotations of dataclasses, and of those that they hold, before the first one is decoded."""
+    """Evaluate the annotations of dataclasses, and of those they hold, before the first one is decoded."""
     for kind in kinds:
         for hint in _type_hints(kind).values():
             parts = (hint, *typing.get_args(hint))

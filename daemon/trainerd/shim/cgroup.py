@@ -36,7 +36,7 @@ CGROUP_MADE: Final = declare(
 def planned_folders(launch: LaunchRecord, shim: ProcessIdentity) -> tuple[str, ...]:
     """Return which cgroups an attempt is to have.
 
-    One for its processes, and in version 1 one for their memory.
+    There is one for its processes, and in version 1 one for their memory.
     """
     if not launch.uses_cgroup:
         return ()
@@ -114,7 +114,7 @@ class AttemptCgroup:
     def entrance(self) -> Iterator[int | None]:
         """Open the cgroup into which a process can be born, for as long as the context lasts.
 
-        None if none is.
+        The context yields None if there is none.
         """
         descriptor = None
         if self.folders and (self.folders[0] / "cgroup.type").exists():  # version 2 alone takes newborns
@@ -142,7 +142,7 @@ class AttemptCgroup:
     def oom_kills(self) -> int | None:
         """Return how many of its processes the kernel has ended for want of memory.
 
-        None if nobody counted.
+        None if they were not counted.
         """
         for file in self._files("memory.events", "memory.oom_control"):
             with contextlib.suppress(OSError, ValueError):

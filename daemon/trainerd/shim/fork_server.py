@@ -46,7 +46,7 @@ class Order:
 def await_order() -> Order | None:
     """Return in a child of this process, for each order.
 
-    In this process, with None, when there are no more.
+    It returns None in this process when there are no more orders.
     """
     import socket  # a shim that is none of a template's has no use for it
 

@@ -49,7 +49,7 @@ class _Timespec(ctypes.Structure):
 
 
 def wait_for_signal(timeout_s: float) -> int | None:
-    """Return the next signal of `WAITED`, None if none came in `timeout_s` seconds or the wait was broken off.
+    """Return the next signal of `WAITED`, None if none came in `timeout_s` or the wait was broken off.
 
     Not `signal.sigtimedwait`: where a process is stopped, and continued once the time is up, CPython returns
     what happened to be on its stack, which is no signal at all or, worse, one that had come before.

@@ -142,7 +142,7 @@ class Session:
     def track(self, **objects: Any) -> None:
         """Add objects to the state of the run.
 
-        Models, optimizers, schedulers, anything with a ``state_dict``.
+        They may be models, optimizers, schedulers, anything with a ``state_dict``.
 
         Raises:
             UserError: An object has no state, a name is taken, or training has begun already.

@@ -261,7 +261,10 @@ def test_what_cannot_be_started_is_said_with_and_without_a_cgroup(
     assert not collect(), "nobody is left to be collected"
 
 
-HOG = "import os, time\nheld = bytearray(b'x') * (int(os.environ['MIB']) << 20)\ntime.sleep(float(os.environ['HOLD_S']))"
+HOG = (
+    "import os, time\nheld = bytearray(b'x') * (int(os.environ['MIB']) << 20)\n"
+    "time.sleep(float(os.environ['HOLD_S']))"
+)
 needs_memory = pytest.mark.skipif(
     bool(why_no_memory(PLACES)), reason=f"memory cannot be limited here: {why_no_memory(PLACES)}"
 )

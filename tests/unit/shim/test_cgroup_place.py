@@ -11,16 +11,16 @@ from trainerd.shim.cgroup_place import Places, find_places, places
 
 FS = Path("/sys/fs/cgroup")
 
-UNIFIED = "31 23 0:27 / /sys/fs/cgroup rw,nosuid,nodev,noexec,relatime shared:4 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n"
+UNIFIED = "31 23 0:27 / /sys/fs/cgroup rw,nosuid,nodev,noexec,relatime shared:4 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n"  # noqa: E501 - one line of mountinfo
 SURROUNDINGS = (
     "23 28 0:22 / /sys rw,nosuid,nodev,noexec,relatime shared:7 - sysfs sysfs rw\n"
     "28 1 253:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,errors=remount-ro\n"
 )
 HYBRID = SURROUNDINGS + (
     "31 23 0:28 / /sys/fs/cgroup ro,nosuid,nodev,noexec shared:9 - tmpfs tmpfs ro,size=4096k,mode=755\n"
-    "32 31 0:29 / /sys/fs/cgroup/unified rw,nosuid,nodev,noexec,relatime shared:10 - cgroup2 cgroup2 rw,nsdelegate\n"
-    "33 31 0:30 / /sys/fs/cgroup/systemd rw,nosuid,nodev,noexec,relatime shared:11 - cgroup cgroup rw,xattr,name=systemd\n"
-    "36 31 0:33 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid,nodev,noexec,relatime shared:15 - cgroup cgroup rw,cpu,cpuacct\n"
+    "32 31 0:29 / /sys/fs/cgroup/unified rw,nosuid,nodev,noexec,relatime shared:10 - cgroup2 cgroup2 rw,nsdelegate\n"  # noqa: E501 - one line of mountinfo
+    "33 31 0:30 / /sys/fs/cgroup/systemd rw,nosuid,nodev,noexec,relatime shared:11 - cgroup cgroup rw,xattr,name=systemd\n"  # noqa: E501 - one line of mountinfo
+    "36 31 0:33 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid,nodev,noexec,relatime shared:15 - cgroup cgroup rw,cpu,cpuacct\n"  # noqa: E501 - one line of mountinfo
     "37 31 0:34 / /sys/fs/cgroup/memory rw,nosuid,nodev,noexec,relatime shared:16 - cgroup cgroup rw,memory\n"
 )
 LEGACY = "".join(line for line in HYBRID.splitlines(keepends=True) if "cgroup2" not in line)
@@ -42,12 +42,12 @@ BARE = (
     "40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,name=systemd\n"
     "41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n"
 )
-DOCKER_2 = "1141 1138 0:27 / /sys/fs/cgroup ro,nosuid,nodev,noexec,relatime - cgroup2 cgroup rw,nsdelegate,memory_recursiveprot\n"
+DOCKER_2 = "1141 1138 0:27 / /sys/fs/cgroup ro,nosuid,nodev,noexec,relatime - cgroup2 cgroup rw,nsdelegate,memory_recursiveprot\n"  # noqa: E501 - one line of mountinfo
 DOCKER_ID = "/docker/6bd2f1a1c3f5e6a3b7"
 DOCKER_1 = (
     "617 613 0:61 / /sys/fs/cgroup rw,nosuid,nodev,noexec,relatime - tmpfs tmpfs rw,mode=755\n"
-    f"618 617 0:30 {DOCKER_ID} /sys/fs/cgroup/systemd ro,nosuid,nodev,noexec,relatime master:11 - cgroup cgroup rw,xattr,name=systemd\n"
-    f"622 617 0:34 {DOCKER_ID} /sys/fs/cgroup/memory ro,nosuid,nodev,noexec,relatime master:16 - cgroup cgroup rw,memory\n"
+    f"618 617 0:30 {DOCKER_ID} /sys/fs/cgroup/systemd ro,nosuid,nodev,noexec,relatime master:11 - cgroup cgroup rw,xattr,name=systemd\n"  # noqa: E501 - one line of mountinfo
+    f"622 617 0:34 {DOCKER_ID} /sys/fs/cgroup/memory ro,nosuid,nodev,noexec,relatime master:16 - cgroup cgroup rw,memory\n"  # noqa: E501 - one line of mountinfo
 )
 DOCKER_1_MEMBERSHIP = (
     f"5:memory:{DOCKER_ID}\n1:name=systemd:{DOCKER_ID}\n0::/system.slice/containerd.service\n"
@@ -95,7 +95,10 @@ USER_UNIT = "/user.slice/user-1000.slice/user@1000.service/app.slice/trainerd.se
         ),
         (
             "0::/lxc/one/sub\n",
-            "9 1 0:27 /lxc/other /mnt/other rw - cgroup2 none rw\n9 1 0:27 /lxc/one /mnt/one rw - cgroup2 none rw\n",
+            (
+                "9 1 0:27 /lxc/other /mnt/other rw - cgroup2 none rw\n"
+                "9 1 0:27 /lxc/one /mnt/one rw - cgroup2 none rw\n"
+            ),
             Path("/mnt/one/sub"),
             None,
         ),

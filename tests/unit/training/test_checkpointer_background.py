@@ -196,7 +196,9 @@ def threads_of_no_python():
 torch.set_num_threads(2)
 weight = torch.ones(1 << 22).add_(1)  # torch's team is there now
 before = threads_of_no_python()
-objects = torch.nn.ParameterDict({"whole": weight, "turned": weight.view(2048, 2048).t(), "wide": weight.to(torch.complex128)})
+objects = torch.nn.ParameterDict(
+    {"whole": weight, "turned": weight.view(2048, 2048).t(), "wide": weight.to(torch.complex128)}
+)
 with Checkpointer(sys.argv[1], objects, keep_last=1) as checkpointer:
     for step in range(1, 4):
         checkpointer.save(step=step)

@@ -172,7 +172,7 @@ class Control(Protocol):
         ...
 
     async def observe(self, name: str | None = None) -> None:
-        """Read what the run folders of all jobs, or of one, say for the views, as far as they answer in time."""
+        """Read the run folders of all jobs, or of one, for the views, as far as they answer in time."""
         ...
 
     def list_events(

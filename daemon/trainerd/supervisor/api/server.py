@@ -124,7 +124,10 @@ class _Server(uvicorn.Server):
 
 
 class _Guarded(H11Protocol):
-    """Speaks HTTP with so many at once, and those our own user, root and one group, whatever the socket's mode."""
+    """Speaks HTTP with a limited number of peers: our own user, root and one group.
+
+    The mode of the socket does not matter.
+    """
 
     GROUP_ID: ClassVar[int | None] = None
 

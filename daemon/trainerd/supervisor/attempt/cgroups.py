@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 
 
 def prepare_cgroups(state: StatePaths) -> None:
-    """Have memory counted below this place, if that can be done, and remove what attempts that are over left there."""
+    """Have memory counted below this place, if possible, and remove what ended attempts left there."""
     found = find_places()
     if found.tree is None:
         _log.info("supervisor.no-cgroups", reason=found.why_not)

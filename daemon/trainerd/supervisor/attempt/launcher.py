@@ -108,7 +108,9 @@ class Launcher(Protocol):
         ...
 
     def watch(self, paths: AttemptPaths) -> AsyncIterator[ProbeResult]:
-        """Yield how an attempt stands, and each change, until it is `ProbedEnded`, `ProbedLost` or `ProbedNotStarted`.
+        """Yield the state of an attempt, and each change, up to the final one.
+
+        Final are `ProbedEnded`, `ProbedLost` and `ProbedNotStarted`.
 
         An attempt that is `ProbedStarting` and has no shim is declared void on the way, so this always gets
         somewhere.
@@ -261,9 +263,9 @@ class ShimLauncher:
         return is_alive(shim)
 
     def _shim(self, paths: AttemptPaths) -> ProcessIdentity | None:
-        """Return who minds an attempt.
+        """Return the shim of an attempt.
 
-        Who says so on disk, since of two that were started it need not be the last.
+        The one recorded on disk comes first: of two that were started it need not be the last.
         """
         child = self._children.get(paths.root)
         try:

@@ -176,7 +176,7 @@ class Monitor:
     def take_in(self, look: Look, *, best_step: int) -> None:
         """Say what a look has found.
 
-        Once that the attempt has gone beyond `best_step`, and that it stands still.
+        It is said once that the attempt has gone beyond `best_step`, and once that it stands still.
         """
         # An unreadable page is unknown: what it said last stays.
         beat = self.heartbeat = look.first or self.heartbeat
@@ -342,7 +342,7 @@ class Monitor:
                     pass
 
     async def _await_gpus(self) -> None:
-        """Return when nobody of the attempt holds its GPUs.
+        """Return when no process of the attempt holds its GPUs.
 
         Until then it is not over, and its slot is taken.
         """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def check_cgroups(supervisor_pid: int | None) -> Iterator[Finding]:
     """Look at where a supervisor's attempts have their cgroups.
 
-    None looks at where this program would have them.
+    Without a supervisor, look at where this program would have them.
     """
     found = find_places("self" if supervisor_pid is None else str(supervisor_pid))
     yield from judge_cgroups(found, why_no_memory(found))

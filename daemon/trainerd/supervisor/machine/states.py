@@ -133,7 +133,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Parked:
-    """Has spent its restart budget, or would end the same way again. A changed spec or `resume` gives it a new one."""
+    """Has spent its restart budget, or would end the same way. A changed spec or `resume` renews it."""
 
     NAME: ClassVar[str] = "parked"
 

@@ -1,4 +1,4 @@
-"""Has the kernel run the supervisor before those whom it supervises, where that can be had without touching them.
+"""Has the kernel run the supervisor before the jobs, where that is possible without touching them.
 
 Linux shares the processor among sessions first (autogroup). Each shim and each rank has one of its own, so
 that beside 50 of them the supervisor is one of a hundred. A nice value says nothing across sessions, and jobs

@@ -113,9 +113,9 @@ def _supervise(paths: StatePaths, jobs_dir: Path, configuration: Configuration) 
 
 
 def _file_of(path: Path) -> tuple[int, int]:
-    """Return device and inode of a name, those of no file if somebody has removed it.
+    """Return device and inode of a name, those of no file if it was removed.
 
-    It is made anew then.
+    The file is made again then.
     """
     try:
         status = path.lstat()

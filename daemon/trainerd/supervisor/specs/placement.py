@@ -153,7 +153,7 @@ def _name_of(source: Path) -> str:
 
 
 def _moved_paths(spec: JobSpec, source: Path, jobs_dir: Path) -> dict[str, str]:
-    """Return the fields whose relative paths the move would break, with the absolute paths to write instead."""
+    """Return the fields whose relative paths the move would break, and the absolute paths to use instead."""
     changes = {}
     for field in _PATH_FIELDS:
         text = getattr(spec, field)

@@ -71,7 +71,7 @@ def sharded_order(loader: DataLoader[Any], plan: ShardPlan, *, seed: int, epoch:
 
 
 def shards_itself(loader: DataLoader[Any]) -> bool:
-    """Tell whether the loader's sampler gives this rank only what is its own, in a way that is not known here."""
+    """Tell whether the loader's sampler gives this rank its own share, in a way that is not known here."""
     inner = _inner_sampler(loader)
     return type(inner) is not DistributedSampler and hasattr(inner, "num_replicas") and hasattr(inner, "rank")
 

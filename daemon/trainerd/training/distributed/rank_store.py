@@ -166,7 +166,7 @@ class Ranks:
     def leave(self) -> None:
         """Say farewell.
 
-        Rank 0 stays until the others did, for they may still have to ask its store something.
+        Rank 0 stays until the others did, as they may still have to ask its store something.
         """
         try:
             self.put(f"left/{self.rank}", True)

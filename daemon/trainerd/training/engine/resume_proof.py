@@ -1,6 +1,6 @@
-"""Steps that are run again are compared with what the history says of them.
+"""Compares steps that are run again with what the history says of them.
 
-Samples by digest, losses to the bit.
+Samples are compared by digest, losses to the bit.
 
 Invariants:
     Nothing here changes what is trained or what is written into the history.

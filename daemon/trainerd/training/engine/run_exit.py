@@ -127,7 +127,7 @@ class RunExit:
         self.flush_and_leave(f"{self._flag.reason or 'asked to stop'}, {why}")
 
     def leave_at_this_boundary(self, reason: str) -> None:
-        """Save the boundary crossed last, as the other ranks do, while the script's own code holds up the main thread."""
+        """Save the boundary crossed last, as other ranks do, while the script holds the main thread."""
         with self._saves.excluded(BETWEEN_SAVES_LIMIT_S) as staged:
             if self.is_leaving or staged is None:
                 return  # the main thread is on its way out
@@ -136,7 +136,7 @@ class RunExit:
             self.flush_and_leave(f"{reason}, and the script was busy between two loops")
 
     def leave_with_what_all_hold(self, reason: str) -> None:
-        """Save the boundary that all ranks hold, if it is the same one, while their main threads are elsewhere."""
+        """Save the boundary that all ranks hold, if it is the same, while the main threads are elsewhere."""
         assert self._ranks is not None
         with self._saves.excluded(BETWEEN_SAVES_LIMIT_S) as staged:
             all_hold = self._ranks.gather("flush/holds", staged, limit_s=FLUSH_ANSWER_LIMIT_S)

@@ -181,7 +181,7 @@ class RunResume:
             say=say,
         )
 
-    # ------------------------------------------------------------------ until the interrupted loop is reached again
+    # ------------------------------------------------------------ until the interrupted loop is reached again
 
     def skips_loop(self) -> bool:
         """Tell whether the training loop that begins now was finished before the checkpoint.
@@ -197,7 +197,7 @@ class RunResume:
         return True
 
     def check_data(self, loop: int, extent: dict[str, int]) -> None:
-        """See to it that the data of the loop that begins is as long as it was, if it goes on in the middle of it.
+        """Check that the data is as long as it was, if the loop that begins goes on in the middle of it.
 
         Raises:
             MismatchError: It is not: the batches that are left would be other ones.

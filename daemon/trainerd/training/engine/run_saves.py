@@ -181,7 +181,7 @@ class RunSaves:
                 self._staged = StagedBoundary(snapshot, self._manifest(reason), self._state.position.key())
 
     def is_staging_cheap(self) -> bool:
-        """Tell whether copying a boundary aside costs next to nothing beside the steps, and no save is in flight."""
+        """Tell whether copying a boundary aside costs little beside the steps, and no save is in flight."""
         return self._staging_budget.is_enough() and not self._writer.is_busy
 
     # ------------------------------------------------------------------ when there is no time

@@ -86,7 +86,7 @@ class RunState:
     def fingerprint(self, *, with_data: bool = False) -> dict[str, Any]:
         """Return what the program looks like, as it was when this was asked first.
 
-        `with_data` as it is now.
+        With `with_data`, its data is added as it is now.
         """
         if self._fingerprint is None:
             self._fingerprint = take_fingerprint(self.objects, seed=self.seed, world_size=self._world_size)

@@ -117,13 +117,13 @@ def _kind_of(error: BaseException) -> Kind:
 
 
 def end_workers_at_exit() -> None:
-    """Keep workers that are stuck from holding up the interpreter's end, which asks them by SIGTERM and waits."""
+    """Keep stuck workers from holding up the interpreter's end, which sends them SIGTERM and waits."""
     atexit.unregister(end_workers)
     atexit.register(end_workers)
 
 
 def show_stacks_when_asked() -> None:
-    """Write the stacks of all threads to the log when `STACKS` is received, even while the interpreter lock is held.
+    """Write the stacks of all threads to the log on `STACKS`, even while the interpreter lock is held.
 
     A handler of the script's own stays.
     """

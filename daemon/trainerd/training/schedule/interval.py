@@ -51,7 +51,7 @@ def planned_interval(*, save_cost_s: float, failures: int, trained_s: float) -> 
 def daly_interval_s(save_cost_s: float, failure_every_s: float) -> float:
     """Return Daly's estimate of the optimum (his equation 37).
 
-    Training time between two saves, in seconds.
+    It is the training time between two saves, in seconds.
     """
     if save_cost_s >= 2 * failure_every_s:
         return failure_every_s

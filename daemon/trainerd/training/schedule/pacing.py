@@ -1,4 +1,4 @@
-"""When this attempt saves: the cadence asked for, with an interval that is planned anew as measurements come."""
+"""When this attempt saves: the cadence asked for, its interval replanned as measurements come."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copies from CUDA devices into host memory, on a stream of their own, each with a checksum taken on the device.
+"""Copies from CUDA devices into host memory, on their own stream, each with a checksum from the device.
 
 The processor does not wait for copies into page-locked memory. What the loop launches next on its own stream
 waits, on the device, until its tensors are copied: the values are those of the call, whatever the loop does
@@ -85,7 +85,7 @@ class Runtime(Protocol):
         ...
 
     def clear_error(self) -> None:
-        """Take back the error that a refused call leaves in this thread for the next kernel launch to raise."""
+        """Clear the error that a refused call leaves in this thread for the next kernel launch to raise."""
         ...
 
     def start_copies(self, copies: Sequence[Copy], *, is_pinned: bool) -> Transfer:

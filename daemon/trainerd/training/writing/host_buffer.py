@@ -51,7 +51,10 @@ _registrations: Final[weakref.WeakSet[_Registration]] = weakref.WeakSet()
 
 @atexit.register
 def _end_all() -> None:
-    """End what is left at the end of the interpreter, which frees memory in no particular order, or not at all."""
+    """End what is left when the interpreter ends.
+
+    It frees memory in no particular order, or not at all.
+    """
     for registration in tuple(_registrations):
         registration.end()
 

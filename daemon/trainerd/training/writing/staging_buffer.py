@@ -143,7 +143,7 @@ class Filling:
     def damaged(self) -> list[str]:
         """Return the names of device tensors that arrived with other bytes than the device held.
 
-        Once all have arrived.
+        Returns once all have arrived.
         """
         if self._transfer is None:
             return []

@@ -66,7 +66,10 @@ def _needed_bytes(size: int) -> int:
 def streamed(
     snapshot: Snapshot, ring: Ring, runtime: Runtime = CUDA
 ) -> tuple[ImageLayout, Iterator[memoryview]]:
-    """Return the layout of a snapshot and its image in pieces, which nobody else may put through the ring meanwhile."""
+    """Return the layout of a snapshot and its image in pieces.
+
+    The ring must not be used for anything else meanwhile.
+    """
     stored, shapes = stored_tensors(snapshot)
     runtime.synchronize(stored.values())  # what is read from another thread must have been computed
     image = ImageLayout(shapes)

@@ -1,4 +1,4 @@
-"""Writes snapshots: periodic ones in the background out of a warm arena, urgent ones at once out of live memory.
+"""Writes snapshots: periodic ones in the background from a warm arena, urgent ones at once from live memory.
 
 Invariants:
     At most one write is in flight. Whoever needs the arena waits for it, and for its preparation.

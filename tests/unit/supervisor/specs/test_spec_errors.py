@@ -46,7 +46,8 @@ GOOD = "command: [python, train.py]\n"
         (GOOD + "grace: 1:30", 'job.yaml:2: grace: YAML reads 1:30 as 90; write 90, or "1:30" if it is text'),
         (GOOD + "env: {A: 1.50}", ('job.yaml:2: env.A: expected text, not the number 1.5; put it in '
                                   'quotes: "1.50"')),
-        (GOOD + "env:\n  A: no", "job.yaml:3: env.A: expected text, not 'no', which YAML reads as false; put it in quotes: \"no\""),
+        (GOOD + "env:\n  A: no", ("job.yaml:3: env.A: expected text, not 'no', which YAML reads as false; "
+                                 'put it in quotes: "no"')),
         (GOOD + "env:\n  on: x", "job.yaml:3: env: YAML reads the key on as true; put it in quotes"),
         (GOOD + "env: {RANK: '0'}", "job.yaml:2: env: RANK is set by trainerd itself; leave it out"),
         (GOOD + "env: {TRAINERD_GRACE_S: '9'}", ("job.yaml:2: env: TRAINERD_GRACE_S is set by trainerd "

@@ -88,7 +88,7 @@ def octets(tensor: torch.Tensor) -> bytes:
     return bytes(tensor.contiguous().view(-1).view(torch.uint8).tolist())
 
 
-# --------------------------------------------------------------------- what the fake and the driver have in common
+# -------------------------------------------------------------- what the fake and the driver have in common
 
 
 def test_memory_that_is_registered_is_refused_until_it_is_unregistered(device):
