@@ -3,10 +3,10 @@
     python -m bench.checkpoint --size 140MB
     python -m bench.checkpoint --size all --json > result.json
 
-Every way to save has a process of its own, which trains, so that none suffers from what another leaves behind. They
-take turns, in an order that alternates, and so have the plain copy, the plain write and the plain read of the same
-bytes: whatever else the machine does in that moment, all have it. What is printed are medians over the rounds, with
-quartiles, and ratios to trainerd.
+Every way to save has a process of its own, which trains, so that none suffers from what another leaves
+behind. They take turns, in an order that alternates, and so have the plain copy, the plain write and the
+plain read of the same bytes: whatever else the machine does in that moment, all have it. What is printed are
+medians over the rounds, with quartiles, and ratios to trainerd.
 
     stall       what the call that saves takes
     true cost   five steps with a save at the first boundary, less five steps without one

@@ -35,8 +35,9 @@ class Limits:
     def copy(self) -> float:
         """Seconds to copy the bytes by one call of torch's with the threads that it has.
 
-        The source was written a moment ago, as a step writes what is saved. The target has lain as long as a save's: the
-        host of a virtual machine may have taken its memory meanwhile, and brings it back at the first touch.
+        The source was written a moment ago, as a step writes what is saved. The target has lain as long as a
+        save's: the host of a virtual machine may have taken its memory meanwhile, and brings it back at the
+        first touch.
         """
         self.source.add_(1)
         began_s = time.perf_counter()

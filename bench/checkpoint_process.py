@@ -1,9 +1,9 @@
 """Each way to save in a process of its own, which trains and saves when it is told to.
 
-What one way leaves behind is not the others' then. After one `async_save` of DCP, on two cores, every later step of
-that process took 15 to 30 % longer, and a copy of 140 MB by torch's threads 15.5 ms instead of 11.5, whoever made it:
-what a second thread that has computed with torch does too, for libgomp does not spin where it waits when there are
-more threads than cores.
+What one way leaves behind is not the others' then. After one `async_save` of DCP, on two cores, every later
+step of that process took 15 to 30 % longer, and a copy of 140 MB by torch's threads 15.5 ms instead of 11.5,
+whoever made it: what a second thread that has computed with torch does too, for libgomp does not spin where
+it waits when there are more threads than cores.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ class SaverProcess:
 def touch_memory(size: int) -> None:
     """Have the system own so much free memory that was in use a moment ago.
 
-    A virtual machine gets memory from its host at the first touch, at 4 ms and more a megabyte; whoever came first
-    to a fresh part of it would pay for the others.
+    A virtual machine gets memory from its host at the first touch, at 4 ms and more a megabyte; whoever came
+    first to a fresh part of it would pay for the others.
     """
     fault_in(host_memory(size))
 

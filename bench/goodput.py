@@ -1,10 +1,10 @@
 """Goodput: how much of the time is training while machines die: `python -m bench.goodput`.
 
-The same model is trained under trainerd, under Lightning with `torchrun --max-restarts`, under Ignite with a restart
-loop, and by a hand-written torch.save loop with a restart loop. Each in turn is struck by SIGKILL at the same moments
-of its own time, drawn from one seed with a given mean; what has been killed is started again at once. Counted are the
-useful steps per second against the plain loop that nobody disturbs, the steps that were run more than once, and
-whether the final weights equal those of the contender's own undisturbed run.
+The same model is trained under trainerd, under Lightning with `torchrun --max-restarts`, under Ignite with a
+restart loop, and by a hand-written torch.save loop with a restart loop. Each in turn is struck by SIGKILL at
+the same moments of its own time, drawn from one seed with a given mean; what has been killed is started again
+at once. Counted are the useful steps per second against the plain loop that nobody disturbs, the steps that
+were run more than once, and whether the final weights equal those of the contender's own undisturbed run.
 
 A peer that is not installed is left out, aloud.
 """
@@ -45,7 +45,8 @@ def main():
     rows = []
     with tempfile.TemporaryDirectory(prefix="goodput-", dir=args.scratch) as scratch:
         print(
-            f"{platform.node()}: {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, torch {torch_version()}"
+            f"{platform.node()}: {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, torch "
+            f"{torch_version()}"
         )
         plain = measure("plain", Path(scratch) / "plain", args, kills=False)
         rows.append(["plain loop, undisturbed", plain["steps_per_s"], 1.0, 0, 0, "-"])

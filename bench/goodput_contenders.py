@@ -1,8 +1,9 @@
 """The contenders of `bench.goodput`: one model, one dataset, one way each to survive.
 
-Each is written as its library's documentation has it, saves every `--every` steps, notes which samples each step
-used, and leaves `result.json` when it is done. The hand-written loop is a careful one: it writes beside the old
-file and renames, seeds the order of each epoch, and skips the batches it has done; like most, it saves no generator.
+Each is written as its library's documentation has it, saves every `--every` steps, notes which samples each
+step used, and leaves `result.json` when it is done. The hand-written loop is a careful one: it writes beside
+the old file and renames, seeds the order of each epoch, and skips the batches it has done; like most, it
+saves no generator.
 """
 
 from __future__ import annotations
@@ -196,7 +197,8 @@ def lightning(args):
     sys.path.insert(0, str(MNIST))
     from torchvision_compat import import_torchvision
 
-    import_torchvision()  # Lightning's metrics import it, and it may be one that does not fit the torch beside it
+    # Lightning's metrics import it, and it may be one that does not fit the torch beside it
+    import_torchvision()
     import lightning as pl
     from lightning.pytorch.callbacks import ModelCheckpoint
     from torch.utils.data import DataLoader
@@ -219,10 +221,23 @@ def lightning(args):
         def configure_optimizers(self):
             return optimizer
 
-    saving = ModelCheckpoint(args.folder / "lightning", every_n_train_steps=args.every, save_top_k=1, save_last=True,
-                             monitor="step", mode="max")  # fmt: skip
-    trainer = pl.Trainer(max_epochs=args.epochs, accelerator="cpu", devices=1, callbacks=[saving], logger=False,
-                         enable_progress_bar=False, enable_model_summary=False)  # fmt: skip
+    saving = ModelCheckpoint(
+        args.folder / "lightning",
+        every_n_train_steps=args.every,
+        save_top_k=1,
+        save_last=True,
+        monitor="step",
+        mode="max",
+    )
+    trainer = pl.Trainer(
+        max_epochs=args.epochs,
+        accelerator="cpu",
+        devices=1,
+        callbacks=[saving],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
     last = args.folder / "lightning" / "last.ckpt"
     loader = DataLoader(data, SAMPLES_A_BATCH, shuffle=True)
     trainer.fit(Module(), loader, ckpt_path=str(last) if last.exists() else None)

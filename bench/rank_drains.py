@@ -2,8 +2,9 @@
 
     python -m bench.rank_drains [--drains 200] [--seed 0] [--ddp]
 
-Every attempt begins where the one before was drained; at the end the files and the history of the run are compared
-with those of a run that nobody disturbed. It prints one line an attempt, and exits 1 at the first difference.
+Every attempt begins where the one before was drained; at the end the files and the history of the run are
+compared with those of a run that nobody disturbed. It prints one line an attempt, and exits 1 at the first
+difference.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def main() -> int:
         run_ranks(whole, *size, limit_s=WHOLE_LIMIT_S)
         is_equal = result_of(run) == result_of(whole)
     print(
-        f"{args.drains} drains, no hang; the run is {'equal' if is_equal else 'NOT EQUAL'} to an undisturbed one"
+        f"{args.drains} drains, no hang; the run is {'equal' if is_equal else 'NOT EQUAL'} to an "
+        "undisturbed one"
     )
     return 0 if is_equal else 1
 

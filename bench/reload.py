@@ -3,9 +3,9 @@
     python -m bench.reload --rounds 20             # on a machine with nothing else to do
     python -m bench.reload --rounds 20 --busy 4    # beside four processes that compute without end
 
-One asks for the state of a job again and again, each time on a new connection; for each reload the longest wait for an
-answer counts, and what the supervisor was about when that question was asked. Exits with 1 if one took as long as the
-command line waits for an answer.
+One asks for the state of a job again and again, each time on a new connection; for each reload the longest
+wait for an answer counts, and what the supervisor was about when that question was asked. Exits with 1 if one
+took as long as the command line waits for an answer.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a resume costs by where in the epoch it is: `python -m bench.resume_position`.
 
-From asking for the rest of an epoch until its first batch is there, at several positions of one epoch of a shuffled
-map-style dataset. The dataset counts what it loads: whatever the position, one batch. Beside it a plain iterable,
-which has no position of its own and is skipped by consumption.
+From asking for the rest of an epoch until its first batch is there, at several positions of one epoch of a
+shuffled map-style dataset. The dataset counts what it loads: whatever the position, one batch. Beside it a
+plain iterable, which has no position of its own and is skipped by consumption.
 """
 
 from __future__ import annotations
@@ -88,10 +88,12 @@ def main():
     print(f"{'batch':>9} {'map-style, ms':>14} {'samples loaded':>15} {'plain iterable, ms':>19}")
     for row in rows:
         print(
-            f"{row['batch']:>9,} {row['map_style_ms']:>14} {row['samples_loaded']:>15} {row['plain_iterable_ms']:>19}"
+            f"{row['batch']:>9,} {row['map_style_ms']:>14} {row['samples_loaded']:>15} "
+            f"{row['plain_iterable_ms']:>19}"
         )
     print(
-        f"load {os.getloadavg()[0]:.1f}; batches of {BATCH_SIZE}; the order of the whole epoch is drawn each time"
+        f"load {os.getloadavg()[0]:.1f}; batches of {BATCH_SIZE}; the order of the whole epoch is "
+        "drawn each time"
     )
 
 

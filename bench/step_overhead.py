@@ -1,8 +1,8 @@
 """What a step of a session costs beyond the plain loop: `python -m bench.step_overhead`.
 
-The same loop over the same loader, plain and in a session, alternating; one epoch each, medians over the rounds.
-The step does nothing, so what is left is the loader and what the session adds: position, heartbeat, drain flag,
-history row with a digest of the samples. Three loops:
+The same loop over the same loader, plain and in a session, alternating; one epoch each, medians over the
+rounds. The step does nothing, so what is left is the loader and what the session adds: position, heartbeat,
+drain flag, history row with a digest of the samples. Three loops:
 
 =========  ==========================================================================================
 list       batches that are there already: the session alone
@@ -90,10 +90,12 @@ def main():
     print(f"{'µs a step':10} {'plain':>8} {'session':>8} {'added':>8} {'added, least round':>19}")
     for name, row in found.items():
         print(
-            f"{name:10} {row['plain']:8.1f} {row['session']:8.1f} {row['added']:8.1f} {row['added_least']:19.1f}"
+            f"{name:10} {row['plain']:8.1f} {row['session']:8.1f} {row['added']:8.1f} "
+            f"{row['added_least']:19.1f}"
         )
     print(
-        f"load {os.getloadavg()[0]:.1f}; medians of {arguments.rounds}; target: at most {TARGET_US:g} µs added"
+        f"load {os.getloadavg()[0]:.1f}; medians of {arguments.rounds}; target: at most {TARGET_US:g} "
+        "µs added"
     )
 
 

@@ -1,7 +1,7 @@
 """From a rank's death to its next start: trainerd with no backoff, `torchrun --max-restarts`, supervisord.
 
-All three run the same command, which appends the time to a file and waits to be killed. A round kills each once, in
-turn, so that a slow moment of the machine hits all alike.
+All three run the same command, which appends the time to a file and waits to be killed. A round kills each
+once, in turn, so that a slow moment of the machine hits all alike.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from bench.supervisor_scale import ground
 
 START_LIMIT_S = 60.0
 PAUSE_S = 1.5
-"""Between two kills of the same program: supervisord takes an end within its `startsecs` for a failed start."""
+"""Between two kills of the same program: supervisord takes an end within its `startsecs` for a failed
+start."""
 
 SCRIPT = 'echo "$$ $(date +%s.%N)" >> "$1"; exec sleep 100000\n'
 VICTIM = "victim.sh"
@@ -94,7 +95,8 @@ def _supervisord(root: Path, starts: Path) -> Iterator[None]:
     configuration = root / "supervisord.conf"
     configuration.write_text(
         f"[supervisord]\nnodaemon=true\nlogfile={root}/supervisord.log\npidfile={root}/supervisord.pid\n"
-        f"[program:victim]\ncommand=sh {root / VICTIM} {starts}\nautorestart=true\nstartsecs=0\nstartretries=1000\n"
+        f"[program:victim]\ncommand=sh {root / VICTIM} {starts}\n"
+        "autorestart=true\nstartsecs=0\nstartretries=1000\n"
     )
     with _process([sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)], root):
         yield

@@ -1,4 +1,5 @@
-"""Many jobs at once under one supervisor: plain commands, real processes, a configuration that lets so many run."""
+"""Many jobs at once under one supervisor: plain commands, real processes, a configuration that lets so many
+run."""
 
 from __future__ import annotations
 
@@ -126,7 +127,8 @@ class Scale:
 
 
 def measure_scale(jobs: int, at_once: int, *, limit_s: float, drops: int = 20) -> Scale:
-    """Drop `jobs` specs at once, watch them finish `at_once` at a time, then drop single ones into the crowd."""
+    """Drop `jobs` specs at once, watch them finish `at_once` at a time, then drop single ones into the
+    crowd."""
     seen = Scale(jobs, at_once)
     with ground(f"[limits]\nmax_jobs = {at_once}\n") as found:
         starts = found.root / "starts"

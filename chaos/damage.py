@@ -1,6 +1,7 @@
-"""Damages the files of checkpoints in every way that disks and people do, and shows that training would go on.
+"""Damages checkpoint files in every way that disks and people do, and shows that training would go on.
 
-`python -m chaos.damage` prints a table: what was done, which checkpoint is resumed from, and where the damaged one is.
+`python -m chaos.damage` prints a table: what was done, which checkpoint is resumed from, and where the
+damaged one is.
 """
 
 from __future__ import annotations
@@ -113,7 +114,10 @@ DAMAGES: Final = tuple(_damages())
 
 
 def damage_and_recover(damage: Damage) -> str | None:
-    """Make three checkpoints, damage them, recover; return what is wrong with the result, None if nothing is."""
+    """Make three checkpoints, damage them, recover.
+
+    Return what is wrong with the result, None if nothing is.
+    """
     with tempfile.TemporaryDirectory(prefix="trainerd-damage-") as scratch:
         run = SmallRun(Path(scratch) / "run")
         with run.store.lock():

@@ -1,7 +1,7 @@
 """The durable acts of trainerd, each as a small program that can be killed and recovered from.
 
-`python -m chaos.failpoint_acts ACT FOLDER` performs one. With `TRAINERD_CHAOS_COUNTS` it also writes down which
-failpoints it passed, and how often.
+`python -m chaos.failpoint_acts ACT FOLDER` performs one. With `TRAINERD_CHAOS_COUNTS` it also writes down
+which failpoints it passed, and how often.
 """
 
 from __future__ import annotations
@@ -48,8 +48,10 @@ _TRAINING_LIMIT_S: Final = 300.0
 _TINY: Final = Path(__file__).resolve().parents[1] / "jobs" / "examples" / "tiny" / "train.py"
 
 ELSEWHERE: Final = {
-    "ranks.announced": "needs several ranks that talk: tests/integration/ranks/test_ranks_together.py kills there",
-    "stall.shown": "needs a supervisor and a stalled job: tests/integration/supervisor/test_supervisor_stalls.py",
+    "ranks.announced": "needs several ranks that talk: tests/integration/ranks/test_ranks_together.py "
+    "kills there",
+    "stall.shown": "needs a supervisor and a stalled job: "
+    "tests/integration/supervisor/test_supervisor_stalls.py",
     "stall.recorded": "likewise",
     "run.purged": "fails there in tests/integration/supervisor/test_supervisor_spec_verbs.py",
 }
@@ -72,7 +74,8 @@ class Act:
         perform: Does it in a folder, in a process of its own.
         recover: Raises BrokenError if what is there is not what was promised.
         is_struck: Says from the exit code and the folder whether the kill came.
-        is_tried: Whether its points lie in another process, which cannot be asked: each is tried until it is not met.
+        is_tried: Whether its points lie in another process, which cannot be asked: each is tried until it is
+            not met.
         is_dear: Whether it takes long: it is killed only at points that no other act passes.
     """
 
@@ -362,7 +365,8 @@ def main() -> None:
     if counts is None:
         act.perform(folder)
         return
-    # Every point there is (the modules of an act are imported by then, or on the way) counts once it is armed.
+    # Every point there is (the modules of an act are imported by then, or on the way) counts once it is
+    # armed.
     failpoints.arm(";".join(f"{name}=EIO@{_NEVER}" for name in _all_names()))
     act.perform(folder)
     hits = {name: point.hits for name, point in failpoints.REGISTRY.items() if point.hits}

@@ -1,8 +1,9 @@
 """Kills at every failpoint of every durable act, and shows that what is left is what the point promises.
 
-The points are those of the code (`trainerd.contract.failpoints.REGISTRY`), not a list of ours: each act is first run
-to see which points it passes and how often, then once for each point and hit with SIGKILL there, then recovered. A
-point that no act passes is reported, and the sweep fails: a new durable act cannot be forgotten.
+The points are those of the code (`trainerd.contract.failpoints.REGISTRY`), not a list of ours: each act is
+first run to see which points it passes and how often, then once for each point and hit with SIGKILL there,
+then recovered. A point that no act passes is reported, and the sweep fails: a new durable act cannot be
+forgotten.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 
 @dataclass(frozen=True)
 class Kill:
-    """One run: killed at the `nth` hit of a point, and what is wrong with what came of it; None if nothing is."""
+    """One run: killed at the `nth` hit of a point, and what is wrong with what came of it.
+
+    The latter is None if nothing is.
+    """
 
     act: str
     point: str
@@ -76,7 +80,10 @@ def passed_points(act: str, names: Iterable[str]) -> dict[str, int]:
 
 
 def tried_kills(act: str, names: Iterable[str], *, most: int | None = None) -> list[Kill]:
-    """Kill an act at each of these points, at the first hit, the second, … until it is not met, `most` times at most."""
+    """Kill an act at each of these points: at the first hit, then at the second, and so on.
+
+    A point is done with when its next hit is not met, or after `most` kills.
+    """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return [kill for found in pool.map(lambda name: _tried(act, name, most), names) for kill in found]
 

@@ -1,4 +1,7 @@
-"""The table of faults in `chaos/README.md`, made from the code: `python -m chaos.fault_table` brings it up to date."""
+"""The table of faults in `chaos/README.md`, made from the code.
+
+`python -m chaos.fault_table` brings it up to date.
+"""
 
 from __future__ import annotations
 

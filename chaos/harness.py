@@ -34,7 +34,8 @@ EXAMPLES: Final = REPOSITORY / "jobs" / "examples"
 
 REFERENCE_LIMIT_S: Final = 600.0
 STALL_LIMIT_S: Final = 180
-"""So long a job may show nothing: longer than any start takes, and short enough that a hang is found in this playing."""
+"""So long a job may show nothing: longer than any start takes, and short enough that a hang is found in this
+playing."""
 
 START_LIMIT_S: Final = 120.0
 """Long, because the harness may be told to be nice to a machine that is busy."""
@@ -180,7 +181,10 @@ class Harness:
 def why_nothing_can_be_played() -> str | None:
     """Return why no training can be started from here, None if it can."""
     if not EXAMPLES.is_dir():
-        return f"{EXAMPLES} is not there: the scenarios train its examples, so runner them in a checkout (make chaos)"
+        return (
+            f"{EXAMPLES} is not there: the scenarios train its examples, so runner them in a "
+            "checkout (make chaos)"
+        )
     if importlib.util.find_spec("torch") is None:
         return f"torch is not installed for {sys.executable}: pip install 'trainerd[examples]'"
     return None

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from trainerd.contract.paths import RunPaths
 
 _ENDINGS_OUTSIDE_A_SESSION: Final = {"killed", "crashed", "stopped", "drained"}
-"""A program that has not opened its session yet, or is done with it and leaves, cannot drain: a signal ends it as it
-ends any other. (What a script does after its session may not have been done, so such an attempt has not finished.)"""
+"""A program that has not opened its session yet, or is done with it and leaves, cannot drain: a signal ends
+it as it ends any other. (What a script does after its session may not have been done, so such an attempt has
+not finished.)"""
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ def _samples(disturbed: Disturbed) -> Check:
 
 
 def _nothing_committed_is_lost(disturbed: Disturbed) -> Check:
-    """What a rank had seen committed is what the next attempt goes on from, unless it was damaged on purpose."""
+    """What a rank had seen committed is what the next attempt resumes, unless it was damaged on purpose."""
     name = "what was committed is resumed"
     damaged = [strike.attempt for strike in disturbed.strikes if REGISTRY[strike.fault].costs_checkpoints]
     resumed = {marker["attempt"]: marker["step"] for marker in disturbed.history.resumes}
@@ -212,7 +213,10 @@ def _nothing_committed_is_lost(disturbed: Disturbed) -> Check:
 
 
 def _lost_work(disturbed: Disturbed) -> Check:
-    """Of what is lost, one interval may have been run with no save in flight; each damaged checkpoint is one more."""
+    """Of what is lost, one interval may have been run with no save in flight.
+
+    Each damaged checkpoint is one more.
+    """
     every = disturbed.workload.every_steps
     lost = recoveries(disturbed)
     bad = []
@@ -224,7 +228,8 @@ def _lost_work(disturbed: Disturbed) -> Check:
         )
         if one.at_stake_steps > every * (1 + damage):
             bad.append(
-                f"attempt {one.attempt} lost {one.lost_steps} steps, {one.at_stake_steps} of them with no save in "
+                f"attempt {one.attempt} lost {one.lost_steps} steps, {one.at_stake_steps} of them with "
+                "no save in "
                 f"flight: more than {every * (1 + damage)}"
             )
         if disturbed.lost_steps_max is not None and one.lost_steps > disturbed.lost_steps_max:
@@ -259,7 +264,8 @@ def _verdicts(disturbed: Disturbed) -> Check:
             allowed = {"finished"}
         if outcome["kind"] not in allowed:
             wrong.append(
-                f"attempt {outcome['attempt']} is judged {outcome['kind']} ({outcome['reason']}), after {faults}"
+                f"attempt {outcome['attempt']} is judged {outcome['kind']} ({outcome['reason']}), "
+                f"after {faults}"
             )
     kinds = Counter(outcome["kind"] for outcome in disturbed.outcomes)
     said = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
@@ -267,7 +273,10 @@ def _verdicts(disturbed: Disturbed) -> Check:
 
 
 def _disk(disturbed: Disturbed) -> Check:
-    """The newest so many, the one resumed from, and while others are written the one that is not pruned for yet."""
+    """No more checkpoints are left than the workload keeps, and all of them are sound.
+
+    Beyond `keep_last` there may be the one resumed from and, while a run is unfinished, one not pruned yet.
+    """
     keep, is_resumed = disturbed.workload.keep_last, bool(disturbed.samples.stretches[1:])
     limit = keep + is_resumed + 1
     left_limit = keep + is_resumed if disturbed.run.finished.exists() else limit

@@ -1,4 +1,7 @@
-"""The proofs that are programs of their own: power cuts, real filesystems, injected system calls, failpoints."""
+"""The proofs that are programs of their own.
+
+Power cuts, real filesystems, injected system calls, failpoints.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ def is_there(name: str) -> bool:
 
 
 def run_proofs(say: Callable[[str], None]) -> dict[str, int]:
-    """Run each proof as `python -m chaos.<name>`; return their exit codes. One that is not there is said to be."""
+    """Run each proof as `python -m chaos.<name>`; return their exit codes.
+
+    A proof that is missing is reported.
+    """
     codes = {}
     for name, what in PROOFS.items():
         if not is_there(name):

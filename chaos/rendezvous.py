@@ -1,8 +1,9 @@
 """Where the reference trainer and the harness meet: faults at an exact rank, step and phase.
 
-The harness names points beforehand in ``points.json``. A rank that comes to one writes ``reached-<id>.json`` and
-waits for ``go-<id>.json``, in which the harness, having struck from outside, says what else to do. So a fault from
-outside strikes at an exact place too, and is struck once: a point with an answer is passed without a stop.
+The harness names points beforehand in ``points.json``. A rank that comes to one writes ``reached-<id>.json``
+and waits for ``go-<id>.json``, in which the harness, having struck from outside, says what else to do. So a
+fault from outside strikes at an exact place too, and is struck once: a point with an answer is passed without
+a stop.
 
 Standard library alone, and used by both sides.
 """
@@ -30,7 +31,8 @@ WAIT_LIMIT_S: Final = 120.0
 POLL_S: Final = 0.005
 
 PHASES: Final = ("batch", "backward", "stepped", "evaluation", "epoch")
-"""Of a step: its batch has come, its gradients are there, its weights are changed. Then those between steps."""
+"""Of a step: its batch has come, its gradients are there, its weights are changed. Then those between
+steps."""
 
 
 @dataclass(frozen=True)

@@ -38,14 +38,14 @@ svg path { fill: none; stroke-linejoin: round; } .grid { stroke: var(--line); }
 .restart circle { fill: var(--mark); }
 .key { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; color: var(--soft); font-size: .85rem; margin: .3rem 0 .6rem; }
 .key svg { display: inline-block; width: 26px; height: 12px; vertical-align: middle; margin-right: .35rem; }
-"""
+"""  # noqa: E501 - a stylesheet, one rule a line
 
 KEY: Final = """<div class="key">
 <span><svg viewBox="0 0 26 12"><path class="undisturbed" d="M0 6H26"/></svg>undisturbed</span>
 <span><svg viewBox="0 0 26 12"><path class="disturbed" d="M0 6H26"/></svg>disturbed</span>
 <span><svg viewBox="0 0 26 12"><circle class="lost" cx="13" cy="6" r="3"/></svg>lost, and run again</span>
 <span><svg viewBox="0 0 26 12"><g class="restart"><line x1="13" x2="13" y1="0" y2="12"/><circle cx="13" cy="4" r="3.5"/></g></svg>restart</span>
-</div>"""
+</div>"""  # noqa: E501 - one entry of the key a line
 
 
 def write_report(
@@ -120,7 +120,8 @@ def _run(run: Mapping[str, Any], folders: tuple[Path, Path] | None, *, is_open: 
     attempts = f"{run['attempts']} attempt{'s' if run['attempts'] != 1 else ''}"
     what = f": {html.escape(run['what'])}" if run.get("what") else ""
     checks = "".join(
-        f'<tr><td class="{"good" if check["is_held"] else "bad"}">{"held" if check["is_held"] else "violated"}</td>'
+        "<tr><td "
+        f'class="{"good" if check["is_held"] else "bad"}">{"held" if check["is_held"] else "violated"}</td>'
         f"<td>{html.escape(check['name'])}</td><td><code>{html.escape(str(check['found']))}</code></td></tr>"
         for check in run["checks"]
     )
@@ -132,9 +133,11 @@ def _run(run: Mapping[str, Any], folders: tuple[Path, Path] | None, *, is_open: 
     curves = _curves(run, folders)
     plot = draw(curves, title=f"loss of {run['job']}, disturbed and undisturbed") if curves else ""
     return (
-        f"<details{' open' if is_open or not is_held else ''}><summary>{said} <b>{html.escape(run['job'])}</b>{what}"
+        f"<details{' open' if is_open or not is_held else ''}><summary>{said} "
+        f"<b>{html.escape(run['job'])}</b>{what}"
         f' <span class="soft">{attempts}</span></summary>{plot}'
-        f'<div class="wide"><table>{strikes}</table></div><div class="wide"><table>{checks}</table></div></details>'
+        f'<div class="wide"><table>{strikes}</table></div><div '
+        f'class="wide"><table>{checks}</table></div></details>'
     )
 
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 LIMIT_EACH_S: Final = 300.0
 LIMIT_TOGETHER_S: Final = 30.0
-"""A group of scenarios may take `LIMIT_EACH_S`, so much more for each, and so often what its longest run sleeps."""
+"""A group of scenarios may take `LIMIT_EACH_S`, so much more for each, and so often what its longest run
+sleeps."""
 LIMIT_TIMES_UNDISTURBED: Final = 5.0
 
 RESULTS: Final = "chaos.json"

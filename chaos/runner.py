@@ -1,7 +1,8 @@
 """Plays scenarios: many jobs under one supervisor, each struck where its scenario says.
 
 Invariants:
-    * A rank waits at a point until its fault has struck, so a fault strikes at exactly that rank, step and phase.
+    * A rank waits at a point until its fault has struck, so a fault strikes at exactly that rank, step and
+      phase.
     * A scenario is over when its job has ended and every fault has struck; then everything is checked.
     * Nothing is left behind: no process, no mount.
 """
@@ -91,7 +92,10 @@ class ScenarioRunner:
         *,
         undisturbed: Path | None = None,
     ) -> None:
-        """`undisturbed` is where runs of the same seed share their undisturbed runs; else each makes its own."""
+        """`undisturbed` is the folder where runs of the same seed share their undisturbed runs.
+
+        Without it each run makes its own.
+        """
         self.root = root
         self.undisturbed = undisturbed or root / "undisturbed"
         self.scenarios = scenarios
@@ -142,7 +146,8 @@ class ScenarioRunner:
 
     def _reference(self, scenario: Scenario) -> Path:
         size = scenario.workload
-        shape = f"{size.name}-{size.epochs}x{size.batches}x{size.batch_size}-{size.ranks}-every-{size.every_steps}"
+        extent = f"{size.epochs}x{size.batches}x{size.batch_size}"
+        shape = f"{size.name}-{extent}-{size.ranks}-every-{size.every_steps}"
         return self.undisturbed / shape
 
     def _run_folder(self, scenario: Scenario) -> Path:

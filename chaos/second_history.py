@@ -87,7 +87,10 @@ class Samples:
     lines: tuple[dict[str, Any], ...] = ()
 
     def steps_at_stake(self, attempt: int, last_step: int, resumed_step: int) -> list[int]:
-        """Return the steps lost with an attempt during which no save was in flight: there may be an interval of them."""
+        """Return the steps lost with an attempt during which no save was in flight.
+
+        There may be an interval of them.
+        """
         newest = {line["step"]: line for line in self.lines if line["attempt"] <= attempt}
         lost = range(resumed_step + 1, last_step + 1)
         return [step for step in lost if not newest[step].get("is_in_flight", False)]

@@ -1,8 +1,8 @@
 """Reads a checkpoint with nothing of trainerd's: what `docs/formats.md` promises that anybody can do.
 
-A checker that used our own reader would share its mistakes. This one knows the documentation, JSON, xxh3 and the
-layout of a safetensors file. `python -m chaos.second_reader FOLDER` says what it finds, and exits with 1 if
-something is not what the manifest says.
+A checker that used our own reader would share its mistakes. This one knows the documentation, JSON, xxh3 and
+the layout of a safetensors file. `python -m chaos.second_reader FOLDER` says what it finds, and exits with 1
+if something is not what the manifest says.
 """
 
 from __future__ import annotations

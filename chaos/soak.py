@@ -1,8 +1,8 @@
 """The soak: faults at random until the time is up, while one run after the other must come out equal.
 
-Times and choices come from a seed. Between two faults lie exponentially distributed times with the given mean, as
-between failures of machines. Everything that happens is a line of ``events.jsonl``; what it came to is in
-``soak.json``, from which the report is made.
+Times and choices come from a seed. Between two faults lie exponentially distributed times with the given
+mean, as between failures of machines. Everything that happens is a line of ``events.jsonl``; what it came to
+is in ``soak.json``, from which the report is made.
 """
 
 from __future__ import annotations
@@ -332,9 +332,11 @@ def report_soak(root: Path, say: Callable[[str], None]) -> dict[str, Any]:
     say(as_text(rows_of(runs)))
     say("")
     summary = (
-        f"{len(runs)} runs, {strikes} faults, {restarts} restarts, {results['supervisor_starts']} supervisors in "
+        f"{len(runs)} runs, {strikes} faults, {restarts} restarts, {results['supervisor_starts']} "
+        "supervisors in "
         f"{results['elapsed_s'] / 60:.0f} minutes, mean time between faults {results['mtbf_s']:g} s, seed "
-        f"{results['seed']}: {sum(checks)} of {len(checks)} checks hold, {len(results['violations'])} violations"
+        f"{results['seed']}: {sum(checks)} of {len(checks)} checks hold, {len(results['violations'])} "
+        "violations"
     )
     say(summary)
     folders = {

@@ -1,8 +1,8 @@
 """A supervisor of our own: started, asked, drained, and shown to have left nothing behind.
 
 Invariants:
-    * However this program ends, the supervisor is asked to drain: by `drain` or, if this program is killed, by the
-      kernel, which then sends it SIGTERM.
+    * However this program ends, the supervisor is asked to drain: by `drain` or, if this program is killed,
+      by the kernel, which then sends it SIGTERM.
     * It has a session of its own. Ctrl-C in a terminal goes to every process of the foreground group, and a
       supervisor that gets it twice hurries.
 """
@@ -44,7 +44,8 @@ class Departure:
     """How a supervisor left.
 
     Attributes:
-        exit_code: As `subprocess` has it: negative for a signal. -9 is ours, for one that did not leave in time.
+        exit_code: As `subprocess` has it: negative for a signal. -9 is ours, for one that did not leave in
+            time.
         leftovers: Pids of the shims and ranks that it left running, and that were ended for it.
     """
 
@@ -142,7 +143,8 @@ class Supervised:
     def drain(self) -> Departure | None:
         """Ask it to drain all jobs and leave, and end what it may have left; None if it was never started.
 
-        Each further request to stop is passed on, so a second Ctrl-C hurries as it would in a terminal of its own.
+        Each further request to stop is passed on, so a second Ctrl-C hurries as it would in a terminal of its
+        own.
         """
         if self._process is None:
             return None

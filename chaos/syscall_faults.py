@@ -1,8 +1,9 @@
 """A real save and prune in which the N-th system call of each kind fails or kills, for every N.
 
-`python -m chaos.syscall_faults` has strace give EIO, ENOSPC or SIGKILL at each call that a save, its read-back and a
-prune make on the run's folder, one run a fault. After an error the same process must be able to save again; after a
-kill the next one must. What was reported as saved must be there, whole; what was there before must be there still.
+`python -m chaos.syscall_faults` has strace give EIO, ENOSPC or SIGKILL at each call that a save, its
+read-back and a prune make on the run's folder, one run a fault. After an error the same process must be able
+to save again; after a kill the next one must. What was reported as saved must be there, whole; what was there
+before must be there still.
 """
 
 from __future__ import annotations
@@ -50,7 +51,10 @@ _SCENARIO: Final = Scenario(lambda _act: None, "run", 3, 5)
 
 @dataclass(frozen=True)
 class Place:
-    """One system call of the recorded run: the `nth` of its kind in the whole process, and what it was about."""
+    """One system call of the recorded run.
+
+    It is the `nth` of its kind in the whole process; the text says what it was about.
+    """
 
     call: str
     nth: int
@@ -105,8 +109,8 @@ def places(calls: Iterable[str] = CALLS) -> list[Place]:
 def inject(place: Place, fault: str) -> str | None:
     """Run with one fault; return what is wrong with what came of it, None if nothing is.
 
-    What is removed is removed by a thread, so a run may take another way than the recorded one. The fault then hits
-    nothing that was asked about, which says nothing: such a run is repeated.
+    What is removed is removed by a thread, so a run may take another way than the recorded one. The fault
+    then hits nothing that was asked about, which says nothing: such a run is repeated.
     """
     for _ in range(_RUNS_MAX):
         wrong = _inject_once(place, fault)

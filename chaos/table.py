@@ -46,8 +46,8 @@ class Row:
 def rows_of(runs: Iterable[Mapping[str, Any]]) -> list[Row]:
     """Make the table of runs as they are written down: with `strikes`, `outcomes` and `recoveries`.
 
-    Where several faults struck one attempt, its end and its cost are those of each of them: which one ended it is
-    not always to be told apart.
+    Where several faults struck one attempt, its end and its cost are those of each of them: which one ended
+    it is not always to be told apart.
     """
     found: dict[str, list[tuple[str, int | None, float | None]]] = {}
     for run in runs:

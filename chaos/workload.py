@@ -1,8 +1,8 @@
 """The reference trainer: everything in it that is hard to resume exactly, and checkable to the last bit.
 
-An ordinary training script on the session. It augments its data with the generators of Python, NumPy and torch,
-drops units at random and ends each epoch with a short batch. Beyond that it notes which samples each step used,
-in a file of its own, and can be stopped at an exact rank, step and phase (`chaos.rendezvous`).
+An ordinary training script on the session. It augments its data with the generators of Python, NumPy and
+torch, drops units at random and ends each epoch with a short batch. Beyond that it notes which samples each
+step used, in a file of its own, and can be stopped at an exact rank, step and phase (`chaos.rendezvous`).
 """
 
 from __future__ import annotations
@@ -115,7 +115,10 @@ def main() -> None:
 
 
 def is_in_flight(session: Any) -> bool:
-    """Return whether a save has begun that is not durable: it is being written, or has failed and is not met yet."""
+    """Return whether a save has begun that is not durable.
+
+    It is being written, or has failed and is not met yet.
+    """
     writer = session._run.checkpoints.writer  # noqa: SLF001 -- scripts need not know, the harness must
     return bool(writer.is_busy or writer.has_failed)
 

@@ -9,7 +9,8 @@ import signal
 import tempfile
 
 LONG_BYTES = 60
-"""A TMPDIR longer than this leaves no room for the sockets of multiprocessing, such as those of loader workers."""
+"""A TMPDIR longer than this leaves no room for the sockets of multiprocessing, such as those of loader
+workers."""
 
 
 def pytest_configure() -> None:

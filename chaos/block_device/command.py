@@ -73,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             each_s = result.duration_s / len(result.cuts)
             shares = ", ".join(f"{count} {name}" for name, count in result.by_work.items())
             print(
-                f"{kind:<5} {len(result.cuts)} cuts ({shares}), {each_s:.2f} s each: {len(result.broken)} lost anything"
+                f"{kind:<5} {len(result.cuts)} cuts ({shares}), {each_s:.2f} s each: "
+                f"{len(result.broken)} lost anything"
             )
             for cut in result.broken:
                 print(f"    LOST: {_told(cut)}")

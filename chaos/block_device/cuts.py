@@ -1,4 +1,4 @@
-"""Cuts a filesystem at random moments of the work, and recovers what is left, again and again on the same disk."""
+"""Cuts a filesystem at random moments of the work and recovers it, again and again on the same disk."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ def cut_repeatedly(
         count: How often.
         seed: Of the moments.
         works: What is done.
-        spoil: Breaks the protocol, for a control. Each cut then has a new filesystem: what is broken stays broken.
+        spoil: Breaks the protocol, for a control. Each cut then has a new filesystem: what is broken stays
+            broken.
         is_committed: Whether an unrelated fsync comes just before each cut; every other time if None.
         stops_at: After so many broken ones.
     """
@@ -135,7 +136,10 @@ def _cut(
 
 
 def _fsync_something_else(root: Path) -> None:
-    """Make the filesystem commit its log: what others renamed may now be durable, and what they wrote not yet."""
+    """Make the filesystem commit its log.
+
+    What others renamed may now be durable, and what they wrote not yet.
+    """
     descriptor = os.open(root / "unrelated", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
         os.write(descriptor, b"something else\n")

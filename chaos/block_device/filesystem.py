@@ -1,8 +1,8 @@
 """A filesystem of one's own in a file, which can be shut down as a power cut would.
 
 Invariants:
-    Whoever mounts has a mount namespace of its own (`own_mounts`), and a loop device that frees itself with the last
-    mount. So nothing is left behind even by a process that is killed.
+    Whoever mounts has a mount namespace of its own (`own_mounts`), and a loop device that frees itself with
+    the last mount. So nothing is left behind even by a process that is killed.
 """
 
 from __future__ import annotations

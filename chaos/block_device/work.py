@@ -1,7 +1,7 @@
 """What is cut: saves, prunes, journal commits and records, one after the other, in a process of their own.
 
-The process says what it has done as soon as trainerd reports it, through a pipe: what came out of the pipe before the
-cut must be on the disk after it.
+The process says what it has done as soon as trainerd reports it, through a pipe: what came out of the pipe
+before the cut must be on the disk after it.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ WORKS: Final = {
 }
 
 AIMED: Final = {"save, reported": Work(_save, "run", "saved", 0.001)}
-"""For a control whose fault shows only between the report of a save and the next sync of any file: however long the disk
-takes for a save, the cut comes there."""
+"""For a control whose fault shows only between the report of a save and the next sync of any file: however
+long the disk takes for a save, the cut comes there."""
 
 
 class Worker:

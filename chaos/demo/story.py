@@ -1,8 +1,8 @@
 """The story that the demo tells, step by step.
 
 Two jobs that differ in nothing but their names are dropped into the jobs folder. One is left alone. The other
-is killed with SIGKILL in mid-epoch, and in a later attempt drained with SIGTERM. In the end both must have the
-same weights and the same metric history.
+is killed with SIGKILL in mid-epoch, and in a later attempt drained with SIGTERM. In the end both must have
+the same weights and the same metric history.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ FINISH_LIMIT_S: Final = 600.0
 """Long enough for a machine with one core, on which the twin waits until the other job has finished."""
 
 STEPS_AT_RISK_MIN: Final = 2
-"""Steps since the newest checkpoint when the demo strikes: some must be lost to show that they are run again."""
+"""Steps since the newest checkpoint when the demo strikes: some must be lost to show that they are run
+again."""
 
 _HOPELESS: Final = frozenset({"parked", "rejected", "stopped", "paused"})
 
@@ -194,7 +195,7 @@ def _conclude(screen: Screen, verdict: Verdict) -> None:
 
 
 def _wait_for_mid_epoch(stage: Stage, *, attempt: int, step: int) -> tuple[int, Heartbeat]:
-    """Return pid and heartbeat of the rank once it is at `step` or beyond, and some steps from any checkpoint."""
+    """Return pid and heartbeat of the rank once at or past `step`, and some steps from any checkpoint."""
     page = stage.supervised.state.run(DISTURBED).attempt(attempt).heartbeat(0)
 
     def look() -> tuple[int, Heartbeat] | None:

@@ -122,7 +122,8 @@ class Fault:
         name: As scenarios and reports call it.
         what: One sentence.
         strike: Does it.
-        verdicts: How the attempt may be judged that was struck; empty if it must go on as if nothing had been.
+        verdicts: How the attempt may be judged that was struck; empty if it must go on as if nothing had
+            been.
         costs_checkpoints: How many of the newest checkpoints it makes unusable at most.
         soak_weight: How often the soak chooses it, relative to the others; 0 is never.
         needs_point: Whether it is done by a rank itself, which must wait at a point for it.

@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; 0 if nothing is ever lost and every mutant is caught or explained."""
     parser = argparse.ArgumentParser(
         prog="python -m chaos.power_cut",
-        description="Record what a save, a prune, a journal commit and a record do to the disk, rebuild every state "
+        description="Record what a save, a prune, a journal commit and a record do to the disk, "
+        "rebuild every state "
         "that a power cut may leave, recover from each, and show that the check catches broken protocols.",
     )
     parser.add_argument(
@@ -62,8 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     print(
-        f"\n{tally.states} states rebuilt and recovered in {time.monotonic() - began_s:.0f} s: {tally.losses} lost "
-        f"anything; {tally.caught} of {tally.mutants} broken protocols caught, {tally.unexplained} unexplained"
+        f"\n{tally.states} states rebuilt and recovered in {time.monotonic() - began_s:.0f} s: "
+        f"{tally.losses} lost anything; {tally.caught} of {tally.mutants} broken protocols caught, "
+        f"{tally.unexplained} unexplained"
     )
     return 1 if tally.losses or tally.unexplained else 0
 

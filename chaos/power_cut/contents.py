@@ -1,8 +1,8 @@
 """What one file, or one folder, may hold after a cut: every mix of what was durable and what was not.
 
-A file's bytes reach the disk in sectors of 512 bytes, each at any moment after it was written, in any order; its
-size is metadata and goes its own way: a size without its data reads as zeros, data without its size is not seen.
-A folder's names each come and go by themselves, so a rename may be half done.
+A file's bytes reach the disk in sectors of 512 bytes, each at any moment after it was written, in any order;
+its size is metadata and goes its own way: a size without its data reads as zeros, data without its size is
+not seen. A folder's names each come and go by themselves, so a rename may be half done.
 """
 
 from __future__ import annotations
@@ -22,15 +22,18 @@ __all__ = ["FINEST_SECTORS", "file_contents", "folder_names"]
 SECTOR_BYTES: Final = 512
 
 FINEST_SECTORS: Final = 8
-"""Up to so many unsynced sectors of a file, every subset of them is tried, with every size. Beyond, whole writes are
-present or missing in every combination, and each is also torn by itself."""
+"""Up to so many unsynced sectors of a file, every subset of them is tried, with every size. Beyond, whole
+writes are present or missing in every combination, and each is also torn by itself."""
 
 _MOST_RUNS: Final = 6
 _MOST_FOLDER_CHANGES: Final = 12
 
 
 def folder_names(names: dict[str, int], pending: Sequence[Link | Unlink]) -> list[dict[str, int]]:
-    """Return every set of names that a folder may have: each change happened or did not, in order for each name."""
+    """Return every set of names that a folder may have.
+
+    Each change happened or did not, in order for each name.
+    """
     found: dict[tuple[tuple[str, int], ...], dict[str, int]] = {tuple(sorted(names.items())): names}
     by_name: dict[str, list[Link | Unlink]] = {}
     for one in pending:
@@ -46,7 +49,10 @@ def folder_names(names: dict[str, int], pending: Sequence[Link | Unlink]) -> lis
 
 
 def _fewer_names(names: dict[str, int], pending: Sequence[Link | Unlink]) -> list[dict[str, int]]:
-    """Where the subsets are too many: every prefix, every prefix with one change missing, every single change."""
+    """Return the sets to try where the subsets are too many.
+
+    These are every prefix, every prefix with one change missing, and every single change.
+    """
     kept: list[Sequence[Link | Unlink]] = []
     for end in range(len(pending) + 1):
         kept.append(pending[:end])

@@ -63,8 +63,8 @@ def record_scenario(name: str) -> Trace:
 def _with_any_shared_memory(trace: Trace) -> Trace:
     """Let SQLite's shared-memory file hold rubbish whenever it is there.
 
-    It is written through a mapping, which no system call shows, and never synced; whoever opens the database first
-    makes it anew, so nothing in it may matter.
+    It is written through a mapping, which no system call shows, and never synced; whoever opens the database
+    first makes it anew, so nothing in it may matter.
     """
     shared = {one.inode for one in trace.operations if isinstance(one, Link) and one.name.endswith("-shm")}
     operations = (
@@ -89,7 +89,8 @@ def cut_everywhere(
         for state in cut_states(trace, seed=seed):
             folder.mkdir()
             write_state(state.tree, folder)
-            # Whether the next save goes well depends on which names are there: asked once for each set of them.
+            # Whether the next save goes well depends on which names are there: asked once for each set of
+            # them.
             shape = hash(names_of(state.tree))
             found = complaint(folder, scenario, state.done, goes_on=shape not in shapes)
             shapes.add(shape)

@@ -1,7 +1,7 @@
 """The protocol with one thing left out or done too early: each such mutant must lose something in some state.
 
-A check that never fails proves nothing. A mutant that loses nothing is either a hole in the check or a sync that is
-not needed; the second kind is listed here with the reason.
+A check that never fails proves nothing. A mutant that loses nothing is either a hole in the check or a sync
+that is not needed; the second kind is listed here with the reason.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Mutant:
 
 
 def mutants(trace: Trace) -> Iterator[Mutant]:
-    """Yield every mutant: each sync left out, and each sync that comes after the next rename, removal or report."""
+    """Yield every mutant: each sync left out, and each sync put after the next rename, removal or report."""
     links = frozenset(inode for inode, content in trace.inodes.items() if isinstance(content, Symlink))
     for place, operation in enumerate(trace.operations):
         if not isinstance(operation, Sync):
@@ -84,7 +84,9 @@ def _without_any_sync_of_one(trace: Trace) -> Iterator[Mutant]:
 
 
 def _passed(after: tuple[Operation, ...], links: frozenset[int]) -> int:
-    """Return how many operations a delayed sync lets pass: up to the next rename, removal or report that counts.
+    """Return how many operations a delayed sync lets pass.
+
+    They are those up to the next rename, removal or report that counts.
 
     Links for people do not count, nor does SQLite's shared memory: nothing is ever read from them.
     """

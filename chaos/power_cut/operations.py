@@ -1,7 +1,7 @@
 """What a program does to the disk, as far as a power cut can tell the difference.
 
-Files and folders are numbered like inodes, so an operation means the same whatever the file is called by then. A
-rename is two operations, which a cut may separate: the new name appears, the old one goes.
+Files and folders are numbered like inodes, so an operation means the same whatever the file is called by
+then. A rename is two operations, which a cut may separate: the new name appears, the old one goes.
 """
 
 from __future__ import annotations
@@ -58,7 +58,10 @@ class Unlink:
 
 @dataclass(frozen=True)
 class Write:
-    """Bytes are written into a file. Past the page cache or not makes no difference: neither is durable yet."""
+    """Bytes are written into a file.
+
+    Past the page cache or not makes no difference: neither is durable yet.
+    """
 
     inode: int
     offset: int

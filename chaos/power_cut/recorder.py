@@ -1,8 +1,8 @@
 """Records what a program does to one folder, by watching its system calls (strace).
 
-Nothing of ours is between the program and the kernel, so SQLite's calls are seen like our own, and so is whatever
-goes past the page cache. A call that changes files and that this module does not understand ends the recording: an
-unknown change must not become a missing one.
+Nothing of ours is between the program and the kernel, so SQLite's calls are seen like our own, and so is
+whatever goes past the page cache. A call that changes files and that this module does not understand ends the
+recording: an unknown change must not become a missing one.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ def record(command: Sequence[str], folder: Path) -> Trace:
     """Run `command` and return what it did to `folder` since its mark `begin`.
 
     Raises:
-        HarnessError: strace is missing, the command failed, or it did something this module does not understand.
+        HarnessError: strace is missing, the command failed, or it did something this module does not
+            understand.
     """
     marks = folder.with_name(folder.name + MARKS_SUFFIX)
     marks.touch()
@@ -128,7 +129,10 @@ def _whole_lines(lines: list[str]) -> list[str]:
 
 
 class _Reader:
-    """Turns lines into operations. Keeps the folder as it is at each moment to know which file a path means."""
+    """Turns lines into operations.
+
+    Keeps the folder as it is at each moment to know which file a path means.
+    """
 
     def __init__(self, folder: Path, marks: Path) -> None:
         self.inodes: dict[int, Inode] = {}

@@ -1,6 +1,7 @@
 """What trainerd finds after a cut, and whether that is what it promised.
 
-The files are compared with what the step should hold by `chaos.second_reader`, which shares nothing with our own reader.
+The files are compared with what the step should hold by `chaos.second_reader`, which shares nothing with our
+own reader.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What is recorded: a save, a prune, a journal commit and their kin, each with what must hold after a cut.
 
-`python -m chaos.power_cut.scenarios NAME FOLDER` is the program that is watched: it gets ready, says `begin`, acts,
-and says what is done as soon as trainerd reports it.
+`python -m chaos.power_cut.scenarios NAME FOLDER` is the program that is watched: it gets ready, says `begin`,
+acts, and says what is done as soon as trainerd reports it.
 """
 
 from __future__ import annotations

@@ -24,7 +24,10 @@ class SmallJournal:
         self._journal = Journal(folder / "journal.sqlite3")
 
     def decide(self, number: int) -> None:
-        """Take decision `number`: the end of attempt `number` - 1 and the start of the next, in one transaction."""
+        """Take decision `number`.
+
+        It ends attempt `number` - 1 and starts the next, in one transaction.
+        """
         ending = EndingRow(number - 1, Outcome(OutcomeKind.CRASHED, "it did", Retry.AFTER_BACKOFF), "again")
         entry = Entry(
             _NAME,

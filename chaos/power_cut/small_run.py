@@ -1,7 +1,7 @@
 """A run folder and saves into it as training makes them, small and without torch.
 
-The calls are those of `trainerd.training.writing.writer`: the history is synced, the tensors go past the page cache, the tree
-through it, and the store commits.
+The calls are those of `trainerd.training.writing.writer`: the history is synced, the tensors go past the page
+cache, the tree through it, and the store commits.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Every state of the disk that a cut may leave while a recorded program runs.
 
-A cut may come between any two operations. What was not synced by then is there or not, each part by itself, so a
-state that lacks the newest operations is one of the states that an earlier cut leaves: looking just before each sync
-and each mark, and at the end, sees all of them. Equal states are shown once for each thing that had been done by then.
+A cut may come between any two operations. What was not synced by then is there or not, each part by itself,
+so a state that lacks the newest operations is one of the states that an earlier cut leaves: looking just
+before each sync and each mark, and at the end, sees all of them. Equal states are shown once for each thing
+that had been done by then.
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ class CutState:
 
 
 def cut_states(trace: Trace, *, seed: int = 0) -> Iterator[CutState]:
-    """Yield every state, each once for each `done`; the latest moments come first, as they have most to lose."""
+    """Yield every state, each once for each `done`.
+
+    The latest moments come first, as they have most to lose.
+    """
     seen: set[int] = set()
     for disk, done, moment in reversed(list(_moments(trace))):
         choice = random.Random(f"{seed} {moment} {len(done)}")
@@ -71,7 +75,10 @@ def cut_states(trace: Trace, *, seed: int = 0) -> Iterator[CutState]:
 
 
 def _moments(trace: Trace) -> Iterator[tuple[_Disk, tuple[str, ...], str]]:
-    """Yield what is durable and what is not, what was reported, and what comes next, wherever that is a sync or a mark."""
+    """Yield the disk, what was reported, and what comes next: before each sync and each mark, and at the end.
+
+    The disk tells what is durable from what is not.
+    """
     disk = _Disk(trace.inodes)
     done: tuple[str, ...] = ()
     for operation in trace.operations:

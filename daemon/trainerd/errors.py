@@ -133,7 +133,10 @@ class LockedError(TryAgainError):
 
 
 class RankLostError(TryAgainError):
-    """Another rank of this attempt has ended, or does not answer within a limit. Alone this one cannot go on."""
+    """Another rank of this attempt has ended, or does not answer within a limit.
+
+    Alone this one cannot go on.
+    """
 
 
 class SpaceError(TryAgainError):

@@ -1,7 +1,7 @@
 """A checkpoint of format 1 is read for ever. The files beside this one were written once and never change.
 
-It is read three times: by the store, by a reader that knows nothing but `docs/formats.md`, and by the safetensors
-library. And what is written today is what was written then, byte for byte.
+It is read three times: by the store, by a reader that knows nothing but `docs/formats.md`, and by the
+safetensors library. And what is written today is what was written then, byte for byte.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What must always hold in the simulated world, counted beside the machine and in the words of the documents."""
+"""What must always hold in the simulated world, counted beside the machine and in the words of the
+documents."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ CAPACITY = Capacity(cpus=3.0, gpus=1, memory_bytes=1000)
 CHECK_S = 2.0
 RESCAN_EVERY_S = 20.0
 LATE_S = RESCAN_EVERY_S + 5.0
-"""How long the supervisor may take to see a change of the folder: a wake-up may be lost, and a scan may fail."""
+"""How long the supervisor may take to see a change of the folder: a wake-up may be lost, and a scan may
+fail."""
 ASKED_WITHIN_S = PROBE_S
 """How long it may take until an attempt that is to drain is told so: a try to signal it may fail."""
 DRAIN_SLACK_S = 4 * PROBE_S + 2.0
@@ -103,7 +105,8 @@ class Promises:
             )
 
     def may_be_parked(self, name: str, event, after) -> bool:
-        """Whether its budget is spent, its spec says so, or the same failure came again from an older checkpoint."""
+        """Whether its budget is spent, its spec says so, or the same failure came again from an older
+        checkpoint."""
         if self.failures.get(name, 0) >= after.spec.restart.budget:
             return True
         if not isinstance(event, happened.AttemptEnded):
@@ -137,7 +140,8 @@ class Promises:
             self.not_before[name] = self.now + 0.8
 
     def check_drain(self, name: str, job) -> None:
-        """A drain is asked for soon, and ends within the grace period, counted from when that was possible."""
+        """A drain is asked for soon, and ends within the grace period, counted from when that was
+        possible."""
         if self.has_full_disk:
             return
         attempt = self.attempts.get(name, {}).get(job.attempt)

@@ -1,4 +1,5 @@
-"""What people do in the simulated world: they write, break and remove specs, ask for things, and fill the disk."""
+"""What people do in the simulated world: they write, break and remove specs, ask for things, and fill the
+disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""How simulated training behaves: what an attempt does once its shim is up, and the evidence that it leaves."""
+"""How simulated training behaves: what an attempt does once its shim is up, and the evidence that it
+leaves."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""One life of the supervisor: the real loop and monitors, on a launcher, run folders and a jobs folder that are simulated.
+"""One life of the supervisor: the real loop and monitors, on a launcher, run folders and a jobs folder that
+are simulated.
 
-A life may end in the middle of anything. From then on whatever it touches raises, so that nothing of it goes on.
+A life may end in the middle of anything. From then on whatever it touches raises, so that nothing of it goes
+on.
 """
 
 from __future__ import annotations
@@ -109,7 +111,8 @@ class Life:
 
 
 class CheckedLedger(Ledger):
-    """The real ledger. All that it has recorded is checked, before the supervisor may die of acting upon it."""
+    """The real ledger. All that it has recorded is checked, before the supervisor may die of acting upon
+    it."""
 
     def __init__(self, world, journal, capacity) -> None:
         super().__init__(journal, capacity, world)

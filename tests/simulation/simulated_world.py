@@ -1,7 +1,8 @@
-"""The world around the real loop, monitors, machine, policies, scheduler and journal: specs, attempts, people, clocks.
+"""The world around the real loop, monitors, machine, policies, scheduler and journal: specs, attempts,
+people, clocks.
 
-Seeded: one number makes one schedule, and the same number makes it again. Time is virtual. The supervisor may die
-wherever it touches the world.
+Seeded: one number makes one schedule, and the same number makes it again. Time is virtual. The supervisor may
+die wherever it touches the world.
 """
 
 from __future__ import annotations

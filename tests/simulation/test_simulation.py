@@ -1,8 +1,10 @@
-"""The real loop, monitors, machine, policies, scheduler and journal, driven through seeded schedules of misfortune.
+"""The real loop, monitors, machine, policies, scheduler and journal, driven through seeded schedules of
+misfortune.
 
 A failing schedule prints its seed, its trace and the command that replays it. The everyday seeds are fixed.
-``pytest -m slow --dist load -n auto tests/simulation`` runs ten thousand, or TRAINERD_SIMULATION_COUNT of them, from the seed
-TRAINERD_SIMULATION_FIRST on, which is another one each time in CI. TRAINERD_SIMULATION_SEED replays one, with its trace.
+``pytest -m slow --dist load -n auto tests/simulation`` runs ten thousand, or TRAINERD_SIMULATION_COUNT of
+them, from the seed TRAINERD_SIMULATION_FIRST on, which is another one each time in CI.
+TRAINERD_SIMULATION_SEED replays one, with its trace.
 """
 
 from __future__ import annotations
@@ -93,7 +95,8 @@ def simulate(seed: int, *, dies_at_command: int = 0) -> World:
 @pytest.mark.skipif(IS_REPLAY, reason="one seed is replayed")
 @pytest.mark.parametrize("part", range(8))
 def test_every_schedule_of_misfortune_keeps_the_promises(part):
-    """No job forgotten, none run twice at once, budgets honoured, a moving job never parked, a stuck one always."""
+    """No job forgotten, none run twice at once, budgets honoured, a moving job never parked, a stuck one
+    always."""
     for seed in PINNED[part::8]:
         simulate(seed)
 
@@ -108,7 +111,8 @@ def test_ten_thousand_schedules_keep_the_promises(batch):
 
 @pytest.mark.skipif(IS_REPLAY, reason="one seed is replayed")
 def test_the_schedules_reach_what_they_are_meant_to_reach():
-    """Stalls that are ended, jobs that go back a checkpoint, supervisors that die: else the promises are idle."""
+    """Stalls that are ended, jobs that go back a checkpoint, supervisors that die: else the promises are
+    idle."""
     worlds = [simulate(seed) for seed in PINNED[:25]]
     assert sum(world.stalls_ended for world in worlds) > 3
     assert sum(training.times_gone_back for world in worlds for training in world.training.values()) > 0

@@ -1,4 +1,5 @@
-"""An event loop whose time passes only when nothing is left to do at the present moment. No threads, no descriptors."""
+"""An event loop whose time passes only when nothing is left to do at the present moment. No threads, no
+descriptors."""
 
 from __future__ import annotations
 
@@ -6,7 +7,8 @@ import asyncio
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """Runs callbacks in the order of their times, from time 0.0 on. Calls in threads are made at once, inline."""
+    """Runs callbacks in the order of their times, from time 0.0 on. Calls in threads are made at once,
+    inline."""
 
     def __init__(self) -> None:
         super().__init__()

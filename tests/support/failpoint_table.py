@@ -1,7 +1,7 @@
 """The table of failpoints in `docs/formats.md`, made from the code.
 
-`python -m tests.support.failpoint_table` writes it. The sources are parsed and not imported, so the table takes in
-every module, those that need torch included, and costs nothing.
+`python -m tests.support.failpoint_table` writes it. The sources are parsed and not imported, so the table
+takes in every module, those that need torch included, and costs nothing.
 """
 
 from __future__ import annotations

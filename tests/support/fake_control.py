@@ -59,7 +59,8 @@ MNIST = job(
 
 
 class FakeControl:
-    """Implements `Control`. `daemon_view`, `jobs`, `events` and `outcomes` are free to change; calls are kept."""
+    """Implements `Control`. `daemon_view`, `jobs`, `events` and `outcomes` are free to change; calls are
+    kept."""
 
     def __init__(
         self, *jobs: JobView, state_dir: Path = Path("/state"), jobs_dir: Path = Path("/jobs")

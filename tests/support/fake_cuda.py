@@ -1,9 +1,9 @@
 """A CUDA runtime without a device, which behaves as the driver does where that has cost a checkpoint.
 
-Like the driver, it refuses to register memory that overlaps with a registration, and leaves an error for the next
-kernel launch of the thread to raise; it forgets a registration only when it is told to, so that copies to an address
-whose memory was freed and mapped again go to the old pages, and the new memory keeps its zeros; copies into
-page-locked memory arrive later, with the values of the call.
+Like the driver, it refuses to register memory that overlaps with a registration, and leaves an error for the
+next kernel launch of the thread to raise; it forgets a registration only when it is told to, so that copies
+to an address whose memory was freed and mapped again go to the old pages, and the new memory keeps its zeros;
+copies into page-locked memory arrive later, with the values of the call.
 """
 
 from __future__ import annotations
@@ -145,7 +145,8 @@ class FakeTransfer:
 
 
 def _memory_at(address: int) -> mmap.mmap:
-    """Return the object whose memory begins at an address: the driver knows pages, a fake must know their owner."""
+    """Return the object whose memory begins at an address: the driver knows pages, a fake must know their
+    owner."""
     for candidate in gc.get_objects():
         if isinstance(candidate, mmap.mmap) and address_of(candidate) == address:
             return candidate

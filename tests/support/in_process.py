@@ -1,7 +1,7 @@
 """Attempts at a run within one process: a crash is an exception, after which nothing is saved.
 
-Dozens of them cost as much as one process that imports torch. What only a process can show (signals, SIGKILL in the
-middle of a write, workers that outlive it) is shown by processes elsewhere.
+Dozens of them cost as much as one process that imports torch. What only a process can show (signals, SIGKILL
+in the middle of a write, workers that outlive it) is shown by processes elsewhere.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
-"""A process that has imported torch already and forks a rank whenever it is asked to: a launch costs milliseconds.
+"""A process that has imported torch already and forks a rank whenever it is asked to: a launch costs
+milliseconds.
 
     with RankServer() as server:
         rank = server.launch(script, arguments, environment, log)
         rank.wait(10)
 
-Each rank is a process in a session of its own and runs the script as `python script.py` would, with the environment
-that it is given. Only the interpreter's teardown is left out, which takes seconds in a process with all of torch.
+Each rank is a process in a session of its own and runs the script as `python script.py` would, with the
+environment that it is given. Only the interpreter's teardown is left out, which takes seconds in a process
+with all of torch.
 """
 
 from __future__ import annotations

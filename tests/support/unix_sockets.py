@@ -28,6 +28,7 @@ def bind(listener: socket.socket, path: Path) -> None:
 
 @contextlib.contextmanager
 def short_folder() -> Iterator[Path]:
-    """Yield a temporary folder whose path is short whatever TMPDIR says, for programs that need an address there."""
+    """Yield a temporary folder whose path is short whatever TMPDIR says, for programs that need an address
+    there."""
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="trainerd-") as folder:
         yield Path(folder)

@@ -1,8 +1,10 @@
-"""Moving a checkpoint aside, with the reason: into quarantine (damaged) or among the abandoned (a fork left it).
+"""Moving a checkpoint aside, with the reason.
 
-Nothing is ever deleted here, and what is aside is never resumed from. The note is made durable first and the folder
-renamed after, so a folder aside always has its reason; a note without a folder is what a crash between the two
-leaves, and the next move of that name replaces it.
+Into quarantine (damaged) or among the abandoned (a fork left it).
+
+Nothing is ever deleted here, and what is aside is never resumed from. The note is made durable first and the
+folder renamed after, so a folder aside always has its reason; a note without a folder is what a crash between
+the two leaves, and the next move of that name replaces it.
 """
 
 from __future__ import annotations

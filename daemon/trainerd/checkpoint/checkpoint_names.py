@@ -26,7 +26,10 @@ _serial = count()
 
 @dataclass(frozen=True, order=True)
 class CheckpointName:
-    """Where a checkpoint stands in the order of all: by step, then by the count of boundaries at that step."""
+    """Position of a checkpoint in the order of all.
+
+    They are ordered by step, then by the count of boundaries at that step.
+    """
 
     step: int
     ordinal: int = 0

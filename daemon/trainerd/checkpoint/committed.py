@@ -18,8 +18,8 @@ __all__ = ["DAMAGE", "Checkpoint", "place_of", "read_checkpoint"]
 MANIFEST_BYTES_MAX: Final = 64 * 1024 * 1024
 
 DAMAGE: Final = frozenset({errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP})
-"""What opening a file of a checkpoint says if the checkpoint is not whole. Anything else says that it could not be
-observed, which is no evidence of damage."""
+"""What opening a file of a checkpoint says if the checkpoint is not whole. Anything else says that it could
+not be observed, which is no evidence of damage."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Files past the page cache: the cache stays the data loaders', and what is read is what the disk has.
 
 Where the filesystem refuses O_DIRECT (tmpfs, some network ones), at the open or only later, the same bytes go
-through the cache. Memory begins at a page; offsets and lengths are whole blocks except at the end of the file.
+through the cache. Memory begins at a page; offsets and lengths are whole blocks except at the end of the
+file.
 """
 
 from __future__ import annotations

@@ -21,12 +21,15 @@ PIECE_BYTES: Final = 16 << 20
 SMALL_BYTES: Final = 2 << 20
 """A file up to this size is read in one piece, by one thread: to start two others takes longer than it does.
 
-The first and the last piece of a larger one are of this size: memory has to be there before the disk can begin, and
-the last bytes are hashed when it has ended."""
+The first and the last piece of a larger one are of this size: memory has to be there before the disk can
+begin, and the last bytes are hashed when it has ended."""
 
 
 def piece_ends(size: int) -> list[int]:
-    """Return where the pieces of a file of `size` bytes end: they grow at first and shrink towards the end."""
+    """Return where the pieces of a file of `size` bytes end.
+
+    They grow at first and shrink towards the end.
+    """
     ends, piece, left = [], SMALL_BYTES, size
     while left > 0:
         shrunk = max(SMALL_BYTES, left // 2 // SMALL_BYTES * SMALL_BYTES)
@@ -40,8 +43,8 @@ def piece_ends(size: int) -> list[int]:
 def read_digested(path: Path) -> tuple[memoryview, str]:
     """Read a file once; return its content, in memory that begins at a page, and its digest.
 
-    This thread does nothing but read. Another one has the system provide the memory, ahead of it: fresh memory
-    would otherwise cost as much time as the disk. A third one hashes what came, behind it.
+    This thread does nothing but read. Another one has the system provide the memory, ahead of it: fresh
+    memory would otherwise cost as much time as the disk. A third one hashes what came, behind it.
 
     Raises:
         OSError: It could not be read.

@@ -62,7 +62,8 @@ def compared(
     Args:
         before: Of the checkpoint.
         now: Of the program.
-        is_inside_epoch: Whether some of an epoch's batches are done: the rest of them depends on the data's length.
+        is_inside_epoch: Whether some of an epoch's batches are done: the rest of them depends on the data's
+            length.
     """
     sections = [section for section in before if section in now]
     leaves_before = {section: dict(_leaves(section, before[section])) for section in sections}

@@ -1,7 +1,8 @@
 """A fork: the run goes on from an older checkpoint, and the newer ones are left behind.
 
-Moving several folders is not one act, so the decision is written down first, durably and by name. From that moment
-none of those named is listed or resumed from, whatever happens; a crash in mid-move is completed by the next writer.
+Moving several folders is not one act, so the decision is written down first, durably and by name. From that
+moment none of those named is listed or resumed from, whatever happens; a crash in mid-move is completed by
+the next writer.
 """
 
 from __future__ import annotations

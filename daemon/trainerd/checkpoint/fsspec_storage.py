@@ -1,8 +1,8 @@
 """A storage at any URL that fsspec knows: ``s3://…``, ``gs://…``, ``ssh://…``, ``memory://…``.
 
-Object stores have no rename. There a folder is committed by the arrival of its manifest, which comes last, and
-taken back by the removal of its manifest, which goes first. How durable an object is once it was accepted is the
-service's promise, not ours.
+Object stores have no rename. There a folder is committed by the arrival of its manifest, which comes last,
+and taken back by the removal of its manifest, which goes first. How durable an object is once it was accepted
+is the service's promise, not ours.
 """
 
 from __future__ import annotations

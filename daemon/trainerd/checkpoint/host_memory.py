@@ -1,9 +1,9 @@
 """Large memory of the process, got from the system in huge pages where it has them.
 
-Memory fresh from the system is faulted in page by page when it is first touched, which costs two to four times
-the copy into it. Huge pages make that three times cheaper, and a direct write out of them too: the kernel pins 512
-times fewer pages. Forked children, such as data-loading workers, do not get it: a page shared with one would have
-to be copied at the next write to it.
+Memory fresh from the system is faulted in page by page when it is first touched, which costs two to four
+times the copy into it. Huge pages make that three times cheaper, and a direct write out of them too: the
+kernel pins 512 times fewer pages. Forked children, such as data-loading workers, do not get it: a page shared
+with one would have to be copied at the next write to it.
 """
 
 from __future__ import annotations

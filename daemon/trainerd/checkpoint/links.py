@@ -32,7 +32,10 @@ _serial = itertools.count()
 
 
 def best_link_name(metric: str) -> str:
-    """Return the name of the link to the best checkpoint by a metric: ``val/accuracy`` is ``best-val_accuracy``."""
+    """Return the name of the link to the best checkpoint by a metric.
+
+    ``val/accuracy`` is ``best-val_accuracy``.
+    """
     return BEST_PREFIX + _UNSUITABLE.sub("_", metric)
 
 

@@ -53,7 +53,10 @@ def checkpoint_folders(directory: Path) -> list[Path]:
 
 
 def scan(directory: Path) -> Iterator[Checkpoint | TrainerdError]:
-    """Yield every checkpoint, oldest first; what is wrong with it in place of one whose manifest cannot be read."""
+    """Yield every checkpoint, oldest first.
+
+    In place of one whose manifest cannot be read, what is wrong with it.
+    """
     for path in checkpoint_folders(directory):
         try:
             yield read_checkpoint(path)

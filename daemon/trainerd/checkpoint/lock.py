@@ -1,8 +1,8 @@
 """The writers' lock of a checkpoints folder: one process at a time.
 
-A POSIX record lock, because the others are inherited: data-loading workers are forked from the training process,
-and one that outlives it must not keep the next attempt out. Its price is that a process loses it by closing *any*
-descriptor of the file, so this module alone opens the file, and never twice in one process.
+A POSIX record lock, because the others are inherited: data-loading workers are forked from the training
+process, and one that outlives it must not keep the next attempt out. Its price is that a process loses it by
+closing *any* descriptor of the file, so this module alone opens the file, and never twice in one process.
 """
 
 from __future__ import annotations
@@ -74,7 +74,10 @@ def holds_lock(directory: Path) -> bool:
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """Make the file if it is missing, without opening one that is there: closing it would drop our own lock."""
+    """Make the file if it is missing, without opening one that is there.
+
+    Closing it would drop our own lock.
+    """
     with translated_space_errors(path), contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
     status = path.stat()

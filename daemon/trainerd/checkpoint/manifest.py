@@ -1,7 +1,8 @@
 """The manifest of a checkpoint: what it is, and which files with which digests belong to it.
 
-It is written last, so a folder with a manifest had everything synced before. It carries a digest of itself: the
-field ``digest`` is the digest of the file's own bytes with that field's 32 hexadecimal digits set to zeros.
+It is written last, so a folder with a manifest had everything synced before. It carries a digest of itself:
+the field ``digest`` is the digest of the file's own bytes with that field's 32 hexadecimal digits set to
+zeros.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Pins: a person's wish that a checkpoint be kept whatever retention says.
 
-A pin is a small durable file beside the checkpoint, ``step-000000120.pin.json``, so it can be set and taken away
-while training writes, and survives everything but being taken away.
+A pin is a small durable file beside the checkpoint, ``step-000000120.pin.json``, so it can be set and taken
+away while training writes, and survives everything but being taken away.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ class Pin:
 
 
 def pins(directory: Path) -> dict[str, Pin]:
-    """Return the pins in a checkpoints folder, by the checkpoint's name. One that cannot be read still pins."""
+    """Return the pins in a checkpoints folder, by the checkpoint's name.
+
+    One that cannot be read still pins.
+    """
     found = {}
     for path in directory.glob(f"step-*{PIN_SUFFIX}"):
         name = path.name.removesuffix(PIN_SUFFIX)

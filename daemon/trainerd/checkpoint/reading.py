@@ -1,9 +1,9 @@
 """Who reads a checkpoint keeps it from being pruned under their hands.
 
-A reader holds a shared `flock` on the folder itself: that needs no right to write, leaves nothing behind, and ends
-with the process. The pruner asks for the exclusive one, without waiting, before it renames. Filesystems that know
-no such lock on a folder (some network ones) give readers no protection; a reader then finds files missing, says
-so, and nothing worse.
+A reader holds a shared `flock` on the folder itself: that needs no right to write, leaves nothing behind, and
+ends with the process. The pruner asks for the exclusive one, without waiting, before it renames. Filesystems
+that know no such lock on a folder (some network ones) give readers no protection; a reader then finds files
+missing, says so, and nothing worse.
 """
 
 from __future__ import annotations

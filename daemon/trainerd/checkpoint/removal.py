@@ -26,7 +26,10 @@ REMOVED = declare(
 
 
 def rename_for_removal(folder: Path) -> Path | None:
-    """Take a checkpoint out of the listing, durably; return where it is, None if somebody reads it or it is gone."""
+    """Take a checkpoint out of the listing, durably.
+
+    Return where it is, None if somebody reads it or it is gone.
+    """
     target = folder.with_name(pruned_name(folder.name))
     try:
         with undisturbed(folder) as is_free:

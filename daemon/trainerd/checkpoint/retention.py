@@ -164,7 +164,7 @@ def _best(ordered: Sequence[Candidate], rule: KeepBest) -> Iterator[tuple[str, s
 
 
 def _regular(ordered: Sequence[Candidate], rule: KeepEvery | None) -> Iterator[tuple[str, str]]:
-    """Yield the first checkpoint at or after each multiple of so many steps or epochs, and of each stretch of time.
+    """Yield the first checkpoint at or after each multiple of the rule's steps, epochs and seconds.
 
     Time is cut at multiples since the epoch of the clock, not since the first checkpoint: the answer must not
     change when that one is gone. A clock that jumps back adds nothing, one that jumps ahead keeps one more.

@@ -1,9 +1,9 @@
 """The layout of a safetensors file: where each tensor lies. No tensor library is needed for that.
 
-The format is that of https://github.com/huggingface/safetensors: eight bytes of little-endian header length, a
-JSON header, the data. Two freedoms that it leaves are used. The header is padded with spaces so that the data
-begins at a multiple of 4096, for O_DIRECT and for mapping. Tensors with the largest items come first, so that
-each lies at a multiple of its item's size with no hole between.
+The format is that of https://github.com/huggingface/safetensors: eight bytes of little-endian header length,
+a JSON header, the data. Two freedoms that it leaves are used. The header is padded with spaces so that the
+data begins at a multiple of 4096, for O_DIRECT and for mapping. Tensors with the largest items come first, so
+that each lies at a multiple of its item's size with no hole between.
 """
 
 from __future__ import annotations

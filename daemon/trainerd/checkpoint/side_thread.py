@@ -14,11 +14,15 @@ if TYPE_CHECKING:
 __all__ = ["KeptThread", "SideThread"]
 
 _NICENESS: Final = 5
-"""A third of the weight of an ordinary thread: enough that a save still comes to its end on a busy machine."""
+"""A third of the weight of an ordinary thread: enough that a save still comes to its end on a busy
+machine."""
 
 
 def _give_way() -> None:
-    """Have this thread, and those it makes, count for less than the others: on Linux a thread has its own niceness."""
+    """Have this thread, and those it makes, count for less than the others.
+
+    On Linux a thread has its own niceness.
+    """
     with contextlib.suppress(OSError):
         own = os.getpriority(os.PRIO_PROCESS, 0)
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), own + _NICENESS)
@@ -63,8 +67,8 @@ class SideThread:
 class KeptThread:
     """A thread that gives way to all others, and is kept from one task to the next.
 
-    To start a thread is to wait until it runs, and then for the interpreter lock that it holds: up to 5 ms. A task
-    for one that is there already costs its maker nothing.
+    To start a thread is to wait until it runs, and then for the interpreter lock that it holds: up to 5 ms. A
+    task for one that is there already costs its maker nothing.
     """
 
     def __init__(self, name: str) -> None:
@@ -73,7 +77,10 @@ class KeptThread:
         self._tasks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
 
     def start(self) -> None:
-        """See to it that the thread is there. A forked child has none of its parent's threads, and gets its own."""
+        """See to it that the thread is there.
+
+        A forked child has none of its parent's threads, and gets its own.
+        """
         if self._thread is None or not self._thread.is_alive():
             self._tasks = SimpleQueue()
             self._thread = threading.Thread(target=_do, args=(self._tasks,), name=self._name, daemon=True)

@@ -73,7 +73,8 @@ def shortage_error(directory: Path, *, needed_bytes: int, available_bytes: int) 
     return SpaceError(
         f"cannot checkpoint to {directory}: it needs {_mebibytes(needed_bytes)} and "
         f"{_mebibytes(MARGIN_BYTES)} to spare, {_mebibytes(available_bytes)} are free",
-        hint="free some space, keep fewer checkpoints, or choose another folder; nothing that was there is lost",
+        hint="free some space, keep fewer checkpoints, or choose another folder; nothing that was "
+        "there is lost",
     )
 
 

@@ -3,8 +3,8 @@
 Invariants:
     The rename is within one folder, so it cannot cross filesystems and is one atomic act.
     Nothing is renamed before every file in it, its manifest and its own names were synced.
-    After a write, sync or close that failed, the staging is dead: Linux may have marked the pages clean, and a
-    second sync would report success for data that never reached the disk.
+    After a write, sync or close that failed, the staging is dead: Linux may have marked the pages clean, and
+    a second sync would report success for data that never reached the disk.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class Staging:
     """Staging folder of one checkpoint: begun and committed by a `CheckpointStore`, or given up by `abandon`.
 
     Args:
-        path: The folder, which exists. Several processes may put files into it; each has a `Staging` of its own.
+        path: The folder, which exists. Several processes may put files into it; each has a `Staging` of its
+            own.
         step: Step of the checkpoint.
     """
 

@@ -16,9 +16,9 @@ __all__ = ["Storage", "check_folder_name", "checked_files"]
 class Storage(Protocol):
     """Folders of files, each there as a whole or not at all.
 
-    A folder is committed by its manifest, which is put last. What has no manifest yet is invisible to every method
-    but `sweep`. One writer at a time; readers as many as like. `tests/contract/storage` says it in full, and every
-    implementation passes it.
+    A folder is committed by its manifest, which is put last. What has no manifest yet is invisible to every
+    method but `sweep`. One writer at a time; readers as many as like. `tests/contract/storage` says it in
+    full, and every implementation passes it.
     """
 
     def folders(self) -> tuple[str, ...]:
@@ -55,7 +55,10 @@ class Storage(Protocol):
         ...
 
     def sweep(self) -> tuple[str, ...]:
-        """Delete what an interrupted `put` or `remove` left; return the names. Only while nobody else writes."""
+        """Delete what an interrupted `put` or `remove` left; return the names.
+
+        Only while nobody else writes.
+        """
         ...
 
 

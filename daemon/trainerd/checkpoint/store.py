@@ -3,8 +3,8 @@
 Invariants:
     A folder named like a checkpoint was committed: it was complete and durable before it got that name.
     Nothing is resumed from before its digests were read in this process.
-    Whoever writes, prunes, forks or sweeps holds the writers' lock. Reading, pinning and quarantining need none: a
-    rename of what somebody else renamed already is not an error.
+    Whoever writes, prunes, forks or sweeps holds the writers' lock. Reading, pinning and quarantining need
+    none: a rename of what somebody else renamed already is not an error.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ class CheckpointStore:
     # ------------------------------------------------------------------ looking
 
     def checkpoints(self) -> tuple[Checkpoint, ...]:
-        """Return what is committed, oldest first. Reads no data; what has no readable manifest is in `problems`.
+        """Return what is committed, oldest first. Reads no data.
+
+        What has no readable manifest is in `problems`.
 
         Raises:
             OSError: The folder cannot be read: unknown, not empty.
@@ -135,7 +137,7 @@ class CheckpointStore:
         return found[0] if found else None
 
     def newest_read(self, read: Callable[[Checkpoint], Content]) -> tuple[Checkpoint, Content] | None:
-        """Return the newest that verifies, together with what `read` makes of it, reading its bytes only once.
+        """Return the newest that verifies and what `read` makes of it; its bytes are read only once.
 
         Args:
             read: Reads a checkpoint and verifies it on the way; raises what `verify` raises.
@@ -200,7 +202,10 @@ class CheckpointStore:
         return writers_lock(self.directory, wait_s=wait_s)
 
     def sweep(self) -> list[Path]:
-        """Complete or remove what a crash left: a fork, staging folders, half-deleted checkpoints. Needs the lock."""
+        """Complete or remove what a crash left: a fork, staging folders, half-deleted checkpoints.
+
+        Needs the lock.
+        """
         self._require_lock("sweep")
         self._complete_fork()
         folders = [self.directory, *(aside.path for aside in (*self._quarantine, *self._abandoned))]
@@ -227,8 +232,8 @@ class CheckpointStore:
         Args:
             staging: Begun by `begin`, with all files in it.
             manifest: Manifest of the checkpoint; its `files` are filled in.
-            reads_back: Whether to read all files again and compare their digests. Without it nothing may be pruned
-                on the strength of this checkpoint until it is verified.
+            reads_back: Whether to read all files again and compare their digests. Without it nothing may be
+                pruned on the strength of this checkpoint until it is verified.
 
         Raises:
             SpaceError: The disk is full or read-only; abandon the staging.
@@ -255,8 +260,8 @@ class CheckpointStore:
     ) -> None:
         """See to it, before a save begins, that it will fit. Needs the lock.
 
-        What the policy will not keep anyway once the new checkpoint is there goes first, oldest first and no more
-        than it takes; never the newest verified one. An emergency may have the reserve too.
+        What the policy will not keep anyway once the new checkpoint is there goes first, oldest first and no
+        more than it takes; never the newest verified one. An emergency may have the reserve too.
 
         Args:
             needed_bytes: Predicted size of the new checkpoint.
@@ -273,7 +278,10 @@ class CheckpointStore:
             self._housekeeping.make_room(needed_bytes, early, is_emergency=is_emergency)
 
     def keep_reserve(self, size_bytes: int) -> bool:
-        """Occupy room that an emergency save may have; return whether there was room for it. Needs the lock."""
+        """Occupy room that an emergency save may have; return whether there was room for it.
+
+        Needs the lock.
+        """
         self._require_lock("keep a reserve")
         return make_reserve(self.directory, size_bytes)
 
@@ -294,7 +302,8 @@ class CheckpointStore:
     ) -> RetentionPlan:
         """Delete what the policy does not keep; return the plan. Needs the lock.
 
-        What somebody began to read just now stays. In the background, only the renames are done at the return.
+        What somebody began to read just now stays. In the background, only the renames are done at the
+        return.
         """
         self._require_lock("prune")
         plan = self.plan(policy, protected=protected)
@@ -307,7 +316,9 @@ class CheckpointStore:
         return self._housekeeping.wait_for_removals(limit_s=limit_s)
 
     def set_aside_after(self, checkpoint: Checkpoint | None, reason: str) -> tuple[str, ...]:
-        """Leave every newer checkpoint behind: the run goes on from `checkpoint`, or from nothing. Needs the lock.
+        """Leave every newer checkpoint behind: the run goes on from `checkpoint`, or from nothing.
+
+        Needs the lock.
 
         Returns:
             The names of those that were moved among the abandoned.

@@ -1,8 +1,9 @@
 """The typed JSON tree: any nesting of plain Python values, to JSON and back exactly.
 
-What JSON has (None, bool, int, str, finite float, list, dict with plain string keys) stands as itself. All else
-is an object with one key that begins with ``$``, the tag. Types are compared exactly: a subclass would come back
-as something else, so it is refused at save time, by its path in the tree. `docs/formats.md` lists the tags.
+What JSON has (None, bool, int, str, finite float, list, dict with plain string keys) stands as itself. All
+else is an object with one key that begins with ``$``, the tag. Types are compared exactly: a subclass would
+come back as something else, so it is refused at save time, by its path in the tree. `docs/formats.md` lists
+the tags.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What will happen when a spec is placed, changed or removed: pure, and in the words of the table.
 
-The machine decides (`trainerd.supervisor.machine.specs`); this says beforehand what it will decide for a job as it
-is now. A test holds the two together.
+The machine decides (`trainerd.supervisor.machine.specs`); this says beforehand what it will decide for a job
+as it is now. A test holds the two together.
 """
 
 from __future__ import annotations

@@ -59,7 +59,8 @@ def command(*, name: str, wait_s: float, state: StatePaths, as_json: bool) -> No
                 break
             raise TryAgainError(
                 f"{name} was asked, and has not saved within {wait_s:g} s",
-                hint="it saves at its next step; see `trainerd checkpoints` later, or wait longer with --wait",
+                hint="it saves at its next step; see `trainerd checkpoints` later, or wait longer with "
+                "--wait",
             )
         time.sleep(POLL_S)
     if as_json:

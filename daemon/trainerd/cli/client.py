@@ -1,7 +1,7 @@
 """Asks the supervisor, over its Unix socket.
 
-Answers become the views of `trainerd.supervisor.api.control`. Fields that this version does not know are ignored,
-so that the command line may be older than the supervisor.
+Answers become the views of `trainerd.supervisor.api.control`. Fields that this version does not know are
+ignored, so that the command line may be older than the supervisor.
 """
 
 from __future__ import annotations

@@ -42,9 +42,9 @@ _STYLES: Final = {"ok": "green", "skipped": "bright_black", "warning": "yellow",
 def command(context: click.Context, *, state_dir: Path | None, jobs_dir: Path | None, as_json: bool) -> None:
     """Look for what is wrong with this installation.
 
-    Folders and their permissions, disks, the socket, inotify, the clock, the systemd unit, cgroups, GPUs, and what the
-    jobs' interpreters can import. Each fault comes with what mends it. Changes nothing, and works with no
-    supervisor. Exits with 1 if something is broken.
+    Folders and their permissions, disks, the socket, inotify, the clock, the systemd unit, cgroups, GPUs, and
+    what the jobs' interpreters can import. Each fault comes with what mends it. Changes nothing, and works
+    with no supervisor. Exits with 1 if something is broken.
 
     \b
     Example:
@@ -119,7 +119,7 @@ def _daemon(state: StatePaths | None) -> DaemonView | None:
 
 
 def _jobs_dir(daemon: DaemonView | None) -> Path | None:
-    """Return the jobs folder of the supervisor that runs, else the one that `trainerd run` would take here."""
+    """Return the jobs folder of the running supervisor, else the one that `trainerd run` would take here."""
     if daemon is not None:
         return Path(daemon.jobs_dir)
     usual = Path("jobs")

@@ -32,9 +32,9 @@ EDITOR_DEFAULT: Final = "vi"
 def command(*, name: str, dry_run: bool, yes: bool, state: StatePaths, as_json: bool) -> None:
     """Change the spec of a job in $EDITOR.
 
-    A copy is edited. When it is valid, what will happen is shown, and the spec is replaced in one step. What is
-    wrong with it can be mended at once. Nothing happens if the file is saved unchanged, or if somebody else has
-    changed the spec meanwhile; then the copy stays.
+    A copy is edited. When it is valid, what will happen is shown, and the spec is replaced in one step. What
+    is wrong with it can be mended at once. Nothing happens if the file is saved unchanged, or if somebody
+    else has changed the spec meanwhile; then the copy stays.
 
     \b
     Example:
@@ -75,8 +75,8 @@ def _spec_of(client: Client, name: str) -> tuple[Path, bytes]:
 
     job = client.get_job(name)
     jobs_dir = Path(client.daemon().jobs_dir)
-    # The file that the job has. One that was never accepted has none in the journal, and one that was renamed a
-    # moment ago another: then whichever gives the job.
+    # The file that the job has. One that was never accepted has none in the journal, and one that was renamed
+    # a moment ago another: then whichever gives the job.
     target = Path(job.spec_path) if job.spec_path else None
     if target is None or not target.exists():
         target = next(iter(specs_of(name, jobs_dir)), None)

@@ -55,11 +55,12 @@ def command(
 ) -> None:
     """Run one job in the foreground, under the same rules.
 
-    It is restarted, judged and drained as by the supervisor. What its ranks print goes to standard output, what
-    happens to it to standard error. SIGTERM, SIGINT, SIGUSR1 and SIGHUP drain it; a second one hurries.
+    It is restarted, judged and drained as by the supervisor. What its ranks print goes to standard output,
+    what happens to it to standard error. SIGTERM, SIGINT, SIGUSR1 and SIGHUP drain it; a second one hurries.
 
-    Exits with 0 when the job has finished, 85 when it was drained and should be run again (it then goes on from
-    its checkpoint), 93 when it can never run as it is, and 1 otherwise. Works as process 1 of a container.
+    Exits with 0 when the job has finished, 85 when it was drained and should be run again (it then goes on
+    from its checkpoint), 93 when it can never run as it is, and 1 otherwise. Works as process 1 of a
+    container.
 
     \b
     Example:

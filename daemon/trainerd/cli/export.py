@@ -54,8 +54,9 @@ def command(
 ) -> None:
     """Write a run's model as one plain file.
 
-    OUT.pt is read by torch.load(OUT, weights_only=True), OUT.safetensors by the safetensors library: both hold the
-    model's state_dict. The newest checkpoint that verifies is taken, and every byte of it is verified.
+    OUT.pt is read by torch.load(OUT, weights_only=True), OUT.safetensors by the safetensors library: both
+    hold the model's state_dict. The newest checkpoint that verifies is taken, and every byte of it is
+    verified.
 
     NAME is a job; a path with a slash is a run folder, or one that a Checkpointer writes to.
 

@@ -39,10 +39,10 @@ def command(
 ) -> None:
     """Begin a run with a torch.save file of a plain script.
 
-    FILE.pt is what tutorials write: a dict with "epoch", "model_state_dict", "optimizer_state_dict" and the like, or a
-    bare state_dict. It becomes the first checkpoint of the run, and the job's session resumes from it. The states are
-    tracked as model, optimizer, and so on: as their keys say without "_state_dict". Other values, such as "loss",
-    are found with session.value. No code in the file is executed.
+    FILE.pt is what tutorials write: a dict with "epoch", "model_state_dict", "optimizer_state_dict" and the
+    like, or a bare state_dict. It becomes the first checkpoint of the run, and the job's session resumes from
+    it. The states are tracked as model, optimizer, and so on: as their keys say without "_state_dict". Other
+    values, such as "loss", are found with session.value. No code in the file is executed.
 
     \b
     Example:

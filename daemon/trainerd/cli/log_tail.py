@@ -1,7 +1,8 @@
 """Reads the end of a log file, and what is added to it, over truncation, deletion and replacement.
 
-Invariant: everything before `_offset` of the open file was handed out, and `_tail` holds its last bytes. A file
-that is shorter than that, or has other bytes there, was truncated by copy-truncate and is read from its start.
+Invariant: everything before `_offset` of the open file was handed out, and `_tail` holds its last bytes. A
+file that is shorter than that, or has other bytes there, was truncated by copy-truncate and is read from its
+start.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ _USER_ERROR: Final = 1
 def refuse_without_daemon() -> None:
     """End the process with a message if a package of the daemon is missing; takes a millisecond.
 
-    All are looked for at once. Most are imported late, some in threads: a supervisor that starts and then misses
-    one would be worse than none.
+    All are looked for at once. Most are imported late, some in threads: a supervisor that starts and then
+    misses one would be worse than none.
 
     Raises:
         SystemExit: A package of the extra `daemon` is not installed.
@@ -39,7 +39,8 @@ def refuse_without_daemon() -> None:
     missing = [package for package in PACKAGES if find_spec(package) is None]
     if missing:
         sys.stderr.write(
-            f"error: not installed for {sys.executable}, and needed by the command trainerd: {', '.join(missing)}\n"
+            f"error: not installed for {sys.executable}, and needed by the command trainerd: "
+            f"{', '.join(missing)}\n"
             f"  {sys.executable} -m pip install 'trainerd[daemon]'\n"
         )
         sys.exit(_USER_ERROR)

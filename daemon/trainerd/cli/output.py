@@ -93,7 +93,7 @@ def show(renderable: RenderableType) -> None:
 
 @contextlib.contextmanager
 def ending_quietly() -> Iterator[None]:
-    """End without a word when the user presses Ctrl-C or the reader of our output leaves, as ``head`` does."""
+    """End silently when the user presses Ctrl-C or the reader of our output leaves, as ``head`` does."""
     try:
         yield
         sys.stdout.flush()

@@ -48,8 +48,9 @@ _NUMBERS: Final = ("EPOCH", "STEP", "LOSS", "CHECKPOINT", "ATTEMPT", "SINCE")
 def command(state: StatePaths, as_json: bool, watch: bool) -> None:
     """Show all jobs: where each one is, and why.
 
-    EPOCH counts the epochs that are done, of how many: 1.30/10 is in the second. CHECKPOINT is the step of the
-    newest one: what a crash now would go back to. --watch shows a bar and the time that is left at the pace seen.
+    EPOCH counts the epochs that are done, of how many: 1.30/10 is in the second. CHECKPOINT is the step of
+    the newest one: what a crash now would go back to. --watch shows a bar and the time that is left at the
+    pace seen.
 
     \b
     Example:

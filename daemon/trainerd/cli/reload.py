@@ -29,8 +29,9 @@ RELOAD_LIMIT_S: Final = 90.0
 def command(state: StatePaths, as_json: bool) -> None:
     """Renew the supervisor in place; no job notices.
 
-    Its configuration and its code are new, and the process stays the same. If they are not sound, the old ones go on and the reason is
-    shown. The same as `systemctl reload trainerd` and SIGHUP, and it waits until the supervisor answers again.
+    Its configuration and its code are new, and the process stays the same. If they are not sound, the old
+    ones go on and the reason is shown. The same as `systemctl reload trainerd` and SIGHUP, and it waits until
+    the supervisor answers again.
 
     \b
     Example:

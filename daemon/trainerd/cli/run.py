@@ -39,8 +39,8 @@ def command(jobs_dir: Path, state_dir: Path, config: Path | None, check: bool) -
     """Supervise every job of a folder, in the foreground.
 
     SIGTERM or Ctrl-C drains all jobs and exits 0; the next `trainerd run` resumes them. A second one hurries.
-    SIGHUP checks the program as it is now and, if it is sound, runs it in the place of the old one: same process,
-    no job notices, requests wait for a moment.
+    SIGHUP checks the program as it is now and, if it is sound, runs it in the place of the old one: same
+    process, no job notices, requests wait for a moment.
 
     \b
     Example:
@@ -56,7 +56,8 @@ def command(jobs_dir: Path, state_dir: Path, config: Path | None, check: bool) -
         check_soundness(StatePaths(state_dir.absolute()), jobs_dir.absolute())
         click.echo("all is well")
         return
-    # Nothing that is loaded now is ever garbage; looking for some costs a tenth of the start, and of a reload's silence.
+    # Nothing that is loaded now is ever garbage; looking for some costs a tenth of the start, and of a
+    # reload's silence.
     gc.disable()
     from trainerd.supervisor.service.service import serve
 

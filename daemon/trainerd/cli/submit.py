@@ -53,8 +53,8 @@ def command(
 
     They are checked, copied into the supervisor's jobs folder, and what it makes of them is shown.
 
-    All specs are checked before the first is copied. A relative workdir keeps its meaning: it is made absolute.
-    Copying a spec into the jobs folder by hand is as good.
+    All specs are checked before the first is copied. A relative workdir keeps its meaning: it is made
+    absolute. Copying a spec into the jobs folder by hand is as good.
 
     \b
     Example:

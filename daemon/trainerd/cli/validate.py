@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     "--jobs",
     "jobs_dir",
     type=click.Path(path_type=Path),
-    help="Judge the specs as they would be in this jobs folder: relative paths begin at the folder of a spec.",
+    help="Judge the specs as they would be in this jobs folder: relative paths begin at the folder of "
+    "a spec.",
 )
 @json_option
 @click.pass_context

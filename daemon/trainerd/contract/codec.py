@@ -1,8 +1,8 @@
 """Dataclasses to JSON and back, for the records that both halves exchange.
 
-Every record carries a format ``trainerd.<what>/<version>``. Fields that a reader does not know are ignored, so
-that a newer writer can add some within a version; a newer *version* is refused by name. Exact for ints, floats
-(Python writes the shortest text that reads back to the same double), strings, booleans and None.
+Every record carries a format ``trainerd.<what>/<version>``. Fields that a reader does not know are ignored,
+so that a newer writer can add some within a version; a newer *version* is refused by name. Exact for ints,
+floats (Python writes the shortest text that reads back to the same double), strings, booleans and None.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ _type_hints = functools.cache(typing.get_type_hints)  # evaluating annotations i
 
 
 def prepare(*kinds: type) -> None:
-    """Evaluate the annotations of dataclasses, and of those that they hold, before the first one is decoded."""
+    """Evaluate the annotations of dataclasses, and of those they hold, before the first one is decoded."""
     for kind in kinds:
         for hint in _type_hints(kind).values():
             parts = (hint, *typing.get_args(hint))

@@ -10,7 +10,8 @@ A point does nothing unless ``TRAINERD_FAILPOINTS`` names it::
     TRAINERD_FAILPOINTS="checkpoint.data.written=ENOSPC;record.renamed=EIO@2"
 
 Actions: ``kill`` (SIGKILL to this process), ``stop`` (SIGSTOP), ``exit`` (leave by `os._exit`), the name of a
-signal such as ``SIGTERM``, which is sent to this process, or the name of an errno, which is raised as an OSError.
+signal such as ``SIGTERM``, which is sent to this process, or the name of an errno, which is raised as an
+OSError.
 """
 
 from __future__ import annotations

@@ -81,7 +81,10 @@ class Heartbeat:
 
     @property
     def doing(self) -> Phase:
-        """What it is doing, the first step of an attempt counted to its start: compilers and caches warm up in it."""
+        """What it is doing, the first step of an attempt counted to its start.
+
+        Compilers and caches warm up in it.
+        """
         return _doing(self.phase, self.step, self.resumed_step)
 
 

@@ -13,8 +13,8 @@ A row's digest says which samples all steps so far have used, in which order; it
 
 Nothing is ever rewritten. A marker says how many bytes of the file the checkpoint it names stands for: the
 lines from there up to the marker were written by steps that were lost and are run again. So a reader gets one
-value a step, and the whole truth is still there to look at. A line torn by a crash is ignored; the next writer
-ends it with a newline. Numbers that JSON lacks are the strings ``nan``, ``inf`` and ``-inf``.
+value a step, and the whole truth is still there to look at. A line torn by a crash is ignored; the next
+writer ends it with a newline. Numbers that JSON lacks are the strings ``nan``, ``inf`` and ``-inf``.
 """
 
 from __future__ import annotations

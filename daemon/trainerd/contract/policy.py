@@ -11,7 +11,8 @@ RETENTION_FORMAT: Final = "trainerd.retention/1"
 Mode = Literal["max", "min"]
 OnTie = Literal["first", "latest"]
 OnNonfiniteLoss = Literal["ignore", "stop", "rollback"]
-"""What becomes of a run whose loss is NaN or infinite: nothing, it ends, it goes back to the checkpoint before."""
+"""What becomes of a run whose loss is NaN or infinite: nothing, it ends, it goes back to the checkpoint
+before."""
 
 
 @dataclass(frozen=True)

@@ -135,8 +135,8 @@ class ExitRecord:
         stop_requested_s: Seconds from start to the first request to stop, None if there was none.
         survivors_killed: Descendants other than ranks that had to be killed.
         boot_id: Of the boot in which this happened.
-        oom_kills: How many processes of the attempt's cgroup the kernel ended for want of memory meanwhile: those of
-            other attempts count too if they share it, where it has none of its own.
+        oom_kills: How many processes of the attempt's cgroup the kernel ended for want of memory meanwhile:
+            those of other attempts count too if they share it, where it has none of its own.
         memory_bytes_max: The most memory that it held at once, in bytes; None if nobody counted.
         memory_limit_bytes: How much it was allowed; None if nothing saw to a limit.
     """

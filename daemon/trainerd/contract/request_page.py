@@ -1,7 +1,7 @@
 """What is asked of a running attempt: one page of shared memory that the rank looks at on every step.
 
-A look costs a fraction of a microsecond. The page holds counters that only grow: a request is a higher number than
-the rank has seen, so none is lost and none is answered twice.
+A look costs a fraction of a microsecond. The page holds counters that only grow: a request is a higher number
+than the rank has seen, so none is lost and none is answered twice.
 
 Layout, little-endian: magic ``TRNDRQ01``, checkpoints asked for u64.
 """

@@ -1,7 +1,10 @@
-"""The record of the newest resume: ``resume.json`` in the run folder, written by rank 0, read by whoever asks.
+"""The record of the newest resume.
 
-Steps that are run again after a crash are compared with what the metric history says of them: the samples that they
-used, by digest, and their losses. The record says how many were compared and how many were not what they had been.
+``resume.json`` in the run folder, written by rank 0, read by whoever asks.
+
+Steps that are run again after a crash are compared with what the metric history says of them: the samples
+that they used, by digest, and their losses. The record says how many were compared and how many were not what
+they had been.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ class ResumeRecord:
 
     Attributes:
         attempt: The attempt that resumed.
-        checkpoint: What it went on from; None began anew, after an attempt that died before its first checkpoint.
+        checkpoint: What it went on from; None began anew, after an attempt that died before its first
+            checkpoint.
         step: Its step.
         resumes: How many resumes the run has had, this one included.
         lost: Steps after the checkpoint of which the history knows: they are run again.
@@ -34,7 +38,8 @@ class ResumeRecord:
         first_difference: The first one, in words.
         likely_cause: Of the differences, in words.
         is_over: Whether nothing more will be compared.
-        changes: What is not as it was when the checkpoint was made: a line each, ``libraries.torch: 2.12 → 2.13``.
+        changes: What is not as it was when the checkpoint was made: a line each, ``libraries.torch: 2.12 →
+            2.13``.
         wall_s: When the record was written, in seconds since the epoch.
     """
 

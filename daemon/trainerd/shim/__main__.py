@@ -56,5 +56,6 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    # Nothing is buffered and nobody is left to wait for: the supervisor learns of the end some milliseconds earlier.
+    # Nothing is buffered and nobody is left to wait for: the supervisor learns of the end some milliseconds
+    # earlier.
     os._exit(main(sys.argv[1:]))

@@ -1,8 +1,8 @@
 """One attempt from its first rank to its exit record: the effects around `policy`.
 
-Invariants: the ranks are this process's children and are reaped nowhere but in `_reap`, so the pid of one that
-is not yet in `_exits` cannot have passed to a stranger. Everything happens in one thread, between two waits for
-a signal. The exit record is written when nobody is left, and only then does the shim leave.
+Invariants: the ranks are this process's children and are reaped nowhere but in `_reap`, so the pid of one
+that is not yet in `_exits` cannot have passed to a stranger. Everything happens in one thread, between two
+waits for a signal. The exit record is written when nobody is left, and only then does the shim leave.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The cgroup of one attempt: whoever descends from its ranks is in it, whatever he does to get away.
 
-Invariants: its name holds the identity of the shim, so it is nobody else's. It is on record before it is made, and
-removed before the exit is on record: one that was left behind is of a lost attempt. All of it is optional: where
-none is to be had, or a step of it fails, an attempt runs as it would without one.
+Invariants: its name holds the identity of the shim, so it is nobody else's. It is on record before it is
+made, and removed before the exit is on record: one that was left behind is of a lost attempt. All of it is
+optional: where none is to be had, or a step of it fails, an attempt runs as it would without one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ CGROUP_MADE: Final = declare(
 
 
 def planned_folders(launch: LaunchRecord, shim: ProcessIdentity) -> tuple[str, ...]:
-    """Return which cgroups an attempt is to have: one for its processes, and in version 1 one for their memory."""
+    """Return which cgroups an attempt is to have.
+
+    There is one for its processes, and in version 1 one for their memory.
+    """
     if not launch.uses_cgroup:
         return ()
     found = find_places()
@@ -66,7 +69,8 @@ class AttemptCgroup:
         folders: That are there.
 
     Attributes:
-        may_leak: Whether a rank may have been outside for a moment, so that it does not prove that nobody is left.
+        may_leak: Whether a rank may have been outside for a moment, so that it does not prove that nobody is
+            left.
         memory_limit_bytes: How much memory it allows; None if nothing sees to a limit.
     """
 
@@ -77,7 +81,10 @@ class AttemptCgroup:
 
     @classmethod
     def make(cls, planned: Collection[str], memory_bytes: int | None) -> Self:
-        """Make what was planned, and limit its memory where that can be done. What fails is left out, and noted."""
+        """Make what was planned, and limit its memory where that can be done.
+
+        What fails is left out, and noted.
+        """
         made = []
         for folder in map(Path, planned):
             try:
@@ -105,7 +112,10 @@ class AttemptCgroup:
 
     @contextlib.contextmanager
     def entrance(self) -> Iterator[int | None]:
-        """Open the cgroup into which a process can be born, for as long as the context lasts; None if none is."""
+        """Open the cgroup into which a process can be born, for as long as the context lasts.
+
+        The context yields None if there is none.
+        """
         descriptor = None
         if self.folders and (self.folders[0] / "cgroup.type").exists():  # version 2 alone takes newborns
             with contextlib.suppress(OSError):
@@ -130,7 +140,10 @@ class AttemptCgroup:
         return None
 
     def oom_kills(self) -> int | None:
-        """Return how many of its processes the kernel has ended for want of memory; None if nobody counted."""
+        """Return how many of its processes the kernel has ended for want of memory.
+
+        None if they were not counted.
+        """
         for file in self._files("memory.events", "memory.oom_control"):
             with contextlib.suppress(OSError, ValueError):
                 return counter(file.read_text("ascii"), "oom_kill")

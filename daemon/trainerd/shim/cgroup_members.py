@@ -22,7 +22,10 @@ _LOOK_S: Final = 0.005
 
 
 def members(folder: Path) -> set[int]:
-    """Return who is in a cgroup or in one below it; 0 stands for those whom this namespace has no number for."""
+    """Return who is in a cgroup or in one below it.
+
+    0 stands for those whom this namespace has no number for.
+    """
     found: set[int] = set()
     for place, _, _ in os.walk(folder):
         with contextlib.suppress(OSError, ValueError):
@@ -58,7 +61,8 @@ def _kill_each(folder: Path, pids: Collection[int]) -> None:
             with contextlib.suppress(OSError):
                 descriptors[pid] = os.pidfd_open(pid)
                 stack.callback(os.close, descriptors[pid])
-        # Opened first and looked at after: whoever has the number now and is in there is the one that was opened.
+        # Opened first and looked at after: whoever has the number now and is in there is the one that was
+        # opened.
         for pid in members(folder) & descriptors.keys():
             with contextlib.suppress(OSError):
                 signal.pidfd_send_signal(descriptors[pid], signal.SIGKILL)

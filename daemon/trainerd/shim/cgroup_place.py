@@ -1,8 +1,9 @@
 """Where the cgroup of an attempt may be made: told from what /proc says, pure, and looked at in one place.
 
-A cgroup is made beside the supervisor and nowhere else: below the cgroup that this process is in, so that it stays
-within what was delegated to it, and within its limits. It has to be mounted, to be seen, and to be ours to write.
-Version 2 is taken where there is one, as on a hybrid machine; systemd's own hierarchy of version 1 otherwise.
+A cgroup is made beside the supervisor and nowhere else: below the cgroup that this process is in, so that it
+stays within what was delegated to it, and within its limits. It has to be mounted, to be seen, and to be ours
+to write. Version 2 is taken where there is one, as on a hybrid machine; systemd's own hierarchy of version 1
+otherwise.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class Places:
 
     Attributes:
         tree: For the processes of an attempt; None if nowhere.
-        memory: For their memory alone, where that is counted in a hierarchy of its own (version 1); None if it is not.
+        memory: For their memory alone, where that is counted in a hierarchy of its own (version 1); None if
+            it is not.
         why_not: Why `tree` is None.
         why_no_memory: Why `memory` is None, though memory is counted in a hierarchy of its own.
     """
@@ -128,7 +130,10 @@ def _folder(paths: dict[str, str], mounts: list[_Mount], name: str) -> tuple[Pat
 
 
 def _is_below(path: str, root: str) -> bool:
-    """Return whether a mount with this root shows the path. One that leads out of the namespace is shown by none."""
+    """Return whether a mount with this root shows the path.
+
+    One that leads out of the namespace is shown by none.
+    """
     if ".." in path.split("/") or ".." in root.split("/"):
         return False
     return root in {"/", path} or path.startswith(f"{root}/")

@@ -1,8 +1,8 @@
 r"""Reads an `env_file`: secrets go from it into the environment of the ranks, and nowhere else.
 
-A line is empty, a comment, or ``NAME=VALUE``, perhaps after ``export``. A value in single quotes is literal; in
-double quotes ``\n``, ``\t``, ``\"``, ``\\`` and ``\$`` are understood; one without quotes ends at the end of
-the line or before `` #``. Nothing is expanded. Messages name lines, never what stands on them.
+A line is empty, a comment, or ``NAME=VALUE``, perhaps after ``export``. A value in single quotes is literal;
+in double quotes ``\n``, ``\t``, ``\"``, ``\\`` and ``\$`` are understood; one without quotes ends at the end
+of the line or before `` #``. Nothing is expanded. Messages name lines, never what stands on them.
 """
 
 from __future__ import annotations

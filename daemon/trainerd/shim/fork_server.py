@@ -1,11 +1,12 @@
 """A shim that minds nothing: it has loaded all that a shim needs, and forks one for each order.
 
-Orders come on its standard input, a socket that keeps messages apart: an attempt's folder, and with it a descriptor
-that the new shim closes when its ranks are on record. The new shim answers with who it is.
+Orders come on its standard input, a socket that keeps messages apart: an attempt's folder, and with it a
+descriptor that the new shim closes when its ranks are on record. The new shim answers with who it is.
 
-Invariants: it has one thread, and has touched nothing. It ends when the other end of the socket is closed, with the
-supervisor or by it; the shims that it forked have sessions of their own and go on. It collects nobody: the kernel
-does, as it ignores SIGCHLD, and a shim says itself who it is, so that its number cannot have passed to a stranger.
+Invariants: it has one thread, and has touched nothing. It ends when the other end of the socket is closed,
+with the supervisor or by it; the shims that it forked have sessions of their own and go on. It collects
+nobody: the kernel does, as it ignores SIGCHLD, and a shim says itself who it is, so that its number cannot
+have passed to a stranger.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ class Order:
 
 
 def await_order() -> Order | None:
-    """Return in a child of this process, for each order; in this process, with None, when there are no more."""
+    """Return in a child of this process, for each order.
+
+    It returns None in this process when there are no more orders.
+    """
     import socket  # a shim that is none of a template's has no use for it
 
     _warm_up()

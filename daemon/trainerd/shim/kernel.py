@@ -1,8 +1,8 @@
 """What the shim asks of the kernel once, before anything else.
 
-Invariant: from `hold_signals` on, every signal that can be held is held, so none can end the shim or interrupt
-it half-way; they are taken one at a time by `wait_for_signal`. The launcher holds them for the shim from its
-first instruction on, so that a request to stop is never lost, however early it comes.
+Invariant: from `hold_signals` on, every signal that can be held is held, so none can end the shim or
+interrupt it half-way; they are taken one at a time by `wait_for_signal`. The launcher holds them for the shim
+from its first instruction on, so that a request to stop is never lost, however early it comes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ _SIGNAL_SET_BYTES: Final = 128  # sigset_t of glibc and musl alike
 
 
 def hold_signals() -> None:
-    """Hold every signal. Whatever the launcher, or Python, ignores is not ignored here, nor later in the ranks."""
+    """Hold every signal.
+
+    Whatever the launcher, or Python, ignores is not ignored here, nor later in the ranks.
+    """
     signal.pthread_sigmask(signal.SIG_SETMASK, HELD)
     for number in signal.valid_signals() - _CANNOT_BE_HELD:
         with contextlib.suppress(OSError, ValueError):
@@ -46,10 +49,10 @@ class _Timespec(ctypes.Structure):
 
 
 def wait_for_signal(timeout_s: float) -> int | None:
-    """Return the next signal of `WAITED`, None if none came in `timeout_s` seconds or the wait was broken off.
+    """Return the next signal of `WAITED`, None if none came in `timeout_s` or the wait was broken off.
 
-    Not `signal.sigtimedwait`: where a process is stopped, and continued once the time is up, CPython returns what
-    happened to be on its stack, which is no signal at all or, worse, one that had come before.
+    Not `signal.sigtimedwait`: where a process is stopped, and continued once the time is up, CPython returns
+    what happened to be on its stack, which is no signal at all or, worse, one that had come before.
 
     Raises:
         OSError: The kernel refuses.
@@ -76,7 +79,10 @@ def _signal_set() -> ctypes.Array[ctypes.c_char]:
 
 
 def write_notes_to(path: Path) -> None:
-    """Have standard output and error appended to a file; they stay as they are where that cannot be opened."""
+    """Have standard output and error appended to a file.
+
+    They stay as they are where that cannot be opened.
+    """
     with contextlib.suppress(OSError):
         log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         os.dup2(log, 1)
@@ -104,7 +110,8 @@ def become_subreaper() -> None:
 def fork_into(cgroup: int) -> int:
     """Fork a child that is born in a cgroup of version 2; return its pid, and 0 in the child.
 
-    A process that moves into one by itself waits for all processors to take notice, some 6 ms; a newborn does not.
+    A process that moves into one by itself waits for all processors to take notice, some 6 ms; a newborn does
+    not.
 
     Args:
         cgroup: Descriptor of the cgroup's folder.
@@ -113,7 +120,8 @@ def fork_into(cgroup: int) -> int:
         OSError: The kernel, or a sandbox, does not do that; or there is no room for a process.
     """
     arguments = _CloneArguments(flags=_CLONE_INTO_CGROUP, exit_signal=signal.SIGCHLD, cgroup=cgroup)
-    # By way of `PyDLL`, which keeps the interpreter's lock: the child goes on with it, and has this thread alone.
+    # By way of `PyDLL`, which keeps the interpreter's lock: the child goes on with it, and has this thread
+    # alone.
     call = ctypes.PyDLL(None, use_errno=True).syscall
     pid: int = call(_SYS_CLONE3, ctypes.byref(arguments), ctypes.c_size_t(ctypes.sizeof(arguments)))
     if pid < 0:

@@ -1,7 +1,9 @@
-"""Whether the kernel ended a process for want of memory: from the counters of the cgroup, and from the kernel's log.
+"""Whether the kernel ended a process for want of memory.
 
-A process that the kernel kills so ends by SIGKILL like any other. The log names it; the counter of the cgroup says
-only that it happened to somebody in there. Each may be out of reach, and then says nothing.
+From the counters of the cgroup, and from the kernel's log.
+
+A process that the kernel kills so ends by SIGKILL like any other. The log names it; the counter of the cgroup
+says only that it happened to somebody in there. Each may be out of reach, and then says nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +44,10 @@ def oom_kills(*, membership: str | None = None, cgroups: Path = CGROUPS) -> int 
 
 
 def _counters(membership: str, cgroups: Path) -> Iterator[Path]:
-    """Yield where the counter may be. Inside a container the path may not exist, and the root is its own cgroup."""
+    """Yield where the counter may be.
+
+    Inside a container the path may not exist, and the root is its own cgroup.
+    """
     for line in membership.splitlines():
         _, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(","):

@@ -1,4 +1,7 @@
-"""What the shim has to say to a person: timed lines on its standard error, which is `AttemptPaths.shim_log`."""
+"""What the shim has to say to a person.
+
+Timed lines on its standard error, which is `AttemptPaths.shim_log`.
+"""
 
 from __future__ import annotations
 

@@ -75,8 +75,8 @@ def _read(path: str) -> bytes | None:
 def child_pids() -> list[int]:
     """Return the pids of this process's children, those who have ended and were not collected included.
 
-    Quick where the kernel lists them, since a child that forks and leaves has to be caught in between. Without
-    that list (CONFIG_PROC_CHILDREN) all of /proc is read.
+    Quick where the kernel lists them, since a child that forks and leaves has to be caught in between.
+    Without that list (CONFIG_PROC_CHILDREN) all of /proc is read.
     """
     own_pid = os.getpid()
     try:

@@ -30,8 +30,8 @@ def rank_environment(
 ) -> dict[str, str]:
     """Return the whole environment of one rank.
 
-    `secrets` win over the spec's `env`, and over nothing that trainerd itself has to say. A rendezvous address
-    that the user gave is left as it is.
+    `secrets` win over the spec's `env`, and over nothing that trainerd itself has to say. A rendezvous
+    address that the user gave is left as it is.
     """
     ours = {name: value for name, value in launch.env.items() if name.startswith(_OURS)}
     rendezvous = {}

@@ -1,7 +1,7 @@
 """What the shim does next: pure, so that every order of signals, endings and deadlines can be tested.
 
-Invariants: a signal goes to living ranks only, never to their data-loading workers. The ranks are told to stop
-once per request, since a second time means "now". A deadline, once set, is only ever brought forward.
+Invariants: a signal goes to living ranks only, never to their data-loading workers. The ranks are told to
+stop once per request, since a second time means "now". A deadline, once set, is only ever brought forward.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Finds and ends the descendants of an attempt, even those that changed session, parent or environment.
 
-While the shim lives, every orphan comes to it (it is a subreaper), so it can kill its children until it has none:
-that is proof, whatever they do. Once the shim is gone, the attempt's cgroup (`cgroup`) has all of them, where there
-is one. Where there is none, and for the odd process that was moved out of it, three ways lead to them: the mark in the environment that descendants inherit, the identities on record, and the
-children and session-mates of those already found.
+While the shim lives, every orphan comes to it (it is a subreaper), so it can kill its children until it has
+none: that is proof, whatever they do. Once the shim is gone, the attempt's cgroup (`cgroup`) has all of them,
+where there is one. Where there is none, and for the odd process that was moved out of it, three ways lead to
+them: the mark in the environment that descendants inherit, the identities on record, and the children and
+session-mates of those already found.
 
 A stranger cannot be hit: a child that was not collected keeps its number, and everybody else began after the
 shim and is signalled through a descriptor that was opened first and identified after.
@@ -54,7 +55,8 @@ class SurvivorsEnded:
 def attempt_mark(attempt_dir: Path, shim: ProcessIdentity) -> str:
     """Return the value of TRAINERD_ATTEMPT_ID by which all descendants of a shim are known.
 
-    The folder alone would not do: a container may have the same path, and its processes are seen from outside.
+    The folder alone would not do: a container may have the same path, and its processes are seen from
+    outside.
     """
     return f"{attempt_dir}@{shim.boot_id[:8]}-{shim.pid}-{shim.start_ticks}"
 

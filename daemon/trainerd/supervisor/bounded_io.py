@@ -1,8 +1,9 @@
 """Blocking calls in threads, so that a filesystem that hangs stops neither the event loop nor the other jobs.
 
-Invariants: an observation that does not return within its limit is reported as not made, which says nothing about
-what was to be observed. It is not started again while its thread still hangs. The number of threads that hang is
-bounded; beyond it no observation is made. Threads are daemons, so none of them keeps the process from ending.
+Invariants: an observation that does not return within its limit is reported as not made, which says nothing
+about what was to be observed. It is not started again while its thread still hangs. The number of threads
+that hang is bounded; beyond it no observation is made. Threads are daemons, so none of them keeps the process
+from ending.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ class BoundedIo:
     async def sweep(self, calls: Mapping[K, Callable[[], T]]) -> dict[K, T]:
         """Make many observations, one after the other, and return those that were made.
 
-        What hangs is left out, and so is what raises `OSError` or an error of ours; the others are made all the same.
+        What hangs is left out, and so is what raises `OSError` or an error of ours; the others are made all
+        the same.
         """
         found = {}
         for key, (answer, error) in (await self._answers(calls, self._limit_s)).items():
@@ -94,7 +96,10 @@ class BoundedIo:
         return found
 
     async def act(self, call: Callable[[], T]) -> T:
-        """Return what `call` returns, however long it takes: it changes something, and may not be made twice."""
+        """Return what `call` returns, however long it takes.
+
+        It changes something, and may not be made twice.
+        """
         future = asyncio.get_running_loop().run_in_executor(self._threads, call)
         self._acts.add(future)
         future.add_done_callback(self._acts.discard)

@@ -2,8 +2,8 @@
 
 Synchronous and without effects besides the journal, so that the simulation drives this very code.
 
-Invariants: what is in memory is what the journal holds; if the journal cannot be written, neither changes. Slots
-are not kept: who holds one follows from the states.
+Invariants: what is in memory is what the journal holds; if the journal cannot be written, neither changes.
+Slots are not kept: who holds one follows from the states.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ class Ledger:
             self._journal.commit(entries, wall_s=now)
         self._jobs = drafts
         self._schedule = answer
-        # Nobody who was refused now fits until something else changes: who was granted a slot is counted already.
+        # Nobody who was refused now fits until something else changes: who was granted a slot is counted
+        # already.
         self._is_schedule_due = False
         return tuple(steps)
 

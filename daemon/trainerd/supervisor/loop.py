@@ -1,7 +1,7 @@
 """The supervisor's loop: events in, decisions recorded, commands carried out.
 
-Invariants: one consumer decides about all events, in order; a command is carried out only after its decision is
-durable; nothing here decides. Everything runs on one event loop; what blocks for long runs in a thread.
+Invariants: one consumer decides about all events, in order; a command is carried out only after its decision
+is durable; nothing here decides. Everything runs on one event loop; what blocks for long runs in a thread.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ TICK_S: Final = 1.0
 """How often heartbeats are read, and those who wait for room or for a mended script are looked after."""
 
 LAUNCHES_MAX: Final = 2
-"""So many attempts are launched at once. More of them would wait for the same disk, and the loop for a processor."""
+"""So many attempts are launched at once. More of them would wait for the same disk, and the loop for a
+processor."""
 
 RECORD_RETRY_S: Final = 1.0
 """Between two tries to record decisions on a full disk."""
@@ -92,7 +93,8 @@ class Loop:
         files: The run folders.
         io: Makes the calls that block.
         inbox: Takes the events.
-        observers: Called with every step that changed something, in this order, before its commands are carried out.
+        observers: Called with every step that changed something, in this order, before its commands are
+            carried out.
     """
 
     def __init__(

@@ -28,8 +28,9 @@ def spec_events(
     Args:
         jobs: All jobs, by name.
         view: What the folder says.
-        newest_attempts: For each name of `accepted_news`, the number of the newest attempt in the run folder, 0 if
-            there is none, and whether it may still have processes. Where it is not known, the spec waits.
+        newest_attempts: For each name of `accepted_news`, the number of the newest attempt in the run folder,
+            0 if there is none, and whether it may still have processes. Where it is not known, the spec
+            waits.
     """
     events: list[tuple[str, Event]] = []
     for name, reading in view.specs.items():

@@ -97,7 +97,10 @@ class Schedule:
 
     @cached_property
     def waits(self) -> Mapping[str, str]:
-        """Why each of the others must wait. Put into words when somebody asks: with thousands it takes milliseconds."""
+        """Why each of the others must wait.
+
+        Put into words when somebody asks: with thousands it takes milliseconds.
+        """
         return self.explain()
 
 
@@ -125,7 +128,10 @@ def _go_through(
     misfits: dict[str, str] | None = None,
     waits: dict[str, str] | None = None,
 ) -> None:
-    """Go through the queue in order; note in what is given who may start, who never fits, and why others wait."""
+    """Go through the queue in order.
+
+    Note in what is given who may start, who never fits, and why others wait.
+    """
     taken = {gpu for owner in owners for gpu in owner.gpus}
     free_gpus = [gpu for gpu in capacity.indices if gpu not in taken]
     free = _Free(capacity, owners, len(free_gpus))

@@ -1,4 +1,7 @@
-"""The loops of a script over its loaders: batches are pulled here, and the engine is told of each that is done."""
+"""The loops of a script over its loaders.
+
+Batches are pulled here, and the engine is told of each that is done.
+"""
 
 from __future__ import annotations
 
@@ -107,7 +110,9 @@ class BatchLoops:
         engine.run.link.beat(Phase.STEP)
 
     def end_broken_loop(self, *, is_over: bool = False) -> None:
-        """A loop that was left in the middle ends, unless that was done. One that raised, and was caught, too.
+        """A loop that was left in the middle ends, unless that was done.
+
+        One that raised, and was caught, too.
 
         Args:
             is_over: Whether it cannot be going on where this is called, though its iterator is still there.
@@ -149,7 +154,10 @@ class BatchLoops:
         self._engine.batch_done(ends_step=ends_step, is_last=is_last)
 
     def _number_of_evaluation(self) -> int:
-        """Count the evaluations since the step they come after: an attempt that begins there counts the same."""
+        """Count the evaluations since the step they come after.
+
+        An attempt that begins there counts the same.
+        """
         after = (self._position.step, self._position.epoch)
         number = self._evaluated[1] if self._evaluated[0] == after else 0
         self._evaluated = (after, number + 1)

@@ -52,8 +52,8 @@ class Checkpointer:
         score_functions: Functions without arguments that return a score, by its name; called at each save.
         on_saved: Called with each new checkpoint once it is durable and what it replaces is pruned; from the
             thread that wrote it.
-        mirror: Where committed checkpoints are copied to besides, and brought back from if the folder is empty:
-            a URL that fsspec knows, or a `Storage`.
+        mirror: Where committed checkpoints are copied to besides, and brought back from if the folder is
+            empty: a URL that fsspec knows, or a `Storage`.
         rank: Which of several processes this is. Only rank 0 writes; `save` does nothing in the others. As
             torch.distributed or ``RANK`` says if not given.
 
@@ -172,8 +172,8 @@ class Checkpointer:
 
         Raises:
             SpaceError: The disk was full for the save in flight.
-            DeviceCopyError: A tensor of the save in flight arrived damaged from its CUDA device. The next save is made
-                with blocking copies.
+            DeviceCopyError: A tensor of the save in flight arrived damaged from its CUDA device. The next
+                save is made with blocking copies.
             OSError: The save in flight failed.
         """
         self._manager.writer.wait()

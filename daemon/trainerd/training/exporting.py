@@ -1,4 +1,7 @@
-"""A checkpoint's model as a plain file, for those who only want to use it: no trainerd is needed to read it."""
+"""A checkpoint's model as a plain file, for those who only want to use it.
+
+No trainerd is needed to read it.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,8 @@ def model_state(checkpoint: Checkpoint, name: str | None = None) -> dict[str, An
     if name not in tree.modules:
         raise UserError(
             f"{checkpoint.name} holds no module {name!r}",
-            hint=f"its modules are: {', '.join(tree.modules) or 'none'}; name one with --object, or take --all",
+            hint=f"its modules are: {', '.join(tree.modules) or 'none'}; name one with --object, or "
+            "take --all",
         )
     state: dict[str, Any] = tree.objects[name]
     return state

@@ -1,11 +1,11 @@
 """A run that begins where a plain training script left off: a first checkpoint out of a ``torch.save`` file.
 
-The files are those that tutorials write: ``torch.save({"epoch": …, "model_state_dict": …, "optimizer_state_dict":
-…, "loss": …})``, or a bare ``torch.save(model.state_dict())``. They are read with ``weights_only=True`` and in no
-other way: no pickle is executed.
+The files are those that tutorials write: ``torch.save({"epoch": …, "model_state_dict": …,
+"optimizer_state_dict": …, "loss": …})``, or a bare ``torch.save(model.state_dict())``. They are read with
+``weights_only=True`` and in no other way: no pickle is executed.
 
-What such a file does not hold is the state of the random generators and the place within an epoch. The run begins
-at the start of an epoch, with the generators as at the start of a run with that seed.
+What such a file does not hold is the state of the random generators and the place within an epoch. The run
+begins at the start of an epoch, with the generators as at the start of a run with that seed.
 """
 
 from __future__ import annotations
@@ -168,7 +168,8 @@ def _loaded(file: Path) -> Any:
             (line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), ""
         )
         raise UserError(
-            f"{file} cannot be read without executing code in it, or is no file of torch.save {reason}".rstrip(),
+            f"{file} cannot be read without executing code in it, or is no file of torch.save "
+            f"{reason}".rstrip(),
             hint=_HOW_TO_CONVERT,
         ) from error
 
@@ -193,7 +194,8 @@ def _divided(
             states[name] = _unwrapped(value)
     if not states:
         raise UserError(
-            f"{file} holds no state dict under a name that says so: {', '.join(map(str, content)) or 'it is empty'}",
+            f"{file} holds no state dict under a name that says so: "
+            f"{', '.join(map(str, content)) or 'it is empty'}",
             hint="name it with --map KEY=NAME, where NAME is what the script tracks it as",
         )
     return states, rest

@@ -96,7 +96,10 @@ class Session:
 
     @property
     def batch(self) -> int:
-        """Number of the batch in hand within its loop, from 0. `enumerate` would start from 0 in every attempt."""
+        """Number of the batch in hand within its loop, from 0.
+
+        `enumerate` would start from 0 in every attempt.
+        """
         return self._run.state.position.batch
 
     @property
@@ -137,7 +140,9 @@ class Session:
     # ------------------------------------------------------------------ what a script says
 
     def track(self, **objects: Any) -> None:
-        """Add objects to the state of the run: models, optimizers, schedulers, anything with a ``state_dict``.
+        """Add objects to the state of the run.
+
+        They may be models, optimizers, schedulers, anything with a ``state_dict``.
 
         Raises:
             UserError: An object has no state, a name is taken, or training has begun already.
@@ -205,9 +210,10 @@ class Session:
         """Yield the batches that are left of this epoch.
 
         Args:
-            loader: A `DataLoader`, something with a state of its own, or any iterable that can be begun again.
-            train: Whether the loop trains. One that does not is not resumed in the middle, makes no steps, and
-                is where a request to stop is heard too.
+            loader: A `DataLoader`, something with a state of its own, or any iterable that can be begun
+                again.
+            train: Whether the loop trains. One that does not is not resumed in the middle, makes no steps,
+                and is where a request to stop is heard too.
             accumulate: Every so many batches make one step; the last batch of the loop always ends one.
 
         Raises:

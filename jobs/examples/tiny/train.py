@@ -1,7 +1,7 @@
 """Train a tiny network for a few seconds, with everything in it that is hard to resume exactly.
 
-The data is augmented with the random numbers of Python, NumPy and torch, the network drops units at random, and
-the last batch of an epoch is a short one. Two runs of it are equal to the last bit, however often one was
+The data is augmented with the random numbers of Python, NumPy and torch, the network drops units at random,
+and the last batch of an epoch is a short one. Two runs of it are equal to the last bit, however often one was
 killed.
 """
 
@@ -24,7 +24,8 @@ LAST_BATCH_SIZE = 5
 
 
 class NoisyPoints(Dataset):
-    """Points around a few centres, made from a seed; three kinds of random noise are added at each reading."""
+    """Points around a few centres, made from a seed; three kinds of random noise are added at each
+    reading."""
 
     def __init__(self, size: int, seed: int, *, noise: float) -> None:
         generator = torch.Generator().manual_seed(seed)

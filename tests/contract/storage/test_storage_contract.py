@@ -111,7 +111,8 @@ def test_no_name_leads_elsewhere(storage, folder):
 
 
 def test_what_an_interrupted_upload_left_is_swept_or_replaced(tmp_path):
-    """Local folders appear by a rename; in an object store the files of one without a manifest do not count."""
+    """Local folders appear by a rename; in an object store the files of one without a manifest do not
+    count."""
     storage = FsspecStorage(f"file://{tmp_path}")
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "data").write_bytes(b"x")

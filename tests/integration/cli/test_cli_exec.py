@@ -188,7 +188,10 @@ main()
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a process namespace")
 def test_as_process_1_of_a_container_it_reaps_orphans_and_leaves_with_the_jobs_exit_code(foreground):
-    count = "for i in $(seq 100); do grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null || exit 0; sleep 0.1; done; exit 7"
+    count = (
+        "for i in $(seq 100); do grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null || exit 0; "
+        "sleep 0.1; done; exit 7"
+    )
     foreground.spec(f"sleep 0.5; {count}", restart={"budget": 1})
     command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", PROCESS_ONE]
     ended = subprocess.run(

@@ -1,4 +1,5 @@
-"""The demo on real processes, with the tiny job: it ends equal, and however it is ended nothing is left running."""
+"""The demo on real processes, with the tiny job: it ends equal, and however it is ended nothing is left
+running."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ class Demo:
             time.sleep(POLL_S)
 
     def leftovers(self) -> list[str]:
-        """Return the command line of every process that has the demo's folder in its environment or arguments."""
+        """Return the command line of every process that has the demo's folder in its environment or
+        arguments."""
         needle = os.fsencode(self.root)
         found = []
         for folder in Path("/proc").glob("[0-9]*"):

@@ -1,7 +1,7 @@
 """Under a supervisor, a run that is disturbed equals one that nobody disturbed, bit for bit.
 
-The tiny job, 3 epochs of 10 steps of 30 ms, is struck at steps read off its heartbeat: killed, drained by every
-signal that asks for it, with the supervisor killed beside it, with and without loader workers.
+The tiny job, 3 epochs of 10 steps of 30 ms, is struck at steps read off its heartbeat: killed, drained by
+every signal that asks for it, with the supervisor killed beside it, with and without loader workers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Training scripts run with no supervisor: stopped anywhere and run again, they end as if nobody had stopped them."""
+"""Training scripts run with no supervisor: stopped anywhere and run again, they end as if nobody had stopped
+them."""
 
 from __future__ import annotations
 

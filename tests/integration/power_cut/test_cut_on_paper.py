@@ -1,4 +1,5 @@
-"""Every state that a power cut may leave of a save, a prune, a journal commit and a record is recovered from."""
+"""Every state that a power cut may leave of a save, a prune, a journal commit and a record is recovered
+from."""
 
 from __future__ import annotations
 

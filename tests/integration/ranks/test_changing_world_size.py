@@ -1,4 +1,5 @@
-"""The number of ranks changes between attempts: every sample of an epoch is used exactly once all the same."""
+"""The number of ranks changes between attempts: every sample of an epoch is used exactly once all the
+same."""
 
 from __future__ import annotations
 

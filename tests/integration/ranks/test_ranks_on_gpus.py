@@ -1,4 +1,5 @@
-"""Two ranks on two CUDA devices, with DistributedDataParallel over NCCL: drained or killed, the run equals one left alone."""
+"""Two ranks on two CUDA devices, with DistributedDataParallel over NCCL: drained or killed, the run equals
+one left alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Two ranks under a supervisor, with DistributedDataParallel: whoever is struck, the run equals one left alone."""
+"""Two ranks under a supervisor, with DistributedDataParallel: whoever is struck, the run equals one left
+alone."""
 
 from __future__ import annotations
 

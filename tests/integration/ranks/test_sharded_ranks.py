@@ -1,4 +1,5 @@
-"""FSDP2 on two ranks: each saves its part; it goes on with as many ranks, and with one, and with two again."""
+"""FSDP2 on two ranks: each saves its part; it goes on with as many ranks, and with one, and with two
+again."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ def drain(run, at_step, *arguments, world_size=2):
 
 
 def states(part):
-    """Return the digest of the whole state at each step, and that after the resume; all ranks say the same."""
+    """Return the digest of the whole state at each step, and that after the resume; all ranks say the
+    same."""
     said = []
     for log in part.logs:
         words = [line.split() for line in log.read_text().splitlines()]

@@ -1,4 +1,5 @@
-"""Under torchrun, a SIGTERM to the whole process group saves and the next launch goes on; torchrun itself exits 1."""
+"""Under torchrun, a SIGTERM to the whole process group saves and the next launch goes on; torchrun itself
+exits 1."""
 
 from __future__ import annotations
 

@@ -20,7 +20,8 @@ from trainerd.supervisor.attempt.probe import ProbedEnded, ProbedLost, ProbedNot
 DEADLINE_S = 15.0
 LOOK_S = 0.005
 
-# What a training process does: be ready, then finish its step when asked to. HERE is a folder of the test's own.
+# What a training process does: be ready, then finish its step when asked to. HERE is a folder of the test's
+# own.
 OBEDIENT = """
 import os, signal, sys
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(85))

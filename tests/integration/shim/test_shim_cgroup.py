@@ -37,7 +37,8 @@ pytestmark = [
     pytest.mark.skipif(PLACES.tree is None, reason=f"no cgroup can be made here: {PLACES.why_not}"),
 ]
 
-# Behind a subreaper of its own, in another session, with an empty environment; then the one between has left too.
+# Behind a subreaper of its own, in another session, with an empty environment; then the one between has left
+# too.
 HIDDEN = """
 import ctypes, os, sys, time
 HERE = os.environ["HERE"]
@@ -100,7 +101,8 @@ CHILDREN_OF_OTHERS = set()
 
 @pytest.fixture(autouse=True)
 def _leaves_this_process_as_it_was(monkeypatch):
-    """Tests before this one may have children that stay, and `spawn` ends in another folder, as is right in a shim."""
+    """Tests before this one may have children that stay, and `spawn` ends in another folder, as is right in a
+    shim."""
     monkeypatch.chdir(Path.cwd())
     CHILDREN_OF_OTHERS.clear()
     CHILDREN_OF_OTHERS.update(children())
@@ -259,7 +261,10 @@ def test_what_cannot_be_started_is_said_with_and_without_a_cgroup(
     assert not collect(), "nobody is left to be collected"
 
 
-HOG = "import os, time\nheld = bytearray(b'x') * (int(os.environ['MIB']) << 20)\ntime.sleep(float(os.environ['HOLD_S']))"
+HOG = (
+    "import os, time\nheld = bytearray(b'x') * (int(os.environ['MIB']) << 20)\n"
+    "time.sleep(float(os.environ['HOLD_S']))"
+)
 needs_memory = pytest.mark.skipif(
     bool(why_no_memory(PLACES)), reason=f"memory cannot be limited here: {why_no_memory(PLACES)}"
 )

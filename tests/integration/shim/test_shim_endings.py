@@ -85,7 +85,8 @@ assert sys.stdin.read() == ""
 assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])
 status = dict(line.split(":\\t") for line in open("/proc/self/status").read().splitlines() if ":\\t" in line)
 ignored = int(status["SigIgn"], 16)
-own = 1 << 12 | 1 << 24 | 3 << 31  # this Python ignores PIPE and XFSZ, and the C library 32 and 33, which are its own
+# this Python ignores PIPE and XFSZ, and the C library 32 and 33, which are its own
+own = 1 << 12 | 1 << 24 | 3 << 31
 assert ignored & ~own == 0, hex(ignored)
 assert sorted(os.listdir("/proc/self/fd"))[:3] == ["0", "1", "2"]
 assert len(os.listdir("/proc/self/fd")) == 4  # and that of the listing itself

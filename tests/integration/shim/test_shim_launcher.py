@@ -182,7 +182,8 @@ def test_declaring_void_twice_keeps_the_first_reason(workbench):
 
 
 def test_an_attempt_is_either_void_or_started_never_both_and_never_neither(workbench):
-    """The race of a late shim with a supervisor that gives it up, run at offsets all across the shim's start."""
+    """The race of a late shim with a supervisor that gives it up, run at offsets all across the shim's
+    start."""
     began_s = time.monotonic()
     paths = workbench.launch(shell("true"))
     wait_for(paths.shim.exists)

@@ -63,7 +63,8 @@ def test_other_signals_do_nothing_to_the_shim_or_its_ranks(workbench, stubborn):
 
 
 def test_workers_of_a_rank_are_not_signalled(workbench):
-    """In plain PyTorch a signal to the workers breaks the loader, and with it the rank, before it can save."""
+    """In plain PyTorch a signal to the workers breaks the loader, and with it the rank, before it can
+    save."""
     code = """
 import os, signal, sys, time
 worker = os.fork()

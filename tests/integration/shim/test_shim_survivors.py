@@ -28,13 +28,15 @@ def daemonize(clear):
     if os.fork(): return
     os.setsid()
     if os.fork(): os._exit(0)
-    command = [sys.executable, "-I", "-S", "-c", "import os, time; open(os.sys.argv[1], 'a').write(f'{os.getpid()} '); time.sleep(60)", HERE + "/escaped"]
+    code = "import os, time; open(os.sys.argv[1], 'a').write(f'{os.getpid()} '); time.sleep(60)"
+    command = [sys.executable, "-I", "-S", "-c", code, HERE + "/escaped"]
     os.execve(sys.executable, command, {} if clear else os.environ)
 HERE = os.environ["HERE"]
 for _ in range(3):
     daemonize(clear=True)
     daemonize(clear=False)
-while not (os.path.exists(HERE + "/escaped") and len(open(HERE + "/escaped").read().split()) == 6): time.sleep(0.01)
+while not (os.path.exists(HERE + "/escaped") and len(open(HERE + "/escaped").read().split()) == 6):
+    time.sleep(0.01)
 if len(sys.argv) > 1: time.sleep(60)
 """
 

@@ -1,4 +1,5 @@
-"""A process that has loaded everything forks the shims: each minds what it is told, and is a shim like any other."""
+"""A process that has loaded everything forks the shims: each minds what it is told, and is a shim like any
+other."""
 
 from __future__ import annotations
 

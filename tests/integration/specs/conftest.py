@@ -13,8 +13,8 @@ from trainerd.supervisor.specs.trust import TrustPolicy
 class MovedClock:
     """Moves only when told.
 
-    Its wall clock is behind the kernel's, which stamps the files: then only what the test lets pass can settle
-    them. Set ahead, it makes every file an old one.
+    Its wall clock is behind the kernel's, which stamps the files: then only what the test lets pass can
+    settle them. Set ahead, it makes every file an old one.
     """
 
     def __init__(self):
@@ -47,7 +47,8 @@ class JobsFolder:
         return self.specs.scan()
 
     def settled(self):
-        """Scan as the supervisor does, as often as the view asks for, and return the view that asks no more."""
+        """Scan as the supervisor does, as often as the view asks for, and return the view that asks no
+        more."""
         for _ in range(10):
             view = self.specs.scan()
             if view.look_again_s is None:

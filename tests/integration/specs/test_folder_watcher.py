@@ -1,4 +1,5 @@
-"""The watcher wakes whoever scans: at events, at the latest after a while, and over a folder that comes and goes."""
+"""The watcher wakes whoever scans: at events, at the latest after a while, and over a folder that comes and
+goes."""
 
 from __future__ import annotations
 

@@ -93,7 +93,8 @@ def test_an_empty_file_waits_and_is_refused_in_the_end(jobs):
 
 
 @pytest.mark.parametrize(
-    "name", [".hidden.yaml", "job.yaml~", ".job.yaml.swp", "job.yaml.tmp", "#job.yaml#", "README.md", "job", "job.yaml.bak", ".job.yaml.tmp-1-2"]
+    "name", [".hidden.yaml", "job.yaml~", ".job.yaml.swp", "job.yaml.tmp", "#job.yaml#",
+             "README.md", "job", "job.yaml.bak", ".job.yaml.tmp-1-2"]
 )  # fmt: skip
 def test_what_is_no_spec_by_its_name_is_not_looked_at(jobs, name):
     jobs.write(name, "this is: [no spec")

@@ -1,4 +1,5 @@
-"""The judgement scored against the truth: real attempts, each with a cause injected, under a real supervisor."""
+"""The judgement scored against the truth: real attempts, each with a cause injected, under a real
+supervisor."""
 
 from __future__ import annotations
 

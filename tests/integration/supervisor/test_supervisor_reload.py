@@ -128,7 +128,8 @@ def test_no_job_notices_no_request_fails_and_the_lock_is_never_free(bench, notic
 
 
 def test_requests_made_between_the_two_programs_wait_and_are_answered(bench):
-    """In the queue of the socket, which stays open. The process is stopped there, so that they do come then."""
+    """In the queue of the socket, which stays open. The process is stopped there, so that they do come
+    then."""
     bench.start()
     bench.drop("ant", script("ant", OBEDIENT))
     before = bench.wait_running("ant")

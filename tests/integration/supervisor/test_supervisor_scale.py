@@ -1,4 +1,5 @@
-"""Many jobs at once, on a small scale: the facts that `python -m bench.supervisor` measures on a large one."""
+"""Many jobs at once, on a small scale: the facts that `python -m bench.supervisor` measures on a large
+one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What the jobs folder means to a real supervisor, where a folder that is looked at again is not enough to tell."""
+"""What the jobs folder means to a real supervisor, where a folder that is looked at again is not enough to
+tell."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def test_a_hundred_specs_at_once_are_all_run_once(bench):
 
 
 def test_a_running_job_does_not_notice_what_changes_nothing_about_its_spec(bench):
-    """Renamed, put in another order, written anew with a default, replaced by a link: it says what it said."""
+    """Renamed, put in another order, written anew with a default, replaced by a link: it says what it
+    said."""
     bench.start()
     said = {"name": "ant", "command": ["sh", "-c", script("ant", OBEDIENT)], "workdir": str(bench.work)}
     path = bench.write("ant", json.dumps(said))

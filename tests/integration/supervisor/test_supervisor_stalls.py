@@ -96,7 +96,8 @@ def _step(bench, name):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_sessions_that_stand_still_show_where(bench):
-    """The same with torch: an interpreter lock that is never let go, a deadlock, a loader that never answers."""
+    """The same with torch: an interpreter lock that is never let go, a deadlock, a loader that never
+    answers."""
     bench.start()
     script = SCRIPTS / "stalling.py"
     for kind in ["gil", "deadlock", "loader", "sigstop"]:

@@ -1,8 +1,9 @@
-"""A machine to install trainerd on: a real systemd in namespaces of its own, over an overlay of this one's root.
+"""A machine to install trainerd on: a real systemd in namespaces of its own, over an overlay of this one's
+root.
 
-What it writes goes to a tmpfs folder, its disk, which survives a shutdown and is gone at the end. It has its own
-processes, mounts, cgroups, network (none) and name; this machine's /tmp, /run, clock and kernel are out of its
-reach. Whatever becomes of the test, a keeper in a session of its own ends and removes everything.
+What it writes goes to a tmpfs folder, its disk, which survives a shutdown and is gone at the end. It has its
+own processes, mounts, cgroups, network (none) and name; this machine's /tmp, /run, clock and kernel are out
+of its reach. Whatever becomes of the test, a keeper in a session of its own ends and removes everything.
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ def _cgroup_parent() -> Path | None:
 
 
 class Machine:
-    """One machine: boots, runs commands as root, is shut down or loses power, boots again from the same disk."""
+    """One machine: boots, runs commands as root, is shut down or loses power, boots again from the same
+    disk."""
 
     def __init__(self) -> None:
         self.disk = Path(tempfile.mkdtemp(prefix="trainerd-systemd-", dir=DISKS))

@@ -1,7 +1,8 @@
-"""trainerd as a service of a real systemd: installed from the tree, started, killed, stopped, upgraded, removed.
+"""trainerd as a service of a real systemd: installed from the tree, started, killed, stopped, upgraded,
+removed.
 
-One machine for all, and one job that lives through all of it: the tests are its chapters and run in their order.
-At its end it equals a run that nobody disturbed, to the last bit.
+One machine for all, and one job that lives through all of it: the tests are its chapters and run in their
+order. At its end it equals a run that nobody disturbed, to the last bit.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Mutants of the commit: a checkpoint or a record that a power cut, a full disk or a flipped bit takes away."""
+"""Mutants of the commit: a checkpoint or a record that a power cut, a full disk or a flipped bit takes
+away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Mutants of the restart policy: a job is restarted for ever, too soon, from the wrong checkpoint, or not at all."""
+"""Mutants of the restart policy: a job is restarted for ever, too soon, from the wrong checkpoint, or not at
+all."""
 
 from __future__ import annotations
 

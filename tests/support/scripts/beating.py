@@ -1,6 +1,7 @@
 """A rank without torch that beats as a session does, and then stands still in the way it is told to.
 
-Usage: beating.py <gil|deadlock|sigstop|queue|peer|silent|slow> [beats]. By one beat it has made no step. With `slow` it finishes.
+Usage: beating.py <gil|deadlock|sigstop|queue|peer|silent|slow> [beats].
+By one beat it has made no step. With `slow` it finishes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""A rank without torch that ends in the way it is told to: the causes against which the judgement is scored."""
+"""A rank without torch that ends in the way it is told to: the causes against which the judgement is
+scored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A session that fails in the way it is told to: at one step for ever, only from one checkpoint, or by its loss."""
+"""A session that fails in the way it is told to: at one step for ever, only from one checkpoint, or by its
+loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A loop in which everything that is hard stands: code before, between and after loops, two loops an epoch, a break."""
+"""A loop in which everything that is hard stands: code before, between and after loops, two loops an epoch, a
+break."""
 
 from __future__ import annotations
 

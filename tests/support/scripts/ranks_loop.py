@@ -1,6 +1,7 @@
 """Train a tiny network with several ranks; each rank notes which samples it has used, in which step.
 
-With --ddp the ranks average their gradients, without they only share the run, and may be any number of steps apart.
+With --ddp the ranks average their gradients, without they only share the run, and may be any number of steps
+apart.
 """
 
 from __future__ import annotations

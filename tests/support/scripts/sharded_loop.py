@@ -1,4 +1,5 @@
-"""Train a tiny network whose parameters are sharded over the ranks with ``fully_shard``, on the CPU with gloo.
+"""Train a tiny network whose parameters are sharded over the ranks with ``fully_shard``, on the CPU with
+gloo.
 
 With --plain, a single rank trains the same network unsharded.
 """

@@ -1,7 +1,8 @@
-"""Whatever fails and wherever the process dies: the old newest checkpoint or the new one, and training goes on.
+"""Whatever fails and wherever the process dies: the old newest checkpoint or the new one, and training goes
+on.
 
-The act has everything that touches the disk: a save, its read-back, pruning, links, a pin, a quarantine and a fork.
-Each failpoint on the way is struck once, by an error and by SIGKILL in a process of its own.
+The act has everything that touches the disk: a save, its read-back, pruning, links, a pin, a quarantine and a
+fork. Each failpoint on the way is struck once, by an error and by SIGKILL in a process of its own.
 """
 
 from __future__ import annotations

@@ -160,7 +160,8 @@ def test_where_no_checkpoint_lies_on_the_multiple_the_next_one_stays():
 
 
 def test_pruning_again_changes_nothing():
-    """What stays for good and what is best does not depend on what was pruned before: the disk is the memory."""
+    """What stays for good and what is best does not depend on what was pruned before: the disk is the
+    memory."""
     generator = random.Random(7)
     rules = {
         "keep_best": (KeepBest("a", n=2),),

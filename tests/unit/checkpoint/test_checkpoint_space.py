@@ -1,4 +1,5 @@
-"""Room on the disk: known before a save, made where that is safe, never at the price of the last good checkpoint."""
+"""Room on the disk: known before a save, made where that is safe, never at the price of the last good
+checkpoint."""
 
 from __future__ import annotations
 

@@ -43,7 +43,8 @@ def test_missing_packages_are_two_lines_and_no_traceback(packages, words) -> Non
     assert (result.returncode, result.stdout) == (1, "")
     what, remedy = result.stderr.splitlines()
     assert what == (
-        f"error: not installed for {sys.executable}, and needed by the command trainerd: {', '.join(packages)}"
+        f"error: not installed for {sys.executable}, and needed by the command trainerd: "
+        f"{', '.join(packages)}"
     )
     assert remedy == f"  {sys.executable} -m pip install 'trainerd[daemon]'"
 

@@ -106,7 +106,8 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 @pytest.mark.parametrize("package", ["contract", "shim"])
 def test_what_every_process_of_a_job_imports_is_the_standard_library(package: str) -> None:
-    """Read from the source, so that what is imported inside a function, or for type checkers alone, counts too."""
+    """Read from the source, so that what is imported inside a function, or for type checkers alone, counts
+    too."""
     folder = Path(trainerd.__file__).parent / package
     strangers = {
         f"{path.name}: {module}"
@@ -131,7 +132,8 @@ def imported_modules(path: Path) -> list[str]:
 
 
 def third_party_imports(package: str) -> dict[str, str]:
-    """Return the packages that a package's modules import beside trainerd and the standard library, each with a file."""
+    """Return the packages that a package's modules import beside trainerd and the standard library, each with
+    a file."""
     return {
         module.partition(".")[0]: path.name
         for path in sorted((REPOSITORY / "daemon" / package).rglob("*.py"))
@@ -141,7 +143,8 @@ def third_party_imports(package: str) -> dict[str, str]:
 
 
 def test_training_imports_nothing_but_torch_numpy_and_xxhash() -> None:
-    """What a training script imports must not depend on what the daemon depends on, not even where it is used late."""
+    """What a training script imports must not depend on what the daemon depends on, not even where it is used
+    late."""
     training = third_party_imports("trainerd/training")
     below = third_party_imports("trainerd/checkpoint") | third_party_imports("trainerd/contract")
     assert set(training) == {"torch", "numpy", "xxhash"}, training

@@ -11,7 +11,8 @@ ALLOWED = ("trainerd", "trainerd.contract", "trainerd.errors", "trainerd.version
 def test_the_shim_loads_the_standard_library_the_contract_and_itself_alone():
     code = (
         "import sys, trainerd.shim.__main__\n"
-        "print(*(name for name in sys.modules if 'site-packages' in str(getattr(sys.modules[name], '__file__', ''))))\n"
+        "print(*(name for name in sys.modules"
+        " if 'site-packages' in str(getattr(sys.modules[name], '__file__', ''))))\n"
         "print(*(name for name in sys.modules if name.startswith('trainerd')))\n"
         "print(*sys.modules)"
     )

@@ -1,4 +1,5 @@
-"""Who may start is asked only when something has changed that matters, and the answer is as if it were asked always."""
+"""Who may start is asked only when something has changed that matters, and the answer is as if it were asked
+always."""
 
 from __future__ import annotations
 

@@ -196,7 +196,9 @@ def threads_of_no_python():
 torch.set_num_threads(2)
 weight = torch.ones(1 << 22).add_(1)  # torch's team is there now
 before = threads_of_no_python()
-objects = torch.nn.ParameterDict({"whole": weight, "turned": weight.view(2048, 2048).t(), "wide": weight.to(torch.complex128)})
+objects = torch.nn.ParameterDict(
+    {"whole": weight, "turned": weight.view(2048, 2048).t(), "wide": weight.to(torch.complex128)}
+)
 with Checkpointer(sys.argv[1], objects, keep_last=1) as checkpointer:
     for step in range(1, 4):
         checkpointer.save(step=step)
@@ -209,8 +211,8 @@ sys.exit(0 if now == before else f"{now} threads, not {before}")
 
 
 def test_saves_leave_torch_with_the_one_team_of_threads_that_it_had(tmp_path):
-    """Another thread that computes gets a team of its own, and then libgomp waits without spinning: every later step
-    of the loop is longer by a sixth and more."""
+    """Another thread that computes gets a team of its own, and then libgomp waits without spinning: every
+    later step of the loop is longer by a sixth and more."""
     done = subprocess.run(
         [sys.executable, "-c", SAVES_AND_COUNTS, str(tmp_path)],
         check=False,

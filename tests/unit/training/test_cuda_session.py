@@ -1,4 +1,5 @@
-"""What only a CUDA device shows: its generators, scaled gradients on it, copies of its memory. (NCCL: tests of ranks.)
+"""What only a CUDA device shows: its generators, scaled gradients on it, copies of its memory. (NCCL: tests
+of ranks.)
 
 CI has no device; docs/training-api.md says where and when they last ran.
 """

@@ -93,7 +93,8 @@ def adversarial(session, tick):
 
 
 def alternating_schedules(session, tick):
-    """Two loops an epoch over data of their own, each with a part of the network; every second epoch skips one."""
+    """Two loops an epoch over data of their own, each with a part of the network; every second epoch skips
+    one."""
     body, head = network()[:4], nn.Linear(8, 1)
     optimizers = [torch.optim.SGD(part.parameters(), lr=0.05, momentum=0.9) for part in (body, head)]
     session.track(body=body, head=head, first=optimizers[0], second=optimizers[1])

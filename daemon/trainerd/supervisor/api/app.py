@@ -49,7 +49,10 @@ def create_app(control: Control) -> FastAPI:
 
 
 class _Api(FastAPI):
-    """The application, with each schema of its OpenAPI document under its title: the classes' names are ours."""
+    """The application, with each schema of its OpenAPI document under its title.
+
+    The classes' names are ours.
+    """
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:

@@ -1,8 +1,8 @@
 """What the supervisor shows its interfaces, and what it lets them ask for.
 
-The HTTP API is written against this protocol and the service implements it; neither knows the other. The views are
-also what version 1 of the API promises, with the descriptions of its OpenAPI document: a field may be added, none is
-removed or changes its meaning within a version.
+The HTTP API is written against this protocol and the service implements it; neither knows the other. The
+views are also what version 1 of the API promises, with the descriptions of its OpenAPI document: a field may
+be added, none is removed or changes its meaning within a version.
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ Data = Annotated[dict[str, Any], Spelled()]
 
 
 def _promise_every_field(schema: dict[str, Any]) -> None:
-    """Describe every field as present in every answer. Defaults are for a client that is newer than the supervisor."""
+    """Describe every field as present in every answer.
+
+    Defaults are for a client that is newer than the supervisor.
+    """
     for described in schema["properties"].values():
         described.pop("default", None)
     schema["required"] = list(schema["properties"])
@@ -71,7 +74,8 @@ class OutcomeView:
     kind: Annotated[
         str,
         Described(
-            "finished, drained, crashed, killed, out-of-memory, stalled, lost, non-finite-loss, stopped or rejected"
+            "finished, drained, crashed, killed, out-of-memory, stalled, lost, "
+            "non-finite-loss, stopped or rejected"
         ),
     ]
     reason: Annotated[str, Described("one sentence")]
@@ -182,7 +186,7 @@ class Control(Protocol):
         ...
 
     async def observe(self, name: str | None = None) -> None:
-        """Read what the run folders of all jobs, or of one, say for the views, as far as they answer in time."""
+        """Read the run folders of all jobs, or of one, for the views, as far as they answer in time."""
         ...
 
     def list_events(

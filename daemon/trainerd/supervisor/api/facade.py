@@ -119,7 +119,10 @@ class Facade:
         return self._recent.last_heartbeat(job.name, self._spoke_last(job))
 
     def _spoke_last(self, job: Job) -> int:
-        """Return the newest attempt that has said something, 0 if there is none: a live one shows it in its monitor."""
+        """Return the newest attempt that has said something, 0 if there is none.
+
+        A live one shows it in its monitor.
+        """
         return job.attempt - 1 if job.name in self._loop.monitors else job.attempt
 
     def list_events(

@@ -66,7 +66,9 @@ class RecentAttempts:
         return self._resumes.get(name)
 
     async def observe(self, attempts: Mapping[str, int]) -> None:
-        """Read what these attempts said last, by job, and how the jobs' resumes went; return when that is known.
+        """Read what these attempts said last, by job, and how the jobs' resumes went.
+
+        Return when that is known.
 
         Returns after `ANSWER_WAIT_S` at the latest: what comes later is there for the next view.
         """

@@ -33,7 +33,8 @@ KEEP_ALIVE_S: Final = 5
 CLOSE_TIMEOUT_S: Final = 2
 """How long answers in progress may take once the supervisor stops, in seconds."""
 FIRST_REQUEST_S: Final = 0.5
-"""How long a connection that was accepted and has not asked anything yet is waited for at the end, in seconds."""
+"""How long a connection that was accepted and has not asked anything yet is waited for at the end, in
+seconds."""
 HEADER_BYTES_MAX: Final = 16 * 1024
 
 _Refusal = tuple[HTTPStatus, dict[str, str | None]]
@@ -63,8 +64,8 @@ async def serve(
 
     Args:
         app: What answers.
-        where: A path, where a socket that nobody answers on is replaced and ours removed at the end; or a socket
-            that listens, and goes on listening.
+        where: A path, where a socket that nobody answers on is replaced and ours removed at the end; or a
+            socket that listens, and goes on listening.
         stop: Ends it.
         ready: Set once requests are answered.
         group_id: Group whose members may speak too, None for none.
@@ -123,7 +124,10 @@ class _Server(uvicorn.Server):
 
 
 class _Guarded(H11Protocol):
-    """Speaks HTTP with so many at once, and those our own user, root and one group, whatever the socket's mode."""
+    """Speaks HTTP with a limited number of peers: our own user, root and one group.
+
+    The mode of the socket does not matter.
+    """
 
     GROUP_ID: ClassVar[int | None] = None
 
@@ -137,13 +141,17 @@ class _Guarded(H11Protocol):
             self._refusal = _ONE_TOO_MANY
         if len(self.connections) > CONNECTIONS_HEARD_MAX:
             transport.abort()
-        # Not before the first request, as uvicorn has it: whoever connects and stays silent would stay for ever.
+        # Not before the first request, as uvicorn has it: whoever connects and stays silent would stay for
+        # ever.
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
 
     def shutdown(self) -> None:
-        """Close once what is in progress is answered; a connection that has not asked anything is given time to."""
+        """Close once what is in progress is answered.
+
+        A connection that has not asked anything is given time to.
+        """
         self.loop.call_later(FIRST_REQUEST_S if self.cycle is None else 0, self._shutdown_if_open)
 
     def _shutdown_if_open(self) -> None:

@@ -1,4 +1,7 @@
-"""The Unix socket on which the supervisor answers: where it may be bound, who may speak, how it is reached."""
+"""The Unix socket on which the supervisor answers.
+
+Where it may be bound, who may speak, how it is reached.
+"""
 
 from __future__ import annotations
 
@@ -173,7 +176,7 @@ def is_answered(path: Path) -> bool:
 
 
 def is_trusted_peer(connection: _HasOptions, *, group_id: int | None = None) -> bool:
-    """Return whether the other end runs as our own user, as root, or in a group, as the kernel vouches for it."""
+    """Return whether the other end, as the kernel says, runs as our own user, as root, or in the group."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     _, uid, gid = _CREDENTIALS.unpack(credentials)
     if uid in {os.geteuid(), _ROOT_UID}:

@@ -158,7 +158,7 @@ def _checkpoints(run: RunPaths, *, must_verify: bool) -> tuple[Checkpoint, ...]:
 
 
 def _resumed_from(beats: Sequence[Heartbeat], checkpoints: Sequence[Checkpoint]) -> str | None:
-    """Return the name of the checkpoint from which an attempt went on, None if it began anew or never said."""
+    """Return the name of the checkpoint that an attempt resumed, None if it resumed none or never said."""
     step = max((beat.resumed_step for beat in beats), default=0)
     if step <= 0:
         return None

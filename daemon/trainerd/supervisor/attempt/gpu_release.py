@@ -1,7 +1,7 @@
 """Before a GPU is given to the next job: nobody of the attempt before holds it.
 
-The shim has ended every descendant by then, so there is normally nobody. What is left is the odd process that left
-its namespace, and the driver, which may still be freeing the memory of a process that is gone.
+The shim has ended every descendant by then, so there is normally nobody. What is left is the odd process that
+left its namespace, and the driver, which may still be freeing the memory of a process that is gone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from trainerd.supervisor.attempt.gpus import Gpus
 
 TEARDOWN_LIMIT_S: Final = 30.0
-"""How long the driver may go on naming processes that are gone. Their numbers may be those of another namespace."""
+"""How long the driver may go on naming processes that are gone. Their numbers may be those of another
+namespace."""
 
 
 @dataclass(frozen=True)

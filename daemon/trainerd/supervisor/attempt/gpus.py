@@ -1,6 +1,9 @@
-"""The GPUs of this machine, and which processes hold them: through NVML where its Python binding is, else files.
+"""The GPUs of this machine, and which processes hold them.
 
-Thin, and for NVIDIA alone: other accelerators are configured. What cannot be found out is left out, never guessed.
+Through NVML where its Python binding is, else files.
+
+Thin, and for NVIDIA alone: other accelerators are configured. What cannot be found out is left out, never
+guessed.
 """
 
 from __future__ import annotations

@@ -108,9 +108,12 @@ class Launcher(Protocol):
         ...
 
     def watch(self, paths: AttemptPaths) -> AsyncIterator[ProbeResult]:
-        """Yield how an attempt stands, and each change, until it is `ProbedEnded`, `ProbedLost` or `ProbedNotStarted`.
+        """Yield the state of an attempt, and each change, up to the final one.
 
-        An attempt that is `ProbedStarting` and has no shim is declared void on the way, so this always gets somewhere.
+        Final are `ProbedEnded`, `ProbedLost` and `ProbedNotStarted`.
+
+        An attempt that is `ProbedStarting` and has no shim is declared void on the way, so this always gets
+        somewhere.
         """
         ...
 
@@ -260,7 +263,10 @@ class ShimLauncher:
         return is_alive(shim)
 
     def _shim(self, paths: AttemptPaths) -> ProcessIdentity | None:
-        """Return who minds an attempt: who says so on disk, since of two that were started it need not be the last."""
+        """Return the shim of an attempt.
+
+        The one recorded on disk comes first: of two that were started it need not be the last.
+        """
         child = self._children.get(paths.root)
         try:
             record = records.read(paths.shim, ShimRecord)
@@ -377,7 +383,10 @@ class ShimLauncher:
         return killed + ended.killed
 
     def _end_cgroups(self, shim: ShimRecord) -> int:
-        """End whoever is in the cgroups of an attempt whose shim is gone, and remove them; return how many."""
+        """End whoever is in the cgroups of an attempt whose shim is gone, and remove them.
+
+        Return how many.
+        """
         killed: set[int] = set()
         for folder in folders_of(shim):
             killed |= end_members(folder, lambda: None, self._clock, limit_s=SURVIVORS_LIMIT_S)

@@ -1,8 +1,8 @@
 """Keeps one live attempt: launches it, asks it to stop, sees it end, and says so as events.
 
 Invariants: everything it says is a fact that it saw. It never gives up: what cannot be observed is looked at
-again, since an attempt that is not watched would hold its slot for ever. It decides nothing. Nothing here blocks the
-event loop: what touches a run folder runs in a thread.
+again, since an attempt that is not watched would hold its slot for ever. It decides nothing. Nothing here
+blocks the event loop: what touches a run folder runs in a thread.
 """
 
 from __future__ import annotations
@@ -174,7 +174,10 @@ class Monitor:
         return Look(first, self._sight(first), watch, self._clock.monotonic_s())
 
     def take_in(self, look: Look, *, best_step: int) -> None:
-        """Say what a look has found: once that the attempt has gone beyond `best_step`, and that it stands still."""
+        """Say what a look has found.
+
+        It is said once that the attempt has gone beyond `best_step`, and once that it stands still.
+        """
         # An unreadable page is unknown: what it said last stays.
         beat = self.heartbeat = look.first or self.heartbeat
         if (
@@ -199,7 +202,10 @@ class Monitor:
         return Sight(beats, logs)
 
     def _stall_found(self) -> Stall:
-        """Describe the stall: as it was seen here, else the one that the supervisor before this one saw. Blocks."""
+        """Describe the stall: as it was seen here, else the one that the supervisor before this one saw.
+
+        Blocks.
+        """
         if self._stall is not None:
             return self._stall
         sight = self._sight(self._beat(0))
@@ -336,7 +342,10 @@ class Monitor:
                     pass
 
     async def _await_gpus(self) -> None:
-        """Return when nobody of the attempt holds its GPUs. Until then it is not over, and its slot is taken."""
+        """Return when no process of the attempt holds its GPUs.
+
+        Until then it is not over, and its slot is taken.
+        """
         waited_s = 0.0
         while self.attempt.gpus:
             held = await self._io.act(lambda: self._launcher.release_gpus(self._paths, self.attempt.gpus))

@@ -1,8 +1,8 @@
 """How an attempt stands, told from its records and from the processes they name.
 
-Invariant: failing to observe is never evidence of death. A record that cannot be read, or a process that cannot
-be looked at, makes an attempt `ProbedUnknown`; it is `ProbedLost` only if its shim is on record, is certainly gone, and has
-left no exit record.
+Invariant: failing to observe is never evidence of death. A record that cannot be read, or a process that
+cannot be looked at, makes an attempt `ProbedUnknown`; it is `ProbedLost` only if its shim is on record, is
+certainly gone, and has left no exit record.
 """
 
 from __future__ import annotations

@@ -63,7 +63,10 @@ class RunFiles(Protocol):
     """The run folders."""
 
     def newest_attempt(self, run: RunPaths) -> tuple[int, bool]:
-        """Return the newest attempt in a run folder, 0 for none, and whether it may live: its journal may be lost."""
+        """Return the newest attempt in a run folder, 0 for none, and whether it may live.
+
+        Its journal may be lost.
+        """
         ...
 
     def has_room(self, run: RunPaths) -> bool:

@@ -1,11 +1,11 @@
 """The template that shims are forked from, as the supervisor sees it: see `shim.template` for what it does.
 
-Starting a Python process takes longer than all else between the end of one attempt and the start of the next, and
-more of the processor than all else that the supervisor does for it.
+Starting a Python process takes longer than all else between the end of one attempt and the start of the next,
+and more of the processor than all else that the supervisor does for it.
 
-Invariants: a template minds nothing, so it may be ended at any moment. It is given one order at a time and answers
-each. Where no answer comes, a shim may be on its way nevertheless; whoever starts a second one need not care, since
-the door to an attempt lets one pass.
+Invariants: a template minds nothing, so it may be ended at any moment. It is given one order at a time and
+answers each. Where no answer comes, a shim may be on its way nevertheless; whoever starts a second one need
+not care, since the door to an attempt lets one pass.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ class ShimTemplate:
                 shim = self._order(self._waiting.orders, attempt_dir, ready)
             except (OSError, ValueError):
                 shim = None
-                # Killed and not merely left: an order that it has yet to read is not obeyed later. What waits for
-                # its end starts another.
+                # Killed and not merely left: an order that it has yet to read is not obeyed later. What waits
+                # for its end starts another.
                 signal.pidfd_send_signal(self._waiting.pidfd, signal.SIGKILL)
             finally:
                 os.close(ready)

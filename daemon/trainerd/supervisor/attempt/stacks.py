@@ -1,8 +1,8 @@
 """Has the ranks of a stalled attempt show where they stand, in their logs, before they are ended.
 
-A rank that uses the session has a handler, in C, that writes the stacks of its threads to its log: it answers even
-while some thread never lets go of the interpreter lock. A process that is stopped, or that has no such handler, is
-described from /proc. Nothing here ends anything, and nothing that fails here keeps a rank alive.
+A rank that uses the session has a handler, in C, that writes the stacks of its threads to its log: it answers
+even while some thread never lets go of the interpreter lock. A process that is stopped, or that has no such
+handler, is described from /proc. Nothing here ends anything, and nothing that fails here keeps a rank alive.
 """
 
 from __future__ import annotations

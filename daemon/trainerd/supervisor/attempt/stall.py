@@ -2,9 +2,9 @@
 
 Invariants:
 * An attempt moves as long as any of its ranks does: one that waits for the others is no stall.
-* Only silence that was watched counts. What passes between two looks counts for two seconds at most, so that a
-  supervisor that was suspended, or a clock that jumped, finds nobody guilty. A page that cannot be read leaves
-  everything as it was.
+* Only silence that was watched counts. What passes between two looks counts for two seconds at most, so that
+  a supervisor that was suspended, or a clock that jumped, finds nobody guilty. A page that cannot be read
+  leaves everything as it was.
 * A plain command says nothing, so it is never judged, unless its spec gives a time; then its output counts.
 """
 
@@ -27,10 +27,12 @@ FLOORS_S: Final = {
     Phase.CHECKPOINT: 900.0,
     Phase.END: 600.0,
 }
-"""Silence that is never called a stall under `auto`, in seconds. Draining is not in it: the grace period ends that."""
+"""Silence that is never called a stall under `auto`, in seconds. Draining is not in it: the grace period ends
+that."""
 
 LEARNED_FACTOR: Final = 10.0
-"""Under `auto`, a silence is a stall when it lasts so many times as long as the longest one that ended by itself."""
+"""Under `auto`, a silence is a stall when it lasts so many times as long as the longest one that ended by
+itself."""
 
 DOUBLINGS_MAX: Final = 8
 """How often `auto` doubles its limits, once for each stall without progress since: it may have been wrong."""
@@ -39,10 +41,12 @@ LOOK_GAP_MAX_S: Final = 2.0
 """What passes between two looks counts for so much at most, in seconds."""
 
 CONFIRMED_AFTER_S: Final = 10.0
-"""A supervisor that finds an attempt silent watches it at least so long itself, in seconds, if its limit is longer."""
+"""A supervisor that finds an attempt silent watches it at least so long itself, in seconds, if its limit is
+longer."""
 
 CONFIRMED_FACTOR: Final = 2.0
-"""And at least so many times as long as the longest silence that ended by itself: the next beat may be due later."""
+"""And at least so many times as long as the longest silence that ended by itself: the next beat may be due
+later."""
 
 
 @dataclass(frozen=True)

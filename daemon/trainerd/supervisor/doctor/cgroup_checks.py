@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def check_cgroups(supervisor_pid: int | None) -> Iterator[Finding]:
-    """Look at where a supervisor's attempts have their cgroups; None looks at where this program would have them."""
+    """Look at where a supervisor's attempts have their cgroups.
+
+    Without a supervisor, look at where this program would have them.
+    """
     found = find_places("self" if supervisor_pid is None else str(supervisor_pid))
     yield from judge_cgroups(found, why_no_memory(found))
 
@@ -26,7 +29,8 @@ def judge_cgroups(found: Places, no_memory_because: str) -> Iterator[Finding]:
     if found.tree is None:
         yield skipped(
             "cgroups",
-            f"attempts have none of their own: {found.why_not}; what a job leaves behind is found by other ways",
+            f"attempts have none of their own: {found.why_not}; what a job leaves behind is found by "
+            "other ways",
         )
         return
     yield ok("cgroups", f"each attempt has one of its own below {found.tree}")

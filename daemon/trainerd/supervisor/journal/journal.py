@@ -1,9 +1,9 @@
 """What the supervisor remembers, in SQLite.
 
-Invariants: a decision is one transaction, and it is durable (WAL with ``synchronous=FULL``) before anything is
-done about it. What cannot be read is never replaced by something empty: the supervisor refuses to start and
-says which file is in the way. Moving it aside is left to a person, and is safe: jobs come back from their specs,
-attempts that still run are found in the run folders, and only history and counters are lost.
+Invariants: a decision is one transaction, and it is durable (WAL with ``synchronous=FULL``) before anything
+is done about it. What cannot be read is never replaced by something empty: the supervisor refuses to start
+and says which file is in the way. Moving it aside is left to a person, and is safe: jobs come back from their
+specs, attempts that still run are found in the run folders, and only history and counters are lost.
 """
 
 from __future__ import annotations
@@ -163,8 +163,10 @@ class Journal:
     def _damaged(self, why: str) -> CorruptError:
         return CorruptError(
             f"{self._path}: the journal is damaged: {why}",
-            hint=f"move it aside (mv {self._path} {self._path}.damaged, and the files {self._path}-wal and -shm "
-            "likewise) and start again: jobs, running attempts and checkpoints are found from the specs and the "
+            hint=f"move it aside (mv {self._path} {self._path}.damaged, and the files {self._path}-wal "
+            "and -shm "
+            "likewise) and start again: jobs, running attempts and checkpoints are found from the "
+            "specs and the "
             "run folders; only history and restart counters are lost",
         )
 
@@ -191,7 +193,8 @@ class Journal:
             )
         else:
             execute(
-                "INSERT OR REPLACE INTO jobs (name, state, reason, since_wall_s, record) VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO jobs (name, state, reason, since_wall_s, record) VALUES (?, ?, "
+                "?, ?, ?)",
                 (
                     entry.name,
                     entry.job.state.NAME,

@@ -1,8 +1,8 @@
 """What the supervisor says: one JSON object a line, to a rotated file and to standard output.
 
-Every line has ``ts`` (ISO 8601, UTC, milliseconds), ``level`` and ``event``, then ``job`` and ``attempt`` where
-it is about one, then the rest. A terminal gets the same in a form for people. Libraries that use the standard
-`logging` module are heard from ``warning`` up, in the same form.
+Every line has ``ts`` (ISO 8601, UTC, milliseconds), ``level`` and ``event``, then ``job`` and ``attempt``
+where it is about one, then the rest. A terminal gets the same in a form for people. Libraries that use the
+standard `logging` module are heard from ``warning`` up, in the same form.
 """
 
 from __future__ import annotations

@@ -170,7 +170,8 @@ class Stream:
         except BlockingIOError:
             self._lost += 1
         except OSError:
-            # No reader any more, or a full disk. A reader never comes back; room may, but the file has it all.
+            # No reader any more, or a full disk. A reader never comes back; room may, but the file has it
+            # all.
             self._is_gone = not self._is_regular
             self._lost += 1
         else:

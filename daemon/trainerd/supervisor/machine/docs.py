@@ -1,4 +1,7 @@
-"""Writes ``docs/state-machine.md`` from the table: ``python -m trainerd.supervisor.machine.docs > docs/state-machine.md``."""
+"""Writes ``docs/state-machine.md`` from the table.
+
+``python -m trainerd.supervisor.machine.docs > docs/state-machine.md`` brings the page up to date.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,10 @@ _HEAD: Final = """\
 This page is generated from the code and compared with it in a test; to renew it:
 `python -m trainerd.supervisor.machine.docs > docs/state-machine.md`.
 
-The supervisor is a pure function `decide(name, job, event, now) -> decision` (`trainerd.supervisor.machine`) with a
-loop around it (`trainerd.supervisor.loop`). A decision is recorded in the journal, durably, before anything is done
-about it; what it asks to be done can be told again from the state alone, so a supervisor may die at any moment.
+The supervisor is a pure function `decide(name, job, event, now) -> decision` (`trainerd.supervisor.machine`)
+with a loop around it (`trainerd.supervisor.loop`). A decision is recorded in the journal, durably, before
+anything is done about it; what it asks to be done can be told again from the state alone, so a supervisor
+may die at any moment.
 
 Three rules hold for every cell below:
 
@@ -64,7 +68,7 @@ def _diagram() -> str:
 
 
 def _answers() -> str:
-    """List, for every state, the answer to every event: those that change something, then the ignored ones."""
+    """List the answers of every state to the events: those that change something, then the ignored ones."""
     parts = ["## Answers", ""]
     for state in _ALL_STATES:
         parts += [f"### {state.NAME}", "", "| event | answer | may lead to |", "|---|---|---|"]

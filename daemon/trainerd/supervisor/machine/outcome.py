@@ -308,7 +308,7 @@ def _has_raised(evidence: Evidence, rank: int) -> bool:
 
 
 def _killed_for_memory(record: ExitRecord, rank: RankExit) -> str | None:
-    """Return what says that the kernel killed a rank, or a worker of it, for want of memory; None if nothing does."""
+    """Return what says that a rank or its worker was killed for lack of memory, None if nothing does."""
     if rank.is_oom_victim:
         return "its log says so"
     if record.oom_kills and rank.signal == signal.SIGKILL:

@@ -1,8 +1,9 @@
 """Whether the same failure comes again and again, and what is done about it: pure.
 
-A failure that comes at the same step from the same checkpoint may be in the checkpoint. So after three of them the
-job goes back to the checkpoint before; if the failure comes at that step again, it is in the program or in its data,
-and no restart helps. What is killed from outside, or lost with its machine, says nothing of that kind.
+A failure that comes at the same step from the same checkpoint may be in the checkpoint. So after three of
+them the job goes back to the checkpoint before; if the failure comes at that step again, it is in the program
+or in its data, and no restart helps. What is killed from outside, or lost with its machine, says nothing of
+that kind.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from trainerd.contract.policy import RestartPolicy
 
 _JITTER: Final = 0.2
-"""Largest part of a delay by which it is shortened, so that jobs that died together do not return together."""
+"""Largest part of a delay by which it is shortened, so that jobs that died together do not return
+together."""
 
 
 def failures_after(failures: int, *, has_progressed: bool) -> int:

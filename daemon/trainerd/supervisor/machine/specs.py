@@ -1,8 +1,8 @@
 """Answers to what happens in the jobs folder.
 
-A job with a live attempt is never disturbed by a spec that cannot be read: only by one that says something else,
-or by one that is gone. A job that waits is rejected while its file is refused, since nothing may be launched
-under a spec that its author is changing.
+A job with a live attempt is never disturbed by a spec that cannot be read: only by one that says something
+else, or by one that is gone. A job that waits is rejected while its file is refused, since nothing may be
+launched under a spec that its author is changing.
 """
 
 from __future__ import annotations

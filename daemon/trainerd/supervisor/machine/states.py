@@ -133,7 +133,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Parked:
-    """Has spent its restart budget, or would end the same way again. A changed spec or `resume` gives it a new one."""
+    """Has spent its restart budget, or would end the same way. A changed spec or `resume` renews it."""
 
     NAME: ClassVar[str] = "parked"
 
@@ -200,8 +200,8 @@ class Job:
         is_held: Whether a person keeps it from being launched until it is resumed, whatever its state.
         stalls: Stalled attempts in a row that went no further than the one before.
         repeat: The newest failure, and how often it came in a row; None since it last made progress.
-        goes_back_to: Checkpoint from which the next attempt is to go on, leaving newer ones behind; None for the
-            newest. Cleared when that attempt has ended.
+        goes_back_to: Checkpoint from which the next attempt is to go on, leaving newer ones behind; None for
+            the newest. Cleared when that attempt has ended.
     """
 
     name: str

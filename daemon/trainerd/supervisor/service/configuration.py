@@ -1,7 +1,7 @@
 """The configuration of a supervisor: `trainerd run --config FILE`, a page of TOML. Every field has a default.
 
-As strict as a spec: what is unknown, of another kind or out of range is an error that names file, line, field and
-the way to mend it, and nothing starts.
+As strict as a spec: what is unknown, of another kind or out of range is an error that names file, line, field
+and the way to mend it, and nothing starts.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class StopSection(Section):
 
     limit: SomeDuration | None = Field(
         None,
-        description="All the time there is, such as TimeoutStopSec of a unit that cannot be extended, or the notice "
+        description="All the time there is, such as TimeoutStopSec of a unit that cannot be extended, "
+        "or the notice "
         "that a provider gives. Without it, the jobs' own grace periods count.",
     )
     margin: Duration = Field(
@@ -126,7 +127,8 @@ class CgroupsSection(Section):
     use: bool = Field(True, description="Whether each attempt has a cgroup of its own.")
     limit_memory: bool = Field(
         True,
-        description="Whether an attempt that goes beyond its `resources.memory` is ended there by the kernel.",
+        description="Whether an attempt that goes beyond its `resources.memory` is ended there by the "
+        "kernel.",
     )
 
 

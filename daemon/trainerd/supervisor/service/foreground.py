@@ -1,7 +1,8 @@
 """One job in the foreground: the same machine, monitors and shims, without a jobs folder.
 
-The job has a state folder of its own, so it goes on where the foreground before this one left it, whatever ended
-that: an attempt whose supervisor was killed is adopted. The folder answers on its socket like any other.
+The job has a state folder of its own, so it goes on where the foreground before this one left it, whatever
+ended that: an attempt whose supervisor was killed is adopted. The folder answers on its socket like any
+other.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ STREAM_END_LIMIT_S: Final = 5.0
 """How long a slow reader of our output is waited for at the end, in seconds."""
 
 REQUESTS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1})
-"""Signals that ask for a drain: batch systems send SIGUSR1 some time before the limit; SIGHUP is a lost terminal."""
+"""Signals that ask for a drain: batch systems send SIGUSR1 some time before the limit; SIGHUP is a lost
+terminal."""
 
 _log = structlog.get_logger(__name__)
 
@@ -250,7 +252,10 @@ class _Foreground:
                 await asyncio.sleep(SCAN_RETRY_S)
 
     async def _begin_again(self) -> None:
-        """Let a job go on that was at rest when the foreground before this one left: to run it is to ask for that."""
+        """Let a job go on that was at rest when the foreground before this one left.
+
+        To run it is to ask for that.
+        """
         job = self._job()
         if job is not None and isinstance(job.state, Stopped | Parked | Rejected | Queued):
             await self._loop.inbox.ask(job.name, ResumeAsked())

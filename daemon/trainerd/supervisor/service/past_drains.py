@@ -16,7 +16,9 @@ ATTEMPTS_MAX: Final = 20
 
 
 def past_drains_s(run: RunPaths, before: int) -> tuple[float, ...]:
-    """Return the times from the request to stop to the end of the last rank, oldest first, in seconds. Blocks.
+    """Return the times from the request to stop to the end of the last rank, oldest first, in seconds.
+
+    Blocks.
 
     Args:
         run: The run folder.

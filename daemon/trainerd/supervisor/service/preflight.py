@@ -1,4 +1,4 @@
-"""`trainerd run --check`: whether a supervisor could start here, without starting one or changing anything."""
+"""`trainerd run --check`: whether a supervisor could start here; starts none and changes nothing."""
 
 from __future__ import annotations
 

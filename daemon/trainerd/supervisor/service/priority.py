@@ -1,8 +1,8 @@
-"""Has the kernel run the supervisor before those whom it supervises, where that can be had without touching them.
+"""Has the kernel run the supervisor before the jobs, where that is possible without touching them.
 
-Linux shares the processor among sessions first (autogroup). Each shim and each rank has one of its own, so that beside 50
-of them the supervisor is one of a hundred. A nice value says nothing across sessions, and jobs would inherit it; the
-weight of a session is its own, and theirs stay as they are.
+Linux shares the processor among sessions first (autogroup). Each shim and each rank has one of its own, so
+that beside 50 of them the supervisor is one of a hundred. A nice value says nothing across sessions, and jobs
+would inherit it; the weight of a session is its own, and theirs stay as they are.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ NICENESS: Final = -10
 def go_first(session: Path = OWN_SESSION) -> bool:
     """Raise the weight of this process's session; return whether that was done.
 
-    It is not where the session is somebody else's, such as a terminal's, where only root may and this is not root, and
-    where the kernel shares the processor otherwise (a cgroup with a cpu controller).
+    It is not where the session is somebody else's, such as a terminal's, where only root may and this is not
+    root, and where the kernel shares the processor otherwise (a cgroup with a cpu controller).
     """
     if os.getsid(0) != os.getpid():
         return False

@@ -71,13 +71,13 @@ def serve(*, jobs_dir: Path, state_dir: Path, configuration: Configuration) -> N
     """
     paths = StatePaths(state_dir.absolute())
     _make_folder(paths.root, "--state")
-    # Held until there is somebody to note them, here and across an exec: a request to stop that came in between
-    # would else end the supervisor without a drain.
+    # Held until there is somebody to note them, here and across an exec: a request to stop that came in
+    # between would else end the supervisor without a drain.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
     try:
         while (handover := _supervise(paths, jobs_dir.absolute(), configuration)) is not None:
-            # Same process, new code and configuration. Attempts are found as after any other end of a supervisor;
-            # the journal is closed by now. A crash here is one more such end.
+            # Same process, new code and configuration. Attempts are found as after any other end of a
+            # supervisor; the journal is closed by now. A crash here is one more such end.
             handover.offer()
             try:
                 replace_this_program()
@@ -113,7 +113,10 @@ def _supervise(paths: StatePaths, jobs_dir: Path, configuration: Configuration) 
 
 
 def _file_of(path: Path) -> tuple[int, int]:
-    """Return device and inode of a name, those of no file if somebody has removed it: it is made anew then."""
+    """Return device and inode of a name, those of no file if it was removed.
+
+    The file is made again then.
+    """
     try:
         status = path.lstat()
     except OSError:

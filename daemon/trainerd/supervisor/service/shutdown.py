@@ -90,7 +90,10 @@ class Leaving:
             drained.result()
 
     def hurry(self) -> None:
-        """Pass on that it is urgent: the ranks are told "now" and killed soon after; a third request kills at once."""
+        """Pass on that it is urgent: the ranks are told "now" and killed soon after.
+
+        A third request kills at once.
+        """
         self._requests += 1
         _log.warning("supervisor.hurried", requests=self._requests)
         self._signal_all(signal.SIGTERM if self._requests == 2 else signal.SIGQUIT)

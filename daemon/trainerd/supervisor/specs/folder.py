@@ -2,9 +2,10 @@
 
 Level-triggered: a scan says what is there now, whatever events were lost or repeated before it. Invariants:
 
-* A file is read only when it has settled, or was renamed into its place: a half-written spec may look complete.
-* A spec that cannot be observed (a changing file, a read error, a name gone a moment ago) keeps its last reading.
-  Absence from `FolderView.specs` is evidence of removal only as `FolderView.is_removed` has it.
+* A file is read only when it has settled, or was renamed into its place: a half-written spec may look
+  complete.
+* A spec that cannot be observed (a changing file, a read error, a name gone a moment ago) keeps its last
+  reading. Absence from `FolderView.specs` is evidence of removal only as `FolderView.is_removed` has it.
 * A folder that cannot be read is unknown, not empty: `SpecFolder.scan` raises.
 * Who has a name that several files claim follows from the folder and from who had it before (`claims`).
 """
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from trainerd.supervisor.specs.trust import TrustPolicy
 
 SETTLE_S: Final = 0.3
-"""A file that was untouched for so long is taken to be complete; a name that was gone for so long, removed."""
+"""A file that was untouched for so long is taken to be complete; a name that was gone for so long,
+removed."""
 
 BROKEN_SETTLE_S: Final = 2.0
 """An empty or invalid file may still be being written; untouched for so long, it is refused."""
@@ -60,7 +62,8 @@ class _File:
     """What is remembered of one file.
 
     `reading` may be older than `signature`; it is of the present content only if `read_at` equals it.
-    `parsed` is kept while a spec that is valid in itself lacks something around it: resolved anew at each scan.
+    `parsed` is kept while a spec that is valid in itself lacks something around it: resolved anew at each
+    scan.
     """
 
     signature: _Signature
@@ -173,8 +176,8 @@ class SpecFolder:
             if known.parsed is not None:
                 self._resolve(known, known.parsed)
             return
-        # By the kernel's clock a file may have been quiet long before it was first seen here; a change time in
-        # the future (a clock that jumped, another machine's) says nothing.
+        # By the kernel's clock a file may have been quiet long before it was first seen here; a change time
+        # in the future (a clock that jumped, another machine's) says nothing.
         age_s = now_s - known.since_s
         leads_nowhere = signature.inode == _NO_TARGET
         if not leads_nowhere:
@@ -243,7 +246,10 @@ class SpecFolder:
 
 
 def is_spec_name(file_name: str) -> bool:
-    """Return whether a file of this name is taken for a spec: not hidden, no editor's backup, a known ending."""
+    """Return whether a file of this name is taken for a spec.
+
+    Not hidden, no editor's backup, a known ending.
+    """
     return file_name[0] not in ".#" and os.path.splitext(file_name)[1].lower() in SUFFIXES  # noqa: PTH122 (speed)
 
 

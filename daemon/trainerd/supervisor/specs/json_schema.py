@@ -12,8 +12,9 @@ SCHEMA_ID: Final = "urn:trainerd:job-spec:1"
 def json_schema() -> dict[str, Any]:
     """Return the schema (draft 2020-12) of a spec.
 
-    It is as strict as the loader but for what a schema cannot say (that paths exist, that two fields agree), and
-    a little stricter in one thing: a field without a value is an error here and counts as not written there.
+    It is as strict as the loader but for what a schema cannot say (that paths exist, that two fields agree),
+    and a little stricter in one thing: a field without a value is an error here and counts as not written
+    there.
     """
     body = JobSpec.model_json_schema(mode="validation")
     _add_short_forms(body)
@@ -46,7 +47,10 @@ def _add_short_forms(body: dict[str, Any]) -> None:
 
 
 def _tidy(schema: dict[str, Any]) -> None:
-    """Leave out what only the model needs: made-up titles, None for absent, the defaults of whole sections."""
+    """Leave out what only the model needs.
+
+    Made-up titles, None for absent, the defaults of whole sections.
+    """
     schema.pop("title", None)
     if schema.get("default", ...) is None or isinstance(schema.get("default"), dict):
         del schema["default"]

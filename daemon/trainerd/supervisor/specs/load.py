@@ -51,7 +51,8 @@ def load_spec(path: Path, *, trust: TrustPolicy | None) -> ResolvedJob:
 
     Args:
         path: A file whose name ends in one of `document.SUFFIXES`.
-        trust: Whose files may be read; None reads anybody's, which is right for showing and wrong for running.
+        trust: Whose files may be read; None reads anybody's, which is right for showing and wrong for
+            running.
 
     Raises:
         SpecError: It cannot be accepted; the message names file, line and field of everything that is wrong.
@@ -121,7 +122,10 @@ def read_bytes(path: Path, trust: TrustPolicy | None) -> tuple[bytes, os.stat_re
 
 
 def claimed_name(path: Path, data: bytes) -> str | None:
-    """Return the name that a spec says its job has, though the rest of it may be no good; None if it says none."""
+    """Return the name that a spec says its job has, though the rest of it may be no good.
+
+    None if it says none.
+    """
     try:
         name = parsing.parse(data, path.suffix.lower()).root.get("name")
         return check_name(name) if isinstance(name, str) else None

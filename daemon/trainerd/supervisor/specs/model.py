@@ -1,7 +1,7 @@
 """The fields of a job spec: what may be written, what it means, what it is when absent.
 
-Everything is strict: an unknown field, a number where text belongs or a text where a number belongs is an error.
-A field without a value (``env:`` and nothing after it) counts as not written.
+Everything is strict: an unknown field, a number where text belongs or a text where a number belongs is an
+error. A field without a value (``env:`` and nothing after it) counts as not written.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class ResourcesSpec(Section):
     )
     memory: Size | None = Field(
         None,
-        description="Memory of all ranks together, with its unit; an attempt that goes beyond it is ended where a "
+        description="Memory of all ranks together, with its unit; an attempt that goes beyond it is "
+        "ended where a "
         "cgroup can see to that (`trainerd doctor`).",
         examples=["2GiB", "512MB"],
     )
@@ -172,7 +173,8 @@ class JobSpec(Section):
         json_schema_extra={"pattern": f"^{NAME_PATTERN}$", "maxLength": NAME_LENGTH_MAX},
     )
     command: Command = Field(
-        description="Program and arguments: a list, or one text that is split as a shell would (and not expanded).",
+        description="Program and arguments: a list, or one text that is split as a shell would (and "
+        "not expanded).",
         examples=[["python", "train.py", "--epochs", "2"], "python train.py --epochs 2"],
     )
     workdir: FilePath = Field(
@@ -182,7 +184,8 @@ class JobSpec(Section):
     )
     python: FilePath | None = Field(
         None,
-        description="Interpreter that the word `python` in command means: a path, relative to the spec's folder, or a "
+        description="Interpreter that the word `python` in command means: a path, relative to the "
+        "spec's folder, or a "
         "name to look for in PATH; the supervisor's own if absent.",
         examples=["/opt/venvs/vision/bin/python"],
     )
@@ -191,7 +194,8 @@ class JobSpec(Section):
     )
     env_file: FilePath | None = Field(
         None,
-        description="File of secret variables (NAME=value lines), relative to the spec's folder; read at each launch, "
+        description="File of secret variables (NAME=value lines), relative to the spec's folder; read "
+        "at each launch, "
         "never copied or shown.",
         examples=["secrets.env"],
     )
@@ -216,12 +220,14 @@ class JobSpec(Section):
     )
     stall_timeout: StallTimeout = Field(
         "auto",
-        description="Time without progress that counts as a stall; `auto` learns it from the job, `never` waits for ever.",
+        description="Time without progress that counts as a stall; `auto` learns it from the job, "
+        "`never` waits for ever.",
         examples=["10m", "never"],
     )
     on_nonfinite_loss: Literal["ignore", "stop", "rollback"] = Field(
         "ignore",
-        description="What happens when the value logged as `loss` is NaN or infinite: nothing, `stop` parks the job, "
+        description="What happens when the value logged as `loss` is NaN or infinite: nothing, `stop` "
+        "parks the job, "
         "`rollback` goes on from the checkpoint before the newest.",
         examples=["rollback"],
     )

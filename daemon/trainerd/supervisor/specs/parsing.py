@@ -1,4 +1,7 @@
-"""Parses the text of a spec into a document, by the ending of its file name. Imports a parser when it is first needed."""
+"""Parses the text of a spec into a document, by the ending of its file name.
+
+Imports a parser when it is first needed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Put a spec into the jobs folder: checked first, complete or not at all, and never over another job's spec."""
+"""Put a spec into the jobs folder.
+
+Checked first, complete or not at all, and never over another job's spec.
+"""
 
 from __future__ import annotations
 
@@ -57,8 +60,8 @@ def place_spec(
 ) -> Path:
     """Copy a spec into the jobs folder, atomically and durably, as ``NAME.yaml`` (or the ending that it has).
 
-    A relative path in it that leads somewhere from where the spec is now is made absolute, so that it means the
-    same after the move; one that leads somewhere only from the jobs folder is left as it is.
+    A relative path in it that leads somewhere from where the spec is now is made absolute, so that it means
+    the same after the move; one that leads somewhere only from the jobs folder is left as it is.
 
     Args:
         source: The spec.
@@ -150,7 +153,7 @@ def _name_of(source: Path) -> str:
 
 
 def _moved_paths(spec: JobSpec, source: Path, jobs_dir: Path) -> dict[str, str]:
-    """Return the fields whose relative paths the move would break, with the absolute paths to write instead."""
+    """Return the fields whose relative paths the move would break, and the absolute paths to use instead."""
     changes = {}
     for field in _PATH_FIELDS:
         text = getattr(spec, field)

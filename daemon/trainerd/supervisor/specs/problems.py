@@ -37,7 +37,10 @@ class Problem:
 
 
 class ProblemsError(Exception):
-    """Carries problems from where they are found to where the file's name is known. Never leaves this package."""
+    """Carries problems from where they are found to where the file's name is known.
+
+    Never leaves this package.
+    """
 
     def __init__(self, *problems: Problem) -> None:
         super().__init__("; ".join(problem.text for problem in problems))

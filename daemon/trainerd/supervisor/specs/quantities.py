@@ -8,7 +8,10 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
-DURATION_PATTERN: Final = r"^(?=[0-9])([0-9]+(\.[0-9]+)?d)?([0-9]+(\.[0-9]+)?h)?([0-9]+(\.[0-9]+)?m)?([0-9]+(\.[0-9]+)?s)?([0-9]+(\.[0-9]+)?ms)?$"
+DURATION_PATTERN: Final = (
+    r"^(?=[0-9])([0-9]+(\.[0-9]+)?d)?([0-9]+(\.[0-9]+)?h)?([0-9]+(\.[0-9]+)?m)?"
+    r"([0-9]+(\.[0-9]+)?s)?([0-9]+(\.[0-9]+)?ms)?$"
+)
 SIZE_PATTERN: Final = r"^[0-9]+(\.[0-9]+)? ?([kKmMgGtT][iI]?)?[bB]$"
 
 DURATION_S_MAX: Final = 366 * 86400.0
@@ -90,7 +93,7 @@ def parse_size_bytes(value: object) -> int:
 
 
 def format_size(size_bytes: int) -> str:
-    """Write a size so that `parse_size_bytes` reads the same number back, in the largest binary unit that is exact."""
+    """Write a size in the largest exact binary unit; `parse_size_bytes` reads the same number back."""
     for unit in ("TiB", "GiB", "MiB", "KiB"):
         if size_bytes and size_bytes % _UNIT_BYTES[unit.upper()] == 0:
             return f"{size_bytes // _UNIT_BYTES[unit.upper()]}{unit}"

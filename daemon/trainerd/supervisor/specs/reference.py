@@ -1,6 +1,7 @@
 """The table of a spec's fields in `docs/specs.md`, made from the same schema that editors get.
 
-``python -m trainerd.supervisor.specs.reference docs/specs.md`` writes it between its two markers; a test compares.
+``python -m trainerd.supervisor.specs.reference docs/specs.md`` writes it between its two markers; a test
+compares.
 """
 
 from __future__ import annotations

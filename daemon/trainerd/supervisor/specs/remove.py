@@ -21,7 +21,8 @@ SPEC_REMOVED = declare(
 def remove_specs(names: Sequence[str], jobs_dir: Path) -> tuple[Path, ...]:
     """Remove every file that gives one of the jobs; durable when this returns. Return which.
 
-    If two files claim one name both go: the second would take the name over. A link is removed, not its target.
+    If two files claim one name both go: the second would take the name over. A link is removed, not its
+    target.
 
     Raises:
         UserError: One of the jobs has no spec here, or the folder is not writable; then nothing was removed.

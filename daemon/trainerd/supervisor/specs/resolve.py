@@ -113,7 +113,8 @@ def _python(spec: JobSpec, folder: Path, problems: list[Problem]) -> str | None:
                 Problem(f"no program {spec.python!r} in PATH", ("python",), hint="write its whole path")
             )
         return found
-    # A virtual environment's python is a link that must not be followed: its place says which environment it is.
+    # A virtual environment's python is a link that must not be followed: its place says which environment it
+    # is.
     python = absolute(spec.python, folder)
     if not (Path(python).is_file() and os.access(python, os.X_OK)):
         problems.append(
@@ -148,7 +149,10 @@ def _env_file(spec: JobSpec, folder: Path, trust: TrustPolicy | None, problems: 
 
 
 def spoken_of(spec: CheckpointSpec) -> tuple[str, ...]:
-    """Return the variables for what the spec itself says about checkpoints; on the rest the script has its say."""
+    """Return the variables for what the spec itself says about checkpoints.
+
+    On the rest the script has its say.
+    """
     said = spec.model_fields_set
     every = spec.every.model_fields_set if spec.every is not None else ()
     spoken = {

@@ -24,8 +24,8 @@ def with_fields(text: str, suffix: str, values: Mapping[str, str]) -> str | None
         values: Field names and their new values.
 
     Returns:
-        The new text, of which it has been checked that it says the same as before but for `values`; None if no
-        such text was found, as with fields that stand in unusual places.
+        The new text, of which it has been checked that it says the same as before but for `values`; None if
+        no such text was found, as with fields that stand in unusual places.
     """
     before = parsing.parse(text.encode(), suffix).root
     if suffix == ".json":

@@ -1,8 +1,9 @@
 """Who may have written a spec: cron's rule.
 
-A spec runs commands as the daemon's user, so whoever can write one can do all that this user can. Therefore the
-folder and the spec belong to that user or to root, and nobody else may write to them. Of a symbolic link the
-folder that holds the link, the target, and the folder that holds the target are judged, for each link on the way.
+A spec runs commands as the daemon's user, so whoever can write one can do all that this user can. Therefore
+the folder and the spec belong to that user or to root, and nobody else may write to them. Of a symbolic link
+the folder that holds the link, the target, and the folder that holds the target are judged, for each link on
+the way.
 
 Writable by the group is allowed where the group is the owner's own (same name, no other member), as Debian's
 OpenSSH allows it: with the usual umask 002 every file is.
@@ -42,7 +43,8 @@ class TrustPolicy:
         """Return if `folder` and what it holds can be trusted to be the owner's.
 
         Raises:
-            UntrustedError: It belongs to somebody else or others may write to it; the hint says what mends it.
+            UntrustedError: It belongs to somebody else or others may write to it; the hint says what mends
+                it.
             OSError: It cannot be looked at.
         """
         self.judge(folder, folder.stat())

@@ -1,10 +1,10 @@
 """Wakes whoever scans the jobs folder when something may have changed there.
 
-Events decide nothing: they say *look*, and which files came by a rename, which is to say whole. So lost events cost time and nothing else: the folder is
-looked at every `rescan_s` seconds anyway, and every `POLL_S` where there are no events to be had (the limit of
-inotify is reached, or the filesystem belongs to another machine, whose writers this kernel does not see), which is
-said aloud once. Invariant: while the folder exists and can be watched, the watch is of the folder that is there
-now, even if it was deleted and made anew.
+Events decide nothing: they say *look*, and which files came by a rename, which is to say whole. So lost
+events cost time and nothing else: the folder is looked at every `rescan_s` seconds anyway, and every `POLL_S`
+where there are no events to be had (the limit of inotify is reached, or the filesystem belongs to another
+machine, whose writers this kernel does not see), which is said aloud once. Invariant: while the folder exists
+and can be watched, the watch is of the folder that is there now, even if it was deleted and made anew.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 POLL_S: Final = 1.0
-"""Between two looks where there are no events, and between two looks at whether the folder is still the same."""
+"""Between two looks where there are no events, and between two looks at whether the folder is still the
+same."""
 
 GATHER_S: Final = 0.02
 """Events come in bursts: after the first of one, so long is waited for the others."""
@@ -147,7 +148,10 @@ class FolderWatcher:
 
 
 class Arrivals:
-    """Names of files that came by a rename, until they are taken or touched. Safe to share between threads."""
+    """Names of files that came by a rename, until they are taken or touched.
+
+    Safe to share between threads.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

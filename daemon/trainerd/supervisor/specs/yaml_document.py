@@ -1,8 +1,8 @@
 """YAML specs, read event by event.
 
-Not by the usual loader, for four reasons: duplicate keys must be an error, every value needs its line, an alias
-must cost what it stands for, and nesting must not reach the parser's stack. YAML 1.1 reads ``no`` as false,
-``010`` as eight and ``1:30`` as ninety; what was written is kept, so that an error can say so.
+Not by the usual loader, for four reasons: duplicate keys must be an error, every value needs its line, an
+alias must cost what it stands for, and nesting must not reach the parser's stack. YAML 1.1 reads ``no`` as
+false, ``010`` as eight and ``1:30`` as ninety; what was written is kept, so that an error can say so.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Waiting for a worker's batch, in a way that a drain can end.
 
-The iterator of a loader with workers returns when the batch is there, and cannot be asked to return earlier. There
-are two ways around that:
+The iterator of a loader with workers returns when the batch is there, and cannot be asked to return earlier.
+There are two ways around that:
 
-* torch's iterator waits in its method `_try_get_data`, for a few seconds at a time, to see whether its workers
-  live. Asked for less time at once, the drain flag can be read in between. The method is private.
-* Where torch has no such method, or the method takes no timeout, a thread fetches the batch and this one waits for
-  it. That uses nothing but ``next``, and costs a thread for every batch.
+* torch's iterator waits in its method `_try_get_data`, for a few seconds at a time, to see whether its
+  workers live. Asked for less time at once, the drain flag can be read in between. The method is private.
+* Where torch has no such method, or the method takes no timeout, a thread fetches the batch and this one
+  waits for it. That uses nothing but ``next``, and costs a thread for every batch.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ class _FetchedByThreads(Iterator[Any]):
     """Batches of an iterator, each fetched by a thread while the caller waits.
 
     Invariants:
-        At most one thread uses the iterator. After an interrupted wait it goes on, and the next wait is for the same batch.
+        At most one thread uses the iterator. After an interrupted wait it goes on, and the next wait is for
+        the same batch.
     """
 
     def __init__(self, iterator: Iterator[Any], is_draining: Callable[[], bool]) -> None:
@@ -109,6 +110,7 @@ def _fetch(iterator: Iterator[Any], fetched: futures.Future[Any]) -> None:
     except BaseException as error:  # noqa: BLE001 - raised where the batch is waited for
         fetched.set_exception(error)
     finally:
-        # The traceback of an error keeps this frame. What it names would be in a cycle with it, and an iterator
-        # that is collected with a cycle cannot tell its workers to end: their queues are closed before it.
+        # The traceback of an error keeps this frame. What it names would be in a cycle with it, and an
+        # iterator that is collected with a cycle cannot tell its workers to end: their queues are closed
+        # before it.
         del iterator, fetched

@@ -1,8 +1,8 @@
 """How a loop over batches came to its end: by a ``break``, or by an exception in the middle of a step.
 
-Python closes the generator in both cases, at once, and tells it the same. But a step that was broken off by an
-exception is not done: it must not be counted, let alone saved. What tells them apart is the instruction at which
-the code with the loop stands: one that takes the loop's iterator off the stack, or the one that raised.
+Python closes the generator in both cases, at once, and tells it the same. But a step that was broken off by
+an exception is not done: it must not be counted, let alone saved. What tells them apart is the instruction at
+which the code with the loop stands: one that takes the loop's iterator off the stack, or the one that raised.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _PASSES_ON: Final = {"YIELD_VALUE", "RESUME", "SEND", "RETURN_GENERATOR"}
 def was_left_on_purpose(depth: int = 1) -> bool:
     """Tell whether the loop over the generator that is being closed was left by a ``break`` or the like.
 
-    To be called where the generator catches ``GeneratorExit``. False means that it was an exception, or that it
-    cannot be told.
+    To be called where the generator catches ``GeneratorExit``. False means that it was an exception, or that
+    it cannot be told.
 
     Args:
         depth: Of the generator's frame above the caller of this function: 1 if the generator itself calls it.

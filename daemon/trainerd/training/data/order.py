@@ -55,8 +55,8 @@ class UniformOrder(Sequence[list[int]]):
 def sharded_order(loader: DataLoader[Any], plan: ShardPlan, *, seed: int, epoch: int) -> Sequence[Any]:
     """Return the batches of one epoch that are one rank's.
 
-    A `DistributedSampler` is looked through: its samples are sharded here, each once and none repeated to fill up.
-    Any other sampler that has a rank of its own shards by itself.
+    A `DistributedSampler` is looked through: its samples are sharded here, each once and none repeated to
+    fill up. Any other sampler that has a rank of its own shards by itself.
     """
     if shards_itself(loader):
         return OwnShardedOrder(batch_order(loader, seed=seed, epoch=epoch), plan)
@@ -71,7 +71,7 @@ def sharded_order(loader: DataLoader[Any], plan: ShardPlan, *, seed: int, epoch:
 
 
 def shards_itself(loader: DataLoader[Any]) -> bool:
-    """Tell whether the loader's sampler gives this rank only what is its own, in a way that is not known here."""
+    """Tell whether the loader's sampler gives this rank its own share, in a way that is not known here."""
     inner = _inner_sampler(loader)
     return type(inner) is not DistributedSampler and hasattr(inner, "num_replicas") and hasattr(inner, "rank")
 
@@ -89,8 +89,8 @@ def batch_order(
     An element is a list of indices, or a single index where the loader does no batching.
 
     Any sampler is taken: the global generators and its own ``generator`` are seeded for the time in which it
-    is asked, and left afterwards as they were. One with ``set_epoch`` is told the epoch. If `is_sharded_here`, a
-    `DistributedSampler` stands for all ranks' samples, not for those of its own rank.
+    is asked, and left afterwards as they were. One with ``set_epoch`` is told the epoch. If
+    `is_sharded_here`, a `DistributedSampler` stands for all ranks' samples, not for those of its own rank.
     """
     order_seed = derive_seed(seed, _ORDER, epoch)
     sampler = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler

@@ -1,7 +1,7 @@
 """Which datasets are known to draw no random numbers, so that nothing has to be kept from what they draw.
 
-Only torch's own, over plain tensors and collated by torch's own function, are known. Anything with code of a user's
-in it may draw.
+Only torch's own, over plain tensors and collated by torch's own function, are known. Anything with code of a
+user's in it may draw.
 """
 
 from __future__ import annotations

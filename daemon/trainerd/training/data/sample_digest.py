@@ -1,8 +1,8 @@
 """A running digest of which samples were trained on, in which order: 64 bits that say it for a whole run.
 
-Two runs with the same digest after the same step have seen the same samples in the same batches. It is kept in the
-checkpoint and in the metric history, so that steps which are run again after a crash can be compared with what
-they were the first time.
+Two runs with the same digest after the same step have seen the same samples in the same batches. It is kept
+in the checkpoint and in the metric history, so that steps which are run again after a crash can be compared
+with what they were the first time.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def folded_in(digest: int | None, indices: Any) -> int | None:
     Args:
         digest: After the batches before it; None if one of them had no digest.
         indices: What the sampler gave for the batch: a list of indices, or one. An index is a whole number, a
-            text, or a tuple of such; of anything else it is not known how to say the same thing twice, and the
-            digest is None from there on.
+            text, or a tuple of such; of anything else it is not known how to say the same thing twice, and
+            the digest is None from there on.
     """
     if digest is None:
         return None

@@ -1,12 +1,15 @@
-"""The batches of an epoch, sharded to the ranks: each sample once, to one rank, and as many batches to each rank.
+"""The batches of an epoch, sharded to the ranks.
 
-The global order does not know of ranks. In round n, rank r of W gets batch n·W + r of it, so one step of all ranks
-uses W batches that follow one another. What is left for the last round is less than a batch for each: its samples
-are split evenly, and where there are fewer samples than ranks, they are added to the batches of the round before.
+Each sample once, to one rank, and as many batches to each rank.
 
-When the number of ranks changes within an epoch, the rest of the same order is sharded anew from where all ranks
-together had come. So no sample is lost and none repeated, whatever the numbers were. Only if that leaves a single
-step with fewer samples than ranks, all ranks take it over the same samples.
+The global order does not know of ranks. In round n, rank r of W gets batch n·W + r of it, so one step of all
+ranks uses W batches that follow one another. What is left for the last round is less than a batch for each:
+its samples are split evenly, and where there are fewer samples than ranks, they are added to the batches of
+the round before.
+
+When the number of ranks changes within an epoch, the rest of the same order is sharded anew from where all
+ranks together had come. So no sample is lost and none repeated, whatever the numbers were. Only if that
+leaves a single step with fewer samples than ranks, all ranks take it over the same samples.
 """
 
 from __future__ import annotations
@@ -102,8 +105,8 @@ class OwnShardedOrder(Sequence[Any]):
 
 def _share(rest: list[Any], plan: ShardPlan) -> list[Any]:
     if len(rest) < plan.world_size:
-        # The only round, and a rank without a sample could not take the step: all take it over the same samples, and
-        # the average of their gradients is that of each sample once.
+        # The only round, and a rank without a sample could not take the step: all take it over the same
+        # samples, and the average of their gradients is that of each sample once.
         return list(rest)
     least, more = divmod(len(rest), plan.world_size)
     begin = plan.rank * least + min(plan.rank, more)

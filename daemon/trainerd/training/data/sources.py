@@ -63,7 +63,10 @@ class Source(Protocol):
         ...
 
     def extent(self) -> dict[str, int]:
-        """Return what must not change in the middle of a pass: ``samples`` and ``batch_size``, as far as known."""
+        """Return what must not change in the middle of a pass.
+
+        ``samples`` and ``batch_size``, as far as known.
+        """
         ...
 
     def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
@@ -212,11 +215,12 @@ class MapSource:
 class StatefulSource:
     """Something that knows its own position: used through ``state_dict`` and ``load_state_dict``.
 
-    What it draws in this process, at its beginning and for each batch, comes from streams of their own: it begins
-    anew with every attempt, and would otherwise draw once more than in a run that nobody disturbed.
+    What it draws in this process, at its beginning and for each batch, comes from streams of their own: it
+    begins anew with every attempt, and would otherwise draw once more than in a run that nobody disturbed.
 
     Attributes:
-        is_spent_at_end: Whether a state from the end of a pass means that nothing is left, also for the next pass.
+        is_spent_at_end: Whether a state from the end of a pass means that nothing is left, also for the next
+            pass.
     """
 
     is_idle_at_boundary = False

@@ -46,7 +46,10 @@ def ignore_drain_signals() -> None:
 
 @contextlib.contextmanager
 def drain_signals_blocked() -> Iterator[None]:
-    """Block the drain signals while workers are created; they inherit that. None is lost: it comes afterwards."""
+    """Block the drain signals while workers are created; they inherit that.
+
+    None is lost: it comes afterwards.
+    """
     former = signal.pthread_sigmask(signal.SIG_BLOCK, DRAIN_SIGNALS)
     try:
         yield

@@ -1,12 +1,13 @@
 """At which boundary all ranks do the same: drain, or save what no rule lets each find out by itself.
 
-A boundary has a number: how many this attempt has crossed. All ranks cross the same ones in the same order, though
-not at the same time. An agreement is a round of three acts, each a word in the store that the ranks share:
+A boundary has a number: how many this attempt has crossed. All ranks cross the same ones in the same order,
+though not at the same time. An agreement is a round of three acts, each a word in the store that the ranks
+share:
 
 1. One rank *asks*: somebody signalled it, or its clock says that a save is due.
 2. Each rank *proposes* the first boundary at which it can still do it. It will not go past that one before it
-   knows what was decided. The proposal is made by a thread of its own, so that a rank whose main thread waits in a
-   collective for one that has stopped already answers all the same.
+   knows what was decided. The proposal is made by a thread of its own, so that a rank whose main thread waits
+   in a collective for one that has stopped already answers all the same.
 3. The *decision* is the last of the proposed boundaries: no rank is past it, and each will come to it.
 
 Invariants:
@@ -38,11 +39,11 @@ LISTEN_S: Final = 0.02
 PROPOSAL_LIMIT_S: Final = 120.0
 """How long the others may take to propose, in seconds; their threads do, whatever the training does."""
 STUCK_S: Final = 3.0
-"""How long a rank may stay in the script's own code at a boundary at which all drain, in seconds. It may be waiting
-there for a rank that drains already: then it never comes."""
+"""How long a rank may stay in the script's own code at a boundary at which all drain, in seconds. It may be
+waiting there for a rank that drains already: then it never comes."""
 LOST_LIMIT_S: Final = 5.0
-"""How long the main thread may take to find out itself that another rank is gone, in seconds. In a collective on a GPU it
-may wait for that one for many minutes."""
+"""How long the main thread may take to find out itself that another rank is gone, in seconds. In a collective
+on a GPU it may wait for that one for many minutes."""
 _PAST_ALL: Final = 1 << 62
 """The proposal of a rank that has finished: what is asked now is overtaken by the end of the run."""
 
@@ -61,9 +62,10 @@ class WaysOut:
     """How a rank leaves while its main thread is elsewhere.
 
     Attributes:
-        at_this_boundary: Saves the boundary crossed last and leaves: the others make this save. Told for what reason.
-        with_what_all_hold: Saves what is staged, if all ranks hold the same boundary, and leaves. All of them are
-            called. Told for what reason, and why no boundary was waited for.
+        at_this_boundary: Saves the boundary crossed last and leaves: the others make this save. Told for what
+            reason.
+        with_what_all_hold: Saves what is staged, if all ranks hold the same boundary, and leaves. All of them
+            are called. Told for what reason, and why no boundary was waited for.
         when_lost: Ends this rank, as another one is gone.
     """
 
@@ -84,7 +86,10 @@ class Agreement(Protocol):
         ...
 
     def enter(self) -> bool:
-        """Leave the boundary for the step after it; refuse, by False, while there is something to `settle`."""
+        """Leave the boundary for the step after it.
+
+        Refuse, by False, while there is something to `settle`.
+        """
         ...
 
     def settle(self) -> list[JointDecision]:
@@ -104,7 +109,10 @@ class Agreement(Protocol):
         ...
 
     def request(self, action: JointAction, reason: str) -> None:
-        """Ask for something at a boundary soon: to save it, or to hold a copy. May be asked again until it was done."""
+        """Ask for something at a boundary soon: to save it, or to hold a copy.
+
+        May be asked again until it was done.
+        """
         ...
 
     def leave_without_boundary(self, why: str) -> None:

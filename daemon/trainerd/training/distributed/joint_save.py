@@ -1,13 +1,14 @@
 """One checkpoint out of the files of several ranks.
 
-Rank 0 begins the staging folder and says where it is; every rank writes and syncs its files there and announces
-them together with the boundary that they are of; rank 0 commits when all have announced the same one, and says
-so. All of it happens in the threads that write, so no training loop waits for another rank.
+Rank 0 begins the staging folder and says where it is; every rank writes and syncs its files there and
+announces them together with the boundary that they are of; rank 0 commits when all have announced the same
+one, and says so. All of it happens in the threads that write, so no training loop waits for another rank.
 
 Invariants:
     The n-th save of one rank is the n-th save of every rank, for saves are agreed upon (see `agreement`).
-    Nothing is committed before each rank has proved, file by file, that its part of this very boundary is durable.
-    A rank that ends meanwhile ends the save: the staging folder is abandoned, the former checkpoints stay.
+    Nothing is committed before each rank has proved, file by file, that its part of this very boundary is
+    durable. A rank that ends meanwhile ends the save: the staging folder is abandoned, the former checkpoints
+    stay.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ ANNOUNCED = declare(
 )
 
 ANNOUNCEMENT_LIMIT_S: Final = 600.0
-"""How long rank 0 waits for the files of another rank, in seconds. One that is known to be gone is not waited for."""
+"""How long rank 0 waits for the files of another rank, in seconds. One that is known to be gone is not waited
+for."""
 
 
 class JointSaves:
@@ -79,7 +81,8 @@ class _Part:
     def _check_boundary(self, rank: int, boundary: list[int]) -> None:
         if boundary != self._boundary:
             raise InternalError(
-                f"rank {rank} saves (step, epoch, batch) {boundary}, rank {self._ranks.rank} {self._boundary}: "
+                f"rank {rank} saves (step, epoch, batch) {boundary}, rank {self._ranks.rank} "
+                f"{self._boundary}: "
                 "the ranks do not run the same loops"
             )
 
@@ -104,7 +107,8 @@ class LeadingPart(_Part):
             RankLostError: A rank is gone, or did not announce its files in time.
             SpaceError: A rank had no room for its files.
             OSError: A rank could not write its files.
-            InternalError: A rank announced those of another boundary, or others than its own. Nothing is committed.
+            InternalError: A rank announced those of another boundary, or others than its own. Nothing is
+                committed.
         """
         for rank in self._ranks.others:
             said = self._ranks.get(f"{self._key}/files/{rank}", limit_s=ANNOUNCEMENT_LIMIT_S)

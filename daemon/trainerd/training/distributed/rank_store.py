@@ -1,8 +1,9 @@
 """How the ranks of one attempt rendezvous: through a key-value store, never through a collective.
 
-The store is torch's `TCPStore` at MASTER_ADDR:MASTER_PORT, the place at which ``init_process_group`` meets too. Its
-server lives in a thread of rank 0 (or in torchrun's agent), so it answers while every main thread is deep in a
-collective. It needs no process group: a script may make one before the session, within it, or never.
+The store is torch's `TCPStore` at MASTER_ADDR:MASTER_PORT, the place at which ``init_process_group`` meets
+too. Its server lives in a thread of rank 0 (or in torchrun's agent), so it answers while every main thread is
+deep in a collective. It needs no process group: a script may make one before the session, within it, or
+never.
 
 Invariants:
     Every value is written once, under a key of its own, and is JSON.
@@ -40,7 +41,8 @@ ANSWER_LIMIT_S: Final = 600.0
 FAREWELL_LIMIT_S: Final = 15.0
 """How long rank 0, which has the store, stays for the others to leave, in seconds."""
 CAUSE_LIMIT_S: Final = 1.0
-"""How long after an error a rank looks whether another one has ended, in seconds: its end takes a moment to show."""
+"""How long after an error a rank looks whether another one has ended, in seconds: its end takes a moment to
+show."""
 POLL_S: Final = 0.005
 _LOOK_S: Final = 0.25  # between two looks at whether the others live
 
@@ -162,7 +164,10 @@ class Ranks:
             return  # nobody is left to tell
 
     def leave(self) -> None:
-        """Say farewell. Rank 0 stays until the others did, for they may still have to ask its store something."""
+        """Say farewell.
+
+        Rank 0 stays until the others did, as they may still have to ask its store something.
+        """
         try:
             self.put(f"left/{self.rank}", True)
             if self.rank == 0:
@@ -176,7 +181,8 @@ class Ranks:
             return question()
         except RuntimeError as error:  # torch's DistError is one
             raise RankLostError(
-                "rank 0, at which the ranks rendezvous, does not answer any more: it has ended, or the network is down"
+                "rank 0, at which the ranks rendezvous, does not answer any more: it has ended, or the "
+                "network is down"
             ) from error
 
 
@@ -192,7 +198,8 @@ def rendezvous(environment: TrainingEnvironment, environ: Mapping[str, str] = os
     address, port = environ.get("MASTER_ADDR"), environ.get("MASTER_PORT", "")
     if not address or not port.isdigit():
         raise UserError(
-            f"WORLD_SIZE={environment.world_size}, and MASTER_ADDR and MASTER_PORT do not say where the ranks rendezvous",
+            f"WORLD_SIZE={environment.world_size}, and MASTER_ADDR and MASTER_PORT do not say where "
+            "the ranks rendezvous",
             hint="start the ranks with nproc in a job's spec or with torchrun, or set both variables",
         )
     if not 0 <= environment.rank < environment.world_size:
@@ -205,7 +212,8 @@ def rendezvous(environment: TrainingEnvironment, environ: Mapping[str, str] = os
             is_master=environment.rank == 0 and not is_agents,
             timeout=dt.timedelta(seconds=RENDEZVOUS_LIMIT_S),
             wait_for_workers=False,
-            multi_tenant=not is_agents,  # init_process_group, before or after, shares the server of this process
+            # init_process_group, before or after, shares the server of this process
+            multi_tenant=not is_agents,
         )
     except RuntimeError as error:
         raise RankLostError(f"the ranks cannot rendezvous at {address}:{port}: {error}") from error

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 COMMITTING_RANK: Final = 0
 REMOVAL_LIMIT_S: Final = 60.0
-"""How long `close` waits for the deletion of what was pruned, in seconds; the next start goes on with the rest."""
+"""How long `close` waits for the deletion of what was pruned, in seconds; the next start goes on with the
+rest."""
 
 
 class CheckpointManager:
@@ -121,7 +122,9 @@ class CheckpointManager:
             )
 
     def find(self) -> tuple[Checkpoint, StateTree] | None:
-        """Return the newest checkpoint that verifies, and what is in it; damaged ones are moved to quarantine.
+        """Return the newest checkpoint that verifies, and what is in it.
+
+        Damaged ones are moved to quarantine.
 
         Where there is none, the mirror is asked. A process that does not commit moves nothing.
         """

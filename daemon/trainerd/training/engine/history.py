@@ -39,7 +39,8 @@ class HistoryWriter:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
             self.position_bytes = os.fstat(self._descriptor).st_size
             if self.position_bytes == 0:
-                # A synced file whose name is not durable is lost all the same, and checkpoints count on this one.
+                # A synced file whose name is not durable is lost all the same, and checkpoints count on this
+                # one.
                 sync_directory(path.parent)
         return self
 

@@ -71,14 +71,20 @@ class Lineage:
         self._id = checkpoint.manifest.lineage
 
     def adopt(self, checkpoint: Checkpoint) -> None:
-        """Go on from the newest checkpoint; on a line of its own if later ones were left behind by a rollback."""
+        """Go on from the newest checkpoint.
+
+        On a line of its own if later ones were left behind by a rollback.
+        """
         self._newest = checkpoint
         self.go_on_from(checkpoint)
         if _was_rolled_back_to(self._store, checkpoint):
             self._fork()
 
     def go_back_before(self, step: int) -> None:
-        """Set aside what is later than `step`, for a save at `step` does not follow from it. Needs the lock."""
+        """Set aside what is later than `step`, for a save at `step` does not follow from it.
+
+        Needs the lock.
+        """
         newest = self.newest
         if newest is None or newest.step <= step:
             return
@@ -93,7 +99,10 @@ class Lineage:
         self._fork()
 
     def _fork(self) -> None:
-        """Begin a line of its own after the same parent: what followed it before does not belong to this one."""
+        """Begin a line of its own after the same parent.
+
+        What followed it before does not belong to this one.
+        """
         self._id = uuid.uuid4().hex
 
     def protected(self) -> dict[str, str]:

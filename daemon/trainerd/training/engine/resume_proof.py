@@ -1,9 +1,12 @@
-"""Steps that are run again are compared with what the history says of them: samples by digest, losses to the bit.
+"""Compares steps that are run again with what the history says of them.
+
+Samples are compared by digest, losses to the bit.
 
 Invariants:
     Nothing here changes what is trained or what is written into the history.
-    The record is durable when the resume begins, when the first difference is found, and when all is compared.
-    A difference never stops a run: it is said, counted and recorded. Nor does a record that cannot be written.
+    The record is durable when the resume begins, when the first difference is found, and when all is
+    compared. A difference never stops a run: it is said, counted and recorded. Nor does a record that cannot
+    be written.
 """
 
 from __future__ import annotations
@@ -98,8 +101,8 @@ class ResumeProof:
 def difference(row: Mapping[str, Any], digest: str | None, measured: Mapping[str, Any]) -> str | None:
     """Return in what a step differs from its row, None if in nothing.
 
-    Compared are the digest of the samples and every measurement whose name has ``loss`` in it; others, such as
-    samples a second, may differ.
+    Compared are the digest of the samples and every measurement whose name has ``loss`` in it; others, such
+    as samples a second, may differ.
     """
     former = row.get("digest")
     if isinstance(former, str) and digest is not None and former != digest:

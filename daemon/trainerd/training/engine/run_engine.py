@@ -1,4 +1,6 @@
-"""The life of a run that is driven: whoever trains tells the engine what is done, and the engine does the rest.
+"""The life of a run that is driven.
+
+Whoever trains tells the engine what is done, and the engine does the rest.
 
     engine.open()                 the run folder, the lock, the signals
     engine.begin()                the state is restored
@@ -15,7 +17,8 @@
     engine.finish(), or engine.fail(error)
     engine.close()
 
-The engine iterates over nothing: `Session` pulls batches and calls it, and so can the callbacks of a framework.
+The engine iterates over nothing: `Session` pulls batches and calls it, and so can the callbacks of a
+framework.
 
 Invariants:
     State is captured at boundaries and nowhere else: between two steps, two loops or two epochs.
@@ -112,7 +115,10 @@ class RunEngine:
         self.run.link.beat(Phase.STEP)
 
     def skips_loop(self) -> bool:
-        """Tell whether the training loop that begins now was finished before the checkpoint; if so, it is over."""
+        """Tell whether the training loop that begins now was finished before the checkpoint.
+
+        If so, it is over.
+        """
         return self.run.resume.skips_loop()
 
     def begin_loop(self, source: Source) -> None:
@@ -256,7 +262,10 @@ class RunEngine:
         self.run.exit.drained(reason)
 
     def finish(self) -> None:
-        """The run is over: save it as it is now, for good. If the script stopped early because of a drain, leave so."""
+        """The run is over: save it as it is now, for good.
+
+        If the script stopped early because of a drain, leave so.
+        """
         self.run.exit.is_leaving = True
         self.begin()
         if self.run.ranks is not None:

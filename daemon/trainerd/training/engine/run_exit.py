@@ -35,7 +35,8 @@ COMPLETED = declare(
 )
 
 BETWEEN_SAVES_LIMIT_S: Final = 2.0
-"""How long a thread that would save what is staged waits for the main thread to be between two saves, in seconds."""
+"""How long a thread that would save what is staged waits for the main thread to be between two saves, in
+seconds."""
 FLUSH_ANSWER_LIMIT_S: Final = 10.0
 """How long ranks that are out of time wait to hear what the others hold, in seconds."""
 
@@ -126,7 +127,7 @@ class RunExit:
         self.flush_and_leave(f"{self._flag.reason or 'asked to stop'}, {why}")
 
     def leave_at_this_boundary(self, reason: str) -> None:
-        """Save the boundary crossed last, as the other ranks do, while the script's own code holds up the main thread."""
+        """Save the boundary crossed last, as other ranks do, while the script holds the main thread."""
         with self._saves.excluded(BETWEEN_SAVES_LIMIT_S) as staged:
             if self.is_leaving or staged is None:
                 return  # the main thread is on its way out
@@ -135,7 +136,7 @@ class RunExit:
             self.flush_and_leave(f"{reason}, and the script was busy between two loops")
 
     def leave_with_what_all_hold(self, reason: str) -> None:
-        """Save the boundary that all ranks hold, if it is the same one, while their main threads are elsewhere."""
+        """Save the boundary that all ranks hold, if it is the same, while the main threads are elsewhere."""
         assert self._ranks is not None
         with self._saves.excluded(BETWEEN_SAVES_LIMIT_S) as staged:
             all_hold = self._ranks.gather("flush/holds", staged, limit_s=FLUSH_ANSWER_LIMIT_S)
@@ -164,7 +165,10 @@ class RunExit:
         )
 
     def _leave_ranks(self) -> None:
-        """Stop answering the other ranks. The last save, in which all took part, has shown that none will ask."""
+        """Stop answering the other ranks.
+
+        The last save, in which all took part, has shown that none will ask.
+        """
         self._agreement.stop()
         if self._ranks is not None:
             self._ranks.leave()

@@ -130,13 +130,18 @@ class RunResume:
         before, now = checkpoint.manifest.world_size, self._settings.environment.world_size
         if before != now and self._checkpoints.is_committer:
             say(
-                f"trainerd: {checkpoint.name} is of {before} ranks and goes on with {now}: every sample of the epoch "
-                "is still used once, but steps are other ones than before: the global batch is of another size, and "
+                f"trainerd: {checkpoint.name} is of {before} ranks and goes on with {now}: every "
+                "sample of the epoch "
+                "is still used once, but steps are other ones than before: the global batch is of "
+                "another size, and "
                 "the random generators of ranks other than 0 begin anew"
             )
 
     def _compare_fingerprints(self, checkpoint: Checkpoint) -> None:
-        """Say what is not as it was when the checkpoint was made; what parameters differ was refused before."""
+        """Say what is not as it was when the checkpoint was made.
+
+        What parameters differ was refused before.
+        """
         saved = checkpoint.manifest.fingerprint
         self._saved_data = dict(saved.get(DATA, {}))
         found = changes(compared(saved, self._state.fingerprint(), is_inside_epoch=False))
@@ -176,10 +181,13 @@ class RunResume:
             say=say,
         )
 
-    # ------------------------------------------------------------------ until the interrupted loop is reached again
+    # ------------------------------------------------------------ until the interrupted loop is reached again
 
     def skips_loop(self) -> bool:
-        """Tell whether the training loop that begins now was finished before the checkpoint; if so, it is over."""
+        """Tell whether the training loop that begins now was finished before the checkpoint.
+
+        If so, it is over.
+        """
         position = self._state.position
         if self._pending is None or position.loop >= self.position.loop:
             return False
@@ -189,7 +197,7 @@ class RunResume:
         return True
 
     def check_data(self, loop: int, extent: dict[str, int]) -> None:
-        """See to it that the data of the loop that begins is as long as it was, if it goes on in the middle of it.
+        """Check that the data is as long as it was, if the loop that begins goes on in the middle of it.
 
         Raises:
             MismatchError: It is not: the batches that are left would be other ones.

@@ -94,7 +94,9 @@ class RunSaves:
     # ------------------------------------------------------------------ periodic saves
 
     def save(self, reason: str, *, is_final: bool = False) -> None:
-        """Save this boundary in the background, unless that was done already. Raises what the save before raised.
+        """Save this boundary in the background, unless that was done already.
+
+        Raises what the save before raised.
 
         Raises:
             UnsupportedValueError: Some state has no exact form on disk.
@@ -142,7 +144,10 @@ class RunSaves:
         return newest
 
     def wait(self) -> Checkpoint | None:
-        """Wait until every save is durable; return the newest checkpoint. Raises what the save in flight raised."""
+        """Wait until every save is durable; return the newest checkpoint.
+
+        Raises what the save in flight raised.
+        """
         self._writer.wait()
         return self.newest
 
@@ -154,7 +159,10 @@ class RunSaves:
     # ------------------------------------------------------------------ copies aside
 
     def prepare(self) -> None:
-        """Have the memory for saves provided while training goes on. After the first step: optimizers have state then."""
+        """Have the memory for saves provided while training goes on.
+
+        After the first step: optimizers have state then.
+        """
         if not self._is_prepared:
             self._is_prepared = True
             with contextlib.suppress(UnsupportedValueError):  # the first save says so
@@ -173,7 +181,7 @@ class RunSaves:
                 self._staged = StagedBoundary(snapshot, self._manifest(reason), self._state.position.key())
 
     def is_staging_cheap(self) -> bool:
-        """Tell whether copying a boundary aside costs next to nothing beside the steps, and no save is in flight."""
+        """Tell whether copying a boundary aside costs little beside the steps, and no save is in flight."""
         return self._staging_budget.is_enough() and not self._writer.is_busy
 
     # ------------------------------------------------------------------ when there is no time
@@ -194,7 +202,10 @@ class RunSaves:
             self.flush()
 
     def flush(self) -> Checkpoint | None:
-        """Make the newest snapshot in memory durable, and return the newest checkpoint. May come from any thread."""
+        """Make the newest snapshot in memory durable, and return the newest checkpoint.
+
+        May come from any thread.
+        """
         with self._lock:
             if self._staged is not None:
                 self._writer.write_staged(self._staged.snapshot, self._staged.manifest)
@@ -207,7 +218,9 @@ class RunSaves:
 
     @contextlib.contextmanager
     def excluded(self, limit_s: float) -> Iterator[list[Any] | None]:
-        """Let nothing be saved or staged meanwhile; give what `flush` would make durable, None if not in time.
+        """Let nothing be saved or staged meanwhile.
+
+        Give what `flush` would make durable, None if not in time.
 
         It is told as a value that two ranks have in common if they would flush the same boundary.
         """
@@ -231,7 +244,8 @@ class RunSaves:
 
     def _is_saved(self) -> bool:
         if self._resume.is_pending:
-            return True  # the interrupted loop is not reached again yet: the checkpoint resumed from is still good
+            # the interrupted loop is not reached again yet: the checkpoint resumed from is still good
+            return True
         is_scored_since = bool(self.scores) and self._is_alone  # known to one rank, it decides for none
         return self._saved_key == self._state.position.key() and not is_scored_since
 

@@ -19,7 +19,8 @@ from trainerd.training.state.values import Values
 _NO_DIGEST_YET: Final = f"{BEGINNING:x}"
 """What is taken to stand in a checkpoint that was made before there were digests."""
 _RANK: Final = 0x72616E6B
-"""Keeps the seeds of ranks that had no generators in a checkpoint apart from those of the order and the samples."""
+"""Keeps the seeds of ranks that had no generators in a checkpoint apart from those of the order and the
+samples."""
 
 
 class RunState:
@@ -83,7 +84,10 @@ class RunState:
         self.position.shard_over(self._world_size)
 
     def fingerprint(self, *, with_data: bool = False) -> dict[str, Any]:
-        """Return what the program looks like, as it was when this was asked first; `with_data` as it is now."""
+        """Return what the program looks like, as it was when this was asked first.
+
+        With `with_data`, its data is added as it is now.
+        """
         if self._fingerprint is None:
             self._fingerprint = take_fingerprint(self.objects, seed=self.seed, world_size=self._world_size)
         if not with_data:

@@ -2,8 +2,8 @@
 
 1. The writer writes the files into a staging folder: `begin`, then `CheckpointWriter`.
 2. The metric history is made durable as far as the manifest says.
-3. The staging folder is published under its name, durably: `CheckpointStore.commit`. Of several ranks, rank 0 does
-   that once all have announced their files.
+3. The staging folder is published under its name, durably: `CheckpointStore.commit`. Of several ranks, rank 0
+   does that once all have announced their files.
 4. ``last`` points to it, and it is read back, unless the save is urgent.
 5. The other ranks are told.
 6. The line of checkpoints goes on from it.
@@ -121,9 +121,12 @@ class SaveSequence:
         return checkpoint
 
     def prune_after_resume(self) -> None:
-        """Prune what earlier attempts did not come to: an urgent save prunes nothing, nor does a process killed after a commit.
+        """Prune what earlier attempts did not come to.
 
-        Otherwise a run that is drained again and again before its first periodic save would grow with every attempt.
+        An urgent save prunes nothing, nor does a process killed after a commit.
+
+        Otherwise a run that is drained again and again before its first periodic save would grow with every
+        attempt.
         """
         checkpoint = self._lineage.resumed_from
         if self.rank != 0 or checkpoint is None:

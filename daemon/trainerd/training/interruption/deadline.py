@@ -5,7 +5,8 @@ memory is made durable and the process leaves, before whoever asked kills it. A 
 
 Invariants:
     Nothing happens here unless a signal came.
-    What is flushed was copied at a boundary; the live state, which may be in the middle of a step, is not touched.
+    What is flushed was copied at a boundary; the live state, which may be in the middle of a step, is not
+    touched.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class DeadlineGuard:
     Args:
         notices: Descriptor of the signals' numbers; at its end the thread ends, and closes it.
         grace_s: Seconds from the first signal until the process is killed; None is not known.
-        heard: Told of each signal that asks for a drain, at once. The handler itself runs only when the main thread comes
-            back to Python code, and a long computation or a collective keeps it away from there.
+        heard: Told of each signal that asks for a drain, at once. The handler itself runs only when the main
+            thread comes back to Python code, and a long computation or a collective keeps it away from there.
         margin: Returns how long before that a flush must begin, in seconds.
         flush: Makes what can be made durable and leaves the process. Told why.
     """

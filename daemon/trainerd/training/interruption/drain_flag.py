@@ -1,8 +1,9 @@
 """The request to stop: a flag that a signal handler sets and that training reads at boundaries.
 
 SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 (Slurm) ask for a drain. A second one of SIGTERM or SIGINT means now.
-Nothing else happens in the handler. The kernel-side half of the handler also writes the signal's number into a
-pipe at once, even where Python is deep in a long computation: `trainerd.training.interruption.deadline` listens there.
+Nothing else happens in the handler. The kernel-side half of the handler also writes the signal's number into
+a pipe at once, even where Python is deep in a long computation: `trainerd.training.interruption.deadline`
+listens there.
 """
 
 from __future__ import annotations

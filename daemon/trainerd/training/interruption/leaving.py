@@ -38,7 +38,8 @@ _OUT_OF_MEMORY: Final = (
 """What torch says where it raises a plain RuntimeError for want of memory."""
 
 _LOG: Final = 2
-"""The descriptor of standard error, which under a supervisor is the rank's log, whatever `sys.stderr` is by now."""
+"""The descriptor of standard error, which under a supervisor is the rank's log, whatever `sys.stderr` is by
+now."""
 
 
 def leave_drained(outcome: Path, *, step: int, checkpoint: str | None, reason: str) -> NoReturn:
@@ -66,8 +67,9 @@ def say(message: str) -> None:
 def end_workers() -> None:
     """End the loader workers of this process. They ignore SIGTERM, and they have nothing to save.
 
-    Only for a process that leaves at once: from here on the end of a child is no news. torch raises an error for
-    each worker that ends, in the main thread and wherever that is just then, which here would be the way out.
+    Only for a process that leaves at once: from here on the end of a child is no news. torch raises an error
+    for each worker that ends, in the main thread and wherever that is just then, which here would be the way
+    out.
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -115,13 +117,13 @@ def _kind_of(error: BaseException) -> Kind:
 
 
 def end_workers_at_exit() -> None:
-    """Keep workers that are stuck from holding up the interpreter's end, which asks them by SIGTERM and waits."""
+    """Keep stuck workers from holding up the interpreter's end, which sends them SIGTERM and waits."""
     atexit.unregister(end_workers)
     atexit.register(end_workers)
 
 
 def show_stacks_when_asked() -> None:
-    """Write the stacks of all threads to the log when `STACKS` is received, even while the interpreter lock is held.
+    """Write the stacks of all threads to the log on `STACKS`, even while the interpreter lock is held.
 
     A handler of the script's own stays.
     """

@@ -1,9 +1,10 @@
 """How long to train between two checkpoints: the interval that loses least, from what was measured. Pure.
 
-Saving often costs the time of the saves, saving seldom costs the work lost at a failure. Young ("A first order
-approximation to the optimum checkpoint interval", CACM 17(9), 1974) puts the optimum at sqrt(2 δ M), with δ the
-cost of a save and M the mean time between failures; Daly ("A higher order estimate of the optimum checkpoint
-interval for restart dumps", FGCS 22(3), 2006) refines it, which matters where δ is not small beside M.
+Saving often costs the time of the saves, saving seldom costs the work lost at a failure. Young ("A first
+order approximation to the optimum checkpoint interval", CACM 17(9), 1974) puts the optimum at sqrt(2 δ M),
+with δ the cost of a save and M the mean time between failures; Daly ("A higher order estimate of the optimum
+checkpoint interval for restart dumps", FGCS 22(3), 2006) refines it, which matters where δ is not small
+beside M.
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ def planned_interval(*, save_cost_s: float, failures: int, trained_s: float) -> 
 
 
 def daly_interval_s(save_cost_s: float, failure_every_s: float) -> float:
-    """Return Daly's estimate of the optimum (his equation 37): training time between two saves, in seconds."""
+    """Return Daly's estimate of the optimum (his equation 37).
+
+    It is the training time between two saves, in seconds.
+    """
     if save_cost_s >= 2 * failure_every_s:
         return failure_every_s
     ratio = save_cost_s / (2 * failure_every_s)

@@ -1,4 +1,4 @@
-"""When this attempt saves: the cadence asked for, with an interval that is planned anew as measurements come."""
+"""When this attempt saves: the cadence asked for, its interval replanned as measurements come."""
 
 from __future__ import annotations
 
@@ -67,8 +67,9 @@ class Pacing:
     ) -> str | None:
         """Return why the boundary after a step is to be saved, None if it is not.
 
-        The last batch of an epoch whose end will be saved waits for it: the same step, and with its scores. A save that
-        has failed is met at once, by the next one: an interval later, two intervals of work would be at stake.
+        The last batch of an epoch whose end will be saved waits for it: the same step, and with its scores. A
+        save that has failed is met at once, by the next one: an interval later, two intervals of work would
+        be at stake.
 
         Args:
             step: Steps finished.
@@ -147,8 +148,8 @@ class Pacing:
 def _former_attempts(run: RunPaths, attempt: int) -> tuple[int, float]:
     """Return how many former attempts ended badly, and how long all of them ran, in seconds.
 
-    One without an exit record ended with the machine, or ran without a supervisor: it counts as a failure whose
-    length nobody knows.
+    One without an exit record ended with the machine, or ran without a supervisor: it counts as a failure
+    whose length nobody knows.
     """
     failures, trained_s = 0, 0.0
     for number in range(1, attempt):

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 EXTRA_STATE: Final = "_extra_state"
-"""The key under which a module keeps what its ``get_extra_state`` returns: any value, not a tensor of a shape."""
+"""The key under which a module keeps what its ``get_extra_state`` returns: any value, not a tensor of a
+shape."""
 
 _PARAMETER_SHAPED: Final = frozenset(
     {
@@ -125,11 +126,14 @@ def _object_differences(name: str, target: Stateful, state: Any, saved_class: st
 def _group_differences(name: str, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> Iterator[str]:
     for index, (saved, live) in enumerate(zip(state["param_groups"], optimizer.param_groups, strict=True)):
         place = f"{name}.param_groups[{index}]"
-        # A key that only this program knows is a newer torch's, and load_state_dict fills it in. One that only
-        # the checkpoint knows may be a scheduler's. Both together are another optimizer.
+        # A key that only this program knows is a newer torch's, and load_state_dict fills it in. One that
+        # only the checkpoint knows may be a scheduler's. Both together are another optimizer.
         ours, theirs = optimizer.defaults.keys() - saved.keys(), saved.keys() - live.keys()
         if ours and theirs:
-            yield f"{place}: in the checkpoint with {', '.join(sorted(theirs))}, here with {', '.join(sorted(ours))}"
+            yield (
+                f"{place}: in the checkpoint with {', '.join(sorted(theirs))}, here with "
+                f"{', '.join(sorted(ours))}"
+            )
         if len(saved["params"]) != len(live["params"]):
             yield f"{place}: in the checkpoint {len(saved['params'])} parameters, here {len(live['params'])}"
             continue

@@ -1,13 +1,13 @@
 """The memory in which Python's and NumPy's global generators keep their state, copied out and in as bytes.
 
-Loading in the main process gives every batch random streams of its own and puts the global ones back afterwards.
-``random.getstate`` and ``numpy.random.get_state`` build thousands of objects for that, a hundred microseconds a
-batch; the state itself is 2.5 KB, which are copied in a fraction of one.
+Loading in the main process gives every batch random streams of its own and puts the global ones back
+afterwards. ``random.getstate`` and ``numpy.random.get_state`` build thousands of objects for that, a hundred
+microseconds a batch; the state itself is 2.5 KB, which are copied in a fraction of one.
 
 Invariants:
-    Where a state lies is found out on generators made for that purpose, and proved on them: what was copied from
-    one into another makes the second equal to the first. Where the proof fails, as on another Python or NumPy, the
-    public functions are used instead.
+    Where a state lies is found out on generators made for that purpose, and proved on them: what was copied
+    from one into another makes the second equal to the first. Where the proof fails, as on another Python or
+    NumPy, the public functions are used instead.
     Only the state's own bytes are written, and only with what was read from the same place.
 """
 

@@ -1,8 +1,9 @@
 """What decides the rest of a run and is in no ``state_dict`` of a module.
 
-Non-persistent buffers, ``requires_grad``, the training mode of each module, and plain attributes: numbers, flags, strings,
-tensors, arrays, random generators, and lists, tuples and dicts of these. What has not changed since tracking began is
-configuration, and stays as the program has it; what training changed is saved, and put back at a resume.
+Non-persistent buffers, ``requires_grad``, the training mode of each module, and plain attributes: numbers,
+flags, strings, tensors, arrays, random generators, and lists, tuples and dicts of these. What has not changed
+since tracking began is configuration, and stays as the program has it; what training changed is saved, and
+put back at a resume.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ class ModuleBaseline:
         self._requires_grad = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
 
     def changes(self, module: torch.nn.Module) -> dict[str, Any]:
-        """Return what has changed since, as a tree of plain values and live tensors; empty sections are left out."""
+        """Return what has changed since, as a tree of plain values and live tensors.
+
+        Empty sections are left out.
+        """
         attributes: dict[str, Any] = {}
         generators: dict[str, Any] = {}
         for place, value in _attributes(module):
@@ -74,7 +78,8 @@ class ModuleBaseline:
 def put_back(module: torch.nn.Module, changes: dict[str, Any]) -> None:
     """Make the changes that `ModuleBaseline.changes` returned to a module of the same structure.
 
-    Submodules that are not there any more are passed over: the state dict, which is compared, says so already.
+    Submodules that are not there any more are passed over: the state dict, which is compared, says so
+    already.
     """
     modules = dict(module.named_modules())
     home = next((each.device for each in (*module.parameters(), *module.buffers())), torch.device("cpu"))
@@ -143,7 +148,10 @@ def _is_array(value: Any) -> bool:
 
 
 def _is_plain(value: Any, depth: int) -> bool:
-    """Return whether a checkpoint can hold a value: what else hangs on a module, such as functions, is code."""
+    """Return whether a checkpoint can hold a value.
+
+    What else hangs on a module, such as functions, is code.
+    """
     kind = type(value)
     if kind in _SCALARS or _is_plain_tensor(value) or _is_array(value):
         return True

@@ -33,7 +33,10 @@ class TrackedObjects(dict[str, Stateful]):
             self._baselines[name] = ModuleBaseline(module)
 
     def module_changes(self) -> dict[str, Any]:
-        """Return what training changed in the modules beyond their state dicts; see `ModuleBaseline.changes`."""
+        """Return what training changed in the modules beyond their state dicts.
+
+        See `ModuleBaseline.changes`.
+        """
         found: dict[str, Any] = {}
         for name, baseline in self._baselines.items():
             module = unwrapped(self[name])

@@ -1,12 +1,12 @@
 """Optimizers matched to their parameters by name, never by position alone.
 
-An optimizer's state dict numbers its parameters. A program that lists them in another order, as one that makes a list
-of a set does, would give each the moments of another. So a checkpoint notes the name that every parameter has in the
-tracked modules, and a resume puts the saved state into the order of the live optimizer.
+An optimizer's state dict numbers its parameters. A program that lists them in another order, as one that
+makes a list of a set does, would give each the moments of another. So a checkpoint notes the name that every
+parameter has in the tracked modules, and a resume puts the saved state into the order of the live optimizer.
 
-Groups that were added after the optimizer was made (gradual unfreezing) are made again from the names of their
-parameters. A script that then adds the same group once more, since it runs the head of the interrupted epoch again,
-finds it there: the call does nothing.
+Groups that were added after the optimizer was made (gradual unfreezing) are made again from the names of
+their parameters. A script that then adds the same group once more, since it runs the head of the interrupted
+epoch again, finds it there: the call does nothing.
 """
 
 from __future__ import annotations

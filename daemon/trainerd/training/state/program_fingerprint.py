@@ -1,6 +1,7 @@
 """What the program looks like that trains: what a resume should find as it was.
 
-Taken when training begins, and kept in every manifest. `trainerd.checkpoint.fingerprint` compares two of them.
+Taken when training begins, and kept in every manifest. `trainerd.checkpoint.fingerprint` compares two of
+them.
 """
 
 from __future__ import annotations

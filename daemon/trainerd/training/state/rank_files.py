@@ -46,7 +46,8 @@ def read_verified(checkpoint: Checkpoint, rank: int, *, is_whole: bool = True) -
     Args:
         checkpoint: Which.
         rank: Whose state.
-        is_whole: Whether to put tensors of which the rank has only a part together, from the files of all ranks.
+        is_whole: Whether to put tensors of which the rank has only a part together, from the files of all
+            ranks.
 
     Raises:
         CorruptError: Something differs from the manifest, or is not what it should be in spite of its digest.

@@ -1,8 +1,8 @@
 """Putting a checkpoint back: everything is decoded and checked first, and only then does anything change.
 
-Modules and optimizers are compared with what is in the file, field by field. Objects with a ``load_state_dict`` of
-their own cannot be asked whether it would work; they go first, each with a copy of its former state, so that one
-that refuses is put back together with those before it.
+Modules and optimizers are compared with what is in the file, field by field. Objects with a
+``load_state_dict`` of their own cannot be asked whether it would work; they go first, each with a copy of its
+former state, so that one that refuses is put back together with those before it.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class StateTree:
         Args:
             objects: The live ones.
             source: Name of the checkpoint, for messages.
-            strict: Refuse any difference in what is to be taken; otherwise take what fits, leave the rest as it
-                is, and say in a warning what that was.
+            strict: Refuse any difference in what is to be taken; otherwise take what fits, leave the rest as
+                it is, and say in a warning what that was.
             only: Patterns of objects, or of entries such as ``model.layer1.*``, to take; None takes all.
             exclude: Patterns to leave out.
 
@@ -147,7 +147,10 @@ class StateTree:
 
 @contextlib.contextmanager
 def _added_groups(objects: Objects, matchings: dict[str, Matching]) -> Iterator[Callable[[], object]]:
-    """Add the groups that live optimizers lack; take them away at the end, unless what is yielded was called."""
+    """Add the groups that live optimizers lack.
+
+    Take them away at the end, unless what is yielded was called.
+    """
     with contextlib.ExitStack() as undo:
         for name, matching in matchings.items():
             if matching.added and not matching.differences:
@@ -193,8 +196,8 @@ def _certainty(target: Stateful) -> int:
 def _is_loaded_by_torch(module: torch.nn.Module) -> bool:
     """Tell whether nothing but torch's own code loads the state of a module.
 
-    Hooks and overrides are found under private names. Where torch has none of that name, the answer is no: the module is
-    then loaded like any other object, with a copy of its former state.
+    Hooks and overrides are found under private names. Where torch has none of that name, the answer is no:
+    the module is then loaded like any other object, with a copy of its former state.
     """
     kind = type(module)
     hooks = [getattr(module, name, None) for name in _LOAD_HOOKS]

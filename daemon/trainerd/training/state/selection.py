@@ -20,12 +20,12 @@ def selected_states(
 ) -> dict[str, Any]:
     """Return what is to be taken.
 
-    A pattern is the name of an object, ``model``, or reaches into a module: ``model.layer1.*``, ``*.bias``. What
-    it names, it names with everything below.
+    A pattern is the name of an object, ``model``, or reaches into a module: ``model.layer1.*``, ``*.bias``.
+    What it names, it names with everything below.
 
     Raises:
-        UserError: A pattern matches nothing in the checkpoint: it is mistyped, or it reaches into what can only
-            be taken as a whole.
+        UserError: A pattern matches nothing in the checkpoint: it is mistyped, or it reaches into what can
+            only be taken as a whole.
     """
     for given, patterns in (("only", only or ()), ("exclude", exclude)):
         _check_patterns(states, objects, patterns, given)

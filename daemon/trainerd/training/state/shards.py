@@ -1,8 +1,10 @@
-"""Tensors of which each rank holds a part: `DTensor`, as FSDP2 (``fully_shard``) and tensor parallelism make them.
+"""Tensors of which each rank holds a part.
 
-A rank saves what it holds, with the shape of the whole and where in it the part begins. With the same ranks and the
-same placements it gets its own part back; otherwise the whole is put together from the files of all ranks, and each
-object takes of it what is its own.
+`DTensor`, as FSDP2 (``fully_shard``) and tensor parallelism make them.
+
+A rank saves what it holds, with the shape of the whole and where in it the part begins. With the same ranks
+and the same placements it gets its own part back; otherwise the whole is put together from the files of all
+ranks, and each object takes of it what is its own.
 
 Invariants:
     No collective is used, neither to save nor to load.
@@ -181,7 +183,10 @@ def _placed(target: Stateful, state: Any) -> Any:
 
 
 def _placed_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> Any:
-    """State of an optimizer is placed like its parameter: before the first step there is none to compare with."""
+    """State of an optimizer is placed like its parameter.
+
+    Before the first step there is none to compare with.
+    """
     try:
         numbers = [number for group in state["param_groups"] for number in group["params"]]
         per_parameter = dict(state["state"])
@@ -276,8 +281,8 @@ def place_of_part(
 
     Args:
         shape: Of the whole.
-        cuts: One after the other: the dimension, the number of parts, and which of them. The last parts are smaller,
-            or empty, where the dimension cannot be divided evenly.
+        cuts: One after the other: the dimension, the number of parts, and which of them. The last parts are
+            smaller, or empty, where the dimension cannot be divided evenly.
     """
     size, offset = list(shape), [0] * len(shape)
     for dimension, parts, number in cuts:

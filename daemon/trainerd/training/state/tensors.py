@@ -73,7 +73,7 @@ _FACTORIES: Final[dict[str, type]] = {
 
 @dataclass
 class TensorTable:
-    """The tensors of one tree, by the name under which they are stored, in the order in which they were met."""
+    """The tensors of one tree, by the name they are stored under, in the order in which they were met."""
 
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
     takes_shards: bool = True
@@ -136,7 +136,7 @@ def copied_state(tree: Any, memo: dict[int, Any] | None = None) -> Any:
 
 
 def stored_form(tensor: torch.Tensor) -> tuple[torch.Tensor, str]:
-    """Return a tensor as it lies in the file (its bytes, if safetensors has no such dtype) and its dtype there."""
+    """Return a tensor as stored in the file (bytes, if safetensors lacks the dtype) and its dtype there."""
     if dtype := SAFETENSORS_DTYPES.get(tensor.dtype):
         return tensor, dtype
     return tensor.contiguous().reshape(-1).view(torch.uint8), "U8"
@@ -151,7 +151,7 @@ def _memory_of(tensor: torch.Tensor) -> tuple[Any, ...] | None:
 
 
 def _dense_stride(tensor: torch.Tensor) -> list[int] | None:
-    """Return the strides of a tensor whose dimensions lie in another order, such as channels last, without holes.
+    """Return the strides of a tensor without holes whose dimensions are permuted, such as channels last.
 
     Optimizer state is laid out like its parameter, and arithmetic on another layout may round otherwise.
     """
@@ -191,7 +191,10 @@ def _encode_leaf(table: TensorTable, value: Any, path: str) -> dict[str, Any] | 
 
 
 def _is_ordinary(tensor: torch.Tensor) -> bool:
-    """Return whether nothing about a tensor needs a closer look. Nearly all are so, and the loop waits meanwhile."""
+    """Return whether nothing about a tensor needs a closer look.
+
+    Nearly all are so, and the loop waits meanwhile.
+    """
     return (
         tensor.dtype in SAFETENSORS_DTYPES
         and tensor.layout is torch.strided

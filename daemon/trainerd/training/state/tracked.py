@@ -38,7 +38,8 @@ def check_tracked(name: str, value: object) -> Stateful:
     if not isinstance(value, Stateful):
         raise UserError(
             f"cannot track {name}: a {type(value).__qualname__} has no state_dict() and load_state_dict()",
-            hint=f"for a plain value use session.value({name!r}, default); random generators of torch, NumPy and "
+            hint=f"for a plain value use session.value({name!r}, default); random generators of torch, "
+            "NumPy and "
             "Python can be tracked as they are",
         )
     return value
@@ -59,7 +60,10 @@ def unwrapped(value: Stateful) -> Stateful:
 
 
 def class_name(value: Stateful) -> str:
-    """Return the name of an object's class as a checkpoint notes it: another one's state may look the same."""
+    """Return the name of an object's class as a checkpoint notes it.
+
+    Another one's state may look the same.
+    """
     return type(value).__qualname__
 
 

@@ -1,7 +1,7 @@
 """Checksums of tensors that a device and a processor compute alike: the sum of their words, modulo 2**64.
 
-Integer addition is exact in any order, so a parallel reduction on a device gives the same number as a loop on the
-host. A single wrong word always changes the sum; words that changed places do not.
+Integer addition is exact in any order, so a parallel reduction on a device gives the same number as a loop on
+the host. A single wrong word always changes the sum; words that changed places do not.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ _WORD_BYTES_MAX: Final = 8
 
 
 def word_bytes_of(tensor: torch.Tensor) -> int:
-    """Return the size of the words that a tensor is summed in, in bytes: the largest that fits its place and size."""
+    """Return the size of the words that a tensor is summed in, in bytes.
+
+    The largest that fits its place and size.
+    """
     offset = tensor.storage_offset() * tensor.element_size() if tensor.is_contiguous() else 0
     return math.gcd(_WORD_BYTES_MAX, tensor.nbytes, offset)
 

@@ -1,10 +1,11 @@
-"""Copies from CUDA devices into host memory, on a stream of their own, each with a checksum taken on the device.
+"""Copies from CUDA devices into host memory, on their own stream, each with a checksum from the device.
 
-The processor does not wait for copies into page-locked memory. What the loop launches next on its own stream waits,
-on the device, until its tensors are copied: the values are those of the call, whatever the loop does next.
+The processor does not wait for copies into page-locked memory. What the loop launches next on its own stream
+waits, on the device, until its tensors are copied: the values are those of the call, whatever the loop does
+next.
 
-A digest of host memory proves what was written, not that it is what the device held. So each tensor is summed on the
-device in the same stream, and the sum is compared with one of what arrived (`Transfer.damaged`).
+A digest of host memory proves what was written, not that it is what the device held. So each tensor is summed
+on the device in the same stream, and the sum is compared with one of what arrived (`Transfer.damaged`).
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class Checksum(NamedTuple):
 class Transfer(Protocol):
     """Copies on their way from devices into host memory.
 
-    It refers to none of that memory: the memory refers to it, and a tensor in the circle would keep both for ever.
+    It refers to none of that memory: the memory refers to it, and a tensor in the circle would keep both for
+    ever.
     """
 
     def wait(self) -> None:
@@ -83,7 +85,7 @@ class Runtime(Protocol):
         ...
 
     def clear_error(self) -> None:
-        """Take back the error that a refused call leaves in this thread for the next kernel launch to raise."""
+        """Clear the error that a refused call leaves in this thread for the next kernel launch to raise."""
         ...
 
     def start_copies(self, copies: Sequence[Copy], *, is_pinned: bool) -> Transfer:
@@ -187,7 +189,8 @@ def damage_error(names: Sequence[str]) -> DeviceCopyError:
     )
     return DeviceCopyError(
         f"not saved: {shown} arrived in host memory with other bytes than the device holds",
-        hint="the memory of the device or the host, or the bus between them, may be faulty: look for ECC and Xid "
+        hint="the memory of the device or the host, or the bus between them, may be faulty: look for "
+        "ECC and Xid "
         "errors with `nvidia-smi -q -d ECC` and `dmesg`",
     )
 

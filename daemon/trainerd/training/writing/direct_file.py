@@ -1,7 +1,8 @@
 """A file written past the page cache, in few large calls, and digested on the way.
 
-It leaves the page cache to the data loaders and costs the training loop next to no CPU. One thread writes while
-another hashes: in step with it where memory is used again for the next piece, and behind it where all stays as it is.
+It leaves the page cache to the data loaders and costs the training loop next to no CPU. One thread writes
+while another hashes: in step with it where memory is used again for the next piece, and behind it where all
+stays as it is.
 """
 
 from __future__ import annotations
@@ -40,13 +41,14 @@ def write_direct(
 
     Args:
         path: Where; must not exist.
-        pieces: Its bytes, in memory that begins at a page and of whole blocks except for the last piece, which
-            is followed by as much memory as fills its last block. The next piece is asked for while one is being
-            written, from another thread; that one's memory is free again when the one after the next is asked for.
+        pieces: Its bytes, in memory that begins at a page and of whole blocks except for the last piece,
+            which is followed by as much memory as fills its last block. The next piece is asked for while one
+            is being written, from another thread; that one's memory is free again when the one after the next
+            is asked for.
         size: Bytes in all.
         is_called_off: Asked between two pieces.
-        wait_to_digest: Given if all pieces stay as they are until this returns: then they are hashed behind the
-            writing, and not before this was called and came back.
+        wait_to_digest: Given if all pieces stay as they are until this returns: then they are hashed behind
+            the writing, and not before this was called and came back.
 
     Raises:
         AbandonedError: It was called off.

@@ -1,7 +1,8 @@
 """Moments in which the garbage collector must not run.
 
-A snapshot makes thousands of small objects, which makes Python look through all objects of the process, torch's
-included: 10 ms and more, while the loop waits or the grace period runs out. What is made here has no cycles.
+A snapshot makes thousands of small objects, which makes Python look through all objects of the process,
+torch's included: 10 ms and more, while the loop waits or the grace period runs out. What is made here has no
+cycles.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Large host memory that can be page-locked for direct transfers from CUDA devices.
 
 Invariants:
-    The driver's registration ends before the memory is freed, whatever frees it: `release`, a larger buffer in its
-    place, the garbage collector or the end of the interpreter. Otherwise the next memory at the same address would
-    be mapped, for the driver, to the old physical pages: copies would go there, and zeros would be saved.
-    It ends only when no copy into the memory is on its way.
-    A refused registration leaves no error behind; `pin` returns False, and copies are then complete when they return.
-    A forked child has neither the memory nor a usable driver, and touches neither.
+    The driver's registration ends before the memory is freed, whatever frees it: `release`, a larger buffer
+    in its place, the garbage collector or the end of the interpreter. Otherwise the next memory at the same
+    address would be mapped, for the driver, to the old physical pages: copies would go there, and zeros would
+    be saved. It ends only when no copy into the memory is on its way.
+    A refused registration leaves no error behind; `pin` returns False, and copies are then complete when they
+    return. A forked child has neither the memory nor a usable driver, and touches neither.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ _registrations: Final[weakref.WeakSet[_Registration]] = weakref.WeakSet()
 
 @atexit.register
 def _end_all() -> None:
-    """End what is left at the end of the interpreter, which frees memory in no particular order, or not at all."""
+    """End what is left when the interpreter ends.
+
+    It frees memory in no particular order, or not at all.
+    """
     for registration in tuple(_registrations):
         registration.end()
 
@@ -100,7 +103,10 @@ class HostBuffer:
         return self._region.registration is not None
 
     def pin(self) -> bool:
-        """Page-lock it, unless it is already or the driver has refused that once; return whether it is page-locked."""
+        """Page-lock it, unless it is already or the driver has refused that once.
+
+        Return whether it is page-locked.
+        """
         if not self.is_pinned and not self._is_refused:
             address = address_of(self._region)
             if self._runtime.register(address, len(self._region)) == 0:
@@ -118,7 +124,10 @@ class HostBuffer:
             self._region.registration = None
 
     def expect(self, transfer: Transfer) -> None:
-        """Note a transfer into this memory: it is waited for before the memory is used otherwise, or freed."""
+        """Note a transfer into this memory.
+
+        It is waited for before the memory is used otherwise, or freed.
+        """
         if self._region.registration is not None:
             self._region.registration.transfer = transfer
 

@@ -2,10 +2,12 @@
 
 There are two ways, and neither is always the faster one:
 
-* torch's team of threads. Where cores are free it is as fast as one plain copy of all the bytes. Threads of our own
-  would not be: after a step those of the team spin for some milliseconds, and hold the core. But a team waits for
-  all its threads at every large tensor; with six other busy threads on two cores, 300 tensors took 213 to 387 ms.
-* This thread alone, memory to memory. It waits for nobody: 51 to 63 ms there, and 16 against 11 ms on a free machine.
+* torch's team of threads. Where cores are free it is as fast as one plain copy of all the bytes. Threads of
+  our own would not be: after a step those of the team spin for some milliseconds, and hold the core. But a
+  team waits for all its threads at every large tensor; with six other busy threads on two cores, 300 tensors
+  took 213 to 387 ms.
+* This thread alone, memory to memory. It waits for nobody: 51 to 63 ms there, and 16 against 11 ms on a free
+  machine.
 
 `FasterWay` finds out which it is, and looks again when that may have changed.
 """
@@ -19,11 +21,12 @@ from typing import Final, Literal
 import torch
 
 HOLDING_BYTES_MAX: Final = 1 << 20
-"""Moves up to this size keep the interpreter lock: to give it up for each would cost up to 5 ms each, if another
-thread is busy in Python."""
+"""Moves up to this size keep the interpreter lock: to give it up for each would cost up to 5 ms each, if
+another thread is busy in Python."""
 
 NEWS: Final = 1.5
-"""The other way is tried when the one in use has become so many times slower, or faster: the machine has changed."""
+"""The other way is tried when the one in use has become so many times slower, or faster: the machine has
+changed."""
 COMPARISON_DISTANCE_MAX: Final = 64
 """It is tried after so many copies at the latest."""
 RECENT: Final = 3
@@ -42,12 +45,13 @@ _memmove_holding: Final = _HoldingMemmove(_ADDRESS)
 class FasterWay:
     """Which way to copy is the faster one here, by what the copies took. Reads no clock.
 
-    A copy the other way costs the loop half as much again, or several times as much: none is made for curiosity.
+    A copy the other way costs the loop half as much again, or several times as much: none is made for
+    curiosity.
     """
 
     _OPENING: Final[tuple[Way, ...]] = ("team", "team", "team", "alone")
-    """The first copy of all meets what nobody has touched yet; what it took is forgotten. The team has more than one
-    chance: one that sleeps, as it does where no step came just before, takes twice as long."""
+    """The first copy of all meets what nobody has touched yet; what it took is forgotten. The team has more
+    than one chance: one that sleeps, as it does where no step came just before, takes twice as long."""
 
     def __init__(self) -> None:
         self._recent: dict[Way, deque[float]] = {"team": deque(maxlen=RECENT), "alone": deque(maxlen=RECENT)}

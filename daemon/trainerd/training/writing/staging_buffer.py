@@ -1,8 +1,8 @@
 """The image of a rank's tensor file in host memory: what the file will be, byte for byte.
 
-`Arena` is one warm buffer that every save copies into: the copy is all that a periodic save costs the loop. The
-buffer is kept, and can be faulted in before it is first needed (see `host_memory`). What has been copied can be
-written while the rest is being copied.
+`Arena` is one warm buffer that every save copies into: the copy is all that a periodic save costs the loop.
+The buffer is kept, and can be faulted in before it is first needed (see `host_memory`). What has been copied
+can be written while the rest is being copied.
 """
 
 from __future__ import annotations
@@ -141,7 +141,10 @@ class Filling:
             self._transfer.wait()
 
     def damaged(self) -> list[str]:
-        """Return the names of device tensors that arrived with other bytes than the device held. Once all have arrived."""
+        """Return the names of device tensors that arrived with other bytes than the device held.
+
+        Returns once all have arrived.
+        """
         if self._transfer is None:
             return []
         targets = {
@@ -192,8 +195,9 @@ class Arena:
 
     Invariants:
         Its memory only grows. A larger one replaces it, so there is never more than one.
-        Between `begin` and the end of the write of what was filled, nobody fills it again: the writer's business.
-        The values are those at the call of `begin`, whatever the caller does to the tensors once all are copied.
+        Between `begin` and the end of the write of what was filled, nobody fills it again: the writer's
+        business. The values are those at the call of `begin`, whatever the caller does to the tensors once
+        all are copied.
     """
 
     def __init__(self, runtime: Runtime = CUDA) -> None:
@@ -205,7 +209,10 @@ class Arena:
         self._faster_way = FasterWay()
 
     def prepare(self, snapshot: Snapshot) -> None:
-        """Make room for snapshots of these shapes, in pages that are there already. Reads no tensor's values."""
+        """Make room for snapshots of these shapes, in pages that are there already.
+
+        Reads no tensor's values.
+        """
         stored, shapes = stored_tensors(snapshot)
         self._lay_out(shapes)
         self._pin_for(stored)
@@ -275,7 +282,10 @@ def piece_ends(padded_size: int) -> list[int]:
 
 
 def _groups(image: ImageLayout, octets: torch.Tensor) -> list[_Group]:
-    """Return the tensors of an image in as many groups as it has pieces: each piece waits for one group at most."""
+    """Return the tensors of an image in as many groups as it has pieces.
+
+    Each piece waits for one group at most.
+    """
     groups: list[_Group] = []
     ends = iter(piece_ends(image.padded_size))
     end, names, views = next(ends), [], []

@@ -1,8 +1,8 @@
 """The image of a rank's tensor file, made piece by piece while it is written.
 
 An emergency save may come before any other, so it does without a buffer of the size of the state: it copies
-through a small ring, one piece being written while the next is copied. Nothing computes meanwhile, so the tensors
-do not change.
+through a small ring, one piece being written while the next is copied. Nothing computes meanwhile, so the
+tensors do not change.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ SLOTS: Final = 2
 class Ring:
     """The memory that urgent saves go through, kept from one to the next.
 
-    To have 16 MB provided by the system when they were needed cost 60 ms of the 140 that such a save of 140 MB took, on
-    a virtual machine whose host had to find them first.
+    To have 16 MB provided by the system when they were needed cost 60 ms of the 140 that such a save of 140
+    MB took, on a virtual machine whose host had to find them first.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,10 @@ def _needed_bytes(size: int) -> int:
 def streamed(
     snapshot: Snapshot, ring: Ring, runtime: Runtime = CUDA
 ) -> tuple[ImageLayout, Iterator[memoryview]]:
-    """Return the layout of a snapshot and its image in pieces, which nobody else may put through the ring meanwhile."""
+    """Return the layout of a snapshot and its image in pieces.
+
+    The ring must not be used for anything else meanwhile.
+    """
     stored, shapes = stored_tensors(snapshot)
     runtime.synchronize(stored.values())  # what is read from another thread must have been computed
     image = ImageLayout(shapes)

@@ -1,11 +1,11 @@
-"""Writes snapshots: periodic ones in the background out of a warm arena, urgent ones at once out of live memory.
+"""Writes snapshots: periodic ones in the background from a warm arena, urgent ones at once from live memory.
 
 Invariants:
     At most one write is in flight. Whoever needs the arena waits for it, and for its preparation.
     What a background write raises is raised by the next call that meets it, never lost.
-    A checkpoint is committed only if its tensors arrived in host memory as they were on their devices. After the
-    first time that one did not, copies are blocking ones, and a newer save takes its place; after the second, the
-    error is raised.
+    A checkpoint is committed only if its tensors arrived in host memory as they were on their devices. After
+    the first time that one did not, copies are blocking ones, and a newer save takes its place; after the
+    second, the error is raised.
     Only one thread at a time touches the store.
 """
 
@@ -95,7 +95,10 @@ class CheckpointWriter:
         self._preparation.start()
 
     def stage(self, snapshot: Snapshot) -> StagedSnapshot:
-        """Copy a snapshot into the arena; the live tensors may change at once. Waits for a write in flight."""
+        """Copy a snapshot into the arena; the live tensors may change at once.
+
+        Waits for a write in flight.
+        """
         self._wait_for_arena()
         return StagedSnapshot(snapshot.document, self._arena.fill(snapshot))
 
@@ -111,7 +114,9 @@ class CheckpointWriter:
         )
 
     def write_and_wait(self, snapshot: Snapshot, manifest: Manifest) -> Checkpoint:
-        """Copy a snapshot, write it, and return when it is durable. A copy that arrives damaged is made once more.
+        """Copy a snapshot, write it, and return when it is durable.
+
+        A copy that arrives damaged is made once more.
 
         Raises:
             DeviceCopyError: A device tensor arrived damaged twice.
@@ -126,12 +131,12 @@ class CheckpointWriter:
         """Wait for the write in flight, which a newer one is about to follow.
 
         Returns:
-            Whether the write failed because a device tensor arrived damaged, for the first time. That is a warning:
-            the newer save takes its place, with blocking copies.
+            Whether the write failed because a device tensor arrived damaged, for the first time. That is a
+            warning: the newer save takes its place, with blocking copies.
 
         Raises:
-            DeviceCopyError: A device tensor arrived damaged, and not for the first time; or this is one of several
-                ranks, whose others cannot know that a save is to be repeated.
+            DeviceCopyError: A device tensor arrived damaged, and not for the first time; or this is one of
+                several ranks, whose others cannot know that a save is to be repeated.
             SpaceError: The disk was full.
             OSError: The write failed.
         """
@@ -151,10 +156,12 @@ class CheckpointWriter:
         )
 
     def write_in_background(self, snapshot: Snapshot, manifest: Manifest) -> None:
-        """Copy a snapshot and write it in another thread. Waits for a write in flight, and raises what that raised.
+        """Copy a snapshot and write it in another thread.
 
-        The write begins with what is copied first, while the rest is still being copied. Hashing waits for the
-        copy: it would take memory bandwidth and a core from what the loop is waiting for.
+        Waits for a write in flight, and raises what that raised.
+
+        The write begins with what is copied first, while the rest is still being copied. Hashing waits for
+        the copy: it would take memory bandwidth and a core from what the loop is waiting for.
         """
         self._wait_for_arena()
         filling, copy = self._arena.begin(snapshot)
@@ -178,8 +185,8 @@ class CheckpointWriter:
             else:
                 flight.future.set_result(checkpoint)
 
-        # A signal handler may raise at any place here: a loader does when a worker of its own dies. Then nobody copies
-        # any more, and whoever waits for what is copied must hear of it.
+        # A signal handler may raise at any place here: a loader does when a worker of its own dies. Then
+        # nobody copies any more, and whoever waits for what is copied must hear of it.
         try:
             self._in_flight = flight
             self._thread.run(work)

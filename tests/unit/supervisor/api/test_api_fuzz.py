@@ -1,4 +1,5 @@
-"""The API against its own OpenAPI document: whatever is sent, the answer is one that the document promises."""
+"""The API against its own OpenAPI document: whatever is sent, the answer is one that the document
+promises."""
 
 from __future__ import annotations
 

@@ -196,7 +196,8 @@ def test_an_answer_in_progress_is_finished_when_the_supervisor_stops(path):
 
 
 def test_a_connection_that_was_accepted_before_the_stop_may_still_ask(path):
-    """Its client cannot know that it came too late: only those still in the queue of the socket go to the next."""
+    """Its client cannot know that it came too late: only those still in the queue of the socket go to the
+    next."""
     request = b"GET /v1/jobs/mnist HTTP/1.1\r\nhost: x\r\n\r\n"
     with socket.socket(socket.AF_UNIX) as late, socket.socket(socket.AF_UNIX) as idle:
         with contextlib.ExitStack() as serving:

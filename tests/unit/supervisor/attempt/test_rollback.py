@@ -1,4 +1,5 @@
-"""A job goes back to an older checkpoint: what is newer is set aside before its attempt is launched, not after."""
+"""A job goes back to an older checkpoint: what is newer is set aside before its attempt is launched, not
+after."""
 
 from __future__ import annotations
 

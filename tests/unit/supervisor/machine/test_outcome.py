@@ -155,7 +155,8 @@ def test_the_rank_that_died_first_is_blamed_not_those_that_were_taken_along():
 
 
 def test_a_rank_that_sigterm_ended_is_not_blamed_for_the_failure_of_another():
-    """Whichever of them has the lower number: the shim, or torchrun, sends it to the peers of a rank that failed."""
+    """Whichever of them has the lower number: the shim, or torchrun, sends it to the peers of a rank that
+    failed."""
     outcome = judged(by(signal.SIGTERM, 0), code(3, 1), **SESSION)
     assert outcome.kind is OutcomeKind.CRASHED
     assert "rank 1 exited with 3" in outcome.reason
@@ -232,7 +233,10 @@ def test_a_kill_is_the_kernels_if_its_log_or_its_counter_says_so():
     [
         "MemoryError",
         "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.",
-        "RuntimeError: [enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you",
+        (
+            "RuntimeError: [enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't "
+            "allocate memory: you"
+        ),
         "RuntimeError: CUDA error: out of memory",
         "OSError: [Errno 12] Cannot allocate memory",
         "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 7.28 TiB for an array",

@@ -34,7 +34,10 @@ def test_a_leader_of_a_session_goes_first_and_its_children_do_not():
 
 
 def test_where_it_is_not_allowed_nothing_happens():
-    code = "from pathlib import Path; from trainerd.supervisor.service.priority import go_first; print(go_first(Path('/proc/none/x')))"
+    code = (
+        "from pathlib import Path; from trainerd.supervisor.service.priority import go_first; "
+        "print(go_first(Path('/proc/none/x')))"
+    )
     said = subprocess.run(
         [sys.executable, "-c", code], start_new_session=True, check=True, capture_output=True, text=True
     )

@@ -24,58 +24,75 @@ GOOD = "command: [python, train.py]\n"
             GOOD + "\ncheckpoint:\n  keep_lst: 3",
             "job.yaml:4: checkpoint.keep_lst: unknown field 'keep_lst'; did you mean 'checkpoint.keep_last'?",
         ),
-        (GOOD + "keep_last: 3", "job.yaml:2: keep_last: unknown field 'keep_last'; did you mean 'checkpoint.keep_last'?"),
+        (GOOD + "keep_last: 3", ("job.yaml:2: keep_last: unknown field 'keep_last'; did you mean "
+                                "'checkpoint.keep_last'?")),
         (GOOD + "cwd: /", "job.yaml:2: cwd: unknown field 'cwd'; did you mean 'workdir'?"),
         (GOOD + "Grace: 3", "job.yaml:2: Grace: unknown field 'Grace'; did you mean 'grace'?"),
-        (GOOD + "restart:\n  zzz: 1", "job.yaml:3: restart.zzz: unknown field 'zzz'; the fields of restart are budget, backoff"),
-        ("name: x", "job.yaml:1: command: this field is required; a job needs one, for example: command: [python, train.py]"),
+        (GOOD + "restart:\n  zzz: 1", ("job.yaml:3: restart.zzz: unknown field 'zzz'; the fields of "
+                                      "restart are budget, backoff")),
+        ("name: x", ("job.yaml:1: command: this field is required; a job needs one, for example: "
+                    "command: [python, train.py]")),
         ("command:\nname: x", "job.yaml:1: command: this field is required; a job needs one"),
         ("command: []", "job.yaml:1: command: no program is named; write for example [python, train.py]"),
         ("command: ' '", "job.yaml:1: command: no program is named"),
-        ("command: 'echo \"a'", "job.yaml:1: command: the shell's rules do not allow this text: No closing quotation"),
-        ("command:\n- a\n- 2", 'job.yaml:3: command[1]: expected text, not the number 2; put it in quotes: "2"'),
-        ("command: [a, 1e3.0]\ngrace: x", "job.yaml:2: grace: 'x' is not a duration; write seconds as a number"),
+        ("command: 'echo \"a'", ("job.yaml:1: command: the shell's rules do not allow this text: No "
+                                "closing quotation")),
+        ("command:\n- a\n- 2", ('job.yaml:3: command[1]: expected text, not the number 2; put it in '
+                               'quotes: "2"')),
+        ("command: [a, 1e3.0]\ngrace: x", ("job.yaml:2: grace: 'x' is not a duration; write seconds as "
+                                          "a number")),
         ("command: {a: b}", "job.yaml:1: command: expected a list of texts, or one text, not a mapping"),
         (GOOD + "env: {A: 010}", 'job.yaml:2: env.A: YAML reads 010 as 8; write 8, or "010" if it is text'),
         (GOOD + "grace: 1:30", 'job.yaml:2: grace: YAML reads 1:30 as 90; write 90, or "1:30" if it is text'),
-        (GOOD + "env: {A: 1.50}", 'job.yaml:2: env.A: expected text, not the number 1.5; put it in quotes: "1.50"'),
-        (GOOD + "env:\n  A: no", "job.yaml:3: env.A: expected text, not 'no', which YAML reads as false; put it in quotes: \"no\""),
+        (GOOD + "env: {A: 1.50}", ('job.yaml:2: env.A: expected text, not the number 1.5; put it in '
+                                  'quotes: "1.50"')),
+        (GOOD + "env:\n  A: no", ("job.yaml:3: env.A: expected text, not 'no', which YAML reads as false; "
+                                 'put it in quotes: "no"')),
         (GOOD + "env:\n  on: x", "job.yaml:3: env: YAML reads the key on as true; put it in quotes"),
         (GOOD + "env: {RANK: '0'}", "job.yaml:2: env: RANK is set by trainerd itself; leave it out"),
-        (GOOD + "env: {TRAINERD_GRACE_S: '9'}", "job.yaml:2: env: TRAINERD_GRACE_S is set by trainerd itself; use the field grace"),
+        (GOOD + "env: {TRAINERD_GRACE_S: '9'}", ("job.yaml:2: env: TRAINERD_GRACE_S is set by trainerd "
+                                                "itself; use the field grace")),
         (GOOD + "env: {'A=B': 'x'}", "job.yaml:2: env: 'A=B' cannot name a variable"),
         (GOOD + 'env: {A: "x\\0y"}', "job.yaml:2: env.A: text must not hold a NUL character"),
         (GOOD + "nproc: 0", "job.yaml:2: nproc: must be at least 1, not 0"),
         (GOOD + "nproc: '2'", "job.yaml:2: nproc: expected a whole number, not the text '2'"),
         (GOOD + "nproc: true", "job.yaml:2: nproc: expected a whole number, not true"),
         (GOOD + "resources: {cpus: .inf}", "job.yaml:2: resources.cpus: "),
-        (GOOD + "resources: {memory: 2}", 'job.yaml:2: resources.memory: the size 2 has no unit; write "2GiB" or "512MB"'),
-        (GOOD + "restart: 5", "job.yaml:2: restart: expected a mapping, not the number 5; its fields are budget, backoff"),
+        (GOOD + "resources: {memory: 2}", ('job.yaml:2: resources.memory: the size 2 has no unit; write '
+                                          '"2GiB" or "512MB"')),
+        (GOOD + "restart: 5", ("job.yaml:2: restart: expected a mapping, not the number 5; its fields "
+                              "are budget, backoff")),
         (
             GOOD + "restart: {backoff: {initial: 9s, max: 5s}}",
             "job.yaml:2: restart.backoff: max must not be shorter than initial",
         ),
-        (GOOD + "checkpoint: {every: often}", "job.yaml:2: checkpoint.every: expected a mapping such as {steps: 200}, or 'auto'"),
-        (GOOD + "checkpoint: {every: {steps: 0}}", "job.yaml:2: checkpoint.every.steps: must be at least 1, or 'never', not 0"),
-        (GOOD + "checkpoint: {keep_every: {}}", "job.yaml:2: checkpoint.keep_every: name at least one of steps, seconds, epochs"),
+        (GOOD + "checkpoint: {every: often}", ("job.yaml:2: checkpoint.every: expected a mapping such "
+                                              "as {steps: 200}, or 'auto'")),
+        (GOOD + "checkpoint: {every: {steps: 0}}", ("job.yaml:2: checkpoint.every.steps: must be at "
+                                                   "least 1, or 'never', not 0")),
+        (GOOD + "checkpoint: {keep_every: {}}", ("job.yaml:2: checkpoint.keep_every: name at least one "
+                                                "of steps, seconds, epochs")),
         (
             GOOD + "checkpoint:\n  keep_best:\n  - {metric: a}\n  - {metric: b, mode: best}",
             "job.yaml:5: checkpoint.keep_best[1].mode: expected 'max' or 'min', not the text 'best'",
         ),
-        (GOOD + "checkpoint: {keep_best: {mode: min}}", "job.yaml:2: checkpoint.keep_best.metric: this field is required"),
+        (GOOD + "checkpoint: {keep_best: {mode: min}}", ("job.yaml:2: checkpoint.keep_best.metric: this "
+                                                        "field is required")),
         (
             GOOD + "checkpoint: {keep_best: [{metric: a}, {metric: a, mode: min}]}",
             "job.yaml:2: checkpoint: keep_best has two rules for 'a'; keep one",
         ),
         (GOOD + "stall_timeout: 0", "job.yaml:2: stall_timeout: must be longer than 0"),
-        (GOOD + "name: a/b", "job.yaml:2: name: 'a/b' is not a job name: a name is never a path; leave out the slash"),
+        (GOOD + "name: a/b", ("job.yaml:2: name: 'a/b' is not a job name: a name is never a path; leave "
+                             "out the slash")),
         (GOOD + "name: ../x", "job.yaml:2: name: '../x' is not a job name: a name is never a path"),
         (GOOD + "name: Mnist", "job.yaml:2: name: 'Mnist' is not a job name; use lower-case letters"),
         (GOOD + "workdir: ''", "job.yaml:2: workdir: must not be empty"),
         (GOOD + "workdir: nowhere", "job.yaml:2: workdir: nowhere does not exist; a relative path begins at"),
         (GOOD + "python: .venv/bin/python", "job.yaml:2: python: .venv/bin/python is not a program"),
         (GOOD + "python: no-such-python", "job.yaml:2: python: no program 'no-such-python' in PATH"),
-        (GOOD + "env_file: secrets", "job.yaml:2: env_file: cannot look at secrets: No such file or directory"),
+        (GOOD + "env_file: secrets", ("job.yaml:2: env_file: cannot look at secrets: No such file or "
+                                     "directory")),
         # The text as a whole.
         ("", "job.yaml: the file is empty"),
         (" \n\n", "job.yaml: the file is empty"),
@@ -83,7 +100,8 @@ GOOD = "command: [python, train.py]\n"
         ("- a\n- b", "job.yaml:1: the file holds a list at the top, not fields"),
         ("just words", "job.yaml:1: the file holds the text 'just words' at the top"),
         ("a: 1\n---\nb: 2", "job.yaml:2: a second document begins here; one file holds one job"),
-        (GOOD + "env: {A: 'x'}\nname: y\nenv: {}", "job.yaml:4: env: the key stands here a second time; first on line 2"),
+        (GOOD + "env: {A: 'x'}\nname: y\nenv: {}", ("job.yaml:4: env: the key stands here a second "
+                                                   "time; first on line 2")),
         (GOOD + "env:\n\tA: x", "job.yaml:3: not valid YAML: found character"),
         (GOOD + "env: {A: 'x'", "job.yaml:2: not valid YAML: "),
         ("command: a: b", "job.yaml:1: not valid YAML: mapping values are not allowed"),
@@ -106,9 +124,11 @@ def test_an_error_in_yaml_names_line_field_and_remedy(bench, text, expected):
     ("text", "expected"),
     [
         ('{\n "comand": ["a"]\n}', "job.json:2: comand: unknown field 'comand'; did you mean 'command'?"),
-        ('{"command": ["a"],\n"env": {"A":\n1}}', 'job.json:2: env.A: expected text, not the number 1; put it in quotes: "1"'),
+        ('{"command": ["a"],\n"env": {"A":\n1}}', ('job.json:2: env.A: expected text, not the number 1; '
+                                                  'put it in quotes: "1"')),
         ('{"command": [\n"a",\n["b"]]}', "job.json:3: command[1]: expected text, not a list"),
-        ('{"command": "a",\n\n"command": "b"}', "job.json:3: command: the key stands here a second time; first on line 1"),
+        ('{"command": "a",\n\n"command": "b"}', ("job.json:3: command: the key stands here a second "
+                                                "time; first on line 1")),
         ('{"command": "a",\n}', "job.json:"),
         ('{"command": "a"', "job.json:1: not valid JSON: "),
         ('{"command": "a", "grace": NaN}', "job.json: not valid JSON: NaN is no JSON number"),

@@ -71,10 +71,12 @@ backoff = {initial = 2, max = "90s"}
 """
 
 FULL_JSON = """\
-{"name": "mnist", "command": "python train.py --epochs '2'", "workdir": "src", "env": {"OMP_NUM_THREADS": "2"},
+{"name": "mnist", "command": "python train.py --epochs '2'", "workdir": "src",
+ "env": {"OMP_NUM_THREADS": "2"},
  "nproc": 2, "resources": {"gpus": 1, "cpus": 1.5, "memory": "2GiB"},
- "checkpoint": {"every": {"steps": 200, "seconds": "10m", "epochs": "never"}, "at_start": true, "keep_last": "all",
-                "keep_best": [{"metric": "accuracy", "n": 2, "on_tie": "latest"}], "keep_every": {"epochs": 10}},
+ "checkpoint": {"every": {"steps": 200, "seconds": "10m", "epochs": "never"}, "at_start": true,
+                "keep_last": "all", "keep_best": [{"metric": "accuracy", "n": 2, "on_tie": "latest"}],
+                "keep_every": {"epochs": 10}},
  "restart": {"budget": 7, "backoff": {"initial": "2s", "max": "1m30s"}},
  "grace": "45s", "stall_timeout": "never", "priority": -3}
 """

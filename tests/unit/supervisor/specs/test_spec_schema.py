@@ -24,7 +24,10 @@ GOOD = [
     "{command: a, resources: {memory: 512mb}}",
     "{command: a, checkpoint: {every: auto, at_start: true, keep_last: all}}",
     "{command: a, checkpoint: {every: {steps: 5, seconds: 1h30m, epochs: never}, keep_best: {metric: a}}}",
-    "{command: a, checkpoint: {keep_best: [{metric: a, n: 1, mode: min, on_tie: latest}], keep_every: {steps: 3}}}",
+    (
+        "{command: a, checkpoint: {keep_best: [{metric: a, n: 1, mode: min, on_tie: latest}], keep_every: "
+        "{steps: 3}}}"
+    ),
     "{command: a, restart: {budget: 0, backoff: {initial: 0, max: 250ms}}}",
     "{command: a, grace: 90}",
     "{command: a, stall_timeout: auto}",

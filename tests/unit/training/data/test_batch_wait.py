@@ -14,7 +14,8 @@ from trainerd.training.data.batch_wait import WaitInterruptedError, interruptibl
 from trainerd.training.data.sources import MapSource, Pass, source_for
 
 STUCK_S_MAX = 20.0
-"""After so long a stuck worker gives up: a test that waits for it for ever fails, and leaves no process behind."""
+"""After so long a stuck worker gives up: a test that waits for it for ever fails, and leaves no process
+behind."""
 
 ITERATOR = dataloader._MultiProcessingDataLoaderIter
 
@@ -79,7 +80,8 @@ def has_private_method(request, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def no_worker_stays():
-    """Fail a test that leaves a worker: they ignore SIGTERM, so the interpreter would wait for them at its end."""
+    """Fail a test that leaves a worker: they ignore SIGTERM, so the interpreter would wait for them at its
+    end."""
     yield
     deadline_s = time.monotonic() + STUCK_S_MAX
     while workers := multiprocessing.active_children():

@@ -174,7 +174,8 @@ def test_a_rank_that_dies_before_it_proposes_is_not_waited_for(monkeypatch):
 
 
 def test_a_request_is_made_once():
-    """What was decided is not asked for again, and what is asked again before it was done is not decided twice."""
+    """What was decided is not asked for again, and what is asked again before it was done is not decided
+    twice."""
     store = HashStore()
     first, second = (Together(Ranks(store, rank=rank, world_size=2), DrainFlag()) for rank in range(2))
     for each in (first, second):

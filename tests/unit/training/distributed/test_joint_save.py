@@ -1,4 +1,5 @@
-"""One checkpoint of several ranks: nothing is committed unless each rank proved its part of the same boundary."""
+"""One checkpoint of several ranks: nothing is committed unless each rank proved its part of the same
+boundary."""
 
 from __future__ import annotations
 
@@ -76,7 +77,8 @@ def save_together(folder, **second):
 
 
 def what_is_there(folder):
-    """What a save left, after the sweep that the next start makes: a rank may have written while rank 0 removed."""
+    """What a save left, after the sweep that the next start makes: a rank may have written while rank 0
+    removed."""
     store = CheckpointStore(folder)
     with store.lock():
         store.sweep()

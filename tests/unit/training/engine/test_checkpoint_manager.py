@@ -1,4 +1,5 @@
-"""What a run keeps: the order in which things become durable, and memory that is there before it is needed."""
+"""What a run keeps: the order in which things become durable, and memory that is there before it is
+needed."""
 
 import contextlib
 import gc
@@ -48,7 +49,8 @@ def test_the_history_is_durable_as_far_as_a_checkpoint_says_before_that_is_commi
 
 
 def test_memory_for_saves_is_there_before_the_first_one(tmp_path):
-    """Memory fresh from the system costs the loop several times the copy; it is provided beside the second step."""
+    """Memory fresh from the system costs the loop several times the copy; it is provided beside the second
+    step."""
     sizes = []
 
     def look(session):

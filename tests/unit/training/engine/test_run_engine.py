@@ -25,7 +25,8 @@ class CrashError(Exception):
 
 
 def drive(run_dir, *, crash_after_step=None, every_steps=1):
-    """Train as a framework does that calls us after each batch; return the weights and the numbers of the steps made."""
+    """Train as a framework does that calls us after each batch; return the weights and the numbers of the
+    steps made."""
     run = RunParts.meet(
         resolve_settings(
             run_dir=run_dir, seed=7, every={"steps": every_steps, "epochs": None}, keep_last=None,

@@ -1,4 +1,5 @@
-"""What is done with the files of a snapshot, in which order, and what is left out in a hurry or after a failure."""
+"""What is done with the files of a snapshot, in which order, and what is left out in a hurry or after a
+failure."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ from trainerd.training.interruption import leaving
 
 
 def test_the_end_of_the_workers_does_not_hold_up_a_process_that_leaves():
-    """torch raises for each worker that ends, in the main thread; it must not hit one that is about to exit."""
+    """torch raises for each worker that ends, in the main thread; it must not hit one that is about to
+    exit."""
     child = os.fork()
     if child == 0:
         iterator = iter(DataLoader(list(range(1000)), num_workers=2, persistent_workers=True))

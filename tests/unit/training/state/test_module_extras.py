@@ -1,4 +1,5 @@
-"""What training changed in a module and is in no state dict is saved; what it did not change stays the program's."""
+"""What training changed in a module and is in no state dict is saved; what it did not change stays the
+program's."""
 
 from __future__ import annotations
 

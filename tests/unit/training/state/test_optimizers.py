@@ -92,7 +92,8 @@ def test_every_optimizer_of_torch_is_tried():
 
 @pytest.mark.parametrize("name", ["Adam", "SGD"])
 def test_state_of_another_precision_than_its_parameter_comes_back_as_it_was(tmp_path, name):
-    """torch casts the state of a bf16 parameter to bf16 when it loads it: fp32 moments would lose their bits."""
+    """torch casts the state of a bf16 parameter to bf16 when it loads it: fp32 moments would lose their
+    bits."""
     former, fresh = (Trainee(name, {}, seed=seed, dtype=torch.bfloat16) for seed in (1, 2))
     for parameter in former.model.parameters():
         former.optimizer.state[parameter] = {

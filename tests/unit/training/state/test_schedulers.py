@@ -1,4 +1,5 @@
-"""Every learning-rate scheduler of torch, the gradient scaler and averages go on exactly from a checkpoint."""
+"""Every learning-rate scheduler of torch, the gradient scaler and averages go on exactly from a
+checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What goes into a checkpoint comes out of it, to the last bit; what cannot is refused, and nothing is written."""
+"""What goes into a checkpoint comes out of it, to the last bit; what cannot is refused, and nothing is
+written."""
 
 from __future__ import annotations
 
@@ -242,7 +243,8 @@ REFUSED = {
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("path", REFUSED)
 def test_what_has_no_exact_form_is_refused_by_path_and_nothing_is_written(tmp_path, path):
-    """At the call of save, not later in the background; the checkpoint before it stays, and the next save works."""
+    """At the call of save, not later in the background; the checkpoint before it stays, and the next save
+    works."""
     box = Box({"fine": 1})
     with Checkpointer(tmp_path, box_of(box)) as checkpointer:
         checkpointer.save(step=1)

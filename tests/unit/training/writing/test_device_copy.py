@@ -1,6 +1,8 @@
-"""Copies from a device: what is saved is what the device held at the call, or nothing is saved and it is said.
+"""Copies from a device: what is saved is what the device held at the call, or nothing is saved and it is
+said.
 
-On the CPU a fake runtime stands for the driver. Where there is a CUDA device, the fake's promises are checked on it.
+On the CPU a fake runtime stands for the driver. Where there is a CUDA device, the fake's promises are checked
+on it.
 """
 
 from __future__ import annotations
@@ -86,7 +88,7 @@ def octets(tensor: torch.Tensor) -> bytes:
     return bytes(tensor.contiguous().view(-1).view(torch.uint8).tolist())
 
 
-# --------------------------------------------------------------------- what the fake and the driver have in common
+# -------------------------------------------------------------- what the fake and the driver have in common
 
 
 def test_memory_that_is_registered_is_refused_until_it_is_unregistered(device):

@@ -171,7 +171,8 @@ def test_a_copy_that_fails_is_raised_at_once_and_leaves_nothing(writer, store, m
 def test_a_signal_handler_that_raises_while_the_writing_thread_starts_leaves_nobody_waiting(
     writer, store, monkeypatch, has_started
 ):
-    """PyTorch's own does, when a loader worker is killed: the thread then waited for ever for a copy that nobody made."""
+    """PyTorch's own does, when a loader worker is killed: the thread then waited for ever for a copy that
+    nobody made."""
     start = threading.Thread.start
 
     def interrupted(thread):
