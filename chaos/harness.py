@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 
-from chaos.faults.fault import NotNowError
 from chaos.rendezvous import FAILPOINT_VARIABLE, VARIABLE, Rendezvous
 from chaos.supervised import Departure, Supervised
-from chaos.waiting import POLL_S, HarnessError, Interruption, StopRequestedError
+from chaos.waiting import POLL_S, HarnessError, Interruption, NotNowError, StopRequestedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from chaos import own_disk, second_reader
-from chaos.faults import REGISTRY, Context, NotNowError
+from chaos.faults import REGISTRY, Context
 from chaos.harness import Harness, processes_of, run_reference
 from chaos.invariants import Check, Disturbed, Recovery, Strike, check_all, check_some, recoveries
-from chaos.waiting import HarnessError, Interruption
+from chaos.waiting import HarnessError, Interruption, NotNowError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

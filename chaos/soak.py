@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 from chaos import second_reader
-from chaos.faults import REGISTRY, Context, NotNowError
+from chaos.faults import REGISTRY, Context
 from chaos.faults.fault import live_attempt
 from chaos.harness import Harness, processes_of, run_reference
 from chaos.invariants import Disturbed, Strike, check_all, recoveries
 from chaos.report import write_report
 from chaos.table import as_text, rows_of
-from chaos.waiting import HarnessError, Interruption, StopRequestedError
+from chaos.waiting import HarnessError, Interruption, NotNowError, StopRequestedError
 from trainerd.contract.heartbeat import read_heartbeat
 
 if TYPE_CHECKING:

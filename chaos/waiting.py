@@ -16,6 +16,10 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 T = TypeVar("T")
 
 
+class NotNowError(Exception):
+    """There is nothing to strike at the moment, such as a rank of a job that is between two attempts."""
+
+
 class HarnessError(Exception):
     """Something did not happen in time, or happened otherwise. The message shows the ends of the logs."""
 

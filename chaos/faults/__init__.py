@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from chaos.faults import checkpoints, disk, inside, processes, surroundings
-from chaos.faults.fault import REGISTRY, Context, Fault, NotNowError, Struck
+from chaos.faults.fault import REGISTRY, Context, Fault, Struck
 
 __all__ = [
     "REGISTRY",
     "Context",
     "Fault",
-    "NotNowError",
     "Struck",
     "checkpoints",
     "disk",

@@ -10,8 +10,9 @@ import signal
 from typing import TYPE_CHECKING
 
 from chaos import second_reader
-from chaos.faults.fault import Fault, NotNowError, Struck, register
+from chaos.faults.fault import Fault, Struck, register
 from chaos.faults.processes import send
+from chaos.waiting import NotNowError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

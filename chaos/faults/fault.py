@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
+from chaos.waiting import NotNowError
 from trainerd.contract import records
 from trainerd.contract.process import ProcessIdentity, is_alive
 from trainerd.contract.records import RanksRecord, ShimRecord
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
 
     from chaos.harness import Harness
     from trainerd.contract.paths import AttemptPaths, RunPaths
-
-
-class NotNowError(Exception):
-    """There is nothing to strike at the moment, such as a rank of a job that is between two attempts."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import signal
 from signal import Signals
 from typing import TYPE_CHECKING, Final
 
-from chaos.faults.fault import Fault, NotNowError, Struck, register
+from chaos.faults.fault import Fault, Struck, register
+from chaos.waiting import NotNowError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

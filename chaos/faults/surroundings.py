@@ -6,7 +6,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Final
 
-from chaos.faults.fault import Fault, NotNowError, Struck, register
+from chaos.faults.fault import Fault, Struck, register
+from chaos.waiting import NotNowError
 
 if TYPE_CHECKING:
     from chaos.faults.fault import Context
