@@ -22,6 +22,7 @@ from trainerd.training.engine.run_saves import RunSaves
 from trainerd.training.engine.run_state import RunState
 from trainerd.training.engine.silent_history import SilentHistory
 from trainerd.training.engine.supervisor_link import SupervisorLink
+from trainerd.training.engine.suspicions import Suspicions
 from trainerd.training.interruption import leaving
 from trainerd.training.interruption.deadline import DeadlineGuard, margin_s
 from trainerd.training.interruption.drain_flag import DrainFlag
@@ -42,6 +43,7 @@ class RunParts:
         history: Metric history.
         measurements: Measurements of the step in progress.
         checkpoints: Makes and finds checkpoints.
+        suspicions: Known causes of inexactness that are present.
         resume: The way back to the newest checkpoint.
         pacing: When a save is due.
         saves: Saves boundaries.
@@ -71,6 +73,7 @@ class RunParts:
             ranks=ranks,
             history=self.history,
         )
+        self.suspicions = Suspicions(leaving.say)
         self.resume = RunResume(settings, self.state, self.checkpoints, self.history, ranks)
         self.pacing = Pacing(
             checkpoint.every,

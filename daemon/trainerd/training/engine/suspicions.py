@@ -1,0 +1,35 @@
+"""Known causes of inexactness that are present in this attempt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trainerd.contract.verdict import Reason
+
+
+class Suspicions:
+    """Collects the reasons for which a resume of this run may not be exact.
+
+    Args:
+        say: Tells the user.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._reasons: dict[tuple[str, str], Reason] = {}
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """All reasons so far, in the order in which they were found."""
+        return tuple(self._reasons.values())
+
+    def add(self, reason: Reason) -> None:
+        """Take in a reason and tell the user, unless the same one is known."""
+        key = (reason.kind, reason.where)
+        if key in self._reasons:
+            return
+        self._reasons[key] = reason
+        self._say(f"trainerd: may not resume exactly: {reason}")

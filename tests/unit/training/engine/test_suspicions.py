@@ -1,0 +1,27 @@
+"""A known cause of inexactness is said once and kept."""
+
+from trainerd.contract.verdict import Reason
+from trainerd.training.engine.suspicions import Suspicions
+
+SCHEDULER = Reason(
+    "untracked-scheduler", "train.py:12", "a StepLR is not tracked", "session.track(scheduler=s)"
+)
+
+
+def test_a_reason_is_said_once():
+    said = []
+    suspicions = Suspicions(said.append)
+    suspicions.add(SCHEDULER)
+    suspicions.add(SCHEDULER)
+    assert said == [
+        "trainerd: may not resume exactly: train.py:12: a StepLR is not tracked (session.track(scheduler=s))"
+    ]
+    assert suspicions.reasons == (SCHEDULER,)
+
+
+def test_reasons_keep_the_order_in_which_they_were_found():
+    other = Reason("endless-iterator", "train.py:9", "one iterator for all epochs")
+    suspicions = Suspicions(lambda line: None)
+    suspicions.add(SCHEDULER)
+    suspicions.add(other)
+    assert suspicions.reasons == (SCHEDULER, other)
