@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import re
 import signal
 import tempfile
 import time
@@ -24,6 +25,9 @@ LIMIT_S = 240
 
 _PASSED, _FAILED = 0, 1  # exit codes of pytest; all others mean that the tests did not run as they should
 
+_FAILED_SUMMARY = re.compile(r"^=*\s*\d+ failed\b.* in [\d.]+s", re.MULTILINE)
+"""pytest's last line. A mutant may leave threads behind that abort the interpreter after its tests failed."""
+
 Verdict = Literal["caught", "SURVIVED", "stale", "no test"]
 
 
@@ -38,8 +42,10 @@ class Result:
 
 
 @dataclass(frozen=True)
-class _Ran:
+class TestRun:
     """One run of a test file. The code is that of pytest, or the number of the signal, negative."""
+
+    __test__ = False  # pytest collects no tests here
 
     code: int
     seconds: float
@@ -62,7 +68,7 @@ def run_mutants(
             copies.put(TreeCopy(Path(folder) / str(number)))
         with ThreadPoolExecutor(processes) as pool:
 
-            def run(mutant: Mutant | None, test_file: str) -> _Ran:
+            def run(mutant: Mutant | None, test_file: str) -> TestRun:
                 copy = copies.get()
                 try:
                     with copy.broken_by(mutant):
@@ -92,22 +98,28 @@ def _reported(results: Iterable[Result], report: Callable[[Result], None]) -> li
     return found
 
 
-def _judge(number: int, mutant: Mutant, untouched: _Ran, run: Callable[[Mutant, str], _Ran]) -> Result:
+def _judge(number: int, mutant: Mutant, untouched: TestRun, run: Callable[[Mutant, str], TestRun]) -> Result:
+    if untouched.code != _PASSED:
+        return judged(number, mutant, untouched, untouched)
+    try:
+        return judged(number, mutant, untouched, run(mutant, mutant.caught_by))
+    except StaleMutantError as error:
+        return Result(number, "stale", 0.0, str(error))
+
+
+def judged(number: int, mutant: Mutant, untouched: TestRun, ran: TestRun) -> Result:
+    """Judge a mutant by the runs of its test file without it and with it."""
     if untouched.code != _PASSED:
         detail = f"{mutant.caught_by} does not pass without the mutant:\n{untouched.output}"
         return Result(number, "no test", untouched.seconds, detail)
-    try:
-        ran = run(mutant, mutant.caught_by)
-    except StaleMutantError as error:
-        return Result(number, "stale", 0.0, str(error))
-    if ran.code == _FAILED:
+    if ran.code == _FAILED or (ran.code < 0 and _FAILED_SUMMARY.search(ran.output)):
         return Result(number, "caught", ran.seconds)
     if ran.code == _PASSED:
         return Result(number, "SURVIVED", ran.seconds, f"{mutant.caught_by} passes with it")
     return Result(number, "no test", ran.seconds, f"pytest ended with {ran.code}:\n{ran.output}")
 
 
-def _run_test_file(copy: TreeCopy, test_file: str) -> _Ran:
+def _run_test_file(copy: TreeCopy, test_file: str) -> TestRun:
     began_s = time.monotonic()
     process = copy.start(test_file, dict(os.environ))
     try:
@@ -118,7 +130,7 @@ def _run_test_file(copy: TreeCopy, test_file: str) -> _Ran:
         if process.returncode is None or time.monotonic() - began_s < LIMIT_S:
             raise
     _kill_group(process.pid)  # what a test that broke off has left running
-    return _Ran(process.returncode, time.monotonic() - began_s, output[-4000:])
+    return TestRun(process.returncode, time.monotonic() - began_s, output[-4000:])
 
 
 def _kill_group(group: int) -> None:

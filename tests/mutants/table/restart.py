@@ -15,6 +15,8 @@ _TEST_RESTART = "tests/unit/supervisor/machine/test_restart.py"
 _TEST_REPEATS = "tests/unit/supervisor/machine/test_repeats.py"
 _TEST_STALL = "tests/unit/supervisor/attempt/test_stall.py"
 _TEST_STOP = "tests/unit/shim/test_shim_stop_policy.py"
+_MONITOR = "supervisor/attempt/monitor.py"
+_TEST_MONITOR_DRAIN = "tests/unit/supervisor/attempt/test_monitor_drain.py"
 
 RESTART = (
     Mutant(
@@ -149,5 +151,12 @@ RESTART = (
         "    return policy, () if was_told else _forward(policy, signal.SIGTERM)",
         "    return policy, _forward(policy, signal.SIGTERM)",
         _TEST_STOP,
+    ),
+    Mutant(
+        "a drain that could not be signalled yet is not signalled again",
+        _MONITOR,
+        "            except TryAgainError:\n                await asyncio.sleep(SIGNAL_RETRY_S)",
+        "            except TryAgainError:\n                return",
+        _TEST_MONITOR_DRAIN,
     ),
 )
