@@ -155,6 +155,7 @@ def test_a_state_folder_of_other_jobs_is_left_alone(foreground):
     assert "that of other jobs: ant" in err
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_a_training_job_that_is_drained_exits_with_85_and_goes_on_when_it_is_run_again(foreground):
     spec = foreground.folder / "tiny.json"

@@ -62,6 +62,7 @@ def test_a_running_job_saves_when_it_is_asked(bench):
     assert bench.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_run_goes_back_to_an_older_checkpoint_and_ends_as_if_it_had_never_left_it(bench, tmp_path):
     bench.start()
     # Long enough that it is still at work when two commands have been started, on a busy machine too.
@@ -117,6 +118,7 @@ def test_the_planned_interval_is_said_and_used(tmp_path):
     assert "trainerd: a checkpoint every" in ending.output
 
 
+@pytest.mark.slow
 @pytest.mark.root
 def test_a_full_disk_pauses_the_job_and_room_lets_it_finish(bench, tmp_path):
     """A tiny tmpfs holds the run; a stranger's file fills it and is removed."""

@@ -29,6 +29,7 @@ STRIKES = {
     "drained by SIGINT": [(16, INT)],
     "killed, drained and killed": [(5, KILL), (12, TERM), (23, KILL)],
 }
+LONG = {"killed, drained and killed"}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,13 @@ def undisturbed(bench):
     return bench.finished("undisturbed")
 
 
-@pytest.mark.parametrize("number", range(len(STRIKES)), ids=list(STRIKES))
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(number, id=name, marks=pytest.mark.slow if name in LONG else ())
+        for number, name in enumerate(STRIKES)
+    ],
+)
 def test_a_struck_job_equals_one_left_alone(bench, undisturbed, number):
     name = f"struck-{number}"
     strikes = list(STRIKES.values())[number]
@@ -70,6 +77,7 @@ def test_a_struck_job_equals_one_left_alone(bench, undisturbed, number):
     assert kinds == ["killed" if how == KILL else "drained" for _, how in strikes] + ["finished"]
 
 
+@pytest.mark.slow
 def test_loader_workers_change_nothing(bench, undisturbed):
     submit(bench, "workers", workers=2)
     os.kill(bench.pids_at_step("workers", 6)[0], KILL)
@@ -77,6 +85,7 @@ def test_loader_workers_change_nothing(bench, undisturbed):
     assert bench.finished("workers") == undisturbed
 
 
+@pytest.mark.slow
 def test_training_does_not_notice_that_the_supervisor_was_killed(bench, undisturbed):
     submit(bench, "orphan", step_ms=400)  # long enough for a supervisor to start on a busy machine
     before = bench.pids_at_step("orphan", 2)[0]
@@ -87,6 +96,7 @@ def test_training_does_not_notice_that_the_supervisor_was_killed(bench, undistur
     assert [outcome["kind"] for outcome in bench.outcomes("orphan")] == ["finished"]
 
 
+@pytest.mark.slow
 def test_stopping_the_supervisor_drains_the_job_and_the_next_one_resumes_it(bench, undisturbed):
     submit(bench, "stopped", step_ms=200)  # long enough for a busy machine to bring the signal
     bench.pids_at_step("stopped", 12)

@@ -76,6 +76,7 @@ def wait_until_said(run: RunPaths, process: subprocess.Popen[bytes], text: str) 
         time.sleep(POLL_S)
 
 
+@pytest.mark.slow
 def test_a_drain_in_validation_runs_nothing_before_it_twice(tmp_path: Path) -> None:
     """What stands between the training loop and the validation, such as a scheduler's step, is done once."""
     script = tmp_path / "train.py"
@@ -93,7 +94,11 @@ def test_a_drain_in_validation_runs_nothing_before_it_twice(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "options", [(), ("--optimizer", "adamw", "--workers", "2")], ids=["momentum", "adamw"]
+    "options",
+    [
+        pytest.param((), id="momentum"),
+        pytest.param(("--optimizer", "adamw", "--workers", "2"), id="adamw", marks=pytest.mark.slow),
+    ],
 )
 def test_the_tiny_example_killed_and_drained_by_hand_ends_equal(
     tmp_path: Path, options: tuple[str, ...]

@@ -48,6 +48,7 @@ def test_a_read_only_state_folder_is_named(bench):
     assert "Read-only file system" in ended.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.root
 @needs_root
 def test_a_full_state_folder_is_named_and_works_again_when_there_is_room(bench):
@@ -120,6 +121,7 @@ def test_a_journal_of_a_newer_trainerd_is_left_as_it_is(bench):
     assert "schema 999" in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_jobs_folder_that_vanished_is_not_an_empty_one(bench):
     """A missing mount must not have all jobs drained and forgotten."""
     bench.start()

@@ -98,6 +98,7 @@ def count(bench, event: str) -> int:
     return sum(line["event"] == event for line in bench.log())
 
 
+@pytest.mark.slow
 def test_no_job_notices_no_request_fails_and_the_lock_is_never_free(bench, notices):
     bench.start(NOTIFY_SOCKET=notices.getsockname())
     await_notices(notices, "READY=1")
@@ -127,6 +128,7 @@ def test_no_job_notices_no_request_fails_and_the_lock_is_never_free(bench, notic
     assert not bench.state.socket.exists()
 
 
+@pytest.mark.slow
 def test_requests_made_between_the_two_programs_wait_and_are_answered(bench):
     """In the queue of the socket, which stays open. The process is stopped there, so that they do come
     then."""
@@ -153,6 +155,7 @@ def test_requests_made_between_the_two_programs_wait_and_are_answered(bench):
     assert bench.stop() == 0
 
 
+@pytest.mark.slow
 def test_code_that_cannot_start_is_refused_and_sound_code_is_run(bench, notices):
     """With the program's own files in a copy, to break and to mend."""
     code = bench.root / "code"
@@ -232,6 +235,7 @@ def test_a_socket_that_was_deleted_is_there_again_after_a_reload(bench):
     assert bench.answers()
 
 
+@pytest.mark.slow
 def test_a_supervisor_killed_after_a_reload_leaves_no_descriptor_that_keeps_the_lock(bench):
     """Jobs and checks inherit neither the lock nor the socket: the next supervisor can start at once."""
     bench.start()

@@ -45,7 +45,16 @@ def children_of(pid):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1], ids=lambda n: n.name)
-@pytest.mark.parametrize("options", ["fork", "fork --persistent", "spawn", "forkserver", "fork --workers 0"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        "fork",
+        "fork --persistent",
+        "spawn",
+        pytest.param("forkserver", marks=pytest.mark.slow),
+        "fork --workers 0",
+    ],
+)
 def test_a_signal_to_the_group_saves_and_leaves_nobody(tmp_path, options, number):
     for time_ in range(TIMES):
         run = RunPaths(tmp_path / f"run-{time_}")
@@ -76,6 +85,7 @@ def test_a_signal_to_the_group_saves_and_leaves_nobody(tmp_path, options, number
         assert not any(map(is_alive, family))
 
 
+@pytest.mark.slow
 def test_an_exception_ends_the_process_though_its_workers_are_stuck(tmp_path):
     """The interpreter ends by asking them with SIGTERM, which they ignore, and waiting."""
     ending = train(tmp_path, "--stuck", "--fail-at", 5, script=SCRIPT)
