@@ -11,7 +11,13 @@ from pathlib import Path
 
 from trainerd.errors import UserError
 from trainerd.supervisor.api.app import create_app
-from trainerd.supervisor.api.control import DaemonView, EventView, JobView, OutcomeView
+from trainerd.supervisor.api.control import (
+    DaemonView,
+    EventView,
+    JobView,
+    OutcomeView,
+    ReasonView,
+)
 from trainerd.supervisor.api.server import serve
 
 NOW_S = 1_800_000_000.0
@@ -54,7 +60,9 @@ MNIST = job(
     pids=(4243,),
     budget_left=5,
     last_outcome=CRASH,
-    resume="exact: 10 steps run again, equal in samples and loss",
+    resume="exact: 10 steps run again, equal in samples and values",
+    resume_verdict="exact",
+    resume_reasons=(ReasonView("changed-code", "code.train.py", "code.train.py changed"),),
 )
 
 

@@ -53,8 +53,12 @@ def place_of(path: Path) -> CheckpointName:
     return name
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path, *, name: CheckpointName | None = None) -> Checkpoint:
     """Read a checkpoint's manifest, and no data.
+
+    Args:
+        path: Its folder.
+        name: Its name, where the folder has another one, as one that was moved aside may have.
 
     Raises:
         CorruptError: The manifest is missing, ill-formed, or speaks of another step.
@@ -62,7 +66,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         FileNotFoundError: The whole checkpoint is gone.
         OSError: It could not be read.
     """
-    place, source = place_of(path), path / MANIFEST_NAME
+    place, source = name or place_of(path), path / MANIFEST_NAME
     try:
         with source.open("rb") as file:
             data = file.read(MANIFEST_BYTES_MAX + 1)
@@ -75,4 +79,4 @@ def read_checkpoint(path: Path) -> Checkpoint:
     manifest = decode_manifest(data, source=f"{path.name}: {MANIFEST_NAME}")
     if manifest.step != place.step:
         raise CorruptError(f"{path.name}: its manifest says step {manifest.step}")
-    return Checkpoint(path.name, path, place.step, place.ordinal, manifest)
+    return Checkpoint(str(place), path, place.step, place.ordinal, manifest)

@@ -24,6 +24,8 @@ Verdict = Literal["same", "compatible", "refused"]
 
 PARAMETERS: Final = "parameters"
 DATA: Final = "data"
+OPTIONS: Final = "options"
+"""What the program says of its optimizers and schedulers. A resume puts the saved values in their place."""
 SHOWN_MAX: Final = 40
 """How much of a value a sentence shows, in characters."""
 _ABSENT: Final = "absent"

@@ -54,6 +54,10 @@ class CheckpointStore:
         quarantine: Where damaged ones go; ``quarantine`` inside the folder if not given.
         abandoned: Where those go that a fork left behind; ``abandoned`` inside the folder if not given.
         clock: What time it is.
+
+    Attributes:
+        passed_over: Names of newer checkpoints that were found damaged or unreadable on the way to the newest
+            sound one, with the reasons.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class CheckpointStore:
         self._clock = clock or SystemClock()
         self._housekeeping = Housekeeping(directory)
         self._verified: set[str] = set()
+        self.passed_over: dict[str, str] = {}
 
     @classmethod
     def of_run(cls, run: RunPaths) -> CheckpointStore:
@@ -175,15 +180,18 @@ class CheckpointStore:
         self, look: Callable[[Checkpoint], Content], on_damage: Callable[[Path, str], None]
     ) -> tuple[Checkpoint, Content] | None:
         unreadable: list[OSError] = []
+        self.passed_over = {}
         for path in reversed(checkpoint_folders(self.directory)):
             try:
                 checkpoint = read_checkpoint(path)
                 content = look(checkpoint)
             except CorruptError as error:
+                self.passed_over[path.name] = error.message
                 on_damage(path, error.message)
             except FileNotFoundError:
                 continue  # removed by hand, or set aside by somebody else, this very moment
             except OSError as error:
+                self.passed_over[path.name] = f"it could not be read: {error}"
                 unreadable.append(error)
             else:
                 return checkpoint, content

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from trainerd.supervisor.api.control import DaemonView, JobView
 
 
+REASONS_SHOWN_MAX: Final = 10
+
 HOLD_NOTE: Final = "it starts nothing until `trainerd resume --all`"
 
 
@@ -87,8 +89,21 @@ def job_lines(job: JobView, now_s: float) -> list[str]:
             ("run folder", job.run_dir),
         ),
     ]
+    if job.resume_reasons:
+        lines += ["", "reasons for the verdict on the resume", *_reasons(job)]
     if job.last_outcome is not None:
         lines += ["", "last outcome", *(f"  {line}" for line in outcome_lines(job.last_outcome, now_s))]
+    return lines
+
+
+def _reasons(job: JobView) -> list[str]:
+    """Return the first reasons, a line each, with what to do about it below."""
+    lines = []
+    for reason in job.resume_reasons[:REASONS_SHOWN_MAX]:
+        lines.append(f"  {reason.kind}: {reason.where}: {reason.detail}")
+        lines += [f"    {reason.hint}"] if reason.hint else []
+    if (more := len(job.resume_reasons) - REASONS_SHOWN_MAX) > 0:
+        lines.append(f"  and {more} more, in resume.json of the run folder")
     return lines
 
 

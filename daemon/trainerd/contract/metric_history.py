@@ -36,6 +36,12 @@ HEADER: Final = json.dumps({"format": FORMAT}).encode() + b"\n"
 LOST_BYTES_MAX: Final = 16 << 20
 """How much of a history is looked at for steps that are run again, in bytes."""
 
+_MARKER: Final = b'{"resume": {'
+"""What the line of a marker begins with."""
+
+Place = tuple[int, int, int]
+"""Step, epoch and batch of a row."""
+
 _NOT_FINITE: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -152,22 +158,59 @@ def read_history(path: Path) -> History:
     )
 
 
-def read_lost(path: Path, keep_bytes: int) -> dict[tuple[int, int, int], dict[str, Any]]:
-    """Return the rows beyond the first `keep_bytes`, by step, epoch and batch: of steps that are run again.
+def read_first_runs(
+    path: Path, keep_bytes: int, *, after_step: int, with_superseded: bool = False
+) -> dict[Place, dict[str, Any]]:
+    """Return the rows of steps that are run again from a checkpoint on, by step, epoch and batch.
 
-    Where a step was run more than once, its newest row counts. Of very many, only the first are returned.
+    Where a step was run more than once, its *first* row counts: two attempts that make the same mistake would
+    otherwise equal each other. Of very many, only the first are returned.
+
+    Args:
+        path: The history.
+        keep_bytes: How much of it belongs to the checkpoint.
+        after_step: Step of the checkpoint.
+        with_superseded: Whether to look at later steps in the part that belongs to the checkpoint too: an
+            earlier attempt ran them, before an older checkpoint was resumed from.
 
     Raises:
         OSError: The history could not be read.
     """
-    with path.open("rb") as file:
-        file.seek(max(keep_bytes, len(HEADER)))
-        data = file.read(LOST_BYTES_MAX)
-    return {
-        (row["step"], row["epoch"], row["batch"]): {key: _number(value) for key, value in row.items()}
-        for _, row in _records(data)
-        if "report" not in row and {"step", "epoch", "batch"} <= row.keys()
-    }
+    found: dict[Place, dict[str, Any]] = {}
+    data = path.read_bytes()
+    for begin, end in _superseded_parts(data, keep_bytes) if with_superseded else ():
+        later = (row for row in _step_rows(data[begin:end]) if row["step"] > after_step)
+        _add_first(found, later)
+    begin = max(keep_bytes, len(HEADER))
+    _add_first(found, _step_rows(data[begin : begin + LOST_BYTES_MAX]))
+    return found
+
+
+def _superseded_parts(data: bytes, keep_bytes: int) -> Iterator[tuple[int, int]]:
+    """Yield the parts of the first `keep_bytes` that markers declare lost, up to `LOST_BYTES_MAX` in all."""
+    left = LOST_BYTES_MAX
+    at = data.find(_MARKER, 0, keep_bytes)
+    while at >= 0 and left > 0:
+        line_end = data.find(b"\n", at)
+        for _, record in _records(data[at : line_end if line_end >= 0 else len(data)]):
+            begin = record["resume"].get("keep_bytes") if isinstance(record.get("resume"), dict) else None
+            if type(begin) is int and 0 <= begin < at and (at == 0 or data[at - 1 : at] == b"\n"):
+                part = max(begin, len(HEADER)), min(at, begin + left)
+                left -= max(part[1] - part[0], 0)
+                yield part
+        at = data.find(_MARKER, at + 1, keep_bytes)
+
+
+def _step_rows(data: bytes) -> Iterator[dict[str, Any]]:
+    for _, row in _records(data):
+        is_placed = all(type(row.get(name)) is int for name in ("step", "epoch", "batch"))
+        if is_placed and "report" not in row:
+            yield {key: _number(value) for key, value in row.items()}
+
+
+def _add_first(found: dict[Place, dict[str, Any]], rows: Iterator[dict[str, Any]]) -> None:
+    for row in rows:
+        found.setdefault((row["step"], row["epoch"], row["batch"]), row)
 
 
 def _records(data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:

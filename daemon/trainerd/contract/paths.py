@@ -80,6 +80,11 @@ class RunPaths:
         return self.root / "resume.json"
 
     @property
+    def witness(self) -> Path:
+        """What the batch after the newest drained checkpoint contains."""
+        return self.root / "witness.json"
+
+    @property
     def finished(self) -> Path:
         return self.root / "finished.json"
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trainerd.training.engine.run_engine import RunEngine
+    from trainerd.training.engine.witness import Witness
 
 BATCH = declare("training.batch", "the newest checkpoint; the steps since are run again")
 
@@ -73,10 +74,14 @@ class BatchLoops:
         self._accumulate = accumulate
         engine.run_loop(source, total)
         iterator = source.iterate(which, position.batch, engine.hears_drain)
+        witness = engine.run.evidence.witness
+        witness.begin_loop(iterator)
         while True:
             if not engine.run.is_alone and not source.is_idle_at_boundary:
                 engine.enter_step()  # what may be decided while it waits would come too late
-            found, batch = self._next_batch(iterator, is_at_boundary=source.is_idle_at_boundary)
+            found, batch = self._next_batch(
+                iterator, is_at_boundary=source.is_idle_at_boundary, witness=witness
+            )
             if not found:
                 break
             engine.enter_step()
@@ -131,7 +136,9 @@ class BatchLoops:
         """Let go of the loaders, and so of workers that persist."""
         self._sources.clear()
 
-    def _next_batch(self, iterator: Iterator[Any], *, is_at_boundary: bool = True) -> tuple[bool, Any]:
+    def _next_batch(
+        self, iterator: Iterator[Any], *, is_at_boundary: bool = True, witness: Witness | None = None
+    ) -> tuple[bool, Any]:
         """Wait for a batch. A drain asked for in the meantime, or a loader that it broke, is a boundary."""
         try:
             found, batch = True, next(iterator)
@@ -143,8 +150,12 @@ class BatchLoops:
             if self._engine.hears_drain():
                 self._engine.leave()
             raise
+        if witness is not None:
+            witness.arrived(batch)
         if is_at_boundary:
             self._engine.answer()
+        if witness is not None:
+            witness.let_go()
         return found, batch
 
     def _end_batch(self, loop: _Loop, *, is_last: bool) -> None:

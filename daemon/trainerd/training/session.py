@@ -40,6 +40,7 @@ def session(
     keep_best: KeepBest | Sequence[KeepBest] | None = None,
     keep_every: KeepEvery | None = None,
     grace_s: float | None = None,
+    uncompared: Sequence[str] = (),
 ) -> Session:
     """Open a training session.
 
@@ -56,6 +57,8 @@ def session(
         keep_best: Which to keep by score besides, such as ``KeepBest("accuracy", n=2)``.
         keep_every: Which to keep for good besides.
         grace_s: Seconds from a request to stop until the process is killed, if known.
+        uncompared: Names of logged numbers that differ by their nature, such as ``images_per_s``, and of
+            state such as ``values.elapsed_s``: shell patterns. After a resume all others are compared.
 
     Raises:
         UserError: A setting cannot be read.
@@ -70,6 +73,7 @@ def session(
             keep_best=keep_best,
             keep_every=keep_every,
             grace_s=grace_s,
+            uncompared=uncompared,
         )
     )
 

@@ -31,10 +31,13 @@ mnist: running
   progress    step 130, epochs 1.30/10, batch 30/100, in step
   loss        0.25
   checkpoint  step 120
-  resume      exact: 10 steps run again, equal in samples and loss
+  resume      exact: 10 steps run again, equal in samples and values
   processes   shim 4242, rank 0: 4243
   spec        /jobs/mnist.yaml
   run folder  /state/runs/mnist
+
+reasons for the verdict on the resume
+  changed-code: code.train.py: code.train.py changed
 
 last outcome
   attempt 1 crashed, 2027-01-15 07:59:00 (1m00s ago)

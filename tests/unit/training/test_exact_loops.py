@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tests.support.in_process import disturbed, undisturbed
 from trainerd.contract.paths import RunPaths
-from trainerd.contract.resume_record import read_resume, verdict
+from trainerd.contract.resume_record import read_resume, summary
 
 pytestmark = pytest.mark.torch
 
@@ -291,7 +291,9 @@ def test_a_loop_that_crashed_thrice_equals_one_that_did_not(tmp_path, loop):
     resume = read_resume(RunPaths(tmp_path / "struck").resume)
     assert resume.resumes >= len(CRASHES) - 1  # the first attempt may have ended before its first step
     assert resume.checkpoint is not None
-    assert (resume.differing, resume.differing_before) == (0, 0), verdict(resume)
+    assert (resume.differing, resume.differing_before) == (0, 0), summary(resume)
+    assert resume.is_read_back, summary(resume)
+    assert resume.verdict == ("exact" if resume.lost else "unchecked"), summary(resume)
 
 
 def test_ten_crashes_in_ten_attempts_change_nothing(tmp_path):

@@ -89,6 +89,18 @@ class OutcomeView:
 
 
 @dataclass(frozen=True)
+class ReasonView:
+    """A reason for the verdict on a resume."""
+
+    __pydantic_config__: ClassVar = _shown_as("Reason")
+
+    kind: Annotated[str, Described("short name of the cause, such as changed-libraries")]
+    where: Annotated[str, Described("the object, field, step or file that it is about")]
+    detail: Annotated[str, Described("what was found")]
+    hint: Annotated[str, Described("what to do about it; may be empty")] = ""
+
+
+@dataclass(frozen=True)
 class JobView:
     """A job. Fields about progress are null where the job has not said, or is no trainerd session."""
 
@@ -128,8 +140,13 @@ class JobView:
     ] = ""
     resume: Annotated[
         str | None,
-        Described("whether its newest resume was exact, or what differed; null if it was never resumed"),
+        Described("what is known of its newest resume, in one line; null if it was never resumed"),
     ] = None
+    resume_verdict: Annotated[
+        str | None,
+        Described("exact, unchecked, suspect or different: of the newest resume; null if there was none"),
+    ] = None
+    resume_reasons: Annotated[tuple[ReasonView, ...], Described("what led to that verdict")] = ()
     is_held: Annotated[bool, Described("whether nothing of it is launched until it is resumed")] = False
 
 

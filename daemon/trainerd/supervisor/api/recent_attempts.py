@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from trainerd.contract.heartbeat import read_heartbeat
-from trainerd.contract.resume_record import read_resume, verdict
+from trainerd.contract.resume_record import read_resume
 from trainerd.errors import CorruptError
 from trainerd.supervisor.api.views import outcome_view
 from trainerd.supervisor.machine.job_events import AttemptEnded
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from trainerd.contract.heartbeat import Heartbeat
     from trainerd.contract.paths import RunPaths, StatePaths
+    from trainerd.contract.resume_record import ResumeRecord
     from trainerd.supervisor.api.control import OutcomeView
     from trainerd.supervisor.bounded_io import BoundedIo
     from trainerd.supervisor.journal.journal import Journal
@@ -42,7 +43,7 @@ class RecentAttempts:
         self._io = io
         self._outcomes = {name: outcome_view(row) for name, row in journal.last_endings().items()}
         self._heartbeats: dict[str, tuple[int, Heartbeat | None]] = {}
-        self._resumes: dict[str, str | None] = {}
+        self._resumes: dict[str, ResumeRecord | None] = {}
         self._observing: set[asyncio.Task[None]] = set()
 
     def note(self, step: Step) -> None:
@@ -61,7 +62,7 @@ class RecentAttempts:
         number, beat = self._heartbeats.get(name, (0, None))
         return beat if number == attempt else None
 
-    def last_resume(self, name: str) -> str | None:
+    def last_resume(self, name: str) -> ResumeRecord | None:
         """Return what is known of the newest resume of a job, as far as it was observed."""
         return self._resumes.get(name)
 
@@ -95,13 +96,12 @@ class RecentAttempts:
         return 0 if self._heartbeats.get(name, (0, None))[0] == attempt else attempt
 
 
-def _read(run: RunPaths, attempt: int) -> tuple[Heartbeat | None, str | None]:
+def _read(run: RunPaths, attempt: int) -> tuple[Heartbeat | None, ResumeRecord | None]:
     beat = None
     if attempt:
         with contextlib.suppress(OSError, ValueError):
             beat = read_heartbeat(run.attempt(attempt).heartbeat(0))
     try:
-        record = read_resume(run.resume)
+        return beat, read_resume(run.resume)
     except (CorruptError, OSError):
         return beat, None  # unknown, and nothing hangs on it
-    return beat, verdict(record) if record is not None else None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from trainerd.supervisor.api.control import EventView, JobView, OutcomeView
+from trainerd.contract.resume_record import summary
+from trainerd.supervisor.api.control import EventView, JobView, OutcomeView, ReasonView
 from trainerd.supervisor.machine.states import LIVE, BackingOff, Paused, Queued
 
 if TYPE_CHECKING:
     from trainerd.contract.heartbeat import Heartbeat
     from trainerd.contract.paths import RunPaths
+    from trainerd.contract.resume_record import ResumeRecord
     from trainerd.supervisor.attempt.monitor import Monitor
     from trainerd.supervisor.journal.journal import EndingRow, EventRow
     from trainerd.supervisor.machine.states import Job
@@ -24,7 +26,7 @@ def job_view(
     heartbeat: Heartbeat | None = None,
     last_outcome: OutcomeView | None = None,
     wait: str | None = None,
-    resume: str | None = None,
+    resume: ResumeRecord | None = None,
 ) -> JobView:
     """Return a job as shown.
 
@@ -61,7 +63,12 @@ def job_view(
         priority=job.spec.priority if job.spec is not None else 0,
         last_outcome=last_outcome,
         spec_digest=job.spec.spec_digest if job.spec is not None else "",
-        resume=resume,
+        resume=_one_line(summary(resume)) if resume is not None else None,
+        resume_verdict=resume.verdict if resume is not None else None,
+        resume_reasons=tuple(
+            ReasonView(each.kind, _one_line(each.where), _one_line(each.detail), _one_line(each.hint))
+            for each in (resume.reasons if resume is not None else ())
+        ),
         is_held=job.is_held,
     )
 
@@ -72,6 +79,11 @@ def _reason(job: Job, wait: str | None) -> str:
     if job.refusal is not None and job.refusal not in job.reason:
         return f"{job.reason} (the spec as it is now is refused: {job.refusal})"
     return job.reason
+
+
+def _one_line(text: str) -> str:
+    """Return a text of a job's as it can be displayed: whatever a terminal would obey is replaced."""
+    return "".join(each if each.isprintable() else " " for each in text)
 
 
 def _known(number: int) -> int | None:

@@ -48,10 +48,11 @@ class HistoryWriter:
         """Say where this attempt goes on: nothing for the first one, a marker for every later one."""
         if self.position_bytes == 0:
             self._append(HEADER)
-            return
+            if checkpoint is None:
+                return  # the first attempt; otherwise the history that the checkpoint counts on is lost
         if os.pread(self._descriptor, 1, self.position_bytes - 1) != b"\n":
             self._append(b"\n")  # ends the line that a crash tore
-        if self.position_bytes > len(HEADER):
+        if self.position_bytes > len(HEADER) or checkpoint is not None:
             marker = {
                 "attempt": attempt,
                 "checkpoint": checkpoint,

@@ -1,12 +1,12 @@
-"""Compares steps that are run again with what the history says of them.
+"""Evidence about one resume, and the record of it.
 
-Samples are compared by digest, losses to the bit.
+Evidence comes from steps that are run again and compared with their first run, from the state as it was read
+back after it was restored, from the witness of a drain, and from newer checkpoints that the run passes again.
 
 Invariants:
     Nothing here changes what is trained or what is written into the history.
-    The record is durable when the resume begins, when the first difference is found, and when all is
-    compared. A difference never stops a run: it is said, counted and recorded. Nor does a record that cannot
-    be written.
+    The record is durable when the resume begins, at each new reason, and when all is compared. A difference
+    never stops a run: it is said, counted and recorded. Nor does a record that cannot be written.
 """
 
 from __future__ import annotations
@@ -14,118 +14,236 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from trainerd.contract.resume_record import ResumeRecord, verdict, write_resume
+from trainerd.contract.resume_record import (
+    DIFFERENCES,
+    NOTICES,
+    REASONS_MAX,
+    TEXT_MAX,
+    ResumeRecord,
+    judge,
+    summary,
+    write_resume,
+)
+from trainerd.contract.verdict import Reason
 from trainerd.errors import SpaceError
+from trainerd.training.engine.row_comparison import (
+    OWN_NAMES,
+    PLACE_NAMES,
+    Patterns,
+    compare_rows,
+    likely_cause,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-Place = tuple[int, int, int]
-"""Step, epoch and batch of a row."""
+    from trainerd.contract.metric_history import Place
+
+_OTHER_DATA: Final = frozenset({"different-batch", "different-samples"})
 
 
 class ResumeProof:
-    """Compares the steps of one attempt with those that were lost.
+    """Collects what is known about the resume of one attempt.
 
     Args:
         path: Of the record.
         record: As the resume begins.
-        lost: The lost rows by their place.
+        first_runs: Rows of the first runs of the steps that are run again, by their place.
+        digest: Of the samples up to the checkpoint.
+        uncompared: Names that are not compared.
         is_deterministic: Whether torch was told to use deterministic kernels only.
         say: Tells the user.
 
     Attributes:
-        is_over: Whether everything was compared.
+        record: What is known so far.
+        is_over: Whether all steps were compared that can be.
     """
 
     def __init__(
         self,
         path: Path,
         record: ResumeRecord,
-        lost: Mapping[Place, dict[str, Any]],
+        first_runs: Mapping[Place, dict[str, Any]],
         *,
+        digest: str | None,
+        uncompared: Patterns,
         is_deterministic: bool,
         say: Callable[[str], None],
     ) -> None:
         self._path = path
-        self._lost = dict(lost)
-        self._last_step = max((step for step, _, _ in lost), default=record.step)
+        self._first_runs = dict(sorted(first_runs.items()))
+        self._last_step = max((step for step, _, _ in first_runs), default=record.step)
+        self._former_digest = digest
+        self._uncompared = uncompared
         self._is_deterministic = is_deterministic
         self._say = say
-        self.record = replace(record, lost=len(lost), is_over=not lost)
-        self.is_over = not lost
+        self._is_closed = False
+        self._said = ""
+        self.record = replace(record, lost=len(first_runs))
+        self.is_over = False
+        for reason in record.reasons:
+            say(f"trainerd: resume: {reason}")
         self._write()
 
-    def compare(self, place: Place, digest: str | None, measured: Mapping[str, Any]) -> None:
-        """Compare a step that was done just now, if it was lost."""
-        row = self._lost.pop(place, None)
-        if row is not None:
-            found = difference(row, digest, measured)
-            self.record = replace(self.record, compared=self.record.compared + 1)
-            if found is not None:
-                self._note(place[0], found, is_other_data=digest != row.get("digest", digest))
-        if not self._lost or place[0] > self._last_step:
-            self.close()
+    # ------------------------------------------------------------------ evidence
+
+    def step_done(self, place: Place, written: tuple[str | None, Mapping[str, Any]] | None) -> None:
+        """Compare a step that was done just now, if an earlier attempt ran it.
+
+        Args:
+            place: Its place.
+            written: Digest of the samples so far and what was logged; None if nothing was.
+        """
+        if written is not None:
+            self._compare(place, *written)
+        if place[0] > self._last_step or not self._first_runs:
+            self._finish(is_over=True)
+
+    def add(self, reason: Reason) -> None:
+        """Take in a reason, unless the same one is known or there are very many."""
+        known = self.record.reasons
+        is_known = any((each.kind, each.where) == (reason.kind, reason.where) for each in known)
+        if is_known or len(known) >= REASONS_MAX or self._is_closed:
+            return
+        self.record = replace(self.record, reasons=(*known, _shortened(reason)))
+        self._write()
+
+    def differs(self, reason: Reason) -> None:
+        """Take in a difference that a comparison found, and say it."""
+        if self.record.first_difference is None:
+            cause = likely_cause(
+                self.record.changes,
+                [each for each in self.record.reasons if _is_suspicion(each)],
+                is_other_data=reason.kind in _OTHER_DATA,
+                is_deterministic=self._is_deterministic,
+            )
+            first = f"{reason.where}: {reason.detail}"[:TEXT_MAX]
+            self.record = replace(self.record, first_difference=first, likely_cause=cause[:TEXT_MAX])
+            self._say(f"trainerd: resume is not exact: {reason}; likely {cause}")
+        elif reason.kind not in {each.kind for each in self.record.reasons}:
+            self._say(f"trainerd: resume is not exact: {reason}")
+        self.add(reason)
+
+    def read_back(self, difference: Reason | None) -> None:
+        """Note what reading the restored state back from the live objects found."""
+        self.record = replace(self.record, is_read_back=difference is None)
+        if difference is not None:
+            self.differs(difference)
+
+    def witnessed(self, difference: Reason | None) -> None:
+        """Note what comparing the next batch with the witness of the drain found."""
+        self.record = replace(self.record, is_witnessed=difference is None)
+        if difference is not None:
+            self.differs(difference)
+
+    def passed(self, checkpoint: str, difference: Reason | None) -> None:
+        """Note what comparing the whole state with a checkpoint of an earlier run found."""
+        if difference is not None:
+            self.differs(difference)
+            return
+        self.record = replace(self.record, states=self.record.states + 1)
+        self._say(f"trainerd: resume: the whole state equals that of {checkpoint}, which an earlier run made")
+        self._write()
 
     def close(self) -> None:
-        """Nothing more will be compared, or the attempt ends here."""
-        if self.is_over:
-            return
-        self.is_over = True
-        self.record = replace(self.record, is_over=not self._lost)
-        self._lost.clear()
-        self._write()
-        if self.record.compared:
-            self._say(f"trainerd: resume: {verdict(self.record)}")
+        """The attempt ends here: say what is known."""
+        if not self._is_closed:
+            self._finish(is_over=self.is_over)
+            self._is_closed = True
 
-    def _note(self, step: int, found: str, *, is_other_data: bool) -> None:
-        self.record = replace(self.record, differing=self.record.differing + 1)
-        if self.record.differing > 1:
-            return
-        cause = likely_cause(
-            self.record.changes, is_other_data=is_other_data, is_deterministic=self._is_deterministic
-        )
-        self.record = replace(self.record, first_difference=f"step {step}: {found}", likely_cause=cause)
+    # ------------------------------------------------------------------ within
+
+    def _compare(self, place: Place, digest: str | None, measured: Mapping[str, Any]) -> None:
+        step = place[0]
+        row = self._first_runs.pop(_place_in_history(place, measured), None)
+        # Samples that are not known leave the digest as it is, which then says nothing about this step.
+        known_digest = digest if digest != self._former_digest else None
+        self._former_digest = digest
+        is_same_program = not any(each.startswith(("code", "config")) for each in self.record.changes)
+        if row is not None:
+            found = compare_rows(
+                row,
+                known_digest,
+                measured,
+                step=step,
+                uncompared=self._uncompared,
+                is_same_program=is_same_program,
+            )
+            is_compared = found.has_samples and found.has_values
+            self.record = replace(
+                self.record,
+                run_again=self.record.run_again + 1,
+                compared=self.record.compared + is_compared,
+                differing=self.record.differing + (found.difference is not None),
+            )
+            if found.difference is not None:
+                self.differs(found.difference)
+            elif not is_compared:
+                self.add(_incomplete(step, has_samples=found.has_samples))
+        if is_same_program and OWN_NAMES.isdisjoint(measured):
+            self._note_passed_over(place)
+
+    def _note_passed_over(self, place: Place) -> None:
+        """Note rows of steps before this one that were not logged again."""
+        for former in list(self._first_runs):
+            if former >= place:
+                return
+            del self._first_runs[former]
+            step, epoch, batch = former
+            self.record = replace(self.record, differing=self.record.differing + 1)
+            self.differs(
+                Reason(
+                    "missing-row",
+                    f"step {step}",
+                    f"the first run logged it in epoch {epoch} after batch {batch}, and it was passed "
+                    "without that now",
+                )
+            )
+
+    def _finish(self, *, is_over: bool) -> None:
+        """Say the verdict, if it is another one than was said, and record it."""
+        self.is_over = True
+        self.record = replace(self.record, is_over=is_over)
         self._write()
-        self._say(f"trainerd: step {step} was run again and is not what it was: {found}; likely {cause}")
+        if (said := summary(self.record)) != self._said:
+            self._said = said
+            self._say(f"trainerd: resume: {said}")
 
     def _write(self) -> None:
-        self.record = replace(self.record, wall_s=time.time())
+        self.record = replace(self.record, verdict=judge(self.record), wall_s=time.time())
         with contextlib.suppress(SpaceError, OSError):  # what cannot be put on record is said all the same
             write_resume(self._path, self.record)
 
 
-def difference(row: Mapping[str, Any], digest: str | None, measured: Mapping[str, Any]) -> str | None:
-    """Return in what a step differs from its row, None if in nothing.
-
-    Compared are the digest of the samples and every measurement whose name has ``loss`` in it; others, such
-    as samples a second, may differ.
-    """
-    former = row.get("digest")
-    if isinstance(former, str) and digest is not None and former != digest:
-        return "it used other samples"
-    for name, value in measured.items():
-        if "loss" in name.lower() and name in row and not _is_same(row[name], value):
-            return f"{name} {row[name]!r} became {value!r}"
-    return None
+def _place_in_history(place: Place, measured: Mapping[str, Any]) -> Place:
+    """Return the place that a row has in the history: numbers of these names that a script logs win there."""
+    step, epoch, batch = (measured.get(name, own) for name, own in zip(PLACE_NAMES, place, strict=True))
+    return step, epoch, batch
 
 
-def likely_cause(changes: tuple[str, ...], *, is_other_data: bool, is_deterministic: bool) -> str:
-    """Return what most probably made a step differ."""
-    if changes:
-        return f"because of what changed: {', '.join(changes)}"
-    if is_other_data:
-        return "a dataset or sampler that is not the same as before"
-    if not is_deterministic:
-        return (
-            "nondeterministic kernels, for torch.use_deterministic_algorithms(True) is not on; "
-            "or state that is not tracked"
+def _is_suspicion(reason: Reason) -> bool:
+    return reason.kind not in NOTICES | DIFFERENCES and not reason.kind.startswith("changed-")
+
+
+def _incomplete(step: int, *, has_samples: bool) -> Reason:
+    """Return why a step that was run again does not count as compared."""
+    if has_samples:
+        return Reason(
+            "no-values",
+            f"step {step}",
+            "no number was logged under the same name in both runs",
+            "log one in every step: session.log(loss=loss)",
         )
-    return "state that is not tracked, or random numbers from a generator of your own"
+    return Reason(
+        "no-samples",
+        f"step {step}",
+        "the history has no digest of the samples, which there is for batches in an order of the session's",
+        "pass a stock DataLoader over a map-style dataset to session.batches",
+    )
 
 
-def _is_same(before: Any, now: Any) -> bool:
-    return bool(before == now or (before != before and now != now))  # noqa: PLR0124 - NaN is not equal to itself
+def _shortened(reason: Reason) -> Reason:
+    return Reason(reason.kind, reason.where[:TEXT_MAX], reason.detail[:TEXT_MAX], reason.hint[:TEXT_MAX])

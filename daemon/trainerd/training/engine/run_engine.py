@@ -161,6 +161,7 @@ class RunEngine:
         position = self.run.state.position
         position.step += 1
         self._end_row(position.batch - 1)
+        self.run.evidence.pass_boundary()
         self.run.link.beat(Phase.STEP)
         STEPPED.hit()
         self._save_after_step(ends_epoch=position.epoch + 1 if is_last_batch else None)
@@ -199,7 +200,9 @@ class RunEngine:
         # before the next one: a drain in it goes back to here, so that nothing of it is done twice.
         self._is_in_step = False
         self._cross()
+        self.run.evidence.witness.end_loop()
         self.run.state.position.end_loop()
+        self.run.evidence.pass_boundary()
         self.run.saves.stage("drain")
 
     def epoch_done(self) -> None:
@@ -209,6 +212,7 @@ class RunEngine:
         position.end_epoch()
         self.run.resume.end_epoch()
         self._end_row(0)
+        self.run.evidence.pass_boundary()
         if reason := self.run.pacing.after_epoch(
             position.step, epochs_done=position.epoch, is_asked=saves.is_asked, scores=saves.scores
         ):
@@ -250,10 +254,8 @@ class RunEngine:
 
     def _end_row(self, batch: int) -> None:
         written = self.run.measurements.end_step(batch)
-        proof = self.run.resume.proof
-        if written is not None and proof is not None and not proof.is_over:
-            position = self.run.state.position
-            proof.compare((position.step, position.epoch, batch), *written)
+        position = self.run.state.position
+        self.run.evidence.step_done((position.step, position.epoch, batch), written)
 
     # ------------------------------------------------------------------ the end
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trainerd.training.distributed.agreement import Agreement
     from trainerd.training.distributed.rank_store import Ranks
     from trainerd.training.engine.position import Position
-    from trainerd.training.engine.run_resume import RunResume
+    from trainerd.training.engine.resume_evidence import ResumeEvidence
     from trainerd.training.engine.run_saves import RunSaves
     from trainerd.training.engine.supervisor_link import SupervisorLink
     from trainerd.training.interruption.drain_flag import DrainFlag
@@ -53,7 +53,7 @@ class RunExit:
         settings: Settings,
         position: Position,
         saves: RunSaves,
-        resume: RunResume,
+        evidence: ResumeEvidence,
         link: SupervisorLink,
         *,
         flag: DrainFlag,
@@ -64,7 +64,7 @@ class RunExit:
         self._settings = settings
         self._position = position
         self._saves = saves
-        self._resume = resume
+        self._evidence = evidence
         self._link = link
         self._flag = flag
         self._agreement = agreement
@@ -78,13 +78,16 @@ class RunExit:
         self.is_leaving = True
         self._link.beat(Phase.DRAIN)
         self._saves.save_now("drain")
-        self._resume.close()
-        self._leave_drained(self._saves.newest, reason or self._flag.reason)
+        self._evidence.close()
+        newest, why = self._saves.newest, reason or self._flag.reason
+        self._evidence.witness.take(newest, leave=lambda: self._leave_drained(newest, why))
+        self._leave_drained(newest, why)
 
     def finished(self) -> None:
         """Save this boundary as the final one and say that the run is complete."""
         self.is_leaving = True
         self._link.beat(Phase.CHECKPOINT)
+        self._evidence.pass_boundary(is_final=True)
         newest = self._saves.finish()
         COMPLETED.hit()
         position, environment = self._position, self._settings.environment

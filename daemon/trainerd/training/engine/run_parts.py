@@ -16,6 +16,7 @@ from trainerd.training.distributed.rank_store import Ranks, rendezvous
 from trainerd.training.engine.checkpoint_manager import CheckpointManager
 from trainerd.training.engine.history import HistoryWriter
 from trainerd.training.engine.measurements import Measurements
+from trainerd.training.engine.resume_evidence import ResumeEvidence
 from trainerd.training.engine.run_exit import RunExit
 from trainerd.training.engine.run_resume import RunResume
 from trainerd.training.engine.run_saves import RunSaves
@@ -44,6 +45,7 @@ class RunParts:
         measurements: Measurements of the step in progress.
         checkpoints: Makes and finds checkpoints.
         suspicions: Known causes of inexactness that are present.
+        evidence: Finds out whether the resume is exact.
         resume: The way back to the newest checkpoint.
         pacing: When a save is due.
         saves: Saves boundaries.
@@ -74,7 +76,12 @@ class RunParts:
             history=self.history,
         )
         self.suspicions = Suspicions(leaving.say)
-        self.resume = RunResume(settings, self.state, self.checkpoints, self.history, ranks)
+        self.evidence = ResumeEvidence(
+            settings, self.state, self.checkpoints, self.history, self.suspicions, is_alone=ranks is None
+        )
+        self.resume = RunResume(
+            settings, self.state, self.checkpoints, self.history, ranks=ranks, evidence=self.evidence
+        )
         self.pacing = Pacing(
             checkpoint.every,
             settings.run,
@@ -105,7 +112,7 @@ class RunParts:
             settings,
             self.state.position,
             self.saves,
-            self.resume,
+            self.evidence,
             self.link,
             flag=self.flag,
             agreement=self.agreement,
@@ -176,7 +183,8 @@ class RunParts:
         self.state.loop_sources.clear()
         self.flag.remove()
         self.link.close()
-        self.resume.close()
+        self.evidence.close()
+        self.evidence.witness.end_loop()
         try:
             self.checkpoints.close()  # the write in flight makes the history durable
         finally:

@@ -1,4 +1,4 @@
-"""The way back to the newest checkpoint: find it, restore it, and compare what can be compared.
+"""The way back to the newest checkpoint: find it and restore it.
 
 Invariants:
     After a resume in the middle of an epoch, the state is put back a second time where the interrupted loop
@@ -8,25 +8,21 @@ Invariants:
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
-import torch
-
 from trainerd.checkpoint.fingerprint import DATA, changes, compared
-from trainerd.contract.metric_history import HEADER, read_lost
-from trainerd.contract.resume_record import ResumeRecord, read_resume
-from trainerd.errors import CorruptError, MismatchError
+from trainerd.errors import MismatchError
 from trainerd.training.distributed.joint_resume import confirm_together, find_together, read_together
-from trainerd.training.engine.history import HistoryWriter
 from trainerd.training.engine.position import Position
-from trainerd.training.engine.resume_proof import ResumeProof
+from trainerd.training.engine.resume_checks import change_reasons
 from trainerd.training.interruption.leaving import say
 
 if TYPE_CHECKING:
     from trainerd.checkpoint.store import Checkpoint
     from trainerd.training.distributed.rank_store import Ranks
     from trainerd.training.engine.checkpoint_manager import CheckpointManager
+    from trainerd.training.engine.history import HistoryWriter
+    from trainerd.training.engine.resume_evidence import ResumeEvidence
     from trainerd.training.engine.run_state import RunState
     from trainerd.training.engine.silent_history import SilentHistory
     from trainerd.training.settings import Settings
@@ -42,10 +38,10 @@ class RunResume:
         checkpoints: Finds the checkpoint.
         history: Metric history.
         ranks: This rank and the others, None if there are none.
+        evidence: Finds out whether the resume is exact.
 
     Attributes:
         position: Boundary of the checkpoint.
-        proof: Compares the steps that are run again, None if there are none.
     """
 
     def __init__(
@@ -54,18 +50,19 @@ class RunResume:
         state: RunState,
         checkpoints: CheckpointManager,
         history: HistoryWriter | SilentHistory,
+        *,
         ranks: Ranks | None,
+        evidence: ResumeEvidence,
     ) -> None:
         self.position = Position()
-        self.proof: ResumeProof | None = None
         self._settings = settings
         self._state = state
         self._checkpoints = checkpoints
         self._history = history
         self._ranks = ranks
+        self._evidence = evidence
         self._pending: StateTree | None = None
         self._saved_data: dict[str, dict[str, int]] = {}
-        self._changes: tuple[str, ...] = ()
 
     @property
     def is_pending(self) -> bool:
@@ -80,13 +77,16 @@ class RunResume:
         Raises:
             MismatchError: It does not fit what is tracked; nothing was changed.
         """
-        self._state.fingerprint()  # of every attempt at the same moment: modules are loaded as it goes on
+        now = (
+            self._state.fingerprint()
+        )  # of every attempt at the same moment: modules are loaded as it goes on
         checkpoint: Checkpoint | None = None
+        tree: StateTree | None = None
         position = self._state.position
         if (found := self._find()) is not None:
             checkpoint, tree = found
             self._put_back(tree, checkpoint)
-            self._compare_fingerprints(checkpoint)
+            self._saved_data = dict(checkpoint.manifest.fingerprint.get(DATA, {}))
             self._checkpoints.lineage.adopt(checkpoint)
             self._checkpoints.sequence.prune_after_resume()
             self.position = position.copied()
@@ -95,8 +95,7 @@ class RunResume:
                 position.loop = position.batch = 0
         if self._checkpoints.is_committer:
             self._settings.run.finished.unlink(missing_ok=True)
-        keep_bytes = checkpoint.manifest.history_bytes if checkpoint else 0
-        self._begin_proof(checkpoint, keep_bytes)
+        keep_bytes = self._evidence.begin(checkpoint, tree, self.position, now)
         self._history.begin(
             attempt=self._settings.attempt,
             checkpoint=checkpoint.name if checkpoint else None,
@@ -137,50 +136,6 @@ class RunResume:
                 "the random generators of ranks other than 0 begin anew"
             )
 
-    def _compare_fingerprints(self, checkpoint: Checkpoint) -> None:
-        """Say what is not as it was when the checkpoint was made.
-
-        What parameters differ was refused before.
-        """
-        saved = checkpoint.manifest.fingerprint
-        self._saved_data = dict(saved.get(DATA, {}))
-        found = changes(compared(saved, self._state.fingerprint(), is_inside_epoch=False))
-        self._changes = tuple(map(str, found))
-        if self._checkpoints.is_committer:
-            what = (
-                f"compatible, but not the same: {', '.join(self._changes)}" if found else "all is as it was"
-            )
-            say(f"trainerd: attempt {self._settings.attempt} goes on from {checkpoint.name}; {what}")
-
-    def _begin_proof(self, checkpoint: Checkpoint | None, keep_bytes: int) -> None:
-        """Get ready to compare the steps that are run again with what the history says of them."""
-        paths = self._settings.run
-        if not isinstance(self._history, HistoryWriter) or (
-            checkpoint is None and self._history.position_bytes <= len(HEADER)
-        ):
-            return
-        former: ResumeRecord | None = None
-        with contextlib.suppress(CorruptError):
-            former = read_resume(paths.resume)
-        is_same_sharding = checkpoint is None or (
-            checkpoint.manifest.world_size == self._settings.environment.world_size
-        )
-        record = ResumeRecord(
-            attempt=self._settings.attempt,
-            checkpoint=checkpoint.name if checkpoint else None,
-            step=self._state.position.step,
-            resumes=former.resumes + 1 if former else 1,
-            differing_before=former.differing_before + former.differing if former else 0,
-            changes=self._changes,
-        )
-        self.proof = ResumeProof(
-            paths.resume,
-            record,
-            read_lost(paths.metrics, keep_bytes) if is_same_sharding else {},
-            is_deterministic=torch.are_deterministic_algorithms_enabled(),
-            say=say,
-        )
-
     # ------------------------------------------------------------ until the interrupted loop is reached again
 
     def skips_loop(self) -> bool:
@@ -214,9 +169,10 @@ class RunResume:
                 [str(each) for each in found],
                 hint="give it the data that it had until this epoch ends, or resume from the end of an epoch",
             )
-        self._changes += tuple(map(str, found))
         for each in found:
             say(f"trainerd: {each}: the order of the data is another one from here on")
+        for reason in change_reasons(found):
+            self._evidence.add(reason)
 
     def restore_again(self) -> None:
         """Put everything back once more, if the interrupted loop is the one that begins now."""
@@ -227,11 +183,6 @@ class RunResume:
     def end_epoch(self) -> None:
         """The epoch that was interrupted is over."""
         self._pending = None
-
-    def close(self) -> None:
-        """Leave on record what was compared so far."""
-        if self.proof is not None:
-            self.proof.close()
 
     @property
     def _source(self) -> str:

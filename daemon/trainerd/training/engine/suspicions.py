@@ -20,6 +20,11 @@ class Suspicions:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._reasons: dict[tuple[str, str], Reason] = {}
+        self._listeners: list[Callable[[Reason], None]] = []
+
+    def listen(self, listener: Callable[[Reason], None]) -> None:
+        """Have `listener` called with each reason that is found from here on."""
+        self._listeners.append(listener)
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
@@ -33,3 +38,5 @@ class Suspicions:
             return
         self._reasons[key] = reason
         self._say(f"trainerd: may not resume exactly: {reason}")
+        for listener in self._listeners:
+            listener(reason)

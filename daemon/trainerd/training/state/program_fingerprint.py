@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from trainerd.checkpoint.digest import digest_of_bytes
-from trainerd.checkpoint.fingerprint import PARAMETERS
+from trainerd.checkpoint.fingerprint import OPTIONS, PARAMETERS
+from trainerd.training.state.program_options import program_options
 from trainerd.training.state.tracked import Objects, unwrapped
 from trainerd.version import VERSION
 
@@ -47,6 +48,7 @@ def take_fingerprint(objects: Objects, *, seed: int, world_size: int) -> dict[st
             for name, value in objects.items()
             if isinstance(module := unwrapped(value), torch.nn.Module)
         },
+        OPTIONS: program_options(objects),
     }
 
 

@@ -116,6 +116,11 @@ class StateTree:
         with _added_groups(objects, matchings):
             self._check(objects, placed_states(objects, states), matchings, source=source, is_partial=False)
 
+    def states_for(self, objects: Objects) -> dict[str, Any]:
+        """Return the state of each object as it should be once the whole tree was applied to `objects`."""
+        matchings = self._matchings(objects, self.objects)
+        return {**self.objects, **{name: matching.state for name, matching in matchings.items()}}
+
     def _matchings(self, objects: Objects, states: dict[str, Any]) -> dict[str, Matching]:
         """Match the optimizers among `states` with the live ones by the names of their parameters."""
         live = parameter_names(objects)

@@ -1,6 +1,6 @@
 """Steps that are run again are compared with what they were: a difference is said, counted and recorded."""
 
-import dataclasses
+import shutil
 
 import pytest
 import torch
@@ -11,10 +11,11 @@ from tests.support.in_process import attempt
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.metric_history import read_history
 from trainerd.contract.paths import RunPaths
-from trainerd.contract.resume_record import ResumeRecord, read_resume, verdict, write_resume
-from trainerd.errors import CorruptError, MismatchError, SpaceError
+from trainerd.contract.resume_record import read_resume, summary
+from trainerd.contract.verdict import Reason
+from trainerd.errors import MismatchError, SpaceError
 from trainerd.training.engine import resume_proof
-from trainerd.training.engine.resume_proof import difference, likely_cause
+from trainerd.training.engine.row_comparison import likely_cause
 
 pytestmark = pytest.mark.torch
 
@@ -28,6 +29,7 @@ class Script:
         self.features = 3
         self.is_shuffled = True
         self.batch_size = 4
+        self.more = {}
 
     def __call__(self, session, tick):
         model = nn.Linear(self.features, 1)
@@ -41,7 +43,7 @@ class Script:
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-                session.log(loss=loss.item() + self.untracked, samples_a_second=session.attempt)
+                session.log(loss=loss.item() + self.untracked, **self.more)
                 tick()
 
 
@@ -66,7 +68,8 @@ def crash_and_finish(run, script, change, **settings):
 def test_an_exact_resume_is_on_record_as_one(run, script):
     found = crash_and_finish(run, script, lambda script: None)
     assert (found.checkpoint, found.lost, found.compared, found.differing) == ("step-000000003", 2, 2, 0)
-    assert verdict(found) == "exact: 2 steps run again, equal in samples and loss"
+    assert found.verdict == "exact"
+    assert summary(found) == "exact: 2 steps run again, equal in samples and values"
 
 
 def test_a_loss_that_differs_is_said_counted_and_recorded_with_a_likely_cause(run, script, capfd):
@@ -74,10 +77,11 @@ def test_a_loss_that_differs_is_said_counted_and_recorded_with_a_likely_cause(ru
     assert (found.compared, found.differing) == (2, 2)
     assert found.first_difference.startswith("step 4: loss 0.")
     assert "nondeterministic kernels" in found.likely_cause
-    assert verdict(found).startswith("differs: 2 of 2 steps run again; step 4: loss ")
+    assert found.verdict == "different"
+    assert summary(found).startswith("different: 2 of 2 steps run again; step 4: loss ")
     said = capfd.readouterr().err
-    assert said.count("is not what it was: loss") == 1
-    assert "trainerd: resume: differs: 2 of 2 steps" in said
+    assert said.count("resume is not exact: step 4: loss") == 1
+    assert "trainerd: resume: different: 2 of 2 steps" in said
 
 
 def test_with_deterministic_kernels_the_cause_is_sought_elsewhere(run, script):
@@ -148,15 +152,23 @@ def test_what_changed_is_said_by_field_when_it_resumes(run, script, capfd):
         assert attempt(run.root, script)
     finally:
         torch.set_float32_matmul_precision("highest")
-    assert "not the same: precision.float32_matmul: highest → high" in capfd.readouterr().err
+    assert "resume: precision.float32_matmul: highest → high" in capfd.readouterr().err
 
 
 def test_the_manifest_has_the_fingerprint(run, script):
     assert attempt(run.root, script)
     found = CheckpointStore.of_run(run).checkpoints()[-1].manifest.fingerprint
-    assert {"code", "config", "world_size", "precision", "libraries", "machine", "parameters", "data"} == set(
-        found
-    )
+    assert {
+        "code",
+        "config",
+        "world_size",
+        "precision",
+        "libraries",
+        "machine",
+        "parameters",
+        "data",
+        "options",
+    } == set(found)
     assert found["data"] == {"0": {"samples": 24, "batch_size": 4}}
     assert found["libraries"]["torch"] == torch.__version__
     assert found["parameters"]["model"]["count"] == 2
@@ -172,62 +184,135 @@ def test_an_attempt_that_begins_anew_compares_all_of_the_former_ones_steps(run, 
 def test_the_history_of_a_run_is_not_changed_by_being_compared(run, script, tmp_path):
     crash_and_finish(run, script, lambda script: None)
     assert attempt(tmp_path / "other", Script())
-    rows, others = (
-        [
-            {key: value for key, value in row.items() if key != "samples_a_second"}
-            for row in read_history(path).rows
-        ]
-        for path in (run.metrics, RunPaths(tmp_path / "other").metrics)
-    )
+    rows, others = (read_history(path).rows for path in (run.metrics, RunPaths(tmp_path / "other").metrics))
     assert rows == others
 
 
-@pytest.mark.parametrize(
-    ("row", "digest", "measured", "expected"),
-    [
-        ({"loss": 0.5}, None, {"loss": 0.5}, None),
-        ({"loss": 0.5}, None, {"loss": 0.25}, "loss 0.5 became 0.25"),
-        ({"loss": float("nan")}, None, {"loss": float("nan")}, None),
-        ({"val_Loss": 1}, None, {"val_Loss": 2}, "val_Loss 1 became 2"),
-        ({"lr": 0.5}, None, {"lr": 0.25}, None),
-        ({}, None, {"loss": 1.0}, None),
-        ({"digest": "aa"}, "ab", {}, "it used other samples"),
-        ({"digest": 3.0}, "ab", {}, None),
-        ({"digest": "aa"}, None, {}, None),
-    ],
-    ids=str,
-)
-def test_samples_and_losses_are_compared_and_nothing_else(row, digest, measured, expected):
-    assert difference(row, digest, measured) == expected
+@pytest.mark.parametrize("name", ["reward", "lr", "images_per_s"])
+def test_a_number_of_any_name_is_compared(run, script, name):
+    script.more = {name: 1}
+    found = crash_and_finish(run, script, lambda script: script.more.update({name: 2}))
+    assert found.verdict == "different"
+    assert found.first_difference == f"step 4: {name} 1 became 2; 1 others are equal"
+    assert f"uncompared=('{name}',)" in found.reasons[0].hint
 
 
-BASE = ResumeRecord(attempt=2, checkpoint="step-000000003", step=3, is_over=True)
+def test_names_that_the_script_declares_uncompared_are_left_out(run, script):
+    script.more = {"time/step": 1, "time/load": 2}
+    assert not attempt(run.root, script, crash_at=6)
+    script.more = {"time/step": 3}
+    assert attempt(run.root, script, uncompared=("time/*",))
+    found = read_resume(run.resume)
+    assert (found.verdict, found.compared) == ("exact", 2)
 
 
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ({}, "exact: no step had to be run again"),
-        ({"differing_before": 2}, "exact: no step had to be run again; 2 differed in resumes before"),
-        ({"lost": 1, "compared": 1}, "exact: 1 step run again, equal in samples and loss"),
-        ({"lost": 9, "compared": 4, "is_over": False}, "exact, so far 4 of 9 steps run again"),
-        ({"lost": 9, "compared": 4}, "exact, only 4 of 9 steps run again"),
-        (
-            {"lost": 9, "compared": 4, "differing": 1, "first_difference": "step 7: x", "likely_cause": "y"},
-            "differs: 1 of 4 steps run again; step 7: x; likely y",
-        ),
-    ],
-)
-def test_the_verdict_is_one_line(fields, expected):
-    assert verdict(dataclasses.replace(BASE, **fields)) == expected
+def test_a_name_that_is_not_logged_any_more_is_a_difference(run, script):
+    script.more = {"norm": 1.0}
+    found = crash_and_finish(run, script, lambda script: script.more.clear())
+    assert found.first_difference == "step 4: norm was logged in the first run and is not now"
 
 
-def test_a_record_comes_back_as_it_was_and_a_damaged_one_is_called_that(tmp_path):
-    path = tmp_path / "resume.json"
-    assert read_resume(path) is None
-    record = dataclasses.replace(BASE, changes=("libraries.torch: 1 → 2",))
-    write_resume(path, record)
-    assert read_resume(path) == record
-    path.write_text("{")
-    with pytest.raises(CorruptError):
-        read_resume(path)
+def test_two_attempts_that_make_the_same_mistake_do_not_look_exact(run, script):
+    """The second resumes from the same checkpoint and equals the first one that differed."""
+    assert not attempt(run.root, script, crash_at=6)
+    script.untracked = 1.0
+    assert not attempt(run.root, script, crash_at=3)
+    assert attempt(run.root, script)
+    found = read_resume(run.resume)
+    assert (found.verdict, found.differing) == ("different", 2)
+
+
+def test_rows_without_a_value_prove_nothing(run):
+    def script(session, tick):
+        session.track(model=nn.Linear(1, 1))
+        for _ in session.epochs(2):
+            for _ in session.batches(DataLoader(TensorDataset(torch.zeros(24, 1)), 4)):
+                if session.attempt == 1:
+                    session.log(loss=1.0)
+                else:
+                    session.log(other=1.0)
+                tick()
+
+    assert not attempt(run.root, script, crash_at=6)
+    assert attempt(run.root, script, uncompared=("loss", "other"))
+    found = read_resume(run.resume)
+    assert (found.verdict, found.run_again, found.compared) == ("unchecked", 2, 0)
+    assert [each.kind for each in found.reasons] == ["no-values", "no-values"]
+
+
+def test_rows_without_samples_prove_nothing(run):
+    class Batches:
+        def __iter__(self):
+            return iter(torch.ones(6, 1))
+
+    def script(session, tick):
+        session.track(model=nn.Linear(1, 1))
+        for _ in session.epochs(2):
+            for _ in session.batches(DataLoader(TensorDataset(torch.zeros(4, 1)), 4)):
+                session.log(loss=1.0)
+            for _ in session.batches(Batches()):
+                session.log(loss=1.0)
+                tick()
+
+    assert not attempt(run.root, script, crash_at=6)
+    with pytest.warns(UserWarning, match="loaded and thrown away"):
+        assert attempt(run.root, script)
+    found = read_resume(run.resume)
+    assert (found.verdict, found.run_again, found.compared) == ("unchecked", 3, 0)
+    assert summary(found).startswith("unchecked: 3 steps run again, none compared in both samples and values")
+
+
+def test_a_step_of_the_first_run_that_is_not_logged_again_is_a_difference(run):
+    def script(session, tick):
+        session.track(model=nn.Linear(1, 1))
+        for _ in session.epochs(2):
+            for number, _ in enumerate(session.batches(DataLoader(TensorDataset(torch.zeros(24, 1)), 4))):
+                if number % 2 == 0:  # begins at 0 after a resume in the middle, as enumerate does
+                    session.log(loss=1.0)
+                tick()
+
+    assert not attempt(run.root, script, crash_at=6)
+    assert attempt(run.root, script)
+    found = read_resume(run.resume)
+    assert found.verdict == "different"
+    assert found.first_difference.startswith("step 5: the first run logged it in epoch 0 after batch 4")
+
+
+def test_numbers_logged_under_the_names_of_the_session_find_their_first_run(run, script):
+    script.more = {"epoch": 7}
+    found = crash_and_finish(run, script, lambda script: None)
+    assert (found.verdict, found.compared) == ("exact", 2)
+
+
+def test_rows_that_an_earlier_resume_superseded_are_compared_too(run, script):
+    assert not attempt(run.root, script, crash_at=11)  # at step 9, and 10 is done
+    for checkpoint in CheckpointStore.of_run(run).checkpoints():
+        if checkpoint.step > 3:
+            shutil.rmtree(checkpoint.path)
+    assert not attempt(run.root, script, crash_at=4)  # saved step 6, which belongs to the history now
+    assert attempt(run.root, script)
+    found = read_resume(run.resume)
+    assert (found.checkpoint, found.verdict, found.lost, found.compared) == ("step-000000006", "exact", 4, 4)
+
+
+def test_after_a_resume_that_differed_only_the_history_that_counts_is_compared(run, script):
+    assert not attempt(run.root, script, crash_at=11)
+    for checkpoint in CheckpointStore.of_run(run).checkpoints():
+        if checkpoint.step > 3:
+            shutil.rmtree(checkpoint.path)
+    script.untracked = 1.0
+    assert not attempt(run.root, script, crash_at=5)
+    assert attempt(run.root, script)
+    found = read_resume(run.resume)
+    assert (found.checkpoint, found.verdict, found.lost) == ("step-000000006", "exact", 1)
+    assert found.differing_before == 4
+
+
+@pytest.mark.parametrize("is_deterministic", [True, False])
+def test_likely_causes_are_named_in_the_order_of_their_likelihood(is_deterministic):
+    known = Reason("untracked-optimizer", "train.py:3", "an optimizer is not tracked")
+    cause = likely_cause(["libraries.torch: 1 → 2"], [known], is_other_data=True, is_deterministic=False)
+    assert cause.index("not tracked") < cause.index("libraries.torch") < cause.index("dataset or sampler")
+    alone = likely_cause([], is_other_data=False, is_deterministic=is_deterministic)
+    assert alone.startswith("state that is not tracked")
+    assert alone.endswith("kernels (torch.use_deterministic_algorithms is not on)") is not is_deterministic
