@@ -139,10 +139,8 @@ def _option_reason(change: FieldVerdict, *, is_scheduler: bool) -> Reason:
     return Reason("option-kept", f"{name}.{option}", detail, "to change it, set it after session.resume()")
 
 
-def schedule_end_reasons(objects: Objects, used: Checkpoint) -> Iterator[Reason]:
+def schedule_end_reasons(objects: Objects) -> Iterator[Reason]:
     """Yield a reason for each restored scheduler whose plan ended with the run that is now prolonged."""
-    if not used.manifest.is_final:
-        return
     for name, value in objects.items():
         if not isinstance(value, torch.optim.lr_scheduler.LRScheduler):
             continue

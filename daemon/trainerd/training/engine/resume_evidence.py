@@ -172,10 +172,11 @@ class ResumeEvidence:
         fields = changes(compared(*plain, is_inside_epoch=False))
         job = self._settings.environment.job or self._settings.run.root.name
         copied = resume_checks.another_run_reason(self._checkpoints.store, checkpoint, job=job)
+        was_finished = checkpoint.manifest.is_final or self._settings.run.finished.exists()
         reasons = [
             *([copied] if copied is not None else []),
             *resume_checks.option_reasons(saved, fingerprint),
-            *resume_checks.schedule_end_reasons(self._state.objects, checkpoint),
+            *(resume_checks.schedule_end_reasons(self._state.objects) if was_finished else ()),
             *resume_checks.change_reasons(fields),
         ]
         return reasons, tuple(map(str, fields))

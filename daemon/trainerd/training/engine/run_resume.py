@@ -93,9 +93,9 @@ class RunResume:
             if position.is_inside_epoch():
                 self._pending = tree
                 position.loop = position.batch = 0
+        keep_bytes = self._evidence.begin(checkpoint, tree, self.position, now)
         if self._checkpoints.is_committer:
             self._settings.run.finished.unlink(missing_ok=True)
-        keep_bytes = self._evidence.begin(checkpoint, tree, self.position, now)
         self._history.begin(
             attempt=self._settings.attempt,
             checkpoint=checkpoint.name if checkpoint else None,
