@@ -65,10 +65,7 @@ def job_view(
         spec_digest=job.spec.spec_digest if job.spec is not None else "",
         resume=_one_line(summary(resume)) if resume is not None else None,
         resume_verdict=resume.verdict if resume is not None else None,
-        resume_reasons=tuple(
-            ReasonView(each.kind, _one_line(each.where), _one_line(each.detail), _one_line(each.hint))
-            for each in (resume.reasons if resume is not None else ())
-        ),
+        resume_reasons=resume_reasons(resume),
         is_held=job.is_held,
     )
 
@@ -79,6 +76,14 @@ def _reason(job: Job, wait: str | None) -> str:
     if job.refusal is not None and job.refusal not in job.reason:
         return f"{job.reason} (the spec as it is now is refused: {job.refusal})"
     return job.reason
+
+
+def resume_reasons(record: ResumeRecord | None) -> tuple[ReasonView, ...]:
+    """Return the reasons for the verdict on a resume as shown."""
+    return tuple(
+        ReasonView(*map(_one_line, (each.kind, each.where, each.detail, each.hint)))
+        for each in (record.reasons if record is not None else ())
+    )
 
 
 def _one_line(text: str) -> str:

@@ -316,3 +316,49 @@ def test_likely_causes_are_named_in_the_order_of_their_likelihood(is_determinist
     alone = likely_cause([], is_other_data=False, is_deterministic=is_deterministic)
     assert alone.startswith("state that is not tracked")
     assert alone.endswith("kernels (torch.use_deterministic_algorithms is not on)") is not is_deterministic
+
+
+@pytest.mark.parametrize("is_before", [True, False])
+def test_a_known_cause_of_inexactness_makes_an_equal_resume_suspect(run, script, is_before, capfd):
+    cause = Reason("untracked-optimizer", "train.py:3", "an optimizer is not tracked", "track it")
+
+    def loop(session, tick):
+        if is_before:
+            session._run.suspicions.add(cause)
+
+        def audited():
+            session._run.suspicions.add(cause)
+            tick()
+
+        script(session, audited)
+
+    assert not attempt(run.root, loop, crash_at=6)
+    assert attempt(run.root, loop)
+    found = read_resume(run.resume)
+    assert (found.verdict, found.compared, found.differing) == ("suspect", 2, 0)
+    assert found.reasons == (cause,)
+    assert (
+        "resume: suspect: train.py:3: an optimizer is not tracked (track it); 2 of 2"
+        in capfd.readouterr().err
+    )
+
+
+def test_a_cause_that_is_found_after_all_was_compared_changes_the_verdict(run, script, capfd):
+    cause = Reason("untracked-optimizer", "train.py:3", "an optimizer is not tracked")
+    assert not attempt(run.root, script, crash_at=6)
+    calls = []
+
+    def loop(session, tick):
+        def late():
+            calls.append(1)
+            if len(calls) == 5:
+                assert read_resume(run.resume).verdict == "exact"
+                session._run.suspicions.add(cause)
+                assert read_resume(run.resume).verdict == "suspect"
+            tick()
+
+        script(session, late)
+
+    assert attempt(run.root, loop)
+    said = capfd.readouterr().err
+    assert said.index("resume: exact: 2 steps") < said.index("resume: suspect: train.py:3")

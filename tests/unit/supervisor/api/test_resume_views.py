@@ -1,0 +1,64 @@
+"""The verdict on a job's newest resume, as the interfaces show it."""
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from tests.support.fake_control import MNIST
+from trainerd.cli.status import REASONS_SHOWN_MAX, job_lines
+from trainerd.contract.paths import StatePaths
+from trainerd.contract.resume_record import ResumeRecord, judge, write_resume
+from trainerd.contract.verdict import Reason
+from trainerd.supervisor.api.control import ReasonView
+from trainerd.supervisor.api.recent_attempts import RecentAttempts
+from trainerd.supervisor.api.views import resume_reasons
+
+
+class NoEndings:
+    def last_endings(self):
+        return {}
+
+
+class InPlace:
+    async def sweep(self, calls):
+        return {key: call() for key, call in calls.items()}
+
+
+@pytest.fixture
+def paths(tmp_path):
+    paths = StatePaths(tmp_path)
+    paths.run("ant").root.mkdir(parents=True)
+    return paths
+
+
+def observed(paths):
+    recent = RecentAttempts(NoEndings(), paths, InPlace())
+    asyncio.run(recent.observe({"ant": 1}))
+    return recent.last_resume("ant")
+
+
+def test_the_record_of_the_run_folder_is_what_is_shown(paths):
+    record = ResumeRecord(2, "step-000000003", 3, reasons=(Reason("changed-code", "code.x", "changed"),))
+    write_resume(paths.run("ant").resume, dataclasses.replace(record, verdict=judge(record)))
+    assert observed(paths).verdict == "suspect"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b" " * (2 << 20), b'{"format": 3}'])
+def test_a_record_that_cannot_be_read_is_unknown(paths, content):
+    paths.run("ant").resume.write_bytes(content)
+    assert observed(paths) is None
+
+
+def test_what_a_terminal_would_obey_is_not_shown():
+    record = ResumeRecord(2, None, 3, reasons=(Reason("k\x1b", "w\n", "d\r\x07", "h\u202e"),))
+    assert resume_reasons(record) == (ReasonView("k ", "w ", "d  ", "h "),)
+    assert resume_reasons(None) == ()
+
+
+def test_status_shows_the_first_reasons_with_what_to_do():
+    reasons = tuple(ReasonView("changed-code", f"file {i}", "changed", "look") for i in range(12))
+    lines = job_lines(dataclasses.replace(MNIST, resume_reasons=reasons), 0.0)
+    at = lines.index("reasons for the verdict on the resume")
+    assert lines[at + 1 : at + 3] == ["  changed-code: file 0: changed", "    look"]
+    assert lines[at + 1 + 2 * REASONS_SHOWN_MAX] == "  and 2 more, in resume.json of the run folder"
