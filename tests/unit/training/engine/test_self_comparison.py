@@ -32,6 +32,8 @@ class Script:
     def __init__(self):
         self.untracked = 0.0
         self.tracked = {}
+        self.step_of_count = 1
+        self.draws = False
 
     def __call__(self, session, tick):
         model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 1))
@@ -89,6 +91,34 @@ def test_another_state_is_named_by_object_tensor_and_index(run, script, capfd):
     assert "values differ)" in found.first_difference
     assert "state that is not tracked" in found.likely_cause
     assert "resume is not exact: step 6, model" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "where"), [("step_of_count", 2, "values.count"), ("draws", True, "rng.torch")]
+)
+def test_values_and_generators_are_compared_too(tmp_path, name, value, where):
+    """Without dropout and shuffling nothing else can tell."""
+    run = RunPaths(tmp_path / "run")
+    script = Script()
+
+    def loop(session, tick):
+        count = session.value("count", 0)
+        model = nn.Linear(3, 1)
+        session.track(model=model)
+        for _ in session.epochs(2):
+            for _ in session.batches(DataLoader(TensorDataset(torch.zeros(24, 3)), 4)):
+                count.value += script.step_of_count
+                if script.draws:
+                    torch.rand(1)
+                tick()
+
+    assert attempt(run.root, loop, keep_last=None)
+    roll_back_to(run, 3)
+    setattr(script, name, value)
+    assert attempt(run.root, loop, keep_last=None)
+    found = read_resume(run.resume)
+    assert found.verdict == "different"
+    assert found.first_difference.startswith(f"step 6, {where}: at the boundary of step-000000006")
 
 
 def test_the_same_boundary_left_behind_twice_is_compared_twice(run, script):
