@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from trainerd.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from trainerd.training.data.sources import Pass, Source
+    from trainerd.training.data.passes import Pass, Source
 
 
 class ZippedSource:
@@ -48,6 +48,16 @@ class ZippedSource:
             for number, source in enumerate(self._sources)
             for name, extent in source.extent().items()
         }
+
+    def begin(self, saved: Mapping[str, Any] | None, done: int) -> None:
+        """Get ready for a pass that trains; see `Source`."""
+        for number, source in enumerate(self._sources):
+            source.begin((saved or {}).get(str(number)), done)
+
+    def saved(self, done: int | None) -> dict[str, Any]:
+        """Return what a checkpoint must hold of each source, by its number."""
+        found = {str(number): source.saved(done) for number, source in enumerate(self._sources)}
+        return {number: saved for number, saved in found.items() if saved}
 
     def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
         """Yield the tuples of the pass from number `start` on.
