@@ -62,7 +62,7 @@ class EpochOrders:
     def saved(self, done: int | None) -> dict[str, Any]:
         """Return what a checkpoint must hold after `done` batches of the pass that trains."""
         tree: dict[str, Any] = {}
-        if changes := self._memory.changes():
+        if changes := self._memory.saved():
             tree["memory"] = changes
         if not done or True not in self._orders:
             return tree
@@ -97,7 +97,7 @@ class EpochOrders:
             found = left
         else:
             if trains:
-                self._at_beginning = self._memory.changes()
+                self._at_beginning = self._memory.saved()
             found = batch_order(
                 self._view,
                 seed=derive_seed(self._seed, *which.place),

@@ -30,6 +30,7 @@ class IterableSource:
         seed: Of the session.
         warn: Says something to the user once.
         suspect: Takes in a known cause of inexactness.
+        is_copy: Whether it is a stock loader that was made here, so that nothing of its own is remembered.
     """
 
     is_idle_at_boundary = True
@@ -41,12 +42,17 @@ class IterableSource:
         seed: int,
         warn: Callable[[str], None],
         suspect: Callable[[Reason], None],
+        is_copy: bool = False,
     ) -> None:
         self._iterable = iterable
         self._seed = seed
         self._warn = warn
         self._suspect = suspect
-        self._memory = LoaderMemory({"loader": iterable}, ("loader",))
+        self._memory = (
+            LoaderMemory({"dataset": iterable.dataset, "collate_fn": iterable.collate_fn}, ("dataset",))
+            if is_copy
+            else LoaderMemory({"loader": iterable}, ("loader",))
+        )
         self._at_beginning: dict[str, Any] = {}
         self._now: Mapping[str, Any] = {}
         self._inner = ForeignLoaders()
@@ -64,13 +70,13 @@ class IterableSource:
         self._memory.put_back(saved.get("memory_at_beginning" if done else "memory", {}), is_inside=done > 0)
 
     def saved(self, done: int | None) -> dict[str, Any]:
-        changes = self._memory.changes()
+        changes = self._memory.saved()
         tree = {"memory": changes} if changes else {}
         return tree | {"memory_at_beginning": self._at_beginning} if done and self._at_beginning else tree
 
     def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
         self._look_at_one_shot(which)
-        self._at_beginning = self._memory.changes()
+        self._at_beginning = self._memory.saved()
         if hasattr(self._iterable, "set_epoch"):
             self._iterable.set_epoch(which.epoch)
         seeds = folded(self._seed, SAMPLE, *which.place, which.epoch)

@@ -1,7 +1,7 @@
 """What loading remembers from batch to batch and is in no ``state_dict``: generators and plain attributes.
 
 A sampler whose weights follow the losses, a counter of epochs, a generator that the script draws from as
-well: what has changed since the loader was first used is saved, and put back where its loop goes on.
+well: what has changed since the run first used the loader is saved, and put back where its loop goes on.
 
 Invariants:
     What did not change is configuration, and stays as the program has it.
@@ -11,15 +11,23 @@ Invariants:
 
 from __future__ import annotations
 
+import functools
 import json
 import marshal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 import xxhash
-from torch.utils.data import Dataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    RandomSampler,
+    SequentialSampler,
+)
 
 from trainerd.errors import UnsupportedValueError
 from trainerd.training.data.found_generators import find_generators
@@ -30,6 +38,9 @@ ELEMENTS_MAX: Final = 1 << 17
 """A list or dict that is longer is data, and not looked at."""
 _DEPTH_MAX: Final = 3
 _SCALARS: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
+_NUMBERS: Final = frozenset({bool, int, float})
+_FIXED: Final = (SequentialSampler, RandomSampler, DistributedSampler)
+"""Nothing that these remember decides an order: the session makes it, or they are told the epoch."""
 _SKIPPED: Final = frozenset({"_iterator", "multiprocessing_context"})
 _UNMARKED: Final = ""
 
@@ -41,12 +52,12 @@ class Owner:
     Attributes:
         path: Where it hangs.
         value: The object.
-        takes_scalars_only: Whether only its numbers, flags and strings are looked at, as of a dataset.
+        takes_numbers_only: Whether only its numbers and flags are looked at, as of a dataset.
     """
 
     path: str
     value: Any
-    takes_scalars_only: bool
+    takes_numbers_only: bool
 
 
 class LoaderMemory:
@@ -68,36 +79,41 @@ class LoaderMemory:
         found = find_generators(**self._roots)
         self.generators, self.unseedable = found.by_path, found.unseedable
 
-    def changes(self) -> dict[str, Any]:
-        """Return what has changed since the beginning, as a tree for a checkpoint."""
-        self.find()
-        found: dict[str, Any] = {}
-        for path, value in self._values():
-            first = self._marks.get(path, _UNMARKED)
-            if _mark(value) != first:
-                state = generator_state(value) if is_generator(value) else copied_state(value)
-                found[path] = {"value": state, "first": first}
-        return found
+    def saved(self) -> dict[str, Any]:
+        """Return digests of what there was at the beginning of the run, and what changed since, as a tree.
 
-    def put_back(self, changes: Mapping[str, Any], *, is_inside: bool) -> None:
-        """Make the changes that `changes` returned, as far as the same objects are there.
+        Empty if there is nothing to remember.
+        """
+        self.find()
+        changed: dict[str, Any] = {}
+        for path, value in self._values():
+            if _mark(value) != self._marks.get(path, _UNMARKED):
+                changed[path] = generator_state(value) if is_generator(value) else copied_state(value)
+        first = {path: mark for path, mark in self._marks.items() if mark != _UNMARKED}
+        return {"first": first, "changed": changed} if first or changed else {}
+
+    def put_back(self, saved: Mapping[str, Any], *, is_inside: bool) -> None:
+        """Make the changes that `saved` returned, as far as the same objects are there.
 
         Args:
-            changes: What it returned.
+            saved: What it returned, or nothing.
             is_inside: Whether the loop goes on in the middle.
         """
+        if not saved:
+            return
         self.find()
         owners = {owner.path: owner.value for owner in self._owning()}
         now = dict(self._values())
-        for path, saved in changes.items():
-            if not is_inside and _mark(now.get(path)) != saved["first"]:
-                continue
-            if path in self.generators:
-                set_generator_state(self.generators[path], saved["value"])
+        first = saved["first"]
+        for path, value in saved["changed"].items():
+            if not is_inside and _mark(now.get(path)) != first.get(path, _UNMARKED):
                 continue
             owner, _, name = path.rpartition(".")
-            if owner in owners:
-                _set(owners[owner], name, copied_state(saved["value"]))
+            if path in self.generators:
+                set_generator_state(self.generators[path], value)
+            elif owner in owners:
+                _set(owners[owner], name, copied_state(value))
+        self._marks = dict(first)
 
     def _values(self) -> Iterator[tuple[str, Any]]:
         yield from self.generators.items()
@@ -106,7 +122,7 @@ class LoaderMemory:
                 path = f"{owner.path}.{name}"
                 if path in self.generators or name in _SKIPPED:
                     continue
-                if type(value) in _SCALARS or (not owner.takes_scalars_only and _is_plain(value)):
+                if _counts(owner, name, value):
                     yield path, value
 
     def _owning(self) -> Iterator[Owner]:
@@ -119,13 +135,30 @@ def _owners_below(path: str, value: Any, seen: set[int], depth: int) -> Iterator
     if id(value) in seen or not hasattr(value, "__dict__") or isinstance(value, type | torch.nn.Module):
         return
     seen.add(id(value))
+    if type(value) in _FIXED:
+        return
     is_dataset = isinstance(value, Dataset)
-    yield Owner(path, value, is_dataset)
+    if type(value) is not BatchSampler:
+        yield Owner(path, value, is_dataset)
     if depth >= _DEPTH_MAX:
         return
     for name, each in list(vars(value).items()):
         if name not in _SKIPPED and isinstance(each, Dataset) == is_dataset and _is_of_loading(each):
             yield from _owners_below(f"{path}.{name}", each, seen, depth + 1)
+
+
+def _counts(owner: Owner, name: str, value: Any) -> bool:
+    """Tell whether an attribute is looked at: it can change, and a checkpoint can hold it."""
+    if isinstance(owner.value, DataLoader) and name in _loader_fields():
+        return False
+    if owner.takes_numbers_only:
+        return type(value) in _NUMBERS
+    return type(value) in _SCALARS or _is_plain(value)
+
+
+@functools.cache
+def _loader_fields() -> frozenset[str]:
+    return frozenset(vars(DataLoader(cast("Any", [0]))))
 
 
 def _is_of_loading(value: Any) -> bool:

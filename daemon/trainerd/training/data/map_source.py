@@ -51,9 +51,7 @@ class MapSource:
             **view.worker_options(),
         )
         parts = ("sampler", "batch_sampler", "dataset", "collate_fn", "generator")
-        memory = LoaderMemory(
-            {name: getattr(view, name) for name in parts}, ("sampler", "batch_sampler", "dataset")
-        )
+        memory = LoaderMemory({name: getattr(view, name) for name in parts}, ("sampler", "batch_sampler"))
         self._orders = EpochOrders(view, memory, seed=seed, suspect=suspect)
         for path in memory.unseedable:
             suspect(

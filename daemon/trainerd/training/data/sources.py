@@ -58,7 +58,7 @@ def source_for(
     if is_stock(loader):
         if not isinstance(loader.dataset, IterableDataset):
             return MapSource(view_of(loader), seed=seed, suspect=suspect)
-        return IterableSource(reseeded_loader(loader), seed=seed, warn=warn, suspect=suspect)
+        return IterableSource(reseeded_loader(loader), seed=seed, warn=warn, suspect=suspect, is_copy=True)
     if (view := unrepeated(loader)) is not None:
         return MapSource(view, seed=seed, suspect=suspect)
     return IterableSource(loader, seed=seed, warn=warn, suspect=suspect)

@@ -43,7 +43,7 @@ class StatefulSource:
 
     def saved(self, done: int | None) -> dict[str, Any]:
         del done
-        changes = self._memory.changes()
+        changes = self._memory.saved()
         return {"loader": self._loader.state_dict()} | ({"memory": changes} if changes else {})
 
     def length(self, which: Pass) -> int | None:

@@ -21,6 +21,7 @@ class LoopSources:
     def __init__(self) -> None:
         self._by_loop: dict[int, Source] = {}
         self._states: dict[str, Any] = {}
+        self._same: dict[str, list[int]] = {}
 
     def use(self, loop: int, source: Source, *, done: int) -> None:
         """A loop begins to draw from a source, which gets back the state that it had.
@@ -31,6 +32,8 @@ class LoopSources:
             done: How many batches of the loop are done.
         """
         self._by_loop[loop] = source
+        for other in self._same.pop(str(loop), ()):
+            self._by_loop.setdefault(other, source)
         source.begin(self._taken(str(loop)), done)
 
     def extents(self) -> dict[str, dict[str, int]]:
@@ -56,6 +59,11 @@ class LoopSources:
 
     def restore(self, saved: Mapping[str, Any], *, form: int) -> None:
         """Keep what `saved` returned until the sources are used."""
+        groups: dict[str, list[int]] = {}
+        for loop, state in saved.items():
+            first = state[_SAME_AS] if form > 1 and _SAME_AS in state else loop
+            groups.setdefault(first, []).append(int(loop))
+        self._same = {str(loop): group for group in groups.values() for loop in group}
         self._states = dict(saved) if form > 1 else {loop: {"loader": state} for loop, state in saved.items()}
 
     def clear(self) -> None:
