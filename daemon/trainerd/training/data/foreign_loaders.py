@@ -60,14 +60,14 @@ class ForeignLoaders:
 
     def begin(self, iterator: Any, loader: DataLoader[Any], init: Any) -> None:
         """Run the constructor of an iterator over a loader."""
-        generator = loader.generator
-        former = generator.get_state() if isinstance(generator, torch.Generator) else None
-        with isolated_cpu_generators(derive_seed(self._seed, _BEGINNING)):
-            init(iterator, loader)
-        if generator is not None and former is not None:
-            generator.set_state(
-                former
-            )  # workers that persist are begun once in an attempt, not once in a pass
+        # The seed of the workers is not drawn from the loader's generator, which its sampler has too: workers
+        # that persist are begun once in an attempt, not once in a pass.
+        generator, loader.generator = loader.generator, None
+        try:
+            with isolated_cpu_generators(derive_seed(self._seed, _BEGINNING)):
+                init(iterator, loader)
+        finally:
+            loader.generator = generator
         dataset = loader.dataset
         is_pipe = isinstance(dataset, IterDataPipe | MapDataPipe)
         if loader.num_workers == 0 or is_pipe or draws_nothing(dataset, loader.collate_fn):

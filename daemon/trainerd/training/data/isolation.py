@@ -22,7 +22,9 @@ def in_isolation(iterable: Iterable[Any], start: int, seeds: int, inner: Foreign
         inner: Takes care of loaders that begin within it.
     """
     inner.point_at(seeds >> 1)
-    with drain_signals_blocked(), isolated_cpu_generators(seeds >> 1), inner:
+    # On the stream of the first batch: what an undisturbed pass begins within the first ``next`` may begin
+    # here when it is resumed.
+    with drain_signals_blocked(), isolated_cpu_generators(folded(0, state=seeds) >> 1), inner:
         iterator = iter(iterable)
     return _batches(iterator, start, seeds, inner)
 

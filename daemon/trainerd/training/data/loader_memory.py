@@ -11,6 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import marshal
@@ -85,12 +86,19 @@ class LoaderMemory:
         Empty if there is nothing to remember.
         """
         self.find()
-        changed: dict[str, Any] = {}
+        attributes: dict[str, Any] = {}
+        generators: dict[str, Any] = {}
         for path, value in self._values():
-            if _mark(value) != self._marks.get(path, _UNMARKED):
-                changed[path] = generator_state(value) if is_generator(value) else copied_state(value)
+            if _mark(value) == self._marks.get(path, _UNMARKED):
+                continue
+            if is_generator(value):
+                generators[path] = generator_state(value)
+            else:
+                attributes[path] = copied_state(value)
         first = {path: mark for path, mark in self._marks.items() if mark != _UNMARKED}
-        return {"first": first, "changed": changed} if first or changed else {}
+        if not (first or attributes or generators):
+            return {}
+        return {"first": first, "attributes": attributes, "generators": generators}
 
     def put_back(self, saved: Mapping[str, Any], *, is_inside: bool) -> None:
         """Make the changes that `saved` returned, as far as the same objects are there.
@@ -105,12 +113,12 @@ class LoaderMemory:
         owners = {owner.path: owner.value for owner in self._owning()}
         now = dict(self._values())
         first = saved["first"]
-        for path, value in saved["changed"].items():
+        for path, value in (*saved["attributes"].items(), *saved["generators"].items()):
             if not is_inside and _mark(now.get(path)) != first.get(path, _UNMARKED):
                 continue
             owner, _, name = path.rpartition(".")
-            if path in self.generators:
-                set_generator_state(self.generators[path], value)
+            if path in saved["generators"]:
+                _set_generator(self.generators.get(path), value)
             elif owner in owners:
                 _set(owners[owner], name, copied_state(value))
         self._marks = dict(first)
@@ -192,6 +200,12 @@ def _mark(value: Any) -> str:
     except (UnsupportedValueError, RuntimeError, TypeError):
         return _UNMARKED
     return digest.hexdigest()
+
+
+def _set_generator(generator: Any, state: Any) -> None:
+    with contextlib.suppress(ValueError):  # one of another kind is not the one that was saved
+        if generator is not None:
+            set_generator_state(generator, state)
 
 
 def _set(owner: Any, name: str, value: Any) -> None:

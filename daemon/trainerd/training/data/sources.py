@@ -54,7 +54,7 @@ def source_for(
         suspect: Takes in a known cause of inexactness.
     """
     if _has_state(loader):
-        return StatefulSource(loader, seed=seed)
+        return StatefulSource(loader, seed=seed, suspect=suspect)
     if is_stock(loader):
         if not isinstance(loader.dataset, IterableDataset):
             return MapSource(view_of(loader), seed=seed, suspect=suspect)
