@@ -14,12 +14,14 @@ from trainerd.contract.failpoints import declare
 from trainerd.contract.heartbeat import Phase
 from trainerd.training.data.batch_wait import WaitInterruptedError
 from trainerd.training.data.loop_end import was_left_on_purpose
+from trainerd.training.data.passes import Pass
 from trainerd.training.data.sharding import ShardPlan
-from trainerd.training.data.sources import Pass, Source, source_for
+from trainerd.training.data.source_cache import SourceCache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from trainerd.training.data.passes import Source
     from trainerd.training.engine.run_engine import RunEngine
     from trainerd.training.engine.witness import Witness
 
@@ -48,7 +50,7 @@ class BatchLoops:
     def __init__(self, engine: RunEngine) -> None:
         self._engine = engine
         self._position = engine.run.state.position
-        self._sources: dict[int, tuple[Any, Source]] = {}
+        self._sources = SourceCache(self._warn_once, engine.run.suspicions.add)
         self._accumulate = 1
         self._in_hand: _Loop | None = None  # the loop whose batch the script has
         self._is_broken_off = False
@@ -72,7 +74,7 @@ class BatchLoops:
         which = Pass((_TRAINING, position.loop), position.epoch, self._shard_plan(), loop.indices)
         total = source.length(which)
         self._accumulate = accumulate
-        engine.run_loop(source, total)
+        engine.run_loop(total)
         iterator = source.iterate(which, position.batch, engine.hears_drain)
         witness = engine.run.evidence.witness
         witness.begin_loop(iterator)
@@ -183,10 +185,7 @@ class BatchLoops:
 
     def _source(self, loader: Any) -> Source:
         """Return the source of a loader, made at its first use: workers that persist, persist in it."""
-        if id(loader) not in self._sources:  # the loader is kept with it, or its id could pass to another
-            source = source_for(loader, seed=self._engine.run.state.seed, warn=self._warn_once)
-            self._sources[id(loader)] = (loader, source)
-        return self._sources[id(loader)][1]
+        return self._sources.source(loader, seed=self._engine.run.state.seed, epoch=self._position.epoch)
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:

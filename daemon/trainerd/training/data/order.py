@@ -14,15 +14,18 @@ from typing import Any, Final, cast
 import torch
 from torch.utils.data import (
     BatchSampler,
-    DataLoader,
     DistributedSampler,
     RandomSampler,
     SequentialSampler,
 )
 
+from trainerd.training.data.drawing import drawn, known_length
+from trainerd.training.data.found_generators import find_generators
+from trainerd.training.data.lazy_order import LazyOrder, LazyShare
+from trainerd.training.data.own_streams import OwnStreams
+from trainerd.training.data.packed_order import ObjectOrder, PackedOrder, RemainingOrder
 from trainerd.training.data.seeds import derive_seed
 from trainerd.training.data.sharding import OwnShardedOrder, ShardedOrder, ShardPlan
-from trainerd.training.state.rng import isolated_cpu_generators
 
 _ORDER: Final = 0x6F726465  # keeps the seeds of the order apart from those of the samples
 
@@ -52,15 +55,26 @@ class UniformOrder(Sequence[list[int]]):
         return (self[index] for index in range(self._length))
 
 
-def sharded_order(loader: DataLoader[Any], plan: ShardPlan, *, seed: int, epoch: int) -> Sequence[Any]:
-    """Return the batches of one epoch that are one rank's.
+GlobalOrder = UniformOrder | PackedOrder | ObjectOrder | RemainingOrder | LazyOrder
+"""The batches of an epoch of all ranks."""
+
+
+def sharded_order(loader: Any, order: GlobalOrder, plan: ShardPlan) -> Sequence[Any] | LazyOrder | LazyShare:
+    """Return one rank's batches of an epoch.
 
     A `DistributedSampler` is looked through: its samples are sharded here, each once and none repeated to
     fill up. Any other sampler that has a rank of its own shards by itself.
+
+    Args:
+        loader: The loader.
+        order: What `batch_order` returned for it, with ``is_sharded_here`` unless the sampler shards itself.
+        plan: Which batches.
     """
+    if isinstance(order, LazyOrder):
+        is_own = shards_itself(loader)
+        return order if plan.is_everything else LazyShare(order, plan, shards_itself=is_own)
     if shards_itself(loader):
-        return OwnShardedOrder(batch_order(loader, seed=seed, epoch=epoch), plan)
-    order = batch_order(loader, seed=seed, epoch=epoch, is_sharded_here=True)
+        return OwnShardedOrder(order, plan)
     if plan.is_everything:
         return order
     drops_rest = loader.batch_sampler is None or bool(getattr(loader.batch_sampler, "drop_last", False))
@@ -70,37 +84,41 @@ def sharded_order(loader: DataLoader[Any], plan: ShardPlan, *, seed: int, epoch:
     return ShardedOrder(order, plan, drops_rest=drops_rest)
 
 
-def shards_itself(loader: DataLoader[Any]) -> bool:
+def shards_itself(loader: Any) -> bool:
     """Tell whether the loader's sampler gives this rank its own share, in a way that is not known here."""
     inner = _inner_sampler(loader)
     return type(inner) is not DistributedSampler and hasattr(inner, "num_replicas") and hasattr(inner, "rank")
 
 
-def _inner_sampler(loader: DataLoader[Any]) -> Any:
+def _inner_sampler(loader: Any) -> Any:
     sampler = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
     return getattr(sampler, "sampler", sampler)
 
 
-def batch_order(
-    loader: DataLoader[Any], *, seed: int, epoch: int, is_sharded_here: bool = False
-) -> Sequence[Any]:
+def told_epoch(loader: Any, epoch: int) -> None:
+    """Tell samplers with ``set_epoch`` the epoch."""
+    sampler = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
+    for each in (sampler, getattr(sampler, "sampler", sampler)):
+        if hasattr(each, "set_epoch"):
+            each.set_epoch(epoch)
+
+
+def batch_order(loader: Any, *, seed: int, epoch: int, is_sharded_here: bool = False) -> GlobalOrder:
     """Return the batches of one epoch: what the loader's sampler yields, in an order made for this epoch.
 
     An element is a list of indices, or a single index where the loader does no batching.
 
-    Any sampler is taken: the global generators and its own ``generator`` are seeded for the time in which it
+    Any sampler is taken: the global generators, and those that it holds, are seeded for the time in which it
     is asked, and left afterwards as they were. One with ``set_epoch`` is told the epoch. If
     `is_sharded_here`, a `DistributedSampler` stands for all ranks' samples, not for those of its own rank.
     """
     order_seed = derive_seed(seed, _ORDER, epoch)
     sampler = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
     inner = getattr(sampler, "sampler", sampler)
-    for each in (sampler, inner):
-        if hasattr(each, "set_epoch"):
-            each.set_epoch(epoch)
-    if type(sampler) is BatchSampler:
-        length = len(cast("Any", loader.dataset))
-        if type(inner) is SequentialSampler and len(inner.data_source) == length:
+    told_epoch(loader, epoch)
+    length = known_length(loader.dataset)
+    if type(sampler) is BatchSampler and length is not None:
+        if type(inner) is SequentialSampler and known_length(inner.data_source) == length:
             return UniformOrder(range(length), sampler.batch_size, drop_last=sampler.drop_last)
         replicas = inner if is_sharded_here and type(inner) is DistributedSampler else None
         is_distributed = replicas is not None and len(cast("Any", replicas.dataset)) == length
@@ -112,21 +130,14 @@ def batch_order(
             generator = torch.Generator().manual_seed(order_seed)
             permutation = torch.randperm(length, generator=generator)
             return UniformOrder(permutation, sampler.batch_size, drop_last=sampler.drop_last)
-    return _asked(sampler, inner, order_seed)
+    streams = OwnStreams(find_generators(sampler=sampler).by_path)
+    return drawn(sampler, inner, streams, seed=order_seed, samples=length)
 
 
-def _asked(sampler: Any, inner: Any, order_seed: int) -> list[Any]:
-    generators = {
-        id(generator): generator
-        for each in (sampler, inner)
-        if isinstance(generator := getattr(each, "generator", None), torch.Generator)
-    }
-    former = {key: generator.get_state() for key, generator in generators.items()}
-    try:
-        for generator in generators.values():
-            generator.manual_seed(order_seed)
-        with isolated_cpu_generators(order_seed):
-            return list(sampler)
-    finally:
-        for key, generator in generators.items():
-            generator.set_state(former[key])
+def is_function_of_seed(loader: Any) -> bool:
+    """Tell whether the order of an epoch depends on nothing but the seed, the epoch and the data's length."""
+    sampler = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
+    inner = getattr(sampler, "sampler", sampler)
+    if type(sampler) is not BatchSampler and inner is not sampler:
+        return False
+    return type(inner) in {SequentialSampler, RandomSampler, DistributedSampler}

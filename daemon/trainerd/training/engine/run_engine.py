@@ -7,7 +7,7 @@ Whoever trains tells the engine what is done, and the engine does the rest.
     for every epoch:
         engine.begin_epoch()
         for every loop that trains, unless engine.skips_loop():
-            engine.begin_loop(source), engine.run_loop(source, total)
+            engine.begin_loop(source), engine.run_loop(total)
             for every batch:
                 engine.answer()               what was asked for while the batch was waited for
                 engine.enter_step()
@@ -129,11 +129,11 @@ class RunEngine:
         """
         self.run.resume.check_data(self.run.state.position.loop, source.extent())
         self.run.resume.restore_again()
+        self.run.state.use_source(self.run.state.position.loop, source)
 
-    def run_loop(self, source: Source, batches: int | None) -> None:
+    def run_loop(self, batches: int | None) -> None:
         """The first batch of the loop is about to be fetched."""
         self.run.link.batches = UNKNOWN if batches is None else batches
-        self.run.state.use_source(self.run.state.position.loop, source)
         self.run.link.beat(Phase.STEP)
 
     # ------------------------------------------------------------------ boundaries

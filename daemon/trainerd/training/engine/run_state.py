@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.checkpoint.fingerprint import DATA
 from trainerd.training.data.sample_digest import BEGINNING, folded_in
 from trainerd.training.data.seeds import derive_seed
-from trainerd.training.data.sources import Source, StatefulSource
+from trainerd.training.engine.loop_sources import SOURCES_FORM, LoopSources
 from trainerd.training.engine.position import Position
 from trainerd.training.state.objects import TrackedObjects
 from trainerd.training.state.program_fingerprint import take_fingerprint
@@ -15,6 +15,9 @@ from trainerd.training.state.restore import StateTree
 from trainerd.training.state.rng import capture_rng, restore_rng, seed_everything
 from trainerd.training.state.snapshot import Snapshot, take_snapshot
 from trainerd.training.state.values import Values
+
+if TYPE_CHECKING:
+    from trainerd.training.data.passes import Source
 
 _NO_DIGEST_YET: Final = f"{BEGINNING:x}"
 """What is taken to stand in a checkpoint that was made before there were digests."""
@@ -42,10 +45,9 @@ class RunState:
         self._rank = rank
         self._world_size = world_size
         self.seed = seed
-        self.loop_sources: dict[int, Source] = {}
+        self.loop_sources = LoopSources()
         self.digest: int | None = BEGINNING
         self._fingerprint: dict[str, Any] | None = None
-        self._source_states: dict[str, Any] = {}
 
     def snapshot(self) -> Snapshot:
         """Take all of it. The tensors are live memory until they are copied."""
@@ -55,11 +57,8 @@ class RunState:
             "values": self.values.state_dict(),
             "digest": None if self.digest is None else f"{self.digest:016x}",
             "rng": capture_rng(),
-            "sources": {
-                str(loop): source.state_dict()
-                for loop, source in sorted(self.loop_sources.items())
-                if isinstance(source, StatefulSource)
-            },
+            "sources": self.loop_sources.saved(self.position),
+            "sources_form": SOURCES_FORM,
         }
         return take_snapshot(self.objects, extra={"session": own})
 
@@ -76,7 +75,7 @@ class RunState:
         self.values.load_state_dict(own["values"])
         saved = own.get("digest", _NO_DIGEST_YET)
         self.digest = None if saved is None else int(saved, 16)
-        self._source_states = dict(own["sources"])
+        self.loop_sources.restore(own["sources"], form=own.get("sources_form", 1))
         if self.position.world_size == self._world_size or self._rank == 0:
             restore_rng(own["rng"])
         else:
@@ -92,8 +91,7 @@ class RunState:
             self._fingerprint = take_fingerprint(self.objects, seed=self.seed, world_size=self._world_size)
         if not with_data:
             return self._fingerprint
-        extents = {str(loop): source.extent() for loop, source in sorted(self.loop_sources.items())}
-        return self._fingerprint | {DATA: extents}
+        return self._fingerprint | {DATA: self.loop_sources.extents()}
 
     def note_samples(self, indices: Any) -> None:
         """Take the samples of a batch that is done into the digest."""
@@ -101,9 +99,4 @@ class RunState:
 
     def use_source(self, loop: int, source: Source) -> None:
         """Note where a training loop's batches come from, and give it back the state that it had."""
-        self.loop_sources[loop] = source
-        state = self._source_states.pop(str(loop), None)
-        if state is None or not isinstance(source, StatefulSource):
-            return
-        if self.position.batch > 0 or not source.is_spent_at_end:
-            source.load_state_dict(state)
+        self.loop_sources.use(loop, source, done=self.position.batch)

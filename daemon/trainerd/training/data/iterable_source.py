@@ -1,0 +1,122 @@
+"""Batches of an iterable that knows no position: begun again for each pass, and skipped by consumption."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from trainerd.contract.verdict import Reason
+from trainerd.training.data.batch_wait import WaitInterruptedError
+from trainerd.training.data.drawing import known_length
+from trainerd.training.data.foreign_loaders import ForeignLoaders
+from trainerd.training.data.isolation import in_isolation
+from trainerd.training.data.loader_memory import LoaderMemory
+from trainerd.training.data.map_source import extent_of
+from trainerd.training.data.passes import SAMPLE, Pass
+from trainerd.training.data.seeds import folded
+
+_FIRST_PASS: Final = ((1, 0), 0)
+
+
+class IterableSource:
+    """Any other iterable.
+
+    It is begun, and each batch drawn, on streams of its own, so that skipping draws what was drawn before.
+    What its generators and attributes were when the pass began is saved: that is where skipping begins.
+
+    Args:
+        iterable: The iterable.
+        seed: Of the session.
+        warn: Says something to the user once.
+        suspect: Takes in a known cause of inexactness.
+        is_copy: Whether it is a stock loader that was made here, so that nothing of its own is remembered.
+    """
+
+    is_idle_at_boundary = True
+
+    def __init__(
+        self,
+        iterable: Any,
+        *,
+        seed: int,
+        warn: Callable[[str], None],
+        suspect: Callable[[Reason], None],
+        is_copy: bool = False,
+    ) -> None:
+        self._iterable = iterable
+        self._seed = seed
+        self._warn = warn
+        self._suspect = suspect
+        self._memory = (
+            LoaderMemory({"dataset": iterable.dataset, "collate_fn": iterable.collate_fn}, ("dataset",))
+            if is_copy
+            else LoaderMemory({"loader": iterable}, ("loader",))
+        )
+        self._at_beginning: dict[str, Any] = {}
+        self._now: Mapping[str, Any] = {}
+        self._inner = ForeignLoaders()
+
+    def length(self, which: Pass) -> int | None:
+        del which
+        return known_length(self._iterable)
+
+    def extent(self) -> dict[str, int]:
+        return extent_of(getattr(self._iterable, "dataset", self._iterable), self._iterable)
+
+    def begin(self, saved: Mapping[str, Any] | None, done: int) -> None:
+        saved = saved or {}
+        self._now = saved.get("memory", {}) if done else {}
+        self._memory.put_back(saved.get("memory_at_beginning" if done else "memory", {}), is_inside=done > 0)
+
+    def saved(self, done: int | None) -> dict[str, Any]:
+        changes = self._memory.saved()
+        tree = {"memory": changes} if changes else {}
+        return tree | {"memory_at_beginning": self._at_beginning} if done and self._at_beginning else tree
+
+    def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
+        self._look_at_one_shot(which)
+        self._at_beginning = self._memory.saved()
+        if hasattr(self._iterable, "set_epoch"):
+            self._iterable.set_epoch(which.epoch)
+        seeds = folded(self._seed, SAMPLE, *which.place, which.epoch)
+        batches = in_isolation(self._iterable, 0, seeds, self._inner)
+        if start:
+            self._skip(batches, start, is_draining)
+        self._memory.put_back(self._now, is_inside=True)
+        self._now = {}
+        return batches
+
+    def _skip(self, batches: Iterator[Any], start: int, is_draining: Callable[[], bool]) -> None:
+        self._warn(
+            f"resuming at batch {start} of an iterable without a state of its own: "
+            f"{start} batches are loaded and thrown away"
+        )
+        for _ in range(start):
+            if is_draining():
+                raise WaitInterruptedError
+            next(batches, None)
+
+    def _look_at_one_shot(self, which: Pass) -> None:
+        """Report an iterator that cannot be begun again, unless this is the first pass over it in the run."""
+        is_first = (which.place, which.epoch) == _FIRST_PASS
+        if is_first or not isinstance(self._iterable, Iterator) or _is_made_for_pass(self._iterable):
+            return
+        code = getattr(self._iterable, "gi_code", None)
+        place = f" ({code.co_filename}:{code.co_firstlineno})" if code is not None else ""
+        self._suspect(
+            Reason(
+                "iterator-not-restartable",
+                f"{type(self._iterable).__qualname__}{place}",
+                "an iterator goes on from pass to pass, and a resumed attempt begins it at its beginning",
+                "pass batches() the loader itself, or an object whose __iter__ begins again",
+            )
+        )
+
+
+def _is_made_for_pass(iterator: Iterator[Any]) -> bool:
+    """Tell whether this is a generator that has not begun and draws from no other iterator."""
+    if not inspect.isgenerator(iterator) or inspect.getgeneratorstate(iterator) != inspect.GEN_CREATED:
+        return False
+    frame = iterator.gi_frame
+    return frame is None or not any(isinstance(value, Iterator) for value in frame.f_locals.values())

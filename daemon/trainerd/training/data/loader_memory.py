@@ -1,0 +1,229 @@
+"""What loading remembers from batch to batch and is in no ``state_dict``: generators and plain attributes.
+
+A sampler whose weights follow the losses, a counter of epochs, a generator that the script draws from as
+well: what has changed since the run first used the loader is saved, and put back where its loop goes on.
+
+Invariants:
+    What did not change is configuration, and stays as the program has it.
+    At the beginning of a loop, what the code before the loop has changed already in this attempt is left
+    alone: that code runs again. Inside a loop, everything is put back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import marshal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import torch
+import xxhash
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    RandomSampler,
+    SequentialSampler,
+)
+
+from trainerd.errors import UnsupportedValueError
+from trainerd.training.data.found_generators import find_generators
+from trainerd.training.state.generators import generator_state, is_generator, set_generator_state
+from trainerd.training.state.tensors import TensorTable, copied_state, encode_state
+
+ELEMENTS_MAX: Final = 1 << 17
+"""A list or dict that is longer is data, and not looked at."""
+_DEPTH_MAX: Final = 3
+_SCALARS: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
+_NUMBERS: Final = frozenset({bool, int, float})
+_FIXED: Final = (SequentialSampler, RandomSampler, DistributedSampler)
+"""Nothing that these remember decides an order: the session makes it, or they are told the epoch."""
+_SKIPPED: Final = frozenset({"_iterator", "multiprocessing_context"})
+_UNMARKED: Final = ""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """An object whose plain attributes are looked at.
+
+    Attributes:
+        path: Where it hangs.
+        value: The object.
+        takes_numbers_only: Whether only its numbers and flags are looked at, as of a dataset.
+    """
+
+    path: str
+    value: Any
+    takes_numbers_only: bool
+
+
+class LoaderMemory:
+    """The generators and plain attributes of what a loader consists of.
+
+    Args:
+        roots: The objects below which generators are looked for, by name.
+        owners: Names of those among them whose plain attributes count too.
+    """
+
+    def __init__(self, roots: Mapping[str, Any], owners: tuple[str, ...] = ()) -> None:
+        self._roots = {name: value for name, value in roots.items() if value is not None}
+        self._owners = [name for name in owners if name in self._roots]
+        self.find()
+        self._marks = {path: _mark(value) for path, value in self._values()}
+
+    def find(self) -> None:
+        """Look for generators again: one may have been replaced."""
+        found = find_generators(**self._roots)
+        self.generators, self.unseedable = found.by_path, found.unseedable
+
+    def saved(self) -> dict[str, Any]:
+        """Return digests of what there was at the beginning of the run, and what changed since, as a tree.
+
+        Empty if there is nothing to remember.
+        """
+        self.find()
+        attributes: dict[str, Any] = {}
+        generators: dict[str, Any] = {}
+        for path, value in self._values():
+            if _mark(value) == self._marks.get(path, _UNMARKED):
+                continue
+            if is_generator(value):
+                generators[path] = generator_state(value)
+            else:
+                attributes[path] = copied_state(value)
+        first = {path: mark for path, mark in self._marks.items() if mark != _UNMARKED}
+        if not (first or attributes or generators):
+            return {}
+        return {"first": first, "attributes": attributes, "generators": generators}
+
+    def put_back(self, saved: Mapping[str, Any], *, is_inside: bool) -> None:
+        """Make the changes that `saved` returned, as far as the same objects are there.
+
+        Args:
+            saved: What it returned, or nothing.
+            is_inside: Whether the loop goes on in the middle.
+        """
+        if not saved:
+            return
+        self.find()
+        owners = {owner.path: owner.value for owner in self._owning()}
+        now = dict(self._values())
+        first = saved["first"]
+        for path, value in (*saved["attributes"].items(), *saved["generators"].items()):
+            if not is_inside and _mark(now.get(path)) != first.get(path, _UNMARKED):
+                continue
+            owner, _, name = path.rpartition(".")
+            if path in saved["generators"]:
+                _set_generator(self.generators.get(path), value)
+            elif owner in owners:
+                _set(owners[owner], name, copied_state(value))
+        self._marks = dict(first)
+
+    def _values(self) -> Iterator[tuple[str, Any]]:
+        yield from self.generators.items()
+        for owner in self._owning():
+            for name, value in list(vars(owner.value).items()):
+                path = f"{owner.path}.{name}"
+                if path in self.generators or name in _SKIPPED:
+                    continue
+                if _counts(owner, name, value):
+                    yield path, value
+
+    def _owning(self) -> Iterator[Owner]:
+        seen: set[int] = set()
+        for name in self._owners:
+            yield from _owners_below(name, self._roots[name], seen, 0)
+
+
+def _owners_below(path: str, value: Any, seen: set[int], depth: int) -> Iterator[Owner]:
+    if id(value) in seen or not hasattr(value, "__dict__") or isinstance(value, type | torch.nn.Module):
+        return
+    seen.add(id(value))
+    if type(value) in _FIXED:
+        return
+    is_dataset = isinstance(value, Dataset)
+    if type(value) is not BatchSampler:
+        yield Owner(path, value, is_dataset)
+    if depth >= _DEPTH_MAX:
+        return
+    for name, each in list(vars(value).items()):
+        if name not in _SKIPPED and isinstance(each, Dataset) == is_dataset and _is_of_loading(each):
+            yield from _owners_below(f"{path}.{name}", each, seen, depth + 1)
+
+
+def _counts(owner: Owner, name: str, value: Any) -> bool:
+    """Tell whether an attribute is looked at: it can change, and a checkpoint can hold it."""
+    if isinstance(owner.value, DataLoader) and name in _loader_fields():
+        return False
+    if owner.takes_numbers_only:
+        return type(value) in _NUMBERS
+    return type(value) in _SCALARS or _is_plain(value)
+
+
+@functools.cache
+def _loader_fields() -> frozenset[str]:
+    return frozenset(vars(DataLoader(cast("Any", [0]))))
+
+
+def _is_of_loading(value: Any) -> bool:
+    kind = type(value)
+    return hasattr(kind, "__iter__") and kind.__module__ != "builtins" and not isinstance(value, torch.Tensor)
+
+
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    if kind in {list, dict, tuple, set}:
+        return len(value) <= ELEMENTS_MAX
+    return kind is torch.Tensor or (
+        kind.__module__ == "numpy" and kind.__name__ in {"ndarray", "float64", "int64"}
+    )
+
+
+def _mark(value: Any) -> str:
+    """Return a digest of a value; an empty one if a checkpoint could not hold it."""
+    if is_generator(value):
+        value = generator_state(value)
+    try:
+        return xxhash.xxh3_64_hexdigest(marshal.dumps(value, 2))
+    except ValueError:
+        pass
+    table = TensorTable(takes_shards=False)
+    try:
+        document = encode_state(value, table, root="value")
+        digest = xxhash.xxh3_64(json.dumps(document).encode())
+        for tensor in table.tensors.values():
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    except (UnsupportedValueError, RuntimeError, TypeError):
+        return _UNMARKED
+    return digest.hexdigest()
+
+
+def _set_generator(generator: Any, state: Any) -> None:
+    with contextlib.suppress(ValueError):  # one of another kind is not the one that was saved
+        if generator is not None:
+            set_generator_state(generator, state)
+
+
+def _set(owner: Any, name: str, value: Any) -> None:
+    """Set an attribute, in place if it can be: the script may hold the same list or tensor."""
+    former = vars(owner).get(name)
+    if type(former) is type(value):
+        if isinstance(former, torch.Tensor) and former.shape == value.shape and former.dtype == value.dtype:
+            with torch.no_grad():
+                former.copy_(value)
+            return
+        if type(value).__name__ == "ndarray" and former.shape == value.shape and former.flags.writeable:
+            former[...] = value
+            return
+        if isinstance(value, list):
+            former[:] = value
+            return
+        if isinstance(value, dict | set):
+            former.clear()
+            former.update(value)
+            return
+    vars(owner)[name] = value  # not by setattr: a loader refuses some of its own names

@@ -1,0 +1,124 @@
+"""Batches of a stock loader over a map-style dataset, from any position on."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from trainerd.contract.verdict import Reason
+from trainerd.training.data.batch_requests import BatchRequests, RankOrder, length_of, numbered
+from trainerd.training.data.batch_wait import interruptible
+from trainerd.training.data.drawing import known_length
+from trainerd.training.data.epoch_orders import EpochOrders
+from trainerd.training.data.loader_memory import LoaderMemory
+from trainerd.training.data.loader_view import LoaderView
+from trainerd.training.data.passes import SAMPLE, Pass
+from trainerd.training.data.seeded_fetch import SeededFetch, as_it_is
+from trainerd.training.data.seeds import derive_seed, folded
+from trainerd.training.data.workers import drain_signals_blocked
+
+
+class MapSource:
+    """A stock `DataLoader` over a map-style dataset, its order taken over.
+
+    Args:
+        view: The parts of the loader.
+        seed: Of the session.
+        suspect: Takes in a known cause of inexactness.
+    """
+
+    is_idle_at_boundary = True
+
+    def __init__(self, view: LoaderView, *, seed: int, suspect: Callable[[Reason], None]) -> None:
+        self._view = view
+        self._seed = seed
+        self._suspect = suspect
+        self._requests = BatchRequests()
+        self._generator = torch.Generator()
+        self._fetch = SeededFetch(view.dataset, view.collate_fn, is_batched=view.batch_sampler is not None)
+        self._loader = DataLoader(
+            self._fetch,
+            batch_size=None,
+            sampler=self._requests,
+            collate_fn=as_it_is,
+            num_workers=view.num_workers,
+            pin_memory=view.pin_memory,
+            generator=self._generator,  # or each epoch would draw a worker seed from the global one
+            **view.worker_options(),
+        )
+        parts = ("sampler", "batch_sampler", "dataset", "collate_fn", "generator")
+        memory = LoaderMemory({name: getattr(view, name) for name in parts}, ("sampler", "batch_sampler"))
+        self._orders = EpochOrders(view, memory, seed=seed, suspect=suspect)
+        for path in memory.unseedable:
+            suspect(
+                Reason(
+                    "generator-without-state",
+                    path,
+                    "a generator of the operating system gives other numbers after a resume",
+                    "use random.Random",
+                )
+            )
+
+    def length(self, which: Pass) -> int | None:
+        return length_of(self._order(which))
+
+    def extent(self) -> dict[str, int]:
+        return extent_of(self._view.dataset, self._view)
+
+    def indices(self, which: Pass, batch: int) -> Any:
+        """Return the indices of one batch, without loading it."""
+        return next(numbered(self._order(which), batch))[1]
+
+    def begin(self, saved: Mapping[str, Any] | None, done: int) -> None:
+        self._orders.begin(saved or {}, done)
+
+    def saved(self, done: int | None) -> dict[str, Any]:
+        return self._orders.saved(done)
+
+    def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
+        seeds = folded(self._seed, SAMPLE, *which.place, which.epoch)
+        self._requests.point_at(self._order(which), start, seeds, which.indices)
+        self._generator.manual_seed(derive_seed(self._seed, *which.place, which.epoch))
+        found = self._fetch.find_generators()
+        with drain_signals_blocked():
+            iterator = iter(self._loader)
+        if self._view.num_workers > 0:
+            return interruptible(iterator, is_draining)
+        return iterator if self._fetch.draws_nothing else self._watched(iterator, found)
+
+    def close(self) -> None:
+        """End workers that persist."""
+        iterator = getattr(self._loader, "_iterator", None)
+        if iterator is not None:
+            with contextlib.suppress(Exception):  # torch's own way, under a private name
+                iterator._shutdown_workers()  # noqa: SLF001 - without it they end when it is collected
+            self._loader._iterator = None  # noqa: SLF001
+
+    def _order(self, which: Pass) -> RankOrder:
+        return self._orders.order(which)
+
+    def _watched(self, iterator: Iterator[Any], found: set[str]) -> Iterator[Any]:
+        """Look, once the first batch was loaded, for generators that were made in doing so."""
+        for batch in iterator:
+            yield batch
+            break
+        for path in sorted(self._fetch.find_generators() - found):
+            self._suspect(
+                Reason(
+                    "generator-made-while-loading",
+                    path,
+                    "this generator was made when the first batch was loaded, and not seeded by the session",
+                    "make it in __init__",
+                )
+            )
+        yield from iterator
+
+
+def extent_of(dataset: Any, loader: Any) -> dict[str, int]:
+    """Return the length of a dataset and the batch size of its loader, as far as known."""
+    found = {"samples": known_length(dataset), "batch_size": getattr(loader, "batch_size", None)}
+    return {name: number for name, number in found.items() if isinstance(number, int)}

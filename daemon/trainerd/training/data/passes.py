@@ -1,0 +1,76 @@
+"""One pass over the data, and what a source of batches must offer."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from trainerd.training.data.sharding import ShardPlan
+
+SAMPLE: Final = 0x73616D70
+"""Keeps the seeds of the samples apart from those of the order."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass over the data: which one it is decides its order and its randomness.
+
+    Attributes:
+        place: Tells the passes of an epoch apart, by numbers that do not depend on where the attempt began.
+        epoch: Epoch in progress, for samplers with ``set_epoch``.
+        plan: Which batches of it are this rank's; None gives it all of what the loader has.
+        indices: Gets what the sampler gave for each batch that is fetched, in their order, if that is known.
+    """
+
+    place: tuple[int, ...]
+    epoch: int
+    plan: ShardPlan | None = None
+    indices: deque[Any] | None = field(default=None, compare=False)
+
+
+class Source(Protocol):
+    """Batches of a pass, from any position on.
+
+    Attributes:
+        is_idle_at_boundary: Whether waiting for the next batch changes nothing that a checkpoint holds.
+    """
+
+    is_idle_at_boundary: bool
+
+    def length(self, which: Pass) -> int | None:
+        """Return how many batches the pass has, None if that is not known."""
+        ...
+
+    def extent(self) -> dict[str, int]:
+        """Return what must not change in the middle of a pass.
+
+        ``samples`` and ``batch_size``, as far as known.
+        """
+        ...
+
+    def begin(self, saved: Mapping[str, Any] | None, done: int) -> None:
+        """Get ready for a pass that trains, before its length is asked for and its batches are drawn.
+
+        Args:
+            saved: What `saved` returned at this boundary in an earlier attempt; None if there was none.
+            done: How many batches of the pass are done.
+        """
+        ...
+
+    def saved(self, done: int | None) -> dict[str, Any]:
+        """Return what a checkpoint must hold for the pass to go on, as a tree; empty if nothing.
+
+        Args:
+            done: How many batches of the pass in progress are done; None between two passes.
+        """
+        ...
+
+    def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
+        """Yield the batches of the pass from number `start` on.
+
+        Raises:
+            WaitInterruptedError: `is_draining` came true during the wait for a batch.
+        """
+        ...

@@ -1,0 +1,85 @@
+"""Fetching a batch of a map-style dataset under a seed of its own, in this process or in a worker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import Dataset
+
+from trainerd.training.data.found_generators import find_generators
+from trainerd.training.data.own_streams import OwnStreams
+from trainerd.training.data.purity import draws_nothing
+
+
+class Request(NamedTuple):
+    """What a fetch is asked for: a batch's indices, and the seed of its randomness."""
+
+    seed: int
+    indices: Any
+
+
+class SeededFetch(Dataset[Any]):
+    """Fetches and collates a whole batch under a seed of its own.
+
+    So what random transforms draw depends on (seed, epoch, batch) and on nothing that happened before: not on
+    the number of workers, nor on which of them got the batch, nor on where the attempt began. That holds for
+    the global generators, and for those that the dataset and the collate function hold, in a worker's copy of
+    them as in this process.
+
+    Attributes:
+        dataset: The dataset.
+        draws_nothing: Whether fetching is known to draw no random number.
+    """
+
+    def __init__(self, dataset: Any, collate: Callable[[Any], Any], *, is_batched: bool) -> None:
+        self.dataset = dataset
+        self._collate = collate
+        self._is_batched = is_batched
+        self.draws_nothing = draws_nothing(dataset, collate)
+        self._fetch_many = getattr(dataset, "__getitems__", None) if is_batched else None
+        self._streams = OwnStreams({})
+        self._found_in: int | None = None
+
+    def find_generators(self) -> set[str]:
+        """Look for the generators of the dataset and the collate function, and return their paths."""
+        found = {} if self.draws_nothing else self._find()
+        self._streams = OwnStreams(found)
+        self._found_in = os.getpid()
+        return set(found)
+
+    def _find(self) -> dict[str, Any]:
+        return find_generators(dataset=self.dataset, collate_fn=self._collate).by_path
+
+    def __getitem__(self, request: Request) -> Any:
+        if self.draws_nothing:
+            return self._fetch(request.indices)
+        if self._found_in != os.getpid():
+            self.find_generators()  # in a worker, after its ``worker_init_fn``
+        if torch.utils.data.get_worker_info() is not None:
+            self._streams.seed(request.seed)
+            return self._fetch(request.indices)
+        self._streams.begin(request.seed)
+        try:
+            return self._fetch(request.indices)
+        finally:
+            self._streams.end()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The generators of a copy are other ones.
+        return {**self.__dict__, "_streams": OwnStreams({}), "_found_in": None}
+
+    def _fetch(self, indices: Any) -> Any:
+        if not self._is_batched:
+            return self._collate(self.dataset[indices])
+        if self._fetch_many:
+            return self._collate(self._fetch_many(indices))
+        dataset = self.dataset
+        return self._collate([dataset[index] for index in indices])
+
+
+def as_it_is(batch: Any) -> Any:
+    """Return the batch: it is collated already."""
+    return batch

@@ -1,0 +1,112 @@
+"""Batches of something that knows its own position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from torch.utils.data import RandomSampler
+
+from trainerd.contract.verdict import Reason
+from trainerd.training.data.drawing import known_length
+from trainerd.training.data.foreign_loaders import ForeignLoaders
+from trainerd.training.data.isolation import in_isolation
+from trainerd.training.data.loader_memory import LoaderMemory
+from trainerd.training.data.passes import SAMPLE, Pass
+from trainerd.training.data.seeds import folded
+
+_DEPTH_MAX: Final = 16
+
+
+class StatefulSource:
+    """Something that knows its own position: used through ``state_dict`` and ``load_state_dict``.
+
+    What it draws in this process, at its beginning and for each batch, comes from streams of their own: it
+    begins again with every attempt, and would otherwise draw once more than in an undisturbed run.
+
+    Args:
+        loader: The object.
+        seed: Of the session.
+        suspect: Takes in a known cause of inexactness.
+    """
+
+    is_idle_at_boundary = False
+
+    def __init__(self, loader: Any, *, seed: int, suspect: Callable[[Reason], None]) -> None:
+        self._loader = loader
+        self._seed = seed
+        self._begins_again = _begins_again(loader)
+        self._at_beginning: dict[str, Any] = {}
+        self._now: Mapping[str, Any] = {}
+        self._memory = LoaderMemory({"loader": loader})
+        self._inner = ForeignLoaders()
+        if type(loader).__module__.startswith("torchdata.nodes") and _holds_random_sampler(loader, set(), 0):
+            suspect(
+                Reason(
+                    "sampler-without-state",
+                    f"{type(loader).__module__}.{type(loader).__qualname__}",
+                    "its RandomSampler has no state: a resumed pass draws another order",
+                    "give SamplerWrapper a sampler with state_dict and load_state_dict",
+                )
+            )
+
+    def begin(self, saved: Mapping[str, Any] | None, done: int) -> None:
+        if saved is None:
+            return
+        self._now = saved.get("memory", {}) if done else {}
+        self._memory.put_back(saved.get("memory_at_beginning" if done else "memory", {}), is_inside=done > 0)
+        if "loader" in saved and (done > 0 or not self._begins_again):
+            self._loader.load_state_dict(saved["loader"])
+
+    def saved(self, done: int | None) -> dict[str, Any]:
+        tree: dict[str, Any] = {"loader": self._loader.state_dict()}
+        if memory := self._memory.saved():
+            tree["memory"] = memory
+        if done and self._at_beginning:
+            tree["memory_at_beginning"] = self._at_beginning
+        return tree
+
+    def length(self, which: Pass) -> int | None:
+        del which
+        return known_length(self._loader)
+
+    def extent(self) -> dict[str, int]:
+        return {}  # its own state knows how far it is in whatever it has
+
+    def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
+        del is_draining
+        for owner in (self._loader, getattr(self._loader, "dataset", None)):
+            if owner is not None and hasattr(owner, "set_epoch"):
+                owner.set_epoch(which.epoch)
+        seeds = folded(self._seed, SAMPLE, *which.place, which.epoch)
+        self._at_beginning = self._memory.saved()
+        batches = in_isolation(self._loader, start, seeds, self._inner)
+        self._memory.put_back(self._now, is_inside=True)
+        self._now = {}
+        return batches
+
+
+def _holds_random_sampler(value: Any, seen: set[int], depth: int) -> bool:
+    if isinstance(value, RandomSampler):
+        return True
+    if id(value) in seen or depth > _DEPTH_MAX or not hasattr(value, "__dict__"):
+        return False
+    seen.add(id(value))
+    parts = [
+        part
+        for each in vars(value).values()
+        for part in (each.values() if isinstance(each, dict) else each if isinstance(each, list) else (each,))
+    ]
+    return any(_holds_random_sampler(part, seen, depth + 1) for part in parts)
+
+
+def _begins_again(loader: Any) -> bool:
+    """Tell whether each ``iter`` begins a pass, so that a state of the last one is in the way.
+
+    Of an iterable of Hugging Face's, a state from the end of a pass means that nothing is left, also for the
+    next pass. A `StatefulDataLoader` goes on after a ``break`` only if its state is loaded.
+    """
+    if any(kind.__module__.startswith("datasets.") for kind in type(loader).__mro__):
+        return True
+    is_torchdata = any(kind.__name__ == "StatefulDataLoader" for kind in type(loader).__mro__)
+    return is_torchdata and not hasattr(getattr(loader, "dataset", None), "state_dict")
