@@ -21,9 +21,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from trainerd.contract.durable import read_file
+from trainerd.contract.regular_file import open_regular
 from trainerd.errors import CorruptError
 
 if TYPE_CHECKING:
@@ -127,7 +130,7 @@ def read_history(path: Path) -> History:
         OSError: It could not be read.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except FileNotFoundError:
         return History()
     kept: list[tuple[int, dict[str, Any]]] = []
@@ -160,7 +163,7 @@ def read_lost(path: Path, keep_bytes: int) -> dict[tuple[int, int, int], dict[st
     Raises:
         OSError: The history could not be read.
     """
-    with path.open("rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file:
         file.seek(max(keep_bytes, len(HEADER)))
         data = file.read(LOST_BYTES_MAX)
     return {

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from trainerd.contract import codec
-from trainerd.contract.durable import write_file
+from trainerd.contract.durable import read_file, write_file
+from trainerd.contract.regular_file import NotRegularError
+from trainerd.errors import CorruptError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,9 +77,11 @@ def read_resume(path: Path) -> ResumeRecord | None:
         OSError: It could not be looked at.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except FileNotFoundError:
         return None
+    except NotRegularError as error:
+        raise CorruptError(f"{path} {error.strerror}") from error
     return codec.from_json(data, ResumeRecord, FORMAT, source=path)
 
 
