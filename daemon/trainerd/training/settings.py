@@ -32,6 +32,7 @@ class Settings:
         seed: Of the data order, of sample randomness and, at the start of a run, of all generators; None
             leaves the generators as the script has them and orders the data by `DEFAULT_SEED`.
         grace_s: Seconds from a request to stop until SIGKILL, None if not known.
+        is_strict: Whether what the audit at the first step finds is an error.
     """
 
     run: RunPaths
@@ -40,6 +41,7 @@ class Settings:
     checkpoint: CheckpointPolicy
     seed: int | None
     grace_s: float | None
+    is_strict: bool = True
 
     @property
     def attempt(self) -> int:
@@ -56,6 +58,7 @@ def resolve_settings(
     keep_best: KeepBest | Sequence[KeepBest] | None,
     keep_every: KeepEvery | None,
     grace_s: float | None,
+    strict: bool = True,
     environ: Mapping[str, str] = os.environ,
 ) -> Settings:
     """Complete what the script says with what the environment says; where both speak, the environment wins.
@@ -76,6 +79,7 @@ def resolve_settings(
         checkpoint=environment.checkpoint or script,
         seed=seed if environment.seed is None else environment.seed,
         grace_s=grace_s if environment.grace_s is None else environment.grace_s,
+        is_strict=strict,
     )
 
 

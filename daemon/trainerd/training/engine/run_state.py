@@ -46,10 +46,11 @@ class RunState:
         self.digest: int | None = BEGINNING
         self._fingerprint: dict[str, Any] | None = None
         self._source_states: dict[str, Any] = {}
+        self._is_restored = False
 
     def snapshot(self) -> Snapshot:
         """Take all of it. The tensors are live memory until they are copied."""
-        own = {
+        own: dict[str, Any] = {
             "position": self.position.state_dict(),
             "seed": self.seed,
             "values": self.values.state_dict(),
@@ -61,6 +62,8 @@ class RunState:
                 if isinstance(source, StatefulSource)
             },
         }
+        if objects := self.values.objects():
+            own["value_objects"] = objects
         return take_snapshot(self.objects, extra={"session": own})
 
     def restore(self, tree: StateTree, *, source: str) -> None:
@@ -73,7 +76,8 @@ class RunState:
         tree.apply(self.objects, source=source)
         self.position.load_state_dict(own["position"])
         self.seed = own["seed"]
-        self.values.load_state_dict(own["values"])
+        self.values.load_state_dict(own["values"], own.get("value_objects"), is_at_loop=self._is_restored)
+        self._is_restored = True
         saved = own.get("digest", _NO_DIGEST_YET)
         self.digest = None if saved is None else int(saved, 16)
         self._source_states = dict(own["sources"])
