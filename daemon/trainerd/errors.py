@@ -7,6 +7,7 @@ What a caller does about an error is what decides its class::
     │   ├── SpecError             a job spec: names file, line, field and the nearest valid name
     │   ├── UntrustedError        a file or folder that somebody else could have written
     │   ├── MismatchError         a sound checkpoint that does not fit the live objects
+    │   ├── UnknownVariableError  a name that session.variables does not have
     │   └── UnsupportedValueError a value that a checkpoint cannot represent: names its path in the tree
     ├── TryAgainError             may work later, nothing is lost
     │   ├── LockedError           somebody else holds it: says who
@@ -38,6 +39,7 @@ __all__ = [
     "SpecError",
     "TrainerdError",
     "TryAgainError",
+    "UnknownVariableError",
     "UnsupportedValueError",
     "UntrustedError",
     "UserError",
@@ -103,6 +105,10 @@ class MismatchError(UserError):
     def __init__(self, message: str, differences: Sequence[str], *, hint: str | None = None) -> None:
         super().__init__("\n".join([message, *(f"    {line}" for line in differences)]), hint=hint)
         self.differences = tuple(differences)
+
+
+class UnknownVariableError(UserError, AttributeError):
+    """A name that the namespace made by ``session.variables`` does not have."""
 
 
 class UnsupportedValueError(UserError):

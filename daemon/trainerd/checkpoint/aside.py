@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainerd.checkpoint.checkpoint_names import CheckpointName
 from trainerd.contract.codec import from_json, to_json
-from trainerd.contract.durable import make_directory, sync_directory, write_file
+from trainerd.contract.durable import make_directory, read_file, sync_directory, write_file
 from trainerd.contract.failpoints import declare
 from trainerd.errors import CorruptError, SpaceError
 
@@ -109,7 +109,7 @@ class AsideFolder:
             if CheckpointName.parse(name) is None:
                 continue
             try:
-                note = from_json(_note_path(folder).read_bytes(), Note, ASIDE_FORMAT, source=folder)
+                note = from_json(read_file(_note_path(folder)), Note, ASIDE_FORMAT, source=folder)
             except (OSError, CorruptError):
                 note = Note(name, "the reason was not recorded", 0.0)
             yield Aside(folder, note)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from trainerd.checkpoint.checkpoint_names import MANIFEST_NAME, CheckpointName
 from trainerd.checkpoint.manifest import Manifest, decode_manifest
+from trainerd.contract.regular_file import open_regular
 from trainerd.errors import CorruptError
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ def read_checkpoint(path: Path, *, name: CheckpointName | None = None) -> Checkp
     """
     place, source = name or place_of(path), path / MANIFEST_NAME
     try:
-        with source.open("rb") as file:
+        with os.fdopen(open_regular(source), "rb") as file:
             data = file.read(MANIFEST_BYTES_MAX + 1)
     except OSError as error:
         if error.errno in DAMAGE and path.is_dir():

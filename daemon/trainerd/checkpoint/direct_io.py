@@ -13,6 +13,8 @@ import mmap
 import os
 from typing import TYPE_CHECKING, Final
 
+from trainerd.contract.regular_file import open_regular
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -38,13 +40,12 @@ def open_new(path: Path) -> int:
 
 def open_to_read(path: Path) -> int:
     """Open a file that is no link."""
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        return os.open(path, flags | os.O_DIRECT)
+        return open_regular(path, os.O_NOFOLLOW | os.O_DIRECT)
     except OSError as error:
         if error.errno not in _REFUSES_DIRECT:
             raise
-    return os.open(path, flags)
+    return open_regular(path, os.O_NOFOLLOW)
 
 
 def write_at(descriptor: int, piece: memoryview, offset: int) -> None:

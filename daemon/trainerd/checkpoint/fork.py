@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from trainerd.checkpoint.checkpoint_names import FORK_NAME
 from trainerd.contract.codec import from_json, to_json
-from trainerd.contract.durable import sync_directory, write_file
+from trainerd.contract.durable import read_file, sync_directory, write_file
 from trainerd.contract.failpoints import declare
+from trainerd.contract.regular_file import NotRegularError
 from trainerd.errors import CorruptError
 
 if TYPE_CHECKING:
@@ -49,12 +50,13 @@ def pending_fork(directory: Path) -> Fork | None:
     """
     path = directory / FORK_NAME
     try:
-        return from_json(path.read_bytes(), Fork, FORK_FORMAT, source=path)
+        return from_json(read_file(path), Fork, FORK_FORMAT, source=path)
     except FileNotFoundError:
         return None
-    except CorruptError as error:
+    except (CorruptError, NotRegularError) as error:
+        problem = error.message if isinstance(error, CorruptError) else f"{path} {error.strerror}"
         raise CorruptError(
-            f"{error.message}: it names the checkpoints that a fork left behind",
+            f"{problem}: it names the checkpoints that a fork left behind",
             hint=f"move those newer than the one to go on from into abandoned/, then delete {path}",
         ) from error
 

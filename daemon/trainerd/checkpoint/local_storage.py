@@ -11,6 +11,7 @@ from trainerd.checkpoint.checkpoint_names import MANIFEST_NAME
 from trainerd.checkpoint.digest import READ_BYTES
 from trainerd.checkpoint.storage import check_folder_name, checked_files
 from trainerd.contract.durable import make_directory, sync_directory, translated_space_errors, write_all
+from trainerd.contract.regular_file import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,7 +40,7 @@ class LocalStorage:
         }
 
     def read(self, folder: str, name: str) -> Iterator[bytes]:
-        with (self._committed(folder) / name).open("rb", buffering=0) as file:
+        with os.fdopen(open_regular(self._committed(folder) / name), "rb", buffering=0) as file:
             while data := file.read(READ_BYTES):
                 yield data
 

@@ -12,12 +12,14 @@ import errno
 import fcntl
 import os
 import socket
+import stat
 import time
 from typing import TYPE_CHECKING, Final
 
 from trainerd.checkpoint.checkpoint_names import LOCK_NAME
 from trainerd.contract.durable import make_directory, translated_space_errors
-from trainerd.errors import LockedError
+from trainerd.contract.regular_file import kind_of
+from trainerd.errors import LockedError, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["holds_lock", "writers_lock"]
 
 POLL_S: Final = 0.05
+_MOVE_HINT: Final = "move it away: the lock is made again"
 
 _held: dict[tuple[int, int], int] = {}
 """The lock files (device and inode) that are held, each with the process that holds it: a child inherits this
@@ -43,6 +46,7 @@ def writers_lock(directory: Path, *, wait_s: float = 0.0) -> Iterator[None]:
     Raises:
         LockedError: Somebody else holds it; the message says who.
         SpaceError: The disk is full or read-only.
+        UserError: Something other than a file has the lock's name.
     """
     make_directory(directory)
     path = directory / LOCK_NAME
@@ -52,7 +56,7 @@ def writers_lock(directory: Path, *, wait_s: float = 0.0) -> Iterator[None]:
             f"{directory} is being written by this very process already",
             hint="close the first Checkpointer or session before opening a second one on the same folder",
         )
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY)
     try:
         _acquire(descriptor, directory, deadline_s=time.monotonic() + wait_s)
         _held[key] = os.getpid()
@@ -80,7 +84,12 @@ def _identity(path: Path) -> tuple[int, int]:
     """
     with translated_space_errors(path), contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UserError(f"cannot lock {path}: {error.strerror}", hint=_MOVE_HINT) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"cannot lock {path}: it is {kind_of(status.st_mode)}, not a file", hint=_MOVE_HINT)
     return status.st_dev, status.st_ino
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainerd.checkpoint.checkpoint_names import PIN_SUFFIX, CheckpointName
 from trainerd.contract.codec import from_json, to_json
-from trainerd.contract.durable import sync_directory, write_file
+from trainerd.contract.durable import read_file, sync_directory, write_file
 from trainerd.contract.failpoints import declare
 from trainerd.errors import CorruptError
 
@@ -44,7 +44,7 @@ def pins(directory: Path) -> dict[str, Pin]:
         if CheckpointName.parse(name) is None:
             continue
         try:
-            found[name] = from_json(path.read_bytes(), Pin, PIN_FORMAT, source=path)
+            found[name] = from_json(read_file(path), Pin, PIN_FORMAT, source=path)
         except FileNotFoundError:
             continue
         except (OSError, CorruptError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING, Final
 
 from trainerd.checkpoint.checkpoint_names import RESERVE_NAME
@@ -39,6 +40,8 @@ def make_reserve(directory: Path, size_bytes: int) -> bool:
         OSError: Anything but a full disk.
     """
     path = directory / RESERVE_NAME
+    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+        return False  # not ours, and opening it could wait for ever
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         if os.fstat(descriptor).st_size > size_bytes:
@@ -60,7 +63,10 @@ def release_reserve(directory: Path) -> int:
     """Give the reserved room back; return how many bytes that were."""
     path = directory / RESERVE_NAME
     try:
-        size = path.stat().st_size
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            return 0
+        size = status.st_size
         path.unlink()
     except FileNotFoundError:
         return 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from trainerd.checkpoint.checkpoint_names import MANIFEST_NAME, CheckpointName
 from trainerd.checkpoint.digest import READ_BYTES, Hasher
 from trainerd.checkpoint.manifest import decode_manifest, encode_manifest
 from trainerd.checkpoint.reading import reading
+from trainerd.contract.regular_file import open_regular
 from trainerd.errors import CorruptError
 
 if TYPE_CHECKING:
@@ -103,7 +105,7 @@ def _files(checkpoint: Checkpoint, manifest_text: bytes) -> Iterator[tuple[str, 
 
 def _verified_parts(folder: Path, entry: FileEntry) -> Iterator[bytes]:
     hasher = Hasher()
-    with (folder / entry.name).open("rb", buffering=0) as file:
+    with os.fdopen(open_regular(folder / entry.name), "rb", buffering=0) as file:
         while part := file.read(READ_BYTES):
             hasher.update(part)
             yield part

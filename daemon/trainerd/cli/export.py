@@ -113,13 +113,14 @@ def _chosen(
 def _rule(run: RunPaths, metric: str, mode: Literal["max", "min"] | None) -> KeepBest:
     """Return what is better: as said here, else as the run itself ranks its checkpoints."""
     from trainerd.contract import codec
+    from trainerd.contract.durable import read_file
     from trainerd.contract.policy import RETENTION_FORMAT, KeepBest, RetentionPolicy
 
     if mode is not None:
         return KeepBest(metric, mode=mode)
     if run.retention.is_file():
         policy = codec.from_json(
-            run.retention.read_bytes(), RetentionPolicy, RETENTION_FORMAT, source=run.retention
+            read_file(run.retention), RetentionPolicy, RETENTION_FORMAT, source=run.retention
         )
         for rule in policy.keep_best:
             if rule.metric == metric:

@@ -52,11 +52,12 @@ def command(*, name: str, dry_run: bool, state: StatePaths, as_json: bool) -> No
 
 def _policy_of(run: RunPaths, name: str) -> RetentionPolicy:
     from trainerd.contract import codec
+    from trainerd.contract.durable import read_file
     from trainerd.contract.policy import RETENTION_FORMAT, RetentionPolicy
     from trainerd.errors import UserError
 
     try:
-        data = run.retention.read_bytes()
+        data = read_file(run.retention)
     except FileNotFoundError:
         raise UserError(
             f"{name} has not said what it keeps", hint="it does so when its training session begins"

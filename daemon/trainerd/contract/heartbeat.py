@@ -19,6 +19,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from trainerd.contract.durable import read_file
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -165,7 +167,7 @@ def read_heartbeat(path: Path) -> Heartbeat | None:
     """
     for _ in range(_READ_TRIES):
         try:
-            data = path.read_bytes()
+            data = read_file(path)
         except FileNotFoundError:
             return None
         if len(data) < _HEAD.size + _BODY.size:

@@ -24,6 +24,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from trainerd.contract.durable import read_file
 from trainerd.errors import CorruptError
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def read_history(path: Path) -> History:
         OSError: It could not be read.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except FileNotFoundError:
         return History()
     kept: list[tuple[int, dict[str, Any]]] = []
@@ -177,7 +178,7 @@ def read_first_runs(
         OSError: The history could not be read.
     """
     found: dict[Place, dict[str, Any]] = {}
-    data = path.read_bytes()
+    data = read_file(path)
     for begin, end in _superseded_parts(data, keep_bytes) if with_superseded else ():
         later = (row for row in _step_rows(data[begin:end]) if row["step"] > after_step)
         _add_first(found, later)

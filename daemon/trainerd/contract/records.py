@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from trainerd.contract import codec
 from trainerd.contract.durable import read_file, write_file
 from trainerd.contract.process import ProcessIdentity
+from trainerd.contract.regular_file import NotRegularError
+from trainerd.errors import CorruptError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -229,4 +231,6 @@ def read(path: Path, kind: type[AnyRecord]) -> AnyRecord | None:
         data = read_file(path)
     except FileNotFoundError:
         return None
+    except NotRegularError as error:
+        raise CorruptError(f"{path} {error.strerror}") from error
     return codec.from_json(data, kind, _FORMATS[kind], source=path)

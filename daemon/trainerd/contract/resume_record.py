@@ -8,11 +8,13 @@ the only place where the word is chosen.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.contract import codec
 from trainerd.contract.durable import write_file
+from trainerd.contract.regular_file import NotRegularError, open_regular
 from trainerd.contract.verdict import Reason, Verdict
 from trainerd.errors import CorruptError
 
@@ -116,10 +118,12 @@ def read_resume(path: Path) -> ResumeRecord | None:
         OSError: It could not be looked at.
     """
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_regular(path), "rb") as file:
             data = file.read(BYTES_MAX + 1)
     except FileNotFoundError:
         return None
+    except NotRegularError as error:
+        raise CorruptError(f"{path} {error.strerror}") from error
     if len(data) > BYTES_MAX:
         raise CorruptError(f"{path}: longer than {BYTES_MAX} bytes")
     try:

@@ -20,6 +20,7 @@ from trainerd.training.engine.run_engine import RunEngine
 from trainerd.training.engine.run_parts import RunParts
 from trainerd.training.interruption import leaving
 from trainerd.training.settings import DEFAULT_SEED, Settings, resolve_settings
+from trainerd.training.state.values import Variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +42,7 @@ def session(
     keep_every: KeepEvery | None = None,
     grace_s: float | None = None,
     uncompared: Sequence[str] = (),
+    strict: bool = True,
 ) -> Session:
     """Open a training session.
 
@@ -59,6 +61,8 @@ def session(
         grace_s: Seconds from a request to stop until the process is killed, if known.
         uncompared: Names of logged numbers that differ by their nature, such as ``images_per_s``, and of
             state such as ``values.elapsed_s``: shell patterns. After a resume all others are compared.
+        strict: Whether the first step of each attempt raises a `UserError` if something that decides the rest
+            of the run is not tracked. False trains on, and the resume is called suspect.
 
     Raises:
         UserError: A setting cannot be read.
@@ -74,6 +78,7 @@ def session(
             keep_every=keep_every,
             grace_s=grace_s,
             uncompared=uncompared,
+            strict=strict,
         )
     )
 
@@ -163,6 +168,17 @@ class Session:
     def value(self, name: str, default: Any) -> Value[Any]:
         """Return the box of a plain value that belongs to the state of the run; see `Value`."""
         return self._run.state.values.box(name, default)
+
+    def variables(self, **first: Any) -> Variables:
+        """Return a namespace of plain values that belong to the state of the run; see `Variables`.
+
+        ``carry = session.variables(total=0.0, hidden=None)``, then ``carry.total += loss``. Each is the value
+        that ``session.value`` has under the same name.
+
+        Args:
+            first: Name and first value of each.
+        """
+        return Variables({name: self.value(name, value) for name, value in first.items()})
 
     def log(self, **values: Any) -> None:
         """Note measurements of the step in progress: numbers, or tensors with one element.

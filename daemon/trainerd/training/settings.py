@@ -33,6 +33,7 @@ class Settings:
             leaves the generators as the script has them and orders the data by `DEFAULT_SEED`.
         grace_s: Seconds from a request to stop until SIGKILL, None if not known.
         uncompared: Patterns of names that a resume does not compare.
+        is_strict: Whether what the audit at the first step finds is an error.
     """
 
     run: RunPaths
@@ -42,6 +43,7 @@ class Settings:
     seed: int | None
     grace_s: float | None
     uncompared: tuple[str, ...] = ()
+    is_strict: bool = True
 
     @property
     def attempt(self) -> int:
@@ -59,6 +61,7 @@ def resolve_settings(
     keep_every: KeepEvery | None,
     grace_s: float | None,
     uncompared: Sequence[str] = (),
+    strict: bool = True,
     environ: Mapping[str, str] = os.environ,
 ) -> Settings:
     """Complete what the script says with what the environment says; where both speak, the environment wins.
@@ -80,6 +83,7 @@ def resolve_settings(
         seed=seed if environment.seed is None else environment.seed,
         grace_s=grace_s if environment.grace_s is None else environment.grace_s,
         uncompared=_patterns(uncompared),
+        is_strict=strict,
     )
 
 

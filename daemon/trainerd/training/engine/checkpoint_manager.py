@@ -87,8 +87,12 @@ class CheckpointManager:
         """
         if not self._is_open and self.is_committer:
             self._lock.enter_context(self.store.lock())
+            try:
+                self.store.sweep()
+            except BaseException:
+                self._lock.close()
+                raise
             self._is_open = True
-            self.store.sweep()
         return self
 
     def close(self) -> None:

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING
 from trainerd.contract.failpoints import declare
 from trainerd.contract.heartbeat import Phase
 from trainerd.training.distributed.agreement import WaysOut
+from trainerd.training.engine.first_step import FirstStep
 from trainerd.training.engine.supervisor_link import UNKNOWN
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ class RunEngine:
         self.run = run
         self.is_begun = False
         self._is_in_step = False
+        self._first_step: FirstStep | None = FirstStep(
+            run.state, run.suspicions, is_strict=run.settings.is_strict
+        )
 
     # ------------------------------------------------------------------ beginning
 
@@ -91,6 +95,7 @@ class RunEngine:
         if self.is_begun:
             return
         self.is_begun = True
+        self.run.state.objects.check_initialized()
         checkpoint = self.run.resume.restore()
         if checkpoint is not None:
             self.run.saves.mark_resumed(self.run.resume.position.key())
@@ -128,8 +133,10 @@ class RunEngine:
             MismatchError: It goes on in the middle, and its data has another length than before.
         """
         self.run.resume.check_data(self.run.state.position.loop, source.extent())
+        goes_on = self.run.resume.is_pending
         self.run.resume.restore_again()
         self.run.state.use_source(self.run.state.position.loop, source)
+        self.run.state.values.loop_begins(goes_on=goes_on)
 
     def run_loop(self, batches: int | None) -> None:
         """The first batch of the loop is about to be fetched."""
@@ -143,6 +150,8 @@ class RunEngine:
         while not self._is_in_step and not self.run.agreement.enter():
             self.answer()
         self._is_in_step = True
+        if self._first_step is not None:
+            self._first_step.begin()
 
     def batch_done(self, *, ends_step: bool, is_last: bool) -> None:
         """A batch is done. If it ends a step, this is a boundary: saves and drains happen here.
@@ -156,7 +165,14 @@ class RunEngine:
             self.step_done(is_last_batch=is_last)
 
     def step_done(self, *, is_last_batch: bool) -> None:
-        """A step is done, and its batches were counted."""
+        """A step is done, and its batches were counted.
+
+        Raises:
+            UserError: It is the first one, and shows something that is not tracked.
+        """
+        if self._first_step is not None:
+            self._first_step.end()
+            self._first_step = None
         self._cross()
         position = self.run.state.position
         position.step += 1
@@ -287,4 +303,6 @@ class RunEngine:
             SpaceError: The disk was full for the write in flight.
             OSError: The write in flight failed.
         """
+        if self._first_step is not None:
+            self._first_step.close()
         self.run.close()

@@ -113,7 +113,8 @@ class RunExit:
         if self._ranks is not None:
             error = self._ranks.cause_of(error)
             self._ranks.say_failed(error)
-        leaving.record_exception(self._outcome, error, step=step)
+        if self._outcome.parent.is_dir():  # not before there is a run
+            leaving.record_exception(self._outcome, error, step=step)
 
     # ------------------------------------------------------------------ from a thread that watches or listens
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract import codec
-from trainerd.contract.durable import make_directory, write_file
+from trainerd.contract.durable import make_directory, read_file, write_file
 from trainerd.contract.heartbeat import Phase
 from trainerd.contract.paths import AttemptPaths
 from trainerd.contract.policy import RETENTION_FORMAT
@@ -18,6 +18,7 @@ from trainerd.training.engine.history import HistoryWriter
 from trainerd.training.engine.measurements import Measurements
 from trainerd.training.engine.resume_evidence import ResumeEvidence
 from trainerd.training.engine.run_exit import RunExit
+from trainerd.training.engine.run_folder_check import check_run_folder
 from trainerd.training.engine.run_resume import RunResume
 from trainerd.training.engine.run_saves import RunSaves
 from trainerd.training.engine.run_state import RunState
@@ -139,12 +140,24 @@ class RunParts:
         return self.ranks is None
 
     def open(self) -> None:
-        """Take the run's lock, open its files and take over the signals.
+        """Take the run's lock, open its files and take over the signals; all of it, or nothing is left open.
 
         Raises:
+            UserError: Something else is in the place of a file or folder of the run.
             LockedError: Another process trains this run.
             SpaceError: The disk is full or read-only.
         """
+        check_run_folder(self.settings.run)
+        try:
+            self._open()
+        except BaseException:
+            self.flag.remove()
+            self.link.close()
+            self.history.close()
+            self.checkpoints.close()
+            raise
+
+    def _open(self) -> None:
         make_directory(self.settings.attempt_paths.root)
         self.checkpoints.open()
         self.history.open()
@@ -170,7 +183,7 @@ class RunParts:
         """Write down what is kept, for `trainerd prune`, which has no script to ask."""
         path = self.settings.run.retention
         policy = codec.to_json(self.settings.checkpoint.keep, RETENTION_FORMAT)
-        if not path.exists() or path.read_bytes() != policy:
+        if not path.exists() or read_file(path) != policy:
             write_file(path, policy)
 
     def close(self) -> None:

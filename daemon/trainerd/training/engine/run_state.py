@@ -48,10 +48,11 @@ class RunState:
         self.loop_sources = LoopSources()
         self.digest: int | None = BEGINNING
         self._fingerprint: dict[str, Any] | None = None
+        self._is_restored = False
 
     def snapshot(self) -> Snapshot:
         """Take all of it. The tensors are live memory until they are copied."""
-        own = {
+        own: dict[str, Any] = {
             "position": self.position.state_dict(),
             "seed": self.seed,
             "values": self.values.state_dict(),
@@ -60,6 +61,8 @@ class RunState:
             "sources": self.loop_sources.saved(self.position),
             "sources_form": SOURCES_FORM,
         }
+        if objects := self.values.objects():
+            own["value_objects"] = objects
         return take_snapshot(self.objects, extra={"session": own})
 
     def restore(self, tree: StateTree, *, source: str) -> None:
@@ -72,7 +75,8 @@ class RunState:
         tree.apply(self.objects, source=source)
         self.position.load_state_dict(own["position"])
         self.seed = own["seed"]
-        self.values.load_state_dict(own["values"])
+        self.values.load_state_dict(own["values"], own.get("value_objects"), is_at_loop=self._is_restored)
+        self._is_restored = True
         saved = own.get("digest", _NO_DIGEST_YET)
         self.digest = None if saved is None else int(saved, 16)
         self.loop_sources.restore(own["sources"], form=own.get("sources_form", 1))

@@ -22,13 +22,7 @@ def generator_state(generator: Any) -> Any:
     if isinstance(generator, torch.Generator):
         return {"kind": "torch", "state": generator.get_state()}
     if isinstance(generator, random.Random):
-        version, words, gauss_next = generator.getstate()
-        return {
-            "kind": "python",
-            "version": version,
-            "words": torch.tensor(words, dtype=torch.int64),
-            "gauss_next": gauss_next,
-        }
+        return {"kind": "python", **python_state_dict(generator)}
     import numpy as np
 
     if isinstance(generator, np.random.RandomState):
@@ -50,11 +44,26 @@ def set_generator_state(generator: Any, state: Any) -> None:
     if kind == "torch":
         generator.set_state(state["state"])
     elif kind == "python":
-        generator.setstate((state["version"], tuple(state["words"].tolist()), state["gauss_next"]))
+        load_python_state(generator, state)
     elif kind == "numpy-legacy":
         generator.set_state(state["state"])
     else:
         generator.bit_generator.state = state["state"]
+
+
+def python_state_dict(generator: Any) -> dict[str, Any]:
+    """Return the state of a `random.Random`, or of the module, as plain values and a tensor."""
+    version, words, gauss_next = generator.getstate()
+    return {
+        "version": version,
+        "words": torch.tensor(words, dtype=torch.int64),
+        "gauss_next": gauss_next,
+    }
+
+
+def load_python_state(generator: Any, state: dict[str, Any]) -> None:
+    """Put a `random.Random`, or the module, into the state that `python_state_dict` returned."""
+    generator.setstate((state["version"], tuple(state["words"].tolist()), state["gauss_next"]))
 
 
 def _kind_of(generator: Any) -> str:

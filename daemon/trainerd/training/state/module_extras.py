@@ -168,7 +168,7 @@ def _is_plain(value: Any, depth: int) -> bool:
 
 def _detached(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        return value.detach()
+        return value if value.is_leaf else value.detach()  # a leaf keeps its requires_grad
     if type(value) in {list, tuple}:
         return type(value)(_detached(each) for each in value)
     if type(value) is dict:
@@ -180,7 +180,7 @@ def _placed(value: Any, former: Any, home: torch.device) -> Any:
     """Return a restored value with its tensors on the device where they were used."""
     if isinstance(value, torch.Tensor):
         device = former.device if isinstance(former, torch.Tensor) else home
-        return value.to(device)
+        return value.detach().to(device).requires_grad_(value.requires_grad)
     if type(value) in {list, tuple}:
         befores = former if type(former) is type(value) and len(former) == len(value) else [None] * len(value)
         return type(value)(_placed(each, before, home) for each, before in zip(value, befores, strict=True))

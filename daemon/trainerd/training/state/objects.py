@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from trainerd.errors import UserError
 from trainerd.training.state.module_extras import ModuleBaseline, put_back
 from trainerd.training.state.optimizer_names import parameter_names
 from trainerd.training.state.tracked import Stateful, check_tracked, optimizer_classes, unwrapped
@@ -31,6 +32,25 @@ class TrackedObjects(dict[str, Stateful]):
         module = unwrapped(self[name])
         if isinstance(module, torch.nn.Module):
             self._baselines[name] = ModuleBaseline(module)
+
+    def check_initialized(self) -> None:
+        """Check that every module has all its parameters and buffers.
+
+        Raises:
+            UserError: A lazy module has not seen a batch yet.
+        """
+        for name, value in self.items():
+            module = unwrapped(value)
+            if not isinstance(module, torch.nn.Module):
+                continue
+            for entry, tensor in (*module.named_parameters(), *module.named_buffers()):
+                if torch.nn.parameter.is_lazy(tensor):
+                    raise UserError(
+                        f"{name}.{entry} is not initialized: a lazy module has no values "
+                        "before its first batch",
+                        hint=f"run one batch through {name} first, before the optimizer is made: "
+                        f"{name}(next(iter(loader))…), and then track both",
+                    )
 
     def module_changes(self) -> dict[str, Any]:
         """Return what training changed in the modules beyond their state dicts.

@@ -14,19 +14,15 @@ import torch
 
 from trainerd.errors import MismatchError
 from trainerd.training.state.generator_memory import numpy_state, python_state
+from trainerd.training.state.generators import load_python_state, python_state_dict
 
 _NUMPY_SEED_BITS: Final = 32
 
 
 def capture_rng() -> dict[str, Any]:
     """Return the states of all generators as a tree of plain values and CPU tensors."""
-    version, words, gauss_next = random.getstate()
     state: dict[str, Any] = {
-        "python": {
-            "version": version,
-            "words": torch.tensor(words, dtype=torch.int64),
-            "gauss_next": gauss_next,
-        },
+        "python": python_state_dict(random),
         "torch": torch.get_rng_state(),
         "cuda": [],
     }
@@ -52,8 +48,7 @@ def restore_rng(state: dict[str, Any]) -> None:
     Raises:
         MismatchError: There are states of CUDA devices that this machine does not have.
     """
-    python = state["python"]
-    random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss_next"]))
+    load_python_state(random, state["python"])
     torch.set_rng_state(state["torch"])
     if "numpy" in state:
         import numpy as np

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections import Counter, OrderedDict, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -64,6 +64,9 @@ _NUMPY_KINDS: Final = {
 _NUMPY_DTYPES: Final = frozenset(
     f"{kind}{bits}" for kind, sizes in _NUMPY_KINDS.items() for bits in sizes
 ) | {"bool"}
+
+_has_names: Final = getattr(torch.Tensor, "has_names", None)
+"""Tells whether the dimensions of a tensor have names; newer versions of torch know none."""
 
 _FACTORIES: Final[dict[str, type]] = {
     kind.__name__: kind for kind in (int, float, bool, str, list, dict, set)
@@ -123,7 +126,7 @@ def copied_state(tree: Any, memo: dict[int, Any] | None = None) -> Any:
     if torch.nn.parameter.is_lazy(tree):
         return tree  # nothing in it yet
     if isinstance(tree, torch.Tensor):
-        memo[id(tree)] = tree.detach().clone()
+        memo[id(tree)] = _copied_tensor(tree)
         return memo[id(tree)]
     if kind in {dict, OrderedDict}:
         copies = kind((copied_state(key, memo), copied_state(value, memo)) for key, value in tree.items())
@@ -133,6 +136,13 @@ def copied_state(tree: Any, memo: dict[int, Any] | None = None) -> Any:
     if kind in {list, tuple}:
         return kind(copied_state(item, memo) for item in tree)
     return copy.deepcopy(tree, memo)
+
+
+def _copied_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    copied = tensor.detach().clone()
+    if type(tensor) is torch.nn.Parameter:
+        return torch.nn.Parameter(copied, requires_grad=tensor.requires_grad)
+    return copied.requires_grad_() if tensor.requires_grad and tensor.is_leaf else copied
 
 
 def stored_form(tensor: torch.Tensor) -> tuple[torch.Tensor, str]:
@@ -150,7 +160,7 @@ def _memory_of(tensor: torch.Tensor) -> tuple[Any, ...] | None:
     return (address, tensor.dtype, tensor.shape, stride, None if tensor.is_cpu else tensor.device)
 
 
-def _dense_stride(tensor: torch.Tensor) -> list[int] | None:
+def dense_stride(tensor: torch.Tensor) -> list[int] | None:
     """Return the strides of a tensor without holes whose dimensions are permuted, such as channels last.
 
     Optimizer state is laid out like its parameter, and arithmetic on another layout may round otherwise.
@@ -183,6 +193,14 @@ def _encode_leaf(table: TensorTable, value: Any, path: str) -> dict[str, Any] | 
         return {"$dtype": str(value).removeprefix("torch.")}
     if isinstance(value, torch.device):
         return {"$device": str(value)}
+    if is_dataclass(value) and not isinstance(value, type):
+        raise UnsupportedValueError(
+            path, value, hint="a checkpoint holds no classes: keep dataclasses.asdict(…) of it, or its fields"
+        )
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        raise UnsupportedValueError(
+            path, value, hint="a checkpoint holds no classes: keep tuple(…) of it, or its _asdict()"
+        )
     if isinstance(value, torch.Size):
         return {"$size": list(value)}
     if "numpy" in sys.modules:
@@ -204,7 +222,29 @@ def _is_ordinary(tensor: torch.Tensor) -> bool:
         and not tensor.is_meta
         and not tensor.is_conj()
         and not tensor.is_neg()
+        and _has_its_memory(tensor)
+        and (_has_names is None or not _has_names(tensor))
     )
+
+
+def _has_its_memory(tensor: torch.Tensor) -> bool:
+    """Return whether all elements of a strided tensor lie in its storage.
+
+    A storage that was resized, as to free memory for a while, leaves the shape of its tensors as it was.
+    """
+    if tensor.numel() == 0:
+        return True
+    try:
+        held = tensor.untyped_storage().nbytes()
+    except (RuntimeError, NotImplementedError):  # wrapped by functorch, or opaque
+        return False
+    last = tensor.storage_offset()
+    last += (
+        tensor.numel() - 1
+        if tensor.is_contiguous()
+        else sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    )
+    return (last + 1) * tensor.element_size() <= held
 
 
 def _encode_tensor(value: torch.Tensor, path: str, table: TensorTable) -> dict[str, Any]:
@@ -214,12 +254,54 @@ def _encode_tensor(value: torch.Tensor, path: str, table: TensorTable) -> dict[s
         )
     if is_sharded(value):
         return _encode_sharded(value, path, table)
-    tensor = value.detach()
+    if type(value) is torch.nn.Parameter:
+        parameter = {"tensor": _encode_values(value, path, table), "requires_grad": value.requires_grad}
+        return {"$parameter": parameter}
+    if value.requires_grad and value.is_leaf and type(value) is torch.Tensor:
+        return {"$leaf": _encode_values(value, path, table)}
+    return _encode_values(value, path, table)
+
+
+def _encode_values(value: torch.Tensor, path: str, table: TensorTable) -> dict[str, Any]:
+    """Encode what a tensor holds; what it is a node of in a graph is not state."""
+    try:
+        return _encode_layout(value.detach(), value, path, table)
+    except (RuntimeError, NotImplementedError) as error:
+        raise UnsupportedValueError(
+            path, value, hint=f"torch does not show its values: {str(error).splitlines()[0]:.120}"
+        ) from error
+
+
+def _encode_layout(
+    tensor: torch.Tensor, value: torch.Tensor, path: str, table: TensorTable
+) -> dict[str, Any]:
     if type(tensor) not in {torch.Tensor, torch.nn.Parameter}:
         raise UnsupportedValueError(path, value, hint="track the plain tensors behind it")
+    if tensor.layout is torch._mkldnn:  # type: ignore[attr-defined]  # noqa: SLF001 - its only name
+        raise UnsupportedValueError(
+            path,
+            value,
+            hint="it is in the layout of MKL-DNN, which only this machine reads: to_dense() first",
+        )
+    if _is_of_functorch(tensor):
+        raise UnsupportedValueError(
+            path, value, hint="it belongs to a vmap, grad or jvp in progress: keep what that returns"
+        )
+    if _has_names is not None and _has_names(tensor):
+        raise UnsupportedValueError(
+            path, value, hint="names of dimensions have no form on disk: rename(None) first"
+        )
     if tensor.is_quantized or tensor.is_nested or tensor.is_meta:
         raise UnsupportedValueError(
             path, value, hint="quantized, nested and meta tensors hold no plain values to save"
+        )
+    if tensor.layout is torch.strided and not _has_its_memory(tensor):
+        raise UnsupportedValueError(
+            path,
+            value,
+            hint=f"its storage of {tensor.untyped_storage().nbytes()} bytes is smaller than its shape "
+            f"{list(tensor.shape)}: it was resized, as by FSDP between two uses; give it its memory back "
+            "first, or leave it out of the state",
         )
     if tensor.is_conj() or tensor.is_neg():  # what lies in memory is not yet what the values are
         tensor = tensor.resolve_conj().resolve_neg()
@@ -234,7 +316,7 @@ def _encode_tensor(value: torch.Tensor, path: str, table: TensorTable) -> dict[s
         return _encode_sparse(str(tensor.layout).removeprefix("torch.sparse_"), tensor, parts, path, table)
     if tensor.dtype in SAFETENSORS_DTYPES:
         name = table.name_of(tensor, path)
-        stride = _dense_stride(tensor)
+        stride = dense_stride(tensor)
         return {"$tensor": name} if stride is None else {"$strided": {"tensor": name, "stride": stride}}
     if tensor.dtype in _NAME_OF_OTHER:
         name = table.name_of(tensor, path)
@@ -242,6 +324,11 @@ def _encode_tensor(value: torch.Tensor, path: str, table: TensorTable) -> dict[s
     raise UnsupportedValueError(
         path, value, hint=f"tensors of {tensor.dtype} have no form on disk; convert it first"
     )
+
+
+def _is_of_functorch(tensor: torch.Tensor) -> bool:
+    check = getattr(getattr(torch._C, "_functorch", None), "is_functorch_wrapped_tensor", None)  # noqa: SLF001
+    return check is not None and bool(check(tensor))
 
 
 def _coordinates(tensor: torch.Tensor, path: str) -> dict[str, torch.Tensor]:
@@ -276,7 +363,7 @@ def _encode_sparse(
     *,
     is_coalesced: bool = True,
 ) -> dict[str, Any]:
-    encoded = {name: _encode_tensor(part, f"{path}.{name}", table) for name, part in parts.items()}
+    encoded = {name: _encode_values(part, f"{path}.{name}", table) for name, part in parts.items()}
     return {
         "$sparse": {
             "layout": layout,
@@ -310,6 +397,7 @@ class _Found:
 
     stored: dict[str, torch.Tensor]
     made: dict[str, torch.Tensor] = field(default_factory=dict)
+    kept: list[torch.Tensor] = field(default_factory=list)
 
 
 def _decode_leaf(tag: str, payload: Any, found: _Found) -> Any:
@@ -353,6 +441,26 @@ def _decode_sparse(payload: Any, found: _Found) -> torch.Tensor:
     )
 
 
+def _decode_parameter(payload: Any, found: _Found) -> torch.nn.Parameter:
+    tensor, flag = _decode_part(payload["tensor"], found), bool(payload["requires_grad"])
+    key = f"$parameter {id(tensor)} {flag}"
+    if key not in found.made:
+        found.made[key] = torch.nn.Parameter(tensor, requires_grad=flag)
+        found.kept.append(tensor)
+    made = found.made[key]
+    assert isinstance(made, torch.nn.Parameter)
+    return made
+
+
+def _decode_leaf_tensor(payload: Any, found: _Found) -> torch.Tensor:
+    tensor = _decode_part(payload, found)
+    key = f"$leaf {id(tensor)}"
+    if key not in found.made:
+        found.made[key] = tensor.detach().requires_grad_()
+        found.kept.append(tensor)
+    return found.made[key]
+
+
 def _decode_part(part: Any, found: _Found) -> torch.Tensor:
     ((tag, payload),) = part.items()
     decoded = _decode_leaf(tag, payload, found)
@@ -390,6 +498,8 @@ _DECODERS: Final[dict[str, Any]] = {
     "$strided": _decode_strided,
     "$sparse": _decode_sparse,
     SHARD_TAG: _decode_shard,
+    "$parameter": _decode_parameter,
+    "$leaf": _decode_leaf_tensor,
     "$array": _decode_array,
     "$numpy": lambda payload, _: _decode_numpy(payload),
     "$counter": lambda payload, found: Counter(dict(_decode_within(payload, found))),

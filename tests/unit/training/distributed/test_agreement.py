@@ -23,6 +23,24 @@ STEPS_MAX = 1_000_000
 LIMIT_S = 60.0
 
 
+@pytest.fixture(autouse=True)
+def ended(monkeypatch):
+    """Stop every agreement, also of a test that fails: threads that run on abort the interpreter's end."""
+    begun = []
+    start = Together.start
+
+    def noted_start(together, ways):
+        begun.append(together)
+        start(together, ways)
+
+    monkeypatch.setattr(Together, "start", noted_start)
+    monkeypatch.setattr(Rank, "over", threading.Event())
+    yield
+    Rank.over.set()
+    for together in begun:
+        together.stop()
+
+
 def never(why):
     raise AssertionError(f"this rank leaves by another way: {why}")
 
@@ -32,6 +50,8 @@ WAYS = WaysOut(never, never, never)
 
 class Rank(threading.Thread):
     """Crosses boundaries at its own pace until it drains; notes where it saved and where it stopped."""
+
+    over = threading.Event()
 
     def __init__(self, store, rank, world_size, seed):
         super().__init__(daemon=True)
@@ -46,7 +66,7 @@ class Rank(threading.Thread):
     def run(self):
         try:
             self.agreement.start(WAYS)
-            while self.stopped_at is None and self.boundary < STEPS_MAX:
+            while self.stopped_at is None and self.boundary < STEPS_MAX and not self.over.is_set():
                 self.take_step()
         except RankLostError as error:
             self.problem = error
@@ -54,7 +74,7 @@ class Rank(threading.Thread):
     def take_step(self):
         while not self.agreement.enter():
             self.settle()
-            if self.stopped_at is not None:
+            if self.stopped_at is not None or self.over.is_set():
                 return
         if self.pace.random() < 0.3:
             time.sleep(self.pace.random() * 0.004)

@@ -272,3 +272,83 @@ def test_a_copied_state_shares_nothing_and_keeps_ties():
     assert copied["a"] is copied["b"][0]
     assert copied["a"].data_ptr() != shared.data_ptr()
     assert copied["array"] is not tree["array"]
+
+
+def resized(tensor, size_bytes):
+    tensor.untyped_storage().resize_(size_bytes)
+    return tensor
+
+
+def escaped_from_vmap():
+    kept = []
+    torch.vmap(lambda each: (kept.append(each), each)[1])(torch.ones(2, 3))
+    return kept[0]
+
+
+WITHOUT_VALUES = {
+    "a storage that was freed": (lambda: resized(torch.ones(1000), 0), "its storage of 0 bytes"),
+    "a storage that was cut": (lambda: resized(torch.ones(1000), 100), "its storage of 100 bytes"),
+    "a transposed one that was cut": (lambda: resized(torch.ones(9, 9).t(), 99), "its storage of 99 bytes"),
+    "a slice beyond its storage": (lambda: resized(torch.ones(9, 9)[:, 8], 99), "its storage of 99 bytes"),
+    "a parameter without storage": (
+        lambda: torch.nn.Parameter(resized(torch.ones(9), 0)),
+        "its storage of 0",
+    ),
+    "mkldnn": (lambda: torch.ones(2, 2).to_mkldnn(), "MKL-DNN"),
+    "out of a vmap": (escaped_from_vmap, "torch does not show its values"),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_VALUES)
+def test_a_tensor_without_values_in_memory_is_refused_by_name(tmp_path, name):
+    """Reading the memory of some would end the process."""
+    make, hint = WITHOUT_VALUES[name]
+    with pytest.raises(UnsupportedValueError, match=hint) as raised:
+        tree_through_disk(tmp_path, {"weights": [make()]})
+    assert "weights[0]" in str(raised.value)
+
+
+def test_a_tensor_within_a_vmap_is_refused():
+    def look(each):
+        with pytest.raises(UnsupportedValueError, match="belongs to a vmap"):
+            encode_state({"each": each}, TensorTable(), root="state")
+        return each
+
+    torch.vmap(look)(torch.ones(2, 3))
+
+
+PARAMETERS = {
+    "a parameter": lambda: torch.nn.Parameter(torch.randn(3)),
+    "a frozen one": lambda: torch.nn.Parameter(torch.randn(3), requires_grad=False),
+    "a leaf": lambda: torch.randn(3, requires_grad=True),
+    "a transposed parameter": lambda: torch.nn.Parameter(torch.randn(2, 3).t()),
+    "a leaf of another dtype": lambda: torch.randn(3, dtype=torch.complex128, requires_grad=True),
+    "a sparse leaf": lambda: torch.eye(3).to_sparse().requires_grad_(),
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_parameter_and_a_leaf_come_back_as_such(tmp_path, name):
+    tensor = PARAMETERS[name]()
+    back = tree_through_disk(tmp_path, [tensor, tensor, tensor.detach()])
+    assert [type(each) for each in back] == [type(tensor), type(tensor), torch.Tensor]
+    assert [each.requires_grad for each in back] == [tensor.requires_grad, tensor.requires_grad, False]
+    assert back[0] is back[1] or tensor.is_sparse
+    assert all(each.is_leaf for each in back)
+    dense = [each.detach().to_dense() for each in (back[0], back[2], tensor)]
+    assert dense[0].equal(dense[2])
+    assert dense[1].equal(dense[2])
+    assert back[0].stride() == tensor.stride() if tensor.layout is torch.strided else True
+
+
+def test_a_node_of_a_graph_comes_back_by_its_value(tmp_path):
+    (back,) = tree_through_disk(tmp_path, [torch.ones(2, requires_grad=True) * 2])
+    assert back.tolist() == [2, 2]
+    assert not back.requires_grad
+
+
+def test_a_copy_of_a_tree_keeps_parameters_and_leaves():
+    tree = [torch.nn.Parameter(torch.ones(1)), torch.ones(1, requires_grad=True), torch.ones(1)]
+    copied = copied_state(tree)
+    assert [type(each) for each in copied] == [torch.nn.Parameter, torch.Tensor, torch.Tensor]
+    assert [each.requires_grad for each in copied] == [True, True, False]

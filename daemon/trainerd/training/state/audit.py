@@ -1,0 +1,313 @@
+"""Audit at the first step of an attempt: what trains is compared with what is tracked.
+
+While the first step runs, torch tells of every optimizer that steps. At its end the live objects are looked
+through once: schedulers, gradient scalers and averages that belong to something tracked and are in no
+checkpoint. Nothing of it is left for the steps after.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from trainerd.training.state.accumulation import GradientsBefore
+from trainerd.training.state.audit_coverage import Coverage, parameters_of
+from trainerd.training.state.audit_kinds import (
+    average_of,
+    is_scaler_in_use,
+    is_scheduler_of,
+    live_candidates,
+    wrapped_optimizer,
+)
+from trainerd.training.state.caller_names import CallerNames, Known, place_of_frame, user_frames
+from trainerd.training.state.optimizer_names import named_parameters
+from trainerd.training.state.tracked import Objects, Stateful
+
+try:
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+except ImportError:
+    _register_hook: Any = None
+else:
+    _register_hook = register_optimizer_step_post_hook
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+
+@dataclass(frozen=True)
+class Untracked:
+    """Something that decides the rest of the run and is in no checkpoint.
+
+    Attributes:
+        kind: Short name of the cause.
+        where: File and line.
+        detail: What was found.
+        hint: What to write.
+        argument: Argument of ``track`` that mends it, empty if that is no way.
+    """
+
+    kind: str
+    where: str
+    detail: str
+    hint: str
+    argument: str = ""
+
+
+@dataclass
+class _Stepped:
+    """An optimizer that stepped: where, and the scalers through which it was called."""
+
+    optimizer: torch.optim.Optimizer
+    where: str
+    scalers: list[Any]
+
+
+class Audit:
+    """Watches one step of a loop that trains, and then says what of it is not tracked.
+
+    Args:
+        objects: What is tracked.
+        values: Returns the values of the session.
+    """
+
+    def __init__(self, objects: Objects, values: Callable[[], Mapping[str, Any]]) -> None:
+        self._objects = objects
+        self._values = values
+        self._stepped: dict[int, _Stepped] = {}
+        self._hook: Any = None
+        self._gradients: GradientsBefore | None = None
+        self._words: dict[str, Any] = {}
+
+    def watch(self) -> None:
+        """Note from here on which optimizers step. Call it where the body of the first step begins."""
+        if _register_hook is not None:
+            self._hook = _register_hook(self._note_step)
+        self._gradients = GradientsBefore(self._objects, Coverage(self._objects, self._values()))
+
+    def close(self) -> None:
+        """Stop watching."""
+        hook, self._hook = self._hook, None
+        if hook is not None:
+            hook.remove()
+        self._stepped, self._words = {}, {}
+
+    def findings(self) -> list[Untracked]:
+        """Return what of the step that is done is not tracked, and stop watching."""
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+        else:
+            self._note_optimizers_with_state()
+        coverage = Coverage(self._objects, self._values())
+        names = CallerNames(sys._getframe(1))  # noqa: SLF001 - the documented way to it
+        found = list(self._untracked_optimizers(coverage, names))
+        untracked = [each.optimizer for each in self._stepped.values() if self._is_missing(each, coverage)]
+        found += self._unknown_parameters(coverage, names)
+        others = list(self._untracked_others(coverage, names, untracked))
+        if others:
+            gc.collect()  # what only waits to be freed takes part in nothing
+            others = list(self._untracked_others(coverage, names, untracked))
+        found += others
+        if not found and not self._stepped and _register_hook is not None:
+            found += self._accumulation(coverage, names)
+        self.close()
+        return found
+
+    # ------------------------------------------------------------------ optimizers
+
+    def _note_step(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
+        scalers, frame = [], sys._getframe(1)  # noqa: SLF001 - as above
+        where = next((place_of_frame(each) for each in user_frames(frame)), "")
+        outer: Any = frame
+        for _ in range(12):
+            if outer is None:
+                break
+            if isinstance(scaler := outer.f_locals.get("self"), torch.amp.GradScaler):
+                scalers.append(scaler)
+            outer = outer.f_back
+        self._stepped[id(optimizer)] = _Stepped(optimizer, where, scalers)
+
+    def _note_optimizers_with_state(self) -> None:
+        """Take an optimizer that has state for one that stepped: this torch does not tell."""
+        for value in gc.get_objects():
+            if isinstance(value, torch.optim.Optimizer) and value.state:
+                self._stepped[id(value)] = _Stepped(value, "", [])
+
+    def _is_missing(self, stepped: _Stepped, coverage: Coverage) -> bool:
+        optimizer = stepped.optimizer
+        if coverage.keeps(optimizer) or not any(map(coverage.keeps_parameter, parameters_of(optimizer))):
+            return False
+        inner = wrapped_optimizer(optimizer)
+        groups = {id(group) for each in coverage.optimizers for group in each.param_groups}
+        shares_groups = all(id(group) in groups for group in optimizer.param_groups)
+        states = {id(each.state) for each in coverage.optimizers}
+        has_own_state = bool(optimizer.state) and id(optimizer.state) not in states
+        return has_own_state or not (shares_groups or (inner is not None and coverage.keeps(inner)))
+
+    def _untracked_optimizers(self, coverage: Coverage, names: CallerNames) -> Iterator[Untracked]:
+        labels = {id(parameter): name for name, parameter in named_parameters(self._objects)}
+        for stepped in self._stepped.values():
+            if self._is_missing(stepped, coverage):
+                trained = [
+                    each for each in parameters_of(stepped.optimizer) if coverage.keeps_parameter(each)
+                ]
+                first = labels.get(id(trained[0]), "a tracked parameter")
+                more = f" and {len(trained) - 1} more" if len(trained) > 1 else ""
+                yield self._missing(
+                    "untracked-optimizer",
+                    stepped.optimizer,
+                    names,
+                    where=stepped.where or None,
+                    what=f"steps {first}{more} and is not tracked",
+                )
+
+    def _unknown_parameters(self, coverage: Coverage, names: CallerNames) -> Iterator[Untracked]:
+        for optimizer in coverage.optimizers:
+            unknown = [
+                parameter
+                for parameter in parameters_of(optimizer)
+                if parameter.requires_grad and parameter.numel() and not coverage.keeps_tensor(parameter)
+            ]
+            owners = _owners(unknown, names)
+            for owner, count in owners:
+                yield self._missing(
+                    "untracked-parameters",
+                    owner.value,
+                    names,
+                    what=f"has {count} parameters that {self._name_of(optimizer, names)} trains, and is "
+                    "not tracked",
+                )
+            owned = {id(each) for owner, _ in owners for each in owner.value.parameters()}
+            for parameter in unknown:
+                if id(parameter) not in owned:
+                    yield self._lone_parameter(parameter, optimizer, names)
+
+    def _lone_parameter(
+        self, parameter: torch.Tensor, optimizer: torch.optim.Optimizer, names: CallerNames
+    ) -> Untracked:
+        known = names.of(parameter)
+        word, expression = (known.word, known.expression) if known else ("weight", "…")
+        return Untracked(
+            "untracked-parameters",
+            known.where if known else names.place,
+            f"{known.expression if known else 'a parameter'} of shape {list(parameter.shape)} is trained by "
+            f"{self._name_of(optimizer, names)} and belongs to no tracked module",
+            f'keep it: {names.session}.value("{word}", {expression}), or track the module that has it',
+        )
+
+    # ------------------------------------------------------------------ what belongs to them
+
+    def _untracked_others(
+        self, coverage: Coverage, names: CallerNames, untracked: list[torch.optim.Optimizer]
+    ) -> Iterator[Untracked]:
+        relevant = [*coverage.optimizers, *untracked]
+        relevant_ids = set(map(id, relevant))
+        used = {
+            id(scaler)
+            for stepped in self._stepped.values()
+            if id(stepped.optimizer) in relevant_ids
+            for scaler in stepped.scalers
+        }
+        has_gradients = self._gradients is not None and self._gradients.has_new(coverage)
+        has_stepped = any(id(each) in self._stepped for each in relevant)
+        inside: set[int] = set()
+        found: list[tuple[Any, Untracked]] = []
+        for value in live_candidates(known=[each.value for each in names]):
+            if coverage.keeps(value):
+                continue
+            if (optimizer := is_scheduler_of(value, relevant_ids)) is not None:
+                inside.update(_parts_of(value))
+                what = f"sets the learning rate of {self._name_of(optimizer, names)} and is not tracked"
+                found.append((value, self._missing("untracked-scheduler", value, names, what=what)))
+            elif isinstance(value, torch.amp.GradScaler):
+                is_known = names.of(value) is not None
+                is_used = id(value) in used or (is_known and not has_stepped and has_gradients)
+                if is_used and is_scaler_in_use(value):
+                    what = "scales the loss of what is trained and is not tracked"
+                    found.append((value, self._missing("untracked-scaler", value, names, what=what)))
+            elif names.of(value) is not None and (model := average_of(value, coverage)) is not None:
+                inside.update(_parts_of(value))
+                named = next((n for n, each in self._objects.items() if model is each), "a tracked model")
+                what = f"averages the parameters of {named} and is not tracked"
+                found.append((value, self._missing("untracked-average", value, names, what=what)))
+        yield from (finding for value, finding in found if id(value) not in inside)
+
+    def _accumulation(self, coverage: Coverage, names: CallerNames) -> Iterator[Untracked]:
+        known = [each.value for each in names]
+        if self._gradients is not None and self._gradients.are_kept_for_later(coverage, known):
+            name = self._name_of(coverage.optimizers[0], names)
+            yield Untracked(
+                "manual-accumulation",
+                names.place,
+                f"the first step is over, there are gradients, and {name} has not stepped: they seem to be "
+                "accumulated over several batches, and gradients are in no checkpoint",
+                f"say so: {names.session}.batches(loader, accumulate=k), and step the optimizer if "
+                f"{names.session}.ends_step",
+            )
+
+    # ------------------------------------------------------------------ words
+
+    def _missing(
+        self, kind: str, value: Any, names: CallerNames, *, what: str, where: str | None = None
+    ) -> Untracked:
+        known = names.of(value)
+        label = f"{known.expression} ({type(value).__name__})" if known else f"a {type(value).__name__}"
+        place = where or (known.where if known else names.place)
+        if not isinstance(value, Stateful):
+            return Untracked(
+                kind,
+                place,
+                f"{label} {what}",
+                f"give it state_dict() and load_state_dict() and track it, or keep what it counts in "
+                f"{names.session}.value(…)",
+            )
+        word = known.word if known else _word_of(type(value).__name__)
+        word = word if word.isidentifier() else f"the_{word}"
+        while self._words.setdefault(word, value) is not value or word in self._objects:
+            word += "_"
+        argument = f"{word}={known.expression if known else '…'}"
+        return Untracked(
+            kind, place, f"{label} {what}", f"add {names.session}.track({argument})", argument=argument
+        )
+
+    def _name_of(self, optimizer: torch.optim.Optimizer, names: CallerNames) -> str:
+        tracked = next((name for name, each in self._objects.items() if each is optimizer), None)
+        known = names.of(optimizer)
+        return tracked or (known.expression if known else f"a {type(optimizer).__name__}")
+
+
+def _owners(parameters: list[torch.Tensor], names: CallerNames) -> list[tuple[Known, int]]:
+    """Return the modules in the user's code that have these parameters, the largest share first."""
+    left = set(map(id, parameters))
+    modules = [known for known in names if isinstance(known.value, torch.nn.Module)]
+    shares = [(known, {id(each) for each in known.value.parameters()}) for known in modules]
+    owners: list[tuple[Known, int]] = []
+    while left and shares:
+        known, share = max(shares, key=lambda item: len(item[1] & left))
+        if not share & left:
+            break
+        owners.append((known, len(share & left)))
+        left -= share
+    return owners
+
+
+def _parts_of(value: Any) -> set[int]:
+    """Return the identities of what an object holds directly, in lists too."""
+    found: set[int] = set()
+    for item in getattr(value, "__dict__", {}).values():
+        found.add(id(item))
+        if isinstance(item, list | tuple):
+            found.update(map(id, item))
+        elif isinstance(item, dict):
+            found.update(map(id, item.values()))
+    return found
+
+
+def _word_of(name: str) -> str:
+    if name.endswith("LR") or "Schedul" in name:
+        return "scheduler"
+    return "scaler" if "Scaler" in name else "average" if "Average" in name else "optimizer"

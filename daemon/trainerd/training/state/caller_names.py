@@ -1,0 +1,140 @@
+"""Names that the user's code has for objects, found in the frames of the callers, for messages."""
+
+from __future__ import annotations
+
+import linecache
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+_FOREIGN: Final = frozenset({"trainerd", "torch", "tqdm", "_pytest", "pluggy", "runpy"})
+"""Packages whose own variables are not the user's."""
+_ITEMS_MAX: Final = 64
+_PLAIN: Final = (str, bytes, int, float, complex, type(None), type, ModuleType)
+
+
+@dataclass(frozen=True)
+class Known:
+    """An object as the user's code refers to it.
+
+    Attributes:
+        expression: How it is written there, such as ``self.scheduler``.
+        value: The object.
+        file: File of the code.
+        line: Line at which that code is.
+    """
+
+    expression: str
+    value: Any
+    file: str
+    line: int
+
+    @property
+    def where(self) -> str:
+        """File and line of the assignment, if that can be found above the line; else of that line."""
+        name = re.escape(self.expression)
+        pattern = re.compile(rf"^\s*(?:[\w.\[\]\"', ]+,\s*)?{name}\s*(?:,[\w.\[\]\"', ]+)?(?::[^=]+)?=(?!=)")
+        lines = linecache.getlines(self.file)
+        above = range(min(self.line, len(lines)), 0, -1)
+        number = next((each for each in above if pattern.match(lines[each - 1])), self.line)
+        return f"{_short(self.file)}:{number}"
+
+    @property
+    def word(self) -> str:
+        """An identifier for the object, of the last part of its expression."""
+        last = self.expression if "[" in self.expression else self.expression.rpartition(".")[2]
+        return re.sub(r"\W+", "_", last.removeprefix("self.")).strip("_")
+
+
+class CallerNames:
+    """Everything that the user's code has a name for at one moment: variables, their attributes and items.
+
+    Args:
+        frame: Innermost frame to look at; those of libraries are passed over.
+    """
+
+    def __init__(self, frame: FrameType | None = None) -> None:
+        self._known: dict[int, Known] = {}
+        self.place = ""
+        self.session = "session"
+        frames = list(user_frames(frame or sys._getframe(1)))  # noqa: SLF001 - the documented way to it
+        if frames:
+            self.place = place_of_frame(frames[0])
+        with_session = [each for each in frames if any(map(_is_session, each.f_locals.values()))]
+        # Where the session was opened, objects are tracked: the names there are the ones to say.
+        for each in dict.fromkeys((*reversed(with_session), *frames)):
+            for names in (each.f_locals, each.f_globals):
+                self._take(names, each)
+
+    def of(self, value: object) -> Known | None:
+        """Return how the user's code refers to an object, None if no name was found."""
+        return self._known.get(id(value))
+
+    def __iter__(self) -> Iterator[Known]:
+        return iter(list(self._known.values()))
+
+    def _take(self, names: dict[str, Any], frame: FrameType) -> None:
+        level = [(name, value) for name, value in list(names.items()) if not name.startswith("__")]
+        for depth in range(3):
+            below: list[tuple[str, Any]] = []
+            for expression, value in level:
+                if isinstance(value, _PLAIN) or id(value) in self._known:
+                    continue
+                self._known[id(value)] = Known(expression, value, frame.f_code.co_filename, frame.f_lineno)
+                if _is_session(value):
+                    self.session = expression
+                elif depth < 2:  # attributes of attributes of variables, and no further
+                    below += list(_parts(expression, value))
+            level = below
+
+
+def _is_session(value: Any) -> bool:
+    return type(value).__name__ == "Session" and _package(type(value).__module__) == "trainerd"
+
+
+def user_frames(frame: FrameType | None) -> Iterator[FrameType]:
+    """Yield the frames of the user's own code from `frame` outwards."""
+    while frame is not None:
+        if _package(str(frame.f_globals.get("__name__", ""))) not in _FOREIGN:
+            yield frame
+        frame = frame.f_back
+
+
+def place_of_frame(frame: FrameType) -> str:
+    """Return the file and line that a frame is at."""
+    return f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def _parts(expression: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if type(value) in {list, tuple}:
+        yield from ((f"{expression}[{index}]", item) for index, item in enumerate(value[:_ITEMS_MAX]))
+    elif type(value) is dict:
+        keys = [key for key in list(value)[:_ITEMS_MAX] if isinstance(key, str)]
+        yield from ((f'{expression}["{key}"]', value[key]) for key in keys)
+    else:
+        attributes = getattr(value, "__dict__", None)
+        if isinstance(attributes, dict):
+            for name, item in list(attributes.items())[:_ITEMS_MAX]:
+                if isinstance(name, str) and name.isidentifier() and not isinstance(item, _PLAIN):
+                    yield f"{expression}.{name}", item
+            children = attributes.get("_modules")
+            if isinstance(children, dict):
+                yield from ((f"{expression}.{name}", item) for name, item in children.items())
+
+
+def _short(file: str) -> str:
+    try:
+        return str(Path(file).relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return file
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
