@@ -1,0 +1,84 @@
+"""A source that draws from several loaders in step, as ``zip`` does, and resumes each at its position."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from trainerd.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from trainerd.training.data.sources import Pass, Source
+
+
+class ZippedSource:
+    """Tuples of batches, one of each source. A pass ends with the shortest of them.
+
+    Args:
+        sources: Where the batches of a tuple come from, in their order.
+
+    Attributes:
+        is_idle_at_boundary: Whether waiting for the next tuple changes nothing that a checkpoint holds.
+
+    Raises:
+        UserError: There is none, or one is there twice: its two loops would share one position.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        if not sources:
+            raise UserError("batches() needs a loader")
+        if len({id(source) for source in sources}) < len(sources):
+            raise UserError("batches() got the same loader twice: give each place a loader of its own")
+        self._sources = tuple(sources)
+        self.is_idle_at_boundary = all(source.is_idle_at_boundary for source in sources)
+
+    def length(self, which: Pass) -> int | None:
+        """Return how many tuples the pass has, None if the length of one source is not known."""
+        lengths = [source.length(part) for source, part in self._parts(which)]
+        known = [length for length in lengths if length is not None]
+        return min(known) if len(known) == len(lengths) else None
+
+    def extent(self) -> dict[str, int]:
+        """Return the extent of each source, under its number."""
+        return {
+            f"{number}.{name}": extent
+            for number, source in enumerate(self._sources)
+            for name, extent in source.extent().items()
+        }
+
+    def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
+        """Yield the tuples of the pass from number `start` on.
+
+        A wait is not interrupted if one of the sources has moved on by what was fetched before that wait.
+
+        Raises:
+            WaitInterruptedError: `is_draining` came true during the wait for a batch.
+        """
+        heard = is_draining if self.is_idle_at_boundary else _never
+        parts = [(source, dataclasses.replace(part, indices=deque())) for source, part in self._parts(which)]
+        iterators = [source.iterate(part, start, heard) for source, part in parts]
+        noted = [part.indices for _, part in parts if part.indices is not None]
+        return _in_step(iterators, noted, which.indices)
+
+    def _parts(self, which: Pass) -> list[tuple[Source, Pass]]:
+        return [
+            (source, dataclasses.replace(which, place=(*which.place, number), indices=None))
+            for number, source in enumerate(self._sources)
+        ]
+
+
+def _in_step(
+    iterators: list[Iterator[Any]], noted: list[deque[Any]], indices: deque[Any] | None
+) -> Iterator[Any]:
+    for batches in zip(*iterators, strict=False):
+        found = tuple(part.popleft() if part else None for part in noted)
+        if indices is not None and found.count(None) < len(found):
+            indices.append(found)
+        yield batches
+
+
+def _never() -> bool:
+    return False
