@@ -82,10 +82,15 @@ class RunExit:
         self._leave_drained(self._saves.newest, reason or self._flag.reason)
 
     def finished(self) -> None:
-        """Save this boundary as the final one and say that the run is complete."""
+        """Save the state as the final one and say that the run is complete.
+
+        If it was complete before and nothing was trained, put the final state back: what the script did since
+        is in it already.
+        """
         self.is_leaving = True
         self._link.beat(Phase.CHECKPOINT)
-        newest = self._saves.finish()
+        newest = self._saves.newest if self._resume.restore_final() else self._saves.finish()
+        assert newest is not None
         COMPLETED.hit()
         position, environment = self._position, self._settings.environment
         if environment.rank == 0:

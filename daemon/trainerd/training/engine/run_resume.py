@@ -64,13 +64,25 @@ class RunResume:
         self._history = history
         self._ranks = ranks
         self._pending: StateTree | None = None
+        self._final: StateTree | None = None
         self._saved_data: dict[str, dict[str, int]] = {}
         self._changes: tuple[str, ...] = ()
+        self._changed_sections: frozenset[str] = frozenset()
 
     @property
     def is_pending(self) -> bool:
         """Whether the interrupted loop is not reached again yet."""
         return self._pending is not None
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether the script runs code that it has run before the checkpoint."""
+        return self._pending is not None or self._final is not None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run was finished before and nothing was trained since."""
+        return self._final is not None
 
     # ------------------------------------------------------------------ once, at the beginning
 
@@ -89,10 +101,14 @@ class RunResume:
             self._compare_fingerprints(checkpoint)
             self._checkpoints.lineage.adopt(checkpoint)
             self._checkpoints.sequence.prune_after_resume()
+            if checkpoint.manifest.is_final:
+                self._final = tree
+                self._reopen_epochs()
             self.position = position.copied()
             if position.is_inside_epoch():
                 self._pending = tree
                 position.loop = position.batch = 0
+                position.late = False
         if self._checkpoints.is_committer:
             self._settings.run.finished.unlink(missing_ok=True)
         keep_bytes = checkpoint.manifest.history_bytes if checkpoint else 0
@@ -146,6 +162,7 @@ class RunResume:
         self._saved_data = dict(saved.get(DATA, {}))
         found = changes(compared(saved, self._state.fingerprint(), is_inside_epoch=False))
         self._changes = tuple(map(str, found))
+        self._changed_sections = frozenset(each.field.partition(".")[0] for each in found)
         if self._checkpoints.is_committer:
             what = (
                 f"compatible, but not the same: {', '.join(self._changes)}" if found else "all is as it was"
@@ -183,17 +200,49 @@ class RunResume:
 
     # ------------------------------------------------------------ until the interrupted loop is reached again
 
-    def skips_loop(self) -> bool:
+    def _reopen_epochs(self) -> None:
+        """Let a loop over epochs that the script left early go on, if another program or command line asks."""
+        if self._state.position.over and not self._changed_sections.isdisjoint(("code", "config")):
+            self._state.position.over = 0
+            say(
+                "trainerd: this run was finished: its script left session.epochs early. It goes on, as the "
+                "script or its arguments are other ones now"
+            )
+
+    def skips_loop(self, total: int | None = None) -> bool:
         """Tell whether the training loop that begins now was finished before the checkpoint.
 
         If so, it is over.
+
+        Args:
+            total: How many batches it has now, if it goes on should it have had fewer.
         """
-        position = self._state.position
-        if self._pending is None or position.loop >= self.position.loop:
+        position, target = self._state.position, self.position
+        if self._pending is None or position.loop >= target.loop:
             return False
         position.end_loop()
-        if position.key() == self.position.key():
+        if position.loop == target.loop and target.batch == 0 and not target.late:
             self.restore_again()
+            if total is not None and 0 < target.ended_at < total:
+                position.loop, position.batch = position.loop - 1, target.ended_at
+                return False
+        return True
+
+    def has_finished_loop(self) -> bool:
+        """Tell whether the training loop that comes next was finished before the checkpoint."""
+        return self._pending is not None and self._state.position.loop < self.position.loop
+
+    def jump(self) -> bool:
+        """Go straight to the interrupted loop, if the one that begins now is of the same series.
+
+        The loops between have drawn from the same loader until it was exhausted, by an explicit ``next``: the
+        script is where it would be after them.
+        """
+        position, target = self._state.position, self.position
+        if self._pending is None or not target.series <= position.loop <= target.loop:
+            return False
+        is_after_loop = target.batch == 0 and not target.late and target.loop > position.loop
+        position.loop = target.loop - is_after_loop
         return True
 
     def check_data(self, loop: int, extent: dict[str, int]) -> None:
@@ -223,6 +272,18 @@ class RunResume:
         tree, self._pending = self._pending, None
         if tree is not None:
             self._state.restore(tree, source=self._source)
+
+    def trains_on(self) -> None:
+        """Something is trained that is not in the checkpoint: a run that was finished goes on."""
+        if self._pending is None:
+            self._final = None
+
+    def restore_final(self) -> bool:
+        """Put the final state back if the run was finished before and nothing was trained. Tell whether so."""
+        tree, self._final, self._pending = self._final, None, None
+        if tree is not None:
+            self._state.restore(tree, source=self._source)
+        return tree is not None
 
     def end_epoch(self) -> None:
         """The epoch that was interrupted is over."""

@@ -18,6 +18,9 @@ from trainerd.training.state.values import Values
 
 _NO_DIGEST_YET: Final = f"{BEGINNING:x}"
 """What is taken to stand in a checkpoint that was made before there were digests."""
+_LOOPS_MAX: Final = 16
+"""From so many loops on within an epoch, only the newest loop over each source is remembered: a script that has
+no epochs has all its loops in one."""
 _RANK: Final = 0x72616E6B
 """Keeps the seeds of ranks that had no generators in a checkpoint apart from those of the order and the
 samples."""
@@ -46,6 +49,7 @@ class RunState:
         self.digest: int | None = BEGINNING
         self._fingerprint: dict[str, Any] | None = None
         self._source_states: dict[str, Any] = {}
+        self._skipped: dict[int, int] = {}
 
     def snapshot(self) -> Snapshot:
         """Take all of it. The tensors are live memory until they are copied."""
@@ -101,9 +105,20 @@ class RunState:
 
     def use_source(self, loop: int, source: Source) -> None:
         """Note where a training loop's batches come from, and give it back the state that it had."""
+        if loop >= _LOOPS_MAX:
+            self.loop_sources = {
+                number: other for number, other in self.loop_sources.items() if other is not source
+            }
         self.loop_sources[loop] = source
-        state = self._source_states.pop(str(loop), None)
-        if state is None or not isinstance(source, StatefulSource):
+        if not isinstance(source, StatefulSource):
             return
-        if self.position.batch > 0 or not source.is_spent_at_end:
+        state = self._source_states.pop(str(loop), None)
+        if state is None and id(source) in self._skipped:
+            state = self._source_states.pop(str(self._skipped.pop(id(source))), None)
+        if state is not None and (self.position.batch > 0 or not source.is_spent_at_end):
             source.load_state_dict(state)
+
+    def skip_source(self, loop: int, source: Source) -> None:
+        """Note where the batches of a training loop came from that was finished before the checkpoint."""
+        if isinstance(source, StatefulSource):
+            self._skipped[id(source)] = loop

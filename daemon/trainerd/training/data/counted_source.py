@@ -1,0 +1,35 @@
+"""A source for loops without a loader: the numbers of their iterations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from trainerd.training.data.sources import Pass
+
+
+class CountedSource:
+    """Numbers from 0, for a script that makes its batches itself.
+
+    Attributes:
+        is_idle_at_boundary: Whether waiting for the next number changes nothing that a checkpoint holds.
+    """
+
+    is_idle_at_boundary = True
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+
+    def length(self, which: Pass) -> int:
+        del which
+        return self._total
+
+    def extent(self) -> dict[str, int]:
+        """Return nothing: a run may go on for more steps than were planned."""
+        return {}
+
+    def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[int]:
+        del which, is_draining
+        return iter(range(start, self._total))
