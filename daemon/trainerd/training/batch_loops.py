@@ -16,7 +16,7 @@ import warnings
 import weakref
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from trainerd.contract.failpoints import declare
 from trainerd.contract.heartbeat import Phase
@@ -70,9 +70,14 @@ class _Loop:
 
 
 class BatchLoops:
-    """All loops over loaders of one session."""
+    """All loops over loaders of one session.
+
+    Attributes:
+        has_begun: Whether a training loop has begun, or was skipped.
+    """
 
     def __init__(self, engine: RunEngine) -> None:
+        self.has_begun = False
         self._engine = engine
         self._position = engine.run.state.position
         self._sources: dict[tuple[int, ...], tuple[Any, Source]] = {}
@@ -80,7 +85,9 @@ class BatchLoops:
         self._current: _Loop | None = None  # the loop that was begun last
         self._in_hand: _Loop | None = None  # the loop whose batch the script has
         self._is_broken_off = False
-        self._series: tuple[int, tuple[Any, ...]] | None = None  # epoch and loaders of the series that goes on
+        self._series: tuple[int, tuple[Any, ...]] | None = (
+            None  # epoch and loaders of the series that goes on
+        )
         self._error: BaseException | None = None
         self._evaluated: tuple[tuple[int, ...], int] = ((), 0)
         self._warned: set[str] = set()
@@ -163,22 +170,15 @@ class BatchLoops:
     def _batches(self, loop: _Loop) -> Iterator[Any]:
         engine, position, source = self._engine, self._position, loop.source
         loop_misuse.check_thread(loop.thread)
-        loop.has_begun = True
+        loop.has_begun = self.has_begun = True
         self.end_broken_loop(is_over=True)  # of two that were made before either was begun
+        way = self._way(loop, is_explicit=is_asked_explicitly())
+        if way == "replay":
+            yield from self._replayed(loop)
+        if way != "train":
+            return
         if self._current is None and loop.generator is not None:  # once is enough: it takes milliseconds
             loop_misuse.check_wrapper(loop.generator())
-        if engine.is_at_max:
-            return
-        if engine.run.resume.is_pending:
-            if is_asked_explicitly():
-                if engine.run.resume.jump():
-                    self._series = (position.epoch, loop.loaders)
-                elif engine.run.resume.has_finished_loop():
-                    yield from self._replayed(loop)
-                    return
-            if engine.skips_loop(source.total if isinstance(source, CountedSource) else None):
-                engine.run.state.skip_source(position.loop - 1, source)
-                return
         engine.begin_loop(source)
         if self._series is None or not _are_same(self._series, (position.epoch, loop.loaders)):
             position.series = position.loop
@@ -210,25 +210,56 @@ class BatchLoops:
             loop_misuse.check_thread(loop.thread)
             self._in_hand = None
             ends_step = (position.batch + 1) % loop.accumulate == 0
-            is_over = ends_step and engine.max_steps is not None and position.step + 1 >= engine.max_steps
+            is_over = ends_step and engine.is_last_step
             if not is_over and position.batch + 1 == total:
                 fetched = self._next_batch(iterator, is_at_boundary=False)
                 is_over = not fetched[0]
+                self._check_length(loop, total, is_over=is_over)
             self._note_samples(loop)
             if is_over:
-                is_in_series = self._goes_on(loop, is_in_series=is_asked_explicitly())
-                engine.batch_done(
-                    ends_step=True, is_last=True, ends_loop=True, is_in_series=is_in_series
-                )
+                self._end(loop, is_in_series=is_asked_explicitly(), is_exhausted=fetched is not None)
                 return
-            if fetched is not None:
-                self._suspect_length(loop, total)
             engine.batch_done(ends_step=ends_step, is_last=False)
-        is_in_series = self._goes_on(loop, is_in_series=is_asked_explicitly())
-        if position.batch % loop.accumulate and position.batch != total:
-            engine.step_done(is_last_batch=True, ends_loop=True, is_in_series=is_in_series)
+        self._end_exhausted(loop, total, is_in_series=is_asked_explicitly())
+
+    def _way(self, loop: _Loop, *, is_explicit: bool) -> Literal["skip", "replay", "train"]:
+        """Return what becomes of the loop that begins: those finished before the checkpoint do not train.
+
+        Args:
+            loop: The loop.
+            is_explicit: Whether its first batch is asked for by an explicit ``next``.
+        """
+        engine, position, resume = self._engine, self._position, self._engine.run.resume
+        if resume.is_pending:
+            if is_explicit and (jumped := resume.jump()) is not None:
+                self._series = (position.epoch, loop.loaders)
+                for number in jumped:
+                    engine.run.state.skip_source(number, loop.source)
+            elif is_explicit and resume.has_finished_loop():
+                return "replay"
+            number = position.loop
+            if engine.skips_loop(loop.source.total if isinstance(loop.source, CountedSource) else None):
+                engine.run.state.skip_source(number, loop.source)
+                return "skip"
+        if engine.is_at_max:
+            return "skip"
+        return "replay" if resume.repeats_end() else "train"
+
+    def _end(self, loop: _Loop, *, is_in_series: bool, is_exhausted: bool) -> None:
+        """The loop ends with the batch in hand."""
+        self._series = (self._position.epoch, loop.loaders) if is_in_series else None
+        self._engine.batch_done(
+            ends_step=True, is_last=is_exhausted, ends_loop=True, is_in_series=is_in_series
+        )
+
+    def _end_exhausted(self, loop: _Loop, total: int | None, *, is_in_series: bool) -> None:
+        """The loop ends after its last batch was counted: that it was the last one was not known."""
+        batch = self._position.batch
+        self._series = (self._position.epoch, loop.loaders) if is_in_series else None
+        if batch % loop.accumulate and batch != total:
+            self._engine.step_done(is_last_batch=True, ends_loop=True, is_in_series=is_in_series)
         else:
-            engine.loop_done(is_in_series=is_in_series)
+            self._engine.loop_done(is_in_series=is_in_series)
 
     def _replayed(self, loop: _Loop) -> Iterator[Any]:
         """Yield the batches of a loop that was finished before the checkpoint, to an explicit ``next``.
@@ -270,11 +301,6 @@ class BatchLoops:
             self._series = None
             engine.batch_done(ends_step=True, is_last=False, ends_loop=True)
 
-    def _goes_on(self, loop: _Loop, *, is_in_series: bool) -> bool:
-        """Note whether an explicit ``next`` has exhausted the loop, so that another may follow in its series."""
-        self._series = (self._position.epoch, loop.loaders) if is_in_series else None
-        return is_in_series
-
     def _next_batch(self, iterator: Iterator[Any], *, is_at_boundary: bool = True) -> tuple[bool, Any]:
         """Wait for a batch. A drain asked for in the meantime, or a loader that it broke, is a boundary."""
         try:
@@ -295,15 +321,16 @@ class BatchLoops:
         if loop.indices:
             self._engine.run.state.note_samples(loop.indices.popleft())
 
-    def _suspect_length(self, loop: _Loop, total: int | None) -> None:
-        self._engine.run.suspicions.add(
-            Reason(
-                "wrong-length",
-                type(loop.loaders[0]).__name__,
-                f"has more batches than its len() of {total}: the one after the last was fetched too early",
-                "correct its __len__",
+    def _check_length(self, loop: _Loop, total: int | None, *, is_over: bool) -> None:
+        if not is_over:
+            self._engine.run.suspicions.add(
+                Reason(
+                    "wrong-length",
+                    type(loop.loaders[0]).__name__,
+                    f"has more batches than its len() of {total}: the next one was fetched too early",
+                    "correct its __len__",
+                )
             )
-        )
 
     # ------------------------------------------------------------------ evaluation
 

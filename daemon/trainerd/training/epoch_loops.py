@@ -26,6 +26,7 @@ class EpochLoops:
         self._engine = engine
         self._batch_loops = batch_loops
         self._begun = 0
+        self._trained_outside = 0  # 1 if a loop over batches came before the first over epochs
         self._is_open = False
         self._is_raised_from = False
 
@@ -35,12 +36,18 @@ class EpochLoops:
         engine.begin()
         self.end_raised()
         position = engine.run.state.position
+        if self._begun == 0:
+            self._trained_outside = int(self._batch_loops.has_begun)
+        engine.run.resume.enter_phase(self._begun + self._trained_outside)
         self._begun += 1
         engine.run.link.epochs = UNKNOWN if total is None else total
         engine.max_steps = max_steps
         if position.over >= self._begun:
             return
-        while (total is None or position.epoch < total) and not engine.is_at_max:
+        # An epoch in which the last step is done may have work left that was interrupted.
+        while (total is None or position.epoch < total) and (
+            not engine.is_at_max or engine.run.resume.is_pending
+        ):
             engine.begin_epoch()
             self._is_open = True
             try:

@@ -51,7 +51,7 @@ def check_log(thread: int | None) -> None:
 
 
 def check_wrapper(batches: Any) -> None:
-    """Check that a loop is not wrapped in `itertools.cycle`, which repeats batches without asking for them.
+    """Check that a loop is not wrapped in a function of itertools that counts or repeats batches by itself.
 
     Args:
         batches: The generator of the loop.
@@ -59,11 +59,19 @@ def check_wrapper(batches: Any) -> None:
     Raises:
         UserError: It is.
     """
-    if any(isinstance(each, itertools.cycle) for each in gc.get_referrers(batches)):
-        raise UserError(
-            "itertools.cycle repeats batches that it keeps, and the session would not know of the steps",
-            hint="begin a loop for each pass: while True: for batch in session.batches(loader): ...",
-        )
+    for each in gc.get_referrers(batches):
+        if isinstance(each, itertools.cycle):
+            raise UserError(
+                "itertools.cycle repeats batches that it keeps, and the session would not know of the steps",
+                hint="begin a loop for each pass: while True: for batch in session.batches(loader): ...",
+            )
+        if isinstance(each, itertools.islice):
+            raise UserError(
+                "itertools.islice counts from 0 in every attempt: one that goes on in the middle of the loop "
+                "would train more batches",
+                hint="end the loop by its number: for number, batch in session.enumerate(loader): ...; "
+                "if number + 1 == n: break",
+            )
 
 
 def explain(error: BaseException, target: Position) -> None:
@@ -77,8 +85,8 @@ def explain(error: BaseException, target: Position) -> None:
     if isinstance(error, NameError):
         name = f"{error.name!r}" if error.name else "the variable"
         error.add_note(
-            f"trainerd: this attempt went on at {where} and skipped what was done before: {name} was not set in "
-            f"it. Variables are not restored; keep it in session.value(...), or set it before the loop"
+            f"trainerd: this attempt went on at {where} and skipped what was done before: {name} was not "
+            f"set in it. Variables are not restored; keep it in session.value(...), or set it before the loop"
         )
     elif isinstance(error, StopIteration) or isinstance(error.__cause__, StopIteration):
         error.add_note(

@@ -14,17 +14,18 @@ class CountedSource:
     """Numbers from 0, for a script that makes its batches itself.
 
     Attributes:
+        total: How many there are.
         is_idle_at_boundary: Whether waiting for the next number changes nothing that a checkpoint holds.
     """
 
     is_idle_at_boundary = True
 
     def __init__(self, total: int) -> None:
-        self._total = total
+        self.total = total
 
     def length(self, which: Pass) -> int:
         del which
-        return self._total
+        return self.total
 
     def extent(self) -> dict[str, int]:
         """Return nothing: a run may go on for more steps than were planned."""
@@ -32,4 +33,4 @@ class CountedSource:
 
     def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[int]:
         del which, is_draining
-        return iter(range(start, self._total))
+        return iter(range(start, self.total))

@@ -66,7 +66,7 @@ def is_asked_explicitly(depth: int = 1) -> bool:
     frame: FrameType | None = sys._getframe(depth + 1)  # noqa: SLF001 - see above
     while frame is not None and frame.f_code.co_name == "__next__":
         frame = frame.f_back
-    return frame is not None and _instruction(frame).startswith("CALL")
+    return frame is not None and _instruction(frame).startswith(("CALL", "PRECALL"))
 
 
 def _instruction(frame: FrameType) -> str:

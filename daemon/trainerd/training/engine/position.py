@@ -12,6 +12,7 @@ _DEFAULTS: Final = {
     "late": False,
     "series": 0,
     "ended_at": 0,
+    "phase": 0,
     "over": 0,
 }
 """Left out of a checkpoint where they hold."""
@@ -32,11 +33,12 @@ class Position:
         world_size: How many ranks the batches of that loop are sharded to. A batch is one of each rank then.
         resharded_at: `batch` when they were last sharded to another number of ranks within that loop.
         resharded_after: How many batches all ranks together had finished of it then.
-        late: Whether the state is that of the beginning of loop `loop`, not of the end of the loop before: that
-            one was found to be over only here, after the code between the two.
-        series: First of the loops up to this one that an explicit ``next`` has drawn from the same loader, each
-            but this one until it was exhausted; `loop` if there is no other.
+        late: Whether the state is that of the beginning of loop `loop`, not of the end of the loop before:
+            that one was found to be over only here, after the code between the two.
+        series: First of the loops up to this one that an explicit ``next`` has drawn from the same loader,
+            each but this one until it was exhausted; `loop` if there is no other.
         ended_at: Batches of the loop that ended last, if it ended by itself.
+        phase: How many loops over epochs, or times of training outside of any, came before the present one.
         over: How many of the script's loops over epochs are over; counts those up to one that was left early.
     """
 
@@ -51,6 +53,7 @@ class Position:
     late: bool = False
     series: int = 0
     ended_at: int = 0
+    phase: int = 0
     over: int = 0
 
     def end_loop(self, *, ended_at: int = 0, is_in_series: bool = False, is_late: bool = False) -> None:

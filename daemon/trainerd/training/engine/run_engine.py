@@ -24,9 +24,9 @@ Invariants:
     State is captured at boundaries and nowhere else: between two steps, two loops or two epochs.
     A signal sets a flag; the flag is read at boundaries and in waits, never acted upon elsewhere.
     What is asked for at one boundary is done before the next one is crossed.
-    A boundary is inside a loop or after it, never both: the end of a loop that is known when its last step ends
-    is one boundary with that step. A loop that is found to be over only later ends without a boundary, and the
-    beginning of the next loop is the next one.
+    A boundary is inside a loop or after it, never both: the end of a loop that is known when its last step
+    ends is one boundary with that step. A loop that is found to be over only later ends without a boundary,
+    and the beginning of the next loop is the next one.
 """
 
 from __future__ import annotations
@@ -78,6 +78,11 @@ class RunEngine:
     def is_at_max(self) -> bool:
         """Whether all steps of the run are done."""
         return self.max_steps is not None and self.run.state.position.step >= self.max_steps
+
+    @property
+    def is_last_step(self) -> bool:
+        """Whether the step in progress is the last one of the run."""
+        return self.max_steps is not None and self.run.state.position.step + 1 >= self.max_steps
 
     @property
     def stops_for_drain(self) -> bool:
@@ -214,9 +219,7 @@ class RunEngine:
         saves.prepare()
         if ends_loop:
             saves.stage("drain")
-        elif (
-            self.run.settings.grace_s is not None and self.run.ranks is None and saves.is_staging_cheap()
-        ):
+        elif self.run.settings.grace_s is not None and self.run.ranks is None and saves.is_staging_cheap():
             saves.stage("flushed")
 
     def _count_step(self) -> None:
@@ -295,7 +298,7 @@ class RunEngine:
             self.answer()
 
     def _check_reached(self, what_ends: str) -> None:
-        """Put the state back if the interrupted loop was not reached, as the script does not run it any more."""
+        """Put the state back if the script has not come to the interrupted loop: it has another flow now."""
         resume = self.run.resume
         if not resume.is_pending or resume.is_finished:
             return
@@ -304,8 +307,8 @@ class RunEngine:
             Reason(
                 "loop-not-reached",
                 what_ends,
-                f"ended before the script came to training loop {target.loop + 1} of epoch {target.epoch}, at "
-                f"which the checkpoint was made",
+                f"ended before the script came to training loop {target.loop + 1} of epoch "
+                f"{target.epoch}, at which the checkpoint was made",
                 "run the loops that the script ran before, or resume from the end of an epoch",
             )
         )
@@ -357,7 +360,7 @@ class RunEngine:
         self.run.exit.drained(reason)
 
     def leave_where_safe(self) -> NoReturn:
-        """Leave with the newest boundary that is saved or staged: the script has gone on since the last one."""
+        """Leave with the newest boundary that is saved or staged: the script has gone on since."""
         if self.run.ranks is not None or self.run.saves.is_safe_here():
             self.leave()
         self.run.exit.is_leaving = True

@@ -21,13 +21,13 @@ from trainerd.training.distributed.joint_resume import confirm_together, find_to
 from trainerd.training.engine.history import HistoryWriter
 from trainerd.training.engine.position import Position
 from trainerd.training.engine.resume_proof import ResumeProof
+from trainerd.training.engine.run_state import LOOPS_MAX, RunState
 from trainerd.training.interruption.leaving import say
 
 if TYPE_CHECKING:
     from trainerd.checkpoint.store import Checkpoint
     from trainerd.training.distributed.rank_store import Ranks
     from trainerd.training.engine.checkpoint_manager import CheckpointManager
-    from trainerd.training.engine.run_state import RunState
     from trainerd.training.engine.silent_history import SilentHistory
     from trainerd.training.settings import Settings
     from trainerd.training.state.restore import StateTree
@@ -105,9 +105,9 @@ class RunResume:
                 self._final = tree
                 self._reopen_epochs()
             self.position = position.copied()
-            if position.is_inside_epoch():
+            if position.is_inside_epoch() or position.phase:
                 self._pending = tree
-                position.loop = position.batch = 0
+                position.loop = position.batch = position.phase = 0
                 position.late = False
         if self._checkpoints.is_committer:
             self._settings.run.finished.unlink(missing_ok=True)
@@ -201,7 +201,7 @@ class RunResume:
     # ------------------------------------------------------------ until the interrupted loop is reached again
 
     def _reopen_epochs(self) -> None:
-        """Let a loop over epochs that the script left early go on, if another program or command line asks."""
+        """Let a loop over epochs that the script left early go on, if another program asks."""
         if self._state.position.over and not self._changed_sections.isdisjoint(("code", "config")):
             self._state.position.over = 0
             say(
@@ -218,8 +218,10 @@ class RunResume:
             total: How many batches it has now, if it goes on should it have had fewer.
         """
         position, target = self._state.position, self.position
-        if self._pending is None or position.loop >= target.loop:
+        if not self.has_finished_loop():
             return False
+        if position.phase < target.phase:
+            return True
         position.end_loop()
         if position.loop == target.loop and target.batch == 0 and not target.late:
             self.restore_again()
@@ -230,20 +232,42 @@ class RunResume:
 
     def has_finished_loop(self) -> bool:
         """Tell whether the training loop that comes next was finished before the checkpoint."""
-        return self._pending is not None and self._state.position.loop < self.position.loop
+        position, target = self._state.position, self.position
+        return self._pending is not None and (position.phase < target.phase or position.loop < target.loop)
 
-    def jump(self) -> bool:
+    def enter_phase(self, phase: int) -> None:
+        """A loop over epochs begins. Put the state back if it is the one that is resumed between two epochs.
+
+        What came before it in the script, and was done before the checkpoint, is undone.
+        """
+        self._state.position.phase = phase
+        if self._pending is not None and phase >= self.position.phase and not self.position.is_inside_epoch():
+            self.restore_again()
+
+    def repeats_end(self) -> bool:
+        """Tell whether a loop that begins is beyond the end of a run that was finished before.
+
+        The script had decided to end it within a loop, and neither it nor its arguments are other ones now.
+        """
+        is_same_program = self._changed_sections.isdisjoint(("code", "config"))
+        target = self.position
+        is_beyond = self._final is not None and self._state.position.loop >= target.loop > 0
+        return is_beyond and target.ended_at == 0 and is_same_program
+
+    def jump(self) -> range | None:
         """Go straight to the interrupted loop, if the one that begins now is of the same series.
 
         The loops between have drawn from the same loader until it was exhausted, by an explicit ``next``: the
-        script is where it would be after them.
+        script is where it would be after them. Return their numbers; None if it is another series.
         """
         position, target = self._state.position, self.position
-        if self._pending is None or not target.series <= position.loop <= target.loop:
-            return False
+        if self._pending is None or position.phase < target.phase:
+            return None
+        if not target.series <= position.loop <= target.loop:
+            return None
         is_after_loop = target.batch == 0 and not target.late and target.loop > position.loop
-        position.loop = target.loop - is_after_loop
-        return True
+        first, position.loop = position.loop, target.loop - is_after_loop
+        return range(max(first, position.loop - LOOPS_MAX), position.loop)
 
     def check_data(self, loop: int, extent: dict[str, int]) -> None:
         """Check that the data is as long as it was, if the loop that begins goes on in the middle of it.
@@ -279,7 +303,7 @@ class RunResume:
             self._final = None
 
     def restore_final(self) -> bool:
-        """Put the final state back if the run was finished before and nothing was trained. Tell whether so."""
+        """Put the final state back if the run was finished before and nothing was trained; tell that."""
         tree, self._final, self._pending = self._final, None, None
         if tree is not None:
             self._state.restore(tree, source=self._source)

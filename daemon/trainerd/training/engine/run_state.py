@@ -18,9 +18,9 @@ from trainerd.training.state.values import Values
 
 _NO_DIGEST_YET: Final = f"{BEGINNING:x}"
 """What is taken to stand in a checkpoint that was made before there were digests."""
-_LOOPS_MAX: Final = 16
-"""From so many loops on within an epoch, only the newest loop over each source is remembered: a script that has
-no epochs has all its loops in one."""
+LOOPS_MAX: Final = 16
+"""From so many loops on within an epoch, only the newest loop over each source is remembered: a script
+without epochs has all its loops in one."""
 _RANK: Final = 0x72616E6B
 """Keeps the seeds of ranks that had no generators in a checkpoint apart from those of the order and the
 samples."""
@@ -49,11 +49,18 @@ class RunState:
         self.digest: int | None = BEGINNING
         self._fingerprint: dict[str, Any] | None = None
         self._source_states: dict[str, Any] = {}
+        self._source_loops: dict[str, int] = {}
         self._skipped: dict[int, int] = {}
 
     def snapshot(self) -> Snapshot:
         """Take all of it. The tensors are live memory until they are copied."""
-        own = {
+        newest = {id(source): loop for loop, source in sorted(self.loop_sources.items())}
+        stateful = {
+            loop: source
+            for loop, source in sorted(self.loop_sources.items())
+            if isinstance(source, StatefulSource)
+        }
+        own: dict[str, Any] = {
             "position": self.position.state_dict(),
             "seed": self.seed,
             "values": self.values.state_dict(),
@@ -61,10 +68,14 @@ class RunState:
             "rng": capture_rng(),
             "sources": {
                 str(loop): source.state_dict()
-                for loop, source in sorted(self.loop_sources.items())
-                if isinstance(source, StatefulSource)
+                for loop, source in stateful.items()
+                if newest[id(source)] == loop
             },
         }
+        if shared := {
+            str(loop): newest[id(source)] for loop, source in stateful.items() if newest[id(source)] != loop
+        }:
+            own["source_loops"] = shared
         return take_snapshot(self.objects, extra={"session": own})
 
     def restore(self, tree: StateTree, *, source: str) -> None:
@@ -81,6 +92,7 @@ class RunState:
         saved = own.get("digest", _NO_DIGEST_YET)
         self.digest = None if saved is None else int(saved, 16)
         self._source_states = dict(own["sources"])
+        self._source_loops = dict(own.get("source_loops", {}))
         if self.position.world_size == self._world_size or self._rank == 0:
             restore_rng(own["rng"])
         else:
@@ -105,20 +117,31 @@ class RunState:
 
     def use_source(self, loop: int, source: Source) -> None:
         """Note where a training loop's batches come from, and give it back the state that it had."""
-        if loop >= _LOOPS_MAX:
-            self.loop_sources = {
-                number: other for number, other in self.loop_sources.items() if other is not source
-            }
-        self.loop_sources[loop] = source
+        self._note_source(loop, source)
         if not isinstance(source, StatefulSource):
             return
-        state = self._source_states.pop(str(loop), None)
-        if state is None and id(source) in self._skipped:
-            state = self._source_states.pop(str(self._skipped.pop(id(source))), None)
+        state = self._saved_source_state(loop)
+        skipped = self._skipped.pop(id(source), None)
+        if state is None and skipped is not None:
+            state = self._saved_source_state(skipped)
         if state is not None and (self.position.batch > 0 or not source.is_spent_at_end):
             source.load_state_dict(state)
 
+    def _saved_source_state(self, loop: int) -> Any:
+        """Return the saved state of the source of a loop, once: it goes on from there in this attempt."""
+        return self._source_states.pop(str(self._source_loops.get(str(loop), loop)), None)
+
     def skip_source(self, loop: int, source: Source) -> None:
         """Note where the batches of a training loop came from that was finished before the checkpoint."""
+        self._note_source(loop, source)
         if isinstance(source, StatefulSource):
             self._skipped[id(source)] = loop
+
+    def _note_source(self, loop: int, source: Source) -> None:
+        if loop >= LOOPS_MAX:
+            self.loop_sources = {
+                number: other
+                for number, other in self.loop_sources.items()
+                if number < LOOPS_MAX or other is not source
+            }
+        self.loop_sources[loop] = source
