@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import re
 import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -83,7 +84,8 @@ def explain(error: BaseException, target: Position) -> None:
     """
     where = f"epoch {target.epoch}, training loop {target.loop + 1}, batch {target.batch}"
     if isinstance(error, NameError):
-        name = f"{error.name!r}" if error.name else "the variable"
+        quoted = re.search(r"'(\w+)'", str(error))  # of an UnboundLocalError, only the message has the name
+        name = quoted.group() if quoted else "the variable"
         error.add_note(
             f"trainerd: this attempt went on at {where} and skipped what was done before: {name} was not "
             f"set in it. Variables are not restored; keep it in session.value(...), or set it before the loop"
