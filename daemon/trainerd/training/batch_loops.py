@@ -1,22 +1,36 @@
 """The loops of a script over its loaders.
 
 Batches are pulled here, and the engine is told of each that is done.
+
+Invariants:
+    One loop trains at a time: what is counted is its batches.
+    The batch in hand counts when the next one is asked for or the loop is left on purpose. A loop that may
+    have raised counts only at a call that shows that the exception was caught.
 """
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import warnings
+import weakref
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from trainerd.contract.failpoints import declare
 from trainerd.contract.heartbeat import Phase
+from trainerd.contract.verdict import Reason
+from trainerd.errors import UserError
+from trainerd.training import loop_misuse
+from trainerd.training.batch_iterator import BatchIterator
 from trainerd.training.data.batch_wait import WaitInterruptedError
-from trainerd.training.data.loop_end import was_left_on_purpose
+from trainerd.training.data.counted_source import CountedSource
+from trainerd.training.data.loop_end import is_asked_explicitly, leaves_several_loops, was_left_on_purpose
 from trainerd.training.data.passes import Pass
 from trainerd.training.data.sharding import ShardPlan
 from trainerd.training.data.source_cache import SourceCache
+from trainerd.training.data.zipped_source import ZippedSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,25 +50,49 @@ class _Loop:
     """A loop that trains.
 
     Attributes:
+        loaders: What it draws from, in step.
+        source: Where its batches come from.
         accumulate: How many batches make a step.
+        is_numbered: Whether the script gets the number of each batch as well.
+        thread: The thread that asked for the loop.
         indices: What the sampler gave for the batches that were fetched and are not done.
+        has_begun: Whether a batch was asked for.
+        is_replayed: Whether it runs again what was done before the checkpoint, and counts nothing.
+        generator: The generator of its batches.
     """
 
+    loaders: tuple[Any, ...]
+    source: Source
     accumulate: int
-    indices: deque[Any]
+    is_numbered: bool
+    thread: int = field(default_factory=threading.get_ident)
+    indices: deque[Any] = field(default_factory=deque)
+    has_begun: bool = False
+    is_replayed: bool = False
+    generator: weakref.ref[Iterator[Any]] | None = None
 
 
 class BatchLoops:
-    """All loops over loaders of one session."""
+    """All loops over loaders of one session.
+
+    Attributes:
+        has_begun: Whether a training loop has begun, or was skipped.
+    """
 
     def __init__(self, engine: RunEngine) -> None:
+        self.has_begun = False
         self._engine = engine
         self._position = engine.run.state.position
         self._sources = SourceCache(self._warn_once, engine.run.suspicions.add)
         self._accumulate = 1
+        self._current: _Loop | None = None  # the loop that was begun last
         self._in_hand: _Loop | None = None  # the loop whose batch the script has
         self._is_broken_off = False
-        self._evaluated: tuple[tuple[int, int], int] = ((0, 0), 0)
+        self._series: tuple[int, tuple[Any, ...]] | None = (
+            None  # epoch and loaders of the series that goes on
+        )
+        self._error: BaseException | None = None
+        self._evaluated: tuple[tuple[int, ...], int] = ((), 0)
         self._warned: set[str] = set()
 
     @property
@@ -63,80 +101,212 @@ class BatchLoops:
         done = self._position.batch + 1
         return done % self._accumulate == 0 or done == self._engine.run.link.batches
 
-    def train(self, loader: Any, accumulate: int) -> Iterator[Any]:
-        """Yield the batches that are left of the training loop that begins."""
-        engine, position = self._engine, self._position
-        if engine.skips_loop():
+    @property
+    def thread(self) -> int | None:
+        """The thread that pulls the batch in hand, None if there is none."""
+        return self._in_hand.thread if self._in_hand is not None else None
+
+    # ------------------------------------------------------------------ loops that begin
+
+    def train(self, loaders: tuple[Any, ...], accumulate: int, *, is_numbered: bool = False) -> BatchIterator:
+        """Return the batches that are left of the next training loop."""
+        return self._iterator(_Loop(loaders, self._source(loaders), accumulate, is_numbered))
+
+    def count(self, total: int) -> BatchIterator:
+        """Return the numbers that are left of the next training loop, which has no loader."""
+        return self._iterator(_Loop((total,), CountedSource(total), 1, is_numbered=False))
+
+    def evaluate(self, loaders: tuple[Any, ...], *, is_numbered: bool = False) -> BatchIterator:
+        """Return the batches of a loop that does not train."""
+        source = self._source(loaders)
+        place = (_EVALUATION, *self._position.key()[2:], self._number_of_evaluation())
+        which = Pass(place, self._position.epoch)
+        return BatchIterator(
+            self._evaluated_batches(source, which, is_numbered=is_numbered), lambda: source.length(which)
+        )
+
+    def end_broken_loop(self, *, is_over: bool = False) -> None:
+        """A loop that was left in the middle ends, unless that was done.
+
+        One that raised, and was caught, too. The script has run code since: there is no boundary here.
+
+        Args:
+            is_over: Whether it cannot be going on where this is called, though its iterator is still there.
+
+        Raises:
+            Exception: What went wrong when a loop was left: it could not be raised there.
+        """
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        loop = self._in_hand
+        if loop is None or not (is_over or self._is_broken_off) or self._engine.run.exit.is_leaving:
             return
-        source = self._source(loader)
+        self._in_hand, self._is_broken_off = None, False
+        if loop.is_replayed:
+            self._engine.skips_loop()
+            return
+        self._series = None
+        self._note_samples(loop)
+        self._engine.loop_found_over()
+
+    @contextlib.contextmanager
+    def errors_kept(self) -> Iterator[None]:
+        """Keep an error for the next call of the session: Python ignores what is raised by a loop's end."""
+        try:
+            yield
+        except BaseException as error:  # noqa: BLE001 - raised by `end_broken_loop`
+            self._error = error
+
+    def close(self) -> None:
+        """Let go of the loaders, and so of workers that persist."""
+        self._sources.clear()
+        self._current = self._in_hand = self._series = None
+
+    # ------------------------------------------------------------------ training
+
+    def _iterator(self, loop: _Loop) -> BatchIterator:
+        batches = self._batches(loop)
+        loop.generator = weakref.ref(batches)
+        return BatchIterator(batches, lambda: self._left(loop))
+
+    def _batches(self, loop: _Loop) -> Iterator[Any]:
+        engine, position, source = self._engine, self._position, loop.source
+        loop_misuse.check_thread(loop.thread)
+        loop.has_begun = self.has_begun = True
+        self.end_broken_loop(is_over=True)  # of two that were made before either was begun
+        way = self._way(loop, is_explicit=is_asked_explicitly())
+        if way == "replay":
+            yield from self._replayed(loop)
+        if way != "train":
+            return
+        if self._current is None and loop.generator is not None:  # once is enough: it takes milliseconds
+            loop_misuse.check_wrapper(loop.generator())
         engine.begin_loop(source)
-        loop = _Loop(accumulate, deque())
-        which = Pass((_TRAINING, position.loop), position.epoch, self._shard_plan(), loop.indices)
+        if self._series is None or not _are_same(self._series, (position.epoch, loop.loaders)):
+            position.series = position.loop
+        self._series = None
+        self._current, self._accumulate = loop, loop.accumulate
+        which = self._pass(loop)
         total = source.length(which)
-        self._accumulate = accumulate
         engine.run_loop(total)
         iterator = source.iterate(which, position.batch, engine.hears_drain)
         witness = engine.run.evidence.witness
         witness.begin_loop(iterator)
+        fetched: tuple[bool, Any] | None = None
         while True:
-            if not engine.run.is_alone and not source.is_idle_at_boundary:
-                engine.enter_step()  # what may be decided while it waits would come too late
-            found, batch = self._next_batch(
-                iterator, is_at_boundary=source.is_idle_at_boundary, witness=witness
-            )
+            if fetched is None:
+                if not engine.run.is_alone and not source.is_idle_at_boundary:
+                    engine.enter_step()  # what may be decided while it waits would come too late
+                fetched = self._next_batch(
+                    iterator, is_at_boundary=source.is_idle_at_boundary, witness=witness
+                )
+            (found, batch), fetched = fetched, None
             if not found:
                 break
             engine.enter_step()
             BATCH.hit()
             self._in_hand = loop
             try:
-                yield batch
+                yield (position.batch, batch) if loop.is_numbered else batch
             except GeneratorExit:  # by a break, after which the batch counts, or by an exception
-                self._is_broken_off = self._in_hand is loop
-                if self._is_broken_off and was_left_on_purpose():
-                    self.end_broken_loop()
+                self._leave(loop)
                 return
+            if self._in_hand is not loop:
+                loop_misuse.refuse_two_loops()
+            loop_misuse.check_thread(loop.thread)
             self._in_hand = None
-            self._end_batch(loop, is_last=position.batch + 1 == total)
-        if position.batch % accumulate and total is None:
-            engine.step_done(is_last_batch=True)
-        engine.loop_done()
+            ends_step = (position.batch + 1) % loop.accumulate == 0
+            is_over = ends_step and engine.is_last_step
+            if not is_over and position.batch + 1 == total:
+                fetched = self._next_batch(iterator, is_at_boundary=False)
+                is_over = not fetched[0]
+                self._check_length(loop, total, is_over=is_over)
+            self._note_samples(loop)
+            if is_over:
+                self._end(loop, is_in_series=is_asked_explicitly(), is_exhausted=fetched is not None)
+                return
+            engine.batch_done(ends_step=ends_step, is_last=False)
+        self._end_exhausted(loop, total, is_in_series=is_asked_explicitly())
 
-    def evaluate(self, loader: Any) -> Iterator[Any]:
-        """Yield the batches of a loop that does not train."""
-        engine = self._engine
-        which = Pass((_EVALUATION, self._position.step, self._number_of_evaluation()), self._position.epoch)
-        engine.run.link.beat(Phase.EVALUATION)
-        iterator = self._source(loader).iterate(which, 0, engine.hears_drain)
-        while True:
-            found, batch = self._next_batch(iterator)
-            if not found:
-                break
-            yield batch
-            engine.evaluation_batch_done()
-        engine.run.link.beat(Phase.STEP)
-
-    def end_broken_loop(self, *, is_over: bool = False) -> None:
-        """A loop that was left in the middle ends, unless that was done.
-
-        One that raised, and was caught, too.
+    def _way(self, loop: _Loop, *, is_explicit: bool) -> Literal["skip", "replay", "train"]:
+        """Return what becomes of the loop that begins: those finished before the checkpoint do not train.
 
         Args:
-            is_over: Whether it cannot be going on where this is called, though its iterator is still there.
+            loop: The loop.
+            is_explicit: Whether its first batch is asked for by an explicit ``next``.
         """
-        if (
-            self._in_hand is not None
-            and (is_over or self._is_broken_off)
-            and not self._engine.run.exit.is_leaving
-        ):
-            loop, self._in_hand = self._in_hand, None
-            self._is_broken_off = False
-            self._end_batch(loop, is_last=True)
-            self._engine.loop_done()
+        engine, position, resume = self._engine, self._position, self._engine.run.resume
+        if resume.is_pending:
+            if is_explicit and (jumped := resume.jump()) is not None:
+                self._series = (position.epoch, loop.loaders)
+                for number in jumped:
+                    engine.run.state.skip_source(number, loop.source)
+            elif is_explicit and resume.has_finished_loop():
+                return "replay"
+            number = position.loop
+            if engine.skips_loop(loop.source.total if isinstance(loop.source, CountedSource) else None):
+                engine.run.state.skip_source(number, loop.source)
+                return "skip"
+        if engine.is_at_max:
+            return "skip"
+        return "replay" if resume.repeats_end() else "train"
 
-    def close(self) -> None:
-        """Let go of the loaders, and so of workers that persist."""
-        self._sources.clear()
+    def _end(self, loop: _Loop, *, is_in_series: bool, is_exhausted: bool) -> None:
+        """The loop ends with the batch in hand."""
+        self._series = (self._position.epoch, loop.loaders) if is_in_series else None
+        self._engine.batch_done(
+            ends_step=True, is_last=is_exhausted, ends_loop=True, is_in_series=is_in_series
+        )
+
+    def _end_exhausted(self, loop: _Loop, total: int | None, *, is_in_series: bool) -> None:
+        """The loop ends after its last batch was counted: that it was the last one was not known."""
+        batch = self._position.batch
+        self._series = (self._position.epoch, loop.loaders) if is_in_series else None
+        if batch % loop.accumulate and batch != total:
+            self._engine.step_done(is_last_batch=True, ends_loop=True, is_in_series=is_in_series)
+        else:
+            self._engine.loop_done(is_in_series=is_in_series)
+
+    def _replayed(self, loop: _Loop) -> Iterator[Any]:
+        """Yield the batches of a loop that was finished before the checkpoint, to an explicit ``next``.
+
+        The script takes as many as it took then. Nothing is counted, and the state is put back later.
+        """
+        position = self._position
+        loop.is_replayed = True
+        for batch in loop.source.iterate(self._pass(loop), 0, self._engine.hears_drain):
+            self._in_hand = loop
+            try:
+                yield (position.batch, batch) if loop.is_numbered else batch
+            except GeneratorExit:
+                self._is_broken_off = self._in_hand is loop
+                return
+            if self._in_hand is not loop:
+                loop_misuse.refuse_two_loops()
+            position.batch += 1
+        self._in_hand = None
+        self._engine.skips_loop()
+
+    def _leave(self, loop: _Loop) -> None:
+        """The loop was left with a batch in hand: end it here if that is no exception."""
+        engine = self._engine
+        if self._in_hand is not loop or engine.run.exit.is_leaving:
+            return
+        self._is_broken_off = True
+        if not was_left_on_purpose(depth=2) or leaves_several_loops(depth=2):
+            return  # seen to by the next call, if there is one, or by the loop around this one
+        self._in_hand, self._is_broken_off = None, False
+        with self.errors_kept():
+            self._note_samples(loop)
+            ends_step = (self._position.batch + 1) % loop.accumulate == 0
+            if engine.has_told_drain:
+                # Because of the drain, so the loop goes on: the boundary is in it, or was before this step.
+                if ends_step:
+                    engine.batch_done(ends_step=True, is_last=False)
+                engine.leave_where_safe()
+            self._series = None
+            engine.batch_done(ends_step=True, is_last=False, ends_loop=True)
 
     def _next_batch(
         self, iterator: Iterator[Any], *, is_at_boundary: bool = True, witness: Witness | None = None
@@ -145,49 +315,103 @@ class BatchLoops:
         try:
             found, batch = True, next(iterator)
         except StopIteration:
-            return False, None
+            found, batch = False, None
         except WaitInterruptedError:
             self._engine.leave()
         except Exception:
             if self._engine.hears_drain():
                 self._engine.leave()
             raise
-        if witness is not None:
+        if found and witness is not None:
             witness.arrived(batch)
-        if is_at_boundary:
+        if found and is_at_boundary:
             self._engine.answer()
         if witness is not None:
             witness.let_go()
         return found, batch
 
-    def _end_batch(self, loop: _Loop, *, is_last: bool) -> None:
+    def _note_samples(self, loop: _Loop) -> None:
         if loop.indices:
             self._engine.run.state.note_samples(loop.indices.popleft())
-        ends_step = is_last or (self._position.batch + 1) % loop.accumulate == 0
-        self._engine.batch_done(ends_step=ends_step, is_last=is_last)
+
+    def _check_length(self, loop: _Loop, total: int | None, *, is_over: bool) -> None:
+        if not is_over:
+            self._engine.run.suspicions.add(
+                Reason(
+                    "wrong-length",
+                    type(loop.loaders[0]).__name__,
+                    f"has more batches than its len() of {total}: the next one was fetched too early",
+                    "correct its __len__",
+                )
+            )
+
+    # ------------------------------------------------------------------ evaluation
+
+    def _evaluated_batches(self, source: Source, which: Pass, *, is_numbered: bool) -> Iterator[Any]:
+        engine = self._engine
+        engine.begin_evaluation()
+        iterator = source.iterate(which, 0, engine.hears_drain)
+        number = 0
+        while True:
+            found, batch = self._next_batch(iterator)
+            if not found:
+                break
+            yield (number, batch) if is_numbered else batch
+            number += 1
+            engine.evaluation_batch_done()
+        engine.run.link.beat(Phase.STEP)
 
     def _number_of_evaluation(self) -> int:
-        """Count the evaluations since the step they come after.
+        """Count the evaluations since the batch they come after.
 
-        An attempt that begins there counts the same.
+        An attempt that comes by there again counts the same.
         """
-        after = (self._position.step, self._position.epoch)
+        after = self._position.key()[1:]
         number = self._evaluated[1] if self._evaluated[0] == after else 0
         self._evaluated = (after, number + 1)
         return number
 
-    def _shard_plan(self) -> ShardPlan:
-        """Return which of the batches of the loop that begins are this rank's."""
+    # ------------------------------------------------------------------ sources
+
+    def _pass(self, loop: _Loop) -> Pass:
         environment, position = self._engine.run.settings.environment, self._position
-        return ShardPlan(
+        plan = ShardPlan(
             environment.rank, environment.world_size, position.resharded_at, position.resharded_after
         )
+        return Pass((_TRAINING, position.loop), position.epoch, plan, loop.indices)
 
-    def _source(self, loader: Any) -> Source:
-        """Return the source of a loader, made at its first use: workers that persist, persist in it."""
-        return self._sources.source(loader, seed=self._engine.run.state.seed, epoch=self._position.epoch)
+    def _left(self, loop: _Loop) -> int | None:
+        """Return how many batches of a loop are left, None if that is not known."""
+        engine, position = self._engine, self._position
+        if loop.has_begun and self._in_hand is not loop:
+            return 0
+        done, resume = position.batch + (self._in_hand is loop), engine.run.resume
+        if resume.is_pending and not loop.has_begun:
+            if resume.has_finished_loop():
+                return 0
+            done = resume.position.batch
+        total = loop.source.length(self._pass(loop))
+        if total is None:
+            return None
+        if engine.max_steps is not None:
+            steps_left = max(engine.max_steps - position.step, 0)
+            total = min(total, done - done % loop.accumulate + steps_left * loop.accumulate)
+        return max(total - done, 0)
+
+    def _source(self, loaders: tuple[Any, ...]) -> Source:
+        """Return the source of loaders: of each one, made at its first use, or of several in step."""
+        if not loaders:
+            raise UserError("batches() needs a loader")
+        seed, epoch = self._engine.run.state.seed, self._position.epoch
+        sources = [self._sources.source(loader, seed=seed, epoch=epoch) for loader in loaders]
+        return sources[0] if len(sources) == 1 else ZippedSource(sources)
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:
             self._warned.add(message)
             warnings.warn(f"trainerd: {message}", stacklevel=3)
+
+
+def _are_same(one: tuple[int, tuple[Any, ...]], other: tuple[int, tuple[Any, ...]]) -> bool:
+    """Tell whether two series are of one epoch and of the very same loaders."""
+    return one[0] == other[0] and list(map(id, one[1])) == list(map(id, other[1]))

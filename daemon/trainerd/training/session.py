@@ -14,10 +14,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 from trainerd.errors import UserError
+from trainerd.training import loop_misuse
 from trainerd.training.batch_loops import BatchLoops
 from trainerd.training.engine.measurements import as_number
 from trainerd.training.engine.run_engine import RunEngine
 from trainerd.training.engine.run_parts import RunParts
+from trainerd.training.epoch_loops import EpochLoops
 from trainerd.training.interruption import leaving
 from trainerd.training.settings import DEFAULT_SEED, Settings, resolve_settings
 from trainerd.training.state.values import Variables
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from trainerd.checkpoint.store import Checkpoint
     from trainerd.contract.policy import Cadence, KeepBest, KeepEvery
+    from trainerd.training.batch_iterator import BatchIterator
     from trainerd.training.state.values import Value
 
 
@@ -90,6 +93,8 @@ class Session:
         self._run = RunParts.meet(settings)
         self._engine = RunEngine(self._run)
         self._loops = BatchLoops(self._engine)
+        self._epoch_loops = EpochLoops(self._engine, self._loops)
+        self._is_open = self._is_over = False
 
     # ------------------------------------------------------------------ what a script reads
 
@@ -129,7 +134,9 @@ class Session:
     @property
     def draining(self) -> bool:
         """Whether a stop was asked for. With several ranks, once they have agreed to stop after this step."""
-        return self._run.agreement.is_drain_near()
+        is_near = self._run.agreement.is_drain_near()
+        self._engine.has_told_drain = self._engine.has_told_drain or is_near
+        return is_near
 
     @property
     def rank(self) -> int:
@@ -156,6 +163,7 @@ class Session:
         Raises:
             UserError: An object has no state, a name is taken, or training has begun already.
         """
+        self._check_not_over()
         if self._engine.is_begun:
             raise UserError(
                 "track() comes before the first epoch or batch: what is added later was not restored"
@@ -187,6 +195,9 @@ class Session:
             UserError: A value is not a number.
             NonFiniteLossError: `loss` is NaN or infinite, and the job's spec does not say to ignore that.
         """
+        if not self._is_open:
+            self._check_open()
+        loop_misuse.check_log(self._loops.thread)
         self._run.measurements.note(values)
 
     def report(self, **scores: Any) -> None:
@@ -195,15 +206,19 @@ class Session:
         Raises:
             UserError: A score is not a number.
         """
-        self._engine.begin()
+        self._begin()
         self._loops.end_broken_loop()
         numbers = {name: float(as_number(name, score)) for name, score in scores.items()}
+        if self._run.resume.is_replaying:
+            return  # reported before, by an earlier attempt
         self._run.saves.scores |= numbers
         self._run.measurements.report(numbers)
 
     def checkpoint_now(self) -> None:
         """Save at the next step boundary, whatever the cadence says."""
-        self._run.saves.is_asked = True
+        self._check_open()
+        if not self._run.resume.is_replaying:
+            self._run.saves.is_asked = True
 
     # ------------------------------------------------------------------ the loop
 
@@ -213,42 +228,83 @@ class Session:
         Raises:
             MismatchError: It is sound and does not fit what is tracked; nothing was changed.
         """
-        self._engine.begin()
+        self._begin()
         return self.resumed_from
 
-    def epochs(self, total: int) -> Iterator[int]:
-        """Yield the numbers of the epochs that are left, beginning with the one that was interrupted."""
-        self._engine.begin()
-        self._run.link.epochs = total
-        while self.epoch < total:
-            self._engine.begin_epoch()
-            yield self.epoch
-            self._loops.end_broken_loop(is_over=True)
-            self._engine.epoch_done()
-
-    def batches(self, loader: Any, *, train: bool = True, accumulate: int = 1) -> Iterator[Any]:
-        """Yield the batches that are left of this epoch.
+    def epochs(self, total: int | None, *, max_steps: int | None = None) -> Iterator[int]:
+        """Yield the numbers of the epochs that are left, beginning with the one that was interrupted.
 
         Args:
-            loader: A `DataLoader`, something with a state of its own, or any iterable that can be begun
-                again.
+            total: Number of epochs; None goes on until `max_steps`, or until the script leaves the loop.
+            max_steps: Steps after which the run is over: the loop over batches ends with that step, and the
+                loop over epochs with its epoch.
+
+        Raises:
+            UserError: `max_steps` is less than 1.
+        """
+        self._check_open()
+        if max_steps is not None and max_steps < 1:
+            raise UserError(f"max_steps={max_steps}: a run has at least 1 step")
+        return self._epoch_loops.train(total, max_steps)
+
+    def batches(self, *loaders: Any, train: bool = True, accumulate: int = 1) -> BatchIterator:
+        """Return the batches that are left of the next loop over a loader.
+
+        It has a ``len()`` if the loader has one.
+
+        Args:
+            loaders: A `DataLoader`, something with a state of its own, or any iterable that can be begun
+                again. From several, tuples are drawn in step, until the shortest is exhausted.
             train: Whether the loop trains. One that does not is not resumed in the middle, makes no steps,
                 and is where a request to stop is heard too.
             accumulate: Every so many batches make one step; the last batch of the loop always ends one.
 
         Raises:
-            UserError: `accumulate` is less than 1.
+            UserError: `accumulate` is less than 1, there is no loader, or one is there twice.
         """
+        return self._batches(loaders, train=train, accumulate=accumulate, is_numbered=False)
+
+    def enumerate(self, *loaders: Any, train: bool = True, accumulate: int = 1) -> BatchIterator:
+        """Return what `batches` does, each batch with its number within the loop, counted over all attempts.
+
+        ``for number, batch in session.enumerate(loader)`` has the numbers that ``enumerate(loader)`` would
+        have in a run without interruption.
+        """
+        return self._batches(loaders, train=train, accumulate=accumulate, is_numbered=True)
+
+    def steps(self, total: int) -> BatchIterator:
+        """Return the numbers that are left of a loop that has `total` steps and no loader.
+
+        The script makes its batches itself: whatever it draws from the global generators is resumed exactly.
+
+        Raises:
+            UserError: `total` is negative.
+        """
+        if total < 0:
+            raise UserError(f"steps({total}): not a non-negative number")
+        self._begin()
+        self._loops.end_broken_loop()
+        return self._loops.count(total)
+
+    def _batches(
+        self, loaders: tuple[Any, ...], *, train: bool, accumulate: int, is_numbered: bool
+    ) -> BatchIterator:
         if accumulate < 1:
             raise UserError(f"accumulate={accumulate}: at least 1 batch makes a step")
-        self._engine.begin()
-        self._loops.end_broken_loop(is_over=train)
-        return self._loops.train(loader, accumulate) if train else self._loops.evaluate(loader)
+        self._begin()
+        self._loops.end_broken_loop()
+        if not train:
+            return self._loops.evaluate(loaders, is_numbered=is_numbered)
+        return self._loops.train(loaders, accumulate, is_numbered=is_numbered)
 
     # ------------------------------------------------------------------ the block
 
     def __enter__(self) -> Self:
+        if self._is_open:
+            raise UserError("the session is open already: one with block is one attempt")
+        self._check_not_over()
         self._engine.open()
+        self._is_open = True
         return self
 
     def __exit__(
@@ -256,10 +312,31 @@ class Session:
     ) -> None:
         try:
             if error is None:
-                self._loops.end_broken_loop(is_over=True)
+                self._epoch_loops.end_all()
                 self._engine.finish()
             else:
+                if self._engine.is_begun and self._run.resume.position.is_inside_epoch():
+                    loop_misuse.explain(error, self._run.resume.position)
                 self._engine.fail(error)
         finally:
+            self._is_open, self._is_over = False, True
             self._loops.close()
             self._engine.close()
+
+    def _begin(self) -> None:
+        self._check_open()
+        self._engine.begin()
+
+    def _check_open(self) -> None:
+        self._check_not_over()
+        if not self._is_open:
+            raise UserError(
+                "the session is not open", hint="use it in a block: with trainerd.session() as session: ..."
+            )
+
+    def _check_not_over(self) -> None:
+        if self._is_over:
+            raise UserError(
+                "the session is over: its with block has ended",
+                hint="move this into the block, or open another session",
+            )

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from trainerd.training.data.passes import Source
     from trainerd.training.engine.position import Position
 
+LOOPS_MAX: Final = 16
+"""From so many loops on within an epoch, only the newest loop over each source is remembered: a script
+without epochs has all its loops in one."""
 SOURCES_FORM: Final = 2
 """Checkpoints of form 1 hold the states of stateful loaders alone."""
 _SAME_AS: Final = "same_as"
@@ -22,6 +25,13 @@ class LoopSources:
         self._by_loop: dict[int, Source] = {}
         self._states: dict[str, Any] = {}
         self._same: dict[str, list[int]] = {}
+        self._skipped: dict[
+            int, tuple[Source, int]
+        ] = {}  # by id; the source is kept, or its id could pass on
+
+    def skip(self, loop: int, source: Source) -> None:
+        """A loop that was finished before the checkpoint is skipped: its source may be drawn from again."""
+        self._skipped[id(source)] = (source, loop)
 
     def use(self, loop: int, source: Source, *, done: int) -> None:
         """A loop begins to draw from a source, which gets back the state that it had.
@@ -31,10 +41,23 @@ class LoopSources:
             source: The source.
             done: How many batches of the loop are done.
         """
-        self._by_loop[loop] = source
-        for other in self._same.pop(str(loop), ()):
+        state = self._taken(str(loop))
+        loops = [loop, *self._same.pop(str(loop), ())]
+        skipped = self._skipped.pop(id(source), None)
+        if state is None and skipped is not None:
+            state = self._taken(str(skipped[1]))
+            loops += [skipped[1], *self._same.pop(str(skipped[1]), ())]
+        self._note(loop, source)
+        for other in loops:
             self._by_loop.setdefault(other, source)
-        source.begin(self._taken(str(loop)), done)
+        source.begin(state, done)
+
+    def _note(self, loop: int, source: Source) -> None:
+        if loop >= LOOPS_MAX:
+            for number in [number for number, other in self._by_loop.items() if other is source]:
+                if number >= LOOPS_MAX:
+                    del self._by_loop[number]
+        self._by_loop[loop] = source
 
     def extents(self) -> dict[str, dict[str, int]]:
         """Return what must not change in the middle of a loop, by loop."""
@@ -69,6 +92,7 @@ class LoopSources:
     def clear(self) -> None:
         """Let go of the sources."""
         self._by_loop.clear()
+        self._skipped.clear()
 
     def _taken(self, loop: str) -> Any:
         state = self._states.pop(loop, None)

@@ -53,6 +53,10 @@ class Measurements:
                 step = self._state.position.step
                 raise NonFiniteLossError(f"the loss after step {step} is {self.last_loss}")
 
+    def forget(self) -> None:
+        """Drop what was noted since the last step: it was noted before, by an earlier attempt."""
+        self._row = {}
+
     def end_step(self, batch: int) -> tuple[str | None, dict[str, Any]] | None:
         """Write the row of the step that is done.
 

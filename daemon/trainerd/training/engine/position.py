@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-_SHARDING: Final = {"world_size": 1, "resharded_at": 0, "resharded_after": 0}
+_DEFAULTS: Final = {
+    "world_size": 1,
+    "resharded_at": 0,
+    "resharded_after": 0,
+    "late": False,
+    "series": 0,
+    "ended_at": 0,
+    "phase": 0,
+    "over": 0,
+}
+"""Left out of a checkpoint where they hold."""
 _SAVED_NAMES: Final = {"resharded_at": "redealt_at", "resharded_after": "redealt_after"}
 """What the checkpoint format calls two of the attributes."""
 
@@ -23,6 +33,13 @@ class Position:
         world_size: How many ranks the batches of that loop are sharded to. A batch is one of each rank then.
         resharded_at: `batch` when they were last sharded to another number of ranks within that loop.
         resharded_after: How many batches all ranks together had finished of it then.
+        late: Whether the state is that of the beginning of loop `loop`, not of the end of the loop before:
+            that one was found to be over only here, after the code between the two.
+        series: First of the loops up to this one that an explicit ``next`` has drawn from the same loader,
+            each but this one until it was exhausted; `loop` if there is no other.
+        ended_at: Batches of the loop that ended last, if it ended by itself.
+        phase: How many loops over epochs, or times of training outside of any, came before the present one.
+        over: How many of the script's loops over epochs are over; counts those up to one that was left early.
     """
 
     step: int = 0
@@ -33,11 +50,25 @@ class Position:
     world_size: int = 1
     resharded_at: int = 0
     resharded_after: int = 0
+    late: bool = False
+    series: int = 0
+    ended_at: int = 0
+    phase: int = 0
+    over: int = 0
 
-    def end_loop(self) -> None:
-        """The training loop in progress has ended, by itself or by a ``break``."""
+    def end_loop(self, *, ended_at: int = 0, is_in_series: bool = False, is_late: bool = False) -> None:
+        """The training loop in progress has ended, by itself or by a ``break``.
+
+        Args:
+            ended_at: How many batches it had, if it ended by itself.
+            is_in_series: Whether the next one may be of the same series.
+            is_late: Whether that was found out only after the code that follows the loop.
+        """
         self.loop += 1
         self.batch = self.resharded_at = self.resharded_after = 0
+        self.late, self.ended_at = is_late, ended_at
+        if not is_in_series:
+            self.series = self.loop
 
     def end_epoch(self) -> None:
         """The epoch in progress has ended. One without a training loop of ours counts as one step."""
@@ -45,6 +76,7 @@ class Position:
             self.step += 1
         self.epoch += 1
         self.loop = self.batch = self.resharded_at = self.resharded_after = 0
+        self.late, self.series, self.ended_at = False, 0, 0
         self.epoch_start_step = self.step
 
     def shard_over(self, world_size: int) -> None:
@@ -63,13 +95,12 @@ class Position:
         """Return whether some of the epoch's training is done already."""
         return self.loop > 0 or self.batch > 0
 
-    def state_dict(self) -> dict[str, int]:
-        # A run of one rank says what it said before there were several.
+    def state_dict(self) -> dict[str, int | bool]:
         state = asdict(self)
         return {
             _SAVED_NAMES.get(name, name): value
             for name, value in state.items()
-            if name not in _SHARDING or value != _SHARDING[name]
+            if name not in _DEFAULTS or value != _DEFAULTS[name]
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

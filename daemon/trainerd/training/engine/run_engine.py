@@ -12,7 +12,7 @@ Whoever trains tells the engine what is done, and the engine does the rest.
                 engine.answer()               what was asked for while the batch was waited for
                 engine.enter_step()
                 engine.batch_done(...)        saves, drains: this is a boundary, if the batch ends a step
-            engine.loop_done()
+            engine.loop_done()                unless the last batch said that it ends the loop
         engine.epoch_done()
     engine.finish(), or engine.fail(error)
     engine.close()
@@ -24,6 +24,9 @@ Invariants:
     State is captured at boundaries and nowhere else: between two steps, two loops or two epochs.
     A signal sets a flag; the flag is read at boundaries and in waits, never acted upon elsewhere.
     What is asked for at one boundary is done before the next one is crossed.
+    A boundary is inside a loop or after it, never both: the end of a loop that is known when its last step
+    ends is one boundary with that step. A loop that is found to be over only later ends without a boundary,
+    and the beginning of the next loop is the next one.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from typing import TYPE_CHECKING
 
 from trainerd.contract.failpoints import declare
 from trainerd.contract.heartbeat import Phase
+from trainerd.contract.verdict import Reason
 from trainerd.training.distributed.agreement import WaysOut
 from trainerd.training.engine.first_step import FirstStep
 from trainerd.training.engine.supervisor_link import UNKNOWN
@@ -59,15 +63,36 @@ class RunEngine:
 
     Attributes:
         is_begun: Whether the state was restored, or there was none to restore.
+        max_steps: Steps after which the run is over, None if only its loops say that.
+        has_told_drain: Whether the script was told that a stop was asked for. A loop that it leaves then is
+            left because of that.
     """
 
     def __init__(self, run: RunParts) -> None:
         self.run = run
         self.is_begun = False
+        self.max_steps: int | None = None
+        self.has_told_drain = False
         self._is_in_step = False
         self._first_step: FirstStep | None = FirstStep(
             run.state, run.suspicions, is_strict=run.settings.is_strict
         )
+
+    @property
+    def is_at_max(self) -> bool:
+        """Whether all steps of the run are done."""
+        return self.max_steps is not None and self.run.state.position.step >= self.max_steps
+
+    @property
+    def is_last_step(self) -> bool:
+        """Whether the step in progress is the last one of the run."""
+        return self.max_steps is not None and self.run.state.position.step + 1 >= self.max_steps
+
+    @property
+    def stops_for_drain(self) -> bool:
+        """Whether a script that stops now does so because a stop was asked for, and not all is done."""
+        is_done = self._is_planned_end(self.run.state.position.epoch)
+        return self.run.is_alone and self.has_told_drain and not is_done
 
     # ------------------------------------------------------------------ beginning
 
@@ -115,16 +140,23 @@ class RunEngine:
 
     def begin_epoch(self) -> None:
         """An epoch begins, or what is left of it."""
+        self.run.resume.trains_on()
         self.run.link.batches = UNKNOWN
         self.run.saves.stage("drain")
         self.run.link.beat(Phase.STEP)
 
-    def skips_loop(self) -> bool:
+    def skips_loop(self, total: int | None = None) -> bool:
         """Tell whether the training loop that begins now was finished before the checkpoint.
 
         If so, it is over.
+
+        Args:
+            total: How many batches it has now, if it goes on should it have had fewer.
         """
-        return self.run.resume.skips_loop()
+        is_over = self.run.resume.skips_loop(total)
+        if is_over:
+            self.run.measurements.forget()
+        return is_over
 
     def begin_loop(self, source: Source) -> None:
         """A loop that trains begins: put the state back if it is the one that was interrupted.
@@ -132,11 +164,23 @@ class RunEngine:
         Raises:
             MismatchError: It goes on in the middle, and its data has another length than before.
         """
-        self.run.resume.check_data(self.run.state.position.loop, source.extent())
-        goes_on = self.run.resume.is_pending
-        self.run.resume.restore_again()
-        self.run.state.use_source(self.run.state.position.loop, source)
+        resume, position = self.run.resume, self.run.state.position
+        resume.check_data(position.loop, source.extent())
+        goes_on = resume.is_pending
+        if goes_on and not resume.position.late:
+            self.run.measurements.forget()  # what was logged before the loop is in the row of its first step
+        resume.restore_again()
+        resume.trains_on()
+        if position.late and self._is_in_step:
+            self._cross()  # the loop before was found to be over without a boundary: this is one
+        self.run.state.use_source(position.loop, source)
         self.run.state.values.loop_begins(goes_on=goes_on)
+
+    def begin_evaluation(self) -> None:
+        """A loop that does not train begins. A drain in it goes back to the boundary crossed last."""
+        if not self._is_in_step and not self.run.saves.is_safe_here():
+            self.run.saves.stage("drain")
+        self.run.link.beat(Phase.EVALUATION)
 
     def run_loop(self, batches: int | None) -> None:
         """The first batch of the loop is about to be fetched."""
@@ -153,18 +197,24 @@ class RunEngine:
         if self._first_step is not None:
             self._first_step.begin()
 
-    def batch_done(self, *, ends_step: bool, is_last: bool) -> None:
+    def batch_done(
+        self, *, ends_step: bool, is_last: bool, ends_loop: bool = False, is_in_series: bool = False
+    ) -> None:
         """A batch is done. If it ends a step, this is a boundary: saves and drains happen here.
 
         Args:
             ends_step: Whether the optimizer has made its step.
             is_last: Whether it is the last batch of its loop.
+            ends_loop: Whether the loop is over with it, so that the boundary is after the loop.
+            is_in_series: See `Position.end_loop`.
         """
-        self.run.state.position.batch += 1
+        position = self.run.state.position
+        position.batch += 1
+        position.late = False
         if ends_step:
-            self.step_done(is_last_batch=is_last)
+            self.step_done(is_last_batch=is_last, ends_loop=ends_loop, is_in_series=is_in_series)
 
-    def step_done(self, *, is_last_batch: bool) -> None:
+    def step_done(self, *, is_last_batch: bool, ends_loop: bool = False, is_in_series: bool = False) -> None:
         """A step is done, and its batches were counted.
 
         Raises:
@@ -174,21 +224,26 @@ class RunEngine:
             self._first_step.end()
             self._first_step = None
         self._cross()
-        position = self.run.state.position
-        position.step += 1
-        self._end_row(position.batch - 1)
+        position, saves = self.run.state.position, self.run.saves
+        self._count_step()
+        if ends_loop:
+            self.run.evidence.witness.end_loop()
+            position.end_loop(ended_at=position.batch if is_last_batch else 0, is_in_series=is_in_series)
         self.run.evidence.pass_boundary()
         self.run.link.beat(Phase.STEP)
         STEPPED.hit()
-        self._save_after_step(ends_epoch=position.epoch + 1 if is_last_batch else None)
+        self._save_after_step(ends_epoch=position.epoch + 1 if is_last_batch or ends_loop else None)
         self.answer()
-        self.run.saves.prepare()
-        if (
-            self.run.settings.grace_s is not None
-            and self.run.ranks is None
-            and self.run.saves.is_staging_cheap()
-        ):
-            self.run.saves.stage("flushed")
+        saves.prepare()
+        if ends_loop:
+            saves.stage("drain")
+        elif self.run.settings.grace_s is not None and self.run.ranks is None and saves.is_staging_cheap():
+            saves.stage("flushed")
+
+    def _count_step(self) -> None:
+        position = self.run.state.position
+        position.step += 1
+        self._end_row(position.batch - 1)
 
     def _save_after_step(self, *, ends_epoch: int | None) -> None:
         step, saves = self.run.state.position.step, self.run.saves
@@ -210,22 +265,44 @@ class RunEngine:
             # All of them at one boundary, or none could be saved.
             self.run.agreement.request("stage", "flushed")
 
-    def loop_done(self) -> None:
-        """A loop that trains is over."""
+    def loop_done(self, *, is_in_series: bool = False) -> None:
+        """A loop that trains is over, and its last step was a boundary before."""
         # What the script does next, such as a scheduler's step or a validation, comes after this boundary and
         # before the next one: a drain in it goes back to here, so that nothing of it is done twice.
         self._is_in_step = False
         self._cross()
         self.run.evidence.witness.end_loop()
-        self.run.state.position.end_loop()
+        position = self.run.state.position
+        position.end_loop(ended_at=position.batch, is_in_series=is_in_series)
         self.run.evidence.pass_boundary()
         self.run.saves.stage("drain")
 
-    def epoch_done(self) -> None:
-        """An epoch is over."""
+    def loop_found_over(self) -> None:
+        """A loop that trains is over since some time: its last batch is counted, and this is no boundary.
+
+        The code that the script has run since belongs to the step. It goes on until the next loop begins, or
+        the epoch or the run ends.
+        """
+        position = self.run.state.position
+        position.batch += 1
+        self._count_step()
+        self.run.evidence.witness.end_loop()
+        position.end_loop(is_late=True)
+        self._is_in_step = True
+
+    def epoch_done(self, *, over: int | None = None) -> None:
+        """An epoch is over.
+
+        Args:
+            over: How many of the script's loops over epochs are over, if it has left one early.
+        """
+        self._check_reached(f"epoch {self.run.state.position.epoch}")
         position, saves = self.run.state.position, self.run.saves
-        self._cross(is_last=position.epoch + 1 >= self.run.link.epochs)
+        is_last = over is not None or self._is_planned_end(position.epoch + 1)
+        self._cross(is_last=is_last)
         position.end_epoch()
+        if over is not None:
+            position.over = over
         self.run.resume.end_epoch()
         self._end_row(0)
         self.run.evidence.pass_boundary()
@@ -237,8 +314,31 @@ class RunEngine:
         saves.scores = {}
         self.run.link.beat(Phase.STEP)
         EPOCH_ENDED.hit()
-        if position.epoch < self.run.link.epochs:
+        if is_last:
+            saves.stage("drain")  # the work after the last epoch may be long
+        else:
             self.answer()
+
+    def _check_reached(self, what_ends: str) -> None:
+        """Put the state back if the script has not come to the interrupted loop: it has another flow now."""
+        resume = self.run.resume
+        if not resume.is_pending or resume.is_finished:
+            return
+        target = resume.position
+        self.run.suspicions.add(
+            Reason(
+                "loop-not-reached",
+                what_ends,
+                f"ended before the script came to training loop {target.loop + 1} of epoch "
+                f"{target.epoch}, at which the checkpoint was made",
+                "run the loops that the script ran before, or resume from the end of an epoch",
+            )
+        )
+        resume.restore_again()
+
+    def _is_planned_end(self, epochs_done: int) -> bool:
+        planned = self.run.link.epochs
+        return self.is_at_max or (planned != UNKNOWN and epochs_done >= planned)
 
     def evaluation_batch_done(self) -> None:
         """A batch of an evaluation is done: no boundary, but a request to stop is answered."""
@@ -279,6 +379,13 @@ class RunEngine:
         """Save this boundary and leave the process, drained."""
         self.run.exit.drained(reason)
 
+    def leave_where_safe(self) -> NoReturn:
+        """Leave with the newest boundary that is saved or staged: the script has gone on since."""
+        if self.run.ranks is not None or self.run.saves.is_safe_here():
+            self.leave()
+        self.run.exit.is_leaving = True
+        self.run.exit.flush_alone("the script left its loop")
+
     def finish(self) -> None:
         """The run is over: save it as it is now, for good.
 
@@ -288,8 +395,9 @@ class RunEngine:
         self.begin()
         if self.run.ranks is not None:
             self._cross(is_last=True)
-        elif self.run.flag.is_set and self.run.state.position.epoch < self.run.link.epochs:
-            self.leave()  # the script broke off its loop because of the request
+        elif self.stops_for_drain:
+            self.leave_where_safe()
+        self._check_reached("the run")
         self.run.exit.finished()
 
     def fail(self, error: BaseException) -> None:

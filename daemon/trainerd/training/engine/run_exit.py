@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from trainerd.training.distributed.rank_store import Ranks
     from trainerd.training.engine.position import Position
     from trainerd.training.engine.resume_evidence import ResumeEvidence
+    from trainerd.training.engine.run_resume import RunResume
     from trainerd.training.engine.run_saves import RunSaves
     from trainerd.training.engine.supervisor_link import SupervisorLink
     from trainerd.training.interruption.drain_flag import DrainFlag
@@ -53,6 +54,7 @@ class RunExit:
         settings: Settings,
         position: Position,
         saves: RunSaves,
+        resume: RunResume,
         evidence: ResumeEvidence,
         link: SupervisorLink,
         *,
@@ -64,6 +66,7 @@ class RunExit:
         self._settings = settings
         self._position = position
         self._saves = saves
+        self._resume = resume
         self._evidence = evidence
         self._link = link
         self._flag = flag
@@ -84,11 +87,19 @@ class RunExit:
         self._leave_drained(newest, why)
 
     def finished(self) -> None:
-        """Save this boundary as the final one and say that the run is complete."""
+        """Save the state as the final one and say that the run is complete.
+
+        If it was complete before and nothing was trained, put the final state back: what the script did since
+        is in it already.
+        """
         self.is_leaving = True
         self._link.beat(Phase.CHECKPOINT)
-        self._evidence.pass_boundary(is_final=True)
-        newest = self._saves.finish()
+        if self._resume.restore_final():
+            newest = self._saves.newest
+            assert newest is not None
+        else:
+            self._evidence.pass_boundary(is_final=True)
+            newest = self._saves.finish()
         COMPLETED.hit()
         position, environment = self._position, self._settings.environment
         if environment.rank == 0:

@@ -113,6 +113,7 @@ class RunParts:
             settings,
             self.state.position,
             self.saves,
+            self.resume,
             self.evidence,
             self.link,
             flag=self.flag,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from trainerd.checkpoint.fingerprint import DATA, changes, compared
 from trainerd.errors import MismatchError
 from trainerd.training.distributed.joint_resume import confirm_together, find_together, read_together
+from trainerd.training.engine.loop_sources import LOOPS_MAX
 from trainerd.training.engine.position import Position
 from trainerd.training.engine.resume_checks import change_reasons
 from trainerd.training.interruption.leaving import say
@@ -62,12 +63,24 @@ class RunResume:
         self._ranks = ranks
         self._evidence = evidence
         self._pending: StateTree | None = None
+        self._final: StateTree | None = None
         self._saved_data: dict[str, dict[str, int]] = {}
+        self._changed_sections: frozenset[str] = frozenset()
 
     @property
     def is_pending(self) -> bool:
         """Whether the interrupted loop is not reached again yet."""
         return self._pending is not None
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether the script runs code that it has run before the checkpoint."""
+        return self._pending is not None or self._final is not None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run was finished before and nothing was trained since."""
+        return self._final is not None
 
     # ------------------------------------------------------------------ once, at the beginning
 
@@ -86,13 +99,20 @@ class RunResume:
         if (found := self._find()) is not None:
             checkpoint, tree = found
             self._put_back(tree, checkpoint)
-            self._saved_data = dict(checkpoint.manifest.fingerprint.get(DATA, {}))
+            saved = checkpoint.manifest.fingerprint
+            self._saved_data = dict(saved.get(DATA, {}))
+            found_changes = changes(compared(saved, now, is_inside_epoch=False))
+            self._changed_sections = frozenset(each.field.partition(".")[0] for each in found_changes)
             self._checkpoints.lineage.adopt(checkpoint)
             self._checkpoints.sequence.prune_after_resume()
+            if checkpoint.manifest.is_final:
+                self._final = tree
+                self._reopen_epochs()
             self.position = position.copied()
-            if position.is_inside_epoch():
+            if position.is_inside_epoch() or position.phase:
                 self._pending = tree
-                position.loop = position.batch = 0
+                position.loop = position.batch = position.phase = 0
+                position.late = False
         keep_bytes = self._evidence.begin(checkpoint, tree, self.position, now)
         if self._checkpoints.is_committer:
             self._settings.run.finished.unlink(missing_ok=True)
@@ -138,18 +158,74 @@ class RunResume:
 
     # ------------------------------------------------------------ until the interrupted loop is reached again
 
-    def skips_loop(self) -> bool:
+    def _reopen_epochs(self) -> None:
+        """Let a loop over epochs that the script left early go on, if another program asks."""
+        if self._state.position.over and not self._changed_sections.isdisjoint(("code", "config")):
+            self._state.position.over = 0
+            say(
+                "trainerd: this run was finished: its script left session.epochs early. It goes on, as the "
+                "script or its arguments are other ones now"
+            )
+
+    def skips_loop(self, total: int | None = None) -> bool:
         """Tell whether the training loop that begins now was finished before the checkpoint.
 
         If so, it is over.
+
+        Args:
+            total: How many batches it has now, if it goes on should it have had fewer.
         """
-        position = self._state.position
-        if self._pending is None or position.loop >= self.position.loop:
+        position, target = self._state.position, self.position
+        if not self.has_finished_loop():
             return False
+        if position.phase < target.phase:
+            return True
         position.end_loop()
-        if position.key() == self.position.key():
+        if position.loop == target.loop and target.batch == 0 and not target.late:
             self.restore_again()
+            if total is not None and 0 < target.ended_at < total:
+                position.loop, position.batch = position.loop - 1, target.ended_at
+                return False
         return True
+
+    def has_finished_loop(self) -> bool:
+        """Tell whether the training loop that comes next was finished before the checkpoint."""
+        position, target = self._state.position, self.position
+        return self._pending is not None and (position.phase < target.phase or position.loop < target.loop)
+
+    def enter_phase(self, phase: int) -> None:
+        """A loop over epochs begins. Put the state back if it is the one that is resumed between two epochs.
+
+        What came before it in the script, and was done before the checkpoint, is undone.
+        """
+        self._state.position.phase = phase
+        if self._pending is not None and phase >= self.position.phase and not self.position.is_inside_epoch():
+            self.restore_again()
+
+    def repeats_end(self) -> bool:
+        """Tell whether a loop that begins is beyond the end of a run that was finished before.
+
+        The script had decided to end it within a loop, and neither it nor its arguments are other ones now.
+        """
+        is_same_program = self._changed_sections.isdisjoint(("code", "config"))
+        target = self.position
+        is_beyond = self._final is not None and self._state.position.loop >= target.loop > 0
+        return is_beyond and target.ended_at == 0 and is_same_program
+
+    def jump(self) -> range | None:
+        """Go straight to the interrupted loop, if the one that begins now is of the same series.
+
+        The loops between have drawn from the same loader until it was exhausted, by an explicit ``next``: the
+        script is where it would be after them. Return their numbers; None if it is another series.
+        """
+        position, target = self._state.position, self.position
+        if self._pending is None or position.phase < target.phase:
+            return None
+        if not target.series <= position.loop <= target.loop:
+            return None
+        is_after_loop = target.batch == 0 and not target.late and target.loop > position.loop
+        first, position.loop = position.loop, target.loop - is_after_loop
+        return range(max(first, position.loop - LOOPS_MAX), position.loop)
 
     def check_data(self, loop: int, extent: dict[str, int]) -> None:
         """Check that the data is as long as it was, if the loop that begins goes on in the middle of it.
@@ -179,6 +255,18 @@ class RunResume:
         tree, self._pending = self._pending, None
         if tree is not None:
             self._state.restore(tree, source=self._source)
+
+    def trains_on(self) -> None:
+        """Something is trained that is not in the checkpoint: a run that was finished goes on."""
+        if self._pending is None:
+            self._final = None
+
+    def restore_final(self) -> bool:
+        """Put the final state back if the run was finished before and nothing was trained; tell that."""
+        tree, self._final, self._pending = self._final, None, None
+        if tree is not None:
+            self._state.restore(tree, source=self._source)
+        return tree is not None
 
     def end_epoch(self) -> None:
         """The epoch that was interrupted is over."""

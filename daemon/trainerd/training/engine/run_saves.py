@@ -1,7 +1,8 @@
 """The saves of one run: which boundary is saved or copied aside, and when.
 
 Invariants:
-    A boundary is saved at most once, unless it was scored in the meantime.
+    A boundary is saved at most once, unless it was scored in the meantime or the run ends there.
+    A boundary that is saved or staged is not captured again for a drain: the script may have gone on since.
     What the deadline's thread may touch is touched under the lock: what is staged, and the writer.
     The position, the tracked objects and the random generators of a checkpoint are of one moment.
 """
@@ -103,7 +104,8 @@ class RunSaves:
             SpaceError: The disk is full.
         """
         with self._lock, no_collection():
-            if self._is_saved():
+            is_scored_since = bool(self.scores) and self._is_alone  # known to one rank, it decides for none
+            if self._is_saved() and not (is_scored_since or is_final):
                 return
             self._writer.supersede()
             self._staged = None  # its memory is used now, for what is newer
@@ -134,10 +136,12 @@ class RunSaves:
             self._mark_saved()
 
     def finish(self) -> Checkpoint:
-        """Save this boundary as the final one and return it once it is durable."""
+        """Save the state as it is now as the final one and return it once it is durable.
+
+        Also if the boundary is saved: the script may have done something since.
+        """
         self.save("final", is_final=True)
         if self._writer.supersede():
-            self._saved_key = None
             self.save("final", is_final=True)
         newest = self.wait()
         assert newest is not None
@@ -246,8 +250,7 @@ class RunSaves:
         if self._resume.is_pending:
             # the interrupted loop is not reached again yet: the checkpoint resumed from is still good
             return True
-        is_scored_since = bool(self.scores) and self._is_alone  # known to one rank, it decides for none
-        return self._saved_key == self._state.position.key() and not is_scored_since
+        return self._saved_key == self._state.position.key()
 
     def _mark_saved(self) -> None:
         self.is_asked = False

@@ -104,3 +104,7 @@ class RunState:
     def use_source(self, loop: int, source: Source) -> None:
         """Note where a training loop's batches come from, and give it back the state that it had."""
         self.loop_sources.use(loop, source, done=self.position.batch)
+
+    def skip_source(self, loop: int, source: Source) -> None:
+        """Note where the batches of a training loop came from that was finished before the checkpoint."""
+        self.loop_sources.skip(loop, source)

@@ -1,0 +1,91 @@
+"""Runs within one process that are struck at a given place, by what stands for SIGKILL or SIGTERM.
+
+A kill is an exception that nothing catches: nothing is saved after it. A request to stop is made to the drain
+flag, as the signal handler makes it; the end of the process that follows at a boundary is an exception too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+
+import trainerd
+from tests.support.training_runs import Result, result_of
+from trainerd.training import loop_misuse
+from trainerd.training.engine import run_resume
+from trainerd.training.interruption import leaving
+from trainerd.training.state import program_fingerprint
+
+Kind = Literal["SIGKILL", "SIGTERM"]
+Shape = Callable[[trainerd.Session, Callable[[], None]], None]
+ATTEMPTS_MAX = 4
+
+
+class Killed(BaseException):
+    """The end of an attempt without any warning."""
+
+
+class Left(BaseException):
+    """The end of an attempt that has saved a boundary."""
+
+
+class StruckRun:
+    """A run of a shape in a folder of its own.
+
+    Args:
+        monkeypatch: Keeps the process from ending where an attempt does.
+        folder: The run folder.
+        shape: Trains.
+        settings: For the session.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, shape: Shape, **settings) -> None:
+        self.ticks = 0
+        self.attempts = 0
+        self._folder, self._shape = folder, shape
+        self._settings = {"every": {"steps": 2, "seconds": None, "epochs": 1}} | settings
+
+        def leave(code: int) -> None:
+            raise Left(code)
+
+        monkeypatch.setattr(leaving, "exit_process", leave)
+        monkeypatch.setattr(leaving, "end_workers", lambda: None)
+        for module in (leaving, run_resume):
+            monkeypatch.setattr(module, "say", lambda message: None)
+        # What costs most, and has tests of its own: durability, the digests of all files of this repository,
+        # and the search for a wrapper that no shape has.
+        monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+        monkeypatch.setattr(program_fingerprint, "_code", dict)
+        monkeypatch.setattr(loop_misuse, "check_wrapper", lambda batches: None)
+
+    def attempt(self, kind: Kind | None = None, at: int = 0) -> bool:
+        """Make one attempt, struck at a tick if there is a kind. Tell whether it has finished the run."""
+        self.ticks, self.attempts = 0, self.attempts + 1
+        torch.manual_seed(99 + self.attempts)  # an attempt finds the generators as they happen to be
+        try:
+            with trainerd.session(self._folder, **self._settings) as session:
+
+                def tick() -> None:
+                    self.ticks += 1
+                    if kind is not None and self.ticks == at:
+                        if kind == "SIGKILL":
+                            raise Killed  # noqa: TRY301 - see above
+                        session._run.flag.ask(kind)
+
+                self._shape(session, tick)
+        except (Killed, Left):
+            return False
+        return True
+
+    def result(self, kind: Kind | None = None, at: int = 0) -> Result:
+        """Run until the run has finished, struck once at most. Return what it leaves."""
+        is_over = self.attempt(kind, at)
+        while not is_over:
+            assert self.attempts < ATTEMPTS_MAX, f"not finished after {self.attempts} attempts"
+            is_over = self.attempt()
+        return result_of(self._folder)

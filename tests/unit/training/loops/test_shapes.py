@@ -1,0 +1,42 @@
+"""Every shape of a training loop is exact after SIGKILL and SIGTERM at every place."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from tests.support.loop_shapes import SHAPES  # noqa: E402 - only where torch is
+from tests.support.struck import StruckRun  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+everyday_and_rest = pytest.mark.parametrize("is_rest", [False, pytest.param(True, marks=pytest.mark.slow)])
+"""A request to stop comes at every place, and a kill at every third one; the other kills are slow."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@everyday_and_rest
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
+def test_a_shape_is_exact_wherever_it_is_struck(tmp_path, monkeypatch, shape, is_rest):
+    undisturbed = StruckRun(monkeypatch, tmp_path / "undisturbed", shape)
+    expected = undisturbed.result()
+    assert expected.rows
+    places = range(1, undisturbed.ticks + 1)
+    strikes = [("SIGKILL", at) for at in places if (at % 3 != 1) == is_rest]
+    if not is_rest:
+        strikes += [("SIGTERM", at) for at in places]
+    wrong = []
+    for kind, at in strikes:
+        found = StruckRun(monkeypatch, tmp_path / f"{kind}-{at}", shape).result(kind, at)
+        parts = ("files", "rows", "reports")
+        if differing := [part for part in parts if getattr(found, part) != getattr(expected, part)]:
+            wrong.append(f"{kind} at {at}: {', '.join(differing)}")
+    if not undisturbed.attempt() or undisturbed.result() != expected:
+        wrong.append("started again when it was finished")
+    assert not wrong, f"{shape.__doc__}: {'; '.join(wrong)}; of {len(places)} places"
