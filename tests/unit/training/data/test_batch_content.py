@@ -81,7 +81,7 @@ def test_parts_do_not_run_into_each_other():
         torch.ones(2).to_sparse(),
         Plain,
     ],
-    ids=repr,
+    ids=["object", "function", "list", "object array", "sparse tensor", "class"],
 )
 def test_what_has_no_stable_bytes_has_no_digest(batch):
     assert content_digest(batch) is None
