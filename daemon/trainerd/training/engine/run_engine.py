@@ -91,7 +91,9 @@ class RunEngine:
         if self.is_begun:
             return
         self.is_begun = True
+        self.run.buckets.watch()
         checkpoint = self.run.resume.restore()
+        self.run.buckets.put_back(step=checkpoint.step if checkpoint else 0)
         if checkpoint is not None:
             self.run.saves.mark_resumed(self.run.resume.position.key())
         self.run.pacing.resumed(self.run.state.position.step)
@@ -163,6 +165,7 @@ class RunEngine:
         self._end_row(position.batch - 1)
         self.run.link.beat(Phase.STEP)
         STEPPED.hit()
+        self.run.buckets.step_done()
         self._save_after_step(ends_epoch=position.epoch + 1 if is_last_batch else None)
         self.answer()
         self.run.saves.prepare()

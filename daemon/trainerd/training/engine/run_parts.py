@@ -12,6 +12,7 @@ from trainerd.contract.heartbeat import Phase
 from trainerd.contract.paths import AttemptPaths
 from trainerd.contract.policy import RETENTION_FORMAT
 from trainerd.training.distributed.agreement import Agreement, Alone, Together
+from trainerd.training.distributed.joint_buckets import JointBuckets
 from trainerd.training.distributed.rank_store import Ranks, rendezvous
 from trainerd.training.engine.checkpoint_manager import CheckpointManager
 from trainerd.training.engine.history import HistoryWriter
@@ -44,6 +45,7 @@ class RunParts:
         measurements: Measurements of the step in progress.
         checkpoints: Makes and finds checkpoints.
         suspicions: Known causes of inexactness that are present.
+        buckets: Puts back the order in which gradients are reduced.
         resume: The way back to the newest checkpoint.
         pacing: When a save is due.
         saves: Saves boundaries.
@@ -74,6 +76,7 @@ class RunParts:
             history=self.history,
         )
         self.suspicions = Suspicions(leaving.say)
+        self.buckets = JointBuckets(ranks, self.state.buckets, self.suspicions.add)
         self.resume = RunResume(settings, self.state, self.checkpoints, self.history, ranks)
         self.pacing = Pacing(
             checkpoint.every,

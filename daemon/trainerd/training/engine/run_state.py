@@ -9,6 +9,7 @@ from trainerd.training.data.sample_digest import BEGINNING, folded_in
 from trainerd.training.data.seeds import derive_seed
 from trainerd.training.data.sources import Source, StatefulSource
 from trainerd.training.engine.position import Position
+from trainerd.training.state.ddp_buckets import BucketOrders
 from trainerd.training.state.objects import TrackedObjects
 from trainerd.training.state.program_fingerprint import take_fingerprint
 from trainerd.training.state.restore import StateTree
@@ -29,6 +30,7 @@ class RunState:
     Attributes:
         objects: What the script tracks, by name.
         values: Plain values of the script's.
+        buckets: Order in which gradients are reduced.
         position: The boundary.
         seed: Of the data order and of sample randomness.
         loop_sources: Where the batches of each training loop of an epoch come from.
@@ -38,6 +40,7 @@ class RunState:
     def __init__(self, seed: int, *, rank: int = 0, world_size: int = 1) -> None:
         self.objects = TrackedObjects()
         self.values = Values()
+        self.buckets = BucketOrders(self.objects)
         self.position = Position(world_size=world_size)
         self._rank = rank
         self._world_size = world_size
@@ -61,6 +64,8 @@ class RunState:
                 if isinstance(source, StatefulSource)
             },
         }
+        if self._world_size > 1:
+            own["ddp_buckets"] = self.buckets.state_dict()
         return take_snapshot(self.objects, extra={"session": own})
 
     def restore(self, tree: StateTree, *, source: str) -> None:
@@ -74,6 +79,7 @@ class RunState:
         self.position.load_state_dict(own["position"])
         self.seed = own["seed"]
         self.values.load_state_dict(own["values"])
+        self.buckets.load_state_dict(own.get("ddp_buckets"))
         saved = own.get("digest", _NO_DIGEST_YET)
         self.digest = None if saved is None else int(saved, 16)
         self._source_states = dict(own["sources"])

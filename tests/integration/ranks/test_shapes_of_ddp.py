@@ -1,0 +1,78 @@
+"""DistributedDataParallel on three ranks and more: a resumed run has the bits of an undisturbed one.
+
+With two ranks it has them in any case, since a + b = b + a.
+"""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from tests.support.rank_runs import SHAPES_LOOP, Attempt, run_ranks
+from tests.support.training_runs import result_of
+from trainerd.contract.exit_codes import DRAINED
+
+pytestmark = [pytest.mark.torch, pytest.mark.timeout(400)]
+
+LIMIT_S = 120
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    results = {}
+
+    def result(shape, world_size, *arguments):
+        key = (shape, world_size, *arguments)
+        if key not in results:
+            run = tmp_path_factory.mktemp(shape) / "run"
+            finish(run, shape, world_size, *arguments)
+            results[key] = result_of(run)
+        return results[key]
+
+    return result
+
+
+def finish(run, shape, world_size, *arguments):
+    return run_ranks(run, shape, *arguments, script=SHAPES_LOOP, world_size=world_size, limit_s=LIMIT_S)
+
+
+def strike(run, shape, world_size, rank, step, signum, *arguments):
+    words = (shape, "--strike", rank, step, int(signum), *arguments)
+    with Attempt(run, *words, script=SHAPES_LOOP, world_size=world_size) as attempt:
+        codes = attempt.wait(LIMIT_S)
+    if signum == signal.SIGTERM:
+        assert codes == [DRAINED] * world_size, attempt.output
+    else:
+        assert codes[rank] == -signum, attempt.output
+        assert not {0, DRAINED} & set(codes), attempt.output
+
+
+@pytest.mark.parametrize(
+    ("signum", "step"), [(signal.SIGTERM, 0), (signal.SIGTERM, 1), (signal.SIGKILL, 5)], ids=str
+)
+def test_a_resume_of_three_ranks_has_the_bits_of_an_undisturbed_run(tmp_path, undisturbed, signum, step):
+    run = tmp_path / "run"
+    strike(run, "buckets", 3, 1, step, signum)
+    whole = finish(run, "buckets", 3)
+    assert result_of(run) == undisturbed("buckets", 3)
+    assert "may not resume exactly" not in whole.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [0, 1, 4])
+@pytest.mark.parametrize("shape", ["ddp", "static", "view", "unused", "no-sync", "fp16-hook", "raw", "half"])
+def test_every_way_of_wrapping_resumes_exactly(tmp_path, undisturbed, shape, step):
+    run = tmp_path / "run"
+    strike(run, shape, 3, 1, step, signal.SIGTERM)
+    whole = finish(run, shape, 3)
+    assert result_of(run) == undisturbed(shape, 3)
+    assert "may not resume exactly" not in whole.output
+
+
+def test_a_model_wrapped_after_the_resume_is_said_to_be_suspect(tmp_path):
+    run = tmp_path / "run"
+    strike(run, "late", 3, 1, 3, signal.SIGTERM)
+    whole = finish(run, "late", 3)
+    assert "may not resume exactly: DistributedDataParallel of model." in whole.output
+    assert "make the DistributedDataParallel before session.resume()" in whole.output

@@ -1,0 +1,95 @@
+"""Train a tiny network on several ranks in one of several shapes, and be struck by a signal at a step.
+
+Three and more ranks show what two do not: a sum of two numbers has one order only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import faulthandler
+import os
+import signal
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+import trainerd
+
+parser = argparse.ArgumentParser()
+parser.add_argument("shape")
+parser.add_argument("--strike", nargs=3, type=int, default=[0, 0, 0], help="rank, step and signal")
+parser.add_argument("--steps", type=int, default=6, help="steps of an epoch")
+parser.add_argument("--epochs", type=int, default=2)
+parser.add_argument("--every", type=int, default=2, help="steps between two checkpoints")
+args = parser.parse_args()
+rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+SHAPES = {
+    "ddp": {},
+    "buckets": {"bucket_cap_mb": 0.008},
+    "static": {"static_graph": True, "bucket_cap_mb": 0.008},
+    "view": {"gradient_as_bucket_view": True, "bucket_cap_mb": 0.008},
+    "unused": {"find_unused_parameters": True},
+    "no-sync": {},
+    "fp16-hook": {},
+    "raw": {},
+    "late": {},
+    "half": {"bucket_cap_mb": 0.008},
+}
+
+
+def network() -> nn.Module:
+    layers = [nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 5)]
+    if args.shape == "half":
+        layers[2].to(torch.float64)
+        layers[2].register_forward_pre_hook(lambda _, given: (given[0].double(),))
+        layers[2].register_forward_hook(lambda _, given, made: made.float())
+    return nn.Sequential(*layers)
+
+
+def wrapped(plain: nn.Module) -> nn.Module:
+    if args.shape == "apart":
+        return plain
+    model = nn.parallel.DistributedDataParallel(plain, **SHAPES[args.shape])
+    if args.shape == "fp16-hook":
+        model._register_builtin_comm_hook(dist.BuiltinCommHookType.FP16_COMPRESS)
+    return model
+
+
+faulthandler.dump_traceback_later(60)  # a test that finds a hang shows where
+torch.set_num_threads(1)
+if args.shape != "apart":
+    dist.init_process_group("gloo")
+with trainerd.session(seed=0, every={"steps": args.every, "seconds": None, "epochs": None}) as session:
+    torch.manual_seed(3)
+    plain = network()
+    model = plain if args.shape == "late" else wrapped(plain)
+    optimizer = torch.optim.SGD(plain.parameters(), 0.1, momentum=0.9)
+    session.track(model=plain if args.shape in {"raw", "late"} else model, optimizer=optimizer)
+    session.resume()
+    if args.shape == "late":
+        model = wrapped(plain)
+    samples = torch.Generator().manual_seed(1)
+    size = 4 * args.steps * world_size
+    points = TensorDataset(
+        torch.randn(size, 16, generator=samples), torch.randint(0, 5, (size,), generator=samples)
+    )
+    for _ in session.epochs(args.epochs):
+        for inputs, targets in session.batches(DataLoader(points, 4, shuffle=True)):
+            if session.attempt == 1 and [rank, session.step] == args.strike[:2] and args.strike[2]:
+                print("strikes", flush=True)
+                os.kill(os.getpid(), signal.Signals(args.strike[2]))
+            optimizer.zero_grad()
+            if args.shape == "no-sync":
+                with model.no_sync():
+                    functional.cross_entropy(model(inputs[:2]), targets[:2]).backward()
+            loss = functional.cross_entropy(model(inputs), targets)
+            loss.backward()
+            optimizer.step()
+            session.log(loss=loss.detach())
+if dist.is_initialized():
+    with contextlib.suppress(RuntimeError):
+        dist.destroy_process_group()
