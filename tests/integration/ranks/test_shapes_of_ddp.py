@@ -8,14 +8,18 @@ from __future__ import annotations
 import signal
 
 import pytest
+import torch
 
 from tests.support.rank_runs import SHAPES_LOOP, Attempt, run_ranks
 from tests.support.training_runs import result_of
+from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.exit_codes import DRAINED
+from trainerd.contract.paths import RunPaths
+from trainerd.training.exporting import model_state
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(400)]
 
-LIMIT_S = 120
+LIMIT_S = 100
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +72,30 @@ def test_every_way_of_wrapping_resumes_exactly(tmp_path, undisturbed, shape, ste
     whole = finish(run, shape, 3)
     assert result_of(run) == undisturbed(shape, 3)
     assert "may not resume exactly" not in whole.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL], ids=str)
+@pytest.mark.parametrize("shape", ["powersgd", "zero", "zero-inner", "local-sgd"])
+def test_the_state_of_wrappers_is_resumed(tmp_path, undisturbed, shape, signum):
+    run = tmp_path / "run"
+    strike(run, shape, 3, 1, 6, signum)
+    whole = finish(run, shape, 3)
+    assert result_of(run) == undisturbed(shape, 3)
+    assert "may not resume exactly" not in whole.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", ["fsdp2", "fsdp2-tp"])
+def test_sharded_ranks_resume_exactly(tmp_path, undisturbed, shape):
+    run = tmp_path / "run"
+    strike(run, shape, 4, 1, 5, signal.SIGTERM)
+    finish(run, shape, 4)
+    assert result_of(run) == undisturbed(shape, 4)
+    whole = torch.load(run / "whole.pt")
+    put_together = model_state(CheckpointStore.of_run(RunPaths(run)).checkpoints()[-1])
+    for name in ("0.weight", "0.bias", "2.weight"):  # the others have replicas
+        assert put_together[name].tolist() == whole[name].tolist()
 
 
 def test_a_model_wrapped_after_the_resume_is_said_to_be_suspect(tmp_path):

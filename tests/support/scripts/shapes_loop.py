@@ -38,6 +38,10 @@ SHAPES = {
     "raw": {},
     "late": {},
     "half": {"bucket_cap_mb": 0.008},
+    "powersgd": {},
+    "zero": {},
+    "zero-inner": {},
+    "local-sgd": {},
 }
 
 
@@ -53,10 +57,51 @@ def network() -> nn.Module:
 def wrapped(plain: nn.Module) -> nn.Module:
     if args.shape == "apart":
         return plain
+    if args.shape.startswith("fsdp2"):
+        return sharded(plain)
     model = nn.parallel.DistributedDataParallel(plain, **SHAPES[args.shape])
     if args.shape == "fp16-hook":
         model._register_builtin_comm_hook(dist.BuiltinCommHookType.FP16_COMPRESS)
+    if args.shape == "powersgd":
+        from torch.distributed.algorithms.ddp_comm_hooks import powerSGD_hook
+
+        state = powerSGD_hook.PowerSGDState(None, matrix_approximation_rank=1, start_powerSGD_iter=3)
+        model.register_comm_hook(state, powerSGD_hook.powerSGD_hook)
+    if args.shape == "local-sgd":
+        from torch.distributed.algorithms.ddp_comm_hooks import post_localSGD_hook
+
+        alone, _ = dist.new_subgroups(group_size=1)
+        state = post_localSGD_hook.PostLocalSGDState(None, alone, start_localSGD_iter=3)
+        model.register_comm_hook(state, post_localSGD_hook.post_localSGD_hook)
     return model
+
+
+def sharded(plain: nn.Module) -> nn.Module:
+    """Return the model under FSDP2, with tensor parallelism inside if there are four ranks."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import parallel
+
+    if args.shape == "fsdp2":
+        return fully_shard(plain)
+    mesh = init_device_mesh("cpu", (world_size // 2, 2), mesh_dim_names=("dp", "tp"))
+    plan = {"0": parallel.ColwiseParallel(), "2": parallel.RowwiseParallel()}
+    parallel.parallelize_module(plain, mesh["tp"], plan)
+    return fully_shard(plain, mesh=mesh["dp"])
+
+
+def optimizer_for(parameters) -> torch.optim.Optimizer:
+    if args.shape.startswith("zero"):
+        from torch.distributed.optim import ZeroRedundancyOptimizer
+
+        return ZeroRedundancyOptimizer(parameters, torch.optim.AdamW, lr=0.02)
+    optimizer = torch.optim.SGD(parameters, 0.1, momentum=0.9)
+    if args.shape == "local-sgd":
+        from torch.distributed.algorithms.model_averaging.averagers import PeriodicModelAverager
+        from torch.distributed.optim import PostLocalSGDOptimizer
+
+        return PostLocalSGDOptimizer(optimizer, PeriodicModelAverager(period=3, warmup_steps=3))
+    return optimizer
 
 
 faulthandler.dump_traceback_later(60)  # a test that finds a hang shows where
@@ -67,8 +112,12 @@ with trainerd.session(seed=0, every={"steps": args.every, "seconds": None, "epoc
     torch.manual_seed(3)
     plain = network()
     model = plain if args.shape == "late" else wrapped(plain)
-    optimizer = torch.optim.SGD(plain.parameters(), 0.1, momentum=0.9)
-    session.track(model=plain if args.shape in {"raw", "late"} else model, optimizer=optimizer)
+    optimizer = optimizer_for(plain.parameters())
+    session.track(model=plain if args.shape in {"raw", "late"} else model)
+    session.track(optimizer=optimizer.optim if args.shape == "zero-inner" else optimizer)
+    if args.shape.startswith("zero"):
+        schedule = torch.optim.lr_scheduler.StepLR(optimizer, 4, gamma=0.5)
+        session.track(schedule=schedule)
     session.resume()
     if args.shape == "late":
         model = wrapped(plain)
@@ -89,7 +138,13 @@ with trainerd.session(seed=0, every={"steps": args.every, "seconds": None, "epoc
             loss = functional.cross_entropy(model(inputs), targets)
             loss.backward()
             optimizer.step()
+            if args.shape.startswith("zero"):
+                schedule.step()
             session.log(loss=loss.detach())
+    if args.shape.startswith("fsdp2"):
+        whole = {name: tensor.full_tensor() for name, tensor in plain.state_dict().items()}
+        if rank == 0:
+            torch.save(whole, session.run_dir / "whole.pt")
 if dist.is_initialized():
     with contextlib.suppress(RuntimeError):
         dist.destroy_process_group()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 KIND = "ddp-bucket-order"
 _WRAP_FIRST = "make the DistributedDataParallel before session.resume() and the first loop"
+_HOOK_FIRST = "register the same hooks before session.resume() and the first loop"
 _UNKNOWN = "the checkpoint is of a version that did not save the order in which gradients are reduced"
 
 
@@ -55,6 +56,11 @@ class JointBuckets:
         if self._ranks is None or step == 0:
             return
         self._is_resumed = True
+        for name in self._orders.unplaced:
+            detail = "its communication hooks are not those of the checkpoint: their state is not restored"
+            self._suspect(
+                Reason("ddp-comm-hook", f"DistributedDataParallel of {name}, …", detail, _HOOK_FIRST)
+            )
         self._ranks.put(f"resume/buckets/{self._ranks.rank}", self._orders.restored)
         planned: list[tuple[WatchedReplica, SavedOrder]] = []
         problem: str | None = None

@@ -66,6 +66,8 @@ class RunState:
         }
         if self._world_size > 1:
             own["ddp_buckets"] = self.buckets.state_dict()
+            if hooks := self.buckets.hook_states():
+                own["comm_hooks"] = hooks
         return take_snapshot(self.objects, extra={"session": own})
 
     def restore(self, tree: StateTree, *, source: str) -> None:
@@ -80,6 +82,7 @@ class RunState:
         self.seed = own["seed"]
         self.values.load_state_dict(own["values"])
         self.buckets.load_state_dict(own.get("ddp_buckets"))
+        self.buckets.load_hook_states(own.get("comm_hooks", {}))
         saved = own.get("digest", _NO_DIGEST_YET)
         self.digest = None if saved is None else int(saved, 16)
         self._source_states = dict(own["sources"])

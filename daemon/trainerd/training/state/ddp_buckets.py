@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trainerd.training.state import ddp_reducer
+from trainerd.training.state.comm_hooks import HookStates
 from trainerd.training.state.optimizer_names import named_parameters
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class WatchedReplica:
 
     Attributes:
         names: Names of its parameters, in its own order.
+        hook_states: States of its communication hooks.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class WatchedReplica:
         self._arrivals: dict[int, int] = {}
         self._order: tuple[str, ...] | None = None
         self._is_late = False
+        self.hook_states = HookStates(replica)
         self._hooks = [
             parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
                 _noting(weakref.ref(self), index)
@@ -222,10 +225,12 @@ class BucketOrders:
 
     Attributes:
         restored: What the checkpoint resumed from says. None if it says nothing: it is of an older version.
+        unplaced: First parameters of the replicas whose communication hooks are not those of the checkpoint.
     """
 
     def __init__(self, objects: Objects) -> None:
         self.restored: list[dict[str, Any]] | None = None
+        self.unplaced: list[str] = []
         self._objects = objects
         self._watched: list[WatchedReplica] = []
 
@@ -244,7 +249,8 @@ class BucketOrders:
         new = [
             WatchedReplica(replica, names, is_seen_from_start=is_start)
             for replica in ddp_reducer.replicas(self._objects.values())
-            if id(replica) not in known and any(id(each) in names for each in replica.parameters())
+            if id(replica) not in known
+            and any(each.requires_grad and id(each) in names for each in replica.parameters())
         ]
         self._watched = sorted([*self.watched, *new], key=lambda watched: watched.names)
         return new
@@ -262,6 +268,18 @@ class BucketOrders:
     def load_state_dict(self, state: list[dict[str, Any]] | None) -> None:
         """Take what a checkpoint says; it comes into force later, on all ranks at once."""
         self.restored = state
+
+    def hook_states(self) -> dict[str, Any]:
+        """Return the states of the communication hooks, by the first parameter of each replica."""
+        found = {watched.names[0]: watched.hook_states.state_dict() for watched in self.watched}
+        return {name: states for name, states in found.items() if states}
+
+    def load_hook_states(self, state: dict[str, Any]) -> None:
+        """Put back what `hook_states` returned."""
+        live = {watched.names[0]: watched.hook_states for watched in self.watched}
+        self.unplaced = [
+            name for name, saved in state.items() if name not in live or not live[name].load_state_dict(saved)
+        ]
 
 
 def _encoded(saved: SavedOrder) -> dict[str, Any]:

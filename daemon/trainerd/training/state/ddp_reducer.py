@@ -79,9 +79,14 @@ def uses_compiled_autograd(replica: DistributedDataParallel) -> bool:
     return bool(getattr(replica, "_use_python_reducer", False))
 
 
+def hooks(replica: DistributedDataParallel) -> list[tuple[Any, Any]]:
+    """Return the communication hooks that are Python functions, each with the object that it is given."""
+    return list(getattr(replica, "_comm_hooks", ()))
+
+
 def has_hooks(replica: DistributedDataParallel) -> bool:
     """Tell whether the gradients are communicated in a way of the script's own."""
-    return bool(getattr(replica, "_comm_hooks", ())) or _builtin_hook(replica) is not None
+    return bool(hooks(replica)) or _builtin_hook(replica) is not None
 
 
 def logged_order(replica: DistributedDataParallel) -> list[int] | None:
