@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract import codec
 from trainerd.contract.durable import make_directory, write_file
+from trainerd.contract.exit_codes import DRAINED
 from trainerd.contract.heartbeat import Phase
 from trainerd.contract.paths import AttemptPaths
 from trainerd.contract.policy import RETENTION_FORMAT
 from trainerd.training.distributed.agreement import Agreement, Alone, Together
 from trainerd.training.distributed.joint_buckets import JointBuckets
 from trainerd.training.distributed.rank_store import Ranks, rendezvous
+from trainerd.training.distributed.restart_rounds import stays_drained
 from trainerd.training.engine.checkpoint_manager import CheckpointManager
 from trainerd.training.engine.history import HistoryWriter
 from trainerd.training.engine.measurements import Measurements
@@ -122,7 +125,14 @@ class RunParts:
         Raises:
             UserError: The environment does not say where to rendezvous.
             RankLostError: The others did not come.
+            SystemExit: This is torchrun's answer to a drain.
         """
+        if stays_drained(settings.run, settings.attempt_paths, os.environ):
+            leaving.say(
+                "trainerd: torchrun restarts ranks that were drained: exiting 85 at once, since the "
+                "checkpoint is made; start torchrun with --max-restarts 0"
+            )
+            raise SystemExit(DRAINED)
         ranks = rendezvous(settings.environment)
         if ranks is not None:  # each of several ranks would count an attempt of its own
             root = ranks.agreed("attempt", lambda: str(settings.attempt_paths.root))
