@@ -17,6 +17,7 @@ from trainerd.training.distributed.agreement import Agreement, Alone, Together
 from trainerd.training.distributed.joint_buckets import JointBuckets
 from trainerd.training.distributed.rank_store import Ranks, rendezvous
 from trainerd.training.distributed.restart_rounds import stays_drained
+from trainerd.training.distributed.shared_folder import check_shared
 from trainerd.training.engine.checkpoint_manager import CheckpointManager
 from trainerd.training.engine.history import HistoryWriter
 from trainerd.training.engine.measurements import Measurements
@@ -123,7 +124,7 @@ class RunParts:
         """Return the parts of this rank's attempt, once the other ranks are there.
 
         Raises:
-            UserError: The environment does not say where to rendezvous.
+            UserError: The environment does not say where to rendezvous, or the run folder is not shared.
             RankLostError: The others did not come.
             SystemExit: This is torchrun's answer to a drain.
         """
@@ -137,6 +138,7 @@ class RunParts:
         if ranks is not None:  # each of several ranks would count an attempt of its own
             root = ranks.agreed("attempt", lambda: str(settings.attempt_paths.root))
             settings = dataclasses.replace(settings, attempt_paths=AttemptPaths(Path(root)))
+            check_shared(ranks, settings.run.root)
         return cls(settings, ranks)
 
     @property

@@ -17,7 +17,7 @@ from trainerd.checkpoint.fingerprint import DATA, changes, compared
 from trainerd.contract.metric_history import HEADER, read_lost
 from trainerd.contract.resume_record import ResumeRecord, read_resume
 from trainerd.errors import CorruptError, MismatchError
-from trainerd.training.distributed.joint_resume import confirm_together, find_together, read_together
+from trainerd.training.distributed.joint_resume import confirm_together, resume_together
 from trainerd.training.engine.history import HistoryWriter
 from trainerd.training.engine.position import Position
 from trainerd.training.engine.resume_proof import ResumeProof
@@ -108,10 +108,7 @@ class RunResume:
     def _find(self) -> tuple[Checkpoint, StateTree] | None:
         if self._ranks is None:
             return self._checkpoints.find()
-        checkpoint = find_together(self._ranks, self._checkpoints.store, self._find_newest)
-        if checkpoint is None:
-            return None
-        return checkpoint, read_together(self._ranks, checkpoint, self._state.objects)
+        return resume_together(self._ranks, self._checkpoints.store, self._find_newest, self._state.objects)
 
     def _find_newest(self) -> Checkpoint | None:
         found = self._checkpoints.find()
