@@ -5,13 +5,14 @@ With two ranks it has them in any case, since a + b = b + a.
 
 from __future__ import annotations
 
+import re
 import signal
 
 import pytest
 import torch
 
 from tests.support.rank_runs import SHAPES_LOOP, Attempt, run_ranks
-from tests.support.training_runs import result_of
+from tests.support.training_runs import REPOSITORY, result_of
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.exit_codes import DRAINED
 from trainerd.contract.paths import RunPaths
@@ -20,6 +21,8 @@ from trainerd.training.exporting import model_state
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(400)]
 
 LIMIT_S = 100
+TABLE = ("apart", "ddp", "buckets", "static", "view", "unused", "powersgd", "zero", "fsdp2")
+"""Rows of the table in docs/ranks.md; each cell is two tests, one a signal."""
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +79,7 @@ def test_every_way_of_wrapping_resumes_exactly(tmp_path, undisturbed, shape, ste
 
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL], ids=str)
-@pytest.mark.parametrize("shape", ["powersgd", "zero", "zero-inner", "local-sgd"])
+@pytest.mark.parametrize("shape", ["zero-inner", "local-sgd"])
 def test_the_state_of_wrappers_is_resumed(tmp_path, undisturbed, shape, signum):
     run = tmp_path / "run"
     strike(run, shape, 3, 1, 6, signum)
@@ -86,7 +89,31 @@ def test_the_state_of_wrappers_is_resumed(tmp_path, undisturbed, shape, signum):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", ["fsdp2", "fsdp2-tp"])
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM], ids=str)
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+@pytest.mark.parametrize("shape", TABLE)
+def test_a_disturbed_run_equals_an_undisturbed_one(tmp_path, undisturbed, shape, world_size, signum):
+    run = tmp_path / "run"
+    strike(run, shape, world_size, 1, 5, signum)
+    whole = finish(run, shape, world_size)
+    assert result_of(run) == undisturbed(shape, world_size)
+    assert "may not resume exactly" not in whole.output
+
+
+def test_the_table_in_the_documents_has_the_cells_that_are_tested():
+    text = (REPOSITORY / "docs" / "ranks.md").read_text()
+    rows = re.findall(r"^\| .*`([a-z0-9-]+)` \| equal \| equal \| equal \|$", text, re.MULTILINE)
+    assert rows == list(TABLE)
+
+
+def test_uneven_inputs_are_refused_in_the_first_step(tmp_path):
+    with Attempt(tmp_path / "run", "join", script=SHAPES_LOOP, world_size=2) as attempt:
+        assert attempt.wait(LIMIT_S) == [1, 1], attempt.output
+    assert "uneven inputs" in attempt.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", ["fsdp2-tp"])
 def test_sharded_ranks_resume_exactly(tmp_path, undisturbed, shape):
     run = tmp_path / "run"
     strike(run, shape, 4, 1, 5, signal.SIGTERM)

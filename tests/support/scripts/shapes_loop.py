@@ -39,6 +39,7 @@ SHAPES = {
     "late": {},
     "half": {"bucket_cap_mb": 0.008},
     "powersgd": {},
+    "join": {},
     "zero": {},
     "zero-inner": {},
     "local-sgd": {},
@@ -126,6 +127,9 @@ with trainerd.session(seed=0, every={"steps": args.every, "seconds": None, "epoc
     points = TensorDataset(
         torch.randn(size, 16, generator=samples), torch.randint(0, 5, (size,), generator=samples)
     )
+    uneven = contextlib.ExitStack()
+    if args.shape == "join":
+        uneven.enter_context(model.join())
     for _ in session.epochs(args.epochs):
         for inputs, targets in session.batches(DataLoader(points, 4, shuffle=True)):
             if session.attempt == 1 and [rank, session.step] == args.strike[:2] and args.strike[2]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from trainerd.contract.verdict import Reason
+from trainerd.errors import UserError
 from trainerd.training.state.ddp_buckets import decoded
-from trainerd.training.state.ddp_reducer import BucketOrderError
+from trainerd.training.state.ddp_reducer import BucketOrderError, takes_uneven_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,13 +93,23 @@ class JointBuckets:
         return found[0], watched.why_not(found[0])
 
     def step_done(self) -> None:
-        """A step is done: see to what its backward pass has shown, after the first one of this process."""
+        """A step is done: see to what its backward pass has shown, after the first one of this process.
+
+        Raises:
+            UserError: The ranks take uneven inputs.
+        """
         if not self._is_first_step:
             return
         self._is_first_step = False
         new = self._orders.watch(is_start=False)
         if new and self._is_resumed:
             self._say("it was made after the state was restored", new)
+        if any(takes_uneven_inputs(watched.replica) for watched in self._orders.watched):
+            raise UserError(
+                "uneven inputs (join() of DistributedDataParallel) are not supported: the ranks would not "
+                "make the same steps, and have no boundary in common to save",
+                hint="leave join() out: session.batches(loader) gives every rank as many batches",
+            )
         for watched in self._orders.watched:
             try:
                 watched.catch_up()

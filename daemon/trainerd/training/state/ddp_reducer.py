@@ -74,6 +74,11 @@ def is_reducing(replica: DistributedDataParallel) -> bool:
     return bool(getattr(replica, "require_forward_param_sync", True))
 
 
+def takes_uneven_inputs(replica: DistributedDataParallel) -> bool:
+    """Tell whether this is within ``join()``: ranks without batches mirror the others."""
+    return bool(getattr(getattr(replica, "_join_config", None), "enable", False))
+
+
 def uses_compiled_autograd(replica: DistributedDataParallel) -> bool:
     """Tell whether compiled code reduces the gradients, one by one."""
     return bool(getattr(replica, "_use_python_reducer", False))
