@@ -21,11 +21,13 @@ from trainerd.contract.paths import RunPaths
 SCRIPTS = REPOSITORY / "tests" / "support" / "scripts"
 RANKS_LOOP = SCRIPTS / "ranks_loop.py"
 SHARDED_LOOP = SCRIPTS / "sharded_loop.py"
+SHAPES_LOOP = SCRIPTS / "shapes_loop.py"
 RUN_LIMIT_S = 60
 _LOOK_S = 0.002
 _servers = {  # each starts with its first rank and ends with this process
     RANKS_LOOP: RankServer("torch._dynamo"),  # which DistributedDataParallel imports
     SHARDED_LOOP: RankServer("torch.distributed.fsdp", "torch._dynamo"),
+    SHAPES_LOOP: RankServer("torch.distributed.fsdp", "torch._dynamo"),
 }
 _USED = re.compile(r"^used (\d+) (\d+) (\d+) (\d+) (\[.*\])$", re.MULTILINE)
 
@@ -137,12 +139,13 @@ class Attempt:
 def run_ranks(
     run_dir: Path,
     *arguments: object,
+    script: Path = RANKS_LOOP,
     world_size: int = 2,
     limit_s: float = RUN_LIMIT_S,
     **environment: object,
 ) -> Attempt:
     """Run one attempt to its end; all ranks must have finished."""
-    with Attempt(run_dir, *arguments, world_size=world_size, **environment) as attempt:
+    with Attempt(run_dir, *arguments, script=script, world_size=world_size, **environment) as attempt:
         assert attempt.wait(limit_s) == [0] * world_size, attempt.output
     return attempt
 

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from torch.distributed import HashStore
 
+from tests.support.checkpoints import flip_bit
 from tests.support.rank_runs import Attempt, run_ranks
 from tests.support.training_runs import result_of
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.exit_codes import DRAINED
 from trainerd.contract.paths import RunPaths
+from trainerd.errors import MismatchError
+from trainerd.training.distributed.joint_resume import resume_together
+from trainerd.training.distributed.rank_store import Ranks
+from trainerd.training.state.objects import TrackedObjects
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(240)]
 
@@ -110,6 +118,29 @@ def test_a_state_that_does_not_fit_on_one_rank_is_refused_by_all(tmp_path):
         assert attempt.used == []
     assert newest(run).name == before
     run_ranks(run, "--epochs", 2)
+
+
+def test_a_checkpoint_that_one_rank_alone_sees_damaged_is_passed_over_by_all(tmp_path):
+    """Rank 1 has a copy of the folder in place of a network filesystem that shows it other bytes."""
+    run = tmp_path / "run"
+    run_ranks(run, "--epochs", 1)
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    stores = [CheckpointStore.of_run(RunPaths(root)) for root in (run, copy)]
+    damaged, before = (stores[1].checkpoints()[index] for index in (-1, -2))
+    flip_bit(damaged.path / "rank-00001.safetensors")
+    words = HashStore()
+
+    def resume(rank):
+        ranks = Ranks(words, rank=rank, world_size=2)
+        with pytest.raises(MismatchError) as raised:  # no object is tracked here
+            resume_together(ranks, stores[rank], stores[rank].newest_sound, TrackedObjects())
+        return str(raised.value)
+
+    with stores[0].lock(), ThreadPoolExecutor(2) as pool:
+        said = list(pool.map(resume, BOTH))
+    assert all(before.name in each and damaged.name not in each for each in said), said
+    assert [each.name for each in stores[0].quarantined()] == [damaged.name]
 
 
 def test_a_drain_is_heard_while_rank_0_alone_evaluates(tmp_path):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from trainerd.checkpoint.store import Checkpoint
     from trainerd.contract.heartbeat import Heartbeat
-    from trainerd.contract.paths import RunPaths
+    from trainerd.contract.paths import AttemptPaths, RunPaths
     from trainerd.contract.records import ExitRecord
     from trainerd.contract.resolved import ResolvedJob
 
@@ -35,6 +35,8 @@ LOG_TAIL_LINES: Final = 40
 SECRET_LENGTH_MIN: Final = 6
 """Shorter values of an env_file are too common in ordinary text to be hidden in it."""
 
+RANKS_MAX: Final = 4096
+"""Of how many ranks the records are read."""
 HIDDEN: Final = "(hidden)"
 
 T = TypeVar("T")
@@ -68,7 +70,7 @@ def gather_evidence(
     """
     trouble: list[str] = []
     paths = run.attempt(attempt)
-    nproc = len(ending.ranks) if ending is not None else job.nproc
+    nproc = max(len(ending.ranks) if ending is not None else job.nproc, _ranks_with_records(paths))
     outcomes = tuple(
         _tolerant(partial(records.read, paths.outcome(rank), OutcomeRecord), trouble) for rank in range(nproc)
     )
@@ -129,6 +131,15 @@ def _beat(path: Path) -> Heartbeat | None:
     with contextlib.suppress(OSError, ValueError):
         return read_heartbeat(path)
     return None
+
+
+def _ranks_with_records(paths: AttemptPaths) -> int:
+    """Return how many ranks left something: torchrun starts more than the shim did."""
+    count = 0
+    with contextlib.suppress(OSError):
+        while count < RANKS_MAX and (paths.outcome(count).exists() or paths.heartbeat(count).exists()):
+            count += 1
+    return count
 
 
 def _claims_drained(ending: ExitRecord | None, outcomes: Sequence[OutcomeRecord | None]) -> bool:

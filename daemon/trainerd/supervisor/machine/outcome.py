@@ -184,6 +184,8 @@ def _verdict(evidence: Evidence) -> _Verdict:
     if evidence.is_finish_recorded and all(rank.exit_code == 0 for rank in evidence.exit.ranks):
         return OutcomeKind.FINISHED, Retry.NOTHING_LEFT, "it finished, and said so"
     culprit = _culprit(evidence, evidence.exit)
+    if culprit is not None and culprit.signal is None and _all_said_drained(evidence):
+        return _drained(evidence)  # a launcher such as torchrun makes 1 of the 85 of its ranks
     if culprit is not None:
         return _from_the_culprit(evidence, culprit)
     if any(rank.exit_code == exit_codes.DRAINED for rank in evidence.exit.ranks):
@@ -206,6 +208,13 @@ def _from_the_ranks(evidence: Evidence) -> _Verdict | None:
         if record.kind == "no-space":
             return OutcomeKind.CRASHED, Retry.WHEN_THERE_IS_ROOM, f"no room on the disk: {named}"
     return None
+
+
+def _all_said_drained(evidence: Evidence) -> bool:
+    """Tell whether every rank of which anything is known recorded that it drained."""
+    return bool(evidence.outcomes) and all(
+        said is not None and said.kind == "drained" for said in evidence.outcomes
+    )
 
 
 def _nonfinite(evidence: Evidence, named: str) -> _Verdict:

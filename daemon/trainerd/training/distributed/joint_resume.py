@@ -11,9 +11,12 @@ Its random generators then begin anew, each rank's with a seed of its own.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+import itertools
+import time
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from trainerd.errors import CorruptError, MismatchError
+from trainerd.errors import CorruptError, MismatchError, UserError
+from trainerd.training.interruption.leaving import say
 from trainerd.training.state.rank_files import read_verified, tensors_name, tree_name
 from trainerd.training.state.shards import WholeNeededError
 
@@ -27,39 +30,82 @@ if TYPE_CHECKING:
     from trainerd.training.state.tracked import Objects
 
 
-def find_together(
-    ranks: Ranks, store: CheckpointStore, find: Callable[[], Checkpoint | None]
-) -> Checkpoint | None:
-    """Return the checkpoint that rank 0 finds by `find`, None if there is none.
+T = TypeVar("T")
+
+STALE_LIMIT_S: Final = 20.0
+"""How long a network filesystem may take to show a checkpoint that rank 0 sees, in seconds."""
+_STALE_LOOK_S: Final = 0.1
+
+
+def resume_together(
+    ranks: Ranks, store: CheckpointStore, find: Callable[[], Checkpoint | None], objects: Objects
+) -> tuple[Checkpoint, StateTree] | None:
+    """Return the newest checkpoint that is sound on all ranks, and this rank's state of it.
+
+    One that is damaged for any rank is moved to quarantine by rank 0, and all take the one before.
+
+    Args:
+        ranks: This rank and the others.
+        store: The checkpoints.
+        find: Finds the newest one that is sound for rank 0, which alone calls it.
+        objects: What is tracked.
 
     Raises:
-        RankLostError: Rank 0 failed.
+        MismatchError: It does not fit on one of the ranks; nothing was changed on any.
+        RankLostError: A rank is gone.
     """
 
     def find_name() -> str | None:
         found = find()
         return found.name if found is not None else None
 
-    name = ranks.agreed("resume/checkpoint", find_name)
-    return store.find(name) if name is not None else None
+    for number in itertools.count():
+        key = f"resume/{number}"
+        name = ranks.agreed(f"{key}/checkpoint", find_name)
+        if name is None:
+            return None
+        try:
+            return _read_together(ranks, store, name, objects, f"{key}/fits")
+        except CorruptError as error:
+            if ranks.rank == 0:
+                say(f"trainerd: {name} is damaged and goes to quarantine: {error.message}")
+                store.quarantine(store.find(name), error.message)
+    raise AssertionError("there are not so many checkpoints")
 
 
-def read_together(ranks: Ranks, checkpoint: Checkpoint, objects: Objects) -> StateTree:
+def _read_together(
+    ranks: Ranks, store: CheckpointStore, name: str, objects: Objects, key: str
+) -> tuple[Checkpoint, StateTree]:
     """Return this rank's state, once every rank has its own and has compared it with its objects.
 
     Raises:
         MismatchError: It does not fit on one of the ranks; nothing was changed on any.
-        CorruptError: The files of one rank are damaged.
+        CorruptError: The files of one rank are damaged. All ranks raise it.
     """
-    tree: StateTree | None = None
+    found: tuple[Checkpoint, StateTree] | None = None
     problem: MismatchError | CorruptError | None = None
     try:
-        tree = _read_own(ranks, checkpoint, objects)
+        checkpoint = _seen(lambda: store.find(name))
+        found = checkpoint, _seen(lambda: _read_own(ranks, checkpoint, objects))
     except (MismatchError, CorruptError) as error:
         problem = error
-    _all_or_none(ranks, "resume/fits", problem)
-    assert tree is not None
-    return tree
+    _all_or_none(ranks, key, problem)
+    assert found is not None
+    return found
+
+
+def _seen(look: Callable[[], T]) -> T:
+    """Return what `look` returns, after some seconds if a network filesystem shows it late here."""
+    deadline_s = time.monotonic() + STALE_LIMIT_S
+    while True:
+        try:
+            return look()
+        except MismatchError:
+            raise
+        except (UserError, FileNotFoundError):  # rank 0 has just verified it
+            if time.monotonic() >= deadline_s:
+                raise
+            time.sleep(_STALE_LOOK_S)
 
 
 def _read_own(ranks: Ranks, checkpoint: Checkpoint, objects: Objects) -> StateTree:
@@ -103,11 +149,11 @@ def _all_or_none(ranks: Ranks, key: str, problem: MismatchError | CorruptError |
             "is_corrupt": isinstance(problem, CorruptError),
         }
     all_said = ranks.gather(key, mine)
+    for rank, said in enumerate(all_said):  # damage first: all ranks answer it alike
+        if said is not None and said["is_corrupt"]:
+            raise CorruptError(f"rank {rank}: {said['message']}")
     if problem is not None:
         raise problem
     for rank, said in enumerate(all_said):
-        if said is None:
-            continue
-        if said["is_corrupt"]:
-            raise CorruptError(f"rank {rank}: {said['message']}")
-        raise MismatchError(f"rank {rank}: {said['message']}", said["differences"])
+        if said is not None:
+            raise MismatchError(f"rank {rank}: {said['message']}", said["differences"])

@@ -6,7 +6,7 @@ deep in a collective. It needs no process group: a script may make one before th
 never.
 
 Invariants:
-    Every value is written once, under a key of its own, and is JSON.
+    Every value but a life sign is written once, under a key of its own, and is JSON.
     No wait is without a limit, and none outlasts a rank that is known to be gone.
     A rank that cannot be looked at is not taken for dead.
 """
@@ -28,6 +28,7 @@ from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-
 
 from trainerd.contract.process import ProcessIdentity, identify, is_alive
 from trainerd.errors import RankLostError, UserError
+from trainerd.training.distributed.life_signs import SILENCE_LIMIT_S, Pulse, Silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,7 +44,12 @@ FAREWELL_LIMIT_S: Final = 15.0
 CAUSE_LIMIT_S: Final = 1.0
 """How long after an error a rank looks whether another one has ended, in seconds: its end takes a moment to
 show."""
+FAILING_LIMIT_S: Final = 5.0
+"""How long a rank that is failing itself waits for what another one has promised to say, in seconds."""
+TELL_LIMIT_S: Final = 3.0
+"""How long rank 0, which has the store, stays until the others have heard why it fails, in seconds."""
 POLL_S: Final = 0.005
+_SIGNS_S: Final = 2.0  # between two looks at the life signs of the others
 _LOOK_S: Final = 0.25  # between two looks at whether the others live
 
 _meetings = itertools.count()
@@ -64,6 +70,10 @@ class Ranks:
         self._store = store
         self._peers: dict[int, ProcessIdentity] = {}
         self._looked_s = 0.0
+        self._signs_s = 0.0
+        self._silence = Silence()
+        self._pulse = Pulse(lambda count: self.put(f"alive/{rank}", count))
+        self._failing_since_s: float | None = None
 
     @property
     def others(self) -> tuple[int, ...]:
@@ -76,6 +86,7 @@ class Ranks:
         Raises:
             RankLostError: One did not come.
         """
+        self._pulse.start()
         self.put(f"process/{self.rank}", _visiting_card())
         here = _place()
         for rank in self.others:
@@ -108,6 +119,8 @@ class Ranks:
         deadline_s = time.monotonic() + limit_s
         while not self.has(key):
             self.look_for_the_lost()
+            if self._failing_since_s is not None:
+                deadline_s = min(deadline_s, self._failing_since_s + FAILING_LIMIT_S)
             if time.monotonic() >= deadline_s:
                 raise RankLostError(f"rank {self.rank}: no other rank said {key} within {limit_s:g} s")
             time.sleep(POLL_S)
@@ -137,10 +150,26 @@ class Ranks:
         for rank in self.others:
             if self.has(f"failed/{rank}"):
                 said = json.loads(self._ask(functools.partial(self._store.get, f"failed/{rank}")))
+                self.put(f"heard/{self.rank}", rank)
                 raise RankLostError(f"rank {rank} has failed: {said}")
             process = self._peers.get(rank)
             if process is not None and _has_ended(process) and not self.has(f"left/{rank}"):
                 raise RankLostError(f"rank {rank} (process {process.pid}) has ended")
+        if now_s - self._signs_s >= _SIGNS_S:
+            self._signs_s = now_s
+            self._look_for_the_silent(now_s)
+
+    def _look_for_the_silent(self, now_s: float) -> None:
+        for rank in self.others:
+            if not self.has(f"alive/{rank}"):
+                continue  # it has not come yet, which has a limit of its own
+            count = json.loads(self._ask(functools.partial(self._store.get, f"alive/{rank}")))
+            silent_s = self._silence.seen(rank, count, now_s)
+            if silent_s >= SILENCE_LIMIT_S and not self.has(f"left/{rank}"):
+                raise RankLostError(
+                    f"rank {rank} has given no life sign for {silent_s:.0f} s: its host is down, the network "
+                    "between is, or the process is stopped"
+                )
 
     def cause_of(self, error: BaseException) -> BaseException:
         """Return what made this rank fail: the loss of another one, if that is why a collective broke."""
@@ -158,10 +187,29 @@ class Ranks:
 
     def say_failed(self, error: BaseException) -> None:
         """Tell the others that this rank goes no further."""
+        if self._failing_since_s is None:
+            self._failing_since_s = time.monotonic()
         try:
             self.put(f"failed/{self.rank}", f"{type(error).__name__}: {error}"[:500])
+            if self.rank == 0:
+                self._wait_until_heard()
         except RankLostError:
-            return  # nobody is left to tell
+            return  # no rank is left to tell
+        finally:
+            self._pulse.stop()
+
+    def _wait_until_heard(self) -> None:
+        """Stay until the others know: their question would end with the store."""
+        deadline_s = time.monotonic() + TELL_LIMIT_S
+        pending = set(self.others)
+        while pending and time.monotonic() < deadline_s:
+            pending = {rank for rank in pending if not self._has_heard(rank)}
+            time.sleep(POLL_S)
+
+    def _has_heard(self, rank: int) -> bool:
+        process = self._peers.get(rank)
+        is_gone = process is not None and _has_ended(process)
+        return is_gone or any(self.has(f"{word}/{rank}") for word in ("heard", "failed", "left"))
 
     def leave(self) -> None:
         """Say farewell.
@@ -175,6 +223,8 @@ class Ranks:
                     self.get(f"left/{rank}", limit_s=FAREWELL_LIMIT_S)
         except RankLostError:
             return  # what was to be saved is saved
+        finally:
+            self._pulse.stop()
 
     def _ask(self, question: Callable[[], Any]) -> Any:
         try:

@@ -121,7 +121,9 @@ class RunEngine:
             return
         self.is_begun = True
         self.run.state.objects.check_initialized()
+        self.run.buckets.watch()
         checkpoint = self.run.resume.restore()
+        self.run.buckets.put_back(step=checkpoint.step if checkpoint else 0)
         if checkpoint is not None:
             self.run.saves.mark_resumed(self.run.resume.position.key())
         self.run.pacing.resumed(self.run.state.position.step)
@@ -244,6 +246,7 @@ class RunEngine:
         position = self.run.state.position
         position.step += 1
         self._end_row(position.batch - 1)
+        self.run.buckets.step_done()
 
     def _save_after_step(self, *, ends_epoch: int | None) -> None:
         step, saves = self.run.state.position.step, self.run.saves

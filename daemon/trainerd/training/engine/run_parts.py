@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract import codec
 from trainerd.contract.durable import make_directory, read_file, write_file
+from trainerd.contract.exit_codes import DRAINED
 from trainerd.contract.heartbeat import Phase
 from trainerd.contract.paths import AttemptPaths
 from trainerd.contract.policy import RETENTION_FORMAT
 from trainerd.training.distributed.agreement import Agreement, Alone, Together
+from trainerd.training.distributed.joint_buckets import JointBuckets
 from trainerd.training.distributed.rank_store import Ranks, rendezvous
+from trainerd.training.distributed.restart_rounds import stays_drained
+from trainerd.training.distributed.shared_folder import check_shared
 from trainerd.training.engine.checkpoint_manager import CheckpointManager
 from trainerd.training.engine.history import HistoryWriter
 from trainerd.training.engine.measurements import Measurements
@@ -47,6 +52,7 @@ class RunParts:
         checkpoints: Makes and finds checkpoints.
         suspicions: Known causes of inexactness that are present.
         evidence: Finds out whether the resume is exact.
+        buckets: Puts back the order in which gradients are reduced.
         resume: The way back to the newest checkpoint.
         pacing: When a save is due.
         saves: Saves boundaries.
@@ -77,6 +83,7 @@ class RunParts:
             history=self.history,
         )
         self.suspicions = Suspicions(leaving.say)
+        self.buckets = JointBuckets(ranks, self.state.buckets, self.suspicions.add)
         self.evidence = ResumeEvidence(
             settings, self.state, self.checkpoints, self.history, self.suspicions, is_alone=ranks is None
         )
@@ -126,13 +133,21 @@ class RunParts:
         """Return the parts of this rank's attempt, once the other ranks are there.
 
         Raises:
-            UserError: The environment does not say where to rendezvous.
+            UserError: The environment does not say where to rendezvous, or the run folder is not shared.
             RankLostError: The others did not come.
+            SystemExit: This is torchrun's answer to a drain.
         """
+        if stays_drained(settings.run, settings.attempt_paths, os.environ):
+            leaving.say(
+                "trainerd: torchrun restarts ranks that were drained: exiting 85 at once, since the "
+                "checkpoint is made; start torchrun with --max-restarts 0"
+            )
+            raise SystemExit(DRAINED)
         ranks = rendezvous(settings.environment)
         if ranks is not None:  # each of several ranks would count an attempt of its own
             root = ranks.agreed("attempt", lambda: str(settings.attempt_paths.root))
             settings = dataclasses.replace(settings, attempt_paths=AttemptPaths(Path(root)))
+            check_shared(ranks, settings.run.root)
         return cls(settings, ranks)
 
     @property

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from trainerd.checkpoint.fingerprint import DATA, changes, compared
 from trainerd.errors import MismatchError
-from trainerd.training.distributed.joint_resume import confirm_together, find_together, read_together
+from trainerd.training.distributed.joint_resume import confirm_together, resume_together
 from trainerd.training.engine.loop_sources import LOOPS_MAX
 from trainerd.training.engine.position import Position
 from trainerd.training.engine.resume_checks import change_reasons
@@ -127,10 +127,7 @@ class RunResume:
     def _find(self) -> tuple[Checkpoint, StateTree] | None:
         if self._ranks is None:
             return self._checkpoints.find()
-        checkpoint = find_together(self._ranks, self._checkpoints.store, self._find_newest)
-        if checkpoint is None:
-            return None
-        return checkpoint, read_together(self._ranks, checkpoint, self._state.objects)
+        return resume_together(self._ranks, self._checkpoints.store, self._find_newest, self._state.objects)
 
     def _find_newest(self) -> Checkpoint | None:
         found = self._checkpoints.find()

@@ -9,6 +9,7 @@ from trainerd.training.data.sample_digest import BEGINNING, folded_in
 from trainerd.training.data.seeds import derive_seed
 from trainerd.training.engine.loop_sources import SOURCES_FORM, LoopSources
 from trainerd.training.engine.position import Position
+from trainerd.training.state.ddp_buckets import BucketOrders
 from trainerd.training.state.objects import TrackedObjects
 from trainerd.training.state.program_fingerprint import take_fingerprint
 from trainerd.training.state.restore import StateTree
@@ -32,6 +33,7 @@ class RunState:
     Attributes:
         objects: What the script tracks, by name.
         values: Plain values of the script's.
+        buckets: Order in which gradients are reduced.
         position: The boundary.
         seed: Of the data order and of sample randomness.
         loop_sources: Where the batches of each training loop of an epoch come from.
@@ -41,6 +43,7 @@ class RunState:
     def __init__(self, seed: int, *, rank: int = 0, world_size: int = 1) -> None:
         self.objects = TrackedObjects()
         self.values = Values()
+        self.buckets = BucketOrders(self.objects)
         self.position = Position(world_size=world_size)
         self._rank = rank
         self._world_size = world_size
@@ -63,6 +66,10 @@ class RunState:
         }
         if objects := self.values.objects():
             own["value_objects"] = objects
+        if self._world_size > 1:
+            own["ddp_buckets"] = self.buckets.state_dict()
+            if hooks := self.buckets.hook_states():
+                own["comm_hooks"] = hooks
         return take_snapshot(self.objects, extra={"session": own})
 
     def restore(self, tree: StateTree, *, source: str) -> None:
@@ -77,6 +84,8 @@ class RunState:
         self.seed = own["seed"]
         self.values.load_state_dict(own["values"], own.get("value_objects"), is_at_loop=self._is_restored)
         self._is_restored = True
+        self.buckets.load_state_dict(own.get("ddp_buckets"))
+        self.buckets.load_hook_states(own.get("comm_hooks", {}))
         saved = own.get("digest", _NO_DIGEST_YET)
         self.digest = None if saved is None else int(saved, 16)
         self.loop_sources.restore(own["sources"], form=own.get("sources_form", 1))

@@ -9,6 +9,8 @@ import torch
 from trainerd.errors import UserError
 from trainerd.training.state.module_extras import ModuleBaseline, put_back
 from trainerd.training.state.optimizer_names import parameter_names
+from trainerd.training.state.optimizer_wrappers import OptimizerWrapper, wrapper_of
+from trainerd.training.state.shards import check_placements
 from trainerd.training.state.tracked import Stateful, check_tracked, optimizer_classes, unwrapped
 
 if TYPE_CHECKING:
@@ -21,16 +23,21 @@ class TrackedObjects(dict[str, Stateful]):
     def __init__(self) -> None:
         super().__init__()
         self._baselines: dict[str, ModuleBaseline] = {}
+        self._wrappers: dict[str, OptimizerWrapper] = {}
 
     def track(self, name: str, value: object) -> None:
         """Add an object.
 
         Raises:
-            UserError: It has no state, or the name cannot be one.
+            UserError: It has no state, or none that can be saved, or the name cannot be one.
         """
-        self[name] = check_tracked(name, value)
+        wrapper = wrapper_of(name, value)
+        self[name] = check_tracked(name, value if wrapper is None else wrapper.outer.optim)
+        if wrapper is not None:
+            self._wrappers[name] = wrapper
         module = unwrapped(self[name])
         if isinstance(module, torch.nn.Module):
+            check_placements(name, module)
             self._baselines[name] = ModuleBaseline(module)
 
     def check_initialized(self) -> None:
@@ -55,9 +62,11 @@ class TrackedObjects(dict[str, Stateful]):
     def module_changes(self) -> dict[str, Any]:
         """Return what training changed in the modules beyond their state dicts.
 
-        See `ModuleBaseline.changes`.
+        See `ModuleBaseline.changes`. Wrapped optimizers are made complete.
         """
-        found: dict[str, Any] = {}
+        found: dict[str, Any] = {
+            name: changes for name, wrapper in self._wrappers.items() if (changes := wrapper.changes())
+        }
         for name, baseline in self._baselines.items():
             module = unwrapped(self[name])
             assert isinstance(module, torch.nn.Module)
@@ -67,6 +76,8 @@ class TrackedObjects(dict[str, Stateful]):
 
     def put_back(self, changes: Mapping[str, Any]) -> None:
         """Make the changes that `module_changes` returned to the modules of these names."""
+        for name, wrapper in self._wrappers.items():
+            wrapper.put_back(changes.get(name, {}))
         for name, each in changes.items():
             module = unwrapped(self[name]) if name in self else None
             if isinstance(module, torch.nn.Module):

@@ -13,6 +13,7 @@ Invariants:
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -66,6 +67,17 @@ def own_shard(tensor: Any, path: str) -> Shard:
     """
     _, offset = _place_here(tensor, path)
     return Shard(tensor.to_local().detach(), tuple(tensor.shape), offset)
+
+
+def check_placements(name: str, module: torch.nn.Module) -> None:
+    """Check that what a module holds of sharded parameters has a form on disk.
+
+    Raises:
+        UnsupportedValueError: One has none.
+    """
+    for key, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if is_sharded(tensor):
+            _place_here(tensor, f"{name}.{key}")
 
 
 def placed_states(objects: Objects, states: dict[str, Any]) -> dict[str, Any]:
@@ -250,28 +262,47 @@ def _place(saved: Any, live: Any) -> Any:
 
 def _place_here(tensor: Any, path: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the shape of what this rank holds of a `DTensor`, and where in the whole it begins."""
+    mesh = tensor.device_mesh
+    inner = {level for level, placement in enumerate(tensor.placements) if _is_cut_last(tensor, level)}
     known = {torch.distributed.tensor.Shard, torch.distributed.tensor.Replicate}
-    if any(type(placement) not in known for placement in tensor.placements):
+    if any(type(each) not in known for level, each in enumerate(tensor.placements) if level not in inner):
         raise UnsupportedValueError(
             path,
             tensor,
-            hint=f"it is placed as {tensor.placements}; only Shard and Replicate have a form on disk",
+            hint=f"it is placed as {tensor.placements}; only Shard, Replicate and the shards of FSDP over "
+            "tensor parallelism have a form on disk",
         )
-    mesh = tensor.device_mesh
     if (coordinate := mesh.get_coordinate()) is None:
         raise UnsupportedValueError(
             path, tensor, hint="this rank is not part of the mesh that it is placed on"
         )
+    in_order = sorted(range(len(tensor.placements)), key=lambda level: level in inner)
     cuts = [
-        (placement.dim, mesh.size(level), coordinate[level])
-        for level, placement in enumerate(tensor.placements)
-        if placement.is_shard()
+        (tensor.placements[level].dim, mesh.size(level), coordinate[level])
+        for level in in_order
+        if level in inner or tensor.placements[level].is_shard()
     ]
     shape, offset = place_of_part(tuple(tensor.shape), cuts)
     held = tuple(tensor.to_local().shape)
     if held != shape:
         raise UnsupportedValueError(path, tensor, hint=f"it should hold {shape} here, not {held}")
     return shape, offset
+
+
+def _is_cut_last(tensor: Any, level: int) -> bool:
+    """Tell whether FSDP has cut a tensor that tensor parallelism had cut before, along the same dimension.
+
+    torch says so with a placement of its own; the part is one piece, if the inner cuts go first.
+    """
+    placement, mesh = tensor.placements[level], tensor.device_mesh
+    if type(placement).__name__ != "_StridedShard":
+        return False
+    later = [
+        mesh.size(below)
+        for below in range(level + 1, mesh.ndim)
+        if tensor.placements[below].is_shard() and tensor.placements[below].dim == placement.dim
+    ]
+    return bool(math.prod(later) == placement.split_factor)
 
 
 def place_of_part(

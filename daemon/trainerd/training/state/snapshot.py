@@ -57,6 +57,7 @@ def take_snapshot(objects: Objects, *, extra: Mapping[str, Any] | None = None) -
     table = TensorTable()
     states: dict[str, Any] = {}
     versions: dict[str, Any] = {}
+    changes = objects.module_changes() if isinstance(objects, TrackedObjects) else {}
     for name, value in objects.items():
         state = _state_of(unwrapped(value))
         states[name] = encode_state(state, table, root=name)
@@ -65,7 +66,7 @@ def take_snapshot(objects: Objects, *, extra: Mapping[str, Any] | None = None) -
             versions[name] = encode_state(dict(metadata), TensorTable(), root=f"{name}._metadata")
     document: dict[str, Any] = {"format": TREE_FORMAT, "objects": states, "module_versions": versions}
     if isinstance(objects, TrackedObjects):
-        if changes := objects.module_changes():
+        if changes:
             document[MODULE_CHANGES] = encode_state(changes, table, root=f"_{MODULE_CHANGES}")
         document |= {name: note for name, note in objects.notes().items() if note}
     table.takes_shards = False  # what has no object has nobody who could place it again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -42,6 +43,15 @@ def check_tracked(name: str, value: object) -> Stateful:
             "NumPy and "
             "Python can be tracked as they are",
         )
+    fsdp = getattr(sys.modules.get("torch.distributed.fsdp"), "FullyShardedDataParallel", None)
+    if isinstance(value, torch.nn.Module) and fsdp is not None:
+        for module in value.modules():
+            if isinstance(module, fsdp):
+                raise UserError(
+                    f"cannot track {name}: FullyShardedDataParallel (FSDP1) gives its state by collectives "
+                    "only, and a rank that drains alone would wait in them for ever",
+                    hint="use FSDP2: torch.distributed.fsdp.fully_shard(model)",
+                )
     return value
 
 

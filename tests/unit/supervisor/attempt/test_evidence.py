@@ -167,3 +167,9 @@ def test_the_script_is_what_the_command_names(tmp_path):
     assert before.path == str(tmp_path / "train.py")
     (tmp_path / "train.py").write_text("pass # longer")
     assert script_marks(job) != (before,)
+
+
+def test_ranks_that_a_launcher_started_are_heard_too(run):
+    for rank in range(3):
+        records.write(run.attempt(3).outcome(rank), OutcomeRecord("drained", step=rank))
+    assert [said.step for said in gather(run, RankExit(0, exit_code=1)).outcomes] == [0, 1, 2]

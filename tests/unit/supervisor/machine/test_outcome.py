@@ -180,6 +180,19 @@ def test_a_drain_that_a_script_turned_into_an_exit_with_0_is_still_a_drain():
     assert judged(code(0), outcomes=(said,), **SESSION, **NEW).kind is OutcomeKind.DRAINED
 
 
+def test_a_launcher_that_makes_1_of_85_has_drained_if_all_its_ranks_say_so():
+    said = OutcomeRecord("drained", step=7, checkpoint="step-000000007")
+    proof = {"has_session": True, "step": 7, "checkpoint": "step-000000007", "checkpoint_step": 7}
+    assert judged(code(1), outcomes=(said, said), is_checkpoint_new=True, **proof).kind is OutcomeKind.DRAINED
+    assert judged(code(1), outcomes=(said, None), is_checkpoint_new=True, **proof).kind is OutcomeKind.CRASHED
+    other = OutcomeRecord("exception", step=7, error_type="KeyError")
+    assert (
+        judged(code(1), outcomes=(said, other), is_checkpoint_new=True, **proof).kind is OutcomeKind.CRASHED
+    )
+    unproved = proof | {"checkpoint_step": 3, "checkpoint": "step-000000003"}
+    assert judged(code(1), outcomes=(said, said), **unproved).kind is OutcomeKind.CRASHED
+
+
 def test_the_evidence_reads_as_lines():
     outcome = judged(code(1), log_tail=("boom",), trouble=("could not be read: x",), **SESSION, **OLD)
     assert outcome.evidence == (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from dataclasses import asdict
 
 import pytest
@@ -13,7 +14,7 @@ from torch.distributed import HashStore  # noqa: E402 - only where torch is
 
 from trainerd.contract.process import identify  # noqa: E402
 from trainerd.errors import RankLostError  # noqa: E402
-from trainerd.training.distributed import rank_store  # noqa: E402
+from trainerd.training.distributed import life_signs, rank_store  # noqa: E402
 from trainerd.training.distributed.rank_store import Ranks  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -72,3 +73,50 @@ def test_a_rank_that_has_failed_says_why(store):
     Ranks(store, rank=1, world_size=2).say_failed(ValueError("no"))
     with pytest.raises(RankLostError, match="rank 1 has failed: ValueError: no"):
         Ranks(store, rank=0, world_size=2).look_for_the_lost()
+
+
+def test_a_rank_elsewhere_is_lost_when_its_life_signs_stop(store, monkeypatch):
+    monkeypatch.setattr(rank_store, "SILENCE_LIMIT_S", 5.0)
+    monkeypatch.setattr(rank_store, "_SIGNS_S", 0.0)
+    now = [100.0]
+    monkeypatch.setattr(rank_store.time, "monotonic", lambda: now[0])
+    ranks, elsewhere = (Ranks(store, rank=rank, world_size=2) for rank in range(2))
+    for count in range(4):
+        elsewhere.put("alive/1", count)
+        now[0] += 4.0
+        ranks.look_for_the_lost()
+    now[0] += 5.0
+    with pytest.raises(RankLostError, match="rank 1 has given no life sign for"):
+        ranks.look_for_the_lost()
+    elsewhere.put("left/1", True)
+    ranks.look_for_the_lost()
+
+
+def test_a_rank_gives_life_signs_until_it_leaves(store, monkeypatch):
+    monkeypatch.setattr(life_signs, "BEAT_S", 0.01)
+    ranks = Ranks(store, rank=1, world_size=2)
+    ranks.put("process/0", {"place": [], "process": {}})
+    ranks.introduce()
+    while Ranks(store, rank=0, world_size=2).get("alive/1") < 3:
+        pass
+    ranks.leave()
+    assert Ranks(store, rank=0, world_size=2).get("left/1")
+
+
+def test_a_rank_that_is_failing_waits_only_a_little_for_others(store, monkeypatch):
+    monkeypatch.setattr(rank_store, "FAILING_LIMIT_S", 0.0)
+    ranks = Ranks(store, rank=1, world_size=2)
+    ranks.say_failed(ValueError("no"))
+    with pytest.raises(RankLostError):
+        ranks.get("save/1/done")
+
+
+def test_rank_0_stays_until_the_others_have_heard_why_it_fails(store, monkeypatch):
+    monkeypatch.setattr(rank_store, "TELL_LIMIT_S", 60.0)
+    first, second = (Ranks(store, rank=rank, world_size=2) for rank in range(2))
+    failing = threading.Thread(target=first.say_failed, args=(ValueError("the disk is full"),))
+    failing.start()
+    with pytest.raises(RankLostError, match="rank 0 has failed: ValueError: the disk is full"):
+        second.get("save/1/done", limit_s=30)
+    failing.join(30)
+    assert not failing.is_alive()
