@@ -1,67 +1,83 @@
-"""Variables of a loop that are read after it: unbound, or left from elsewhere, where a resume skips the loop."""
+"""Variables of a loop that are read after it: a resume that skips the loop leaves them without their value."""
 
 from __future__ import annotations
 
 import ast
 from typing import TYPE_CHECKING, Final
 
-from trainerd.analysis.assignments import Reads, target_names
-from trainerd.analysis.carried import is_kept
-from trainerd.analysis.finding import Finding
-from trainerd.analysis.script import dotted
+from trainerd.analysis.reads import Reads
+from trainerd.analysis.script_finding import ScriptFinding
+from trainerd.analysis.syntax import Function
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trainerd.analysis.parents import Parents
-    from trainerd.analysis.script import Loop, Script
+    from trainerd.analysis.loops import Loop
+    from trainerd.analysis.scopes import Scope
+    from trainerd.analysis.script import Script
+    from trainerd.analysis.syntax import Place
+    from trainerd.analysis.views import Views
 
 RULE: Final = "read-after-loop"
 
 
 def read_after_loops(
-    script: Script, parents: Parents, known: set[tuple[ast.AST, str]]
-) -> Iterator[tuple[tuple[ast.AST, str], Finding]]:
+    script: Script, views: Views, known: set[tuple[Scope, str]]
+) -> Iterator[tuple[tuple[Scope, str], ScriptFinding]]:
     """Yield what is read after a loop that assigned it: its scope and name, and the finding.
 
     Args:
         script: The script.
-        parents: What is part of what.
+        views: Views of its loops.
         known: Variables, with their scope, that other rules have named.
     """
-    for scope in script.scopes:
-        seen: set[str] = set()
-        for loop in reversed(scope.loops):
-            stored = Reads.of(loop.node.body, target_names(loop.node)).stored | target_names(loop.node)
-            for name, node in _first_reads(loop, parents).items():
-                if name not in stored or name in seen or (scope.node, name) in known or is_kept(name, script):
-                    continue
-                seen.add(name)
-                yield (scope.node, name), _finding(name, node, loop)
+    seen: set[tuple[Scope, str]] = set()
+    for loop in sorted(script.loops, key=lambda loop: -loop.node.lineno):
+        if not loop.is_skipped:
+            continue
+        fresh, display = views.fresh(loop), views.display(loop.scope)
+        for name, node in _first_reads(script, loop).items():
+            key = (loop.scope, name)
+            if name not in fresh or key in seen or key in known or script.tracking.keeps(name) or "." in name:
+                continue
+            if views.clock(loop.scope).has(name) and _is_set_before(loop, name):
+                continue
+            if not loop.is_ours and name in loop.targets and display.is_shown(node):
+                continue
+            seen.add(key)
+            yield key, _finding(name, node, loop)
 
 
-def _first_reads(loop: Loop, parents: Parents) -> dict[str, ast.AST]:
+def _is_set_before(loop: Loop, name: str) -> bool:
+    return any(
+        isinstance(node, ast.Name)
+        and isinstance(node.ctx, ast.Store)
+        and node.id == name
+        and node.lineno < loop.node.lineno
+        for node in loop.scope.nodes
+    )
+
+
+def _first_reads(script: Script, loop: Loop) -> dict[str, Place]:
     """Return the first reads after the loop, of names that nothing assigns in between."""
-    found: dict[str, ast.AST] = {}
+    found: dict[str, Place] = {}
     assigned: set[str] = set()
     child: ast.AST = loop.node
-    for around in parents.around(loop.node):
+    around_it = {other.node for other in script.loops if other.is_skipped}
+    for around in script.parents.around(loop.node):
         rest = _statements_after(around, child)
         reads = Reads.of(rest, assigned)
         for name, node in reads.first.items():
             found.setdefault(name, node)
-        assigned |= _surely_assigned(rest)
-        if isinstance(around, ast.FunctionDef | ast.AsyncFunctionDef | ast.Module):
-            break
-        if isinstance(around, ast.For | ast.AsyncFor | ast.While) and any(
-            other.node is around for other in loop.scope.loops
-        ):
-            break  # what the next iteration of that loop reads is its own matter
+        assigned |= reads.sure
+        if isinstance(around, Function) or around in around_it:
+            break  # what the next iteration of the loop around it reads is its own matter
         child = around
     return found
 
 
 def _statements_after(around: ast.AST, child: ast.AST) -> list[ast.stmt]:
+    """Return the statements of a node that run after one of its statements."""
     rest: list[ast.stmt] = []
     for name in ("body", "orelse", "handlers", "finalbody"):
         block = getattr(around, name, None)
@@ -74,31 +90,20 @@ def _statements_after(around: ast.AST, child: ast.AST) -> list[ast.stmt]:
     return [statement for statement in rest if isinstance(statement, ast.stmt)]
 
 
-def _surely_assigned(statements: list[ast.stmt]) -> set[str]:
-    return {
-        each.id
-        for statement in statements
-        if isinstance(statement, ast.Assign)
-        for target in statement.targets
-        for each in ast.walk(target)
-        if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)
-    }
-
-
-def _finding(name: str, node: ast.AST, loop: Loop) -> Finding:
-    function = loop.sources[0].func
-    assert isinstance(function, ast.Attribute)
-    session = dotted(function.value) or "session"
-    if loop.unit == "epoch":
-        how = f'{name} = {session}.value("{name}", …), set in the loop through {name}.value'
+def _finding(name: str, node: Place, loop: Loop) -> ScriptFinding:
+    if not loop.is_ours:
+        instead = (
+            f"keep {name} in an object with state_dict and load_state_dict, and give it to {loop.session}"
+        )
+    elif loop.unit == "epoch":
+        instead = f'{name} = {loop.session}.value("{name}", …), set in the loop through {name}.value'
     else:
-        how = f"carry = {session}.variables({name}=…) before the loop, and carry.{name} in its place"
-    return Finding(
-        node.lineno,  # type: ignore[attr-defined]
-        node.col_offset + 1,  # type: ignore[attr-defined]
+        instead = f"carry = {loop.session}.variables({name}=…) before the loop, and carry.{name} in its place"
+    return ScriptFinding.at(
+        node,
         RULE,
         name,
-        f"{name} is assigned in the loop of line {loop.node.lineno} and read after it: a resume after the loop skips "
-        f"it, and {name} is unbound or has another value",
-        how,
+        why=f"{name} is assigned in the loop of line {loop.node.lineno} and read after it: a resume after the loop "
+        f"skips it, and {name} is not set or has another value",
+        instead=instead,
     )

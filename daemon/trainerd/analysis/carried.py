@@ -3,47 +3,24 @@
 from __future__ import annotations
 
 import ast
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from trainerd.analysis.assignments import Reads, target_names
-from trainerd.analysis.display import is_clock, only_shows
-from trainerd.analysis.finding import Finding
-from trainerd.analysis.script import dotted, root_name, walk_scope
+from trainerd.analysis.containers import WEIGHTS, changed_containers
+from trainerd.analysis.scopes import assigned_values
+from trainerd.analysis.script_finding import ScriptFinding
+from trainerd.analysis.syntax import dotted, last_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trainerd.analysis.parents import Parents
-    from trainerd.analysis.script import Loop, Scope, Script
+    from trainerd.analysis.loops import Loop
+    from trainerd.analysis.scopes import Scope
+    from trainerd.analysis.script import Script
+    from trainerd.analysis.syntax import Place
+    from trainerd.analysis.views import Views
 
 RULE: Final = "carried-variable"
-_MUTATORS: Final = frozenset(
-    {
-        "append", "appendleft", "extend", "extendleft", "add", "insert", "update", "pop", "popleft", "popitem",
-        "clear", "remove", "discard", "setdefault", "rotate", "put", "push",
-    }
-)  # fmt: skip
-_CONTAINERS: Final = frozenset(
-    {
-        "list",
-        "dict",
-        "set",
-        "deque",
-        "defaultdict",
-        "Counter",
-        "OrderedDict",
-        "array",
-        "zeros",
-        "ones",
-        "full",
-        "empty",
-    }
-)
-_METER: Final = re.compile(
-    r"(Meter|Metric|Average|Accuracy|Precision|Recall|F1|AUROC|Tracker|History|Buffer|Queue)"
-)
 
 
 @dataclass(frozen=True)
@@ -54,226 +31,143 @@ class Carried:
         name: The variable, or the attribute chain.
         node: Where it is read or changed first.
         loop: The loop.
+        is_innermost: Whether no other loop of the session is within the loop.
+        holder: Object of a class of the script whose method changes it, None if other code does.
     """
 
     name: str
-    node: ast.AST
+    node: Place
     loop: Loop
+    is_innermost: bool
+    holder: str | None = None
 
     @property
-    def key(self) -> tuple[ast.AST, str]:
+    def key(self) -> tuple[Scope, str]:
         """The scope and the name."""
-        return self.loop.scope.node, self.name
-
-    @property
-    def is_innermost(self) -> bool:
-        """Whether no other loop of the session is within the loop."""
-        inside = set(walk_scope(self.loop.node.body))
-        return not any(other.node in inside for other in self.loop.scope.loops)
+        return self.loop.scope, self.name
 
 
-def carried_variables(script: Script, parents: Parents) -> Iterator[Carried]:
+def carried_variables(script: Script, views: Views) -> Iterator[Carried]:
     """Yield the variables that are carried, of each function those of inner loops first.
 
     One that an inner loop carries is not named again for the loop around it.
     """
-    for scope in script.scopes:
-        seen: set[str] = set()
-        for loop in reversed(scope.loops):
-            for found in (
-                *_names(script, parents, loop),
-                *_containers(script, loop),
-                *_attributes(script, loop),
-            ):
-                if found.name not in seen:
-                    seen.add(found.name)
-                    yield found
+    seen: set[tuple[Scope, str]] = set()
+    places: set[Place] = set()
+    for loop in sorted(script.loops, key=lambda loop: -loop.node.lineno):
+        is_innermost = not any(loop.holds(other) for other in script.loops if other.scope is loop.scope)
+        for found in _of_loop(script, views, loop, is_innermost=is_innermost):
+            if found.key not in seen and found.node not in places:
+                seen.add(found.key)
+                places.add(found.node)
+                yield found
 
 
-def finding_of(carried: Carried) -> Finding:
+def _of_loop(script: Script, views: Views, loop: Loop, *, is_innermost: bool) -> Iterator[Carried]:
+    for name, node in _read_first(script, views, loop):
+        holder = views.holder(name, node, loop.scope)
+        if holder is None or not views.is_meter(holder, loop.scope):
+            yield Carried(name, node, loop, is_innermost, holder)
+        elif (call := _update_of(holder, loop, views)) is not None:
+            yield Carried(holder, call, loop, is_innermost)
+    for change in changed_containers(script, views, loop):
+        holder = views.holder(change.name, change.node, loop.scope)
+        if change.how in WEIGHTS:
+            holder = change.name
+        elif holder is not None and change.call is not None and views.is_meter(holder, loop.scope):
+            yield Carried(holder, change.call, loop, is_innermost)
+            continue
+        yield Carried(change.name, change.node, loop, is_innermost, holder)
+
+
+def _update_of(meter: str, loop: Loop, views: Views) -> ast.Call | None:
+    """Return the first call on a meter that gives it something other than a time."""
+    for node in loop.nodes:
+        if isinstance(node, ast.Call) and (dotted(node.func) or "").rpartition(".")[0] == meter and node.args:
+            if not views.clock(loop.scope).shows_in(node.args[0]):
+                return node
+    return None
+
+
+def finding_of(carried: Carried) -> ScriptFinding:
     """Return what is said of a carried variable."""
-    name, unit = carried.name, carried.loop.unit
-    session = _session_name(carried.loop)
-    if _is_count(carried):
-        instead = f"{session}.step counts steps over all attempts, {session}.batch the batches of the loop"
+    name, loop = carried.name, carried.loop
+    short = last_part(name)
+    if not loop.is_ours:
+        instead = (
+            f"keep {short} in an object with state_dict and load_state_dict, and give it to {loop.session}"
+        )
+    elif _is_count(carried):
+        instead = f"{loop.session}.step counts steps over all attempts, {loop.session}.batch the batches of the loop"
     elif "." in name:
-        short = name.rpartition(".")[2]
-        instead = f'{short} = {session}.value("{short}", …) and {short}.value, or give the object a state_dict and track it'
+        instead = (
+            f'{short} = {loop.session}.value("{short}", …) and {short}.value, or give the object a state_dict and '
+            "track it"
+        )
     else:
-        instead = f"carry = {session}.variables({name}=…) before the loop, and carry.{name} in its place"
-    return Finding(
-        carried.node.lineno,  # type: ignore[attr-defined]
-        carried.node.col_offset + 1,  # type: ignore[attr-defined]
+        instead = f"carry = {loop.session}.variables({name}=…) before the loop, and carry.{name} in its place"
+    return ScriptFinding.at(
+        carried.node,
         RULE,
         name,
-        f"{name} is carried from one {unit} to the next and is not in the checkpoint: after a resume it begins "
-        "again with what the code before the loop gives it",
-        instead,
+        why=f"{name} is carried from one {loop.unit} to the next and is not in the checkpoint: a resume begins "
+        "with the value that the code before the loop gives it",
+        instead=instead,
     )
-
-
-def _session_name(loop: Loop) -> str:
-    function = loop.sources[0].func
-    assert isinstance(function, ast.Attribute)
-    return dotted(function.value) or "session"
 
 
 def _is_count(carried: Carried) -> bool:
     return any(
-        isinstance(node, ast.AugAssign)
-        and isinstance(node.op, ast.Add)
-        and isinstance(node.value, ast.Constant)
-        and node.value.value == 1
-        and dotted(node.target) == carried.name
-        for node in walk_scope(carried.loop.node.body)
+        name == carried.name and is_added and isinstance(value, ast.Constant) and value.value == 1
+        for name, value, is_added in assigned_values(carried.loop.nodes)
     )
 
 
-def is_kept(name: str, script: Script) -> bool:
-    """Tell whether the session restores what a name stands for."""
-    root = name.partition(".")[0]
-    return (
-        name in script.tracked
-        or root in script.tracked
-        or root in script.boxes
-        or name in script.boxes
-        or script.is_session(ast.Name(root))
-    )
-
-
-def _names(script: Script, parents: Parents, loop: Loop) -> Iterator[Carried]:
-    targets = target_names(loop.node)
-    reads = Reads.of(loop.node.body, targets)
+def _read_first(script: Script, views: Views, loop: Loop) -> Iterator[tuple[str, Place]]:
+    """Yield the variables that the body reads before it assigns them, and where."""
+    reads = views.reads(loop)
     for name, node in reads.first.items():
-        if name not in reads.stored or name in targets or is_kept(name, script):
+        if name not in reads.stored or name in loop.targets or script.tracking.keeps(name):
             continue
-        values = _assigned_in(loop, name)
-        if values and all(_is_timer(script, value) for value in values):
-            if not _decides(name, loop, parents):
-                continue
-        elif values and all(script.session_loop_calls(value, loop.scope) for value in values):
-            continue  # the iterator itself, begun again
-        yield Carried(name, node, loop)
-
-
-def _assigned_in(loop: Loop, name: str) -> list[ast.expr]:
-    found: list[ast.expr] = []
-    for node in walk_scope(loop.node.body):
-        if isinstance(node, ast.Assign) and any(dotted(target) == name for target in node.targets):
-            found.append(node.value)
-        elif isinstance(node, ast.AnnAssign | ast.NamedExpr) and dotted(node.target) == name and node.value:
-            found.append(node.value)
-        elif isinstance(node, ast.AugAssign) and dotted(node.target) == name:
-            return []
-        elif isinstance(node, ast.Assign | ast.For) and name in {
-            each.id
-            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-            for each in ast.walk(target)
-            if isinstance(each, ast.Name)
-        }:
-            return []
-    return found
-
-
-def _is_timer(script: Script, value: ast.expr) -> bool:
-    return isinstance(value, ast.Call) and is_clock(value, script.resolved(value.func))
-
-
-def _decides(name: str, loop: Loop, parents: Parents) -> bool:
-    """Tell whether a variable stands in a condition on which more than output depends."""
-    for node in walk_scope(loop.node.body):
-        if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load):
-            test = parents.test_with(node)
-            if isinstance(test, ast.If) and not (only_shows(test.body) and only_shows(test.orelse)):
-                return True
-            if test is not None and not isinstance(test, ast.If):
-                return True
-    return False
-
-
-def _containers(script: Script, loop: Loop) -> Iterator[Carried]:
-    """Yield containers, and meters, that the body changes in place and that are read somewhere."""
-    fresh = Reads.of(loop.node.body, target_names(loop.node)).stored | target_names(loop.node)
-    for node in walk_scope(loop.node.body):
-        name, change = _changed_in_place(node)
-        if name is None or name in fresh or is_kept(name, script):
+        if "." in name and _is_of_module(script, loop.scope, name):
             continue
-        if change == "update" and not _is_made_by(script, loop.scope, name, meters=True, containers=True):
+        if _is_left_out(script, views, loop, name):
             continue
-        if change == "item" and not _is_made_by(script, loop.scope, name, meters=False, containers=True):
-            continue
-        if change == "method" and not (
-            _is_made_by(script, loop.scope, name, meters=True, containers=True)
-            or not loop.scope.value_of(name)
-        ):
-            continue
-        if _is_read(loop.scope, name):
-            yield Carried(name, node, loop)
+        yield name, node
 
 
-def _changed_in_place(node: ast.AST) -> tuple[str | None, str]:
-    match node:
-        case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=attribute)) if attribute in _MUTATORS:
-            return name, "update" if attribute in {"update", "put", "push", "add", "pop"} else "method"
-        case ast.Assign(targets=[ast.Subscript(value=ast.Name(id=name))]):
-            return name, "item"
-        case ast.AugAssign(target=ast.Subscript(value=ast.Name(id=name))):
-            return name, "item"
-        case _:
-            return None, ""
+def _is_of_module(script: Script, scope: Scope, name: str) -> bool:
+    """Tell whether an attribute belongs to a module, with which it is saved."""
+    root = name.partition(".")[0]
+    return script.names.is_module(script.names.class_of(root, scope))
 
 
-def _is_made_by(script: Script, scope: Scope, name: str, *, meters: bool, containers: bool) -> bool:
-    for value in scope.value_of(name):
-        if containers and isinstance(
-            value, ast.List | ast.Dict | ast.Set | ast.ListComp | ast.DictComp | ast.SetComp | ast.BinOp
-        ):
-            return True
-        if isinstance(value, ast.Call):
-            kind = script.resolved(value.func).rpartition(".")[2]
-            if containers and kind in _CONTAINERS:
-                return True
-            if meters and kind[:1].isupper() and _METER.search(kind):
-                return True
-    return False
-
-
-def _is_read(scope: Scope, name: str) -> bool:
-    """Tell whether a container is read, beyond being changed."""
-    changed = set()
-    for node in walk_scope(scope.body):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if node.func.attr in _MUTATORS and isinstance(node.func.value, ast.Name):
-                changed.add(node.func.value)
-        elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
-            changed.add(node.value)  # type: ignore[arg-type]
-    return any(
-        isinstance(node, ast.Name)
-        and node.id == name
-        and isinstance(node.ctx, ast.Load)
-        and node not in changed
-        for node in ast.walk(scope.node)
+def _is_left_out(script: Script, views: Views, loop: Loop, name: str) -> bool:
+    """Tell whether the value is a time, an iterator that is begun again, or a count for output."""
+    scope = loop.scope
+    if views.clock(scope).has(name):
+        return True  # where it decides something, the rule on clocks says so
+    assigned = [(value, is_added) for found, value, is_added in assigned_values(loop.nodes) if found == name]
+    if not assigned:
+        return False
+    if all(script.sources.sources(value, scope) for value, is_added in assigned if not is_added) and not any(
+        is_added for _, is_added in assigned
+    ):
+        return True
+    if not loop.is_ours and name in _given_to_save(loop):
+        return True
+    is_count = all(isinstance(value, ast.Constant) for value, _ in assigned)
+    return (
+        is_count and "." not in name and name not in scope.shared and views.display(scope).is_harmless(name)
     )
 
 
-def _attributes(script: Script, loop: Loop) -> Iterator[Carried]:
-    """Yield attributes that the body computes from what they were before."""
-    for node in walk_scope(loop.node.body):
-        if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Attribute):
-            target: ast.Attribute = node.target
-        elif (
-            isinstance(node, ast.Assign)
-            and isinstance(node.targets[0], ast.Attribute)
-            and dotted(node.targets[0]) in {dotted(each) for each in ast.walk(node.value)}
-        ):
-            target = node.targets[0]
-        else:
-            continue
-        name, root = dotted(target), root_name(target)
-        if name is None or root is None or is_kept(name, script):
-            continue
-        if root in target_names(loop.node) or (root == "self" and loop.scope.is_method_of_module):
-            continue
-        if root in Reads.of(loop.node.body, target_names(loop.node)).stored:
-            continue
-        yield Carried(name, node, loop)
+def _given_to_save(loop: Loop) -> set[str]:
+    """Return the variables that a `Checkpointer` saves as the step, the epoch or a score."""
+    found: set[str] = set()
+    for node in loop.nodes:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "save":
+            for keyword in node.keywords:
+                if keyword.arg in {"step", "epoch"}:
+                    found |= {name for each in ast.walk(keyword.value) if (name := dotted(each)) is not None}
+    return found

@@ -1,86 +1,94 @@
-"""Counts of `enumerate` that decide something: they begin at 0 in every attempt."""
+"""Counts that begin at 0 in every attempt and decide something: of `enumerate`, `zip(range(n), …)`, `islice`."""
 
 from __future__ import annotations
 
 import ast
 from typing import TYPE_CHECKING, Final
 
-from trainerd.analysis.display import is_display_call, only_shows
-from trainerd.analysis.finding import Finding
-from trainerd.analysis.script import dotted, walk_scope
+from trainerd.analysis.script_finding import ScriptFinding
+from trainerd.analysis.syntax import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trainerd.analysis.parents import Parents
-    from trainerd.analysis.script import Loop, Script
+    from trainerd.analysis.loops import Loop
+    from trainerd.analysis.script import Script
+    from trainerd.analysis.views import Views
 
 RULE: Final = "enumerate-count"
+_COUNTS: Final = frozenset({"itertools.count", "count", "range"})
+_ZIPS: Final = frozenset({"zip", "tqdm.contrib.tzip"})
 
 
-def deciding_counts(script: Script, parents: Parents) -> Iterator[Finding]:
+def deciding_counts(script: Script, views: Views) -> Iterator[ScriptFinding]:
     """Yield counts that stand in a condition or a computation, rather than in output alone."""
-    for scope in script.scopes:
-        for loop in scope.loops:
-            name = _count(loop)
-            if name is None:
+    for loop in script.loops:
+        if isinstance(loop.node, ast.While) or not loop.sources:
+            continue
+        for call in ast.walk(loop.node.iter):
+            if isinstance(call, ast.Call) and _limits(script, call):
+                yield _limited(call, loop)
+        display = views.display(loop.scope)
+        name = _count(script, loop)
+        for node in loop.nodes:
+            if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load):
+                if not display.is_shown(node):
+                    yield _finding(name, node, loop)
+                    break
+
+
+def _count(script: Script, loop: Loop) -> str | None:
+    """Return the name of the count of a loop over ``enumerate(session.batches(…))`` or the like."""
+    assert not isinstance(loop.node, ast.While)
+    target = loop.node.target
+    if not isinstance(target, ast.Tuple) or not isinstance(target.elts[0], ast.Name):
+        return None
+    name = dotted(loop.node.iter)
+    iterables = [loop.node.iter] if name is None else script.names.values(name, loop.scope)
+    for iterable in iterables:
+        for each in ast.walk(iterable):
+            if not isinstance(each, ast.Call):
                 continue
-            used = next(
-                (
-                    node
-                    for node in walk_scope(loop.node.body)
-                    if isinstance(node, ast.Name)
-                    and node.id == name
-                    and isinstance(node.ctx, ast.Load)
-                    and _matters(node, parents)
-                ),
-                None,
-            )
-            if used is not None:
-                yield _finding(name, used, loop)
-
-
-def _count(loop: Loop) -> str | None:
-    """Return the name of the count of a loop over ``enumerate(session.batches(…))``."""
-    node = loop.node
-    if not isinstance(node, ast.For | ast.AsyncFor) or not isinstance(node.target, ast.Tuple):
-        return None
-    first = node.target.elts[0]
-    if not isinstance(first, ast.Name):
-        return None
-    for each in ast.walk(node.iter):
-        if isinstance(each, ast.Call) and dotted(each.func) in {"enumerate", "count", "itertools.count"}:
-            return first.id
+            function = script.names.resolved(each.func)
+            if function == "enumerate" or function.endswith(".tenumerate"):
+                return target.elts[0].id
+            if function in _ZIPS and each.args and _is_count(script, each.args[0]):
+                return target.elts[0].id
     return None
 
 
-def _matters(node: ast.AST, parents: Parents) -> bool:
-    test = parents.test_with(node)
-    if isinstance(test, ast.If):
-        return not (only_shows(test.body) and only_shows(test.orelse))
-    if test is not None:
-        return True
-    call = parents.call_with(node)
-    if call is not None and is_display_call(call):
-        return False
-    return not _is_shown_only(node, parents)
+def _is_count(script: Script, node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and script.names.resolved(node.func) in _COUNTS
 
 
-def _is_shown_only(node: ast.AST, parents: Parents) -> bool:
-    """Tell whether the value goes into a message."""
-    return any(isinstance(each, ast.JoinedStr) for each in parents.around(node))
+def _limits(script: Script, call: ast.Call) -> bool:
+    """Tell whether a call ends a loop after a number of batches."""
+    function = script.names.resolved(call.func)
+    if function == "zip":
+        return any(
+            isinstance(each, ast.Call) and script.names.resolved(each.func) == "range" for each in call.args
+        )
+    return function in {"itertools.islice", "islice"}
 
 
-def _finding(name: str, node: ast.Name, loop: Loop) -> Finding:
-    function = loop.sources[0].func
-    assert isinstance(function, ast.Attribute)
-    session = dotted(function.value) or "session"
-    return Finding(
-        node.lineno,
-        node.col_offset + 1,
+def _limited(call: ast.Call, loop: Loop) -> ScriptFinding:
+    name = dotted(call.func) or "islice"
+    return ScriptFinding.at(
+        call,
         RULE,
         name,
-        f"{name} counts from 0 again in every attempt, and the run depends on it",
-        f"for {name}, … in {session}.enumerate(loader), which counts over all attempts; "
-        "accumulate=k and session.ends_step for gradient accumulation",
+        why=f"{name} counts from 0 again in every attempt, so that a resumed loop is longer",
+        instead=f"if {loop.session}.batch + 1 == n: break at the end of the body, or "
+        f"{loop.session}.epochs(None, max_steps=n)",
+    )
+
+
+def _finding(name: str | None, node: ast.Name, loop: Loop) -> ScriptFinding:
+    return ScriptFinding.at(
+        node,
+        RULE,
+        str(name),
+        why=f"{name} counts from 0 again in every attempt, and the run depends on it",
+        instead=f"for {name}, … in {loop.session}.enumerate(loader), which counts over all attempts; for gradient "
+        f"accumulation, accumulate=k and {loop.session}.ends_step",
     )

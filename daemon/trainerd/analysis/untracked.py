@@ -5,122 +5,142 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Final
 
-from trainerd.analysis.finding import Finding
-from trainerd.analysis.script import dotted, walk_scope
+from trainerd.analysis.coverage import Coverage
+from trainerd.analysis.kinds import OPTIMIZER, is_generator, kind_of
+from trainerd.analysis.loops import session_of
+from trainerd.analysis.script_finding import ScriptFinding
+from trainerd.analysis.syntax import dotted, last_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trainerd.analysis.script import Scope, Script
+    from trainerd.analysis.carried import Carried
+    from trainerd.analysis.scopes import Scope
+    from trainerd.analysis.script import Script
 
 RULE: Final = "untracked-object"
 GENERATOR_RULE: Final = "untracked-generator"
-
-_NAMES: Final = {
-    "GradScaler": "a gradient scaler",
-    "AveragedModel": "an average of the model's weights",
-    "ExponentialMovingAverage": "an average of the model's weights",
-    "ModelEma": "an average of the model's weights",
-    "ModelEmaV2": "an average of the model's weights",
-    "ModelEmaV3": "an average of the model's weights",
-    "EMA": "an average of the model's weights",
-    "SWALR": "a learning-rate scheduler",
-}
-_OPTIMIZERS: Final = frozenset(
-    {
-        "SGD", "Adam", "AdamW", "Adamax", "Adadelta", "Adafactor", "Adagrad", "ASGD", "LBFGS", "NAdam", "RAdam", "RMSprop",
-        "Rprop", "SparseAdam", "Muon", "Lion", "Lamb", "LAMB", "LARS", "SAM", "Sophia", "FusedAdam",
-    }
-)  # fmt: skip
-_GENERATORS: Final = frozenset(
-    {
-        "torch.Generator",
-        "numpy.random.default_rng",
-        "numpy.random.RandomState",
-        "numpy.random.Generator",
-        "random.Random",
-    }
-)
+_FORGOTTEN: Final = "is not tracked: a resume begins with a new one"
 
 
-def untracked_objects(script: Script) -> Iterator[Finding]:
+def untracked_objects(script: Script) -> Iterator[ScriptFinding]:
     """Yield optimizers, schedulers, scalers, averages, models and generators that are not tracked."""
-    if script.tracks_unknown or not script.has_session:
+    if script.tracking.is_unknown or not script.has_session:
         return
-    if not script.track_calls:
-        # Objects may be tracked by another file that this one is imported by.
-        if script.session_calls:
-            call = script.session_calls[0]
-            yield Finding(
-                call.lineno,
-                call.col_offset + 1,
-                RULE,
-                "track",
-                "the session tracks nothing: a resume restores no weights",
-                "session.track(model=model, optimizer=optimizer) before the first loop",
-            )
+    if not script.tracking.calls:
+        yield from _nothing_tracked(script)
         return
+    coverage = Coverage(script)
     for scope in script.scopes:
         for name, values in scope.values.items():
-            if name in script.tracked or _is_covered(script, scope, name):
-                continue
             for value in values:
                 if isinstance(value, ast.Call):
-                    yield from _of_call(script, scope, name, value)
+                    is_tracked = script.tracking.keeps(name) or coverage.has(value)
+                    yield from _of_call(script, coverage, scope, name, value, is_tracked=is_tracked)
 
 
-def _of_call(script: Script, scope: Scope, name: str, call: ast.Call) -> Iterator[Finding]:
+def changed_objects(script: Script, carried: list[Carried]) -> Iterator[ScriptFinding]:
+    """Yield objects of classes of the script, and copies of models, that a loop changes and that are not tracked."""
+    made: dict[ast.expr, Carried] = {}
+    for each in carried:
+        assert each.holder is not None
+        for value in script.names.values(each.holder, each.loop.scope):
+            made.setdefault(value, each)
+    for value, each in made.items():
+        name = next(
+            (name for scope in script.scopes for name, values in scope.values.items() if value in values),
+            each.holder or "",
+        )
+        if each.holder == each.name:
+            why = f"{name} gets other weights in the loop of line {each.loop.node.lineno} and {_FORGOTTEN}"
+            instead = _track(script, name)
+        else:
+            attribute = last_part(each.name)
+            why = (
+                f"{name} keeps {attribute} (line {each.node.lineno}) from one {each.loop.unit} to the next "
+                f"and {_FORGOTTEN}"
+            )
+            instead = f"give its class state_dict and load_state_dict, and write {_track(script, name)}"
+        yield ScriptFinding.at(value, RULE, name, why=why, instead=instead)
+
+
+def _nothing_tracked(script: Script) -> Iterator[ScriptFinding]:
+    if not script.sessions.calls:
+        return  # objects may be tracked by the file that passes the session
+    call = script.sessions.calls[0]
+    yield ScriptFinding.at(
+        call,
+        RULE,
+        "track",
+        why="the session tracks nothing: a resume restores no weights",
+        instead="session.track(model=model, optimizer=optimizer) before the first loop",
+    )
+
+
+def _of_call(
+    script: Script, coverage: Coverage, scope: Scope, name: str, call: ast.Call, *, is_tracked: bool
+) -> Iterator[ScriptFinding]:
     made = call
     while isinstance(made.func, ast.Attribute) and isinstance(made.func.value, ast.Call):
         made = made.func.value  # torch.Generator().manual_seed(1), Model(…).to(device)
-    resolved = script.resolved(made.func)
+    resolved = script.names.resolved(made.func)
     kind = kind_of(resolved)
-    short = name.rpartition(".")[2]
-    session = _session(script)
     if kind is not None and not _is_off(made):
-        yield Finding(
-            call.lineno,
-            call.col_offset + 1,
-            RULE,
-            name,
-            f"{name} is {kind} and is not tracked: after a resume it begins again",
-            f"{session}.track({short}={name})",
-        )
-        if kind == "an optimizer" and (model := _model_of(made)) and not _is_kept(script, model):
-            yield Finding(
-                call.lineno,
-                call.col_offset + 1,
-                RULE,
-                model,
-                f"{model} is trained and is not tracked: after a resume it begins again",
-                f"{session}.track({model.rpartition('.')[2]}={model})",
+        if not is_tracked:
+            yield ScriptFinding.at(
+                call, RULE, name, why=f"{name} is {kind} and {_FORGOTTEN}", instead=_track(script, name)
             )
-    elif resolved in _GENERATORS and _is_drawn_in_a_loop(script, name, call):
-        yield Finding(
-            call.lineno,
-            call.col_offset + 1,
+        if kind == OPTIMIZER:
+            yield from _untracked_models(script, coverage, scope, made)
+    elif not is_tracked and is_generator(resolved) and _is_drawn_in_a_loop(script, name, call):
+        yield ScriptFinding.at(
+            call,
             GENERATOR_RULE,
             name,
-            f"{name} is a random generator that a training loop draws from, and is not tracked: after a resume it "
-            "begins again",
-            f"{session}.track({short}={name})",
+            why=f"{name} is a random generator that a training loop draws from, and {_FORGOTTEN}",
+            instead=_track(script, name),
         )
 
 
-def kind_of(resolved: str) -> str | None:
-    """Return what an object of a class, or made by a function, is; None if it needs no tracking as far as is known."""
-    package, _, last = resolved.rpartition(".")
-    if last in _NAMES:
-        return _NAMES[last]
-    if "lr_scheduler" in package.split(".") or (
-        last.startswith("get_") and last.endswith(("_scheduler", "_warmup"))
+def _untracked_models(
+    script: Script, coverage: Coverage, scope: Scope, optimizer: ast.Call
+) -> Iterator[ScriptFinding]:
+    for model in _models_of(script, scope, optimizer):
+        origins = script.names.values(model, scope)
+        if (
+            not origins
+            or script.tracking.keeps(model)
+            or script.tracking.tracks_part_of(model)
+            or any(coverage.has(origin) for origin in origins)
+        ):
+            continue
+        yield ScriptFinding.at(
+            optimizer,
+            RULE,
+            model,
+            why=f"{model} is trained by this optimizer and {_FORGOTTEN}",
+            instead=_track(script, model),
+        )
+
+
+def _models_of(script: Script, scope: Scope, optimizer: ast.Call) -> list[str]:
+    """Return the objects whose ``parameters()`` an optimizer is given."""
+    found: list[str] = []
+    for argument in (
+        *optimizer.args[:1],
+        *(each.value for each in optimizer.keywords if each.arg == "params"),
     ):
-        return "a learning-rate scheduler"
-    if last.endswith(("LR", "Scheduler", "WarmRestarts", "OnPlateau")) and last[:1].isupper():
-        return "a learning-rate scheduler"
-    if last in _OPTIMIZERS or (package.rpartition(".")[2] == "optim" and last[:1].isupper()):
-        return "an optimizer"
-    return None
+        name = dotted(argument)
+        for value in [argument] if name is None else script.names.values(name, scope):
+            for node in ast.walk(value):
+                if (
+                    isinstance(node, ast.Call)
+                    and isinstance(node.func, ast.Attribute)
+                    and node.func.attr in {"parameters", "named_parameters"}
+                    and (model := dotted(node.func.value)) is not None
+                ):
+                    found.append(model)
+    return list(dict.fromkeys(found))
 
 
 def _is_off(call: ast.Call) -> bool:
@@ -130,65 +150,21 @@ def _is_off(call: ast.Call) -> bool:
     )
 
 
-def _model_of(call: ast.Call) -> str | None:
-    """Return the object whose ``parameters()`` an optimizer is given."""
-    for argument in call.args[:1]:
-        if (
-            isinstance(argument, ast.Call)
-            and isinstance(argument.func, ast.Attribute)
-            and argument.func.attr in {"parameters", "named_parameters"}
-        ):
-            return dotted(argument.func.value)
-    return None
-
-
-def _is_kept(script: Script, name: str) -> bool:
-    parts = name.split(".")
-    return any(".".join(parts[:end]) in script.tracked for end in range(1, len(parts) + 1))
-
-
-def _is_covered(script: Script, scope: Scope, name: str) -> bool:
-    """Tell whether an object is part of one that is tracked, such as a scheduler in a `SequentialLR`.
-
-    Also one that is wrapped or renamed: what becomes of it is not followed further.
-    """
-    for other, values in scope.values.items():
-        if other == name or other not in script.tracked:
-            continue
-        for value in values:
-            if isinstance(value, ast.Call) and kind_of(script.resolved(value.func)) == "an optimizer":
-                continue
-            kind = kind_of(script.resolved(value.func)) if isinstance(value, ast.Call) else None
-            arguments = value.args if kind is not None and isinstance(value, ast.Call) else [value]
-            for argument in arguments if kind != "a learning-rate scheduler" else _schedulers(arguments):
-                if any(dotted(each) == name for each in ast.walk(argument)):
-                    return True
-    return any(
-        isinstance(node, ast.Return)
-        and node.value is not None
-        and any(dotted(e) == name for e in ast.walk(node.value))
-        for node in walk_scope(scope.body)
-    )  # the caller has it, under a name of its own
-
-
-def _schedulers(arguments: list[ast.expr]) -> list[ast.expr]:
-    """Return the arguments of a scheduler that may be schedulers: the optimizer beside them does not count."""
-    return [argument for argument in arguments if isinstance(argument, ast.List | ast.Tuple)]
-
-
 def _is_drawn_in_a_loop(script: Script, name: str, made: ast.Call) -> bool:
     """Tell whether a training loop uses a generator that was made outside of it."""
-    for scope in script.scopes:
-        for loop in scope.loops:
-            nodes = list(walk_scope(loop.node.body))
-            if loop.unit == "epoch" or made in nodes:
-                continue
-            if any(isinstance(node, ast.Name | ast.Attribute) and dotted(node) == name for node in nodes):
-                return True
-    return False
+    return any(
+        loop.unit != "epoch"
+        and made not in loop.nodes
+        and any(isinstance(node, ast.Name | ast.Attribute) and dotted(node) == name for node in loop.nodes)
+        for loop in script.loops
+    )
 
 
-def _session(script: Script) -> str:
-    function = script.track_calls[0].func
-    assert isinstance(function, ast.Attribute)
-    return dotted(function.value) or "session"
+def _track(script: Script, name: str) -> str:
+    """Return the line that tracks an object."""
+    short = last_part(name)
+    call = script.tracking.calls[0] if script.tracking.calls else None
+    if call is not None and call in script.sessions.checkpointer_calls:
+        return f'trainerd.Checkpointer(folder, {{"{short}": {name}, …}})'
+    session = session_of(call) if call is not None else "session"
+    return f"{session}.track({short}={name})"

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.analysis.loops_that_do_not import WRONG
 from tests.unit.analysis.loops_that_resume import RIGHT
 from trainerd.analysis.check_script import check_source
-from trainerd.analysis.finding import ScriptSyntaxError
+from trainerd.analysis.script_finding import ScriptSyntaxError
 
 MARK = re.compile(r"#! ([\w-]+) ([\w. ]+)$")
 

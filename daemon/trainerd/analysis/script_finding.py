@@ -1,12 +1,16 @@
-"""What the analysis of a script finds: a place, why a resume breaks there, and what to write instead."""
+"""A finding of the analysis of a script: its place, why a resume breaks there, and what to write instead."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import ast
 
 
 @dataclass(frozen=True, order=True)
-class Finding:
+class ScriptFinding:
     """One construct of a script that a resume does not restore.
 
     Attributes:
@@ -24,6 +28,11 @@ class Finding:
     name: str
     why: str
     instead: str
+
+    @classmethod
+    def at(cls, node: ast.expr | ast.stmt, rule: str, name: str, *, why: str, instead: str) -> ScriptFinding:
+        """Return a finding at the place of a node."""
+        return cls(node.lineno, node.col_offset + 1, rule, name, why, instead)
 
 
 class ScriptSyntaxError(Exception):
