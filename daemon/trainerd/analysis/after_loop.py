@@ -21,10 +21,8 @@ if TYPE_CHECKING:
 RULE: Final = "read-after-loop"
 
 
-def read_after_loops(
-    script: Script, views: Views, known: set[tuple[Scope, str]]
-) -> Iterator[tuple[tuple[Scope, str], ScriptFinding]]:
-    """Yield what is read after a loop that assigned it: its scope and name, and the finding.
+def read_after_loops(script: Script, views: Views, known: set[tuple[Scope, str]]) -> Iterator[ScriptFinding]:
+    """Yield what is read after a loop that assigned it.
 
     Args:
         script: The script.
@@ -45,7 +43,7 @@ def read_after_loops(
             if not loop.is_ours and name in loop.targets and display.is_shown(node):
                 continue
             seen.add(key)
-            yield key, _finding(name, node, loop)
+            yield _finding(name, node, loop)
 
 
 def _is_set_before(loop: Loop, name: str) -> bool:

@@ -31,14 +31,12 @@ class Carried:
         name: The variable, or the attribute chain.
         node: Where it is read or changed first.
         loop: The loop.
-        is_innermost: Whether no other loop of the session is within the loop.
         holder: Object of a class of the script whose method changes it, None if other code does.
     """
 
     name: str
     node: Place
     loop: Loop
-    is_innermost: bool
     holder: str | None = None
 
     @property
@@ -55,29 +53,28 @@ def carried_variables(script: Script, views: Views) -> Iterator[Carried]:
     seen: set[tuple[Scope, str]] = set()
     places: set[Place] = set()
     for loop in sorted(script.loops, key=lambda loop: -loop.node.lineno):
-        is_innermost = not any(loop.holds(other) for other in script.loops if other.scope is loop.scope)
-        for found in _of_loop(script, views, loop, is_innermost=is_innermost):
+        for found in _of_loop(script, views, loop):
             if found.key not in seen and found.node not in places:
                 seen.add(found.key)
                 places.add(found.node)
                 yield found
 
 
-def _of_loop(script: Script, views: Views, loop: Loop, *, is_innermost: bool) -> Iterator[Carried]:
+def _of_loop(script: Script, views: Views, loop: Loop) -> Iterator[Carried]:
     for name, node in _read_first(script, views, loop):
-        holder = views.holder(name, node, loop.scope)
+        holder = views.holder(name, node, loop)
         if holder is None or not views.is_meter(holder, loop.scope):
-            yield Carried(name, node, loop, is_innermost, holder)
+            yield Carried(name, node, loop, holder)
         elif (call := _update_of(holder, loop, views)) is not None:
-            yield Carried(holder, call, loop, is_innermost)
+            yield Carried(holder, call, loop)
     for change in changed_containers(script, views, loop):
-        holder = views.holder(change.name, change.node, loop.scope)
+        holder = views.holder(change.name, change.node, loop)
         if change.how in WEIGHTS:
             holder = change.name
         elif holder is not None and change.call is not None and views.is_meter(holder, loop.scope):
-            yield Carried(holder, change.call, loop, is_innermost)
+            yield Carried(holder, change.call, loop)
             continue
-        yield Carried(change.name, change.node, loop, is_innermost, holder)
+        yield Carried(change.name, change.node, loop, holder)
 
 
 def _update_of(meter: str, loop: Loop, views: Views) -> ast.Call | None:
@@ -133,7 +130,18 @@ def _read_first(script: Script, views: Views, loop: Loop) -> Iterator[tuple[str,
             continue
         if _is_left_out(script, views, loop, name):
             continue
-        yield name, node
+        yield name, node if node in loop.nodes else _own_place(loop, name) or node
+
+
+def _own_place(loop: Loop, name: str) -> Place | None:
+    """Return where the loop's own code has a variable that it assigns and a function reads first."""
+    if name not in {found for found, _, _ in assigned_values(loop.nodes)}:
+        return None
+    places = [
+        node for node in loop.nodes if isinstance(node, ast.Name | ast.Attribute) and dotted(node) == name
+    ]
+    reads = [node for node in places if isinstance(node.ctx, ast.Load)]
+    return min(reads or places, key=lambda node: (node.lineno, node.col_offset))
 
 
 def _is_of_module(script: Script, scope: Scope, name: str) -> bool:

@@ -50,14 +50,11 @@ def _findings(script: Script) -> tuple[ScriptFinding, ...]:
         return ()
     views = Views(script)
     carried = list(carried_variables(script, views))
-    innermost = {each.key for each in carried if each.is_innermost}
-    after = dict(read_after_loops(script, views, innermost))
     made = [*untracked_objects(script)]
     named = {(finding.line, finding.name) for finding in made}
     found = [
-        # What an inner loop leaves for the code after it looks carried to the loop around both.
-        *(finding_of(each) for each in carried if each.holder is None and each.key not in after),
-        *after.values(),
+        *(finding_of(each) for each in carried if each.holder is None),
+        *read_after_loops(script, views, {each.key for each in carried}),
         *made,
         *(
             finding

@@ -39,7 +39,7 @@ class Clock:
         self._times: set[str] = set()
         assigned: dict[str, list[ast.expr]] = {}
         for name, value, _ in assigned_values(scope.nodes):
-            if not isinstance(value, ast.Constant):
+            if any(isinstance(node, ast.Name | ast.Call) for node in ast.walk(value)):
                 assigned.setdefault(name, []).append(value)
         size = -1
         while size != (size := len(self._times)):

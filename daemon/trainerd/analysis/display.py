@@ -31,10 +31,12 @@ class Display:
 
     Args:
         scope: The scope.
+        scopes: All scopes of the script.
         parents: What is part of what.
     """
 
-    def __init__(self, scope: Scope, parents: Parents) -> None:
+    def __init__(self, scope: Scope, scopes: list[Scope], parents: Parents) -> None:
+        self._scopes = scopes
         self._scope = scope
         self._parents = parents
         self._harmless: dict[str, bool] = {}
@@ -48,7 +50,9 @@ class Display:
         outermost: ast.Call | None = None
         child = node
         for around in self._parents.around(node):
-            if isinstance(around, ast.Call) and last_part(dotted(around.func) or "?") not in _PURE:
+            if isinstance(around, ast.Yield | ast.Lambda):
+                return False
+            if isinstance(around, ast.Call) and _function_name(around) not in _PURE:
                 outermost = around
             if isinstance(around, ast.stmt):
                 if outermost is not None and isinstance(around, ast.Expr | ast.Return):
@@ -84,7 +88,9 @@ class Display:
             self._harmless[name] = True  # what only it depends on does no harm by itself
             self._harmless[name] = all(
                 self.is_shown(node)
-                for node in self._scope.nodes
+                for scope in self._scopes
+                if scope is self._scope or (name not in scope.own and scope.holder(name) is self._scope)
+                for node in scope.nodes
                 if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)
             )
         return self._harmless[name]
@@ -127,6 +133,12 @@ class Display:
                 return self.only_shows(node.body)
             case _:
                 return False
+
+
+def _function_name(call: ast.Call) -> str:
+    if isinstance(call.func, ast.Attribute):
+        return call.func.attr
+    return dotted(call.func) or ""
 
 
 def is_display_call(call: ast.Call) -> bool:

@@ -75,9 +75,11 @@ def undetermined(script: Script, views: Views) -> Iterator[ScriptFinding]:
 def _of_call(script: Script, views: Views, loop: Loop, node: ast.Call) -> Iterator[ScriptFinding]:
     name = script.names.resolved(node.func)
     is_bare = not node.args and not node.keywords
-    if name in _ENTROPY or (
-        is_bare and (name in _UNSEEDED or is_generator(name)) and name != "torch.Generator"
-    ) or (last_part(name) in _SEEDS and any(map(views.clock(loop.scope).shows_in, node.args))):
+    if (
+        name in _ENTROPY
+        or (is_bare and (name in _UNSEEDED or is_generator(name)) and name != "torch.Generator")
+        or (last_part(name) in _SEEDS and any(map(views.clock(loop.scope).shows_in, node.args)))
+    ):
         yield _entropy(node, name)
     elif is_clock(node, script.names) and views.display(loop.scope).is_decisive(node):
         yield _clock_finding(node, name, loop)

@@ -40,6 +40,7 @@ class Names:
             if scope.owner is not None and isinstance(scope.node, Function):
                 self._methods.setdefault(scope.owner, {})[scope.node.name] = scope
         self._arguments: dict[ast.expr, Scope] = {}
+        self._origins: dict[tuple[str, Scope], list[tuple[ast.expr, Scope]]] = {}
         self.calls = [(node, scope) for scope in scopes for node in scope.nodes if isinstance(node, ast.Call)]
         for call, scope in self.calls:
             self._note_arguments(call, scope)
@@ -61,10 +62,14 @@ class Names:
 
     def origins(self, name: str, scope: Scope, depth: int = 0) -> list[tuple[ast.expr, Scope]]:
         """Return the values of a name or a chain, as `values` does, each with the scope that it stands in."""
-        found: list[tuple[ast.expr, Scope]] = []
-        for value, place in self._direct_values(name, scope):
-            found += self._followed(value, place, depth) if dotted(value) != name else [(value, place)]
-        return found
+        key = (name, scope)
+        if key not in self._origins:
+            self._origins[key] = []  # a name that leads back to itself adds nothing
+            found: list[tuple[ast.expr, Scope]] = []
+            for value, place in self._direct_values(name, scope):
+                found += self._followed(value, place, depth) if dotted(value) != name else [(value, place)]
+            self._origins[key] = found
+        return self._origins[key]
 
     def _followed(self, value: ast.expr, scope: Scope, depth: int) -> list[tuple[ast.expr, Scope]]:
         if depth >= _DEPTH_MAX:

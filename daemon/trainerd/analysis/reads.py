@@ -1,7 +1,8 @@
 """Which names a piece of code reads before it has assigned them on every path.
 
 A forward analysis of definite assignment: where paths join, a name counts as assigned if it is on all of them;
-a path that leaves (``return``, ``raise``, ``continue``, ``break``) does not count at the join.
+a path that leaves (``return``, ``raise``, ``continue``, ``break``) does not count at the join. A loop counts as run
+at least once: that it is empty in one iteration, and that the value of the one before is meant then, is rare.
 """
 
 from __future__ import annotations
@@ -141,18 +142,19 @@ class Reads(ExpressionReads):
     def _for(self, node: ast.For | ast.AsyncFor, state: frozenset[str]) -> _State:
         before = self.read(node.iter, state)
         self._breaks.append([])
-        self._block(node.body, self.store(node.target, before))
+        end = self._block(node.body, self.store(node.target, before))
         breaks = self._breaks.pop()
-        return _joined(self._block(node.orelse, before), *breaks)
+        return _joined(self._block(node.orelse, before if end is None else end), *breaks)
 
     def _while(self, node: ast.While, state: frozenset[str]) -> _State:
         holds = self.read_condition(node.test, state)
         before = self.read(node.test, state)
         self._breaks.append([])
-        self._block(node.body, holds)
+        end = self._block(node.body, holds)
         breaks = self._breaks.pop()
-        is_endless = isinstance(node.test, ast.Constant) and bool(node.test.value)
-        return _joined(None if is_endless else self._block(node.orelse, before), *breaks)
+        if isinstance(node.test, ast.Constant) and node.test.value:
+            return _joined(*breaks)
+        return _joined(self._block(node.orelse, before if end is None else end), *breaks)
 
     def _with(self, node: ast.With | ast.AsyncWith, state: frozenset[str]) -> _State:
         for item in node.items:

@@ -82,6 +82,8 @@ class Tracking:
         if receiver is not None and function.self_name is not None:
             pairs.append((function.self_name, receiver))
         for parameter, name in pairs:
+            if name.startswith(f"{parameter}."):
+                continue  # a method of self.x: its self is another object, and names have no scope here
             for kept in (self._tracked, self._boxes):
                 kept |= {
                     f"{name}{each.removeprefix(parameter)}" for each in kept if _is_below(each, parameter)

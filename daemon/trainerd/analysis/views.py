@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainerd.analysis.clock import Clock
 from trainerd.analysis.display import Display
+from trainerd.analysis.scopes import assigned_values
 from trainerd.analysis.syntax import dotted, last_part, prefixes
 
 if TYPE_CHECKING:
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     from trainerd.analysis.script import Script
     from trainerd.analysis.syntax import Place
 
-METER: Final = re.compile(
+_METER: Final = re.compile(
     r"(Meter|Metric|Average|Accuracy|Precision|Recall|F1|AUROC|Tracker|History|Buffer|Queue|Memory|Recorder)"
 )
+_OF_WEIGHTS: Final = re.compile(r"(Weight|Model|Parameter|Polyak|Moving|EMA)")
 
 
 class Views:
@@ -54,38 +56,52 @@ class Views:
     def display(self, scope: Scope) -> Display:
         """Return what only shows something in a scope."""
         if scope not in self._displays:
-            self._displays[scope] = Display(scope, self._script.parents)
+            self._displays[scope] = Display(scope, self._script.scopes, self._script.parents)
         return self._displays[scope]
 
-    def holder(self, name: str, node: Place, scope: Scope) -> str | None:
-        """Return the object whose own method makes a change, other than the one whose method has the loop.
+    def holder(self, name: str, node: Place, loop: Loop) -> str | None:
+        """Return the object whose own methods make a change, other than the one whose method has the loop.
 
         Args:
             name: The chain that is changed, as the loop would name it.
             node: Where it is changed.
-            scope: Scope of the loop.
+            loop: The loop.
         """
         owner = self._class_around(node)
         for prefix in prefixes(name)[:-1]:
-            if owner is not None and prefix != scope.self_name:
-                made = self._script.names.class_of(prefix, scope)
-                if made is owner or (made is not None and self._is_below(made, owner)):
-                    return prefix
+            if prefix == loop.scope.self_name:
+                continue
+            made = self._script.names.class_of(prefix, loop.scope)
+            if made is not None and (
+                made is owner
+                or self._is_below(made, owner)
+                or (node in loop.nodes and not self._sets(loop, name))
+            ):
+                return prefix
         return None
+
+    @staticmethod
+    def _sets(loop: Loop, name: str) -> bool:
+        """Tell whether the loop itself assigns a chain or changes it in place."""
+        return any(found == name for found, _, _ in assigned_values(loop.nodes)) or any(
+            isinstance(node, ast.Attribute) and dotted(node) == name and not isinstance(node.ctx, ast.Load)
+            for node in loop.nodes
+        )
 
     def _class_around(self, node: Place) -> ast.ClassDef | None:
         return next(
             (each for each in self._script.parents.around(node) if isinstance(each, ast.ClassDef)), None
         )
 
-    def _is_below(self, made: ast.ClassDef, owner: ast.ClassDef) -> bool:
-        return any(dotted(base) == owner.name for base in made.bases)
+    def _is_below(self, made: ast.ClassDef, owner: ast.ClassDef | None) -> bool:
+        return owner is not None and any(dotted(base) == owner.name for base in made.bases)
 
     def is_meter(self, name: str, scope: Scope) -> bool:
         """Tell whether a variable is a meter, a history or a buffer, by the name of its class."""
         return any(
             isinstance(value, ast.Call)
             and (kind := last_part(dotted(value.func) or ""))[:1].isupper()
-            and METER.search(kind)
+            and _METER.search(kind)
+            and not _OF_WEIGHTS.search(kind)
             for value in self._script.names.values(name, scope)
         )

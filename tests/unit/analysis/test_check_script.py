@@ -6,22 +6,30 @@ import re
 
 import pytest
 
-from tests.unit.analysis.loops_that_do_not import WRONG
-from tests.unit.analysis.loops_that_resume import RIGHT
+from tests.unit.analysis import loops_that_do_not, loops_that_resume, ports_that_do_not, ports_that_resume
 from trainerd.analysis.check_script import check_source
 from trainerd.analysis.script_finding import ScriptSyntaxError
 
-MARK = re.compile(r"#! ([\w-]+) ([\w. ]+)$")
+RIGHT = loops_that_resume.RIGHT | {f"port: {name}": text for name, text in ports_that_resume.PORTS.items()}
+WRONG = loops_that_do_not.WRONG | {f"port: {name}": text for name, text in ports_that_do_not.PORTS.items()}
+
+MARK = re.compile(r"#! ([\w. -]+)$")
 
 
 def marked(source):
-    """Return the findings that the marks of a script promise: line, rule and name."""
-    return {
-        (number, found[1], name)
-        for number, line in enumerate(source.splitlines(), start=1)
-        if (found := MARK.search(line))
-        for name in found[2].split()
-    }
+    """Return the findings that the marks of a script promise: line, rule and name.
+
+    A word with a hyphen is a rule, and what follows it are its names.
+    """
+    promised = set()
+    for number, line in enumerate(source.splitlines(), start=1):
+        rule = ""
+        for word in found[1].split() if (found := MARK.search(line)) else ():
+            if "-" in word:
+                rule = word
+            else:
+                promised.add((number, rule, word))
+    return promised
 
 
 def found(source):
@@ -40,8 +48,8 @@ def test_a_wrong_loop_is_named(name):
 
 
 def test_there_are_enough_loops():
-    assert len(RIGHT) >= 20
-    assert len(WRONG) >= 30
+    assert len(RIGHT) >= 48
+    assert len(WRONG) >= 64
 
 
 @pytest.mark.parametrize("name", WRONG)
