@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from trainerd.analysis.containers import WEIGHTS, changed_containers
 from trainerd.analysis.scopes import assigned_values
 from trainerd.analysis.script_finding import ScriptFinding
-from trainerd.analysis.syntax import dotted, last_part
+from trainerd.analysis.syntax import dotted, last_part, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,7 +130,7 @@ def _read_first(script: Script, views: Views, loop: Loop) -> Iterator[tuple[str,
             continue
         if _is_left_out(script, views, loop, name):
             continue
-        yield name, node if node in loop.nodes else _own_place(loop, name) or node
+        yield name, node if node in loop.node_set else _own_place(loop, name) or node
 
 
 def _own_place(loop: Loop, name: str) -> Place | None:
@@ -177,5 +177,5 @@ def _given_to_save(loop: Loop) -> set[str]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "save":
             for keyword in node.keywords:
                 if keyword.arg in {"step", "epoch"}:
-                    found |= {name for each in ast.walk(keyword.value) if (name := dotted(each)) is not None}
+                    found |= {name for each in walk(keyword.value) if (name := dotted(each)) is not None}
     return found

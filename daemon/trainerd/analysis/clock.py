@@ -6,7 +6,7 @@ import ast
 from typing import TYPE_CHECKING, Final
 
 from trainerd.analysis.scopes import assigned_values
-from trainerd.analysis.syntax import dotted
+from trainerd.analysis.syntax import dotted, walk
 
 if TYPE_CHECKING:
     from trainerd.analysis.names import Names
@@ -39,7 +39,7 @@ class Clock:
         self._times: set[str] = set()
         assigned: dict[str, list[ast.expr]] = {}
         for name, value, _ in assigned_values(scope.nodes):
-            if any(isinstance(node, ast.Name | ast.Call) for node in ast.walk(value)):
+            if any(isinstance(node, ast.Name | ast.Call) for node in walk(value)):
                 assigned.setdefault(name, []).append(value)
         size = -1
         while size != (size := len(self._times)):
@@ -54,7 +54,7 @@ class Clock:
         return any(
             is_clock(node, self._names)
             or (dotted(node) in self._times and isinstance(node, ast.Name | ast.Attribute))
-            for node in ast.walk(expression)
+            for node in walk(expression)
         )
 
     def has(self, name: str) -> bool:

@@ -6,7 +6,7 @@ import ast
 from typing import TYPE_CHECKING, Final
 
 from trainerd.analysis.effects import MUTATORS
-from trainerd.analysis.syntax import dotted, last_part, prefixes
+from trainerd.analysis.syntax import dotted, last_part, prefixes, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +84,7 @@ def _takes_times(views: Views, loop: Loop, change: Change) -> bool:
 def _is_read(script: Script, name: str) -> bool:
     """Tell whether a container is read anywhere, beyond being changed."""
     changed: set[ast.AST] = set()
-    for node in ast.walk(script.tree):
+    for node in walk(script.tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             if node.func.attr in MUTATORS:
                 changed.add(node.func.value)
@@ -96,5 +96,5 @@ def _is_read(script: Script, name: str) -> bool:
         and isinstance(node.ctx, ast.Load)
         and node not in changed
         and (dotted(node) == name or (isinstance(node, ast.Attribute) and "." in name and node.attr == short))
-        for node in ast.walk(script.tree)
+        for node in walk(script.tree)
     )

@@ -6,7 +6,7 @@ import ast
 from typing import TYPE_CHECKING, Final
 
 from trainerd.analysis.script_finding import ScriptFinding
-from trainerd.analysis.syntax import dotted
+from trainerd.analysis.syntax import dotted, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ def deciding_counts(script: Script, views: Views) -> Iterator[ScriptFinding]:
     for loop in script.loops:
         if isinstance(loop.node, ast.While) or not loop.sources:
             continue
-        for call in ast.walk(loop.node.iter):
+        for call in walk(loop.node.iter):
             if isinstance(call, ast.Call) and _limits(script, call):
                 yield _limited(call, loop)
         display = views.display(loop.scope)
@@ -46,7 +46,7 @@ def _count(script: Script, loop: Loop) -> str | None:
     name = dotted(loop.node.iter)
     iterables = [loop.node.iter] if name is None else script.names.values(name, loop.scope)
     for iterable in iterables:
-        for each in ast.walk(iterable):
+        for each in walk(iterable):
             if not isinstance(each, ast.Call):
                 continue
             function = script.names.resolved(each.func)

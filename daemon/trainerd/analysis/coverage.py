@@ -32,6 +32,15 @@ class Coverage:
         for scope in script.scopes:
             for name in script.tracking.tracked:
                 self._cover_name(name, scope, 0)
+        self._assigned = {
+            value.value if isinstance(value, ast.Subscript) else value
+            for scope in script.scopes
+            for values in scope.values.values()
+            for value in values
+        }
+        self._callers: dict[str, list[ast.Call]] = {}
+        for call, _ in script.names.calls:
+            self._callers.setdefault(last_part(dotted(call.func) or ""), []).append(call)
         for scope in script.scopes:
             self._cover_returned(scope)
 
@@ -77,15 +86,13 @@ class Coverage:
 
     def _cover_returned(self, scope: Scope) -> None:
         """Count what a function returns as covered where its callers may track it under no name."""
-        name = getattr(scope.node, "name", None)
-        callers = [call for call, _ in self._script.names.calls if last_part(dotted(call.func) or "") == name]
-        assigned = {
-            value.value if isinstance(value, ast.Subscript) else value
-            for each in self._script.scopes
-            for values in each.values.values()
-            for value in values
-        }
-        if callers and all(call in assigned for call in callers) and name in self._script.names.functions:
+        name = getattr(scope.node, "name", "")
+        callers = self._callers.get(name, [])
+        if (
+            callers
+            and all(call in self._assigned for call in callers)
+            and name in self._script.names.functions
+        ):
             return
         for node in scope.nodes:
             if isinstance(node, ast.Return | ast.Yield) and node.value is not None:

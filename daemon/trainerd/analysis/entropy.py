@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from trainerd.analysis.clock import is_clock
 from trainerd.analysis.kinds import is_generator
 from trainerd.analysis.script_finding import ScriptFinding
-from trainerd.analysis.syntax import dotted, last_part
+from trainerd.analysis.syntax import dotted, last_part, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +65,7 @@ def undetermined(script: Script, views: Views) -> Iterator[ScriptFinding]:
                     seen.add(node)
                     yield _clock_finding(node, name, loop)
         if isinstance(loop.node, ast.While):
-            for node in ast.walk(loop.node.test):
+            for node in walk(loop.node.test):
                 if node not in seen and is_clock(node, script.names):
                     assert isinstance(node, ast.Call)
                     seen.add(node)
@@ -88,7 +88,7 @@ def _of_call(script: Script, views: Views, loop: Loop, node: ast.Call) -> Iterat
 def _stands_beside_clock(script: Script, node: ast.AST) -> bool:
     """Tell whether the condition reads the clock itself, which is a finding of its own."""
     test = script.parents.test_with(node)
-    return test is not None and any(is_clock(each, script.names) for each in ast.walk(test.test))
+    return test is not None and any(is_clock(each, script.names) for each in walk(test.test))
 
 
 def folder_changes(script: Script) -> Iterator[ScriptFinding]:
@@ -97,7 +97,7 @@ def folder_changes(script: Script) -> Iterator[ScriptFinding]:
     if not calls or all(call.args or _names_folder(call) for call in calls):
         return
     first = min(call.lineno for call in calls)
-    for node in ast.walk(script.tree):
+    for node in walk(script.tree):
         if (
             isinstance(node, ast.Call)
             and script.names.resolved(node.func) in {"os.chdir", "os.fchdir"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from trainerd.analysis.syntax import Comprehension, Function, dotted, prefixes, stored_in
+from trainerd.analysis.syntax import Comprehension, Function, children, dotted, prefixes, stored_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +57,7 @@ class ExpressionReads:
 
     def read_children(self, node: ast.AST, state: frozenset[str]) -> frozenset[str]:
         """Note what the expressions directly below a node read."""
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             if isinstance(child, ast.expr):
                 state = self.read(child, state)
             elif isinstance(child, ast.keyword | ast.FormattedValue):

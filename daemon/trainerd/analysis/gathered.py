@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainerd.analysis.loops import is_training, session_of
 from trainerd.analysis.script_finding import ScriptFinding
-from trainerd.analysis.syntax import Comprehension, dotted, last_part
+from trainerd.analysis.syntax import Comprehension, dotted, last_part, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ def gathered_values(script: Script) -> Iterator[ScriptFinding]:
         for node in scope.nodes:
             if node in inside or not _gathers(script, node, scope):
                 continue
-            inside |= set(ast.walk(node))
+            inside |= set(walk(node))
             around = next(script.parents.around(node))
             if isinstance(around, ast.Expr) or _is_iterated(around, node):
                 continue

@@ -49,13 +49,18 @@ class Loop:
         return list(walk_scope(self.node.body))
 
     @cached_property
+    def node_set(self) -> frozenset[ast.AST]:
+        """The same nodes as a set."""
+        return frozenset(self.nodes)
+
+    @cached_property
     def targets(self) -> frozenset[str]:
         """Names that its head assigns."""
         return target_names(self.node)
 
     def holds(self, other: Loop) -> bool:
         """Tell whether another loop is within it."""
-        return other.node in self.nodes
+        return other.node in self.node_set
 
 
 class Loops:

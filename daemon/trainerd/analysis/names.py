@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Final
 
-from trainerd.analysis.syntax import Function, dotted, last_part, passed, prefixes
+from trainerd.analysis.syntax import Function, dotted, last_part, passed, prefixes, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ class Names:
         self._imported = _imports(tree)
         self._scopes = scopes
         self._of_node = {scope.node: scope for scope in scopes}
-        self.classes = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+        self.classes = {node.name: node for node in walk(tree) if isinstance(node, ast.ClassDef)}
         self.functions = {
             scope.node.name: scope
             for scope in scopes
@@ -177,7 +177,7 @@ class Names:
 
 def _imports(tree: ast.Module) -> dict[str, str]:
     found: dict[str, str] = {}
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 first = alias.name.partition(".")[0]

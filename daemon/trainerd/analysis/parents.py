@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
+from trainerd.analysis.syntax import children, walk
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -13,7 +15,7 @@ class Parents:
     """The node around each node of a tree."""
 
     def __init__(self, tree: ast.AST) -> None:
-        self._of = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+        self._of = {child: node for node in walk(tree) for child in children(node)}
 
     def around(self, node: ast.AST) -> Iterator[ast.AST]:
         """Yield the nodes around a node, from the inside to the module."""

@@ -11,7 +11,7 @@ import ast
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from trainerd.analysis.expression_reads import ExpressionReads
-from trainerd.analysis.syntax import Function, dotted, parameters
+from trainerd.analysis.syntax import Function, dotted, parameters, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -64,7 +64,7 @@ class Reads(ExpressionReads):
             shared: set[str] = set()
         else:
             inside._block(node.body, frozenset(parameters(node)))
-            declared = (each for each in ast.walk(node) if isinstance(each, ast.Nonlocal | ast.Global))
+            declared = (each for each in walk(node) if isinstance(each, ast.Nonlocal | ast.Global))
             shared = {name for each in declared for name in each.names}
         for name, read in inside.first.items():
             if name not in inside.stored or name in shared:
@@ -182,7 +182,7 @@ class Reads(ExpressionReads):
         ends: list[_State] = [] if is_exhaustive else [state]
         for case in node.cases:
             inside = state
-            for each in ast.walk(case.pattern):
+            for each in walk(case.pattern):
                 name = getattr(each, "name", None) or getattr(each, "rest", None)
                 if isinstance(name, str):
                     inside = self.store_name(name, inside)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from trainerd.analysis.syntax import Function, ScopeNode, dotted, parameters, stored_in, walk_scope
+from trainerd.analysis.syntax import Function, ScopeNode, children, dotted, parameters, stored_in, walk_scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +83,7 @@ def _scopes(node: ast.AST, parent: Scope | None, owner: ast.ClassDef | None) -> 
         owner = None
     elif isinstance(node, ast.ClassDef):
         owner = node
-    for child in ast.iter_child_nodes(node):
+    for child in children(node):
         yield from _scopes(child, parent, owner)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Final
 
-from trainerd.analysis.syntax import dotted, last_part
+from trainerd.analysis.syntax import dotted, last_part, walk
 
 if TYPE_CHECKING:
     from trainerd.analysis.names import Names
@@ -36,7 +36,7 @@ class Sessions:
 
     def __init__(self, tree: ast.Module, names: Names, scopes: list[Scope]) -> None:
         self._names = names
-        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        calls = [node for node in walk(tree) if isinstance(node, ast.Call)]
         self.calls = [call for call in calls if names.resolved(call.func) in _OPENERS]
         self.checkpointer_calls = [call for call in calls if names.resolved(call.func) in _CHECKPOINTERS]
         self._sessions: set[str] = set()
@@ -60,7 +60,7 @@ class Sessions:
         return dotted(expression) in self._checkpointers or self._makes_checkpointer(expression)
 
     def _find_annotated(self, tree: ast.Module) -> None:
-        for node in ast.walk(tree):
+        for node in walk(tree):
             if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation is not None:
                 annotation = node.annotation
                 if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):

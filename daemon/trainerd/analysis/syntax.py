@@ -96,10 +96,35 @@ def passed(call: ast.Call, function: Function, *, is_bound: bool) -> Iterator[tu
 
 def walk_scope(statements: Iterable[ast.AST]) -> Iterator[ast.AST]:
     """Walk code in the order of its text, without the bodies of functions and classes in it."""
-    for statement in statements:
-        yield statement
-        if not isinstance(statement, _OWN_SCOPE):
-            yield from walk_scope(ast.iter_child_nodes(statement))
+    waiting = list(statements)[::-1]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, _OWN_SCOPE):
+            waiting += children(node)[::-1]
+
+
+def children(node: ast.AST) -> list[ast.AST]:
+    """Return the nodes directly below a node. Names and literals, of which there are most, have none."""
+    if isinstance(node, ast.Name | ast.Constant):
+        return []
+    found: list[ast.AST] = []
+    for field in node._fields:
+        value = getattr(node, field, None)
+        if isinstance(value, list):
+            found += [each for each in value if isinstance(each, ast.AST)]
+        elif isinstance(value, ast.AST) and not isinstance(value, ast.expr_context | ast.operator):
+            found.append(value)
+    return found
+
+
+def walk(node: ast.AST) -> Iterator[ast.AST]:
+    """Walk a tree in the order of its text."""
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += children(node)[::-1]
 
 
 def is_constant(node: ast.AST, value: object) -> bool:

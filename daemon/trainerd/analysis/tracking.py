@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Final
 from trainerd.analysis.syntax import Function, chains, dotted, passed, prefixes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from trainerd.analysis.names import Names
     from trainerd.analysis.scopes import Scope
     from trainerd.analysis.sessions import Sessions
 
 _BOX_CALLS: Final = frozenset({"value", "variables"})
+_PASSES_MAX: Final = 5
 
 
 class Tracking:
@@ -47,9 +50,7 @@ class Tracking:
             for name, values in scope.values.items()
             if any(map(self._is_box, values))
         }
-        for _ in scopes:  # what a function tracks may have been passed on by several
-            for call, scope in names.calls:
-                self._follow(call, scope)
+        self._follow([pair for call, scope in names.calls for pair in self._passed(call, scope)])
 
     def keeps(self, name: str) -> bool:
         """Tell whether the session restores what a name or a chain stands for."""
@@ -67,28 +68,34 @@ class Tracking:
         """Tell whether something below an object is tracked, such as ``model.module``."""
         return any(each.startswith(f"{name}.") for each in self._tracked)
 
-    def _follow(self, call: ast.Call, scope: Scope) -> None:
-        """Note what a call passes to a parameter that the function tracks, and the parameters of tracked objects."""
+    def _follow(self, pairs: list[tuple[str, str]]) -> None:
+        """Count parameters as tracked whose arguments are, and arguments whose parameters are.
+
+        Args:
+            pairs: Parameters of functions of the script, each with the name or chain that a call passes to it.
+        """
+        for kept in (self._tracked, self._boxes):
+            for _ in range(_PASSES_MAX):  # a function may pass on what it was passed
+                more = {new for pair in dict.fromkeys(pairs) for new in _renamed(kept, *pair)}
+                if more <= kept:
+                    break
+                kept |= more
+
+    def _passed(self, call: ast.Call, scope: Scope) -> Iterator[tuple[str, str]]:
         found = self._names.called(call, scope)
         if found is None:
             return
         function, receiver = found
         assert isinstance(function.node, Function)
-        pairs = [
-            (parameter, name)
-            for parameter, argument in passed(call, function.node, is_bound=receiver is not None)
-            if (name := dotted(argument)) is not None
-        ]
-        if receiver is not None and function.self_name is not None:
-            pairs.append((function.self_name, receiver))
-        for parameter, name in pairs:
-            if name.startswith(f"{parameter}."):
-                continue  # a method of self.x: its self is another object, and names have no scope here
-            for kept in (self._tracked, self._boxes):
-                kept |= {
-                    f"{name}{each.removeprefix(parameter)}" for each in kept if _is_below(each, parameter)
-                }
-                kept |= {f"{parameter}{each.removeprefix(name)}" for each in kept if _is_below(each, name)}
+        for parameter, argument in passed(call, function.node, is_bound=receiver is not None):
+            if (name := dotted(argument)) is not None and name != parameter:
+                yield parameter, name
+        if (
+            receiver is not None
+            and (own := function.self_name) is not None
+            and receiver.partition(".")[0] != own
+        ):
+            yield own, receiver  # of self.x.method() the self is another object, and names have no scope here
 
     def _note_keywords(self, call: ast.Call, scope: Scope) -> None:
         for keyword in call.keywords:
@@ -128,8 +135,13 @@ class Tracking:
         )
 
 
-def _is_below(name: str, prefix: str) -> bool:
-    return name == prefix or name.startswith(f"{prefix}.")
+def _renamed(kept: set[str], parameter: str, name: str) -> Iterator[str]:
+    """Yield the other names of what is kept under one of two names for the same object."""
+    for each in kept:
+        if each == parameter or each.startswith(f"{parameter}."):
+            yield name + each[len(parameter) :]
+        if each == name or each.startswith(f"{name}."):
+            yield parameter + each[len(name) :]
 
 
 def _as_node(name: str) -> ast.AST:

@@ -9,7 +9,7 @@ from trainerd.analysis.coverage import Coverage
 from trainerd.analysis.kinds import OPTIMIZER, is_generator, kind_of
 from trainerd.analysis.loops import session_of
 from trainerd.analysis.script_finding import ScriptFinding
-from trainerd.analysis.syntax import dotted, last_part
+from trainerd.analysis.syntax import dotted, last_part, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,7 +132,7 @@ def _models_of(script: Script, scope: Scope, optimizer: ast.Call) -> list[str]:
     ):
         name = dotted(argument)
         for value in [argument] if name is None else script.names.values(name, scope):
-            for node in ast.walk(value):
+            for node in walk(value):
                 if (
                     isinstance(node, ast.Call)
                     and isinstance(node.func, ast.Attribute)
@@ -154,7 +154,7 @@ def _is_drawn_in_a_loop(script: Script, name: str, made: ast.Call) -> bool:
     """Tell whether a training loop uses a generator that was made outside of it."""
     return any(
         loop.unit != "epoch"
-        and made not in loop.nodes
+        and made not in loop.node_set
         and any(isinstance(node, ast.Name | ast.Attribute) and dotted(node) == name for node in loop.nodes)
         for loop in script.loops
     )

@@ -75,7 +75,7 @@ class Views:
             if made is not None and (
                 made is owner
                 or self._is_below(made, owner)
-                or (node in loop.nodes and not self._sets(loop, name))
+                or (node in loop.node_set and not self._sets(loop, name))
             ):
                 return prefix
         return None

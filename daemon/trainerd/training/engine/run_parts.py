@@ -13,6 +13,7 @@ from trainerd.contract.paths import AttemptPaths
 from trainerd.contract.policy import RETENTION_FORMAT
 from trainerd.training.distributed.agreement import Agreement, Alone, Together
 from trainerd.training.distributed.rank_store import Ranks, rendezvous
+from trainerd.training.engine.caller_check import check_caller
 from trainerd.training.engine.checkpoint_manager import CheckpointManager
 from trainerd.training.engine.history import HistoryWriter
 from trainerd.training.engine.measurements import Measurements
@@ -143,6 +144,7 @@ class RunParts:
         self.history.open()
         if self.checkpoints.is_committer:
             self._publish_retention()
+            check_caller(self.suspicions, leaving.say)
         leaving.end_workers_at_exit()
         leaving.show_stacks_when_asked()
         self.flag.install()
