@@ -14,6 +14,9 @@ LoopNode: TypeAlias = ast.For | ast.AsyncFor | ast.While
 Comprehension: TypeAlias = ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp
 Place: TypeAlias = ast.expr | ast.stmt
 
+_AST: Final = ast.AST
+_LEAVES: Final = (ast.Name, ast.Constant)
+_TOKENS: Final = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop)
 _OWN_SCOPE: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
@@ -106,14 +109,14 @@ def walk_scope(statements: Iterable[ast.AST]) -> Iterator[ast.AST]:
 
 def children(node: ast.AST) -> list[ast.AST]:
     """Return the nodes directly below a node. Names and literals, of which there are most, have none."""
-    if isinstance(node, ast.Name | ast.Constant):
+    if isinstance(node, _LEAVES):
         return []
     found: list[ast.AST] = []
     for field in node._fields:
         value = getattr(node, field, None)
         if isinstance(value, list):
-            found += [each for each in value if isinstance(each, ast.AST)]
-        elif isinstance(value, ast.AST) and not isinstance(value, ast.expr_context | ast.operator):
+            found += [each for each in value if isinstance(each, _AST)]
+        elif isinstance(value, _AST) and not isinstance(value, _TOKENS):
             found.append(value)
     return found
 
