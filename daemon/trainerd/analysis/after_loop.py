@@ -1,4 +1,4 @@
-"""Variables of a loop that are read after it: a resume that skips the loop leaves them without their value."""
+"""Variables of a loop that are read after it: a resume that skips the loop does not set them."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _finding(name: str, node: Place, loop: Loop) -> ScriptFinding:
         node,
         RULE,
         name,
-        why=f"{name} is assigned in the loop of line {loop.node.lineno} and read after it: a resume after the loop "
-        f"skips it, and {name} is not set or has another value",
+        why=f"{name} is assigned in the loop of line {loop.node.lineno} and read after it: a resume after "
+        f"the loop skips it, and {name} is not set or has another value",
         instead=instead,
     )

@@ -80,9 +80,13 @@ def _of_loop(script: Script, views: Views, loop: Loop) -> Iterator[Carried]:
 def _update_of(meter: str, loop: Loop, views: Views) -> ast.Call | None:
     """Return the first call on a meter that gives it something other than a time."""
     for node in loop.nodes:
-        if isinstance(node, ast.Call) and (dotted(node.func) or "").rpartition(".")[0] == meter and node.args:
-            if not views.clock(loop.scope).shows_in(node.args[0]):
-                return node
+        if (
+            isinstance(node, ast.Call)
+            and node.args
+            and (dotted(node.func) or "").rpartition(".")[0] == meter
+            and not views.clock(loop.scope).shows_in(node.args[0])
+        ):
+            return node
     return None
 
 
@@ -95,11 +99,12 @@ def finding_of(carried: Carried) -> ScriptFinding:
             f"keep {short} in an object with state_dict and load_state_dict, and give it to {loop.session}"
         )
     elif _is_count(carried):
-        instead = f"{loop.session}.step counts steps over all attempts, {loop.session}.batch the batches of the loop"
+        session = loop.session
+        instead = f"{session}.step counts steps over all attempts, {session}.batch the batches of the loop"
     elif "." in name:
         instead = (
-            f'{short} = {loop.session}.value("{short}", …) and {short}.value, or give the object a state_dict and '
-            "track it"
+            f'{short} = {loop.session}.value("{short}", …) and {short}.value, or give the object '
+            "a state_dict and track it"
         )
     else:
         instead = f"carry = {loop.session}.variables({name}=…) before the loop, and carry.{name} in its place"
@@ -107,8 +112,8 @@ def finding_of(carried: Carried) -> ScriptFinding:
         carried.node,
         RULE,
         name,
-        why=f"{name} is carried from one {loop.unit} to the next and is not in the checkpoint: a resume begins "
-        "with the value that the code before the loop gives it",
+        why=f"{name} is carried from one {loop.unit} to the next and is not in the checkpoint: a resume "
+        "begins with the value that the code before the loop gives it",
         instead=instead,
     )
 

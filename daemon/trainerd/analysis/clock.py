@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 _CLOCKS: Final = frozenset(
     {
         "time.time", "time.perf_counter", "time.monotonic", "time.process_time", "time.time_ns",
-        "time.perf_counter_ns", "time.monotonic_ns", "time.clock", "timeit.default_timer", "datetime.datetime.now",
-        "datetime.datetime.utcnow", "datetime.now", "datetime.utcnow", "datetime.datetime.today",
+        "time.perf_counter_ns", "time.monotonic_ns", "timeit.default_timer",
+        "datetime.datetime.now", "datetime.datetime.utcnow", "datetime.now", "datetime.utcnow",
+        "datetime.datetime.today",
     }
 )  # fmt: skip
 

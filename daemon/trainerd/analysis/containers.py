@@ -1,4 +1,4 @@
-"""Lists, dictionaries, meters and copies of models that a loop changes in place and a checkpoint does not hold."""
+"""Lists, dictionaries, meters and copies of models that a loop changes in place and that are not saved."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _MAKERS: Final = frozenset(
     {
-        "list", "dict", "set", "deque", "defaultdict", "Counter", "OrderedDict", "array", "tensor", "zeros", "ones",
-        "full", "empty", "zeros_like", "ones_like", "eye", "SimpleNamespace", "clone",
+        "list", "dict", "set", "deque", "defaultdict", "Counter", "OrderedDict", "array", "tensor", "zeros",
+        "ones", "full", "empty", "zeros_like", "ones_like", "eye", "SimpleNamespace", "clone",
     }
 )  # fmt: skip
 _GROWS: Final = frozenset({"append", "appendleft", "extend"})

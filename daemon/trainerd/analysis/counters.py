@@ -1,4 +1,4 @@
-"""Counts that begin at 0 in every attempt and decide something: of `enumerate`, `zip(range(n), …)`, `islice`."""
+"""Counts of `enumerate`, `zip(range(n), …)` and `islice`, which begin at 0 in every attempt."""
 
 from __future__ import annotations
 
@@ -26,15 +26,20 @@ def deciding_counts(script: Script, views: Views) -> Iterator[ScriptFinding]:
         if isinstance(loop.node, ast.While) or not loop.sources:
             continue
         for call in walk(loop.node.iter):
-            if isinstance(call, ast.Call) and _limits(script, call):
-                yield _limited(call, loop)
+            if isinstance(call, ast.Call):
+                yield from _limited(script, call, loop)
         display = views.display(loop.scope)
         name = _count(script, loop)
-        for node in loop.nodes:
-            if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load):
-                if not display.is_shown(node):
-                    yield _finding(name, node, loop)
-                    break
+        used = [
+            node
+            for node in loop.nodes
+            if isinstance(node, ast.Name)
+            and node.id == name
+            and isinstance(node.ctx, ast.Load)
+            and not display.is_shown(node)
+        ]
+        if used:
+            yield _finding(name, used[0], loop)
 
 
 def _count(script: Script, loop: Loop) -> str | None:
@@ -61,26 +66,24 @@ def _is_count(script: Script, node: ast.expr) -> bool:
     return isinstance(node, ast.Call) and script.names.resolved(node.func) in _COUNTS
 
 
-def _limits(script: Script, call: ast.Call) -> bool:
-    """Tell whether a call ends a loop after a number of batches."""
+def _limited(script: Script, call: ast.Call, loop: Loop) -> Iterator[ScriptFinding]:
+    """Yield a finding if a call ends the loop after a number of batches."""
     function = script.names.resolved(call.func)
     if function == "zip":
-        return any(
-            isinstance(each, ast.Call) and script.names.resolved(each.func) == "range" for each in call.args
+        given = [script.names.resolved(each.func) for each in call.args if isinstance(each, ast.Call)]
+        ends = "range" in given
+    else:
+        ends = function in {"itertools.islice", "islice"}
+    if ends:
+        name = dotted(call.func) or "islice"
+        yield ScriptFinding.at(
+            call,
+            RULE,
+            name,
+            why=f"{name} counts from 0 again in every attempt, so that a resumed loop is longer",
+            instead=f"if {loop.session}.batch + 1 == n: break at the end of the body, or "
+            f"{loop.session}.epochs(None, max_steps=n)",
         )
-    return function in {"itertools.islice", "islice"}
-
-
-def _limited(call: ast.Call, loop: Loop) -> ScriptFinding:
-    name = dotted(call.func) or "islice"
-    return ScriptFinding.at(
-        call,
-        RULE,
-        name,
-        why=f"{name} counts from 0 again in every attempt, so that a resumed loop is longer",
-        instead=f"if {loop.session}.batch + 1 == n: break at the end of the body, or "
-        f"{loop.session}.epochs(None, max_steps=n)",
-    )
 
 
 def _finding(name: str | None, node: ast.Name, loop: Loop) -> ScriptFinding:
@@ -89,6 +92,6 @@ def _finding(name: str | None, node: ast.Name, loop: Loop) -> ScriptFinding:
         RULE,
         str(name),
         why=f"{name} counts from 0 again in every attempt, and the run depends on it",
-        instead=f"for {name}, … in {loop.session}.enumerate(loader), which counts over all attempts; for gradient "
-        f"accumulation, accumulate=k and {loop.session}.ends_step",
+        instead=f"for {name}, … in {loop.session}.enumerate(loader), which counts over all attempts; for "
+        f"gradient accumulation, accumulate=k and {loop.session}.ends_step",
     )

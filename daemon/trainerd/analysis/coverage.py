@@ -18,8 +18,9 @@ _DEPTH_MAX: Final = 10
 class Coverage:
     """The calls whose objects are part of the state of the run.
 
-    An object is covered if it is tracked, or if it is part of one that is: a model in a wrapper, a scheduler in a
-    `SequentialLR`. An optimizer does not cover its model, nor a scheduler its optimizer, nor a copy its original.
+    An object is covered if it is tracked, or if it is part of one that is: a model in a wrapper, a scheduler
+    in a `SequentialLR`. An optimizer does not cover its model, nor a scheduler its optimizer, nor a copy its
+    original.
 
     Args:
         script: The script.

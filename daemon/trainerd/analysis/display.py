@@ -1,4 +1,4 @@
-"""Code that only shows something to a person: what a resume changes in it changes no weights and no history."""
+"""Code that only shows something to a person: it changes neither weights nor the history."""
 
 from __future__ import annotations
 

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 MUTATORS: Final = frozenset(
     {
-        "append", "appendleft", "extend", "extendleft", "add", "insert", "update", "pop", "popleft", "popitem",
-        "clear", "remove", "discard", "setdefault", "rotate", "put", "push", "add_", "mul_", "copy_", "lerp_",
+        "append", "appendleft", "extend", "extendleft", "add", "insert", "update", "pop", "popleft",
+        "popitem", "clear", "remove", "discard", "setdefault", "rotate", "put", "push", "add_",
+        "mul_", "copy_", "lerp_",
     }
 )  # fmt: skip
 _WEIGHTS: Final = frozenset({"parameters", "named_parameters", "buffers", "named_buffers", "state_dict"})

@@ -92,7 +92,7 @@ def _stands_beside_clock(script: Script, node: ast.AST) -> bool:
 
 
 def folder_changes(script: Script) -> Iterator[ScriptFinding]:
-    """Yield changes of the working folder before the session is opened, which change where the run is kept."""
+    """Yield changes of the working folder before the session is opened: they change where the run is kept."""
     calls = script.sessions.calls
     if not calls or all(call.args or _names_folder(call) for call in calls):
         return
@@ -107,7 +107,8 @@ def folder_changes(script: Script) -> Iterator[ScriptFinding]:
                 node,
                 FOLDER_RULE,
                 "os.chdir",
-                why="the run folder is looked up in the working folder, which is changed before the session is opened",
+                why="the run folder is looked up in the working folder, which is changed before the session "
+                "is opened",
                 instead="session(run_dir=…) with an absolute path, or change the folder inside the session",
             )
 
@@ -132,5 +133,6 @@ def _entropy(node: ast.Call, name: str) -> ScriptFinding:
         ENTROPY_RULE,
         name,
         why=f"{name} gives another value in every attempt",
-        instead="draw from the global generators, which the session seeds and restores, or seed with session.step",
+        instead="draw from the global generators, which the session seeds and restores, or seed with "
+        "session.step",
     )

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class ExpressionReads:
     """Reads and assignments of expressions, in the order of evaluation.
 
-    A state is the set of names that are assigned on every path. A chain such as ``self.best`` is a name of its
-    own, and is assigned as well where an object before it, here ``self``, is.
+    A state is the set of names that are assigned on every path. A chain such as ``self.best`` is a name of
+    its own, and is assigned as well where an object before it, here ``self``, is.
 
     Args:
         effects_of: Returns what a call does to the variables of the code around it.

@@ -1,4 +1,4 @@
-"""Values gathered over a training loop by a comprehension or a reduction: a resume has only the last of them."""
+"""Values gathered over a training loop in one expression: a resume has only those that were left."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def gathered_values(script: Script) -> Iterator[ScriptFinding]:
                 node,
                 RULE,
                 _name(around),
-                why="the values of all batches are gathered in one expression: a resume in the middle has only those "
-                "that are left",
+                why="the values of all batches are gathered in one expression: a resume in the middle has "
+                "only those that are left",
                 instead=f"a for loop, and carry = {session}.variables(…) for what it gathers",
             )
 

@@ -26,9 +26,10 @@ _BY_NAME: Final = {
 }
 _OPTIMIZERS: Final = frozenset(
     {
-        "SGD", "Adam", "AdamW", "Adamax", "Adadelta", "Adafactor", "Adagrad", "ASGD", "LBFGS", "NAdam", "RAdam",
-        "RMSprop", "Rprop", "SparseAdam", "Muon", "Lion", "Lamb", "LAMB", "LARS", "SAM", "Sophia", "FusedAdam",
-        "AdaBelief", "Ranger", "AdamW8bit", "Adam8bit", "ZeroRedundancyOptimizer", "create_optimizer",
+        "SGD", "Adam", "AdamW", "Adamax", "Adadelta", "Adafactor", "Adagrad", "ASGD", "LBFGS", "NAdam",
+        "RAdam", "RMSprop", "Rprop", "SparseAdam", "Muon", "Lion", "Lamb", "LAMB", "LARS", "SAM", "Sophia",
+        "FusedAdam", "AdaBelief", "Ranger", "AdamW8bit", "Adam8bit", "ZeroRedundancyOptimizer",
+        "create_optimizer",
         "create_optimizer_v2", "configure_optimizers",
     }
 )  # fmt: skip

@@ -93,7 +93,7 @@ class Loops:
                 yield Loop(node, "iteration", (), scope, session_of(saver), is_ours=False)
 
     def sources(self, expression: ast.AST, scope: Scope) -> tuple[ast.Call, ...]:
-        """Return the calls such as ``session.batches(…)`` that an iterable draws from, wrappers looked through."""
+        """Return the calls such as ``session.batches(…)`` that an iterable draws from, through wrappers."""
         found: list[ast.Call] = []
         self._collect(expression, scope, found, set(), 0)
         return tuple(dict.fromkeys(found))

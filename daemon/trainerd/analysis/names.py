@@ -102,7 +102,7 @@ class Names:
         return None
 
     def called(self, call: ast.Call, scope: Scope) -> tuple[Scope, str | None] | None:
-        """Return the function of the script that a call runs, and the name of the object if it is a method."""
+        """Return the function of the script that a call runs, and for a method the name of its object."""
         name = dotted(call.func)
         if name is None:
             return None

@@ -1,8 +1,8 @@
 """Which names a piece of code reads before it has assigned them on every path.
 
-A forward analysis of definite assignment: where paths join, a name counts as assigned if it is on all of them;
-a path that leaves (``return``, ``raise``, ``continue``, ``break``) does not count at the join. A loop counts as run
-at least once: that it is empty in one iteration, and that the value of the one before is meant then, is rare.
+A forward analysis of definite assignment: where paths join, a name counts as assigned if it is on all of
+them; a path that leaves (``return``, ``raise``, ``continue``, ``break``) does not count at the join. A loop
+counts as run at least once: an empty one, after which the value of the iteration before is meant, is rare.
 """
 
 from __future__ import annotations

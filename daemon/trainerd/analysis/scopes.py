@@ -21,7 +21,7 @@ class Scope:
         node: The function or the module.
         parent: Scope around it, None for the module.
         owner: Class that it is a method of, None if it is none.
-        values: What is assigned to each name and chain of attributes, in order; of parameters, what is passed.
+        values: What is assigned to each name and chain of attributes, and passed to each parameter.
     """
 
     node: ScopeNode

@@ -1,7 +1,7 @@
 """Which names of a script are sessions and checkpointers, and where they are opened.
 
-A name counts as a session if it is bound to one, is passed one by a call in the same file, is annotated as one,
-or contains the word "session".
+A name counts as a session if it is bound to one, is passed one by a call in the same file, is annotated as
+one, or contains the word "session".
 """
 
 from __future__ import annotations
@@ -73,14 +73,20 @@ class Sessions:
 
     def _find_in(self, scope: Scope) -> None:
         for name, values in scope.values.items():
-            if any(dotted(value) in self._sessions or self._opens(value) for value in values):
+            if any(map(self._is_known, values)):
                 self._sessions.add(name)
             if any(map(self.is_checkpointer, values)):
                 self._checkpointers.add(name)
         for node in scope.nodes:
-            if isinstance(node, ast.Return | ast.Yield) and node.value is not None:
-                if self._opens(node.value) or dotted(node.value) in self._sessions:
-                    self._factories.add(getattr(scope.node, "name", ""))
+            if (
+                isinstance(node, ast.Return | ast.Yield)
+                and node.value is not None
+                and self._is_known(node.value)
+            ):
+                self._factories.add(getattr(scope.node, "name", ""))
+
+    def _is_known(self, value: ast.expr) -> bool:
+        return dotted(value) in self._sessions or self._opens(value)
 
     def _opens(self, node: ast.AST) -> bool:
         """Tell whether an expression opens a session, or enters one that it opens."""

@@ -72,14 +72,14 @@ class Tracking:
         """Count parameters as tracked whose arguments are, and arguments whose parameters are.
 
         Args:
-            pairs: Parameters of functions of the script, each with the name or chain that a call passes to it.
+            pairs: Parameters of functions of the script, with the names or chains that are passed to them.
         """
         for kept in (self._tracked, self._boxes):
             for _ in range(_PASSES_MAX):  # a function may pass on what it was passed
                 more = {new for pair in dict.fromkeys(pairs) for new in _renamed(kept, *pair)}
                 if more <= kept:
                     break
-                kept |= more
+                kept.update(more)
 
     def _passed(self, call: ast.Call, scope: Scope) -> Iterator[tuple[str, str]]:
         found = self._names.called(call, scope)

@@ -29,7 +29,7 @@ def loops_open_at_once(script: Script) -> Iterator[ScriptFinding]:
 
 def _second(script: Script, loop: Loop) -> ast.Call | None:
     """Return the call that begins a second training loop while one is open."""
-    if len(loop.sources) > 1 and not _are_alternatives(script, loop):
+    if len(loop.sources) > 1 and not _are_alternatives(loop):
         return loop.sources[1]
     for node in loop.nodes:
         for other in script.loops:
@@ -42,7 +42,7 @@ def _second(script: Script, loop: Loop) -> ast.Call | None:
     return None
 
 
-def _are_alternatives(script: Script, loop: Loop) -> bool:
+def _are_alternatives(loop: Loop) -> bool:
     """Tell whether a loop draws from one of several calls, as a variable that is set in two branches does."""
     assert not isinstance(loop.node, ast.While)
     name = dotted(loop.node.iter)
@@ -58,6 +58,6 @@ def _finding(loop: Loop, second: ast.Call) -> ScriptFinding:
         RULE,
         ast.unparse(second.func),
         why="two training loops are open at once, and a session has one position in the data",
-        instead=f"for a, b in {loop.session}.batches({', '.join(dict.fromkeys(loaders))}), which draws from several "
-        "loaders in step; train=False for a loop that does not train",
+        instead=f"for a, b in {loop.session}.batches({', '.join(dict.fromkeys(loaders))}), which draws from "
+        "several loaders in step; train=False for a loop that does not train",
     )

@@ -40,7 +40,7 @@ def untracked_objects(script: Script) -> Iterator[ScriptFinding]:
 
 
 def changed_objects(script: Script, carried: list[Carried]) -> Iterator[ScriptFinding]:
-    """Yield objects of classes of the script, and copies of models, that a loop changes and that are not tracked."""
+    """Yield objects of the script's classes, and copies of models, that a loop changes: not tracked."""
     made: dict[ast.expr, Carried] = {}
     for each in carried:
         assert each.holder is not None
@@ -125,22 +125,19 @@ def _untracked_models(
 
 def _models_of(script: Script, scope: Scope, optimizer: ast.Call) -> list[str]:
     """Return the objects whose ``parameters()`` an optimizer is given."""
-    found: list[str] = []
-    for argument in (
-        *optimizer.args[:1],
-        *(each.value for each in optimizer.keywords if each.arg == "params"),
-    ):
-        name = dotted(argument)
-        for value in [argument] if name is None else script.names.values(name, scope):
-            for node in walk(value):
-                if (
-                    isinstance(node, ast.Call)
-                    and isinstance(node.func, ast.Attribute)
-                    and node.func.attr in {"parameters", "named_parameters"}
-                    and (model := dotted(node.func.value)) is not None
-                ):
-                    found.append(model)
-    return list(dict.fromkeys(found))
+    given = [*optimizer.args[:1], *(each.value for each in optimizer.keywords if each.arg == "params")]
+    values = [
+        value
+        for argument in given
+        for value in script.names.values(dotted(argument) or "", scope) or [argument]
+    ]
+    called = [node.func for value in values for node in walk(value) if isinstance(node, ast.Call)]
+    models = [
+        dotted(function.value)
+        for function in called
+        if isinstance(function, ast.Attribute) and function.attr in {"parameters", "named_parameters"}
+    ]
+    return list(dict.fromkeys(model for model in models if model is not None))
 
 
 def _is_off(call: ast.Call) -> bool:

@@ -1,4 +1,4 @@
-"""`trainerd check`: what a resume of a training script would not restore. Needs neither supervisor nor torch."""
+"""`trainerd check`: what a resume of a training script would not restore. Needs no supervisor."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _USAGE: Final = 2
 def command(context: click.Context, *, files: tuple[Path, ...], as_json: bool) -> None:
     """Find what a resume of a script would not restore.
 
-    Reads the script, and does not run it. Finds variables that a loop carries from one batch, step or epoch to
-    the next and that are not in the checkpoint; variables of a loop that are read after it; optimizers,
+    Reads the script, and does not run it. Finds variables that a loop carries from one batch, step or epoch
+    to the next and that are not in the checkpoint; variables of a loop that are read after it; optimizers,
     schedulers, scalers, averages and generators that are not tracked; counts of enumerate, the clock and
     unseeded generators on which the loop depends; and two training loops that are open at once.
 

@@ -1,4 +1,6 @@
-"""Loops that do not resume exactly. ``#! RULE NAME`` marks each line with a finding; no other line has one."""
+"""Loops that do not resume exactly. ``#! RULE NAME`` marks each line with a finding."""
+
+# ruff: noqa: E501 - the scripts are as people write them
 
 WRONG = {}
 

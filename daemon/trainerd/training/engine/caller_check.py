@@ -16,6 +16,7 @@ from trainerd.contract.verdict import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
     from trainerd.analysis.script_finding import ScriptFinding
     from trainerd.training.engine.suspicions import Suspicions
@@ -77,12 +78,12 @@ def _reason(path: str, finding: ScriptFinding) -> Reason:
 
 def _caller() -> str | None:
     """Return the file of the code that entered the session, None if there is none."""
-    frame = sys._getframe(1)  # noqa: SLF001 - the public way there, inspect, reads all files on it
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the public way there, inspect, reads all files on it
     while frame is not None:
         name = frame.f_code.co_filename
         if not name.startswith(_OURS) and name != contextlib.__file__:
             return name
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return None
 
 
