@@ -6,7 +6,7 @@ import ast
 from typing import TYPE_CHECKING, Final
 
 from trainerd.analysis.effects import MUTATORS
-from trainerd.analysis.syntax import dotted, last_part, prefixes, walk
+from trainerd.analysis.syntax import chains, dotted, last_part, prefixes, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +23,7 @@ _MAKERS: Final = frozenset(
     }
 )  # fmt: skip
 _GROWS: Final = frozenset({"append", "appendleft", "extend"})
+_ITERATORS: Final = frozenset({"iter", "cycle", "itertools.cycle", "aiter"})
 WEIGHTS: Final = frozenset({"weights", "load_state_dict"})
 _LITERALS: Final = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp, ast.BinOp)
 
@@ -35,6 +36,8 @@ def changed_containers(script: Script, views: Views, loop: Loop) -> Iterator[Cha
         name = change.name
         if change.how == "clear":
             cleared.add(name)
+        if _is_begun_again(loop, change):
+            continue
         if (
             name in cleared
             or any(prefix in fresh for prefix in prefixes(name))
@@ -43,8 +46,32 @@ def changed_containers(script: Script, views: Views, loop: Loop) -> Iterator[Cha
             continue
         if not _is_container(script, views, change) or _is_of_module(script, change):
             continue
-        if change.how in WEIGHTS or (not _takes_times(views, loop, change) and _is_read(script, name)):
+        if (
+            change.how in WEIGHTS
+            or change.how == "next"
+            or (not _takes_times(views, loop, change) and _is_read(script, name))
+        ):
             yield change
+
+
+def _is_begun_again(loop: Loop, change: Change) -> bool:
+    """Tell whether each iteration resets an object, or sets an entry of it before it is read."""
+    for statement in loop.node.body:
+        match statement:
+            case ast.Expr(value=ast.Call(func=ast.Attribute(value=value, attr="reset" | "clear"))):
+                if dotted(value) == change.name:
+                    return True
+            case ast.Assign(targets=[ast.Subscript(slice=ast.Constant())]) if statement is change.node:
+                return not any(
+                    dotted(node) == change.name and node.lineno < statement.lineno
+                    for node in loop.nodes
+                    if isinstance(node, ast.Name | ast.Attribute)
+                ) and change.name not in set(chains(statement.value))
+    return False
+
+
+def _name_node(name: str) -> ast.expr:
+    return ast.parse(name, mode="eval").body
 
 
 def _is_of_module(script: Script, change: Change) -> bool:
@@ -58,6 +85,9 @@ def _is_container(script: Script, views: Views, change: Change) -> bool:
     if change.how in WEIGHTS:
         return bool(script.names.values(change.name, change.scope))
     values = script.names.values(change.name, change.scope)
+    if change.how == "next":
+        begun = any(isinstance(value, ast.Call) and dotted(value.func) in _ITERATORS for value in values)
+        return begun and not script.sources.sources(_name_node(change.name), change.scope)
     if any(_makes_container(value) for value in values):
         return True
     if change.how == "item":

@@ -153,6 +153,9 @@ def _changes_in_place(node: ast.AST) -> Iterator[tuple[str, str]]:
         case ast.Call(func=ast.Attribute(value=value, attr=attribute)) if attribute in MUTATORS:
             if (name := container_of(value)) is not None:
                 yield name, attribute
+        case ast.Call(func=ast.Name(id="next"), args=[iterator, *_]):
+            if (name := dotted(iterator)) is not None:
+                yield name, "next"
         case ast.Assign(targets=[ast.Subscript(slice=ast.Slice(lower=None, upper=None))]):
             pass  # all of it is assigned
         case ast.Assign(targets=[ast.Subscript() as target]):

@@ -476,3 +476,19 @@ for epoch in session.epochs(3):
         prev = x
 """,
 )
+
+tracked(
+    "a metric over the batches, an iterator over another loader, a tensor in place",
+    """
+accuracy = torchmetrics.Accuracy()
+other = iter(unlabelled)
+noise = torch.zeros(3)
+for epoch in session.epochs(3):
+    for x in session.batches(loader):
+        u = next(other)  #! carried-variable other
+        noise.mul_(0.9).add_(torch.randn(3))  #! carried-variable noise
+        accuracy.update(train_step(x, u, noise))  #! carried-variable accuracy
+    session.report(accuracy=accuracy.compute())
+    accuracy.reset()
+""",
+)

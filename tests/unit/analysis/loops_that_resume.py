@@ -398,3 +398,21 @@ with trainerd.session() as session:
         for x in session.batches(loader):
             scaler.scale(model(x).mean()).backward(); scaler.step(optimizer); scaler.update(); optimizer.zero_grad()
 """
+
+RIGHT["an entry that each epoch sets, a metric that each epoch resets, a look at one batch"] = """
+import torch, torchmetrics, trainerd
+with trainerd.session() as session:
+    model = build(); optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    session.track(model=model, optimizer=optimizer)
+    config = {"lr": 1.0}
+    accuracy = torchmetrics.Accuracy()
+    for epoch in session.epochs(3):
+        config["lr"] = 0.1 * epoch
+        example = next(iter(valid))
+        for x in session.batches(loader):
+            train_step(x, config["lr"])
+        for x, y in valid:
+            accuracy.update(model(x), y)
+        session.report(accuracy=accuracy.compute(), shown=show(example))
+        accuracy.reset()
+"""
