@@ -37,9 +37,19 @@ def deciding_counts(script: Script, views: Views) -> Iterator[ScriptFinding]:
             and node.id == name
             and isinstance(node.ctx, ast.Load)
             and not display.is_shown(node)
+            and not _is_within_step(script, node, loop)
         ]
         if used:
             yield _finding(name, used[0], loop)
+
+
+def _is_within_step(script: Script, node: ast.Name, loop: Loop) -> bool:
+    """Tell whether a count is taken modulo the batches of a step: attempts begin at the first of them."""
+    steps = [ast.dump(each.value) for each in loop.sources[0].keywords if each.arg == "accumulate"]
+    return any(
+        isinstance(around, ast.BinOp) and isinstance(around.op, ast.Mod) and ast.dump(around.right) in steps
+        for around in script.parents.around(node)
+    )
 
 
 def _count(script: Script, loop: Loop) -> str | None:

@@ -416,3 +416,15 @@ with trainerd.session() as session:
         session.report(accuracy=accuracy.compute(), shown=show(example))
         accuracy.reset()
 """
+
+RIGHT["a count modulo the batches of a step"] = """
+import torch, trainerd
+with trainerd.session() as session:
+    model = build(); optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    session.track(model=model, optimizer=optimizer)
+    for epoch in session.epochs(3):
+        for i, x in enumerate(session.batches(loader, accumulate=4)):
+            (model(x).mean() / 4).backward()
+            if (i + 1) % 4 == 0:
+                optimizer.step(); optimizer.zero_grad()
+"""
