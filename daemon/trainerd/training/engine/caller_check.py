@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import trainerd
 from trainerd.analysis.check_script import check_source
 from trainerd.analysis.source_text import decoded
 from trainerd.contract.verdict import Reason
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from trainerd.analysis.script_finding import ScriptFinding
     from trainerd.training.engine.suspicions import Suspicions
 
-_OURS: Final = str(Path(trainerd.__file__).parent) + os.sep
+_OURS: Final = str(Path(__file__).parents[2]) + os.sep
 _LINES_MAX: Final = 10
 """Findings that are told at the start of a session; `trainerd check` shows all."""
 
