@@ -15,7 +15,13 @@ from trainerd.cli.needs_daemon import PACKAGES
 
 REPOSITORY = Path(__file__).parents[3]
 
-TORCH_FREE = ("trainerd.contract", "trainerd.checkpoint", "trainerd.supervisor", "trainerd.cli")
+TORCH_FREE = (
+    "trainerd.analysis",
+    "trainerd.contract",
+    "trainerd.checkpoint",
+    "trainerd.supervisor",
+    "trainerd.cli",
+)
 
 BLOCK_TORCH = """
 import sys
@@ -24,7 +30,13 @@ for name in ("torch", "torchvision", "numpy"):
 """
 
 
-DAEMON_FREE = ("trainerd.contract", "trainerd.checkpoint", "trainerd.training", "trainerd.shim")
+DAEMON_FREE = (
+    "trainerd.analysis",
+    "trainerd.contract",
+    "trainerd.checkpoint",
+    "trainerd.training",
+    "trainerd.shim",
+)
 
 BLOCK_DAEMON = f"""
 import sys
@@ -115,6 +127,18 @@ def test_what_every_process_of_a_job_imports_is_the_standard_library(package: st
         for module in imported_modules(path)
         if module.partition(".")[0] not in sys.stdlib_module_names
         and not module.startswith(("trainerd.contract", "trainerd.errors", f"trainerd.{package}"))
+    }
+    assert strangers == set()
+
+
+def test_the_analysis_of_scripts_imports_nothing_but_the_standard_library() -> None:
+    folder = Path(trainerd.__file__).parent / "analysis"
+    strangers = {
+        f"{path.name}: {module}"
+        for path in folder.rglob("*.py")
+        for module in imported_modules(path)
+        if module.partition(".")[0] not in sys.stdlib_module_names
+        and not module.startswith("trainerd.analysis")
     }
     assert strangers == set()
 

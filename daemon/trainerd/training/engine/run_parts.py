@@ -18,6 +18,7 @@ from trainerd.training.distributed.joint_buckets import JointBuckets
 from trainerd.training.distributed.rank_store import Ranks, rendezvous
 from trainerd.training.distributed.restart_rounds import stays_drained
 from trainerd.training.distributed.shared_folder import check_shared
+from trainerd.training.engine.caller_check import check_caller
 from trainerd.training.engine.checkpoint_manager import CheckpointManager
 from trainerd.training.engine.history import HistoryWriter
 from trainerd.training.engine.measurements import Measurements
@@ -179,6 +180,7 @@ class RunParts:
         self.history.open()
         if self.checkpoints.is_committer:
             self._publish_retention()
+            check_caller(self.suspicions, leaving.say)
         leaving.end_workers_at_exit()
         leaving.show_stacks_when_asked()
         self.flag.install()

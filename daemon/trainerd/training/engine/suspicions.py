@@ -31,12 +31,18 @@ class Suspicions:
         """All reasons so far, in the order in which they were found."""
         return tuple(self._reasons.values())
 
-    def add(self, reason: Reason) -> None:
-        """Take in a reason and tell the user, unless the same one is known."""
+    def add(self, reason: Reason, *, is_said: bool = False) -> None:
+        """Take in a reason and tell the user, unless the same one is known.
+
+        Args:
+            reason: The reason.
+            is_said: Whether the user is told of it elsewhere.
+        """
         key = (reason.kind, reason.where)
         if key in self._reasons:
             return
         self._reasons[key] = reason
-        self._say(f"trainerd: may not resume exactly: {reason}")
+        if not is_said:
+            self._say(f"trainerd: may not resume exactly: {reason}")
         for listener in self._listeners:
             listener(reason)

@@ -1,0 +1,152 @@
+"""What a script gives to ``track`` or to a `Checkpointer`, and which names are values of the session."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING, Final
+
+from trainerd.analysis.syntax import Function, chains, dotted, passed, prefixes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trainerd.analysis.names import Names
+    from trainerd.analysis.scopes import Scope
+    from trainerd.analysis.sessions import Sessions
+
+_BOX_CALLS: Final = frozenset({"value", "variables"})
+_PASSES_MAX: Final = 5
+
+
+class Tracking:
+    """The state of the run, as the script declares it.
+
+    Args:
+        names: The names of the script.
+        sessions: Its sessions.
+        scopes: Its scopes.
+
+    Attributes:
+        calls: Calls of ``track``, and those that make a `Checkpointer`.
+        is_unknown: Whether objects are tracked that cannot be told here, such as ``track(**objects)``.
+    """
+
+    def __init__(self, names: Names, sessions: Sessions, scopes: list[Scope]) -> None:
+        self._sessions = sessions
+        self.is_unknown = False
+        self.calls: list[ast.Call] = []
+        self._names = names
+        self._tracked: set[str] = set()
+        for call, scope in names.calls:
+            if isinstance(call.func, ast.Attribute) and call.func.attr == "track":
+                self.calls.append(call)
+                self._note_keywords(call, scope)
+            elif call in sessions.checkpointer_calls:
+                self.calls.append(call)
+                self._note_checkpointer(call, scope)
+        self._boxes = {
+            name
+            for scope in scopes
+            for name, values in scope.values.items()
+            if any(map(self._is_box, values))
+        }
+        self._follow([pair for call, scope in names.calls for pair in self._passed(call, scope)])
+
+    def keeps(self, name: str) -> bool:
+        """Tell whether the session restores what a name or a chain stands for."""
+        return any(
+            prefix in self._tracked or prefix in self._boxes or self._sessions.is_session(_as_node(prefix))
+            for prefix in prefixes(name)
+        )
+
+    @property
+    def tracked(self) -> frozenset[str]:
+        """All names and chains that are tracked."""
+        return frozenset(self._tracked)
+
+    def tracks_part_of(self, name: str) -> bool:
+        """Tell whether something below an object is tracked, such as ``model.module``."""
+        return any(each.startswith(f"{name}.") for each in self._tracked)
+
+    def _follow(self, pairs: list[tuple[str, str]]) -> None:
+        """Count parameters as tracked whose arguments are, and arguments whose parameters are.
+
+        Args:
+            pairs: Parameters of functions of the script, with the names or chains that are passed to them.
+        """
+        for kept in (self._tracked, self._boxes):
+            for _ in range(_PASSES_MAX):  # a function may pass on what it was passed
+                more = {new for pair in dict.fromkeys(pairs) for new in _renamed(kept, *pair)}
+                if more <= kept:
+                    break
+                kept.update(more)
+
+    def _passed(self, call: ast.Call, scope: Scope) -> Iterator[tuple[str, str]]:
+        found = self._names.called(call, scope)
+        if found is None:
+            return
+        function, receiver = found
+        assert isinstance(function.node, Function)
+        for parameter, argument in passed(call, function.node, is_bound=receiver is not None):
+            if (name := dotted(argument)) is not None and name != parameter:
+                yield parameter, name
+        if (
+            receiver is not None
+            and (own := function.self_name) is not None
+            and receiver.partition(".")[0] != own
+        ):
+            yield own, receiver  # of self.x.method() the self is another object, and names have no scope here
+
+    def _note_keywords(self, call: ast.Call, scope: Scope) -> None:
+        for keyword in call.keywords:
+            if keyword.arg is None:
+                self._note_objects(keyword.value, scope)
+            else:
+                self._tracked.update(chains(keyword.value))
+
+    def _note_checkpointer(self, call: ast.Call, scope: Scope) -> None:
+        named = [keyword.value for keyword in call.keywords if keyword.arg == "objects"]
+        for objects in named or call.args[1:2]:
+            self._note_objects(objects, scope)
+
+    def _note_objects(self, objects: ast.expr, scope: Scope) -> None:
+        """Note the values of a dictionary, which may be in a variable."""
+        name = dotted(objects)
+        for value in [objects] if name is None else self._names.values(name, scope) or [objects]:
+            if isinstance(value, ast.Dict):
+                entries: list[ast.expr] = value.values
+            elif isinstance(value, ast.Call) and dotted(value.func) == "dict" and not value.args:
+                entries = [keyword.value for keyword in value.keywords]
+            else:
+                self.is_unknown = True
+                entries = [value]
+            for entry in entries:
+                self._tracked.update(chains(entry))
+
+    def _is_box(self, value: ast.expr) -> bool:
+        """Tell whether a value is `session.value(…)`, its ``.value``, or `session.variables(…)`."""
+        if isinstance(value, ast.Attribute) and value.attr == "value":
+            value = value.value
+        return (
+            isinstance(value, ast.Call)
+            and isinstance(value.func, ast.Attribute)
+            and value.func.attr in _BOX_CALLS
+            and self._sessions.is_session(value.func.value)
+        )
+
+
+def _renamed(kept: set[str], parameter: str, name: str) -> Iterator[str]:
+    """Yield the other names of what is kept under one of two names for the same object."""
+    for each in kept:
+        if each == parameter or each.startswith(f"{parameter}."):
+            yield name + each[len(parameter) :]
+        if each == name or each.startswith(f"{name}."):
+            yield parameter + each[len(name) :]
+
+
+def _as_node(name: str) -> ast.AST:
+    first, *rest = name.split(".")
+    node: ast.expr = ast.Name(first)
+    for part in rest:
+        node = ast.Attribute(node, part)
+    return node

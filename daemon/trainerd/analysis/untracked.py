@@ -1,0 +1,167 @@
+"""Objects that decide how training goes on and are made and never tracked."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING, Final
+
+from trainerd.analysis.coverage import Coverage
+from trainerd.analysis.kinds import OPTIMIZER, is_generator, kind_of
+from trainerd.analysis.loops import session_of
+from trainerd.analysis.script_finding import ScriptFinding
+from trainerd.analysis.syntax import dotted, last_part, walk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trainerd.analysis.carried import Carried
+    from trainerd.analysis.scopes import Scope
+    from trainerd.analysis.script import Script
+
+RULE: Final = "untracked-object"
+GENERATOR_RULE: Final = "untracked-generator"
+_FORGOTTEN: Final = "is not tracked: a resume begins with a new one"
+
+
+def untracked_objects(script: Script) -> Iterator[ScriptFinding]:
+    """Yield optimizers, schedulers, scalers, averages, models and generators that are not tracked."""
+    if script.tracking.is_unknown or not script.has_session:
+        return
+    if not script.tracking.calls:
+        yield from _nothing_tracked(script)
+        return
+    coverage = Coverage(script)
+    for scope in script.scopes:
+        for name, values in scope.values.items():
+            for value in values:
+                if isinstance(value, ast.Call):
+                    is_tracked = script.tracking.keeps(name) or coverage.has(value)
+                    yield from _of_call(script, coverage, scope, name, value, is_tracked=is_tracked)
+
+
+def changed_objects(script: Script, carried: list[Carried]) -> Iterator[ScriptFinding]:
+    """Yield objects of the script's classes, and copies of models, that a loop changes: not tracked."""
+    made: dict[ast.expr, Carried] = {}
+    for each in carried:
+        assert each.holder is not None
+        for value in script.names.values(each.holder, each.loop.scope):
+            made.setdefault(value, each)
+    for value, each in made.items():
+        name = next(
+            (name for scope in script.scopes for name, values in scope.values.items() if value in values),
+            each.holder or "",
+        )
+        if each.holder == each.name:
+            why = f"{name} gets other weights in the loop of line {each.loop.node.lineno} and {_FORGOTTEN}"
+            instead = _track(script, name)
+        else:
+            attribute = last_part(each.name)
+            why = (
+                f"{name} keeps {attribute} (line {each.node.lineno}) from one {each.loop.unit} to the next "
+                f"and {_FORGOTTEN}"
+            )
+            instead = f"give its class state_dict and load_state_dict, and write {_track(script, name)}"
+        yield ScriptFinding.at(value, RULE, name, why=why, instead=instead)
+
+
+def _nothing_tracked(script: Script) -> Iterator[ScriptFinding]:
+    if not script.sessions.calls:
+        return  # objects may be tracked by the file that passes the session
+    call = script.sessions.calls[0]
+    yield ScriptFinding.at(
+        call,
+        RULE,
+        "track",
+        why="the session tracks nothing: a resume restores no weights",
+        instead="session.track(model=model, optimizer=optimizer) before the first loop",
+    )
+
+
+def _of_call(
+    script: Script, coverage: Coverage, scope: Scope, name: str, call: ast.Call, *, is_tracked: bool
+) -> Iterator[ScriptFinding]:
+    made = call
+    while isinstance(made.func, ast.Attribute) and isinstance(made.func.value, ast.Call):
+        made = made.func.value  # torch.Generator().manual_seed(1), Model(…).to(device)
+    resolved = script.names.resolved(made.func)
+    kind = kind_of(resolved)
+    if kind is not None and not _is_off(made):
+        if not is_tracked:
+            yield ScriptFinding.at(
+                call, RULE, name, why=f"{name} is {kind} and {_FORGOTTEN}", instead=_track(script, name)
+            )
+        if kind == OPTIMIZER:
+            yield from _untracked_models(script, coverage, scope, made)
+    elif not is_tracked and is_generator(resolved) and _is_drawn_in_a_loop(script, name, call):
+        yield ScriptFinding.at(
+            call,
+            GENERATOR_RULE,
+            name,
+            why=f"{name} is a random generator that a training loop draws from, and {_FORGOTTEN}",
+            instead=_track(script, name),
+        )
+
+
+def _untracked_models(
+    script: Script, coverage: Coverage, scope: Scope, optimizer: ast.Call
+) -> Iterator[ScriptFinding]:
+    for model in _models_of(script, scope, optimizer):
+        origins = script.names.values(model, scope)
+        if (
+            not origins
+            or script.tracking.keeps(model)
+            or script.tracking.tracks_part_of(model)
+            or any(coverage.has(origin) for origin in origins)
+        ):
+            continue
+        yield ScriptFinding.at(
+            optimizer,
+            RULE,
+            model,
+            why=f"{model} is trained by this optimizer and {_FORGOTTEN}",
+            instead=_track(script, model),
+        )
+
+
+def _models_of(script: Script, scope: Scope, optimizer: ast.Call) -> list[str]:
+    """Return the objects whose ``parameters()`` an optimizer is given."""
+    given = [*optimizer.args[:1], *(each.value for each in optimizer.keywords if each.arg == "params")]
+    values = [
+        value
+        for argument in given
+        for value in script.names.values(dotted(argument) or "", scope) or [argument]
+    ]
+    called = [node.func for value in values for node in walk(value) if isinstance(node, ast.Call)]
+    models = [
+        dotted(function.value)
+        for function in called
+        if isinstance(function, ast.Attribute) and function.attr in {"parameters", "named_parameters"}
+    ]
+    return list(dict.fromkeys(model for model in models if model is not None))
+
+
+def _is_off(call: ast.Call) -> bool:
+    return any(
+        keyword.arg == "enabled" and isinstance(keyword.value, ast.Constant) and keyword.value.value is False
+        for keyword in call.keywords
+    )
+
+
+def _is_drawn_in_a_loop(script: Script, name: str, made: ast.Call) -> bool:
+    """Tell whether a training loop uses a generator that was made outside of it."""
+    return any(
+        loop.unit != "epoch"
+        and made not in loop.node_set
+        and any(isinstance(node, ast.Name | ast.Attribute) and dotted(node) == name for node in loop.nodes)
+        for loop in script.loops
+    )
+
+
+def _track(script: Script, name: str) -> str:
+    """Return the line that tracks an object."""
+    short = last_part(name)
+    call = script.tracking.calls[0] if script.tracking.calls else None
+    if call is not None and call in script.sessions.checkpointer_calls:
+        return f'trainerd.Checkpointer(folder, {{"{short}": {name}, …}})'
+    session = session_of(call) if call is not None else "session"
+    return f"{session}.track({short}={name})"

@@ -1,0 +1,134 @@
+"""`trainerd check`: what a resume of a training script would not restore. Needs no supervisor."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from trainerd.cli.options import json_option
+from trainerd.cli.output import ending_quietly, print_json
+
+if TYPE_CHECKING:
+    from trainerd.analysis.script_finding import ScriptFinding
+
+_SIZE_MAX: Final = 4 << 20
+"""Bytes of a script: more is not a script that somebody wrote."""
+
+_FOUND: Final = 1
+_USAGE: Final = 2
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@json_option
+@click.pass_context
+def command(context: click.Context, *, files: tuple[Path, ...], as_json: bool) -> None:
+    """Find what a resume of a script would not restore.
+
+    Reads the script, and does not run it. Finds variables that a loop carries from one batch, step or epoch
+    to the next and that are not in the checkpoint; variables of a loop that are read after it; optimizers,
+    schedulers, scalers, averages and generators that are not tracked; counts of enumerate, the clock and
+    unseeded generators on which the loop depends; and two training loops that are open at once.
+
+    Each finding has the line, why a resume breaks there, and what to write instead. The comment
+    `# trainerd: ok` at the end of a line silences that line.
+
+    Exits with 0 if nothing is found, 1 if anything is, 2 if a file cannot be read or is not Python.
+
+    \b
+    Example:
+      trainerd check train.py
+      trainerd check train.py model.py --json | jq -r '.[].findings[].rule'
+    """  # noqa: D301 (click leaves alone the lines after this escape)
+    from trainerd.analysis.check_script import check
+    from trainerd.analysis.script import Script
+    from trainerd.analysis.script_finding import ScriptSyntaxError
+    from trainerd.analysis.source_text import decoded
+
+    results: list[dict[str, Any]] = []
+    with ending_quietly():
+        for file in files:
+            try:
+                script = Script(decoded(_contents(file)))
+                findings = check(script)
+            except ScriptSyntaxError as error:
+                results.append(_failed(file, f"not a Python script: {error}", error.line, as_json=as_json))
+            except _UnreadableError as error:
+                results.append(_failed(file, str(error), None, as_json=as_json))
+            else:
+                results.append(
+                    {"file": str(file), "has_session": script.has_session, "findings": list(findings)}
+                )
+                if not as_json:
+                    _show(file, findings, has_session=script.has_session)
+        if as_json:
+            print_json(results)
+    if any("error" in result for result in results):
+        context.exit(_USAGE)
+    context.exit(_FOUND if any(result["findings"] for result in results) else 0)
+
+
+class _UnreadableError(Exception):
+    """A file that cannot be read as a script."""
+
+
+def _contents(file: Path) -> bytes:
+    """Return the contents of a script.
+
+    Raises:
+        _UnreadableError: It is missing, a folder, not a plain file, too large, or may not be read.
+    """
+    try:
+        status = file.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise _UnreadableError("is a folder; name the scripts in it that open a session")
+        if not stat.S_ISREG(status.st_mode):
+            raise _UnreadableError("is not a plain file")
+        if status.st_size > _SIZE_MAX:
+            raise _UnreadableError(f"has more than {_SIZE_MAX >> 20} MiB, which is no script")
+        return file.read_bytes()
+    except OSError as error:
+        raise _UnreadableError(error.strerror or str(error)) from error
+    except ValueError as error:  # a null byte in the name
+        raise _UnreadableError(str(error)) from error
+
+
+def _failed(file: Path, message: str, line: int | None, *, as_json: bool) -> dict[str, Any]:
+    if not as_json:
+        place = _display(file) if line is None else f"{_display(file)}:{line}"
+        click.echo(f"error: {place}: {message}", err=True)
+    return {"file": str(file), "error": message, "line": line}
+
+
+def _show(file: Path, findings: tuple[ScriptFinding, ...], *, has_session: bool) -> None:
+    for finding in findings:
+        place = click.style(f"{_display(file)}:{finding.line}:", bold=True)
+        rule = click.style(f"[{finding.rule}]", dim=True)
+        click.echo(f"{place} {finding.why} {rule}", color=_color())
+        click.echo(f"    instead: {finding.instead}", color=_color())
+    if findings:
+        count = "1 finding" if len(findings) == 1 else f"{len(findings)} findings"
+        click.echo(
+            f"{_display(file)}: {count}; the comment `# trainerd: ok` at the end of a line silences it"
+        )
+    elif has_session:
+        click.echo(f"{_display(file)}: nothing found")
+    else:
+        click.echo(
+            f"{_display(file)}: not checked: it opens no session and has no loop that a session drives\n"
+            "    begin with: with trainerd.session() as session: (docs/training-api.md)"
+        )
+
+
+def _display(file: Path) -> str:
+    """Return a file name without control characters, which would move the reader's cursor."""
+    return "".join(each if each.isprintable() else "?" for each in click.format_filename(file))
+
+
+def _color() -> bool | None:
+    """Return False where NO_COLOR is set; None leaves it to whether the output is a terminal."""
+    return False if os.environ.get("NO_COLOR") else None

@@ -1,0 +1,103 @@
+"""Static analysis of the script that opened the session, once at its start."""
+
+from __future__ import annotations
+
+import contextlib
+import linecache
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from trainerd.analysis.check_script import check_source
+from trainerd.analysis.source_text import decoded
+from trainerd.contract.verdict import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from trainerd.analysis.script_finding import ScriptFinding
+    from trainerd.training.engine.suspicions import Suspicions
+
+_OURS: Final = str(Path(__file__).parents[2]) + os.sep
+_LINES_MAX: Final = 10
+"""Findings that are told at the start of a session; `trainerd check` shows all."""
+
+_SIZE_BYTES_MAX: Final = 1 << 18
+"""A longer script would hold up the start of the session."""
+
+_known: dict[tuple[str, int, int], tuple[ScriptFinding, ...]] = {}
+"""Findings by path, modification time and size."""
+
+_told: set[tuple[str, int, int]] = set()
+
+
+def check_caller(suspicions: Suspicions, say: Callable[[str], None]) -> None:
+    """Add what the analysis finds in the calling script to the suspicions, and tell the user once a process.
+
+    Whatever goes wrong in it counts as nothing found: it must not keep a script from training.
+
+    Args:
+        suspicions: The suspicions of this attempt.
+        say: Tells the user.
+    """
+    try:
+        path = _caller()
+        if path is None:
+            return
+        key = _key(path)
+        if key not in _known:
+            _known[key] = check_source(_source(path, key))
+        findings = _known[key]
+    except Exception:  # noqa: BLE001 - see above
+        return
+    for finding in findings:
+        suspicions.add(_reason(path, finding), is_said=True)
+    if findings and key not in _told:
+        _told.add(key)
+        for line in warnings_of(path, findings):
+            say(line)
+
+
+def warnings_of(path: str, findings: tuple[ScriptFinding, ...]) -> list[str]:
+    """Return the lines that tell of findings."""
+    lines = [
+        f"trainerd: warning: {Path(path).name}:{each.line}: {each.why}; instead: {each.instead}"
+        for each in findings[:_LINES_MAX]
+    ]
+    if len(findings) > _LINES_MAX:
+        lines.append(f"trainerd: warning: and {len(findings) - _LINES_MAX} more: trainerd check {path}")
+    return lines
+
+
+def _reason(path: str, finding: ScriptFinding) -> Reason:
+    return Reason(finding.rule, f"{Path(path).name}:{finding.line}", finding.why, finding.instead)
+
+
+def _caller() -> str | None:
+    """Return the file of the code that entered the session, None if there is none."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the public way there, inspect, reads all files on it
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith(_OURS) and name != contextlib.__file__:
+            return name
+        frame = frame.f_back
+    return None
+
+
+def _key(path: str) -> tuple[str, int, int]:
+    """Return what tells one version of a file from another. Cells of a notebook have no file."""
+    with contextlib.suppress(OSError, ValueError):
+        status = Path(path).stat()
+        return path, status.st_mtime_ns, status.st_size
+    return path, 0, 0
+
+
+def _source(path: str, key: tuple[str, int, int]) -> str:
+    """Return the text of a script, empty if it cannot be had or is too long."""
+    if key[2] > _SIZE_BYTES_MAX:
+        return ""
+    if key[2]:
+        return decoded(Path(path).read_bytes())
+    return "".join(linecache.getlines(path))

@@ -1,0 +1,494 @@
+"""Loops that do not resume exactly. ``#! RULE NAME`` marks each line with a finding."""
+
+# ruff: noqa: E501 - the scripts are as people write them
+
+WRONG = {}
+
+HEAD = """
+import itertools, os, random, time, uuid
+import numpy as np, torch, trainerd
+from tqdm import tqdm
+"""
+
+
+def wrong(name, body):
+    """Add a loop: the head is put before it."""
+    WRONG[name] = HEAD + body
+
+
+def tracked(name, body):
+    """Add the inside of a session that tracks a model and its optimizer."""
+    lines = [
+        "with trainerd.session() as session:",
+        "    model = build(); optimizer = torch.optim.SGD(model.parameters(), 0.1)",
+        "    session.track(model=model, optimizer=optimizer)",
+        *(f"    {line}" for line in body.strip("\n").splitlines()),
+    ]
+    wrong(name, "\n".join(lines) + "\n")
+
+
+tracked(
+    "a sum over an epoch",
+    """
+for epoch in session.epochs(3):
+    total = 0.0
+    for x in session.batches(loader):
+        loss = train_step(x)
+        total += loss.item()  #! carried-variable total
+    session.report(mean=total / len(loader))
+""",
+)
+
+tracked(
+    "the tutorial's running loss",
+    """
+for epoch in session.epochs(3):
+    running_loss = 0.0
+    for i, x in enumerate(session.batches(loader), 0):
+        loss = train_step(x)
+        running_loss += loss.item()  #! carried-variable running_loss
+        if i % 2000 == 1999:
+            print(f"{running_loss / 2000:.3f}")
+            running_loss = 0.0
+""",
+)
+
+tracked(
+    "a hidden state",
+    """
+hidden = None
+for epoch in session.epochs(3):
+    for x in session.batches(loader):
+        out, hidden = model(x, hidden)  #! carried-variable hidden
+        hidden = hidden.detach()
+""",
+)
+
+tracked(
+    "a batch fetched ahead",
+    """
+X, Y = get_batch("train")
+for step in session.steps(100):
+    loss = model(X, Y)  #! carried-variable X Y
+    X, Y = get_batch("train")
+    loss.backward(); optimizer.step()
+""",
+)
+
+tracked(
+    "the best score",
+    """
+best = 0.0
+for epoch in session.epochs(3):
+    for x in session.batches(loader):
+        train_step(x)
+    accuracy = evaluate(model)
+    if accuracy > best:  #! carried-variable best
+        best = accuracy
+""",
+)
+
+tracked(
+    "patience",
+    """
+bad_epochs = 0
+for epoch in session.epochs(30):
+    for x in session.batches(loader):
+        train_step(x)
+    if evaluate(model) < 0.5:
+        bad_epochs += 1  #! carried-variable bad_epochs
+    if bad_epochs > 3:
+        break
+""",
+)
+
+tracked(
+    "a count of steps",
+    """
+global_step = 0
+for epoch in session.epochs(3):
+    for x in session.batches(loader):
+        lr = 0.1 * min(1.0, global_step / 100)  #! carried-variable global_step
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        train_step(x)
+        global_step += 1
+""",
+)
+
+tracked(
+    "a list of losses",
+    """
+losses = []
+for epoch in session.epochs(3):
+    for x in session.batches(loader):
+        losses.append(train_step(x).item())  #! carried-variable losses
+    session.report(mean=sum(losses) / len(losses))
+""",
+)
+
+tracked(
+    "a dictionary of scores",
+    """
+history = {"accuracy": []}
+scores = {}
+for epoch in session.epochs(3):
+    for x in session.batches(loader):
+        train_step(x)
+    scores[epoch] = evaluate(model)  #! carried-variable scores
+print(max(scores.values()))
+""",
+)
+
+tracked(
+    "a meter",
+    """
+meter = AverageMeter("loss")
+for epoch in session.epochs(3):
+    for x in session.batches(loader):
+        meter.update(train_step(x).item())  #! carried-variable meter
+    session.report(loss=meter.avg)
+""",
+)
+
+tracked(
+    "a smoothed loss",
+    """
+ema = None
+for epoch in session.epochs(3):
+    for x in session.batches(loader):
+        loss = train_step(x).item()
+        ema = loss if ema is None else 0.9 * ema + 0.1 * loss  #! carried-variable ema
+        session.log(ema=ema)
+""",
+)
+
+tracked(
+    "a flag of the first batch",
+    """
+first = True
+for epoch in session.epochs(3):
+    for x in session.batches(loader):
+        if first:  #! carried-variable first
+            initialize(model, x)
+            first = False
+        train_step(x)
+""",
+)
+
+tracked(
+    "the last loss, reported after the loop",
+    """
+for epoch in session.epochs(3):
+    for x in session.batches(loader):
+        loss = train_step(x)
+    session.report(last=loss.item())  #! read-after-loop loss
+""",
+)
+
+tracked(
+    "the number of batches, used after the loop",
+    """
+for epoch in session.epochs(3):
+    for i, x in enumerate(session.batches(loader)):
+        train_step(x)
+    session.report(batches=i + 1)  #! read-after-loop i
+""",
+)
+
+tracked(
+    "the last accuracy, printed after all epochs",
+    """
+for epoch in session.epochs(3):
+    for x in session.batches(loader):
+        train_step(x)
+    accuracy = evaluate(model)
+    session.report(accuracy=accuracy)
+print("final", accuracy)  #! read-after-loop accuracy
+""",
+)
+
+tracked(
+    "accumulation by a count of enumerate",
+    """
+for epoch in session.epochs(3):
+    for i, x in enumerate(session.batches(loader)):
+        (model(x).mean() / 4).backward()
+        if (i + 1) % 4 == 0:  #! enumerate-count i
+            optimizer.step()
+            optimizer.zero_grad()
+""",
+)
+
+tracked(
+    "a learning rate by a count of enumerate",
+    """
+for epoch in session.epochs(3):
+    for i, x in enumerate(tqdm(session.batches(loader))):
+        set_lr(optimizer, epoch + i / len(loader))  #! enumerate-count i
+        train_step(x)
+""",
+)
+
+tracked(
+    "a row logged by a count of enumerate",
+    """
+for epoch in session.epochs(3):
+    for i, x in enumerate(session.batches(loader)):
+        loss = train_step(x)
+        if i % 10 == 0:  #! enumerate-count i
+            session.log(loss=loss.item())
+""",
+)
+
+tracked(
+    "a break by a count of enumerate",
+    """
+for epoch in session.epochs(3):
+    for i, x in enumerate(session.batches(loader)):
+        if i == 100:  #! enumerate-count i
+            break
+        train_step(x)
+""",
+)
+
+tracked(
+    "a scheduler that is not tracked",
+    """
+scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2)  #! untracked-object scheduler
+for epoch in session.epochs(3):
+    for x in session.batches(loader):
+        train_step(x)
+    scheduler.step()
+""",
+)
+
+tracked(
+    "a scaler that is not tracked",
+    """
+scaler = torch.cuda.amp.GradScaler()  #! untracked-object scaler
+for epoch in session.epochs(3):
+    for x in session.batches(loader):
+        scaler.scale(model(x).mean()).backward(); scaler.step(optimizer); scaler.update()
+""",
+)
+
+wrong(
+    "an optimizer that is not tracked",
+    """
+with trainerd.session() as s:
+    net = build()
+    adam = torch.optim.Adam(net.parameters())  #! untracked-object adam
+    s.track(net=net)
+    for epoch in s.epochs(3):
+        for x in s.batches(loader):
+            adam.zero_grad(); net(x).mean().backward(); adam.step()
+""",
+)
+
+wrong(
+    "the second model of two",
+    """
+with trainerd.session() as s:
+    g = Generator(); d = Discriminator()
+    opt_g = torch.optim.Adam(g.parameters()); opt_d = torch.optim.Adam(d.parameters())  #! untracked-object opt_d d
+    s.track(g=g, opt_g=opt_g)
+    for epoch in s.epochs(3):
+        for x in s.batches(loader):
+            train(g, d, opt_g, opt_d, x)
+""",
+)
+
+wrong(
+    "a session that tracks nothing",
+    """
+model = build(); optimizer = torch.optim.SGD(model.parameters(), 0.1)
+with trainerd.session() as session:  #! untracked-object track
+    for epoch in session.epochs(3):
+        for x in session.batches(loader):
+            train_step(x)
+""",
+)
+
+tracked(
+    "a generator that is not tracked",
+    """
+rng = np.random.default_rng(0)  #! untracked-generator rng
+for epoch in session.epochs(3):
+    for x in session.batches(loader):
+        train_step(x + rng.normal())
+""",
+)
+
+tracked(
+    "a generator of torch that is not tracked",
+    """
+noise = torch.Generator().manual_seed(1)  #! untracked-generator noise
+for epoch in session.epochs(3):
+    for x in session.batches(loader):
+        train_step(x + torch.randn(x.shape, generator=noise))
+""",
+)
+
+tracked(
+    "two loops by zip",
+    """
+for epoch in session.epochs(3):
+    for a, b in zip(session.batches(labelled), session.batches(unlabelled)):  #! two-training-loops session.batches
+        train_step(a, b)
+""",
+)
+
+tracked(
+    "one loop within another",
+    """
+for epoch in session.epochs(3):
+    for a in session.batches(labelled):
+        for b in session.batches(unlabelled):  #! two-training-loops session.batches
+            train_step(a, b)
+""",
+)
+
+tracked(
+    "an iterator beside a loop",
+    """
+for epoch in session.epochs(3):
+    other = iter(session.batches(unlabelled))  #! two-training-loops session.batches
+    for a in session.batches(labelled):
+        train_step(a, next(other))
+""",
+)
+
+tracked(
+    "the clock ends the loop",
+    """
+began = time.time()
+for epoch in session.epochs(3):
+    for x in session.batches(loader):
+        train_step(x)
+        if time.time() - began > 3600:  #! clock-decides time.time
+            break
+""",
+)
+
+tracked(
+    "seeds from the clock and from the system",
+    """
+for epoch in session.epochs(3):
+    torch.manual_seed(int(time.time()))  #! unseeded-randomness torch.manual_seed
+    for x in session.batches(loader):
+        rng = np.random.default_rng()  #! unseeded-randomness numpy.random.default_rng
+        key = os.urandom(8)  #! unseeded-randomness os.urandom
+        train_step(x, rng, key)
+""",
+)
+
+wrong(
+    "another folder before the session",
+    """
+os.chdir("/data")  #! chdir-before-session os.chdir
+with trainerd.session() as session:
+    model = build(); optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    session.track(model=model, optimizer=optimizer)
+    for epoch in session.epochs(3):
+        for x in session.batches(loader):
+            train_step(x)
+""",
+)
+
+wrong(
+    "a trainer class that counts",
+    """
+class Trainer:
+    def fit(self, session, loader):
+        session.track(model=self.model, optimizer=self.optimizer)
+        for epoch in session.epochs(3):
+            for x in session.batches(loader):
+                self.seen += len(x)  #! carried-variable self.seen
+                self.smooth = 0.9 * self.smooth + 0.1 * self.train_step(x)  #! carried-variable self.smooth
+""",
+)
+
+wrong(
+    "a loop in a function of its own",
+    """
+def train_one_epoch(session, model, optimizer, loader):
+    model.train()
+    correct = 0
+    for x, y in session.batches(loader):
+        out = model(x)
+        loss = criterion(out, y)
+        optimizer.zero_grad(); loss.backward(); optimizer.step()
+        correct += (out.argmax(1) == y).sum().item()  #! carried-variable correct
+    return correct, loss  #! read-after-loop loss
+""",
+)
+
+tracked(
+    "an average assigned on one path only",
+    """
+for epoch in session.epochs(3):
+    for x in session.batches(loader):
+        loss = train_step(x)
+        if session.step % 10 == 0:
+            average = loss.item()
+        session.log(average=average)  #! carried-variable average
+""",
+)
+
+tracked(
+    "an iterator by hand, and a sum",
+    """
+it = iter(session.batches(loader))
+total = 0
+while session.step < 100:
+    try:
+        x = next(it)
+    except StopIteration:
+        it = iter(session.batches(loader))
+        x = next(it)
+    total += train_step(x).item()  #! carried-variable total
+    session.log(total=total)
+""",
+)
+
+tracked(
+    "the loader's iterator in a variable of its own",
+    """
+for epoch in session.epochs(3):
+    bar = tqdm(session.batches(loader))
+    seen = 0
+    for x in bar:
+        train_step(x)
+        seen += len(x)  #! carried-variable seen
+        bar.set_postfix(seen=seen)
+""",
+)
+
+tracked(
+    "a walrus, a del, a nested function with nonlocal",
+    """
+prev = None
+for epoch in session.epochs(3):
+    for x in session.batches(loader):
+        if prev is not None and (gap := (x - prev).norm()) > 1:  #! carried-variable prev
+            train_step(x, gap)
+        prev = x
+""",
+)
+
+tracked(
+    "a metric over the batches, an iterator over another loader, a tensor in place",
+    """
+accuracy = torchmetrics.Accuracy()
+other = iter(unlabelled)
+noise = torch.zeros(3)
+for epoch in session.epochs(3):
+    for x in session.batches(loader):
+        u = next(other)  #! carried-variable other
+        noise.mul_(0.9).add_(torch.randn(3))  #! carried-variable noise
+        accuracy.update(train_step(x, u, noise))  #! carried-variable accuracy
+    session.report(accuracy=accuracy.compute())
+    accuracy.reset()
+""",
+)
