@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.mutants.mutant import Mutant
 
 _ORDER = "training/data/order.py"
+_STREAMS = "training/data/own_streams.py"
+_DRAWING = "training/data/drawing.py"
 _SHARDING = "training/data/sharding.py"
 _CADENCE = "training/schedule/cadence.py"
 _TEST_ORDER = "tests/unit/training/data/test_order.py"
@@ -22,16 +24,16 @@ DATA_ORDER = (
     ),
     Mutant(
         "the generator of a sampler is not restored",
-        _ORDER,
-        "generator.set_state(former[key])",
-        "pass",
+        _STREAMS,
+        "            set_generator_state(generator, state)\n        self._former = []",
+        "            pass\n        self._former = []",
         _TEST_ORDER,
     ),
     Mutant(
         "the generator of a sampler is not seeded",
-        _ORDER,
-        "generator.manual_seed(order_seed)\n        with",
-        "pass\n        with",
+        _STREAMS,
+        "            self._seed_found(seed)\n        except",
+        "            pass\n        except",
         _TEST_ORDER,
     ),
     Mutant(
@@ -43,9 +45,9 @@ DATA_ORDER = (
     ),
     Mutant(
         "the global generators are not seeded for a sampler",
-        _ORDER,
-        "        with isolated_cpu_generators(order_seed):\n",
-        "        if True:\n",
+        _DRAWING,
+        "    streams.begin(seed)\n    try:\n        order",
+        "    try:\n        order",
         _TEST_ORDER,
     ),
     Mutant(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainerd.analysis.check_script import check_source
 from trainerd.analysis.source_text import decoded
+from trainerd.contract import environment
 from trainerd.contract.verdict import Reason
 
 if TYPE_CHECKING:
@@ -36,12 +37,14 @@ _told: set[tuple[str, int, int]] = set()
 def check_caller(suspicions: Suspicions, say: Callable[[str], None]) -> None:
     """Add what the analysis finds in the calling script to the suspicions, and tell the user once a process.
 
-    Whatever goes wrong in it counts as nothing found: it must not keep a script from training.
+    ``TRAINERD_CHECK=off`` leaves it out. Whatever goes wrong in it counts as nothing found: it must not keep a script from training.
 
     Args:
         suspicions: The suspicions of this attempt.
         say: Tells the user.
     """
+    if os.environ.get(environment.CHECK) == "off":
+        return
     try:
         path = _caller()
         if path is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,7 +30,8 @@ def live_candidates(*, known: list[Any]) -> Iterator[Any]:
     """
     kinds: dict[type, bool] = {}
     found: dict[int, Any] = {}
-    for value in (*gc.get_objects(), *known):
+    # Not (*gc.get_objects(), *known): the list that this makes would hold itself, and so all objects.
+    for value in itertools.chain(gc.get_objects(), known):
         kind = type(value)
         if kind not in kinds:
             kinds[kind] = _is_candidate(kind)

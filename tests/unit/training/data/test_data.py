@@ -158,7 +158,7 @@ class WithState:
 
 def test_what_has_a_state_of_its_own_is_used_through_it():
     used = source(WithState())
-    used.load_state_dict({"position": 3})
+    used.begin({"loader": {"position": 3}}, 3)
     assert list(used.iterate(Pass((0,), 0), 3, lambda: False)) == [4, 5]
 
 

@@ -87,9 +87,8 @@ def test_a_distributed_sampler_is_looked_through():
     for rank in range(2):
         loader = DataLoader(dataset, 4, sampler=DistributedSampler(dataset, 2, rank))
         assert not shards_itself(loader)
-        used += [
-            index for batch in sharded_order(loader, ShardPlan(rank, 2), seed=0, epoch=0) for index in batch
-        ]
+        order = batch_order(loader, seed=0, epoch=0, is_sharded_here=True)
+        used += [index for batch in sharded_order(loader, order, ShardPlan(rank, 2)) for index in batch]
     assert sorted(used) == list(range(21))
 
 
@@ -100,17 +99,15 @@ def test_a_sampler_with_a_rank_of_its_own_is_left_to_deal_by_itself():
     dataset = TensorDataset(torch.arange(20))
     loader = DataLoader(dataset, 4, sampler=Own(dataset, 2, 1))
     assert shards_itself(loader)
-    assert list(sharded_order(loader, ShardPlan(1, 2), seed=0, epoch=3)) == batch_order(
-        loader, seed=0, epoch=3
-    )
+    order = batch_order(loader, seed=0, epoch=3)
+    assert list(sharded_order(loader, order, ShardPlan(1, 2))) == list(order)
 
 
 def test_one_rank_alone_gets_the_order_as_it_is():
     dataset = TensorDataset(torch.arange(20))
     loader = DataLoader(dataset, 4, shuffle=True)
-    assert list(sharded_order(loader, ShardPlan(), seed=1, epoch=2)) == list(
-        batch_order(loader, seed=1, epoch=2)
-    )
+    order = batch_order(loader, seed=1, epoch=2, is_sharded_here=True)
+    assert list(sharded_order(loader, order, ShardPlan())) == list(batch_order(loader, seed=1, epoch=2))
 
 
 def test_the_position_of_one_rank_says_nothing_of_dealing():

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from trainerd.contract.environment import CHECK
+
 pytestmark = pytest.mark.torch
 
 SCRIPT = """\
@@ -31,7 +33,7 @@ def run(tmp_path, source, *, stdin=None, **environment):
         [sys.executable, "train.py" if stdin is None else "-"],
         cwd=tmp_path,
         input=stdin,
-        env={**os.environ, **environment},
+        env={**os.environ, CHECK: "on", **environment},
         capture_output=True,
         text=True,
         timeout=100,
@@ -65,6 +67,10 @@ def test_what_cannot_be_analysed_trains(tmp_path):
     """The script removes itself before it opens the session."""
     done = run(tmp_path, "import os; os.remove(__file__)\n" + SCRIPT.replace("MARK", ""))
     assert (told(done), done.stdout) == ([], "[]\n[]\n")
+
+
+def test_it_can_be_switched_off(tmp_path):
+    assert "warning" not in run(tmp_path, SCRIPT.replace("MARK", ""), TRAINERD_CHECK="off").stderr
 
 
 def test_of_many_findings_a_few_are_told(tmp_path):
