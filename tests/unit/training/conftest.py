@@ -9,5 +9,5 @@ from trainerd.contract.environment import CHECK
 
 @pytest.fixture(autouse=True)
 def callers_are_not_checked(monkeypatch):
-    """The scripts here are test modules: what a check of those finds says nothing about the loops under test."""
+    """The scripts here are test modules: what a check finds in them is not about the loops."""
     monkeypatch.setenv(CHECK, "off")

@@ -37,7 +37,8 @@ _told: set[tuple[str, int, int]] = set()
 def check_caller(suspicions: Suspicions, say: Callable[[str], None]) -> None:
     """Add what the analysis finds in the calling script to the suspicions, and tell the user once a process.
 
-    ``TRAINERD_CHECK=off`` leaves it out. Whatever goes wrong in it counts as nothing found: it must not keep a script from training.
+    ``TRAINERD_CHECK=off`` leaves it out. Whatever goes wrong in it counts as nothing found: it must not keep
+    a script from training.
 
     Args:
         suspicions: The suspicions of this attempt.
