@@ -26,7 +26,13 @@ from trainerd.training import loop_misuse
 from trainerd.training.batch_iterator import BatchIterator
 from trainerd.training.data.batch_wait import WaitInterruptedError
 from trainerd.training.data.counted_source import CountedSource
-from trainerd.training.data.loop_end import is_asked_explicitly, leaves_several_loops, was_left_on_purpose
+from trainerd.training.data.loop_end import (
+    Asking,
+    is_asked_explicitly,
+    leaves_several_loops,
+    loops_that_ask,
+    was_left_on_purpose,
+)
 from trainerd.training.data.passes import Pass
 from trainerd.training.data.sharding import ShardPlan
 from trainerd.training.data.source_cache import SourceCache
@@ -59,6 +65,7 @@ class _Loop:
         has_begun: Whether a batch was asked for.
         is_replayed: Whether it runs again what was done before the checkpoint, and counts nothing.
         generator: The generator of its batches.
+        asking: The ``for`` loops that its batches go to.
     """
 
     loaders: tuple[Any, ...]
@@ -70,6 +77,7 @@ class _Loop:
     has_begun: bool = False
     is_replayed: bool = False
     generator: weakref.ref[Iterator[Any]] | None = None
+    asking: Asking = frozenset()
 
 
 class BatchLoops:
@@ -172,6 +180,7 @@ class BatchLoops:
 
     def _batches(self, loop: _Loop) -> Iterator[Any]:
         engine, position, source = self._engine, self._position, loop.source
+        loop.asking = loops_that_ask()
         loop_misuse.check_thread(loop.thread)
         loop.has_begun = self.has_begun = True
         self.end_broken_loop(is_over=True)  # of two that were made before either was begun
@@ -294,7 +303,7 @@ class BatchLoops:
         if self._in_hand is not loop or engine.run.exit.is_leaving:
             return
         self._is_broken_off = True
-        if not was_left_on_purpose(depth=2) or leaves_several_loops(depth=2):
+        if not was_left_on_purpose(loop.asking, depth=2) or leaves_several_loops(depth=2):
             return  # seen to by the next call, if there is one, or by the loop around this one
         self._in_hand, self._is_broken_off = None, False
         with self.errors_kept():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainerd.training.data.loop_end import was_left_on_purpose
+from trainerd.training.data.loop_end import loops_that_ask, was_left_on_purpose
 from trainerd.training.engine.supervisor_link import UNKNOWN
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class EpochLoops:
 
     def train(self, total: int | None, max_steps: int | None) -> Iterator[int]:
         """Yield the numbers of the epochs that are left, beginning with the one that was interrupted."""
-        engine = self._engine
+        engine, asking = self._engine, loops_that_ask()
         engine.begin()
         self.end_raised()
         position = engine.run.state.position
@@ -55,7 +55,7 @@ class EpochLoops:
             except GeneratorExit:
                 self._is_open = False
                 if not engine.run.exit.is_leaving:
-                    self._leave(is_on_purpose=was_left_on_purpose())
+                    self._leave(is_on_purpose=was_left_on_purpose(asking))
                 return
             self._is_open = False
             self._batch_loops.end_broken_loop(is_over=True)

@@ -29,6 +29,9 @@ class LoopSources:
             int, tuple[Source, int]
         ] = {}  # by id; the source is kept, or its id could pass on
 
+    def __len__(self) -> int:
+        return len(self._by_loop)
+
     def skip(self, loop: int, source: Source) -> None:
         """A loop that was finished before the checkpoint is skipped: its source may be drawn from again."""
         self._skipped[id(source)] = (source, loop)

@@ -9,14 +9,15 @@ from tests.support.in_process import Crash, attempt
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.metric_history import read_history
 from trainerd.contract.paths import RunPaths
-from trainerd.training.data.loop_end import was_left_on_purpose
+from trainerd.training.data.loop_end import loops_that_ask, was_left_on_purpose
 
 
 def watched(said):
+    asking = loops_that_ask()
     try:
         yield from range(9)
     except GeneratorExit:
-        said.append(was_left_on_purpose())
+        said.append(was_left_on_purpose(asking))
 
 
 def passed_on(iterable):
@@ -93,6 +94,23 @@ def calculates_what_raises(make):
         item / 0
 
 
+def raising():
+    raise ValueError
+    yield
+
+
+def loops_over_what_raises(make):
+    for _ in make():
+        for _ in raising():
+            pass
+
+
+def loops_over_what_raises_later(make):
+    for _ in make():
+        for _ in itertools.chain([1], raising()):
+            pass
+
+
 def stops_oddly(make):
     for _ in make():
         next(iter(()))
@@ -113,7 +131,16 @@ def test_a_break_is_on_purpose(loop, wrap):
 
 @pytest.mark.parametrize("wrap", WRAPS)
 @pytest.mark.parametrize(
-    "loop", [raises, calls_what_raises, raises_in_blocks, calculates_what_raises, stops_oddly]
+    "loop",
+    [
+        raises,
+        calls_what_raises,
+        raises_in_blocks,
+        calculates_what_raises,
+        loops_over_what_raises,
+        loops_over_what_raises_later,
+        stops_oddly,
+    ],
 )
 def test_an_exception_is_not(loop, wrap):
     said = []
@@ -154,6 +181,34 @@ def test_an_exception_that_the_script_catches_ends_the_loop_like_a_break(tmp_pat
 
     assert attempt(tmp_path, loop)
     assert steps_of(tmp_path)[0] == [1, 2, 3, 4]
+
+
+@pytest.mark.torch
+def test_a_loader_that_raises_ends_neither_the_loop_nor_the_epoch(tmp_path):
+    """The exception leaves the inner loop where it asks for a batch; the loop around it looks broken off."""
+
+    def loop(session, tick):
+        for _ in session.epochs(2):
+            for number in session.batches(Raising(session)):
+                session.log(loss=number)
+
+    assert not attempt(tmp_path, loop)
+    assert steps_of(tmp_path) == ([1], [])
+    assert attempt(tmp_path, loop)
+    assert steps_of(tmp_path)[0] == [1, 2, 3, 4]
+
+
+class Raising:
+    """Raises at its second batch, in the first attempt."""
+
+    def __init__(self, session):
+        self.session = session
+
+    def __iter__(self):
+        yield 1
+        if self.session.attempt == 1:
+            raise Crash
+        yield 2
 
 
 @pytest.mark.torch
