@@ -122,6 +122,9 @@ class Endless(Sampler):
             yield from order
 
 
+WORKERS = [0, pytest.param(2, marks=pytest.mark.slow)]
+
+
 @pytest.mark.parametrize(
     "generator",
     [
@@ -214,7 +217,7 @@ def test_batches_in_buckets_without_a_length(tmp_path):
     assert len(is_exact(tmp_path, loop).rows) == 18
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", WORKERS)
 def test_a_sampler_without_an_end(tmp_path, workers):
     def loop(session, tick):
         made = DataLoader(Points(), 4, sampler=Endless(), num_workers=workers)
@@ -259,7 +262,7 @@ def collate(samples, rng):
     return torch.stack(samples) + torch.rand((), generator=rng)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", WORKERS)
 def test_a_dataset_and_a_collate_function_with_generators_of_their_own(tmp_path, workers):
     def loop(session, tick, workers=workers):
         made = DataLoader(
@@ -287,7 +290,9 @@ class Stream(IterableDataset):
             yield torch.tensor([float(index), 1.0]) / SAMPLES + float(self.rng.normal()) + torch.rand(())
 
 
-@pytest.mark.parametrize(("workers", "persists"), [(0, False), (1, False), (2, True)])
+@pytest.mark.parametrize(
+    ("workers", "persists"), [(0, False), pytest.param(1, False, marks=pytest.mark.slow), (2, True)]
+)
 @pytest.mark.filterwarnings("ignore:trainerd. resuming at batch")
 def test_a_stream_that_draws_from_all_generators(tmp_path, workers, persists):
     def loop(session, tick):
@@ -329,7 +334,7 @@ class InTwoHands(DataLoader):
         yield from super().__iter__()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.filterwarnings("ignore:trainerd. resuming at batch")
 @pytest.mark.parametrize("kind", ["stateful", "subclass", "subclass that persists"])
 def test_loaders_that_begin_within_others(tmp_path, kind, workers):
