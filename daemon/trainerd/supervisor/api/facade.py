@@ -7,6 +7,7 @@ import signal
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from trainerd.contract.safe_text import safe_line, safe_text
 from trainerd.errors import TryAgainError, UserError
 from trainerd.supervisor.api.control import DaemonView
 from trainerd.supervisor.api.views import event_view, job_view, outcome_view
@@ -72,15 +73,15 @@ class Facade:
         return DaemonView(
             version=VERSION,
             pid=os.getpid(),
-            state_dir=str(self._paths.root),
-            jobs_dir=str(self._jobs_dir),
+            state_dir=safe_line(str(self._paths.root)),
+            jobs_dir=safe_line(str(self._jobs_dir)),
             started_wall_s=self._started_wall_s,
             is_stopping=self._loop.is_stopping,
             jobs_by_state=self.jobs_by_state(),
             last_event=self._journal.last_sequence(),
             is_on_hold=self._loop.is_on_hold,
             reload_refused_wall_s=self._reload_refused_wall_s,
-            reload_refusal=self._reload_refusal,
+            reload_refusal=safe_text(self._reload_refusal),
         )
 
     def list_jobs(self) -> tuple[JobView, ...]:
