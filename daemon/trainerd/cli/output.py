@@ -33,6 +33,7 @@ STATE_STYLES: Final = {
     "backing-off": "yellow",
     "paused": "yellow",
     "parked": "bold red",
+    "faulted": "bold red",
     "rejected": "bold red",
     "stopped": "dim",
 }

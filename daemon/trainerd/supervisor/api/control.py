@@ -98,7 +98,8 @@ class JobView:
     state: Annotated[
         str,
         Described(
-            "queued, starting, running, draining, backing-off, paused, stopped, finished, parked or rejected"
+            "queued, starting, running, draining, backing-off, paused, stopped, finished, parked, "
+            "rejected or faulted"
         ),
     ]
     reason: Annotated[str, Described("why it is in that state: one sentence")]

@@ -363,6 +363,15 @@ class Journal:
             raise
 
 
+def check_encodable(entry: Entry) -> None:
+    """Raise what recording a decision would raise for what it holds."""
+    json.dumps(entry.data)
+    if entry.job is not None:
+        encode_job(entry.job)
+    if entry.ending is not None:
+        encode_outcome(entry.ending.outcome)
+
+
 def _event_data(text: str) -> dict[str, Any]:
     try:
         data = codec.parse(text, source="an event")

@@ -17,7 +17,15 @@ from trainerd.errors import CorruptError, LockedError, UserError
 from trainerd.supervisor.journal.job_codec import JOB_FORMAT
 from trainerd.supervisor.journal.journal import EndingRow, Entry, Journal
 from trainerd.supervisor.journal.journal_schema import SCHEMA_VERSION
-from trainerd.supervisor.machine.states import Draining, DrainReason, FileMark, Queued, Rejected, Running
+from trainerd.supervisor.machine.states import (
+    Draining,
+    DrainReason,
+    Faulted,
+    FileMark,
+    Queued,
+    Rejected,
+    Running,
+)
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -167,11 +175,11 @@ def test_a_journal_of_schema_1_can_be_read_for_ever(tmp_path):
     with contextlib.closing(Journal(path)) as journal:
         found = journal.jobs()
         assert {name: one.state.NAME for name, one in found.items()} == {
-            state.NAME: state.NAME for state in STATE_SAMPLES
+            state.NAME: state.NAME for state in STATE_SAMPLES if state is not Faulted
         }
         assert found["draining"].state == STATE_SAMPLES[Draining]
         assert journal.last_endings()["running"].outcome.kind.value == "crashed"
-        assert len(journal.events()) == len(STATE_SAMPLES) + 1
+        assert len(journal.events()) == len(found) + 1
 
 
 DAMAGED_ROWS = {
