@@ -123,6 +123,7 @@ class Loop:
         self.inbox = inbox if inbox is not None else Inbox()
         self.monitors: dict[str, Monitor] = {}
         self.is_stopping = False
+        self.journal_problem = ""
         self.is_on_hold = is_on_hold(paths.hold)
         self._paths = paths
         self._folder = folder
@@ -170,7 +171,7 @@ class Loop:
         _log.error("job.set-aside", job=name, reason=fault.error)
         try:
             self.ledger.apply([(name, fault)])
-        except SpaceError:
+        except TrainerdError:
             self.inbox.post(name, fault)
 
     def _recover(self, name: str, job: Job) -> None:
@@ -292,9 +293,12 @@ class Loop:
             messages = await self.inbox.take()
             try:
                 steps = self.ledger.apply((message.name, message.event) for message in messages)
-            except SpaceError as error:
+            except InternalError:
+                raise
+            except TrainerdError as error:
                 await self._keep_for_later(messages, error)
                 continue
+            self._note_journal(None)
             for message, step in zip(messages, steps, strict=False):
                 if message.answer is not None and not message.answer.done():
                     message.answer.set_result(step)
@@ -303,9 +307,19 @@ class Loop:
             if not any(job.is_live for job in self.ledger.jobs.values()):
                 self._is_idle.set()
 
-    async def _keep_for_later(self, messages: tuple[Message, ...], error: SpaceError) -> None:
+    def _note_journal(self, error: TrainerdError | None) -> None:
+        """Say once that nothing can be decided, and once that it can be again."""
+        problem = "" if error is None else str(error)
+        if problem and problem != self.journal_problem:
+            event = "journal.full" if isinstance(error, SpaceError) else "journal.unusable"
+            _log.error(event, reason=problem)
+        elif self.journal_problem and not problem:
+            _log.info("journal.written-again")
+        self.journal_problem = problem
+
+    async def _keep_for_later(self, messages: tuple[Message, ...], error: TrainerdError) -> None:
         """Facts stay facts until they can be recorded; a request is refused, and may be made again."""
-        _log.error("journal.full", reason=str(error))
+        self._note_journal(error)
         for message in messages:
             if message.answer is not None and not message.answer.done():
                 message.answer.set_exception(error)

@@ -169,6 +169,9 @@ class DaemonView:
         float | None, Described("when a reload was last refused, in seconds since the epoch")
     ] = None
     reload_refusal: Annotated[str, Described("why it was refused, empty if none was")] = ""
+    journal_problem: Annotated[
+        str, Described("why nothing can be decided: the journal is full or gone; empty if all is well")
+    ] = ""
 
 
 class Control(Protocol):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import time
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from trainerd.contract import codec
 from trainerd.contract.durable import sync_directory
 from trainerd.contract.failpoints import declare
 from trainerd.contract.safe_text import safe_text
-from trainerd.errors import CorruptError, LockedError, SpaceError, UserError
+from trainerd.errors import CorruptError, LockedError, SpaceError, TryAgainError, UserError
 from trainerd.supervisor.journal.job_codec import (
     decode_job,
     decode_outcome,
@@ -98,6 +99,10 @@ class EventRow:
     data: dict[str, Any]
 
 
+class JournalGoneError(TryAgainError):
+    """The file of the journal was deleted or replaced: what is written would be lost with the process."""
+
+
 class Journal:
     """The journal of one state folder. Only its supervisor writes it.
 
@@ -124,8 +129,12 @@ class Journal:
             except BaseException:
                 self._database.close()
                 raise
+        self._files: dict[Path, tuple[int, int]] = {}
         if not isinstance(path, str):
             sync_directory(path.parent)
+            self._files = {
+                file: identity for file in _files(path) if (identity := _identity(file)) is not None
+            }
 
     def _open(self) -> None:
         self._database.execute("PRAGMA journal_mode=WAL")
@@ -190,13 +199,25 @@ class Journal:
 
         Raises:
             SpaceError: The disk is full or read-only; nothing was recorded.
+            JournalGoneError: Its file was deleted or replaced; likewise.
         """
         DECIDED.hit()
+        self._check_in_place()
         with self._translated(), self._transaction():
             for entry in entries:
                 self._record(entry, wall_s)
         # A crash here leaves a decision that nobody has acted upon; recovery sees that from the state.
         COMMITTED.hit()
+
+    def _check_in_place(self) -> None:
+        for file, identity in self._files.items():
+            if _identity(file) != identity:
+                raise JournalGoneError(
+                    f"the journal {file} was deleted or replaced while the supervisor runs: "
+                    "nothing is decided, and what runs goes on",
+                    hint="put the file back, or move what is there aside and restart the supervisor: "
+                    "jobs and running attempts are found from the specs and the run folders",
+                )
 
     def _record(self, entry: Entry, wall_s: float) -> None:
         execute = self._database.execute
@@ -351,7 +372,7 @@ class Journal:
             name = getattr(error, "sqlite_errorname", "")
             if name.startswith(("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR_WRITE")):
                 raise SpaceError(
-                    f"cannot write {self._path}: {error}",
+                    f"the journal {self._path} cannot be written: {error}",
                     hint="free some space, or make the folder writable; nothing that was there is lost",
                 ) from error
             if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
@@ -361,6 +382,19 @@ class Journal:
             if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
                 raise self._damaged(str(error)) from error
             raise
+
+
+def _files(path: Path) -> tuple[Path, ...]:
+    return path, path.with_name(f"{path.name}-wal")
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Return device and inode of a file, None if it is not there or cannot be looked at."""
+    try:
+        status = os.stat(file)  # noqa: PTH116 - before each commit, so it must be quick
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def check_encodable(entry: Entry) -> None:
