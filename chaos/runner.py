@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 LOOK_S: Final = 0.05
 JOB_LOOK_S: Final = 0.5
 SETTLE_LIMIT_S: Final = 10.0
-_END_STATES: Final = frozenset({"finished", "parked", "rejected", "stopped"})
+_END_STATES: Final = frozenset({"finished", "parked", "rejected", "stopped", "faulted"})
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ RESTART_BUDGET: Final = 50
 FAULT_LIMIT_S: Final = 60.0
 """So long the soak tries to find somebody whom a fault can strike; then it takes the next one."""
 
-_HOPELESS: Final = frozenset({"parked", "rejected", "stopped"})
+_HOPELESS: Final = frozenset({"parked", "rejected", "stopped", "faulted"})
 
 
 @dataclass(frozen=True)

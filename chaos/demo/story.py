@@ -42,7 +42,7 @@ STEPS_AT_RISK_MIN: Final = 2
 """Steps since the newest checkpoint when the demo strikes: some must be lost to show that they are run
 again."""
 
-_HOPELESS: Final = frozenset({"parked", "rejected", "stopped", "paused"})
+_HOPELESS: Final = frozenset({"parked", "rejected", "stopped", "paused", "faulted"})
 
 
 @dataclass(frozen=True)

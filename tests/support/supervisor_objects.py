@@ -11,6 +11,7 @@ from trainerd.supervisor.machine.outcome import Outcome, OutcomeKind, Retry
 from trainerd.supervisor.machine.states import (
     BackingOff,
     Draining,
+    Faulted,
     Finished,
     Job,
     Parked,
@@ -36,6 +37,7 @@ STATE_SAMPLES = {
     Finished: Finished("v1"),
     Parked: Parked(),
     Rejected: Rejected("program"),
+    Faulted: Faulted(("a traceback",)),
 }
 
 
@@ -115,6 +117,7 @@ def event_samples(attempt: int = 3) -> dict[type, list]:
         events.WaitEnded: [events.WaitEnded(attempt)],
         events.SpaceBack: [events.SpaceBack()],
         events.ScriptChanged: [events.ScriptChanged()],
+        events.FaultSeen: [events.FaultSeen("a bug", ("a traceback",)), events.FaultSeen("another", ("b",))],
     }
 
 

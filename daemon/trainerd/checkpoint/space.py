@@ -42,7 +42,8 @@ def make_reserve(directory: Path, size_bytes: int) -> bool:
     path = directory / RESERVE_NAME
     if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
         return False  # not ours, and opening it could wait for ever
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    # To be read as well: where a filesystem cannot allocate, the C library reads and writes a byte a block.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         if os.fstat(descriptor).st_size > size_bytes:
             os.ftruncate(descriptor, size_bytes)

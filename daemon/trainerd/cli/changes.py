@@ -23,6 +23,7 @@ _AFTER_A_CHANGE: Final = {
     "draining": "it is draining; the new spec counts from then on",
     "backing-off": "it is tried again at once under the new spec, with a full restart budget",
     "paused": "it is tried again at once under the new spec, with a full restart budget",
+    "faulted": "it is handled again under the new spec",
     "parked": "it is tried again under the new spec, with a full restart budget",
     "rejected": "it is tried again under the new spec",
     "stopped": "it stays stopped; the new spec counts when it is resumed",

@@ -11,6 +11,7 @@ from trainerd.cli.options import json_option, name_argument, state_option
 from trainerd.cli.output import cut, ending_quietly, make_table, print_json, show
 from trainerd.cli.run_folder import find_run
 from trainerd.contract.clock import SystemClock
+from trainerd.contract.safe_text import safe_line, safe_text
 from trainerd.errors import CorruptError, UserError
 
 if TYPE_CHECKING:
@@ -116,12 +117,12 @@ def _show(name: str, found: dict[str, Any], *, is_verified: bool) -> None:
         click.echo(f"{name} has no checkpoint yet")
     for row in found["checkpoints"]:
         if row["problem"]:
-            click.echo(f"\nfailed: {row['problem']}")
+            click.echo(f"\nfailed: {safe_text(row['problem'])}")
     for what in ("quarantined", "abandoned"):
         for one in found[what]:
-            click.echo(f"\n{what}: {one['path']}\n  {one['reason']}")
+            click.echo(f"\n{what}: {safe_line(one['path'])}\n  {safe_text(one['reason'])}")
     for problem in found["problems"]:
-        click.echo(f"\nunreadable: {problem}")
+        click.echo(f"\nunreadable: {safe_text(problem)}")
 
 
 def _table(rows: list[dict[str, Any]], *, is_verified: bool) -> Table:

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from trainerd.contract import codec
 from trainerd.contract.names import check_name
 from trainerd.contract.nonfinite import as_number
+from trainerd.contract.safe_text import safe_text, safe_value
 from trainerd.errors import TrainerdError, TryAgainError, UserError
 from trainerd.supervisor.api.control import DaemonView, EventView, JobView, OutcomeView
 from trainerd.supervisor.api.unix_socket import reachable_address
@@ -174,7 +175,7 @@ def _answer(status: int, content: bytes) -> Any:
     if status < HTTPStatus.BAD_REQUEST:
         return plain
     known = plain if isinstance(plain, dict) else {}
-    message, hint = str(known.get("error", f"the supervisor answered {status}")), known.get("hint")
+    message, hint = safe_text(str(known.get("error", f"the supervisor answered {status}"))), known.get("hint")
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         raise TryAgainError(message, hint=hint)
     if status < HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -191,4 +192,4 @@ def _views(plain: Any, kind: type[View]) -> tuple[View, ...]:
 def _view(plain: Any, kind: type[View]) -> View:
     if isinstance(plain, dict) and "loss" in plain:
         plain["loss"] = as_number(plain["loss"])
-    return codec.from_plain(plain, kind, source="the supervisor's answer")
+    return safe_value(codec.from_plain(plain, kind, source="the supervisor's answer"))

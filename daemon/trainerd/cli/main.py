@@ -10,17 +10,21 @@ import ast
 import difflib
 import importlib
 import pkgutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from trainerd import cli
+from trainerd.contract.safe_text import safe_text
 from trainerd.errors import InternalError, TrainerdError
 from trainerd.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+ERROR_CHARACTERS_MAX: Final = 100_000
+"""Longest error that is printed, in characters: a spec may have many problems."""
 
 
 def _verb_files() -> Iterator[tuple[str, Path]]:
@@ -87,7 +91,7 @@ class Verbs(click.Group):
         except InternalError:
             raise
         except TrainerdError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {safe_text(str(error), characters_max=ERROR_CHARACTERS_MAX)}", err=True)
             ctx.exit(1)
 
 

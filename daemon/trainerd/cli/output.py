@@ -14,6 +14,7 @@ import click
 
 from trainerd.contract import codec
 from trainerd.contract.nonfinite import spelled
+from trainerd.contract.safe_text import safe_line, safe_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,7 @@ STATE_STYLES: Final = {
     "backing-off": "yellow",
     "paused": "yellow",
     "parked": "bold red",
+    "faulted": "bold red",
     "rejected": "bold red",
     "stopped": "dim",
 }
@@ -66,7 +68,15 @@ def make_table(*headings: str, right: tuple[str, ...] = (), flexible: str | None
     """
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    class SafeTable(Table):
+        """Escapes what its cells hold of control characters."""
+
+        def add_row(self, *cells: Any, **options: Any) -> None:
+            super().add_row(
+                *(safe_line(cell) if isinstance(cell, str) else cell for cell in cells), **options
+            )
+
+    table = SafeTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading in headings:
         # rich shrinks only the columns that may wrap; `cut` then keeps the cells of this one on their line.
         table.add_column(
@@ -79,7 +89,7 @@ def cut(text: str) -> Text:
     """Return a cell for a flexible column: what does not fit is cut, with an ellipsis."""
     from rich.text import Text
 
-    return Text(text, no_wrap=True, overflow="ellipsis")
+    return Text(safe_line(text), no_wrap=True, overflow="ellipsis")
 
 
 def show(renderable: RenderableType) -> None:
@@ -118,10 +128,12 @@ def pause(seconds: float) -> None:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return safe_text(value, characters_max=sys.maxsize)
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if dataclasses.is_dataclass(value):
-        return codec.to_plain(value)
+        return _plain(codec.to_plain(value))
     return value

@@ -143,6 +143,8 @@ def headline(daemon: DaemonView) -> str:
     counts = (
         ", ".join(f"{count} {state}" for state, count in sorted(daemon.jobs_by_state.items())) or "no jobs"
     )
+    if daemon.journal_problem:
+        return f"deciding nothing: {daemon.journal_problem}"
     how = "stopping" if daemon.is_stopping else "on hold: starts nothing" if daemon.is_on_hold else "running"
     return f"trainerd {how} · {counts} · Ctrl-C ends the view"
 

@@ -24,7 +24,7 @@ POLL_S: Final = 0.3
 ABSENCE_MAX_S: Final = 60.0
 """How long a supervisor may be away while it is waited for, in seconds."""
 
-RESTING: Final = frozenset({"stopped", "finished", "parked", "rejected"})
+RESTING: Final = frozenset({"stopped", "finished", "parked", "rejected", "faulted"})
 """States that a job leaves only when somebody does something."""
 
 

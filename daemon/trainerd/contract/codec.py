@@ -11,9 +11,10 @@ import dataclasses
 import enum
 import functools
 import json
+import math
 import types
 import typing
-from typing import TYPE_CHECKING, Any, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Final, TypeVar, Union
 
 from trainerd.errors import CorruptError
 
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Record = TypeVar("Record")
+
+INT_BITS_MAX: Final = 64
+"""Largest whole number of a record, in bits, besides its sign."""
+
+_FLOAT_BITS_MAX: Final = 1023
 
 _PLAIN_ALREADY = frozenset({str, int, float, bool, type(None)})
 
@@ -76,14 +82,11 @@ def load(data: bytes, format_name: str, *, source: Path | str = "record") -> dic
     Raises:
         CorruptError: Not JSON, or another format or version.
     """
-    try:
-        plain = json.loads(data)
-    except ValueError as error:
-        raise CorruptError(f"{source}: not valid JSON: {error}") from error
+    plain = parse(data, source=source)
     if not isinstance(plain, dict) or plain.get("format") != format_name:
         found = plain.get("format") if isinstance(plain, dict) else type(plain).__name__
         raise CorruptError(
-            f"{source}: expected format {format_name!r}, found {found!r}",
+            f"{source}: expected format {format_name!r}, found {found!r:.60}",
             hint="it was written by another version of trainerd, or is not the file it seems to be",
         )
     return plain
@@ -95,7 +98,33 @@ def from_plain(plain: dict[str, Any], kind: type[Record], *, source: Path | str 
     Raises:
         CorruptError: A field is missing or of the wrong type.
     """
-    return typing.cast("Record", _build(plain, kind, str(source)))
+    try:
+        return typing.cast("Record", _build(plain, kind, str(source)))
+    except CorruptError:
+        raise
+    except Exception as error:  # whatever a record holds, it is the record that is no good
+        raise CorruptError(f"{source}: cannot be read: {type(error).__name__}: {error}") from error
+
+
+def parse(data: bytes | str, *, source: Path | str) -> Any:
+    """Read JSON that holds finite numbers alone.
+
+    Raises:
+        CorruptError: It is none, or nested too deeply.
+    """
+    try:
+        return json.loads(data, parse_constant=_finite, parse_float=_finite)
+    except ValueError as error:
+        raise CorruptError(f"{source}: not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise CorruptError(f"{source}: its values are nested too deeply") from error
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text:.60} is out of range")
+    return number
 
 
 def _build(value: Any, kind: Any, place: str) -> Any:
@@ -122,9 +151,14 @@ def _build(value: Any, kind: Any, place: str) -> Any:
             raise CorruptError(f"{place}: {error}") from error
     if kind is float:
         _checked(value, isinstance(value, int | float) and not isinstance(value, bool), kind, place)
+        if isinstance(value, int) and value.bit_length() > _FLOAT_BITS_MAX:
+            raise CorruptError(f"{place}: the number is out of range")
         return float(value)
     if kind is int:
-        return _checked(value, isinstance(value, int) and not isinstance(value, bool), kind, place)
+        _checked(value, isinstance(value, int) and not isinstance(value, bool), kind, place)
+        if value.bit_length() > INT_BITS_MAX:
+            raise CorruptError(f"{place}: the number is out of range")
+        return value
     return _checked(value, isinstance(value, kind), kind, place)
 
 
@@ -170,5 +204,10 @@ def prepare(*kinds: type) -> None:
 def _checked(value: Any, holds: bool, kind: Any, place: str) -> Any:
     if not holds:
         name = getattr(kind, "__name__", str(kind))
-        raise CorruptError(f"{place}: expected {name}, found {type(value).__name__} {value!r:.60}")
+        raise CorruptError(f"{place}: expected {name}, found {type(value).__name__} {_glimpse(value)}")
     return value
+
+
+def _glimpse(value: Any) -> str:
+    """Show the beginning of a value. Not of a container: its text may be as large as itself."""
+    return f"{value!r:.60}" if isinstance(value, str | float | bool | None) else ""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainerd.contract.failpoints import declare
 from trainerd.contract.regular_file import open_regular
-from trainerd.errors import SpaceError
+from trainerd.errors import CorruptError, SpaceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +33,9 @@ RECORD_RENAMED = declare("record.renamed", "the new record, or after a power cut
 RECORD_DURABLE = declare("record.durable", "the new record")
 
 _CHUNK_BYTES: Final = 1 << 16
+
+SMALL_FILE_BYTES_MAX: Final = 16 << 20
+"""Largest record, in bytes: a launch record holds a whole environment and command line, escaped."""
 
 _serial = itertools.count()
 
@@ -70,18 +73,27 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     RECORD_DURABLE.hit()
 
 
-def read_file(path: Path) -> bytes:
-    """Return the content of a small file.
+def read_file(path: Path, *, bytes_max: int | None = SMALL_FILE_BYTES_MAX) -> bytes:
+    """Return the content of a file. Never waits: a pipe or a device in its place is refused.
+
+    Args:
+        path: The file.
+        bytes_max: How large it can be, in bytes; None for any size.
 
     Raises:
         NotRegularError: It is no file.
+        CorruptError: It is larger than `bytes_max`.
         OSError: It could not be read.
     """
     descriptor = open_regular(path)
     try:
-        chunks = []
+        chunks: list[bytes] = []
+        length_bytes = 0
         while chunk := os.read(descriptor, _CHUNK_BYTES):
             chunks.append(chunk)
+            length_bytes += len(chunk)
+            if bytes_max is not None and length_bytes > bytes_max:
+                raise CorruptError(f"{path}: it is larger than {bytes_max} bytes")
         return b"".join(chunks)
     finally:
         os.close(descriptor)

@@ -14,12 +14,11 @@ import enum
 import math
 import mmap
 import os
+import stat
 import struct
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
-
-from trainerd.contract.durable import read_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -160,29 +159,44 @@ class HeartbeatWriter:
 
 
 def read_heartbeat(path: Path) -> Heartbeat | None:
-    """Read a rank's page. None is *unknown*: no page yet, or no quiet moment to read it in.
+    """Read a rank's page.
+
+    None is *unknown*: no page yet, no quiet moment to read it in, or a page that no rank can have written.
 
     Raises:
         OSError: The page could not be looked at: unknown likewise, never a sign of death.
     """
-    for _ in range(_READ_TRIES):
-        try:
-            data = read_file(path)
-        except FileNotFoundError:
+    try:
+        # Not to wait for a writer, should somebody have put a pipe there.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except FileNotFoundError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None
-        if len(data) < _HEAD.size + _BODY.size:
-            return None
-        magic, sequence = _HEAD.unpack_from(data)
-        if magic != _MAGIC or sequence == 0:
-            return None
-        if sequence % 2 == 0 and sequence == _sequence_now(path):
-            phase, _, *fields = _BODY.unpack_from(data, _HEAD.size)
-            is_long = len(data) >= _SILENCES_OFFSET + _SILENCES.size
-            silences_s = _SILENCES.unpack_from(data, _SILENCES_OFFSET) if is_long else (0.0,) * len(Phase)
-            return replace(Heartbeat(Phase(phase), *fields), longest_silences_s=silences_s)
+        for _ in range(_READ_TRIES):
+            data = os.pread(descriptor, PAGE_BYTES, 0)
+            if len(data) < _HEAD.size + _BODY.size:
+                return None
+            magic, sequence = _HEAD.unpack_from(data)
+            if magic != _MAGIC or sequence == 0:
+                return None
+            if sequence % 2 == 0 and sequence == _sequence_now(descriptor):
+                return _decoded(data)
+    finally:
+        os.close(descriptor)
     return None
 
 
-def _sequence_now(path: Path) -> int:
-    with path.open("rb") as page:
-        return int(_SEQUENCE.unpack(page.read(_HEAD.size)[8:16])[0])
+def _decoded(data: bytes) -> Heartbeat | None:
+    phase, _, *fields = _BODY.unpack_from(data, _HEAD.size)
+    is_long = len(data) >= _SILENCES_OFFSET + _SILENCES.size
+    silences_s = _SILENCES.unpack_from(data, _SILENCES_OFFSET) if is_long else (0.0,) * len(Phase)
+    if phase >= len(Phase) or not all(0.0 <= silence_s < math.inf for silence_s in silences_s):
+        return None
+    return replace(Heartbeat(Phase(phase), *fields), longest_silences_s=silences_s)
+
+
+def _sequence_now(descriptor: int) -> int:
+    data = os.pread(descriptor, _HEAD.size, 0)
+    return int(_HEAD.unpack(data)[1]) if len(data) == _HEAD.size else -1

@@ -134,7 +134,7 @@ def read_history(path: Path) -> History:
         OSError: It could not be read.
     """
     try:
-        data = read_file(path)
+        data = read_file(path, bytes_max=None)
     except FileNotFoundError:
         return History()
     kept: list[tuple[int, dict[str, Any]]] = []
@@ -178,7 +178,7 @@ def read_first_runs(
         OSError: The history could not be read.
     """
     found: dict[Place, dict[str, Any]] = {}
-    data = read_file(path)
+    data = read_file(path, bytes_max=None)
     for begin, end in _superseded_parts(data, keep_bytes) if with_superseded else ():
         later = (row for row in _step_rows(data[begin:end]) if row["step"] > after_step)
         _add_first(found, later)

@@ -36,6 +36,11 @@ class StatePaths:
         return self.root / "hold.json"
 
     @property
+    def handling(self) -> Path:
+        """What the supervisor is handling at this moment, for the next one to read."""
+        return self.root / "handling.page"
+
+    @property
     def runs(self) -> Path:
         return self.root / "runs"
 

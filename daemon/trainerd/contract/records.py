@@ -17,12 +17,13 @@ file               written by  says
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from trainerd.contract import codec
 from trainerd.contract.durable import read_file, write_file
 from trainerd.contract.process import ProcessIdentity
 from trainerd.contract.regular_file import NotRegularError
+from trainerd.contract.safe_text import safe_value
 from trainerd.errors import CorruptError
 
 if TYPE_CHECKING:
@@ -208,6 +209,9 @@ _FORMATS: dict[type, str] = {
     FinishedRecord: "trainerd.finished/1",
 }
 
+_FOR_PEOPLE: Final = frozenset({VoidRecord, StallRecord, ExitRecord, OutcomeRecord, FinishedRecord})
+"""Kinds whose texts are only stored and shown; paths, as in the others, must stay what they are."""
+
 AnyRecord = TypeVar("AnyRecord")
 
 
@@ -217,11 +221,12 @@ def write(path: Path, record: object) -> None:
     Raises:
         SpaceError: The disk is full or read-only.
     """
-    write_file(path, codec.to_json(record, _FORMATS[type(record)]))
+    bounded = safe_value(record) if type(record) in _FOR_PEOPLE else record
+    write_file(path, codec.to_json(bounded, _FORMATS[type(record)]))
 
 
 def read(path: Path, kind: type[AnyRecord]) -> AnyRecord | None:
-    """Read a record, None if there is none yet.
+    """Read a record, None if there is none yet. What it says to people is made safe to show.
 
     Raises:
         CorruptError: There is one and it cannot be read.
@@ -233,4 +238,5 @@ def read(path: Path, kind: type[AnyRecord]) -> AnyRecord | None:
         return None
     except NotRegularError as error:
         raise CorruptError(f"{path} {error.strerror}") from error
-    return codec.from_json(data, kind, _FORMATS[kind], source=path)
+    record = codec.from_json(data, kind, _FORMATS[kind], source=path)
+    return safe_value(record) if kind in _FOR_PEOPLE else record

@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     """Mind one attempt from its first moment to its exit record."""
     ready_descriptor: int | None = None
     match arguments:
-        case ["--template"]:
+        case ["--template", *_]:  # what follows is room for the titles of those it forks
             folder = ""
         case [folder]:
             pass
@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> int:
     kernel.close_inherited(keep=ready_descriptor)
     kernel.hold_signals()
     kernel.become_session_leader()
+    order = None
     if not folder:
         order = await_order()
         if order is None:
@@ -41,6 +42,10 @@ def main(arguments: list[str]) -> int:
         kernel.write_notes_to(AttemptPaths(Path(folder)).shim_log)
     kernel.become_subreaper()
     paths = AttemptPaths(Path(folder).absolute())
+    if order is not None:
+        kernel.set_title(
+            f"trainerd-shim {paths.root.parent.parent.name} attempt {paths.root.name}: {paths.root}"
+        )
     os.chdir("/")
     clock = SystemClock()
     try:

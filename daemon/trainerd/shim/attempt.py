@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Final
 
 from trainerd.contract import records
 from trainerd.contract.failpoints import declare
+from trainerd.contract.paths import AttemptPaths
 from trainerd.contract.process import boot_id, identify
 from trainerd.contract.records import ExitRecord, RankExit, RanksRecord
 from trainerd.errors import SpaceError, UserError
 from trainerd.shim import stop_policy
 from trainerd.shim.cgroup import AttemptCgroup
 from trainerd.shim.environment_file import read_environment_file
-from trainerd.shim.kernel import wait_for_signal
+from trainerd.shim.kernel import followed_folder, wait_for_signal
 from trainerd.shim.memory import is_oom_victim, oom_kills
 from trainerd.shim.notes import note, timestamp
 from trainerd.shim.persistence import RETRY_S, write_persistently
@@ -39,12 +40,14 @@ from trainerd.shim.survivors import (
 
 if TYPE_CHECKING:
     from trainerd.contract.clock import Clock
-    from trainerd.contract.paths import AttemptPaths
     from trainerd.contract.process import ProcessIdentity
     from trainerd.shim.entry import Admission
 
-LOG_CHECK_S: Final = 5.0
-"""How often the sizes of the logs are looked at."""
+LOG_CHECK_S: Final = 1.0
+"""How often the sizes of the logs are looked at, in seconds, while none of them is large."""
+
+FULL_LOG_CHECK_S: Final = 0.1
+"""How often after one was full: whoever has filled one in a moment may fill the next."""
 
 EXIT_RECORD_PATIENCE_S: Final = 24 * 3600.0
 """How long the shim tries to record the exit: a full disk must not turn a finished job into a lost one."""
@@ -73,7 +76,9 @@ class RankGroup:
     def __init__(
         self, paths: AttemptPaths, admission: Admission, clock: Clock, *, ready_descriptor: int | None
     ) -> None:
-        self._paths = paths
+        # What it records is found even if somebody moves the state folder meanwhile.
+        self._own_folder = followed_folder(paths.root)
+        self._paths = AttemptPaths(self._own_folder)
         self._launch = admission.launch
         self._admission = admission
         self._clock = clock
@@ -154,9 +159,8 @@ class RankGroup:
             if not self._are_ranks_recorded:
                 self._record_ranks()
             if self._now_s() >= next_log_check_s:
-                next_log_check_s = self._now_s() + LOG_CHECK_S
-                for log in self._logs:
-                    log.rotate_if_large()
+                was_full = [log.rotate_if_large() for log in self._logs]
+                next_log_check_s = self._now_s() + (FULL_LOG_CHECK_S if any(was_full) else LOG_CHECK_S)
         RANKS_ENDED.hit()
 
     def _wait_s(self, next_log_check_s: float) -> float:
@@ -231,6 +235,8 @@ class RankGroup:
             note(f"killed {killed} descendants that had outlived their rank")
         if ended.left:
             note(f"these would not end: {[identity.pid for identity in ended.left]}")
+        for log in self._logs:
+            log.rotate_if_large()
         SURVIVORS_ENDED.hit()
         oom_kills, memory_bytes_max = self._oom_kills(), self._cgroup.memory_bytes_max()
         self._cgroup.remove()

@@ -12,10 +12,8 @@ import ctypes
 import errno
 import os
 import signal
-from typing import TYPE_CHECKING, ClassVar, Final
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
+from typing import ClassVar, Final
 
 STOP_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
 """Asked of the ranks: finish the step, checkpoint, leave."""
@@ -26,6 +24,7 @@ _FAULTS: Final = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal
 _CANNOT_BE_HELD: Final = frozenset({signal.SIGKILL, signal.SIGSTOP})
 HELD: Final = frozenset(signal.valid_signals()) - _FAULTS - _CANNOT_BE_HELD
 
+_PR_SET_NAME: Final = 15
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _SYS_CLONE3: Final = 435  # on every architecture but Alpha
 _CLONE_INTO_CGROUP: Final = 0x2_0000_0000
@@ -76,6 +75,29 @@ def _signal_set() -> ctypes.Array[ctypes.c_char]:
     for number in WAITED:
         libc.sigaddset(signals, int(number))
     return signals
+
+
+def followed_folder(path: Path) -> Path:
+    """Return a path that means this folder wherever it is moved, for as long as this process lives."""
+    descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    return Path(f"/proc/self/fd/{descriptor}")
+
+
+def set_title(title: str) -> None:
+    """Have `ps` and `top` show what this process is, as far as its command line had room.
+
+    A shim that was forked by a template has the template's command line. What was there is overwritten in
+    place, as the kernel shows that memory.
+    """
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
+        start, end = int(fields[45]), int(fields[46])
+        room = end - start - 1
+        if start and room > 0:
+            data = title.encode(errors="replace")[:room].ljust(room + 1, b"\0")
+            ctypes.memmove(start, data, len(data))
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_NAME, ctypes.create_string_buffer(title.encode(errors="replace")[:15]), 0, 0, 0)
 
 
 def write_notes_to(path: Path) -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 RETRY_S: Final = 0.5
 
+GONE_PATIENCE_S: Final = 10.0
+"""How long a folder that is no longer there is waited for, in seconds: unlike a full disk, it stays away."""
+
 
 def write_persistently(
     path: Path,
@@ -27,6 +30,8 @@ def write_persistently(
     pause: Callable[[float], None] = time.sleep,
 ) -> None:
     """Write a record durably, again and again if the filesystem will not have it. Says so once.
+
+    A folder that is gone is waited for less long, `GONE_PATIENCE_S`.
 
     Args:
         path: Where.
@@ -45,10 +50,13 @@ def write_persistently(
         try:
             records.write(path, record)
         except (SpaceError, OSError) as error:
+            if isinstance(error, FileNotFoundError | NotADirectoryError):
+                deadline_s = min(deadline_s, clock.monotonic_s() + GONE_PATIENCE_S)
             if clock.monotonic_s() >= deadline_s:
                 raise
             if not failures:
-                note(f"{path.name} cannot be written yet, trying for {patience_s:.0f} s: {error}")
+                left_s = deadline_s - clock.monotonic_s()
+                note(f"{path.name} cannot be written yet, trying for {left_s:.0f} s: {error}")
             failures += 1
             pause(RETRY_S)
         else:

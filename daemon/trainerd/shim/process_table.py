@@ -55,6 +55,26 @@ def carries(pid: int, entry: bytes) -> bool:
     return environ is not None and entry in environ.split(b"\0")
 
 
+def marks(name: str, prefix: str) -> dict[int, str]:
+    """Return the values of an environment variable that begin with `prefix`, by pid, of all who carry one."""
+    entry, found = f"{name}={prefix}".encode(errors="surrogateescape"), {}
+    for row in processes_since(0):
+        for one in (_read(f"/proc/{row.identity.pid}/environ") or b"").split(b"\0"):
+            if one.startswith(entry):
+                found[row.identity.pid] = os.fsdecode(one.partition(b"=")[2])
+    return found
+
+
+def with_command_line(end: bytes) -> list[ProcessIdentity]:
+    """Return the processes whose command line, its zeros read as spaces, ends with `end`, less an option."""
+    found = []
+    for row in processes_since(0):
+        line = (_read(f"/proc/{row.identity.pid}/cmdline") or b"").rstrip(b"\0 ").replace(b"\0", b" ")
+        if line.endswith(end) or end + b" --ready-fd" in line:
+            found.append(row.identity)
+    return found
+
+
 def _read(path: str) -> bytes | None:
     """Return what a file of /proc says, None if its process has ended or is somebody else's."""
     try:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 SIZE_BYTES_MAX: Final = 64 << 20
 KEPT: Final = 3
 
+_SLACK: Final = 4
+"""A copy takes in what is written while it is made, up to this part of the limit."""
+
 _CHUNK_BYTES: Final = 1 << 20
 
 
@@ -89,8 +92,13 @@ class RankLog:
         incoming = self.path.with_name(self.path.name + ".rotating")
         try:
             with incoming.open("wb") as file:
-                offset = 0
-                while chunk := os.pread(self.descriptor, _CHUNK_BYTES, offset):
+                # A rank may write faster than this looks, and faster than it copies: what is kept is bounded.
+                end = os.fstat(self.descriptor).st_size
+                offset = max(end - self._size_bytes_max, 0)
+                if offset:
+                    file.write(f"--- {offset} bytes before this were dropped: the log is full ---\n".encode())
+                end += self._size_bytes_max // _SLACK
+                while chunk := os.pread(self.descriptor, min(_CHUNK_BYTES, end - offset), offset):
                     file.write(chunk)
                     offset += len(chunk)
             for older, newer in zip(reversed(copies), reversed(copies[:-1]), strict=False):

@@ -14,18 +14,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from trainerd.contract.environment import ATTEMPT_ID
-from trainerd.contract.process import ProcessIdentity, open_pidfd
+from trainerd.contract.process import ProcessIdentity, boot_id, open_pidfd
 from trainerd.shim.process_table import (
     ProcessRow,
     carries,
     child_pids,
+    marks,
     processes_since,
+    with_command_line,
 )
 
 if TYPE_CHECKING:
@@ -59,6 +62,25 @@ def attempt_mark(attempt_dir: Path, shim: ProcessIdentity) -> str:
     outside.
     """
     return f"{attempt_dir}@{shim.boot_id[:8]}-{shim.pid}-{shim.start_ticks}"
+
+
+def shim_by_mark(attempt_dir: Path) -> ProcessIdentity | None:
+    """Return the shim of an attempt, by the mark of its processes or its own name; None if none lives.
+
+    For an attempt whose records are gone: its folder was deleted while it ran.
+    """
+    boot = boot_id()
+    for mark in marks(ATTEMPT_ID, f"{attempt_dir}@").values():
+        found = _MARK_END.fullmatch(mark.rpartition("@")[2])
+        if found is not None and boot.startswith(found["boot"]):
+            return ProcessIdentity(int(found["pid"]), int(found["ticks"]), boot)
+    for form in (f"trainerd.shim {attempt_dir}", f": {attempt_dir}"):
+        for identity in with_command_line(os.fsencode(form)):
+            return identity
+    return None
+
+
+_MARK_END: Final = re.compile(r"(?P<boot>[0-9a-f]{8})-(?P<pid>[0-9]+)-(?P<ticks>[0-9]+)")
 
 
 def find_descendants(

@@ -8,14 +8,17 @@ Slots are not kept: who holds one follows from the states.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sqlite3
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from trainerd.supervisor.journal.journal import EndingRow, Entry
+from trainerd.errors import TrainerdError
+from trainerd.supervisor.containment import HandlingPage, fault_of
+from trainerd.supervisor.journal.journal import EndingRow, Entry, check_encodable
 from trainerd.supervisor.log.narration import event_kind, next_action
 from trainerd.supervisor.machine import decide
-from trainerd.supervisor.machine.job_events import AttemptEnded, NeverFits, SlotGranted
-from trainerd.supervisor.machine.states import Draining, Job, Queued, Running, Starting
+from trainerd.supervisor.machine.job_events import AttemptEnded, FaultSeen, NeverFits, SlotGranted
+from trainerd.supervisor.machine.states import Draining, Faulted, Job, Queued, Running, Starting
 from trainerd.supervisor.scheduler import Request, Schedule, SlotOwner, schedule
 
 if TYPE_CHECKING:
@@ -58,9 +61,13 @@ class Ledger:
         journal: Where they are kept.
         capacity: What the machine has for them.
         clock: Dates decisions.
+        page: Says what is being handled, for the next supervisor; None for none.
     """
 
-    def __init__(self, journal: Journal, capacity: Capacity, clock: Clock) -> None:
+    def __init__(
+        self, journal: Journal, capacity: Capacity, clock: Clock, *, page: HandlingPage | None = None
+    ) -> None:
+        self.page = page if page is not None else HandlingPage(None)
         self._journal = journal
         self._capacity = capacity
         self._clock = clock
@@ -97,25 +104,64 @@ class Ledger:
         """
         now = self._clock.wall_s()
         drafts = dict(self._jobs)
-        steps = [_take(drafts, name, event, now) for name, event in events]
+        steps = [self._taken(drafts, name, event, now) for name, event in events]
         # With thousands in the queue it costs milliseconds to ask, and most events change nobody's turn.
         self._is_schedule_due |= any(_moves_slots(step) for step in steps)
         answer = self._schedule
         if self._is_schedule_due:
             answer = schedule(self._capacity, _owners(drafts), _requests(drafts) if self.grants_slots else ())
             for name, why in answer.misfits.items():
-                steps.append(_take(drafts, name, NeverFits(why), now))
+                steps.append(self._taken(drafts, name, NeverFits(why), now))
             for name, gpus in answer.grants:
-                steps.append(_take(drafts, name, SlotGranted(gpus), now))
-        entries = [_entry(step) for step in steps if not step.is_ignored]
-        if entries:
-            self._journal.commit(entries, wall_s=now)
+                steps.append(self._taken(drafts, name, SlotGranted(gpus), now))
+        steps = self._recorded(drafts, steps, now)
         self._jobs = drafts
         self._schedule = answer
         # Nobody who was refused now fits until something else changes: who was granted a slot is counted
         # already.
         self._is_schedule_due = False
         return tuple(steps)
+
+    def _taken(self, drafts: dict[str, Job], name: str, event: Event, now: float) -> Step:
+        """Decide about an event; where that fails, about the fault."""
+        what = f"{type(event).__name__} {getattr(event, 'attempt', '')}".rstrip()
+        try:
+            with self.page.handling(name, what):
+                return _take(drafts, name, event, now)
+        except Exception as error:
+            if isinstance(event, FaultSeen):
+                raise
+            return _take(drafts, name, fault_of(error, f"deciding about {what}"), now)
+
+    def _recorded(self, drafts: dict[str, Job], steps: list[Step], now: float) -> list[Step]:
+        """Record decisions; return them, with a fault in the place of each that cannot be put into words."""
+        try:
+            entries = [_entry(step) for step in steps if not step.is_ignored]
+            if entries:
+                self._journal.commit(entries, wall_s=now)
+        except (TrainerdError, OSError, sqlite3.Error):
+            raise
+        except Exception:
+            # Found again one by one: what cannot be encoded is a fault of one job, and not of the others.
+            sound = [self._encodable(drafts, step, now) for step in steps]
+            if sound == steps:
+                raise
+            self._journal.commit([_entry(step) for step in sound if not step.is_ignored], wall_s=now)
+            return sound
+        return steps
+
+    def _encodable(self, drafts: dict[str, Job], step: Step, now: float) -> Step:
+        try:
+            if not step.is_ignored:
+                check_encodable(_entry(step))
+        except Exception as error:  # noqa: BLE001 - that is what is looked for
+            drafts[step.name] = replace(self._jobs.get(step.name) or _blank(step.name, now), name=step.name)
+            return _take(drafts, step.name, fault_of(error, "recording a decision"), now)
+        return step
+
+
+def _blank(name: str, now: float) -> Job:
+    return Job(name, Queued(), reason="", since_wall_s=now)
 
 
 def _take(drafts: dict[str, Job], name: str, event: Event, now: float) -> Step:
@@ -137,19 +183,22 @@ def _place(job: Job | None) -> object:
     """Return what the scheduler sees of a job, None if it neither waits for a slot nor holds one."""
     if job is None:
         return None
-    if job.is_live:
-        return job.held, getattr(job.state, "gpus", ())
+    if job.may_have_processes:
+        return job.held, _gpus(job)
     if isinstance(job.state, Queued) and job.spec is not None and not job.is_held:
         return job.spec.resources, job.spec.priority, job.since_wall_s
     return None
 
 
 def _owners(jobs: Mapping[str, Job]) -> list[SlotOwner]:
-    return [
-        SlotOwner(job.held, job.state.gpus)
-        for job in jobs.values()
-        if isinstance(job.state, Starting | Running | Draining)
-    ]
+    return [SlotOwner(job.held, _gpus(job)) for job in jobs.values() if job.may_have_processes]
+
+
+def _gpus(job: Job) -> tuple[int, ...]:
+    state = job.state
+    if isinstance(state, Starting | Running | Draining):
+        return state.gpus
+    return state.devices if isinstance(state, Faulted) else ()
 
 
 def _requests(jobs: Mapping[str, Job]) -> list[Request]:
@@ -166,6 +215,8 @@ def _entry(step: Step) -> Entry:
     if after is not None:
         data |= {"state": after.state.NAME, "attempt": after.attempt}
     ending = None
+    if isinstance(step.event, FaultSeen):
+        data["traceback"] = list(step.event.detail)
     if isinstance(step.event, AttemptEnded):
         data["outcome"] = step.event.outcome.kind.value
         action = next_action(after, checkpoint=step.event.outcome.checkpoint)

@@ -10,15 +10,16 @@ import asyncio
 import os
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
 
-from trainerd.errors import SpaceError, TrainerdError
+from trainerd.errors import InternalError, SpaceError, TrainerdError
 from trainerd.supervisor.attempt.monitor import Look, Monitor
 from trainerd.supervisor.attempt.reaper import OrphanReaper
 from trainerd.supervisor.attempt.run_files import DiskRunFiles, MonitoredAttempt, RunFiles
 from trainerd.supervisor.bounded_io import BoundedIo, NotObservedError
+from trainerd.supervisor.containment import fault_of
 from trainerd.supervisor.inbox import Inbox
 from trainerd.supervisor.log.narration import event_kind
 from trainerd.supervisor.machine.commands import (
@@ -28,13 +29,19 @@ from trainerd.supervisor.machine.commands import (
     ObserveAttempt,
     WakeLater,
 )
-from trainerd.supervisor.machine.job_events import ScriptChanged, ShutdownAsked, SpaceBack, WaitEnded
-from trainerd.supervisor.machine.states import BackingOff, Paused, Rejected, Running
+from trainerd.supervisor.machine.job_events import (
+    FaultSeen,
+    ScriptChanged,
+    ShutdownAsked,
+    SpaceBack,
+    WaitEnded,
+)
+from trainerd.supervisor.machine.states import BackingOff, Faulted, Paused, Rejected, Running
 from trainerd.supervisor.operator_hold import is_on_hold, lift_hold, put_on_hold
 from trainerd.supervisor.reconcile import accepted_news, spec_events
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
     from pathlib import Path
 
     from trainerd.contract.clock import Clock
@@ -63,7 +70,9 @@ SCAN_RETRY_S: Final = 2.0
 """Between two looks at a jobs folder that cannot be read."""
 
 _QUIET: Final = frozenset({"job.noted.progress-seen", "job.noted.drain-signalled", "job.noted.wait-ended"})
-_ALARMING: Final = frozenset({"job.parked", "job.rejected", "job.paused", "job.noted.spec-refused"})
+_ALARMING: Final = frozenset(
+    {"job.parked", "job.faulted", "job.rejected", "job.paused", "job.noted.spec-refused"}
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -114,6 +123,7 @@ class Loop:
         self.inbox = inbox if inbox is not None else Inbox()
         self.monitors: dict[str, Monitor] = {}
         self.is_stopping = False
+        self.journal_problem = ""
         self.is_on_hold = is_on_hold(paths.hold)
         self._paths = paths
         self._folder = folder
@@ -122,7 +132,7 @@ class Loop:
         self._io = io if io is not None else BoundedIo()
         self._clock = clock
         self._observers = tuple(observers)
-        # A bug in any task of this group ends the supervisor, and no job notices.
+        # A fault of the loop itself ends the supervisor, and no job notices; one in handling a job does not.
         self._tasks = asyncio.TaskGroup()
         self._launches = asyncio.Semaphore(LAUNCHES_MAX)
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -146,16 +156,34 @@ class Loop:
 
     def recover(self) -> None:
         """Tell from each state what is missing: a monitor for what may live, a timer for what waits."""
-        for name, job in self.ledger.jobs.items():
-            if job.is_live:
-                _log.info("job.adopting", job=name, attempt=job.attempt, state=job.state.NAME)
-                self._keep(job).adopt()
-                if self.is_on_hold:
-                    # The supervisor before this one may have died before it had asked them all.
-                    self.inbox.post(name, ShutdownAsked(is_leaving=False))
-            elif isinstance(job.state, BackingOff | Paused):
-                left_s = min(max(job.state.until_wall_s - self._clock.wall_s(), 0.0), job.state.delay_s)
-                self._wake(name, job.attempt, left_s)
+        for name, what in self.ledger.page.suspects().items():
+            if name in self.ledger.jobs:
+                error = InternalError(f"two supervisors in a row ended in: {what}")
+                self._apply_fault(name, fault_of(error, "handling it"))
+        for name, job in list(self.ledger.jobs.items()):
+            try:
+                with self.ledger.page.handling(name, "recovery"):
+                    self._recover(name, job)
+            except Exception as error:  # noqa: BLE001 - a fault in handling one job is its own
+                self._set_aside(name, error, "taking it over")
+
+    def _apply_fault(self, name: str, fault: FaultSeen) -> None:
+        _log.error("job.set-aside", job=name, reason=fault.error)
+        try:
+            self.ledger.apply([(name, fault)])
+        except TrainerdError:
+            self.inbox.post(name, fault)
+
+    def _recover(self, name: str, job: Job) -> None:
+        if job.is_live:
+            _log.info("job.adopting", job=name, attempt=job.attempt, state=job.state.NAME)
+            self._keep(job).adopt()
+            if self.is_on_hold:
+                # The supervisor before this one may have died before it had asked them all.
+                self.inbox.post(name, ShutdownAsked(is_leaving=False))
+        elif isinstance(job.state, BackingOff | Paused):
+            left_s = min(max(job.state.until_wall_s - self._clock.wall_s(), 0.0), job.state.delay_s)
+            self._wake(name, job.attempt, left_s)
 
     @property
     def has_scanned(self) -> bool:
@@ -172,7 +200,7 @@ class Loop:
         self.is_on_hold = True
         self.ledger.grants_slots = False
         for name, job in self.ledger.jobs.items():
-            if job.is_live:
+            if job.may_have_processes:
                 self.inbox.post(name, ShutdownAsked(is_leaving=False))
         _log.info("supervisor.on-hold")
 
@@ -189,7 +217,7 @@ class Loop:
         self.is_stopping = True
         self.ledger.grants_slots = False
         for name, job in self.ledger.jobs.items():
-            if job.is_live:
+            if job.may_have_processes:
                 self.inbox.post(name, ShutdownAsked())
         self.inbox.nudge()
         self._is_idle.clear()
@@ -249,10 +277,11 @@ class Loop:
             try:
                 await self.scan()
                 complaint = ""
-            except (TrainerdError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever is in the folder, the jobs that are known go on
                 if str(error) != complaint:
                     complaint = str(error)
-                    _log.error("jobs-folder.unreadable", reason=complaint)
+                    is_bug = not isinstance(error, TrainerdError | OSError)
+                    _log.error("jobs-folder.unreadable", reason=complaint or repr(error), exc_info=is_bug)
                 asyncio.get_running_loop().call_later(SCAN_RETRY_S, self.rescan)
             await self._scan_is_due.wait()
             self._scan_is_due.clear()
@@ -264,20 +293,33 @@ class Loop:
             messages = await self.inbox.take()
             try:
                 steps = self.ledger.apply((message.name, message.event) for message in messages)
-            except SpaceError as error:
+            except InternalError:
+                raise
+            except TrainerdError as error:
                 await self._keep_for_later(messages, error)
                 continue
+            self._note_journal(None)
             for message, step in zip(messages, steps, strict=False):
                 if message.answer is not None and not message.answer.done():
                     message.answer.set_result(step)
             for step in steps:
-                self._follow(step)
+                self._follow_contained(step)
             if not any(job.is_live for job in self.ledger.jobs.values()):
                 self._is_idle.set()
 
-    async def _keep_for_later(self, messages: tuple[Message, ...], error: SpaceError) -> None:
+    def _note_journal(self, error: TrainerdError | None) -> None:
+        """Say once that nothing can be decided, and once that it can be again."""
+        problem = "" if error is None else str(error)
+        if problem and problem != self.journal_problem:
+            event = "journal.full" if isinstance(error, SpaceError) else "journal.unusable"
+            _log.error(event, reason=problem)
+        elif self.journal_problem and not problem:
+            _log.info("journal.written-again")
+        self.journal_problem = problem
+
+    async def _keep_for_later(self, messages: tuple[Message, ...], error: TrainerdError) -> None:
         """Facts stay facts until they can be recorded; a request is refused, and may be made again."""
-        _log.error("journal.full", reason=str(error))
+        self._note_journal(error)
         for message in messages:
             if message.answer is not None and not message.answer.done():
                 message.answer.set_exception(error)
@@ -285,6 +327,36 @@ class Loop:
         await asyncio.sleep(RECORD_RETRY_S)
         # Even if no message is left, those who were about to start must be asked about again.
         self.inbox.nudge()
+
+    def _follow_contained(self, step: Step) -> None:
+        what = f"carrying out the answer to {type(step.event).__name__}"
+        try:
+            with self.ledger.page.handling(step.name, what):
+                self._follow(step)
+        except Exception as error:  # noqa: BLE001 - a fault in handling one job is its own
+            self._set_aside(step.name, error, what)
+
+    def _set_aside(self, name: str, error: Exception, doing: str) -> None:
+        """Note a fault in handling one job: the job is set aside, and everything else goes on."""
+        fault = fault_of(error, doing)
+        job = self.ledger.jobs.get(name)
+        _log.error(
+            "job.handling-failed",
+            job=name,
+            attempt=job.attempt if job is not None else 0,
+            reason=fault.error,
+            traceback="\n".join(fault.detail),
+        )
+        # What fails again when the fault is told would go on so for ever.
+        if job is None or not isinstance(job.state, Faulted):
+            self.inbox.post(name, fault)
+
+    async def _contained(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Do something for one job; a fault in it sets the job aside."""
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - as above
+            self._set_aside(name, error, "watching its attempt")
 
     def _follow(self, step: Step) -> None:
         """Say what was decided, and do what follows."""
@@ -334,7 +406,7 @@ class Loop:
             attempt,
             launcher=self._launcher,
             say=lambda event: self.inbox.post(job.name, event),
-            begin=self._tasks.create_task,
+            begin=lambda work: self._tasks.create_task(self._contained(job.name, work)),
             turns=self._launches,
             files=self._files,
             io=self._io,
@@ -355,14 +427,14 @@ class Loop:
 
     async def _look_after_all(self) -> None:
         """Look at live attempts, and at what others wait for; what cannot be observed is left as it is."""
-        looks: dict[Path, Callable[[], Look | bool]] = {}
+        looks: dict[Path, Callable[[], Look | bool | Exception]] = {}
         asked: list[tuple[str, Path, Monitor | None]] = []
         for name, job in self.ledger.jobs.items():
             monitor = self.monitors.get(name)
             look = self._look_at(job, monitor)
             if look is not None:
                 root = self._paths.run(name).root
-                looks[root] = look
+                looks[root] = _contained_look(look)
                 asked.append((name, root, monitor))
         if not looks:
             return
@@ -371,8 +443,13 @@ class Loop:
             found, now = seen.get(root), self.ledger.jobs.get(name)
             if now is None or self.monitors.get(name) is not monitor:
                 continue  # decided meanwhile: it is news of something that is over
-            if isinstance(found, Look) and monitor is not None:
-                monitor.take_in(_for_state(found, now), best_step=now.best_step)
+            if isinstance(found, Exception):
+                self._set_aside(name, found, "looking at its attempt")
+            elif isinstance(found, Look) and monitor is not None:
+                try:
+                    monitor.take_in(_for_state(found, now), best_step=now.best_step)
+                except Exception as error:  # noqa: BLE001 - a fault in handling one job is its own
+                    self._set_aside(name, error, "judging what its attempt shows")
             elif found is True and _waits_for_room(now):
                 self.inbox.post(name, SpaceBack())
             elif found is True and _waits_for_script(now):
@@ -406,6 +483,22 @@ class Loop:
         kind = event_kind(step.before, step.event, step.after)
         say = _log.debug if kind in _QUIET else _log.warning if kind in _ALARMING else _log.info
         say(kind, job=step.name, attempt=number, step=beat.step if beat else None, reason=step.reason)
+
+
+def _contained_look(look: Callable[[], Look | bool]) -> Callable[[], Look | bool | Exception]:
+    """Return a look that returns what it would raise, unless that says that nothing was seen."""
+
+    def contained() -> Look | bool | Exception:
+        try:
+            return look()
+        except InternalError as error:
+            return error
+        except (TrainerdError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - raised for nobody: the job is set aside
+            return error
+
+    return contained
 
 
 def _may_stall(job: Job) -> bool:

@@ -82,3 +82,15 @@ def test_a_log_that_cannot_be_opened_costs_the_output_and_not_the_job(tmp_path):
         log.say("more")
         assert not log.rotate_if_large()
         log.close()
+
+
+def test_what_came_faster_than_it_was_looked_at_is_dropped_and_not_kept(log):
+    """However much a rank wrote between two looks, the copies stay within their limit."""
+    for serial in range(KEPT + 1):
+        write(log, f"{serial}" * (50 * LIMIT_BYTES) + "newest")
+        assert log.rotate_if_large()
+    copies = [path.read_bytes() for path in rotated_paths(log.path)]
+    assert all(len(copy) < 2 * LIMIT_BYTES for copy in copies)
+    assert all(copy.endswith(b"newest") for copy in copies)
+    assert b"bytes before this were dropped" in copies[0]
+    assert log.path.read_bytes() == b""

@@ -110,7 +110,8 @@ class JobView:
     state: Annotated[
         str,
         Described(
-            "queued, starting, running, draining, backing-off, paused, stopped, finished, parked or rejected"
+            "queued, starting, running, draining, backing-off, paused, stopped, finished, parked, "
+            "rejected or faulted"
         ),
     ]
     reason: Annotated[str, Described("why it is in that state: one sentence")]
@@ -185,6 +186,9 @@ class DaemonView:
         float | None, Described("when a reload was last refused, in seconds since the epoch")
     ] = None
     reload_refusal: Annotated[str, Described("why it was refused, empty if none was")] = ""
+    journal_problem: Annotated[
+        str, Described("why nothing can be decided: the journal is full or gone; empty if all is well")
+    ] = ""
 
 
 class Control(Protocol):

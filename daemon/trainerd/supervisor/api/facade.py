@@ -7,6 +7,7 @@ import signal
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from trainerd.contract.safe_text import safe_line, safe_text
 from trainerd.errors import TryAgainError, UserError
 from trainerd.supervisor.api.control import DaemonView
 from trainerd.supervisor.api.views import event_view, job_view, outcome_view
@@ -14,6 +15,7 @@ from trainerd.supervisor.machine.job_events import HoldAsked, ResumeAsked, Retry
 from trainerd.version import VERSION
 
 HELD: Final = "held until it is resumed"
+NO_JOURNAL: Final = "nothing is decided: the journal cannot be written"
 ON_HOLD: Final = "the supervisor starts nothing until `trainerd resume --all`"
 
 if TYPE_CHECKING:
@@ -72,15 +74,16 @@ class Facade:
         return DaemonView(
             version=VERSION,
             pid=os.getpid(),
-            state_dir=str(self._paths.root),
-            jobs_dir=str(self._jobs_dir),
+            state_dir=safe_line(str(self._paths.root)),
+            jobs_dir=safe_line(str(self._jobs_dir)),
             started_wall_s=self._started_wall_s,
             is_stopping=self._loop.is_stopping,
             jobs_by_state=self.jobs_by_state(),
             last_event=self._journal.last_sequence(),
             is_on_hold=self._loop.is_on_hold,
+            journal_problem=safe_text(self._loop.journal_problem),
             reload_refused_wall_s=self._reload_refused_wall_s,
-            reload_refusal=self._reload_refusal,
+            reload_refusal=safe_text(self._reload_refusal),
         )
 
     def list_jobs(self) -> tuple[JobView, ...]:
@@ -107,6 +110,8 @@ class Facade:
         await self._recent.observe({name: self._spoke_last(job) for name, job in chosen.items()})
 
     def _wait(self, job: Job) -> str | None:
+        if self._loop.journal_problem:
+            return NO_JOURNAL
         if job.is_held:
             return HELD
         return ON_HOLD if self._loop.is_on_hold else self._loop.ledger.waits.get(job.name)

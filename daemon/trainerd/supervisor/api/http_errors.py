@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from trainerd.contract.safe_text import safe_text
 from trainerd.errors import TrainerdError, TryAgainError, UserError
 from trainerd.supervisor.api.models import ProblemDetails
 
@@ -79,4 +80,5 @@ async def _bug(_request: Request, error: Exception) -> JSONResponse:
 
 
 def _answer(status: int, error: str, hint: str | None, headers: Any = None) -> JSONResponse:
+    error, hint = safe_text(error), None if hint is None else safe_text(hint)
     return JSONResponse(ProblemDetails(error=error, hint=hint).model_dump(), int(status), headers=headers)

@@ -49,9 +49,13 @@ class RecentAttempts:
     def note(self, step: Step) -> None:
         """Observe a step of the loop."""
         if isinstance(step.event, AttemptEnded):
-            endings = self._journal.endings(step.name, attempt=step.event.attempt)
-            self._outcomes[step.name] = outcome_view(endings[0])
+            for ending in self._journal.endings(step.name, attempt=step.event.attempt):
+                self._outcomes[step.name] = outcome_view(ending)
             self._heartbeats.pop(step.name, None)
+
+        if step.after is None:
+            for kept in (self._outcomes, self._heartbeats, self._resumes):
+                kept.pop(step.name, None)
 
     def last_outcome(self, name: str) -> OutcomeView | None:
         """Return how the newest ended attempt of a job ended, None if none has."""

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -30,6 +31,10 @@ CONNECTIONS_HEARD_MAX: Final = 4 * CONNECTIONS_MAX
 """Beyond so many, a connection is closed unheard: the supervisor needs descriptors for its jobs."""
 KEEP_ALIVE_S: Final = 5
 """How long a silent connection is kept, in seconds; also one that has not asked anything yet."""
+REQUEST_LIMIT_S: Final = 10.0
+"""How long one request may take to arrive as a whole, in seconds, however steadily its bytes come."""
+READER_LIMIT_S: Final = 10.0
+"""How long a client may leave an answer unread, in seconds, before the connection is cut."""
 CLOSE_TIMEOUT_S: Final = 2
 """How long answers in progress may take once the supervisor stops, in seconds."""
 FIRST_REQUEST_S: Final = 0.5
@@ -126,26 +131,67 @@ class _Server(uvicorn.Server):
 class _Guarded(H11Protocol):
     """Speaks HTTP with a limited number of peers: our own user, root and one group.
 
-    The mode of the socket does not matter.
+    The mode of the socket does not matter. A connection is refused until it was judged, and its limits are
+    set before that: a judgement that fails leaves a refused connection that is closed in time.
     """
 
     GROUP_ID: ClassVar[int | None] = None
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._refusal: _Refusal | None = _STRANGER
+        self._request_limit: asyncio.TimerHandle | None = None
+        self._reader_limit: asyncio.TimerHandle | None = None
+
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._refusal: _Refusal | None = None
-        if not is_trusted_peer(transport.get_extra_info("socket"), group_id=self.GROUP_ID):
-            self._refusal = _STRANGER
-        elif len(self.connections) > CONNECTIONS_MAX:
-            # Those who came before go on being served.
-            self._refusal = _ONE_TOO_MANY
-        if len(self.connections) > CONNECTIONS_HEARD_MAX:
-            transport.abort()
         # Not before the first request, as uvicorn has it: whoever connects and stays silent would stay for
         # ever.
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
+        if len(self.connections) > CONNECTIONS_HEARD_MAX:
+            transport.abort()
+            return
+        self._refusal = self._judged(transport.get_extra_info("socket"))
+
+    def _judged(self, connection: socket.socket) -> _Refusal | None:
+        if not is_trusted_peer(connection, group_id=self.GROUP_ID):
+            return _STRANGER
+        # Those who came before go on being served.
+        return _ONE_TOO_MANY if len(self.connections) > CONNECTIONS_MAX else None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_limits()
+        super().connection_lost(exc)
+
+    def _end_limits(self) -> None:
+        for timer in (self._request_limit, self._reader_limit, self.timeout_keep_alive_task):
+            if timer is not None:
+                timer.cancel()
+        self._request_limit = self._reader_limit = self.timeout_keep_alive_task = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._reader_limit is None:
+            self._reader_limit = self.loop.call_later(READER_LIMIT_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._reader_limit is not None:
+            self._reader_limit.cancel()
+            self._reader_limit = None
+
+    def _watch_request(self) -> None:
+        """Limit the time that the request which is arriving may take, all its bytes together."""
+        is_arriving = self.conn.their_state is h11.SEND_BODY or (
+            self.conn.their_state is h11.IDLE and bool(self.conn.trailing_data[0])
+        )
+        if is_arriving and self._request_limit is None:
+            self._request_limit = self.loop.call_later(REQUEST_LIMIT_S, self.transport.abort)
+        elif not is_arriving and self._request_limit is not None:
+            self._request_limit.cancel()
+            self._request_limit = None
 
     def shutdown(self) -> None:
         """Close once what is in progress is answered.
@@ -161,6 +207,7 @@ class _Guarded(H11Protocol):
     def data_received(self, data: bytes) -> None:
         if self._refusal is None:
             super().data_received(data)
+            self._watch_request()
         elif not self.transport.is_closing():
             # Answered once something was read: closing before would reset the connection under the answer.
             status, problem = self._refusal

@@ -6,11 +6,15 @@ Where it may be bound, who may speak, how it is reached.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import os
 import socket
 import stat
 import struct
 from typing import TYPE_CHECKING, Final, Protocol
+
+import structlog
 
 from trainerd.contract.durable import TEMPORARY_INFIX
 from trainerd.errors import LockedError, UserError
@@ -29,11 +33,19 @@ _PROBE_TIMEOUT_S: Final = 1.0
 _CREDENTIALS: Final = struct.Struct("3i")
 _ROOT_UID: Final = 0
 _SO_PEERGROUPS: Final = 59
-_GROUPS_BYTES_MAX: Final = 4 * 65536
+_GROUP_BYTES: Final = 4
+_GROUPS_BYTES: Final = 1024
+"""The largest buffer that CPython hands to the kernel, in bytes: room for 256 groups."""
+_GROUPS_BYTES_MAX: Final = _GROUP_BYTES * 65536
+"""Room for as many groups as Linux allows a process, in bytes."""
+
+_log = structlog.get_logger(__name__)
 
 
 class _HasOptions(Protocol):
     def getsockopt(self, level: int, optname: int, buflen: int, /) -> bytes: ...
+
+    def fileno(self) -> int: ...
 
 
 def bind_socket(path: Path, *, group_id: int | None = None) -> socket.socket:
@@ -176,18 +188,45 @@ def is_answered(path: Path) -> bool:
 
 
 def is_trusted_peer(connection: _HasOptions, *, group_id: int | None = None) -> bool:
-    """Return whether the other end, as the kernel says, runs as our own user, as root, or in the group."""
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, uid, gid = _CREDENTIALS.unpack(credentials)
-    if uid in {os.geteuid(), _ROOT_UID}:
-        return True
-    return group_id is not None and (gid == group_id or group_id in _peer_groups(connection))
+    """Return whether the other end, as the kernel says, runs as our own user, as root, or in the group.
+
+    Whoever cannot be told is not trusted, whatever the reason.
+    """
+    try:
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        _, uid, gid = _CREDENTIALS.unpack(credentials)
+        if uid in {os.geteuid(), _ROOT_UID}:
+            return True
+        return group_id is not None and (gid == group_id or group_id in _peer_groups(connection))
+    except Exception as error:  # noqa: BLE001 - a guard that fails refuses
+        _log.error("api.peer-unknown", reason=f"{type(error).__name__}: {error}")
+        return False
 
 
 def _peer_groups(connection: _HasOptions) -> tuple[int, ...]:
-    """Return the supplementary groups that the other end had when it connected."""
-    data = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BYTES_MAX)
-    return struct.unpack(f"{len(data) // 4}I", data)
+    """Return the supplementary groups that the other end had when it connected.
+
+    Raises:
+        OSError: The kernel does not say.
+    """
+    try:
+        data = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BYTES)
+    except OSError as error:
+        if error.errno != errno.ERANGE:
+            raise
+        data = _long_option(connection.fileno(), _SO_PEERGROUPS)
+    return struct.unpack(f"{len(data) // _GROUP_BYTES}I", data)
+
+
+def _long_option(descriptor: int, option: int) -> bytes:
+    """Return an option that is longer than `socket.getsockopt` takes."""
+    buffer = ctypes.create_string_buffer(_GROUPS_BYTES_MAX)
+    size = ctypes.c_uint32(_GROUPS_BYTES_MAX)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.getsockopt(descriptor, socket.SOL_SOCKET, option, buffer, ctypes.byref(size)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return buffer.raw[: size.value]
 
 
 def _refuse_taken(path: Path) -> None:

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from trainerd.contract.resume_record import summary
+from trainerd.contract.safe_text import safe_line, safe_text, safe_value
 from trainerd.supervisor.api.control import EventView, JobView, OutcomeView, ReasonView
 from trainerd.supervisor.machine.states import LIVE, BackingOff, Paused, Queued
 
@@ -43,11 +44,11 @@ def job_view(
     return JobView(
         name=job.name,
         state=job.state.NAME,
-        reason=_reason(job, wait),
+        reason=safe_text(_reason(job, wait)),
         since_wall_s=job.since_wall_s,
         attempt=job.attempt,
-        spec_path=job.spec.spec_path if job.spec is not None else "",
-        run_dir=str(run.root),
+        spec_path=safe_line(job.spec.spec_path) if job.spec is not None else "",
+        run_dir=safe_line(str(run.root)),
         phase=beat.phase.name.lower() if beat is not None and isinstance(job.state, LIVE) else None,
         step=beat.step if beat is not None else None,
         epoch=beat.epoch if beat is not None else None,
@@ -97,7 +98,7 @@ def _known(number: int) -> int | None:
 
 def outcome_view(row: EndingRow) -> OutcomeView:
     """Return the record of an ending as shown."""
-    return OutcomeView(
+    outcome = OutcomeView(
         attempt=row.attempt,
         kind=row.outcome.kind.value,
         reason=row.outcome.reason,
@@ -107,8 +108,11 @@ def outcome_view(row: EndingRow) -> OutcomeView:
         next_action=row.next_action,
         wall_s=row.outcome.ended_wall_s,
     )
+    return safe_value(outcome)
 
 
 def event_view(row: EventRow) -> EventView:
     """Return one line of history as shown."""
-    return EventView(row.sequence, row.wall_s, row.job, row.kind, row.message, row.data)
+    return EventView(
+        row.sequence, row.wall_s, row.job, row.kind, safe_text(row.message), safe_value(row.data)
+    )

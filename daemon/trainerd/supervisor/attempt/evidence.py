@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from trainerd.contract import exit_codes, records
 from trainerd.contract.heartbeat import read_heartbeat
 from trainerd.contract.records import FinishedRecord, OutcomeRecord, StallRecord
-from trainerd.errors import CorruptError, UserError
+from trainerd.contract.safe_text import safe_line, safe_text
+from trainerd.errors import UserError
 from trainerd.shim.environment_file import read_environment_file
 from trainerd.supervisor.machine.outcome import Evidence
 from trainerd.supervisor.machine.states import FileMark
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 LOG_TAIL_BYTES: Final = 64 * 1024
 LOG_TAIL_LINES: Final = 40
+LOG_LINE_CHARACTERS_MAX: Final = 1000
 SECRET_LENGTH_MIN: Final = 6
 """Shorter values of an env_file are too common in ordinary text to be hidden in it."""
 
@@ -122,8 +124,8 @@ def script_marks(job: ResolvedJob) -> tuple[FileMark, ...]:
 def _tolerant(read: Callable[[], T | None], trouble: list[str]) -> T | None:
     try:
         return read()
-    except (CorruptError, OSError) as error:
-        trouble.append(f"could not be read: {error}")
+    except Exception as error:  # noqa: BLE001 - whatever it holds: an ending is judged without it
+        trouble.append(safe_text(f"could not be read: {error}"))
         return None
 
 
@@ -199,13 +201,17 @@ def _log_tail(run: RunPaths, attempt: int, ending: ExitRecord | None) -> list[st
             text = log.read(LOG_TAIL_BYTES).decode(errors="replace")
     except OSError:
         return []
-    lines = text.splitlines()
+    lines = text.split("\n")
     for index in range(len(lines) - 1, -1, -1):
         found = _ATTEMPT_LINE.match(lines[index])
         if found:
             lines = lines[index + 1 :] if int(found[1]) == attempt else []
             break
-    return [line[:1000] for line in lines[-LOG_TAIL_LINES:]]
+    # A progress bar draws over its line: what it drew last is what it shows.
+    shown = [line.rstrip("\r").rpartition("\r")[2] for line in lines]
+    while shown and not shown[-1]:
+        shown.pop()
+    return [safe_line(line, characters_max=LOG_LINE_CHARACTERS_MAX) for line in shown[-LOG_TAIL_LINES:]]
 
 
 def _secrets(job: ResolvedJob) -> list[str]:
@@ -215,7 +221,7 @@ def _secrets(job: ResolvedJob) -> list[str]:
 
     try:
         values = read_environment_file(Path(job.env_file)).values()
-    except (UserError, OSError):
+    except (UserError, OSError, ValueError):
         return []
     return sorted((value for value in values if len(value) >= SECRET_LENGTH_MIN), key=len, reverse=True)
 

@@ -31,6 +31,7 @@ from trainerd.shim.survivors import (
     attempt_mark,
     end_processes,
     find_descendants,
+    shim_by_mark,
 )
 from trainerd.supervisor.attempt.child import ShimChild, collect_child, readable
 from trainerd.supervisor.attempt.gpu_release import Holding, who_holds
@@ -66,6 +67,9 @@ LEAVE_LIMIT_S: Final = 5.0
 
 _READY_DESCRIPTOR: Final = 3
 _EMPTY_LOOKS: Final = 3
+
+_TITLE_ROOM: Final = " " * 200
+"""Kept free in the command line of the process that forks shims, for what each of them is."""
 
 LAUNCH_RECORDED = declare(
     "launch.recorded", "a launch record and no shim; the next supervisor declares the attempt void"
@@ -164,7 +168,10 @@ class ShimLauncher:
         self._io = io if io is not None else BoundedIo()
         self._python = python
         self._children: dict[Path, ShimChild] = {}
-        self._template = ShimTemplate(lambda orders: self._spawn_process([TEMPLATE_OPTION], orders=orders))
+        self._seen: dict[Path, ProcessIdentity] = {}
+        self._template = ShimTemplate(
+            lambda orders: self._spawn_process([TEMPLATE_OPTION, _TITLE_ROOM], orders=orders)
+        )
 
     @property
     def child_pids(self) -> frozenset[int]:
@@ -276,7 +283,10 @@ class ShimLauncher:
             record = None
         if record is not None:
             return record.process
-        return child.identity if child is not None else None
+        if child is not None:
+            return child.identity
+        # Its run folder was deleted while it ran.
+        return self._seen.get(paths.root)
 
     def void(self, paths: AttemptPaths, reason: str) -> bool:
         make_directory(paths.root)
@@ -298,9 +308,20 @@ class ShimLauncher:
                 state = await self._io.observe(paths.root, lambda: self._look(paths))
             except NotObservedError as error:
                 state = ProbedUnknown(str(error))
+            seen = self._seen.get(paths.root)
+            if isinstance(state, ProbedNotStarted) and not state.is_void and seen is not None:
+                # The last rank may have ended and the shim still try to record that.
+                state = (
+                    ProbedRunning(seen, has_records=False)
+                    if is_alive(seen)
+                    else ProbedLost("its run folder was deleted while it ran", seen)
+                )
+            if isinstance(state, ProbedRunning):
+                self._seen[paths.root] = state.shim
             if isinstance(state, ProbedEnded | ProbedLost | ProbedNotStarted):
                 await self._collect(paths)
                 yield state
+                self._seen.pop(paths.root, None)
                 return
             if state != shown:
                 yield state
@@ -321,7 +342,7 @@ class ShimLauncher:
     async def _change(self, paths: AttemptPaths, state: ProbeResult) -> None:
         """Return when it may be worth to look again."""
         child = self._children.get(paths.root)
-        is_settled = isinstance(state, ProbedRunning) and bool(state.ranks)
+        is_settled = isinstance(state, ProbedRunning) and (bool(state.ranks) or not state.has_records)
         if child is not None and not is_settled and child.is_ready is not None:
             await readable(child.is_ready)
             child.close()
@@ -358,6 +379,9 @@ class ShimLauncher:
 
     def end_survivors(self, paths: AttemptPaths) -> int:
         shim_record = records.read(paths.shim, ShimRecord)
+        if shim_record is None:
+            known_shim = self._seen.get(paths.root) or shim_by_mark(paths.root)
+            shim_record = ShimRecord(known_shim, 0.0) if known_shim is not None else None
         if shim_record is None or shim_record.process.boot_id != boot_id():
             return 0
         shim = shim_record.process
@@ -379,7 +403,8 @@ class ShimLauncher:
         if ended.left:
             pids = ", ".join(str(identity.pid) for identity in ended.left)
             raise TryAgainError(f"{paths.root}: these processes of a lost attempt would not end: {pids}")
-        sweep_temporary(paths.root)
+        with contextlib.suppress(FileNotFoundError):
+            sweep_temporary(paths.root)
         return killed + ended.killed
 
     def _end_cgroups(self, shim: ShimRecord) -> int:

@@ -14,6 +14,7 @@ from trainerd.contract import records
 from trainerd.contract.process import ProcessIdentity, boot_id, is_alive
 from trainerd.contract.records import ExitRecord, LaunchRecord, RanksRecord, ShimRecord, VoidRecord
 from trainerd.errors import CorruptError
+from trainerd.shim.survivors import shim_by_mark
 
 if TYPE_CHECKING:
     from trainerd.contract.paths import AttemptPaths
@@ -34,10 +35,14 @@ class ProbedStarting:
 
 @dataclass(frozen=True)
 class ProbedRunning:
-    """The shim lives. `ranks` is empty until it has recorded them."""
+    """The shim lives. `ranks` is empty until it has recorded them.
+
+    Its records may be gone, as its run folder was deleted: then the processes themselves have shown that.
+    """
 
     shim: ProcessIdentity
     ranks: tuple[ProcessIdentity, ...] = ()
+    has_records: bool = True
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,12 @@ def _before_the_shim(paths: AttemptPaths) -> ProbeResult:
     void = records.read(paths.void, VoidRecord)
     if void is not None:
         return ProbedNotStarted(void.reason, is_void=True)
-    if records.read(paths.launch, LaunchRecord) is None:
+    if records.read(paths.launch, LaunchRecord) is not None:
+        return ProbedStarting()
+    # Either nothing was launched, or its folder was deleted while it ran: then it must not be taken for over.
+    shim = shim_by_mark(paths.root)
+    if shim is None:
         return ProbedNotStarted("there is no launch record", is_void=False)
-    return ProbedStarting()
+    if is_alive(shim):
+        return ProbedRunning(shim, has_records=False)
+    return ProbedLost(f"its run folder was deleted, and its shim, process {shim.pid}, is gone", shim)

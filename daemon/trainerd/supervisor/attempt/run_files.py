@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from trainerd.contract import records, resolved
 from trainerd.contract.durable import make_directory, write_file
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from trainerd.supervisor.attempt.stall import Stall
     from trainerd.supervisor.machine.outcome import Evidence
     from trainerd.supervisor.machine.states import FileMark
+
+_ATTEMPT_NAME: Final = re.compile("[0-9]{6,9}")
 
 STALL_SHOWN = declare(
     "stall.shown", "stacks in the logs of a stalled attempt that runs on; the next supervisor ends it"
@@ -133,7 +136,11 @@ class DiskRunFiles:
     def newest_attempt(self, run: RunPaths) -> tuple[int, bool]:
         if not run.attempts.is_dir():
             return 0, False
-        numbers = [int(path.name) for path in run.attempts.iterdir() if path.name.isdigit()]
+        numbers = [
+            int(path.name)
+            for path in run.attempts.iterdir()
+            if _ATTEMPT_NAME.fullmatch(path.name) and path.is_dir()
+        ]
         if not numbers:
             return 0, False
         state = probe(run.attempt(max(numbers)))
@@ -146,7 +153,7 @@ class DiskRunFiles:
         return script_marks(job)
 
     def heartbeat(self, run: RunPaths, attempt: int, rank: int) -> Heartbeat | None:
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError):
             return read_heartbeat(run.attempt(attempt).heartbeat(rank))
         return None
 

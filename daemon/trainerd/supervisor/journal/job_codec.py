@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from trainerd.contract import codec, resolved
+from trainerd.contract.safe_text import safe_line, safe_value
 from trainerd.errors import CorruptError
 from trainerd.supervisor.machine.outcome import Outcome
 from trainerd.supervisor.machine.states import STATES, Job
@@ -34,17 +35,27 @@ def decode_job(text: str, *, source: str) -> Job:
     """
     plain = _record(text, JOB_FORMAT, source)
     state = plain.get("state")
-    kind = _STATES_BY_NAME.get(state.get("name", "")) if isinstance(state, dict) else None
+    kind = _STATES_BY_NAME.get(str(state.get("name", ""))) if isinstance(state, dict) else None
     if kind is None:
-        raise CorruptError(f"{source}: there is no such state: {state!r:.60}")
+        raise CorruptError(f"{source}: there is no such state: {safe_line(str(state), characters_max=60)}")
     # The state is decoded by its name; to the codec, one without data would look like any other.
     job = codec.from_plain({**plain, "state": {}}, Job, source=source)
     return replace(job, state=codec.from_plain(plain["state"], kind, source=f"{source}: state"))
 
 
+def is_of_another_version(text: str) -> bool:
+    """Return whether a record that `decode_job` refuses was written by another version, and not damaged."""
+    try:
+        plain = codec.parse(text, source="a job")
+    except CorruptError:
+        return False
+    found = plain.get("format") if isinstance(plain, dict) else None
+    return isinstance(found, str) and found != JOB_FORMAT
+
+
 def encode_outcome(outcome: Outcome) -> str:
     """Encode an outcome."""
-    return json.dumps({"format": OUTCOME_FORMAT, **codec.to_plain(outcome)}, allow_nan=False)
+    return json.dumps({"format": OUTCOME_FORMAT, **codec.to_plain(safe_value(outcome))}, allow_nan=False)
 
 
 def decode_outcome(text: str, *, source: str) -> Outcome:
@@ -57,10 +68,7 @@ def decode_outcome(text: str, *, source: str) -> Outcome:
 
 
 def _record(text: str, format_name: str, source: str) -> dict[str, Any]:
-    try:
-        plain = json.loads(text)
-    except ValueError as error:
-        raise CorruptError(f"{source}: not valid JSON: {error}") from error
+    plain = codec.parse(text, source=source)
     if not isinstance(plain, dict) or plain.get("format") != format_name:
         found = plain.get("format") if isinstance(plain, dict) else plain
         raise CorruptError(f"{source}: expected format {format_name!r}, found {found!r:.60}")

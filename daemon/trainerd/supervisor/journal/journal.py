@@ -10,14 +10,26 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+import structlog
+
+from trainerd.contract import codec
 from trainerd.contract.durable import sync_directory
 from trainerd.contract.failpoints import declare
-from trainerd.errors import CorruptError, LockedError, SpaceError, UserError
-from trainerd.supervisor.journal.job_codec import decode_job, decode_outcome, encode_job, encode_outcome
+from trainerd.contract.safe_text import safe_text
+from trainerd.errors import CorruptError, LockedError, SpaceError, TryAgainError, UserError
+from trainerd.supervisor.journal.job_codec import (
+    decode_job,
+    decode_outcome,
+    encode_job,
+    encode_outcome,
+    is_of_another_version,
+)
 from trainerd.supervisor.journal.journal_schema import SCHEMA_VERSION, STATEMENTS, UPGRADES
 
 if TYPE_CHECKING:
@@ -29,6 +41,8 @@ if TYPE_CHECKING:
 
 EVENTS_KEPT: Final = 50_000
 """Newest events that stay in the journal; older ones are dropped at a start. The log has them longer."""
+
+_log = structlog.get_logger(__name__)
 
 _BUSY_TIMEOUT_S: Final = 5.0
 
@@ -85,6 +99,10 @@ class EventRow:
     data: dict[str, Any]
 
 
+class JournalGoneError(TryAgainError):
+    """The file of the journal was deleted or replaced: what is written would be lost with the process."""
+
+
 class Journal:
     """The journal of one state folder. Only its supervisor writes it.
 
@@ -104,13 +122,19 @@ class Journal:
             self._database = sqlite3.connect(
                 path, isolation_level=None, timeout=_BUSY_TIMEOUT_S, check_same_thread=False
             )
+            # A row that is not UTF-8 is one that is damaged, not an error of every query.
+            self._database.text_factory = lambda data: data.decode(errors="replace")
             try:
                 self._open()
             except BaseException:
                 self._database.close()
                 raise
+        self._files: dict[Path, tuple[int, int]] = {}
         if not isinstance(path, str):
             sync_directory(path.parent)
+            self._files = {
+                file: identity for file in _files(path) if (identity := _identity(file)) is not None
+            }
 
     def _open(self) -> None:
         self._database.execute("PRAGMA journal_mode=WAL")
@@ -175,13 +199,25 @@ class Journal:
 
         Raises:
             SpaceError: The disk is full or read-only; nothing was recorded.
+            JournalGoneError: Its file was deleted or replaced; likewise.
         """
         DECIDED.hit()
+        self._check_in_place()
         with self._translated(), self._transaction():
             for entry in entries:
                 self._record(entry, wall_s)
         # A crash here leaves a decision that nobody has acted upon; recovery sees that from the state.
         COMMITTED.hit()
+
+    def _check_in_place(self) -> None:
+        for file, identity in self._files.items():
+            if _identity(file) != identity:
+                raise JournalGoneError(
+                    f"the journal {file} was deleted or replaced while the supervisor runs: "
+                    "nothing is decided, and what runs goes on",
+                    hint="put the file back, or move what is there aside and restart the supervisor: "
+                    "jobs and running attempts are found from the specs and the run folders",
+                )
 
     def _record(self, entry: Entry, wall_s: float) -> None:
         execute = self._database.execute
@@ -198,7 +234,7 @@ class Journal:
                 (
                     entry.name,
                     entry.job.state.NAME,
-                    entry.job.reason,
+                    safe_text(entry.job.reason),
                     entry.job.since_wall_s,
                     encode_job(entry.job),
                 ),
@@ -225,19 +261,45 @@ class Journal:
                     outcome.ended_wall_s,
                     outcome.ended_wall_s,
                     encode_outcome(outcome),
-                    entry.ending.next_action,
+                    safe_text(entry.ending.next_action),
                 ),
             )
         execute(
             "INSERT INTO events (wall_s, job, kind, message, data) VALUES (?, ?, ?, ?, ?)",
-            (wall_s, entry.name, entry.kind, entry.message, json.dumps(entry.data)),
+            (wall_s, entry.name, entry.kind, safe_text(entry.message), json.dumps(entry.data)),
         )
 
     def jobs(self) -> dict[str, Job]:
-        """Return every job as it was last decided, by name."""
+        """Return every job as it was last decided, by name.
+
+        A row that is damaged is moved to the history: its job comes back from its spec, and an attempt that
+        runs is found in its run folder, as if the whole journal were lost.
+
+        Raises:
+            CorruptError: A row was written by another version of trainerd.
+        """
         with self._translated():
             rows = self._database.execute("SELECT name, record FROM jobs ORDER BY name").fetchall()
-        return {name: decode_job(record, source=f"{self._path}, job {name}") for name, record in rows}
+        found = {}
+        for name, record in rows:
+            try:
+                found[name] = decode_job(record, source=f"{self._path}, job {name}")
+            except CorruptError as error:
+                if is_of_another_version(record):
+                    raise
+                self._set_row_aside(name, record, error)
+        return found
+
+    def _set_row_aside(self, name: str, record: str, error: CorruptError) -> None:
+        why = f"its row of the journal is damaged and was set aside: {error.message}"
+        _log.error("journal.row-damaged", job=name, reason=why)
+        data = json.dumps({"record": safe_text(record)})
+        with self._translated(), self._transaction():
+            self._database.execute("DELETE FROM jobs WHERE name = ?", (name,))
+            self._database.execute(
+                "INSERT INTO events (wall_s, job, kind, message, data) VALUES (?, ?, ?, ?, ?)",
+                (time.time(), name, "job.row-damaged", safe_text(why), data),
+            )
 
     def endings(self, job: str, *, attempt: int | None = None) -> tuple[EndingRow, ...]:
         """Return how the attempts of a job, or one of them, ended, oldest first."""
@@ -247,7 +309,7 @@ class Journal:
                 "AND (? IS NULL OR attempt = ?) AND outcome IS NOT NULL ORDER BY attempt",
                 (job, attempt, attempt),
             ).fetchall()
-        return tuple(self._ending(*row) for row in rows)
+        return tuple(ending for row in rows if (ending := self._ending(*row)) is not None)
 
     def last_endings(self) -> dict[str, EndingRow]:
         """Return how the newest ended attempt of every job ended, by name."""
@@ -256,11 +318,16 @@ class Journal:
                 "SELECT job, max(attempt), outcome, next_action FROM attempts "
                 "WHERE outcome IS NOT NULL AND job IN (SELECT name FROM jobs) GROUP BY job"
             ).fetchall()
-        return {row[0]: self._ending(*row) for row in rows}
+        return {row[0]: ending for row in rows if (ending := self._ending(*row)) is not None}
 
-    def _ending(self, job: str, attempt: int, outcome: str, next_action: str) -> EndingRow:
+    def _ending(self, job: str, attempt: int, outcome: str, next_action: str) -> EndingRow | None:
+        """Return an ending, None if its row is damaged: history, on which nothing hangs."""
         source = f"{self._path}, attempt {attempt} of {job}"
-        return EndingRow(attempt, decode_outcome(outcome, source=source), next_action)
+        try:
+            return EndingRow(attempt, decode_outcome(outcome, source=source), next_action)
+        except CorruptError as error:
+            _log.error("journal.row-damaged", job=job, attempt=attempt, reason=error.message)
+            return None
 
     def events(self, *, job: str | None = None, after: int = 0, limit: int = 200) -> tuple[EventRow, ...]:
         """Return events with a sequence number above `after`, oldest first, at most `limit`."""
@@ -271,7 +338,7 @@ class Journal:
                 (after, job, job, limit),
             ).fetchall()
         return tuple(
-            EventRow(sequence, moment, name, kind, message, json.loads(data))
+            EventRow(sequence, moment, name, kind, message, _event_data(data))
             for sequence, moment, name, kind, message, data in rows
         )
 
@@ -305,7 +372,7 @@ class Journal:
             name = getattr(error, "sqlite_errorname", "")
             if name.startswith(("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR_WRITE")):
                 raise SpaceError(
-                    f"cannot write {self._path}: {error}",
+                    f"the journal {self._path} cannot be written: {error}",
                     hint="free some space, or make the folder writable; nothing that was there is lost",
                 ) from error
             if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
@@ -315,3 +382,33 @@ class Journal:
             if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
                 raise self._damaged(str(error)) from error
             raise
+
+
+def _files(path: Path) -> tuple[Path, ...]:
+    return path, path.with_name(f"{path.name}-wal")
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Return device and inode of a file, None if it is not there or cannot be looked at."""
+    try:
+        status = os.stat(file)  # noqa: PTH116 - before each commit, so it must be quick
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def check_encodable(entry: Entry) -> None:
+    """Raise what recording a decision would raise for what it holds."""
+    json.dumps(entry.data)
+    if entry.job is not None:
+        encode_job(entry.job)
+    if entry.ending is not None:
+        encode_outcome(entry.ending.outcome)
+
+
+def _event_data(text: str) -> dict[str, Any]:
+    try:
+        data = codec.parse(text, source="an event")
+    except CorruptError:
+        return {}
+    return data if isinstance(data, dict) else {}

@@ -18,12 +18,16 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import structlog
 
 from trainerd.contract.nonfinite import spelled
+from trainerd.contract.safe_text import safe_text, safe_value
 from trainerd.supervisor.log.sinks import FILE_BYTES_MAX, FILES_MAX, RotatedFile, Sink, Stream
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from structlog.typing import EventDict
+
+VALUE_CHARACTERS_MAX: Final = 16_000
+"""Longest value of a line, in characters: a traceback fits."""
 
 HIDDEN: Final = "(hidden)"
 """Stands in the place of a value that may be a secret."""
@@ -92,6 +96,7 @@ def configure_logging(
             _stamp,
             structlog.processors.format_exc_info,
             _hide_secrets,
+            _made_safe,
             _in_order,
             lambda _logger, _method, event: ((event,), {}),
         ],
@@ -179,6 +184,19 @@ def _hide_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
         if _SECRET_KEY.search(key):
             event[key] = HIDDEN
     return event
+
+
+def _made_safe(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Escape what could forge a line or steer a terminal, whoever wrote it."""
+    return {str(key): _safe(value) for key, value in event.items()}
+
+
+def _safe(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, dict | list | tuple):
+        return safe_value(value)
+    return safe_text(str(value), characters_max=VALUE_CHARACTERS_MAX)
 
 
 def _in_order(_logger: Any, _method: str, event: EventDict) -> EventDict:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from trainerd.supervisor.machine.restart import is_spent
 from trainerd.supervisor.machine.states import (
     BackingOff,
+    Faulted,
     Finished,
     Job,
     Parked,
@@ -58,6 +59,8 @@ def next_action(job: Job | None, *, checkpoint: str | None) -> str:
             return f"none: {why}; change the spec or resume it to try again"
         case Rejected():
             return "none until the spec or the program changes, or it is resumed"
+        case Faulted():
+            return "none: trainerd failed in handling it; resume it to try again"
         case _:
             return f"it is {job.state.NAME}"
 

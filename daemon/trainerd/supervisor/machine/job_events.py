@@ -175,6 +175,19 @@ class ScriptChanged:
     """A file that the command names has changed."""
 
 
+@dataclass(frozen=True)
+class FaultSeen:
+    """Handling the job failed by a fault of trainerd's own.
+
+    Attributes:
+        error: What happened, in one sentence.
+        detail: The traceback, a line each.
+    """
+
+    error: str
+    detail: tuple[str, ...] = ()
+
+
 Event = (
     SpecAccepted
     | SpecRefused
@@ -198,6 +211,7 @@ Event = (
     | WaitEnded
     | SpaceBack
     | ScriptChanged
+    | FaultSeen
 )
 
 EVENTS: Final[tuple[type[Event], ...]] = Event.__args__

@@ -162,7 +162,36 @@ class Rejected:
     script: tuple[FileMark, ...] = ()
 
 
-State = Queued | Starting | Running | Draining | BackingOff | Paused | Stopped | Finished | Parked | Rejected
+@dataclass(frozen=True)
+class Faulted:
+    """Was set aside because trainerd itself failed in handling it; resuming it has it tried again.
+
+    Attributes:
+        detail: The traceback, a line each.
+        may_live: Whether its newest attempt may have processes; then it keeps its slot, and is not watched.
+        devices: Indices of the GPUs which that attempt was given.
+    """
+
+    NAME: ClassVar[str] = "faulted"
+
+    detail: tuple[str, ...] = ()
+    may_live: bool = False
+    devices: tuple[int, ...] = ()
+
+
+State = (
+    Queued
+    | Starting
+    | Running
+    | Draining
+    | BackingOff
+    | Paused
+    | Stopped
+    | Finished
+    | Parked
+    | Rejected
+    | Faulted
+)
 
 STATES: Final[tuple[type[State], ...]] = (
     Queued,
@@ -175,6 +204,7 @@ STATES: Final[tuple[type[State], ...]] = (
     Finished,
     Parked,
     Rejected,
+    Faulted,
 )
 
 LIVE: Final = (Starting, Running, Draining)
@@ -224,3 +254,8 @@ class Job:
     def is_live(self) -> bool:
         """Whether an attempt may have processes."""
         return isinstance(self.state, LIVE)
+
+    @property
+    def may_have_processes(self) -> bool:
+        """Whether an attempt may have processes, watched or not."""
+        return self.is_live or (isinstance(self.state, Faulted) and self.state.may_live)

@@ -31,7 +31,7 @@ from trainerd.supervisor.ledger import Ledger
 from trainerd.supervisor.log.logger import configure_logging
 from trainerd.supervisor.loop import SCAN_RETRY_S, Loop
 from trainerd.supervisor.machine.job_events import ResumeAsked
-from trainerd.supervisor.machine.states import Draining, Finished, Parked, Queued, Rejected, Stopped
+from trainerd.supervisor.machine.states import Draining, Faulted, Finished, Parked, Queued, Rejected, Stopped
 from trainerd.supervisor.scheduler import machine_capacity
 from trainerd.supervisor.service.instance_lock import instance_lock
 from trainerd.supervisor.specs.view import Accepted, FolderView
@@ -92,7 +92,7 @@ def judge_end(job: Job | None, outcome: OutcomeView | None, *, was_asked: bool) 
             return End(exit_codes.FINISHED, job.reason)
         case Rejected():
             return End(exit_codes.NEVER_RETRY, job.reason)
-        case Parked():
+        case Parked() | Faulted():
             return End(exit_codes.FAILED, job.reason)
         case Draining():
             return End(
@@ -257,7 +257,7 @@ class _Foreground:
         To run it is to ask for that.
         """
         job = self._job()
-        if job is not None and isinstance(job.state, Stopped | Parked | Rejected | Queued):
+        if job is not None and isinstance(job.state, Stopped | Parked | Rejected | Queued | Faulted):
             await self._loop.inbox.ask(job.name, ResumeAsked())
         if self._loop.is_on_hold:
             self._loop.release_all()
@@ -313,4 +313,4 @@ class _Foreground:
 
 
 def _is_at_rest(state: State) -> bool:
-    return isinstance(state, Finished | Parked | Rejected | Stopped)
+    return isinstance(state, Finished | Parked | Rejected | Stopped | Faulted)

@@ -22,6 +22,7 @@ from trainerd.supervisor.api.unix_socket import listening
 from trainerd.supervisor.attempt.cgroups import prepare_cgroups
 from trainerd.supervisor.attempt.launcher import ShimLauncher
 from trainerd.supervisor.bounded_io import BoundedIo
+from trainerd.supervisor.containment import HandlingPage
 from trainerd.supervisor.journal.journal import Journal
 from trainerd.supervisor.ledger import Ledger
 from trainerd.supervisor.log.logger import configure_logging
@@ -150,7 +151,8 @@ class _Service:
         self._listener = listener
         self._jobs_dir = jobs_dir
         self._notifier = Notifier()
-        ledger = Ledger(journal, machine_capacity(configuration.limits), clock)
+        self._page = HandlingPage(paths.handling)
+        ledger = Ledger(journal, machine_capacity(configuration.limits), clock, page=self._page)
         self._make_jobs_folder(is_new=not ledger.jobs)
         self._arrivals = Arrivals()
         folder = SpecFolder(
@@ -224,6 +226,7 @@ class _Service:
             signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
             watcher.close()
             self._launcher.dismiss_template()
+        self._page.close()
         _log.info("supervisor.reloading" if is_reload else "supervisor.stopped", pid=os.getpid())
         if is_reload and self._stop_requests:
             # It came too late for this program. Held until the next one can note it.

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from trainerd.supervisor.specs.problems import FieldPath, Problem
+from trainerd.supervisor.specs.problems import FieldPath, Problem, ProblemsError
 
 BYTES_MAX: Final = 1024 * 1024
 DEPTH_MAX: Final = 16
 NODES_MAX: Final = 20_000
 """Values in one spec, counted with every alias written out: an alias bomb stops here."""
+
+INT_BITS_MAX: Final = 64
+"""Largest whole number in a spec, in bits: no field takes one as large, and larger ones cost time to show."""
 
 SUFFIXES: Final = (".yaml", ".yml", ".toml", ".json")
 
@@ -34,6 +37,50 @@ class Document:
         while place and place not in self.lines:
             place = place[:-1]
         return self.lines.get(place)
+
+
+def check_extent(document: Document, *, has_lines: bool = True) -> None:
+    """Return if a tree is no larger and no deeper than a spec may be, and its numbers have few digits.
+
+    Args:
+        document: The tree.
+        has_lines: Whether its lines are known; numbers are judged once they are.
+
+    Raises:
+        ProblemsError: It is.
+    """
+    nodes = 0
+    pending: list[tuple[Any, FieldPath]] = [(document.root, ())]
+    while pending:
+        value, place = pending.pop()
+        nodes += 1
+        if nodes > NODES_MAX:
+            raise ProblemsError(too_many())
+        if len(place) >= DEPTH_MAX:
+            raise ProblemsError(too_deep(document.line_of(place)))
+        if isinstance(value, dict):
+            pending += [(item, (*place, key)) for key, item in value.items()]
+        elif isinstance(value, list):
+            pending += [(item, (*place, index)) for index, item in enumerate(value)]
+        elif has_lines and isinstance(value, int) and value.bit_length() > INT_BITS_MAX:
+            raise ProblemsError(too_large_a_number(place, document.line_of(place)))
+
+
+def too_large_a_number(place: FieldPath, line: int | None = None) -> Problem:
+    """Describe a number with too many digits. It is not shown: that alone may take seconds."""
+    return Problem(
+        f"the number is out of range: it has more than {INT_BITS_MAX} bits",
+        place,
+        line,
+        "write a number that the field can take, or put it in quotes if it is text",
+    )
+
+
+def too_deep(line: int | None = None) -> Problem:
+    """Describe a spec whose values are nested too deeply."""
+    return Problem(
+        f"values are nested more than {DEPTH_MAX} deep", line=line, hint="a spec needs four levels at most"
+    )
 
 
 def too_many(line: int | None = None) -> Problem:

@@ -17,6 +17,12 @@ from trainerd.supervisor.specs.problems import FieldPath, Problem, dotted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+PROBLEMS_MAX: Final = 20
+"""Most problems that are explained."""
+
+_NAME_CHARACTERS_MAX: Final = 80
+"""Longest part of an unknown name that is shown, and compared with the known ones."""
+
 _EXPECTED: Final = {
     "string_type": "text",
     "int_type": "a whole number",
@@ -67,7 +73,12 @@ def problems_of(
         document: What it read.
         model: Against what.
     """
-    problems = [_problem(dict(item), document, model) for item in error.errors(include_url=False)]
+    found = error.errors(include_url=False)
+    problems = [_problem(dict(item), document, model) for item in found[:PROBLEMS_MAX]]
+    if len(found) > PROBLEMS_MAX:
+        more = f"and {len(found) - PROBLEMS_MAX} more problems"
+        last = max((problem.line or 0 for problem in problems), default=0) or None
+        problems.append(Problem(more, line=last, hint="mend the first ones and look again"))
     # A misspelt field is one mistake, though two things follow: one unknown field and one missing.
     hints = {problem.hint for problem in problems if problem.message.startswith(_UNKNOWN)}
     return [
@@ -84,7 +95,9 @@ def _problem(item: dict[str, Any], document: Document, model: type[BaseModel]) -
     place = _place(item["loc"], document.root, keeps_last=kind == "missing")
     line = document.line_of(place)
     if kind == "extra_forbidden":
-        return Problem(f"{_UNKNOWN} {place[-1]!r}", place, line, _nearest(place, model))
+        return Problem(
+            f"{_UNKNOWN} {str(place[-1])[:_NAME_CHARACTERS_MAX]!r}", place, line, _nearest(place, model)
+        )
     if kind == "missing":
         hint = "a job needs one, for example: command: [python, train.py]" if place == ("command",) else None
         return Problem(_MISSING, place, line, hint)
@@ -142,7 +155,7 @@ def _place(loc: tuple[str | int, ...], root: Any, *, keeps_last: bool) -> FieldP
 def _nearest(place: FieldPath, model: type[BaseModel]) -> str:
     """Say which field may have been meant by an unknown one."""
     section = tuple(part for part in place[:-1] if isinstance(part, str))
-    written = str(place[-1])
+    written = str(place[-1])[:_NAME_CHARACTERS_MAX]
     siblings = _fields(section, model)
     plain = written.lower().replace("-", "_")
     if close := difflib.get_close_matches(plain, siblings, n=1, cutoff=0.7):

@@ -27,6 +27,9 @@ RESERVED_VARIABLES: Final = frozenset(environment.VARIABLES) - {environment.SEED
 }
 """Variables that trainerd sets itself, so that a spec's value would be lost without a word."""
 
+COMMAND_CHARACTERS_MAX: Final = 128 * 1024
+"""Longest command that is split as a shell would, in characters: as long as one argument can be on Linux."""
+
 _VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 METRIC_PATTERN: Final = r"^\S+$"
 
@@ -36,6 +39,8 @@ def _split_command(value: Any) -> Any:
         if not isinstance(value, list):
             raise ValueError(f"expected a list of texts, or one text, not {kind_name(value)}")  # noqa: TRY004 (pydantic's way)
         return value
+    if len(value) > COMMAND_CHARACTERS_MAX:
+        raise ValueError(f"a text of more than {COMMAND_CHARACTERS_MAX} characters; write a list of texts")
     try:
         return shlex.split(value)
     except ValueError as error:

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainerd.contract.clock import SystemClock
+from trainerd.contract.safe_text import safe_text
 from trainerd.errors import UserError
 from trainerd.supervisor.specs.claims import Broken, Claim, awarded_names
 from trainerd.supervisor.specs.document import SUFFIXES
-from trainerd.supervisor.specs.load import ParsedSpec, claimed_name, parse_spec, read_bytes
+from trainerd.supervisor.specs.load import ParsedSpec, parse_spec, read_bytes
 from trainerd.supervisor.specs.view import Accepted, FolderView
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ class SpecFolder:
             if not os.path.lexists(path) or (data and age_s < BROKEN_SETTLE_S):
                 known.look_again_s = SETTLE_S
                 return
-            known.reading = Broken(_displayable(str(error)), claimed_name(path, data))
+            known.reading = Broken(_displayable(str(error)), getattr(error, "claims", None))
             known.parsed = None
         except OSError as error:
             # Not read is not refused: what was known stays, and the next scan tries again.
@@ -220,7 +221,7 @@ class SpecFolder:
         try:
             known.reading = Accepted(parsed.resolve(self.trust))
             known.parsed = None
-        except UserError as error:
+        except (UserError, OSError) as error:
             known.reading = Broken(_displayable(str(error)), parsed.spec.name)
             known.parsed = parsed
 
@@ -278,5 +279,5 @@ def _signature(status: os.stat_result, link: tuple[int, int] = (0, 0)) -> _Signa
 
 
 def _displayable(text: str) -> str:
-    """Return `text` with what is not UTF-8 written as escapes: it goes to logs, journals and terminals."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    """Return `text` with all that could harm logs, journals and terminals written as escapes."""
+    return safe_text(text)

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Final, NoReturn
 
-from trainerd.supervisor.specs.document import Document
+from trainerd.supervisor.specs.document import Document, check_extent
 from trainerd.supervisor.specs.problems import FieldPath, Problem, ProblemsError
 
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|\n|[^\s{}\[\],:"]+')
@@ -32,6 +32,7 @@ def parse_json(text: str) -> Document:
     except ValueError as error:
         raise ProblemsError(Problem(f"not valid JSON: {error}")) from error
     document = Document(root)
+    check_extent(document, has_lines=False)  # before the lines: each place costs what its depth costs
     _find_lines(text, document)
     return document
 

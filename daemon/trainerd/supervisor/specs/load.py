@@ -7,17 +7,19 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from trainerd.contract.names import check_name
+from trainerd.contract.safe_text import safe_line
 from trainerd.errors import SpecError, UserError
 from trainerd.supervisor.specs import document, parsing
 from trainerd.supervisor.specs.explanation import problems_of
 from trainerd.supervisor.specs.meaning import meaning_digest
 from trainerd.supervisor.specs.model import JobSpec
 from trainerd.supervisor.specs.problems import Problem, ProblemsError, spec_error
+from trainerd.supervisor.specs.processor_limit import processor_limit
 from trainerd.supervisor.specs.resolve import resolve
 
 if TYPE_CHECKING:
@@ -44,6 +46,10 @@ class ParsedSpec:
             return resolve(self.spec, path=self.path, digest=self.digest, trust=trust)
         except ProblemsError as error:
             raise _located(error, self.path, self.source) from None
+        except (UserError, OSError):
+            raise
+        except Exception as error:  # as above
+            raise _unforeseen(error, self.path, self.source) from error
 
 
 def load_spec(path: Path, *, trust: TrustPolicy | None) -> ResolvedJob:
@@ -76,11 +82,50 @@ def parse_spec(path: Path, data: bytes) -> ParsedSpec:
     """
     source = None
     try:
-        source = parsing.parse(data, path.suffix.lower())
-        spec = _validated(source)
+        with processor_limit(interrupts=not is_yaml(path)):
+            source = parsing.parse(data, path.suffix.lower())
+            spec = _validated(source)
+            digest = meaning_digest(spec, path)
     except ProblemsError as error:
         raise _located(error, path, source) from None
-    return ParsedSpec(path, spec, meaning_digest(spec, path), source)
+    except Exception as error:  # whatever the file holds, it is a spec that cannot be accepted
+        raise _unforeseen(error, path, source) from error
+    return ParsedSpec(path, spec, digest, source)
+
+
+def is_yaml(path: Path) -> bool:
+    """Return whether a spec is YAML, whose reader looks at the clock itself."""
+    return path.suffix.lower() in {".yaml", ".yml"}
+
+
+def _unforeseen(error: Exception, path: Path, source: document.Document | None) -> InvalidSpecError:
+    what = safe_line(f"{type(error).__name__}: {error}", characters_max=300)
+    return InvalidSpecError(
+        f"trainerd cannot read this: {what}",
+        file=path,
+        hint="this is a bug of trainerd: please report it with the file",
+        claims=_claim(source),
+    )
+
+
+def _claim(source: document.Document | None) -> str | None:
+    name = source.root.get("name") if source is not None and isinstance(source.root, dict) else None
+    try:
+        return check_name(name) if isinstance(name, str) else None
+    except UserError:
+        return None
+
+
+class InvalidSpecError(SpecError):
+    """A spec whose content is not valid.
+
+    Args:
+        claims: The name that it says its job has, though the rest of it is no good; None if it says none.
+    """
+
+    def __init__(self, message: str, *, claims: str | None, **place: Any) -> None:
+        super().__init__(message, **place)
+        self.claims = claims
 
 
 def read_bytes(path: Path, trust: TrustPolicy | None) -> tuple[bytes, os.stat_result]:
@@ -127,9 +172,9 @@ def claimed_name(path: Path, data: bytes) -> str | None:
     None if it says none.
     """
     try:
-        name = parsing.parse(data, path.suffix.lower()).root.get("name")
-        return check_name(name) if isinstance(name, str) else None
-    except (ProblemsError, UserError):
+        with processor_limit(interrupts=not is_yaml(path)):
+            return _claim(parsing.parse(data, path.suffix.lower()))
+    except Exception:  # noqa: BLE001 - then it says none that can be read
         return None
 
 
@@ -167,4 +212,7 @@ def _located(error: ProblemsError, path: Path, source: document.Document | None)
         else problem
         for problem in error.problems
     ]
-    return spec_error(path, problems)
+    plain = spec_error(path, problems)
+    return InvalidSpecError(
+        plain.reason, file=path, line=plain.line, field=plain.field, hint=plain.hint, claims=_claim(source)
+    )

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 from trainerd.supervisor.specs.document import (
     BYTES_MAX,
-    DEPTH_MAX,
-    NODES_MAX,
     SUFFIXES,
     Document,
+    check_extent,
     kind_name,
-    too_many,
+    too_deep,
 )
 from trainerd.supervisor.specs.problems import Problem, ProblemsError
 
@@ -42,7 +41,7 @@ def parse(data: bytes, suffix: str) -> Document:
     try:
         document = _parser(suffix)(text)
     except RecursionError:
-        raise ProblemsError(_too_deep()) from None
+        raise ProblemsError(too_deep()) from None
     if not isinstance(document.root, dict):
         kind = kind_name(document.root)
         raise ProblemsError(
@@ -52,7 +51,7 @@ def parse(data: bytes, suffix: str) -> Document:
                 hint="begin with a line such as command: …",
             )
         )
-    _check_extent(document)
+    check_extent(document)
     return document
 
 
@@ -88,22 +87,3 @@ def _parser(suffix: str) -> Callable[[str], Document]:
     raise ProblemsError(
         Problem(f"a spec's name ends in one of {', '.join(SUFFIXES)}, not in {suffix!r}", hint="rename it")
     )
-
-
-def _check_extent(document: Document) -> None:
-    nodes, pending = 0, [(document.root, 1)]
-    while pending:
-        value, depth = pending.pop()
-        nodes += 1
-        if nodes > NODES_MAX:
-            raise ProblemsError(too_many())
-        if depth > DEPTH_MAX:
-            raise ProblemsError(_too_deep())
-        if isinstance(value, dict):
-            pending += [(item, depth + 1) for item in value.values()]
-        elif isinstance(value, list):
-            pending += [(item, depth + 1) for item in value]
-
-
-def _too_deep() -> Problem:
-    return Problem(f"values are nested more than {DEPTH_MAX} deep", hint="a spec needs four levels at most")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trainerd.errors import SpecError
 
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 FieldPath = tuple[str | int, ...]
 """Where a value stands in a spec: ``("checkpoint", "keep_best", 0, "metric")``."""
+
+
+PART_CHARACTERS_MAX: Final = 100
+"""Longest part of a place that is shown."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,9 @@ class ProblemsError(Exception):
 
 def dotted(field: FieldPath) -> str | None:
     """Write a field's place as the user would say it, None for the whole file."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in field)
+    text = "".join(
+        f"[{part}]" if isinstance(part, int) else f".{part:.{PART_CHARACTERS_MAX}}" for part in field
+    )
     return text.removeprefix(".") or None
 
 

@@ -14,6 +14,9 @@ DURATION_PATTERN: Final = (
 )
 SIZE_PATTERN: Final = r"^[0-9]+(\.[0-9]+)? ?([kKmMgGtT][iI]?)?[bB]$"
 
+QUANTITY_CHARACTERS_MAX: Final = 1200
+"""Longest text that is read as a duration or a size."""
+
 DURATION_S_MAX: Final = 366 * 86400.0
 SIZE_BYTES_MAX: Final = 2**60
 
@@ -47,6 +50,8 @@ def parse_duration_s(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"{_shown(value)} is not a duration; {_DURATION_HINT}")  # noqa: TRY004 (pydantic's way)
     if isinstance(value, str):
+        if len(value) > QUANTITY_CHARACTERS_MAX:
+            raise ValueError(f"the text is too long for a duration; {_DURATION_HINT}")
         if not _DURATION.fullmatch(value):
             raise ValueError(f"{value!r} is not a duration; {_DURATION_HINT}")
         parts = _PART.findall(value)
@@ -82,6 +87,8 @@ def parse_size_bytes(value: object) -> int:
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise ValueError(f"the size {value} has no unit; {_SIZE_HINT}")  # noqa: TRY004 (pydantic's way)
+    if isinstance(value, str) and len(value) > QUANTITY_CHARACTERS_MAX:
+        raise ValueError(f"the text is too long for a size; {_SIZE_HINT}")
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     unit_bytes = _UNIT_BYTES.get(match[2].upper()) if match else None
     if match is None or unit_bytes is None:

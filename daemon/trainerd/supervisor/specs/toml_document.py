@@ -6,7 +6,7 @@ import re
 import tomllib
 from typing import Final
 
-from trainerd.supervisor.specs.document import Document
+from trainerd.supervisor.specs.document import DEPTH_MAX, Document, check_extent, too_deep
 from trainerd.supervisor.specs.problems import FieldPath, Problem, ProblemsError
 
 _PART: Final = r"""(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')"""
@@ -14,6 +14,14 @@ _KEY: Final = rf"{_PART}(?:\s*\.\s*{_PART})*"
 _TABLE: Final = re.compile(rf"\s*\[(\[?)\s*({_KEY})\s*\]")
 _ASSIGNMENT: Final = re.compile(rf"\s*({_KEY})\s*=")
 _MULTI_LINE: Final = re.compile(r'"""|\'\'\'')
+_TOKEN: Final = re.compile(
+    r"#[^\n]*"
+    r'|"""(?:[^\\]|\\.)*?"""'
+    r"|'''.*?'''"
+    r"""|(?P<part>[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
+    r"|[ \t]+|.",
+    re.DOTALL,
+)
 _AT_LINE: Final = re.compile(r" ?\(at line (\d+), column (\d+)\)")
 
 
@@ -23,6 +31,7 @@ def parse_toml(text: str) -> Document:
     Raises:
         ProblemsError: It is not valid.
     """
+    _check_keys(text)
     try:
         document = Document(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
@@ -33,8 +42,29 @@ def parse_toml(text: str) -> Document:
         raise ProblemsError(Problem(f"not valid TOML: {_AT_LINE.sub('', str(error))}", line=line)) from error
     except ValueError as error:
         raise ProblemsError(Problem(f"not valid TOML: {error}")) from error
+    check_extent(document, has_lines=False)
     _find_lines(text, document)
     return document
+
+
+def _check_keys(text: str) -> None:
+    """Refuse keys of very many parts before they are parsed: the time for that grows with their square.
+
+    Raises:
+        ProblemsError: There is one.
+    """
+    parts, line = 0, 1
+    for token in _TOKEN.finditer(text):
+        word = token[0]
+        if word == ".":
+            parts += 1
+        elif token.lastgroup != "part" and not word.isspace():
+            parts = 0
+        if "\n" in word:
+            line += word.count("\n")
+            parts = 0
+        if parts >= DEPTH_MAX:
+            raise ProblemsError(too_deep(line))
 
 
 def _find_lines(text: str, document: Document) -> None:

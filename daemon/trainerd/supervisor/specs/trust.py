@@ -47,7 +47,33 @@ class TrustPolicy:
                 it.
             OSError: It cannot be looked at.
         """
-        self.judge(folder, folder.stat())
+        # By descriptor: what is judged is one folder, whatever its name leads to a moment later.
+        descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.judge(folder, os.fstat(descriptor))
+            self._judge_parents(folder, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _judge_parents(self, folder: Path, descriptor: int) -> None:
+        """Judge what holds a folder, up to the root: whoever may write there may put another in its place."""
+        current, name = os.dup(descriptor), folder
+        try:
+            while True:
+                above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=current)
+                own, status = os.fstat(current), os.fstat(above)
+                os.close(current)
+                current = above
+                if os.path.samestat(own, status):
+                    return
+                name = name.parent
+                if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
+                    raise UntrustedError(
+                        f"{name} can be written by everybody, so {folder} can be exchanged",
+                        hint=f"chmod o-w {name}, or chmod +t {name}",
+                    )
+        finally:
+            os.close(current)
 
     def judge(self, path: Path, status: os.stat_result) -> None:
         """Return if what `status` says of `path` lets it be trusted.

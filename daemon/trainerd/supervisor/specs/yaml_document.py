@@ -8,19 +8,35 @@ false, ``010`` as eight and ``1:30`` as ninety; what was written is kept, so tha
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import yaml
 
-from trainerd.supervisor.specs.document import DEPTH_MAX, NODES_MAX, Document, kind_name, too_many
+from trainerd.supervisor.specs.document import (
+    DEPTH_MAX,
+    INT_BITS_MAX,
+    NODES_MAX,
+    Document,
+    kind_name,
+    too_large_a_number,
+    too_many,
+)
 from trainerd.supervisor.specs.problems import FieldPath, Problem, ProblemsError
+from trainerd.supervisor.specs.processor_limit import PROCESSOR_S_MAX, too_slow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml where PyYAML was built with it: some ten times faster, with the same events."""
+
+NUMBER_CHARACTERS_MAX: Final = 100
+"""Longest text that is read as a number: base 60 takes time that grows with the square of its length."""
+
+_EVENTS_A_LOOK: Final = 64
+"""How many events are read between two looks at the processor's clock."""
 
 _TAG: Final = "tag:yaml.org,2002:"
 _AS_TEXT: Final = frozenset({f"{_TAG}str", f"{_TAG}timestamp"})
@@ -75,6 +91,8 @@ class _Reader:
         self._anchors: dict[str, _Node] = {}
         self._open_anchors: set[str] = set()
         self._seen = Document({})
+        self._deadline_s = time.thread_time() + PROCESSOR_S_MAX
+        self._events_left = _EVENTS_A_LOOK
 
     def document(self) -> Document:
         self._take()  # the stream begins
@@ -93,7 +111,13 @@ class _Reader:
         return self._seen
 
     def _take(self) -> yaml.Event:
-        return next(self._events)
+        event = next(self._events)
+        self._events_left -= 1
+        if not self._events_left:
+            self._events_left = _EVENTS_A_LOOK
+            if time.thread_time() > self._deadline_s:
+                raise ProblemsError(too_slow(line=_line(event)))
+        return event
 
     def _node(self, event: yaml.Event, place: FieldPath) -> _Node:
         self._seen.lines.setdefault(place, _line(event))
@@ -174,7 +198,7 @@ class _Reader:
                 self._refuse(
                     event,
                     place,
-                    f"YAML reads the key {event.value or '(empty)'} as {kind_name(key)}",
+                    f"YAML reads the key {event.value[:60] or '(empty)'} as {kind_name(key)}",
                     "put it in quotes",
                 )
         else:
@@ -191,10 +215,14 @@ class _Reader:
             self._refuse(
                 event, place, f"the tag {event.tag or event.value} has no meaning in a spec", "leave it out"
             )
+        if len(event.value) > NUMBER_CHARACTERS_MAX:
+            raise ProblemsError(too_large_a_number(place, _line(event)))
         try:
             value = self._constructor.construct_object(yaml.ScalarNode(tag, event.value))
-        except (ValueError, KeyError):
+        except Exception:  # noqa: BLE001 - the constructors of PyYAML raise whatever their text makes them
             self._refuse(event, place, f"YAML cannot read {event.value!r:.40} as {tag.removeprefix(_TAG)}")
+        if isinstance(value, int) and value.bit_length() > INT_BITS_MAX:
+            raise ProblemsError(too_large_a_number(place, _line(event)))
         if isinstance(value, int | float) and _DECEPTIVE_NUMBER.fullmatch(event.value):
             self._refuse(
                 event,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
 import sqlite3
 import subprocess
@@ -13,9 +14,18 @@ import pytest
 
 from tests.support.supervisor_objects import NOW, STATE_SAMPLES, job, outcome, spec
 from trainerd.errors import CorruptError, LockedError, UserError
+from trainerd.supervisor.journal.job_codec import JOB_FORMAT
 from trainerd.supervisor.journal.journal import EndingRow, Entry, Journal
 from trainerd.supervisor.journal.journal_schema import SCHEMA_VERSION
-from trainerd.supervisor.machine.states import Draining, DrainReason, FileMark, Queued, Rejected, Running
+from trainerd.supervisor.machine.states import (
+    Draining,
+    DrainReason,
+    Faulted,
+    FileMark,
+    Queued,
+    Rejected,
+    Running,
+)
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -165,8 +175,58 @@ def test_a_journal_of_schema_1_can_be_read_for_ever(tmp_path):
     with contextlib.closing(Journal(path)) as journal:
         found = journal.jobs()
         assert {name: one.state.NAME for name, one in found.items()} == {
-            state.NAME: state.NAME for state in STATE_SAMPLES
+            state.NAME: state.NAME for state in STATE_SAMPLES if state is not Faulted
         }
         assert found["draining"].state == STATE_SAMPLES[Draining]
         assert journal.last_endings()["running"].outcome.kind.value == "crashed"
-        assert len(journal.events()) == len(STATE_SAMPLES) + 1
+        assert len(journal.events()) == len(found) + 1
+
+
+DAMAGED_ROWS = {
+    "not JSON": b"no",
+    "not UTF-8": b"\xff\xfe",
+    "deep": b"[" * 100_000,
+    "no state": b'{"format": "FORMAT"}',
+    "odd state": b'{"format": "FORMAT", "state": {"name": []}}',
+    "huge": b'{"format": "FORMAT", "state": {"name": "queued"}, "attempt": 1%s}' % (b"0" * 5000),
+}
+
+
+@pytest.mark.parametrize("record", DAMAGED_ROWS.values(), ids=DAMAGED_ROWS)
+def test_a_damaged_row_is_set_aside_and_the_other_jobs_stay(tmp_path, record):
+    path = tmp_path / "journal.sqlite3"
+    with contextlib.closing(Journal(path)) as journal:
+        journal.commit([entry(job(Queued())), entry(job(Queued(), name="bee"), "bee")], wall_s=NOW)
+    data = record.replace(b"FORMAT", JOB_FORMAT.encode())
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("UPDATE jobs SET record = CAST(? AS TEXT) WHERE name = 'ant'", (data,))
+    with contextlib.closing(Journal(path)) as journal:
+        assert list(journal.jobs()) == ["bee"]
+        assert journal.events(job="ant")[-1].kind == "job.row-damaged"
+    with contextlib.closing(Journal(path)) as journal:
+        assert list(journal.jobs()) == ["bee"]
+
+
+def test_damaged_history_is_left_out(tmp_path):
+    path = tmp_path / "journal.sqlite3"
+    with contextlib.closing(Journal(path)) as journal:
+        ending = EndingRow(1, outcome(), "none")
+        journal.commit([entry(job(Queued()), ending=ending)], wall_s=NOW)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("UPDATE attempts SET outcome = '{'")
+        database.execute("UPDATE events SET data = '['")
+    with contextlib.closing(Journal(path)) as journal:
+        assert (journal.endings("ant"), journal.last_endings()) == ((), {})
+        assert journal.events()[0].data == {}
+
+
+def test_texts_that_cannot_be_encoded_are_recorded_all_the_same(journal):
+    """An exception whose message holds a file name that is not UTF-8."""
+    odd = "cannot decode img\udcff.png\x1b[2J"
+    subject = job(Queued(), name="ant")
+    subject = dataclasses.replace(subject, reason=odd, refusal=odd)
+    ending = EndingRow(3, outcome(evidence=(odd,)), odd)
+    journal.commit([Entry("ant", subject, "job.test", odd, {"why": odd}, ending=ending)], wall_s=NOW)
+    assert journal.events()[0].message == "cannot decode img\\xff.png\\x1b[2J"
+    assert journal.endings("ant")[0].outcome.evidence == ("cannot decode img\\xff.png\\x1b[2J",)
+    assert journal.jobs()["ant"] == subject

@@ -46,7 +46,7 @@ def test_every_line_is_strict_json_whatever_it_holds(log_path):
         )
     (line,) = [json.loads(text, parse_constant=pytest.fail) for text in log_path.read_text().splitlines()]
     assert (line["loss"], line["best"], line["path"]) == ("nan", ["-inf"], "/x")
-    assert line["text"] == "a\nb?"
+    assert line["text"] == "a\nb\\ud800"
 
 
 def test_an_exception_is_one_line_with_its_traceback(log_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -24,8 +25,19 @@ class Peer:
             59: struct.pack(f"{len(groups)}I", *groups),
         }
 
-    def getsockopt(self, _level, option, _length):
+    def getsockopt(self, _level, option, length):
+        assert length <= 1024, "CPython refuses larger buffers"
         return self.answers[option]
+
+    def fileno(self):
+        return -1
+
+
+class Mute(Peer):
+    """One of which the kernel says nothing."""
+
+    def getsockopt(self, _level, _option, _length):
+        raise OSError(errno.ENODATA, "No data available")
 
 
 @pytest.mark.parametrize(
@@ -41,6 +53,10 @@ class Peer:
 )
 def test_members_of_the_group_are_trusted_too(peer, is_trusted):
     assert is_trusted_peer(peer, group_id=TRAINERS) is is_trusted
+
+
+def test_whoever_cannot_be_told_is_not_trusted():
+    assert not is_trusted_peer(Mute(0, 0), group_id=TRAINERS)
 
 
 def test_without_a_group_nobody_else_is_trusted():

@@ -139,3 +139,18 @@ def test_of_a_link_every_folder_on_the_way_is_judged(folder, tmp_path):
 def test_without_a_policy_anybodys_spec_can_be_shown(spec):
     spec.chmod(0o666)
     assert load_spec(spec, trust=None).name == "job"
+
+
+@pytest.mark.parametrize(("mode", "is_trusted"), [(0o777, False), (0o1777, True), (0o755, True)])
+def test_whoever_may_exchange_the_folder_is_judged_as_whoever_may_write_there(tmp_path, mode, is_trusted):
+    """The jobs folder may be sound, and stand in one where everybody may put another in its place."""
+    folder = tmp_path / "shared" / "deeper" / "jobs"
+    folder.mkdir(parents=True, mode=0o755)
+    shared = tmp_path / "shared"
+    shared.chmod(mode)
+    policy = TrustPolicy.of_this_user()
+    if is_trusted:
+        policy.judge_folder(folder)
+    else:
+        with pytest.raises(UntrustedError, match=f"chmod o-w {shared}"):
+            policy.judge_folder(folder)
