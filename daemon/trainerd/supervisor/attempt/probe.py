@@ -80,7 +80,7 @@ def probe(paths: AttemptPaths) -> ProbeResult:
 
 
 def _probe(paths: AttemptPaths) -> ProbeResult:
-    ending = records.read(paths.exit, ExitRecord)
+    ending = _ending(paths)
     if ending is not None:
         return ProbedEnded(ending)
     shim_record = records.read(paths.shim, ShimRecord)
@@ -92,12 +92,24 @@ def _probe(paths: AttemptPaths) -> ProbeResult:
     if is_alive(shim):
         return ProbedRunning(shim, ranks)
     # It may have recorded the exit and left since the first look.
-    ending = records.read(paths.exit, ExitRecord)
+    ending = _ending(paths)
     if ending is not None:
         return ProbedEnded(ending)
     if shim.boot_id != boot_id():
         return ProbedLost("the machine was restarted while the attempt ran", shim, ranks)
     return ProbedLost(f"its shim, process {shim.pid}, is gone and left no exit record", shim, ranks)
+
+
+def _ending(paths: AttemptPaths) -> ExitRecord | None:
+    """Return the exit record, None if there is none.
+
+    Raises:
+        CorruptError: It cannot be read, or says nothing: an attempt without ranks would count as finished.
+    """
+    record = records.read(paths.exit, ExitRecord)
+    if record is not None and not record.ranks:
+        raise CorruptError(f"{paths.exit}: it names no rank")
+    return record
 
 
 def _before_the_shim(paths: AttemptPaths) -> ProbeResult:
