@@ -14,8 +14,6 @@ import stat
 import struct
 from typing import TYPE_CHECKING, Final, Protocol
 
-import structlog
-
 from trainerd.contract.durable import TEMPORARY_INFIX
 from trainerd.errors import LockedError, UserError
 
@@ -38,8 +36,6 @@ _GROUPS_BYTES: Final = 1024
 """The largest buffer that CPython hands to the kernel, in bytes: room for 256 groups."""
 _GROUPS_BYTES_MAX: Final = _GROUP_BYTES * 65536
 """Room for as many groups as Linux allows a process, in bytes."""
-
-_log = structlog.get_logger(__name__)
 
 
 class _HasOptions(Protocol):
@@ -199,7 +195,9 @@ def is_trusted_peer(connection: _HasOptions, *, group_id: int | None = None) -> 
             return True
         return group_id is not None and (gid == group_id or group_id in _peer_groups(connection))
     except Exception as error:  # noqa: BLE001 - a guard that fails refuses
-        _log.error("api.peer-unknown", reason=f"{type(error).__name__}: {error}")
+        import structlog  # here: the command line imports this module and must not pay for it
+
+        structlog.get_logger(__name__).error("api.peer-unknown", reason=f"{type(error).__name__}: {error}")
         return False
 
 
