@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -17,6 +18,10 @@ from trainerd.training.data.passes import SAMPLE, Pass
 from trainerd.training.data.seeds import folded
 
 _FIRST_PASS: Final = ((1, 0), 0)
+
+
+_AT_HAND: Final = frozenset({list, tuple, range})
+"""Their items are there: to iterate over them draws nothing, and none needs to be loaded to be skipped."""
 
 
 class IterableSource:
@@ -79,6 +84,8 @@ class IterableSource:
         self._at_beginning = self._memory.saved()
         if hasattr(self._iterable, "set_epoch"):
             self._iterable.set_epoch(which.epoch)
+        if type(self._iterable) in _AT_HAND:
+            return itertools.islice(self._iterable, start, None)
         seeds = folded(self._seed, SAMPLE, *which.place, which.epoch)
         batches = in_isolation(self._iterable, 0, seeds, self._inner)
         if start:
