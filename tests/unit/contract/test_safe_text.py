@@ -14,6 +14,7 @@ from trainerd.contract import records
 from trainerd.contract.durable import SMALL_FILE_BYTES_MAX, read_file
 from trainerd.contract.heartbeat import PAGE_BYTES, read_heartbeat
 from trainerd.contract.records import LaunchRecord, OutcomeRecord, RankExit
+from trainerd.contract.regular_file import NotRegularError
 from trainerd.contract.safe_text import LINES_MAX, TEXT_CHARACTERS_MAX, safe_line, safe_text, safe_value
 from trainerd.errors import CorruptError
 
@@ -107,8 +108,10 @@ def test_a_float_that_no_double_holds_is_refused(tmp_path):
 def test_a_pipe_or_a_device_in_the_place_of_a_file_is_refused_at_once(tmp_path):
     pipe = tmp_path / "exit.json"
     os.mkfifo(pipe)
-    with pytest.raises(CorruptError, match="not a file"):
+    with pytest.raises(NotRegularError, match="not a file"):
         read_file(pipe)
+    with pytest.raises(CorruptError, match="not a file"):
+        records.read(pipe, records.ExitRecord)
     assert read_heartbeat(pipe) is None
 
 
