@@ -94,13 +94,13 @@ def finished(tmp_path):
 def test_prune_says_what_it_would_do_and_why_and_does_it(finished):
     run = RunPaths(finished / "runs" / "tiny")
     store = CheckpointStore.of_run(run)
-    assert len(store.checkpoints()) == 2
+    assert len(store.checkpoints()) == 3  # of step 5, of the end of the epoch, and the final one
     plan = json.loads(trainerd("prune", "tiny", "--dry-run", "--json", state=finished))
-    assert [each["is_kept"] for each in plan["decisions"]] == [True, True]
+    assert [each["is_kept"] for each in plan["decisions"]] == [True, True, True]
     run.retention.write_text(run.retention.read_text().replace('"keep_last": null', '"keep_last": 1'))
     plan = json.loads(trainerd("prune", "tiny", "--dry-run", "--json", state=finished))
-    assert [each["is_kept"] for each in plan["decisions"]] == [False, True]
-    assert len(store.checkpoints()) == 2
+    assert [each["is_kept"] for each in plan["decisions"]] == [False, False, True]
+    assert len(store.checkpoints()) == 3
     trainerd("pin", "tiny", 5, "--note", "in the paper", state=finished)
     assert "pinned: in the paper" in trainerd("prune", "tiny", state=finished)
     trainerd("pin", "tiny", 5, "--remove", state=finished)
