@@ -12,11 +12,11 @@ from trainerd.analysis.syntax import Function
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trainerd.analysis.loops import Loop
+    from trainerd.analysis.loops import SessionLoop
     from trainerd.analysis.scopes import Scope
     from trainerd.analysis.script import Script
+    from trainerd.analysis.script_views import Views
     from trainerd.analysis.syntax import Place
-    from trainerd.analysis.views import Views
 
 RULE: Final = "read-after-loop"
 
@@ -46,7 +46,7 @@ def read_after_loops(script: Script, views: Views, known: set[tuple[Scope, str]]
             yield _finding(name, node, loop)
 
 
-def _is_set_before(loop: Loop, name: str) -> bool:
+def _is_set_before(loop: SessionLoop, name: str) -> bool:
     return any(
         isinstance(node, ast.Name)
         and isinstance(node.ctx, ast.Store)
@@ -56,7 +56,7 @@ def _is_set_before(loop: Loop, name: str) -> bool:
     )
 
 
-def _first_reads(script: Script, loop: Loop) -> dict[str, Place]:
+def _first_reads(script: Script, loop: SessionLoop) -> dict[str, Place]:
     """Return the first reads after the loop, of names that nothing assigns in between."""
     found: dict[str, Place] = {}
     assigned: set[str] = set()
@@ -88,7 +88,7 @@ def _statements_after(around: ast.AST, child: ast.AST) -> list[ast.stmt]:
     return [statement for statement in rest if isinstance(statement, ast.stmt)]
 
 
-def _finding(name: str, node: Place, loop: Loop) -> ScriptFinding:
+def _finding(name: str, node: Place, loop: SessionLoop) -> ScriptFinding:
     if not loop.is_ours:
         instead = (
             f"keep {name} in an object with state_dict and load_state_dict, and give it to {loop.session}"

@@ -14,11 +14,11 @@ from trainerd.analysis.syntax import dotted, last_part, walk
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trainerd.analysis.loops import Loop
+    from trainerd.analysis.loops import SessionLoop
     from trainerd.analysis.scopes import Scope
     from trainerd.analysis.script import Script
+    from trainerd.analysis.script_views import Views
     from trainerd.analysis.syntax import Place
-    from trainerd.analysis.views import Views
 
 RULE: Final = "carried-variable"
 
@@ -36,7 +36,7 @@ class Carried:
 
     name: str
     node: Place
-    loop: Loop
+    loop: SessionLoop
     holder: str | None = None
 
     @property
@@ -60,7 +60,7 @@ def carried_variables(script: Script, views: Views) -> Iterator[Carried]:
                 yield found
 
 
-def _of_loop(script: Script, views: Views, loop: Loop) -> Iterator[Carried]:
+def _of_loop(script: Script, views: Views, loop: SessionLoop) -> Iterator[Carried]:
     for name, node in _read_first(script, views, loop):
         holder = views.holder(name, node, loop)
         if holder is None or not views.is_meter(holder, loop.scope):
@@ -77,7 +77,7 @@ def _of_loop(script: Script, views: Views, loop: Loop) -> Iterator[Carried]:
         yield Carried(change.name, change.node, loop, holder)
 
 
-def _update_of(meter: str, loop: Loop, views: Views) -> ast.Call | None:
+def _update_of(meter: str, loop: SessionLoop, views: Views) -> ast.Call | None:
     """Return the first call on a meter that gives it something other than a time."""
     for node in loop.nodes:
         if (
@@ -125,7 +125,7 @@ def _is_count(carried: Carried) -> bool:
     )
 
 
-def _read_first(script: Script, views: Views, loop: Loop) -> Iterator[tuple[str, Place]]:
+def _read_first(script: Script, views: Views, loop: SessionLoop) -> Iterator[tuple[str, Place]]:
     """Yield the variables that the body reads before it assigns them, and where."""
     reads = views.reads(loop)
     for name, node in reads.first.items():
@@ -138,7 +138,7 @@ def _read_first(script: Script, views: Views, loop: Loop) -> Iterator[tuple[str,
         yield name, node if node in loop.node_set else _own_place(loop, name) or node
 
 
-def _own_place(loop: Loop, name: str) -> Place | None:
+def _own_place(loop: SessionLoop, name: str) -> Place | None:
     """Return where the loop's own code has a variable that it assigns and a function reads first."""
     if name not in {found for found, _, _ in assigned_values(loop.nodes)}:
         return None
@@ -155,7 +155,7 @@ def _is_of_module(script: Script, scope: Scope, name: str) -> bool:
     return script.names.is_module(script.names.class_of(root, scope))
 
 
-def _is_left_out(script: Script, views: Views, loop: Loop, name: str) -> bool:
+def _is_left_out(script: Script, views: Views, loop: SessionLoop, name: str) -> bool:
     """Tell whether the value is a time, an iterator that is begun again, or a count for output."""
     scope = loop.scope
     if views.clock(scope).has(name):
@@ -175,7 +175,7 @@ def _is_left_out(script: Script, views: Views, loop: Loop, name: str) -> bool:
     )
 
 
-def _given_to_save(loop: Loop) -> set[str]:
+def _given_to_save(loop: SessionLoop) -> set[str]:
     """Return the variables that a `Checkpointer` saves as the step, the epoch or a score."""
     found: set[str] = set()
     for node in loop.nodes:

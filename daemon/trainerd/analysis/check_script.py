@@ -11,9 +11,9 @@ from trainerd.analysis.entropy import folder_changes, undetermined
 from trainerd.analysis.gathered import gathered_values
 from trainerd.analysis.script import Script
 from trainerd.analysis.script_finding import ScriptFinding, ScriptSyntaxError
+from trainerd.analysis.script_views import Views
 from trainerd.analysis.two_loops import loops_open_at_once
 from trainerd.analysis.untracked import changed_objects, untracked_objects
-from trainerd.analysis.views import Views
 
 _TOO_DEEP: Final = "nested too deeply to be analysed"
 

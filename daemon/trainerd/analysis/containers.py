@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trainerd.analysis.effects import Change
-    from trainerd.analysis.loops import Loop
+    from trainerd.analysis.loops import SessionLoop
     from trainerd.analysis.script import Script
-    from trainerd.analysis.views import Views
+    from trainerd.analysis.script_views import Views
 
 _MAKERS: Final = frozenset(
     {
@@ -28,7 +28,7 @@ WEIGHTS: Final = frozenset({"weights", "load_state_dict"})
 _LITERALS: Final = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp, ast.BinOp)
 
 
-def changed_containers(script: Script, views: Views, loop: Loop) -> Iterator[Change]:
+def changed_containers(script: Script, views: Views, loop: SessionLoop) -> Iterator[Change]:
     """Yield the changes in place of what is made outside of the loop, and read somewhere."""
     fresh = views.fresh(loop)
     cleared: set[str] = set()
@@ -54,7 +54,7 @@ def changed_containers(script: Script, views: Views, loop: Loop) -> Iterator[Cha
             yield change
 
 
-def _is_begun_again(loop: Loop, change: Change) -> bool:
+def _is_begun_again(loop: SessionLoop, change: Change) -> bool:
     """Tell whether each iteration resets an object, or sets an entry of it before it is read."""
     for statement in loop.node.body:
         match statement:
@@ -103,7 +103,7 @@ def _makes_container(value: ast.expr) -> bool:
     )
 
 
-def _takes_times(views: Views, loop: Loop, change: Change) -> bool:
+def _takes_times(views: Views, loop: SessionLoop, change: Change) -> bool:
     """Tell whether a meter is given times alone."""
     call = change.call or change.node
     if not isinstance(call, ast.Call) or not call.args:

@@ -11,9 +11,9 @@ from trainerd.analysis.syntax import dotted, walk
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trainerd.analysis.loops import Loop
+    from trainerd.analysis.loops import SessionLoop
     from trainerd.analysis.script import Script
-    from trainerd.analysis.views import Views
+    from trainerd.analysis.script_views import Views
 
 RULE: Final = "enumerate-count"
 _COUNTS: Final = frozenset({"itertools.count", "count", "range"})
@@ -43,7 +43,7 @@ def deciding_counts(script: Script, views: Views) -> Iterator[ScriptFinding]:
             yield _finding(name, used[0], loop)
 
 
-def _is_within_step(script: Script, node: ast.Name, loop: Loop) -> bool:
+def _is_within_step(script: Script, node: ast.Name, loop: SessionLoop) -> bool:
     """Tell whether a count is taken modulo the batches of a step: attempts begin at the first of them."""
     steps = [ast.dump(each.value) for each in loop.sources[0].keywords if each.arg == "accumulate"]
     return any(
@@ -52,7 +52,7 @@ def _is_within_step(script: Script, node: ast.Name, loop: Loop) -> bool:
     )
 
 
-def _count(script: Script, loop: Loop) -> str | None:
+def _count(script: Script, loop: SessionLoop) -> str | None:
     """Return the name of the count of a loop over ``enumerate(session.batches(…))`` or the like."""
     assert not isinstance(loop.node, ast.While)
     target = loop.node.target
@@ -76,7 +76,7 @@ def _is_count(script: Script, node: ast.expr) -> bool:
     return isinstance(node, ast.Call) and script.names.resolved(node.func) in _COUNTS
 
 
-def _limited(script: Script, call: ast.Call, loop: Loop) -> Iterator[ScriptFinding]:
+def _limited(script: Script, call: ast.Call, loop: SessionLoop) -> Iterator[ScriptFinding]:
     """Yield a finding if a call ends the loop after a number of batches."""
     function = script.names.resolved(call.func)
     if function == "zip":
@@ -96,7 +96,7 @@ def _limited(script: Script, call: ast.Call, loop: Loop) -> Iterator[ScriptFindi
         )
 
 
-def _finding(name: str | None, node: ast.Name, loop: Loop) -> ScriptFinding:
+def _finding(name: str | None, node: ast.Name, loop: SessionLoop) -> ScriptFinding:
     return ScriptFinding.at(
         node,
         RULE,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _DEPTH_MAX: Final = 10
 
 
-class Coverage:
+class TrackedCoverage:
     """The calls whose objects are part of the state of the run.
 
     An object is covered if it is tracked, or if it is part of one that is: a model in a wrapper, a scheduler

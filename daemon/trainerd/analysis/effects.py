@@ -12,7 +12,7 @@ from trainerd.analysis.syntax import Function, container_of, dotted, parameters,
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trainerd.analysis.names import Names
+    from trainerd.analysis.name_meanings import Names
     from trainerd.analysis.scopes import Scope
     from trainerd.analysis.syntax import Place
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Final
 
-from trainerd.analysis.clock import is_clock
+from trainerd.analysis.clock_values import is_clock
 from trainerd.analysis.kinds import is_generator
 from trainerd.analysis.script_finding import ScriptFinding
 from trainerd.analysis.syntax import dotted, last_part, walk
@@ -13,10 +13,10 @@ from trainerd.analysis.syntax import dotted, last_part, walk
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trainerd.analysis.loops import Loop
+    from trainerd.analysis.loops import SessionLoop
     from trainerd.analysis.script import Script
+    from trainerd.analysis.script_views import Views
     from trainerd.analysis.syntax import Place
-    from trainerd.analysis.views import Views
 
 CLOCK_RULE: Final = "clock-decides"
 ENTROPY_RULE: Final = "unseeded-randomness"
@@ -72,7 +72,7 @@ def undetermined(script: Script, views: Views) -> Iterator[ScriptFinding]:
                     yield _clock_finding(node, script.names.resolved(node.func), loop)
 
 
-def _of_call(script: Script, views: Views, loop: Loop, node: ast.Call) -> Iterator[ScriptFinding]:
+def _of_call(script: Script, views: Views, loop: SessionLoop, node: ast.Call) -> Iterator[ScriptFinding]:
     name = script.names.resolved(node.func)
     is_bare = not node.args and not node.keywords
     if (
@@ -117,7 +117,7 @@ def _names_folder(call: ast.Call) -> bool:
     return any(keyword.arg in {"run_dir", None} for keyword in call.keywords)
 
 
-def _clock_finding(node: Place, name: str, loop: Loop) -> ScriptFinding:
+def _clock_finding(node: Place, name: str, loop: SessionLoop) -> ScriptFinding:
     return ScriptFinding.at(
         node,
         CLOCK_RULE,

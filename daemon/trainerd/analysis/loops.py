@@ -12,7 +12,7 @@ from trainerd.analysis.syntax import LoopNode, dotted, last_part, target_names, 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trainerd.analysis.names import Names
+    from trainerd.analysis.name_meanings import Names
     from trainerd.analysis.scopes import Scope
     from trainerd.analysis.sessions import Sessions
 
@@ -22,7 +22,7 @@ _DEPTH_MAX: Final = 10
 
 
 @dataclass(eq=False)
-class Loop:
+class SessionLoop:
     """A loop whose iterations a resume does not all repeat.
 
     Attributes:
@@ -58,7 +58,7 @@ class Loop:
         """Names that its head assigns."""
         return target_names(self.node)
 
-    def holds(self, other: Loop) -> bool:
+    def holds(self, other: SessionLoop) -> bool:
         """Tell whether another loop is within it."""
         return other.node in self.node_set
 
@@ -75,7 +75,7 @@ class Loops:
         self._names = names
         self._sessions = sessions
 
-    def of(self, scope: Scope) -> Iterator[Loop]:
+    def of(self, scope: Scope) -> Iterator[SessionLoop]:
         """Yield the loops of a scope, outer ones first."""
         for node in scope.nodes:
             if not isinstance(node, ast.For | ast.AsyncFor | ast.While):
@@ -86,11 +86,13 @@ class Loops:
                 calls = self.sources(node.iter, scope)
             training = tuple(call for call in calls if is_training(call))
             if training:
-                yield Loop(node, _UNITS[method_of(training[0])], training, scope, session_of(training[0]))
+                yield SessionLoop(
+                    node, _UNITS[method_of(training[0])], training, scope, session_of(training[0])
+                )
             elif not calls and (call := self._repeated(node, scope)) is not None:
-                yield Loop(node, "iteration", (), scope, session_of(call), is_skipped=False)
+                yield SessionLoop(node, "iteration", (), scope, session_of(call), is_skipped=False)
             elif (saver := self._saver(node)) is not None:
-                yield Loop(node, "iteration", (), scope, session_of(saver), is_ours=False)
+                yield SessionLoop(node, "iteration", (), scope, session_of(saver), is_ours=False)
 
     def sources(self, expression: ast.AST, scope: Scope) -> tuple[ast.Call, ...]:
         """Return the calls such as ``session.batches(…)`` that an iterable draws from, through wrappers."""

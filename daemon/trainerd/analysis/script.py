@@ -6,8 +6,8 @@ import ast
 from functools import cached_property
 
 from trainerd.analysis.effects import CallEffects
-from trainerd.analysis.loops import Loop, Loops
-from trainerd.analysis.names import Names
+from trainerd.analysis.loops import Loops, SessionLoop
+from trainerd.analysis.name_meanings import Names
 from trainerd.analysis.parents import Parents
 from trainerd.analysis.scopes import scopes_of
 from trainerd.analysis.script_finding import ScriptSyntaxError
@@ -49,7 +49,7 @@ class Script:
         self.sessions = Sessions(self.tree, self.names, self.scopes)
         self.tracking = Tracking(self.names, self.sessions, self.scopes)
         self.sources = Loops(self.names, self.sessions)
-        self.loops: list[Loop] = [loop for scope in self.scopes for loop in self.sources.of(scope)]
+        self.loops: list[SessionLoop] = [loop for scope in self.scopes for loop in self.sources.of(scope)]
 
     @property
     def has_session(self) -> bool:

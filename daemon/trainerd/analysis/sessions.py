@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from trainerd.analysis.syntax import dotted, last_part, walk
 
 if TYPE_CHECKING:
-    from trainerd.analysis.names import Names
+    from trainerd.analysis.name_meanings import Names
     from trainerd.analysis.scopes import Scope
 
 _OPENERS: Final = frozenset({"trainerd.session", "trainerd.training.session.session"})

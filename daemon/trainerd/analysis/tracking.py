@@ -10,7 +10,7 @@ from trainerd.analysis.syntax import Function, chains, dotted, passed, prefixes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trainerd.analysis.names import Names
+    from trainerd.analysis.name_meanings import Names
     from trainerd.analysis.scopes import Scope
     from trainerd.analysis.sessions import Sessions
 

@@ -11,7 +11,7 @@ from trainerd.analysis.syntax import dotted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trainerd.analysis.loops import Loop
+    from trainerd.analysis.loops import SessionLoop
     from trainerd.analysis.script import Script
 
 RULE: Final = "two-training-loops"
@@ -27,7 +27,7 @@ def loops_open_at_once(script: Script) -> Iterator[ScriptFinding]:
             yield _finding(loop, second)
 
 
-def _second(script: Script, loop: Loop) -> ast.Call | None:
+def _second(script: Script, loop: SessionLoop) -> ast.Call | None:
     """Return the call that begins a second training loop while one is open."""
     if len(loop.sources) > 1 and not _are_alternatives(loop):
         return loop.sources[1]
@@ -42,7 +42,7 @@ def _second(script: Script, loop: Loop) -> ast.Call | None:
     return None
 
 
-def _are_alternatives(loop: Loop) -> bool:
+def _are_alternatives(loop: SessionLoop) -> bool:
     """Tell whether a loop draws from one of several calls, as a variable that is set in two branches does."""
     assert not isinstance(loop.node, ast.While)
     name = dotted(loop.node.iter)
@@ -51,7 +51,7 @@ def _are_alternatives(loop: Loop) -> bool:
     return isinstance(loop.node.iter, ast.IfExp)
 
 
-def _finding(loop: Loop, second: ast.Call) -> ScriptFinding:
+def _finding(loop: SessionLoop, second: ast.Call) -> ScriptFinding:
     loaders = [ast.unparse(call.args[0]) for call in (loop.sources[0], second) if call.args]
     return ScriptFinding.at(
         second,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Final
 
-from trainerd.analysis.coverage import Coverage
+from trainerd.analysis.coverage import TrackedCoverage
 from trainerd.analysis.kinds import OPTIMIZER, is_generator, kind_of
 from trainerd.analysis.loops import session_of
 from trainerd.analysis.script_finding import ScriptFinding
@@ -30,7 +30,7 @@ def untracked_objects(script: Script) -> Iterator[ScriptFinding]:
     if not script.tracking.calls:
         yield from _nothing_tracked(script)
         return
-    coverage = Coverage(script)
+    coverage = TrackedCoverage(script)
     for scope in script.scopes:
         for name, values in scope.values.items():
             for value in values:
@@ -78,7 +78,7 @@ def _nothing_tracked(script: Script) -> Iterator[ScriptFinding]:
 
 
 def _of_call(
-    script: Script, coverage: Coverage, scope: Scope, name: str, call: ast.Call, *, is_tracked: bool
+    script: Script, coverage: TrackedCoverage, scope: Scope, name: str, call: ast.Call, *, is_tracked: bool
 ) -> Iterator[ScriptFinding]:
     made = call
     while isinstance(made.func, ast.Attribute) and isinstance(made.func.value, ast.Call):
@@ -103,7 +103,7 @@ def _of_call(
 
 
 def _untracked_models(
-    script: Script, coverage: Coverage, scope: Scope, optimizer: ast.Call
+    script: Script, coverage: TrackedCoverage, scope: Scope, optimizer: ast.Call
 ) -> Iterator[ScriptFinding]:
     for model in _models_of(script, scope, optimizer):
         origins = script.names.values(model, scope)

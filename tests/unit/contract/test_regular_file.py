@@ -9,7 +9,7 @@ import pytest
 
 from trainerd.contract import records
 from trainerd.contract.durable import read_file
-from trainerd.contract.metric_history import read_history, read_lost
+from trainerd.contract.metric_history import read_first_runs, read_history
 from trainerd.contract.records import FinishedRecord
 from trainerd.contract.regular_file import NotRegularError, open_regular
 from trainerd.contract.resume_record import read_resume
@@ -47,7 +47,7 @@ def place(tmp_path, kind):
 
 @pytest.mark.timeout(20)
 def test_it_is_told_what_it_is(place, kind):
-    for read in (read_file, open_regular, read_history, lambda path: read_lost(path, 0)):
+    for read in (read_file, open_regular, read_history, lambda path: read_first_runs(path, 0, after_step=0)):
         with pytest.raises(NotRegularError, match=f"is a {kind}, not a file"):
             read(place)
 

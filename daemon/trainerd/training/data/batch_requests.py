@@ -9,7 +9,7 @@ from typing import Any
 from torch.utils.data import Sampler
 
 from trainerd.training.data.lazy_order import LazyOrder, LazyShare
-from trainerd.training.data.seeded_fetch import Request
+from trainerd.training.data.seeded_fetch import BatchRequest
 from trainerd.training.data.seeds import folded
 from trainerd.training.data.sharding import OwnShardedOrder, ShardedOrder
 
@@ -17,7 +17,7 @@ RankOrder = Sequence[Any] | LazyOrder | LazyShare
 """One rank's batches of a pass."""
 
 
-class BatchRequests(Sampler[Request]):
+class BatchRequests(Sampler[BatchRequest]):
     """The requests of an epoch from a position on. Set for each epoch; the loader around it lives on."""
 
     def __init__(self) -> None:
@@ -41,16 +41,16 @@ class BatchRequests(Sampler[Request]):
         length = length_of(self._order)
         return 0 if length is None else max(length - self._start, 0)
 
-    def __iter__(self) -> Iterator[Request]:
+    def __iter__(self) -> Iterator[BatchRequest]:
         # Bound here, for an iterator made for one epoch must not follow the sampler into the next.
         return _requests(self._order, self._start, self._seeds, self._indices)
 
 
-def _requests(order: RankOrder, start: int, seeds: int, noted: deque[Any] | None) -> Iterator[Request]:
+def _requests(order: RankOrder, start: int, seeds: int, noted: deque[Any] | None) -> Iterator[BatchRequest]:
     for number, indices in numbered(order, start):
         if noted is not None:
             noted.append(indices)
-        yield Request(folded(number, state=seeds) >> 1, indices)
+        yield BatchRequest(folded(number, state=seeds) >> 1, indices)
 
 
 def numbered(order: RankOrder, start: int) -> Iterator[tuple[int, Any]]:

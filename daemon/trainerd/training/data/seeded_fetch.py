@@ -14,7 +14,7 @@ from trainerd.training.data.own_streams import OwnStreams
 from trainerd.training.data.purity import draws_nothing
 
 
-class Request(NamedTuple):
+class BatchRequest(NamedTuple):
     """What a fetch is asked for: a batch's indices, and the seed of its randomness."""
 
     seed: int
@@ -53,7 +53,7 @@ class SeededFetch(Dataset[Any]):
     def _find(self) -> dict[str, Any]:
         return find_generators(dataset=self.dataset, collate_fn=self._collate).by_path
 
-    def __getitem__(self, request: Request) -> Any:
+    def __getitem__(self, request: BatchRequest) -> Any:
         if self.draws_nothing:
             return self._fetch(request.indices)
         if self._found_in != os.getpid():

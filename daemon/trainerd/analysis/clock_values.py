@@ -9,7 +9,7 @@ from trainerd.analysis.scopes import assigned_values
 from trainerd.analysis.syntax import dotted, walk
 
 if TYPE_CHECKING:
-    from trainerd.analysis.names import Names
+    from trainerd.analysis.name_meanings import Names
     from trainerd.analysis.scopes import Scope
 
 _CLOCKS: Final = frozenset(
@@ -27,7 +27,7 @@ def is_clock(node: ast.AST, names: Names) -> bool:
     return isinstance(node, ast.Call) and names.resolved(node.func) in _CLOCKS
 
 
-class Clock:
+class ClockValues:
     """The variables of a scope whose values come from the clock alone, apart from where they begin.
 
     Args:

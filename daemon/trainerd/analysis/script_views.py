@@ -6,13 +6,13 @@ import ast
 import re
 from typing import TYPE_CHECKING, Final
 
-from trainerd.analysis.clock import Clock
+from trainerd.analysis.clock_values import ClockValues
 from trainerd.analysis.display import Display
 from trainerd.analysis.scopes import assigned_values
 from trainerd.analysis.syntax import dotted, last_part, prefixes
 
 if TYPE_CHECKING:
-    from trainerd.analysis.loops import Loop
+    from trainerd.analysis.loops import SessionLoop
     from trainerd.analysis.reads import Reads
     from trainerd.analysis.scopes import Scope
     from trainerd.analysis.script import Script
@@ -33,24 +33,24 @@ class Views:
 
     def __init__(self, script: Script) -> None:
         self._script = script
-        self._reads: dict[Loop, Reads] = {}
-        self._clocks: dict[Scope, Clock] = {}
+        self._reads: dict[SessionLoop, Reads] = {}
+        self._clocks: dict[Scope, ClockValues] = {}
         self._displays: dict[Scope, Display] = {}
 
-    def reads(self, loop: Loop) -> Reads:
+    def reads(self, loop: SessionLoop) -> Reads:
         """Return what the body of a loop reads and assigns."""
         if loop not in self._reads:
             self._reads[loop] = self._script.effects.reads(loop.node.body, loop.scope, loop.targets)
         return self._reads[loop]
 
-    def fresh(self, loop: Loop) -> frozenset[str]:
+    def fresh(self, loop: SessionLoop) -> frozenset[str]:
         """Return the names that the loop assigns."""
         return frozenset(self.reads(loop).stored) | loop.targets
 
-    def clock(self, scope: Scope) -> Clock:
+    def clock(self, scope: Scope) -> ClockValues:
         """Return the variables of a scope that hold times."""
         if scope not in self._clocks:
-            self._clocks[scope] = Clock(scope, self._script.names)
+            self._clocks[scope] = ClockValues(scope, self._script.names)
         return self._clocks[scope]
 
     def display(self, scope: Scope) -> Display:
@@ -59,7 +59,7 @@ class Views:
             self._displays[scope] = Display(scope, self._script.scopes, self._script.parents)
         return self._displays[scope]
 
-    def holder(self, name: str, node: Place, loop: Loop) -> str | None:
+    def holder(self, name: str, node: Place, loop: SessionLoop) -> str | None:
         """Return the object whose own methods make a change, other than the one whose method has the loop.
 
         Args:
@@ -81,7 +81,7 @@ class Views:
         return None
 
     @staticmethod
-    def _sets(loop: Loop, name: str) -> bool:
+    def _sets(loop: SessionLoop, name: str) -> bool:
         """Tell whether the loop itself assigns a chain or changes it in place."""
         return any(found == name for found, _, _ in assigned_values(loop.nodes)) or any(
             isinstance(node, ast.Attribute) and dotted(node) == name and not isinstance(node.ctx, ast.Load)
