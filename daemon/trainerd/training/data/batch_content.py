@@ -47,7 +47,10 @@ def _fold(value: Any, hasher: Any, depth: int) -> None:
         _fold_all((part for item in value.items() for part in item), hasher, depth)
     elif isinstance(value, AbstractSet):
         _tag(hasher, "set", str(len(value)))
-        _fold_all(sorted(filter(None, map(content_digest, value))), hasher, depth)
+        digests = [content_digest(each) for each in value]
+        if None in digests:
+            raise _UnknownContentError
+        _fold_all(sorted(filter(None, digests)), hasher, depth)
     elif isinstance(value, list | tuple):
         _tag(hasher, "list", str(len(value)))
         _fold_all(value, hasher, depth)

@@ -77,11 +77,12 @@ def test_parts_do_not_run_into_each_other():
         object(),
         lambda: 1,
         [1, object()],
+        {1, object()},
         np.array([object()]),
         torch.ones(2).to_sparse(),
         Plain,
     ],
-    ids=["object", "function", "list", "object array", "sparse tensor", "class"],
+    ids=["object", "function", "list", "set", "object array", "sparse tensor", "class"],
 )
 def test_what_has_no_stable_bytes_has_no_digest(batch):
     assert content_digest(batch) is None
