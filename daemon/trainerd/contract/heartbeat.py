@@ -14,11 +14,12 @@ import enum
 import math
 import mmap
 import os
-import stat
 import struct
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
+
+from trainerd.contract.regular_file import NotRegularError, open_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -167,13 +168,10 @@ def read_heartbeat(path: Path) -> Heartbeat | None:
         OSError: The page could not be looked at: unknown likewise, never a sign of death.
     """
     try:
-        # Not to wait for a writer, should somebody have put a pipe there.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    except FileNotFoundError:
+        descriptor = open_regular(path)
+    except (FileNotFoundError, NotRegularError):
         return None
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
         for _ in range(_READ_TRIES):
             data = os.pread(descriptor, PAGE_BYTES, 0)
             if len(data) < _HEAD.size + _BODY.size:

@@ -8,13 +8,12 @@ the only place where the word is chosen.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.contract import codec
-from trainerd.contract.durable import write_file
-from trainerd.contract.regular_file import NotRegularError, open_regular
+from trainerd.contract.durable import read_file, write_file
+from trainerd.contract.regular_file import NotRegularError
 from trainerd.contract.verdict import Reason, Verdict
 from trainerd.errors import CorruptError
 
@@ -118,14 +117,11 @@ def read_resume(path: Path) -> ResumeRecord | None:
         OSError: It could not be looked at.
     """
     try:
-        with os.fdopen(open_regular(path), "rb") as file:
-            data = file.read(BYTES_MAX + 1)
+        data = read_file(path, bytes_max=BYTES_MAX)
     except FileNotFoundError:
         return None
     except NotRegularError as error:
         raise CorruptError(f"{path} {error.strerror}") from error
-    if len(data) > BYTES_MAX:
-        raise CorruptError(f"{path}: longer than {BYTES_MAX} bytes")
     try:
         plain = codec.load(data, FORMAT, source=path)
         record = codec.from_plain(plain, ResumeRecord, source=path)

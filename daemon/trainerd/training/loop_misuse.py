@@ -47,7 +47,7 @@ def check_log(thread: int | None) -> None:
     Raises:
         UserError: They do not: the batches are read ahead.
     """
-    if thread is not None and threading.get_ident() != thread:
+    if thread is not None:
         check_thread(thread)
 
 

@@ -102,6 +102,17 @@ def another_run_reason(store: CheckpointStore, used: Checkpoint, *, job: str) ->
     return Reason("another-run", used.name, detail, hint)
 
 
+def program_changes(saved: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[FieldVerdict, ...]:
+    """Return what changed in the program since a checkpoint was made, but for options; see `option_reasons`.
+
+    Args:
+        saved: Fingerprint in the checkpoint.
+        now: Fingerprint of the program.
+    """
+    plain = [{name: each for name, each in side.items() if name != OPTIONS} for side in (saved, now)]
+    return changes(compared(*plain, is_inside_epoch=False))
+
+
 def change_reasons(fields: Iterable[FieldVerdict]) -> Iterator[Reason]:
     """Yield a reason for each field of the program's fingerprint that changed."""
     for each in fields:

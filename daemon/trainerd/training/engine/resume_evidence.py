@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trainerd.checkpoint.fingerprint import OPTIONS, changes, compared
 from trainerd.contract.metric_history import HEADER, read_first_runs
 from trainerd.contract.resume_record import ResumeRecord, read_resume
 from trainerd.contract.verdict import Reason
@@ -30,8 +29,9 @@ from trainerd.training.engine.witness import Witness
 from trainerd.training.interruption.leaving import say
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from trainerd.checkpoint.fingerprint import FieldVerdict
     from trainerd.checkpoint.store import Checkpoint
     from trainerd.contract.metric_history import Place
     from trainerd.training.engine.checkpoint_manager import CheckpointManager
@@ -88,6 +88,7 @@ class ResumeEvidence:
         tree: StateTree | None,
         place: Position,
         fingerprint: Mapping[str, Any],
+        fields: Sequence[FieldVerdict],
     ) -> int:
         """Say how this attempt begins, and get ready to compare.
 
@@ -96,6 +97,7 @@ class ResumeEvidence:
             tree: What is in it.
             place: Its position.
             fingerprint: What the program looks like.
+            fields: What of it changed since the checkpoint was made.
 
         Returns:
             How much of the metric history belongs to the checkpoint.
@@ -108,12 +110,10 @@ class ResumeEvidence:
             former = read_resume(self._settings.run.resume)
         reasons = list(resume_checks.fallback_reasons(self._checkpoints.store, checkpoint))
         keep_bytes = 0
-        changed: tuple[str, ...] = ()
         if checkpoint is not None:
             keep_bytes, short = self._history_part(checkpoint, former)
             reasons += [short] if short is not None else []
-            found, changed = self._changes(checkpoint, fingerprint)
-            reasons += found
+            reasons += self._changes(checkpoint, fingerprint, fields)
         elif history.position_bytes <= len(HEADER) and not reasons:
             return 0  # the first attempt
         is_clean = former is None or not (former.differing or former.differing_before)
@@ -126,7 +126,7 @@ class ResumeEvidence:
             reasons=tuple(reasons),
             resumes=former.resumes + 1 if former else 1,
             differing_before=former.differing_before + former.differing if former else 0,
-            changes=changed,
+            changes=tuple(map(str, fields)),
             keep_bytes=keep_bytes,
         )
         self._proof = ResumeProof(
@@ -158,28 +158,21 @@ class ResumeEvidence:
         return min(keep_bytes, max(size_bytes, len(HEADER))), reason
 
     def _changes(
-        self, checkpoint: Checkpoint, fingerprint: Mapping[str, Any]
-    ) -> tuple[list[Reason], tuple[str, ...]]:
-        """Return what is known of the checkpoint and the program, and which fields of the program changed.
+        self, checkpoint: Checkpoint, fingerprint: Mapping[str, Any], fields: Sequence[FieldVerdict]
+    ) -> list[Reason]:
+        """Return what is known of the checkpoint and the program.
 
         Parameters that differ were refused before.
         """
-        saved = checkpoint.manifest.fingerprint
-        plain = [
-            {section: each for section, each in side.items() if section != OPTIONS}
-            for side in (saved, fingerprint)
-        ]
-        fields = changes(compared(*plain, is_inside_epoch=False))
         job = self._settings.environment.job or self._settings.run.root.name
         copied = resume_checks.another_run_reason(self._checkpoints.store, checkpoint, job=job)
         was_finished = checkpoint.manifest.is_final or self._settings.run.finished.exists()
-        reasons = [
+        return [
             *([copied] if copied is not None else []),
-            *resume_checks.option_reasons(saved, fingerprint),
+            *resume_checks.option_reasons(checkpoint.manifest.fingerprint, fingerprint),
             *(resume_checks.schedule_end_reasons(self._state.objects) if was_finished else ()),
             *resume_checks.change_reasons(fields),
         ]
-        return reasons, tuple(map(str, fields))
 
     def _first_runs(
         self, checkpoint: Checkpoint | None, keep_bytes: int, *, with_superseded: bool

@@ -15,10 +15,11 @@ from trainerd.errors import MismatchError
 from trainerd.training.distributed.joint_resume import confirm_together, resume_together
 from trainerd.training.engine.loop_sources import LOOPS_MAX
 from trainerd.training.engine.position import Position
-from trainerd.training.engine.resume_checks import change_reasons
+from trainerd.training.engine.resume_checks import change_reasons, program_changes
 from trainerd.training.interruption.leaving import say
 
 if TYPE_CHECKING:
+    from trainerd.checkpoint.fingerprint import FieldVerdict
     from trainerd.checkpoint.store import Checkpoint
     from trainerd.training.distributed.rank_store import Ranks
     from trainerd.training.engine.checkpoint_manager import CheckpointManager
@@ -90,19 +91,19 @@ class RunResume:
         Raises:
             MismatchError: It does not fit what is tracked; nothing was changed.
         """
-        now = (
-            self._state.fingerprint()
-        )  # of every attempt at the same moment: modules are loaded as it goes on
+        # Taken in every attempt at the same moment: modules are loaded as it goes on.
+        now = self._state.fingerprint()
         checkpoint: Checkpoint | None = None
         tree: StateTree | None = None
+        changed: tuple[FieldVerdict, ...] = ()
         position = self._state.position
         if (found := self._find()) is not None:
             checkpoint, tree = found
             self._put_back(tree, checkpoint)
             saved = checkpoint.manifest.fingerprint
             self._saved_data = dict(saved.get(DATA, {}))
-            found_changes = changes(compared(saved, now, is_inside_epoch=False))
-            self._changed_sections = frozenset(each.field.partition(".")[0] for each in found_changes)
+            changed = program_changes(saved, now)
+            self._changed_sections = frozenset(each.field.partition(".")[0] for each in changed)
             self._checkpoints.lineage.adopt(checkpoint)
             self._checkpoints.sequence.prune_after_resume()
             if checkpoint.manifest.is_final:
@@ -113,7 +114,7 @@ class RunResume:
                 self._pending = tree
                 position.loop = position.batch = position.phase = 0
                 position.late = False
-        keep_bytes = self._evidence.begin(checkpoint, tree, self.position, now)
+        keep_bytes = self._evidence.begin(checkpoint, tree, self.position, now, changed)
         if self._checkpoints.is_committer:
             self._settings.run.finished.unlink(missing_ok=True)
         self._history.begin(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.contract import codec
-from trainerd.contract.durable import write_file
+from trainerd.contract.durable import read_file, write_file
 from trainerd.contract.verdict import Reason
 from trainerd.errors import CorruptError, SpaceError
 from trainerd.training.data.batch_content import content_digest
@@ -122,8 +122,7 @@ class Witness:
 
     def _read(self) -> WitnessRecord | None:
         with contextlib.suppress(OSError, CorruptError, RecursionError):
-            with self._path.open("rb") as file:
-                data = file.read(BYTES_MAX)
+            data = read_file(self._path, bytes_max=BYTES_MAX)
             return codec.from_json(data, WitnessRecord, FORMAT, source=self._path)
         return None
 

@@ -57,11 +57,6 @@ def script():
     return Script()
 
 
-@pytest.fixture
-def run(tmp_path):
-    return RunPaths(tmp_path / "run")
-
-
 def reasons(run, kind):
     return [each for each in read_resume(run.resume).reasons if each.kind == kind]
 

@@ -52,11 +52,6 @@ def script():
     return Script()
 
 
-@pytest.fixture
-def run(tmp_path):
-    return RunPaths(tmp_path / "run")
-
-
 def crash_and_finish(run, script, change, **settings):
     """Crash after five steps, with a checkpoint at the third; change something; run to the end."""
     assert not attempt(run.root, script, crash_at=6)

@@ -56,11 +56,6 @@ def script():
     return Script()
 
 
-@pytest.fixture
-def run(tmp_path):
-    return RunPaths(tmp_path / "run")
-
-
 def roll_back_to(run, step):
     store = CheckpointStore.of_run(run)
     with store.lock():

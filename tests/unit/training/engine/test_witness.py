@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from tests.support.in_process import attempt
 from tests.support.in_process_drain import drained_at
-from trainerd.contract.paths import RunPaths
 from trainerd.contract.resume_record import read_resume, summary
 from trainerd.training.engine import witness
 
@@ -61,11 +60,6 @@ def script():
     return Script()
 
 
-@pytest.fixture
-def run(tmp_path):
-    return RunPaths(tmp_path / "run")
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("call", [1, 3, 8])
 def test_a_drain_within_a_loop_is_compared_and_exact(run, script, tmp_path, workers, call):
@@ -103,7 +97,7 @@ def test_an_iterable_that_goes_on_with_other_data_is_found_out(run, script):
         calls = 0
 
         def __iter__(self):
-            Stream.calls += 1  # something that decides what comes, and that nobody restores
+            Stream.calls += 1  # something that decides what comes, and that is not restored
             return iter(torch.full((6, 2), float(Stream.calls)))
 
     script.loader = Stream
