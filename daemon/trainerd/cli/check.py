@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trainerd.analysis.script_finding import ScriptFinding
 
 _SIZE_MAX: Final = 4 << 20
-"""Bytes of a script: more is not a script that somebody wrote."""
+"""Largest file that is read as a script, in bytes."""
 
 _FOUND: Final = 1
 _USAGE: Final = 2

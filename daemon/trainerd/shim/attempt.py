@@ -47,7 +47,7 @@ LOG_CHECK_S: Final = 1.0
 """How often the sizes of the logs are looked at, in seconds, while none of them is large."""
 
 FULL_LOG_CHECK_S: Final = 0.1
-"""How often after one was full: whoever has filled one in a moment may fill the next."""
+"""How often after one was full: a rank that filled one in a moment may fill the next."""
 
 EXIT_RECORD_PATIENCE_S: Final = 24 * 3600.0
 """How long the shim tries to record the exit: a full disk must not turn a finished job into a lost one."""
@@ -76,7 +76,7 @@ class RankGroup:
     def __init__(
         self, paths: AttemptPaths, admission: Admission, clock: Clock, *, ready_descriptor: int | None
     ) -> None:
-        # What it records is found even if somebody moves the state folder meanwhile.
+        # What it records is found even if the state folder is moved meanwhile.
         self._own_folder = followed_folder(paths.root)
         self._paths = AttemptPaths(self._own_folder)
         self._launch = admission.launch

@@ -495,7 +495,7 @@ def _contained_look(look: Callable[[], Look | bool]) -> Callable[[], Look | bool
             return error
         except (TrainerdError, OSError):
             raise
-        except Exception as error:  # noqa: BLE001 - raised for nobody: the job is set aside
+        except Exception as error:  # noqa: BLE001 - nothing catches it further up: the job is set aside
             return error
 
     return contained

@@ -186,7 +186,7 @@ def is_answered(path: Path) -> bool:
 def is_trusted_peer(connection: _HasOptions, *, group_id: int | None = None) -> bool:
     """Return whether the other end, as the kernel says, runs as our own user, as root, or in the group.
 
-    Whoever cannot be told is not trusted, whatever the reason.
+    A peer that cannot be identified is not trusted, whatever the reason.
     """
     try:
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)

@@ -270,7 +270,7 @@ class Journal:
         )
 
     def jobs(self) -> dict[str, Job]:
-        """Return every job as it was last decided, by name.
+        """Return the last decided state of every job, by name.
 
         A row that is damaged is moved to the history: its job comes back from its spec, and an attempt that
         runs is found in its run folder, as if the whole journal were lost.

@@ -187,7 +187,7 @@ def _hide_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def _made_safe(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Escape what could forge a line or steer a terminal, whoever wrote it."""
+    """Escape what could forge a line or steer a terminal, from any source."""
     return {str(key): _safe(value) for key, value in event.items()}
 
 

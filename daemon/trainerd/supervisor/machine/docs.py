@@ -33,7 +33,7 @@ Three rules hold for every cell below:
 
 * An event about another attempt than the newest one is old news and changes nothing.
 * At most one attempt of a job may have processes. It is launched from *queued* only, and the live states
-  (*{live}*) are left only on an event that says that nobody of the attempt is left, or for *faulted*, where
+  (*{live}*) are left only on an event that says that none of its processes is left, or for *faulted*, where
   an attempt that may live keeps its slot.
 * Nothing is launched under a spec whose file is refused now.
 """

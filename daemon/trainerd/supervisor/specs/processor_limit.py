@@ -1,8 +1,8 @@
 """How much of the processor reading one spec may take.
 
-Sizes, depths and digits are bounded one by one where they are known to matter. This bounds what is left: a
-parser that takes quadratic time for text that somebody found is stopped in the middle, since it is Python
-that calls functions, and every call is a moment to look at the clock of the thread.
+Sizes, depths and digits are bounded one by one where they are known to matter. This bounds the rest: a
+parser that takes quadratic time for some text is stopped in the middle, since it is Python code that calls
+functions, and the clock of the thread is looked at in every call.
 """
 
 from __future__ import annotations

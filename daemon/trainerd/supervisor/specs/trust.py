@@ -56,7 +56,7 @@ class TrustPolicy:
             os.close(descriptor)
 
     def _judge_parents(self, folder: Path, descriptor: int) -> None:
-        """Judge what holds a folder, up to the root: whoever may write there may put another in its place."""
+        """Judge the folders above a folder, up to the root: who may write there may replace it."""
         current, name = os.dup(descriptor), folder
         try:
             while True:

@@ -60,5 +60,5 @@ class Pulse:
             count += 1
             try:
                 self._say(count)
-            except Exception:  # noqa: BLE001 - whoever waits for the store finds out, and says so
+            except Exception:  # noqa: BLE001 - a rank that waits for the store finds out, and says so
                 return

@@ -1,7 +1,7 @@
 """Evidence about one resume, and the record of it.
 
-Evidence comes from steps that are run again and compared with their first run, from the state as it was read
-back after it was restored, from the witness of a drain, and from newer checkpoints that the run passes again.
+Evidence comes from steps that are run again and compared with their first run, from the restored state, which
+is read back, from the witness of a drain, and from newer checkpoints that the run passes again.
 
 Invariants:
     Nothing here changes what is trained or what is written into the history.

@@ -230,7 +230,7 @@ def _is_ordinary(tensor: torch.Tensor) -> bool:
 def _has_its_memory(tensor: torch.Tensor) -> bool:
     """Return whether all elements of a strided tensor lie in its storage.
 
-    A storage that was resized, as to free memory for a while, leaves the shape of its tensors as it was.
+    A storage that was resized, as to free memory for a while, leaves the shape of its tensors unchanged.
     """
     if tensor.numel() == 0:
         return True

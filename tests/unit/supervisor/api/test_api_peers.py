@@ -14,7 +14,7 @@ from tests.support.fake_control import MNIST, FakeControl, served
 from tests.support.unix_sockets import connect
 from trainerd.supervisor.api import server
 
-NOBODY = 65534
+STRANGER = 65534
 TRAINERS = 4242
 STOP = b"POST /v1/jobs/mnist/stop HTTP/1.1\r\nhost: x\r\n\r\n"
 GROUPS_OF_MANY = 2000
@@ -27,7 +27,7 @@ def path(tmp_path):
     return tmp_path / "trainerd.sock"
 
 
-def asked(path, request: bytes = STOP, *, uid: int = NOBODY, gid: int = NOBODY, groups=()) -> bytes:
+def asked(path, request: bytes = STOP, *, uid: int = STRANGER, gid: int = STRANGER, groups=()) -> bytes:
     """Return what another user with these groups is answered."""
     answer, say = os.pipe()
     child = os.fork()
@@ -68,11 +68,11 @@ def open_to_all(control, path, *, group_id=TRAINERS):
     ("gid", "groups", "status"),
     [
         (TRAINERS, (), b" 200 "),
-        (NOBODY, (7, TRAINERS), b" 200 "),
-        (NOBODY, (), b" 403 "),
-        (NOBODY, (7, 8), b" 403 "),
-        (NOBODY, (*range(5000, 5000 + GROUPS_OF_MANY), TRAINERS), b" 200 "),
-        (NOBODY, tuple(range(5000, 5000 + GROUPS_OF_MANY)), b" 403 "),
+        (STRANGER, (7, TRAINERS), b" 200 "),
+        (STRANGER, (), b" 403 "),
+        (STRANGER, (7, 8), b" 403 "),
+        (STRANGER, (*range(5000, 5000 + GROUPS_OF_MANY), TRAINERS), b" 200 "),
+        (STRANGER, tuple(range(5000, 5000 + GROUPS_OF_MANY)), b" 403 "),
     ],
     ids=["primary", "member", "stranger", "other-groups", "member-of-many", "stranger-of-many"],
 )

@@ -161,7 +161,7 @@ def test_a_sampler_whose_order_nothing_repeats_is_exact_within_an_epoch(tmp_path
     CLOCK_BEFORE = next(CLOCK)
     expected = undisturbed(tmp_path / "left-alone", loop)
     while next(CLOCK) % 5 != CLOCK_BEFORE % 5:
-        pass  # so that the first attempt finds the clock as it was
+        pass  # so that the first attempt finds the clock at its former time
     assert disturbed(tmp_path / "struck", loop, (5, 3)) == expected
 
 
