@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import random
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -235,7 +235,11 @@ def test_ends_in_different_moments_or_with_an_orderly_one_between_make_none(tmp_
     assert HandlingPage(path).suspects() == {}
 
 
-@pytest.mark.parametrize("content", [b"", b"[" * 9000, b"\xff" * 8192, b'{"job": 1}', os.urandom(10_000)])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[" * 9000, b"\xff" * 8192, b'{"job": 1}', random.Random(1).randbytes(10_000)],
+    ids=["empty", "nested", "not UTF-8", "another type", "random bytes"],
+)
 def test_a_page_of_whatever_content_makes_no_suspect(tmp_path, content):
     path = tmp_path / "handling.page"
     path.write_bytes(content)
