@@ -9,8 +9,16 @@ from tests.support.struck import StruckRun  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
-everyday_and_rest = pytest.mark.parametrize("is_rest", [False, pytest.param(True, marks=pytest.mark.slow)])
-"""A request to stop comes at every place, and a kill at every third one; the other kills are slow."""
+EVERYDAY = {
+    "plain",
+    "breaks",
+    "exception_caught",
+    "break_epochs",
+    "next_forever",
+    "plain_range",
+    "after_last_epoch",
+}
+"""Shapes that are struck every day; of them, too, two kills of three are slow."""
 
 
 @pytest.fixture(autouse=True)
@@ -21,8 +29,19 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-@everyday_and_rest
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
+@pytest.mark.parametrize(
+    ("shape", "is_rest"),
+    [
+        pytest.param(
+            shape,
+            is_rest,
+            id=f"{shape.__name__}-{is_rest}",
+            marks=() if shape.__name__ in EVERYDAY and not is_rest else pytest.mark.slow,
+        )
+        for shape in SHAPES
+        for is_rest in (False, True)
+    ],
+)
 def test_a_shape_is_exact_wherever_it_is_struck(tmp_path, monkeypatch, shape, is_rest):
     undisturbed = StruckRun(monkeypatch, tmp_path / "undisturbed", shape)
     expected = undisturbed.result()
