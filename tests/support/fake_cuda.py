@@ -8,7 +8,6 @@ copies into page-locked memory arrive later, with the values of the call.
 
 from __future__ import annotations
 
-import gc
 import mmap
 import weakref
 from collections.abc import Iterable, Sequence
@@ -16,6 +15,7 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from trainerd.checkpoint.host_memory import address_of
+from trainerd.training.state.live_objects import live_instances
 from trainerd.training.writing.checksum import word_bytes_of, words_of
 from trainerd.training.writing.device_copy import Checksum, Copy
 
@@ -147,7 +147,7 @@ class FakeTransfer:
 def _memory_at(address: int) -> mmap.mmap:
     """Return the object whose memory begins at an address: the driver knows pages, a fake must know their
     owner."""
-    for candidate in gc.get_objects():
-        if isinstance(candidate, mmap.mmap) and address_of(candidate) == address:
+    for candidate in live_instances(lambda kind: issubclass(kind, mmap.mmap)):
+        if address_of(candidate) == address:
             return candidate
     raise AssertionError(f"no memory at {address:#x}")

@@ -128,7 +128,7 @@ def aside_folders(inside: Path, preferred: Path | None) -> tuple[AsideFolder, ..
 
     The second one serves where the checkpoints folder is a mount of its own, which no rename leaves.
     """
-    return tuple(AsideFolder(path) for path in dict.fromkeys((preferred or inside, inside)))
+    return tuple([AsideFolder(path) for path in dict.fromkeys((preferred or inside, inside))])
 
 
 def take_aside(

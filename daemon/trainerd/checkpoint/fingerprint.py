@@ -82,7 +82,7 @@ def compared(
 
 def changes(verdicts: Iterable[FieldVerdict]) -> tuple[FieldVerdict, ...]:
     """Return the fields that are not the same."""
-    return tuple(each for each in verdicts if each.verdict != "same")
+    return tuple([each for each in verdicts if each.verdict != "same"])
 
 
 def _leaves(path: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -59,11 +59,11 @@ class RetentionPlan:
 
     @property
     def keep(self) -> tuple[RetentionDecision, ...]:
-        return tuple(decision for decision in self.decisions if decision.is_kept)
+        return tuple([decision for decision in self.decisions if decision.is_kept])
 
     @property
     def prune(self) -> tuple[RetentionDecision, ...]:
-        return tuple(decision for decision in self.decisions if not decision.is_kept)
+        return tuple([decision for decision in self.decisions if not decision.is_kept])
 
     def __str__(self) -> str:
         return "\n".join(str(decision) for decision in self.decisions)
@@ -106,8 +106,10 @@ def retention_plan(
                 reasons[name].append(reason)
     return RetentionPlan(
         tuple(
-            RetentionDecision(name, bool(given), tuple(given) or ("no rule keeps it",))
-            for name, given in reasons.items()
+            [
+                RetentionDecision(name, bool(given), tuple(given) or ("no rule keeps it",))
+                for name, given in reasons.items()
+            ]
         )
     )
 

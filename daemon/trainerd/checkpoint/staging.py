@@ -125,7 +125,7 @@ class Staging:
         if manifest.step != self.step:
             raise InternalError(f"a manifest of step {manifest.step} for a checkpoint of step {self.step}")
         self._is_dead = True  # it is used up, whatever happens now
-        files = tuple(self._entries[name] for name in sorted(self._entries))
+        files = tuple([self._entries[name] for name in sorted(self._entries)])
         manifest = dataclasses.replace(manifest, files=files)
         with translated_space_errors(self.path):
             self._write_manifest(encode_manifest(manifest))

@@ -91,11 +91,11 @@ class CheckpointStore:
         Raises:
             OSError: The folder cannot be read: unknown, not empty.
         """
-        return tuple(found for found in scan(self.directory) if isinstance(found, Checkpoint))
+        return tuple([found for found in scan(self.directory) if isinstance(found, Checkpoint)])
 
     def problems(self) -> tuple[TrainerdError, ...]:
         """Return what is wrong with the folders that have a checkpoint's name and no readable manifest."""
-        return tuple(found for found in scan(self.directory) if isinstance(found, TrainerdError))
+        return tuple([found for found in scan(self.directory) if isinstance(found, TrainerdError)])
 
     def find(self, which: str) -> Checkpoint:
         """Return the checkpoint that a person names: ``step-120``, ``120`` or the full name.
@@ -167,11 +167,11 @@ class CheckpointStore:
 
     def quarantined(self) -> tuple[Aside, ...]:
         """Return the damaged ones, with the reasons."""
-        return tuple(aside for folder in self._quarantine for aside in folder.list())
+        return tuple([aside for folder in self._quarantine for aside in folder.list()])
 
     def abandoned(self) -> tuple[Aside, ...]:
         """Return those that forks left behind, with the reasons."""
-        return tuple(aside for folder in self._abandoned for aside in folder.list())
+        return tuple([aside for folder in self._abandoned for aside in folder.list()])
 
     def _verified_only(self, checkpoint: Checkpoint) -> None:
         self.verify(checkpoint)
@@ -334,9 +334,11 @@ class CheckpointStore:
         self._require_lock("set aside")
         self._complete_fork()
         newer = tuple(
-            path.name
-            for path in checkpoint_folders(self.directory)
-            if checkpoint is None or place_of(path) > checkpoint.place
+            [
+                path.name
+                for path in checkpoint_folders(self.directory)
+                if checkpoint is None or place_of(path) > checkpoint.place
+            ]
         )
         if newer:
             note_fork(self.directory, Fork(newer, reason))

@@ -50,7 +50,7 @@ def to_plain(record: object) -> dict[str, Any]:
 @functools.cache
 def _recorded_names(kind: type[Any]) -> tuple[str, ...]:
     assert dataclasses.is_dataclass(kind)
-    return tuple(field.name for field in dataclasses.fields(kind) if not field.metadata.get("transient"))
+    return tuple([field.name for field in dataclasses.fields(kind) if not field.metadata.get("transient")])
 
 
 def _plain(value: Any) -> Any:
@@ -138,7 +138,7 @@ def _build(value: Any, kind: Any, place: str) -> Any:
         return _checked(value, value in arguments, kind, place)
     if origin is tuple:
         _checked(value, isinstance(value, list), kind, place)
-        return tuple(_build(item, arguments[0], f"{place}[{i}]") for i, item in enumerate(value))
+        return tuple([_build(item, arguments[0], f"{place}[{i}]") for i, item in enumerate(value)])
     if origin is dict:
         _checked(value, isinstance(value, dict), kind, place)
         return {key: _build(item, arguments[1], f"{place}.{key}") for key, item in value.items()}

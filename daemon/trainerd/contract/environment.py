@@ -189,7 +189,7 @@ def _on_nonfinite_loss(text: str) -> OnNonfiniteLoss:
 
 
 def _keep_best(text: str) -> tuple[KeepBest, ...]:
-    return tuple(codec.from_plain(item, KeepBest, source=KEEP_BEST) for item in json.loads(text))
+    return tuple([codec.from_plain(item, KeepBest, source=KEEP_BEST) for item in json.loads(text)])
 
 
 def _keep_every(text: str) -> KeepEvery:
@@ -218,8 +218,10 @@ def _text(value: object) -> str | None:
 
 
 VARIABLES: Final = tuple(
-    value
-    for name, value in sorted(globals().items())
-    if name.isupper() and isinstance(value, str) and name[0] != "_"
+    [
+        value
+        for name, value in sorted(globals().items())
+        if name.isupper() and isinstance(value, str) and name[0] != "_"
+    ]
 )
 """Every TRAINERD_ variable, for those who must clear or show them."""

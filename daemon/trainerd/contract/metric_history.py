@@ -152,8 +152,8 @@ def read_history(path: Path) -> History:
         else:
             kept.append((offset, {key: _number(value) for key, value in record.items()}))
     return History(
-        rows=tuple(row for _, row in kept if "report" not in row),
-        reports=tuple(row for _, row in kept if "report" in row),
+        rows=tuple([row for _, row in kept if "report" not in row]),
+        reports=tuple([row for _, row in kept if "report" in row]),
         resumes=tuple(resumes),
         superseded=tuple(superseded),
     )

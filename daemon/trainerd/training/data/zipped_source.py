@@ -84,7 +84,7 @@ def _in_step(
     iterators: list[Iterator[Any]], noted: list[deque[Any]], indices: deque[Any] | None
 ) -> Iterator[Any]:
     for batches in zip(*iterators, strict=False):
-        found = tuple(part.popleft() if part else None for part in noted)
+        found = tuple([part.popleft() if part else None for part in noted])
         if indices is not None and found.count(None) < len(found):
             indices.append(found)
         yield batches

@@ -136,7 +136,7 @@ def rank_to_read(checkpoint: Checkpoint, rank: int, world_size: int) -> int:
 
 def _only_files_of(checkpoint: Checkpoint, rank: int) -> Checkpoint:
     names = {tensors_name(rank), tree_name(rank)}
-    files = tuple(entry for entry in checkpoint.manifest.files if entry.name in names)
+    files = tuple([entry for entry in checkpoint.manifest.files if entry.name in names])
     return dataclasses.replace(checkpoint, manifest=dataclasses.replace(checkpoint.manifest, files=files))
 
 

@@ -78,7 +78,7 @@ class Ranks:
     @property
     def others(self) -> tuple[int, ...]:
         """All ranks but this one."""
-        return tuple(rank for rank in range(self.world_size) if rank != self.rank)
+        return tuple([rank for rank in range(self.world_size) if rank != self.rank])
 
     def introduce(self) -> None:
         """Tell the others which process this is, and learn which ones they are.

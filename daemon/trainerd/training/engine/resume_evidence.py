@@ -126,7 +126,7 @@ class ResumeEvidence:
             reasons=tuple(reasons),
             resumes=former.resumes + 1 if former else 1,
             differing_before=former.differing_before + former.differing if former else 0,
-            changes=tuple(map(str, fields)),
+            changes=tuple([str(field) for field in fields]),
             keep_bytes=keep_bytes,
         )
         self._proof = ResumeProof(

@@ -24,6 +24,7 @@ from trainerd.training.state.audit_kinds import (
     wrapped_optimizer,
 )
 from trainerd.training.state.caller_names import CallerNames, Known, place_of_frame, user_frames
+from trainerd.training.state.live_objects import live_instances
 from trainerd.training.state.optimizer_names import named_parameters
 from trainerd.training.state.tracked import Objects, Stateful
 
@@ -133,8 +134,8 @@ class Audit:
 
     def _note_optimizers_with_state(self) -> None:
         """Take an optimizer that has state for one that stepped: this torch does not tell."""
-        for value in gc.get_objects():
-            if isinstance(value, torch.optim.Optimizer) and value.state:
+        for value in live_instances(lambda kind: issubclass(kind, torch.optim.Optimizer)):
+            if value.state:
                 self._stepped[id(value)] = _Stepped(value, "", [])
 
     def _is_missing(self, stepped: _Stepped, coverage: Coverage) -> bool:

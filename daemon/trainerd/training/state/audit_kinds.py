@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
-import itertools
 import re
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
 from trainerd.training.state.audit_coverage import SCHEDULERS, memory_of, tensors_in
+from trainerd.training.state.live_objects import live_instances
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,15 +27,8 @@ def live_candidates(*, known: list[Any]) -> Iterator[Any]:
     Args:
         known: Objects to look at besides, which the garbage collector may have been told to forget.
     """
-    kinds: dict[type, bool] = {}
-    found: dict[int, Any] = {}
-    # Not (*gc.get_objects(), *known): the list that this makes would hold itself, and so all objects.
-    for value in itertools.chain(gc.get_objects(), known):
-        kind = type(value)
-        if kind not in kinds:
-            kinds[kind] = _is_candidate(kind)
-        if kinds[kind]:
-            found[id(value)] = value
+    found = {id(value): value for value in live_instances(_is_candidate)}
+    found.update((id(value), value) for value in known if _is_candidate(type(value)))
     yield from found.values()
 
 

@@ -64,7 +64,7 @@ class WatchedReplica:
     ) -> None:
         self._replica = weakref.ref(replica)
         self._parameters, self._is_sparse = ddp_reducer.reduced_parameters(replica)
-        self.names = tuple(names.get(id(each), f"#{index}") for index, each in enumerate(self._parameters))
+        self.names = tuple([names.get(id(each), f"#{index}") for index, each in enumerate(self._parameters)])
         self._of_reducer = self.names  # what the reducer's own numbers stand for
         self._is_seen_from_start = is_seen_from_start
         self._arrivals: dict[int, int] = {}
@@ -141,13 +141,13 @@ class WatchedReplica:
         if not self._arrivals:
             return None
         missing = [index for index in range(len(self.names)) if index not in self._arrivals]
-        return tuple(self.names[index] for index in [*missing, *self._arrivals])
+        return tuple([self.names[index] for index in [*missing, *self._arrivals]])
 
     def _logged(self) -> tuple[str, ...] | None:
         numbers = ddp_reducer.logged_order(self.replica) or []
         if sorted(numbers) != list(range(len(self._of_reducer))):
             return None
-        return tuple(self._of_reducer[number] for number in numbers)
+        return tuple([self._of_reducer[number] for number in numbers])
 
     def _stop_observing(self) -> None:
         for hook in self._hooks:
@@ -258,7 +258,7 @@ class BucketOrders:
     @property
     def watched(self) -> tuple[WatchedReplica, ...]:
         """The replicas that exist, in an order that is the same on all ranks."""
-        return tuple(watched for watched in self._watched if watched.is_alive)
+        return tuple([watched for watched in self._watched if watched.is_alive])
 
     def state_dict(self) -> list[dict[str, Any]]:
         """Return what a checkpoint of this boundary says."""
@@ -292,8 +292,10 @@ def _encoded(saved: SavedOrder) -> dict[str, Any]:
 def decoded(state: list[dict[str, Any]]) -> tuple[SavedOrder, ...]:
     """Return what `BucketOrders.state_dict` returned."""
     return tuple(
-        SavedOrder(tuple(sorted(each["order"])), tuple(each["order"]))
-        if "order" in each
-        else SavedOrder(tuple(each["names"]), None, is_known=each["is_known"])
-        for each in state
+        [
+            SavedOrder(tuple(sorted(each["order"])), tuple(each["order"]))
+            if "order" in each
+            else SavedOrder(tuple(each["names"]), None, is_known=each["is_known"])
+            for each in state
+        ]
     )

@@ -10,11 +10,12 @@ reducer then rebuilds its buckets in the order of its parameters.
 
 from __future__ import annotations
 
-import gc
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
+
+from trainerd.training.state.live_objects import live_instances
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -42,12 +43,15 @@ def replicas(objects: Iterable[object]) -> Iterator[DistributedDataParallel]:
     """
     inner = [each for value in objects if isinstance(value, torch.nn.Module) for each in value.modules()]
     seen: set[int] = set()
-    for each in [*inner, *gc.get_objects()]:
-        # isinstance() would ask objects that pretend to be of another class
-        is_replica = issubclass(type(each), DistributedDataParallel) and hasattr(each, "reducer")
-        if is_replica and id(each) not in seen:
+    for each in [*inner, *live_instances(_is_replica)]:
+        if _is_replica(type(each)) and hasattr(each, "reducer") and id(each) not in seen:
             seen.add(id(each))
             yield each
+
+
+def _is_replica(kind: type) -> bool:
+    # isinstance() would ask objects that pretend to be of another class
+    return issubclass(kind, DistributedDataParallel)
 
 
 def missing_in(replica: DistributedDataParallel) -> str:

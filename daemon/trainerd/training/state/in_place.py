@@ -106,7 +106,9 @@ class InPlaceRestore:
             return copied_state(saved, self._copies)
         if type(saved) is tuple and type(live) is tuple:
             before = [*live, *[None] * len(saved)]
-            items = tuple(self._fill(before[index], item, (*path, index)) for index, item in enumerate(saved))
+            items = tuple(
+                [self._fill(before[index], item, (*path, index)) for index, item in enumerate(saved)]
+            )
             is_same = len(items) == len(live) and all(a is b for a, b in zip(items, live, strict=True))
             return live if is_same else items
         if not _can_take(live, saved):

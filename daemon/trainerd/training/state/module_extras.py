@@ -232,10 +232,10 @@ def _fingerprint(value: Any) -> Any:
     if is_generator(value):
         return _fingerprint(generator_state(value))
     if type(value) in {list, tuple}:
-        return tuple((type(each), _nested_identity(each), _fingerprint(each)) for each in value)
+        return tuple([(type(each), _nested_identity(each), _fingerprint(each)) for each in value])
     if type(value) is dict:
         return tuple(
-            (key, type(each), _nested_identity(each), _fingerprint(each)) for key, each in value.items()
+            [(key, type(each), _nested_identity(each), _fingerprint(each)) for key, each in value.items()]
         )
     if _is_array(value):
         import xxhash

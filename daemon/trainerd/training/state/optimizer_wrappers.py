@@ -11,13 +11,13 @@ Invariants:
 
 from __future__ import annotations
 
-import gc
 import sys
 from typing import Any, Final
 
 import torch
 
 from trainerd.errors import UserError
+from trainerd.training.state.live_objects import live_instances
 
 _ZERO: Final = ("torch.distributed.optim.zero_redundancy_optimizer", "ZeroRedundancyOptimizer")
 _LOCAL_SGD: Final = ("torch.distributed.optim.post_localSGD_optimizer", "PostLocalSGDOptimizer")
@@ -63,15 +63,19 @@ def wrapper_of(name: str, value: object) -> OptimizerWrapper | None:
     if isinstance(value, torch.optim.Optimizer) and any(
         module in sys.modules for module, _ in (_ZERO, _LOCAL_SGD)
     ):
-        for each in gc.get_objects():
-            if (_is_a(each, _ZERO) or _is_a(each, _LOCAL_SGD)) and getattr(each, "optim", None) is value:
+        for each in live_instances(lambda kind: _is_kind(kind, _ZERO) or _is_kind(kind, _LOCAL_SGD)):
+            if getattr(each, "optim", None) is value:
                 return OptimizerWrapper(each)
     return None
 
 
 def _is_a(value: object, which: tuple[str, str]) -> bool:
-    kind = getattr(sys.modules.get(which[0]), which[1], None)
-    return isinstance(kind, type) and issubclass(type(value), kind)
+    return _is_kind(type(value), which)
+
+
+def _is_kind(kind: type, which: tuple[str, str]) -> bool:
+    wrapper = getattr(sys.modules.get(which[0]), which[1], None)
+    return isinstance(wrapper, type) and issubclass(kind, wrapper)
 
 
 def _copy_groups(source: Any, target: Any) -> None:

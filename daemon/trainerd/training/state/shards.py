@@ -177,7 +177,7 @@ def _whole(nodes: Sequence[Any], decode: Callable[[Any, int], torch.Tensor], nam
     for (offset, size), part in parts.items():
         if any(begin + length > end for begin, length, end in zip(offset, size, shape, strict=True)):
             raise CorruptError(f"{name}: a part of {size} at {offset} lies outside of {shape}")
-        window = tuple(slice(begin, begin + length) for begin, length in zip(offset, size, strict=True))
+        window = tuple([slice(begin, begin + length) for begin, length in zip(offset, size, strict=True)])
         whole[window] = part
         covered[window] = True
     if sum(part.numel() for part in parts.values()) != whole.numel() or not bool(covered.all()):
@@ -249,7 +249,9 @@ def _place(saved: Any, live: Any) -> Any:
     elif saved.shape != live.shape:
         return saved
     else:
-        part = saved[tuple(slice(begin, begin + length) for begin, length in zip(offset, size, strict=True))]
+        part = saved[
+            tuple([slice(begin, begin + length) for begin, length in zip(offset, size, strict=True)])
+        ]
     return torch.distributed.tensor.DTensor.from_local(
         part.contiguous() if not isinstance(saved, Shard) else part,
         live.device_mesh,
