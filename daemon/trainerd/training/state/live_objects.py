@@ -12,7 +12,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 def live_instances(is_wanted: Callable[[type], bool]) -> list[Any]:
@@ -21,12 +21,17 @@ def live_instances(is_wanted: Callable[[type], bool]) -> list[Any]:
     Args:
         is_wanted: Decides about a type. It is asked once for each type that has instances, in no order.
     """
-    # `map` asks for the list when the outer `list` begins to consume; nothing else ever holds it.
-    kinds = list(map(type, itertools.chain.from_iterable(map(gc.get_objects, (None,)))))
-    wanted = {
-        identity: kind for identity, kind in {id(each): each for each in kinds}.items() if is_wanted(kind)
-    }
+    # Nothing but the inner iterator holds the list of all objects, and `dict` consumes it in one go. By
+    # identity: a class may have a metaclass with a hash of its own, in Python.
+    kinds = dict(_types_by_identity())
+    wanted = {identity: kind for identity, kind in kinds.items() if is_wanted(kind)}
     if not wanted:
         return []
     # An instance of a class refers to its class; so do dictionaries and tuples, which are left out.
     return [each for each in gc.get_referrers(*wanted.values()) if id(type(each)) in wanted]
+
+
+def _types_by_identity() -> Iterator[tuple[int, type]]:
+    objects = itertools.chain.from_iterable(map(gc.get_objects, (None,)))
+    once, again = itertools.tee(map(type, objects))
+    return zip(map(id, once), again, strict=False)
