@@ -20,7 +20,7 @@ from trainerd.contract.durable import TEMPORARY_INFIX, sync_directory, translate
 from trainerd.contract.failpoints import declare
 from trainerd.errors import UnsupportedValueError, UserError
 from trainerd.training.state.rank_files import read_verified
-from trainerd.training.state.tensors import SAFETENSORS_DTYPES
+from trainerd.training.state.tensor_dtypes import SAFETENSORS_DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

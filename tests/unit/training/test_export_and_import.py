@@ -17,7 +17,7 @@ from trainerd import Checkpointer
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.cli.main import group
 from trainerd.contract.paths import RunPaths
-from trainerd.training.state.tensors import copied_state
+from trainerd.training.state.copied_state import copied_state
 
 pytestmark = pytest.mark.torch
 

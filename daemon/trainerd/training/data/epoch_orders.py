@@ -26,7 +26,8 @@ from trainerd.training.data.packed_order import ObjectOrder, PackedOrder, Remain
 from trainerd.training.data.passes import Pass
 from trainerd.training.data.seeds import derive_seed
 from trainerd.training.data.sharding import ShardPlan
-from trainerd.training.state.tensors import TensorTable, encode_state
+from trainerd.training.state.tensor_layouts import TensorTable
+from trainerd.training.state.tensors import encode_state
 
 
 class EpochOrders:

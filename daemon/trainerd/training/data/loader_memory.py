@@ -32,8 +32,10 @@ from torch.utils.data import (
 
 from trainerd.errors import UnsupportedValueError
 from trainerd.training.data.found_generators import find_generators
+from trainerd.training.state.copied_state import copied_state
 from trainerd.training.state.generators import generator_state, is_generator, set_generator_state
-from trainerd.training.state.tensors import TensorTable, copied_state, encode_state
+from trainerd.training.state.tensor_layouts import TensorTable
+from trainerd.training.state.tensors import encode_state
 
 ELEMENTS_MAX: Final = 1 << 17
 """A list or dict that is longer is data, and not looked at."""

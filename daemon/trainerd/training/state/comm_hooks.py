@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trainerd.training.state import ddp_reducer
+from trainerd.training.state.copied_state import copied_state
 from trainerd.training.state.generators import generator_state, is_generator, set_generator_state
-from trainerd.training.state.tensors import copied_state
 
 if TYPE_CHECKING:
     from torch.nn.parallel import DistributedDataParallel

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from trainerd.training.state.tensors import copied_state, dense_stride
+from trainerd.training.state.copied_state import copied_state
+from trainerd.training.state.tensor_dtypes import dense_stride
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

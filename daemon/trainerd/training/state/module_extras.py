@@ -16,8 +16,9 @@ from typing import Any, Final
 
 import torch
 
+from trainerd.training.state.copied_state import copied_state
 from trainerd.training.state.generators import generator_state, is_generator, set_generator_state
-from trainerd.training.state.tensors import SAFETENSORS_DTYPES, copied_state
+from trainerd.training.state.tensor_dtypes import SAFETENSORS_DTYPES
 
 _INTERNAL: Final = frozenset(torch.nn.Module().__dict__) - {"training"}
 """Attributes that torch keeps for itself."""

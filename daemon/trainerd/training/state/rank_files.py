@@ -17,7 +17,8 @@ from trainerd.checkpoint.verify import verified_content
 from trainerd.errors import CorruptError
 from trainerd.training.state.restore import StateTree
 from trainerd.training.state.shards import has_shard_nodes, whole_document
-from trainerd.training.state.tensors import TORCH_DTYPES, decode_state
+from trainerd.training.state.tensor_decoding import decode_state
+from trainerd.training.state.tensor_dtypes import TORCH_DTYPES
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from trainerd.errors import CorruptError, MismatchError
+from trainerd.training.state.copied_state import copied_state
 from trainerd.training.state.fitting import differences, fitting_states
 from trainerd.training.state.objects import CLASSES, MODULE_CHANGES, PARAMETER_NAMES, TrackedObjects
 from trainerd.training.state.optimizer_names import (
@@ -28,7 +29,7 @@ from trainerd.training.state.optimizer_names import (
 from trainerd.training.state.selection import selected_states
 from trainerd.training.state.shards import placed_states
 from trainerd.training.state.snapshot import TREE_FORMAT
-from trainerd.training.state.tensors import copied_state, decode_state
+from trainerd.training.state.tensor_decoding import decode_state
 from trainerd.training.state.tracked import Objects, Stateful, unwrapped
 
 if TYPE_CHECKING:

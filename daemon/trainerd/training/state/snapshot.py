@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from trainerd.training.state.objects import MODULE_CHANGES, TrackedObjects
-from trainerd.training.state.tensors import TensorTable, encode_state
+from trainerd.training.state.tensor_layouts import TensorTable
+from trainerd.training.state.tensors import encode_state
 from trainerd.training.state.tracked import Objects, Stateful, unwrapped
 
 if TYPE_CHECKING:

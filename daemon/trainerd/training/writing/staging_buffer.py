@@ -16,7 +16,7 @@ import torch
 
 from trainerd.checkpoint.direct_io import BLOCK_BYTES
 from trainerd.checkpoint.safetensors import TensorEntry, layout
-from trainerd.training.state.tensors import TORCH_DTYPES, stored_form
+from trainerd.training.state.tensor_dtypes import TORCH_DTYPES, stored_form
 from trainerd.training.writing.device_copy import CUDA, Copy, Runtime, Transfer, damaged
 from trainerd.training.writing.direct_file import PIECE_BYTES, AbandonedError
 from trainerd.training.writing.host_buffer import HostBuffer

@@ -9,7 +9,7 @@ from tests.support.exact import Box, assert_same, through_disk
 from trainerd.errors import MismatchError, UserError
 from trainerd.training.checkpointer import Checkpointer
 from trainerd.training.state import restore
-from trainerd.training.state.tensors import copied_state
+from trainerd.training.state.copied_state import copied_state
 
 pytestmark = pytest.mark.torch
 

@@ -21,7 +21,7 @@ from trainerd.training.state.shards import (
     placed_states,
     whole_document,
 )
-from trainerd.training.state.tensors import decode_state
+from trainerd.training.state.tensor_decoding import decode_state
 
 pytestmark = pytest.mark.torch
 

@@ -16,7 +16,9 @@ from safetensors.torch import load_file
 from tests.support.exact import Box, assert_same, tree_through_disk
 from trainerd.errors import UnsupportedValueError
 from trainerd.training.checkpointer import Checkpointer
-from trainerd.training.state.tensors import TensorTable, copied_state, encode_state
+from trainerd.training.state.copied_state import copied_state
+from trainerd.training.state.tensor_layouts import TensorTable
+from trainerd.training.state.tensors import encode_state
 
 pytestmark = pytest.mark.torch
 
