@@ -5,5 +5,24 @@ from __future__ import annotations
 import signal
 from typing import Final
 
-STACKS: Final = signal.SIGUSR2
-"""Write the stacks of all threads to the rank's log. Sent only to a process that has a handler for it."""
+STOP: Final = frozenset(
+    {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGXCPU}
+)
+"""Signals that ask for a drain. Batch systems send SIGUSR1 (Slurm), SIGUSR2 (submitit) or SIGXCPU some time
+before a limit; SIGHUP is a lost terminal."""
+
+URGENT: Final = frozenset({signal.SIGTERM, signal.SIGINT})
+"""Those of which a second one means "now"."""
+
+SECOND_AFTER_S: Final = 2.0
+"""How long after the first request a signal counts as a second one, in seconds. Batch systems signal every
+process at the same moment, and those that forward the signal do it once more."""
+
+STACKS: Final = int(signal.SIGRTMAX) - 4
+"""Write the stacks of all threads to the rank's log. Sent only to a process that has a handler for it. A
+real-time signal: no batch system, launcher or runtime of another language sends this one."""
+
+
+def is_second(first_s: float, now_s: float) -> bool:
+    """Tell whether a signal that came at `now_s` is a second request, which means "now"."""
+    return now_s - first_s >= SECOND_AFTER_S

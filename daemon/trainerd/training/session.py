@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
+from trainerd.contract.exit_codes import DRAINED
+from trainerd.contract.safe_text import safe_text
 from trainerd.errors import UserError
 from trainerd.training import loop_misuse
 from trainerd.training.batch_loops import BatchLoops
@@ -21,11 +23,14 @@ from trainerd.training.engine.run_engine import RunEngine
 from trainerd.training.engine.run_parts import RunParts
 from trainerd.training.epoch_loops import EpochLoops
 from trainerd.training.interruption import leaving
+from trainerd.training.interruption.departure import DEPARTURE
+from trainerd.training.interruption.drain_flag import REASON_CHARACTERS_MAX
+from trainerd.training.interruption.forked_children import forget_in_children
 from trainerd.training.settings import DEFAULT_SEED, Settings, resolve_settings
 from trainerd.training.state.values import Variables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -69,8 +74,11 @@ def session(
 
     Raises:
         UserError: A setting cannot be read.
+        SystemExit: A session of this process has drained: the process is to end.
     """
     leaving.show_user_errors_without_traceback()
+    if DEPARTURE.is_begun:
+        raise SystemExit(DRAINED)
     return Session(
         resolve_settings(
             run_dir=run_dir,
@@ -94,7 +102,13 @@ class Session:
         self._engine = RunEngine(self._run)
         self._loops = BatchLoops(self._engine)
         self._epoch_loops = EpochLoops(self._engine, self._loops)
-        self._is_open = self._is_over = False
+        self._is_open = self._is_over = self._is_forked = False
+        forget_in_children(self)
+
+    def forget_in_child(self) -> None:
+        """Let a forked child have no session: it belongs to the process that opened it."""
+        self._is_forked = True
+        self._is_open = False
 
     # ------------------------------------------------------------------ what a script reads
 
@@ -195,7 +209,7 @@ class Session:
             UserError: A value is not a number.
             NonFiniteLossError: `loss` is NaN or infinite, and the job's spec does not say to ignore that.
         """
-        if not self._is_open:
+        if not self._is_open or self._run.exit.is_left:
             self._check_open()
         loop_misuse.check_log(self._loops.thread)
         self._run.measurements.note(values)
@@ -219,6 +233,30 @@ class Session:
         self._check_open()
         if not self._run.resume.is_replaying:
             self._run.saves.is_asked = True
+
+    def ask_to_stop(self, reason: str) -> None:
+        """Ask for a drain: the next boundary is saved, and the process leaves with exit code 85.
+
+        May be called from any thread.
+
+        Args:
+            reason: Why, for the log and the record of the attempt.
+        """
+        self._run.flag.ask(safe_text(str(reason), characters_max=REASON_CHARACTERS_MAX) or "asked to stop")
+
+    def on_leave(self, function: Callable[[], Any]) -> Callable[[], Any]:
+        """Call `function` when the process leaves because a stop was asked for; also usable as a decorator.
+
+        It is called after the checkpoint is durable, in a thread of its own. All functions together have 5 s,
+        or what is left of the grace period, and 1 s if the process has to end at once.
+
+        Args:
+            function: Takes no arguments; what it returns or raises changes nothing.
+        """
+        if not callable(function):
+            raise UserError(f"on_leave({function!r:.80}): not a function")
+        self._run.exit.last_words.add(function)
+        return function
 
     # ------------------------------------------------------------------ the loop
 
@@ -310,8 +348,13 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._is_forked:
+            return
         try:
-            if error is None:
+            if self._run.exit.is_left:
+                if error is None or isinstance(error, Exception):
+                    self._run.exit.raise_if_left()
+            elif error is None:
                 self._epoch_loops.end_all()
                 self._engine.finish()
             else:
@@ -329,12 +372,18 @@ class Session:
 
     def _check_open(self) -> None:
         self._check_not_over()
+        self._run.exit.raise_if_left()
         if not self._is_open:
             raise UserError(
                 "the session is not open", hint="use it in a block: with trainerd.session() as session: ..."
             )
 
     def _check_not_over(self) -> None:
+        if self._is_forked:
+            raise UserError(
+                "this process was forked from the one that opened the session",
+                hint="return results to that process, and let it call the session",
+            )
         if self._is_over:
             raise UserError(
                 "the session is over: its with block has ended",

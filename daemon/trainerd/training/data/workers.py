@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch.utils.data
 
-from trainerd.training.interruption.drain_flag import DRAIN_SIGNALS
+from trainerd.contract.signals import STOP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,9 +39,9 @@ class WorkerStart:
 
 def ignore_drain_signals() -> None:
     """Ignore the drain signals, and unblock them now that they are harmless."""
-    for number in DRAIN_SIGNALS:
+    for number in STOP:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, DRAIN_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
 
 
 @contextlib.contextmanager
@@ -50,7 +50,7 @@ def drain_signals_blocked() -> Iterator[None]:
 
     None is lost: it comes afterwards.
     """
-    former = signal.pthread_sigmask(signal.SIG_BLOCK, DRAIN_SIGNALS)
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
     try:
         yield
     finally:

@@ -299,6 +299,7 @@ class RunEngine:
         Args:
             over: How many of the script's loops over epochs are over, if it has left one early.
         """
+        self.run.exit.raise_if_left()
         self._check_reached(f"epoch {self.run.state.position.epoch}")
         position, saves = self.run.state.position, self.run.saves
         is_last = over is not None or self._is_planned_end(position.epoch + 1)
@@ -355,6 +356,7 @@ class RunEngine:
 
     def answer(self) -> None:
         """Do what is asked for at this boundary: save it, or save and leave. Nothing, within a step."""
+        self.run.exit.raise_if_left()
         if self._is_in_step:
             return
         for decision in self.run.agreement.settle():
@@ -384,16 +386,16 @@ class RunEngine:
 
     def leave_where_safe(self) -> NoReturn:
         """Leave with the newest boundary that is saved or staged: the script has gone on since."""
-        if self.run.ranks is not None or self.run.saves.is_safe_here():
+        if self.run.ranks is not None or self.run.exit.is_left or self.run.saves.is_safe_here():
             self.leave()
-        self.run.exit.is_leaving = True
-        self.run.exit.flush_alone("the script left its loop")
+        self.run.exit.flushed("the script left its loop")
 
     def finish(self) -> None:
         """The run is over: save it as it is now, for good.
 
         If the script stopped early because of a drain, leave so.
         """
+        self.run.exit.raise_if_left()
         self.run.exit.is_leaving = True
         self.begin()
         if self.run.ranks is not None:
@@ -404,7 +406,11 @@ class RunEngine:
         self.run.exit.finished()
 
     def fail(self, error: BaseException) -> None:
-        """The script raised. Nothing is saved: that may have been in the middle of a step."""
+        """The script raised, maybe in the middle of a step: what is saved is the newest boundary in memory.
+
+        Raises:
+            SystemExit: A drain is pending.
+        """
         self.run.exit.failed(error, step=self.run.state.position.step if self.is_begun else None)
 
     def close(self) -> None:

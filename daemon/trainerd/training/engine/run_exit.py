@@ -12,12 +12,14 @@ import time
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from trainerd.contract import records
-from trainerd.contract.exit_codes import FAILED
+from trainerd.contract.exit_codes import DRAINED, FAILED
 from trainerd.contract.failpoints import declare
 from trainerd.contract.heartbeat import Phase
 from trainerd.contract.records import FinishedRecord
-from trainerd.errors import RankLostError
+from trainerd.errors import NonFiniteLossError, RankLostError, SpaceError, UserError
 from trainerd.training.interruption import leaving
+from trainerd.training.interruption.departure import DEPARTURE, leave_limit_s
+from trainerd.training.interruption.last_words import LastWords
 
 if TYPE_CHECKING:
     from trainerd.checkpoint.store import Checkpoint
@@ -40,6 +42,16 @@ BETWEEN_SAVES_LIMIT_S: Final = 2.0
 seconds."""
 FLUSH_ANSWER_LIMIT_S: Final = 10.0
 """How long ranks that are out of time wait to hear what the others hold, in seconds."""
+LAST_WORDS_HURRIED_S: Final = 1.0
+"""How long the script's last words may take where there is no time, in seconds."""
+SIGNAL_LIMIT_S: Final = 0.1
+"""How long a signal is waited for that would explain an exception, in seconds."""
+
+_NOT_SAVED: Final = (UserError, NonFiniteLossError, SpaceError)
+"""Errors after which nothing is saved and no drain is answered: the next attempt would meet them again, or what
+is in memory is not to be trusted."""
+_COMES_OF_SIGNAL: Final = (KeyboardInterrupt, SystemExit, OSError)
+"""What a handler of the script's own raises, or a pipe whose reader got the same signal."""
 
 
 class RunExit:
@@ -47,6 +59,8 @@ class RunExit:
 
     Attributes:
         is_leaving: Whether the main thread is on its way out.
+        is_left: Whether the drain is done: all that is left to do is to end.
+        last_words: What the script does when it leaves.
     """
 
     def __init__(
@@ -62,7 +76,8 @@ class RunExit:
         agreement: Agreement,
         ranks: Ranks | None,
     ) -> None:
-        self.is_leaving = False
+        self.is_leaving = self.is_left = False
+        self.last_words = LastWords(leaving.say)
         self._settings = settings
         self._position = position
         self._saves = saves
@@ -77,14 +92,43 @@ class RunExit:
     # ------------------------------------------------------------------ from the main thread
 
     def drained(self, reason: str | None = None) -> NoReturn:
-        """Save this boundary, say so, and leave the process."""
+        """Save this boundary, say so, and leave the process.
+
+        Raises:
+            SystemExit: This is how it leaves.
+            KeyboardInterrupt: Likewise, where the stop button of a notebook asked.
+        """
+        self.raise_if_left()
         self.is_leaving = True
         self._link.beat(Phase.DRAIN)
         self._saves.save_now("drain")
         self._evidence.close()
-        newest, why = self._saves.newest, reason or self._flag.reason
-        self._evidence.witness.take(newest, leave=lambda: self._leave_drained(newest, why))
-        self._leave_drained(newest, why)
+        newest = self._saves.newest
+        self._evidence.witness.take(newest, self._flag.interruptible)
+        self._leave_drained(newest, reason or self._flag.reason)
+
+    def flushed(self, why: str) -> NoReturn:
+        """Make the newest boundary in memory durable, say so, and leave the process.
+
+        Raises:
+            SystemExit: This is how it leaves.
+        """
+        self.is_leaving = True
+        self._link.beat(Phase.DRAIN)
+        newest = self._saves.flush()
+        self._leave_drained(newest, f"{self._flag.reason or 'asked to stop'}, {why}")
+
+    def raise_if_left(self) -> None:
+        """Leave again, if the script has kept the process from leaving.
+
+        Raises:
+            SystemExit: The drain is done.
+            KeyboardInterrupt: Likewise, where the stop button of a notebook asked.
+        """
+        if self.is_left:
+            if self._flag.is_stop_button:
+                raise KeyboardInterrupt
+            raise SystemExit(DRAINED)
 
     def finished(self) -> None:
         """Save the state as the final one and say that the run is complete.
@@ -113,13 +157,18 @@ class RunExit:
         self._leave_ranks()
 
     def failed(self, error: BaseException, *, step: int | None) -> None:
-        """Tell the other ranks, and record what ended the attempt. Nothing is saved.
+        """Tell the other ranks, save the newest boundary held in memory, and record what ended the attempt.
 
         Args:
             error: What the script, or the session, raised.
             step: Steps finished, None if the state was not restored yet.
+
+        Raises:
+            SystemExit: A drain is pending, and what was raised may come of it.
         """
-        self.is_leaving = True
+        was_leaving, self.is_leaving = self.is_leaving, True
+        if self._ranks is None and not was_leaving and not isinstance(error, _NOT_SAVED):
+            self._save_held(error, is_begun=step is not None)
         self._agreement.stop()
         if self._ranks is not None:
             error = self._ranks.cause_of(error)
@@ -127,15 +176,35 @@ class RunExit:
         if self._outcome.parent.is_dir():  # not before there is a run
             leaving.record_exception(self._outcome, error, step=step)
 
+    def _save_held(self, error: BaseException, *, is_begun: bool) -> None:
+        """Make the newest boundary held in memory durable; leave, if a drain is pending."""
+        name = type(error).__name__
+        newest = self._saves.newest
+        if is_begun:
+            try:
+                held = self._saves.flush_held()
+            except (Exception, SpaceError) as problem:  # noqa: BLE001 - must not hide `error`
+                leaving.say(f"trainerd: {name}, and what is in memory cannot be saved: {problem}")
+                return
+            if held is not None and held != newest:
+                leaving.say(f"trainerd: {name}: saved {held.name}, the newest boundary in memory")
+            newest = held or newest
+        if isinstance(error, _COMES_OF_SIGNAL) and not self._flag.is_set:
+            time.sleep(SIGNAL_LIMIT_S)  # the thread that listens may not have read of the signal yet
+        if self._flag.is_set:
+            self._leave_drained(newest, f"{self._flag.reason}, {name}: {error!s:.200}", error=error)
+
     # ------------------------------------------------------------------ from a thread that watches or listens
 
     def flush_and_leave(self, reason: str) -> NoReturn:
-        """Make what is in memory durable and leave the process."""
+        """Make what is in memory durable and end the process at once."""
+        if self.is_left:
+            leaving.end_process(DRAINED)
         try:
             newest = self._saves.flush()
         except Exception as error:  # noqa: BLE001 - the process ends here in any case, and says why
             self.fail_and_leave(error)
-        self._leave_drained(newest, reason)
+        self._end_drained(newest, reason)
 
     def flush_alone(self, why: str) -> NoReturn:
         """Leave as a single rank that finds no boundary in time."""
@@ -158,7 +227,7 @@ class RunExit:
             if staged is not None and all(each == staged for each in all_hold):
                 self.flush_and_leave(reason)
             leaving.say(f"trainerd: the ranks hold no boundary in common ({all_hold}): nothing more is saved")
-            self._leave_drained(self._saves.newest, reason)
+            self._end_drained(self._saves.newest, reason)
 
     def fail_and_leave(self, error: Exception) -> NoReturn:
         """End this process because of `error`."""
@@ -166,18 +235,45 @@ class RunExit:
         if self._ranks is not None:
             self._ranks.say_failed(error)
         leaving.record_exception(self._outcome, error, step=self._position.step)
-        leaving.exit_process(FAILED)
+        leaving.end_process(FAILED)
 
     # ------------------------------------------------------------------ within
 
-    def _leave_drained(self, newest: Checkpoint | None, reason: str) -> NoReturn:
+    def _leave_drained(
+        self, newest: Checkpoint | None, reason: str, *, error: BaseException | None = None
+    ) -> NoReturn:
+        """Leave from the thread that trains: the script cleans up."""
+        self._record_drained(newest, reason)
+        self.is_left = self._flag.is_answered = True
+        limit_s = leave_limit_s(self._flag.left_s(self._settings.grace_s))
+        began_s = time.monotonic()
+        self.last_words.run(limit_s)
+        if self._flag.is_stop_button:
+            raise KeyboardInterrupt from error
+        DEPARTURE.limit_s = max(limit_s - (time.monotonic() - began_s), 0.0)
+        try:
+            leaving.exit_process(DRAINED)
+        except SystemExit as end:
+            raise end from error
+
+    def _end_drained(self, newest: Checkpoint | None, reason: str) -> NoReturn:
+        """End the process at once, from a thread that watches: there is no time, or no way to be heard."""
+        self._record_drained(newest, reason)
+        self.last_words.run(LAST_WORDS_HURRIED_S)
+        leaving.end_process(DRAINED)
+
+    def _record_drained(self, newest: Checkpoint | None, reason: str) -> None:
         self._leave_ranks()
-        leaving.leave_drained(
-            self._outcome,
-            step=newest.step if newest else self._position.step,
-            checkpoint=newest.name if newest else None,
-            reason=reason,
-        )
+        if self._outcome.parent.is_dir():  # not before there is a run
+            leaving.record_drained(
+                self._outcome,
+                step=newest.step if newest else self._position.step,
+                checkpoint=newest.name if newest else None,
+                reason=reason,
+            )
+        saved = f"saved {newest.name}" if newest else "nothing to save yet"
+        end = "the kernel goes on" if self._flag.is_stop_button else f"exiting {DRAINED}"
+        leaving.say(f"trainerd: {reason}: {saved}, {end}")
 
     def _leave_ranks(self) -> None:
         """Stop answering the other ranks.

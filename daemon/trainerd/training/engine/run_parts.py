@@ -33,7 +33,9 @@ from trainerd.training.engine.supervisor_link import SupervisorLink
 from trainerd.training.engine.suspicions import Suspicions
 from trainerd.training.interruption import leaving
 from trainerd.training.interruption.deadline import DeadlineGuard, margin_s
+from trainerd.training.interruption.departure import DEPARTURE
 from trainerd.training.interruption.drain_flag import DrainFlag
+from trainerd.training.interruption.interactive import is_interactive
 from trainerd.training.schedule.pacing import Pacing
 from trainerd.training.settings import DEFAULT_SEED, Settings
 from trainerd.training.state.rng import seed_everything
@@ -115,7 +117,7 @@ class RunParts:
             checkpoints=self.checkpoints,
             measurements=self.measurements,
         )
-        self.flag = DrainFlag()
+        self.flag = DrainFlag(is_interactive=is_interactive())
         self.agreement: Agreement = Together(ranks, self.flag) if ranks else Alone(self.flag)
         self.exit = RunExit(
             settings,
@@ -186,9 +188,8 @@ class RunParts:
         self.flag.install()
         if self.flag.notices is not None:
             DeadlineGuard(
-                self.flag.notices,
+                self.flag,
                 grace_s=self.settings.grace_s,
-                heard=lambda number: self.flag.ask(number.name),
                 margin=lambda grace_s: margin_s(grace_s, self.checkpoints.sequence.longest_save_s),
                 flush=self.agreement.leave_without_boundary if self.ranks else self.exit.flush_alone,
             )
@@ -212,7 +213,8 @@ class RunParts:
             OSError: The write in flight failed.
         """
         self.state.loop_sources.clear()
-        self.flag.remove()
+        if not DEPARTURE.is_begun:  # while the script cleans up, signals are still heard
+            self.flag.remove()
         self.link.close()
         self.evidence.close()
         self.evidence.witness.end_loop()

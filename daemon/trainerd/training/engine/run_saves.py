@@ -216,6 +216,18 @@ class RunSaves:
                 self._staged = None
             return self.wait()
 
+    def flush_held(self) -> Checkpoint | None:
+        """Make what is staged durable if it has more steps than the disk, and return the newest checkpoint.
+
+        What is staged before the first step of a run is worth nothing, and may not fit a corrected script.
+        """
+        with self._lock:
+            if self._staged is not None:
+                newest = self._checkpoints.lineage.newest
+                if self._staged.manifest.step <= (newest.step if newest is not None else 0):
+                    self._staged = None
+            return self.flush()
+
     def is_safe_here(self) -> bool:
         """Tell whether the boundary crossed last is saved or staged: then `flush` makes it durable."""
         return self._is_staged_here() or self._is_saved()

@@ -12,7 +12,7 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
-import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +23,8 @@ from trainerd.errors import CorruptError, SpaceError
 from trainerd.training.data.batch_content import content_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from trainerd.checkpoint.store import Checkpoint
@@ -37,6 +38,15 @@ LIMIT_S: Final = 1.0
 BYTES_MAX: Final = 1 << 16
 
 _NOTHING: Final = object()
+
+Interruptible = Callable[[float, BaseException], "AbstractContextManager[None]"]
+
+
+class WitnessTimeoutError(BaseException):
+    """The next batch did not come in time. Never leaves this module.
+
+    No `Exception`: datasets catch those, and go on to another sample.
+    """
 
 
 @dataclass(frozen=True)
@@ -140,12 +150,12 @@ class Witness:
 
     # ------------------------------------------------------------------ at a drain
 
-    def take(self, checkpoint: Checkpoint | None, *, leave: Callable[[], object]) -> None:
+    def take(self, checkpoint: Checkpoint | None, interruptible: Interruptible) -> None:
         """Note what the next batch contains, if it is at hand or comes in time.
 
         Args:
             checkpoint: The one that the drain made durable.
-            leave: Leaves the process. Called from another thread once `LIMIT_S` are over.
+            interruptible: Ends its block by an exception once the time is over.
         """
         position = self._position
         if checkpoint is None or not self._is_alone or self._iterator is None:
@@ -153,12 +163,10 @@ class Witness:
         manifest = checkpoint.manifest
         if (manifest.step, manifest.epoch, manifest.batch) != (position.step, position.epoch, position.batch):
             return  # what was saved is another boundary
-        timer = threading.Timer(LIMIT_S, leave)
-        timer.daemon = True
-        timer.start()
         try:
-            batch = next(self._iterator) if self._at_hand is _NOTHING else self._at_hand
-            digest = content_digest(batch)
+            with interruptible(LIMIT_S, WitnessTimeoutError()):
+                batch = next(self._iterator) if self._at_hand is _NOTHING else self._at_hand
+                digest = content_digest(batch)
             if digest is not None:
                 record = WitnessRecord(
                     checkpoint.name,
@@ -170,7 +178,5 @@ class Witness:
                     digest,
                 )
                 write_file(self._path, codec.to_json(record, FORMAT))
-        except (Exception, SpaceError):  # noqa: BLE001 - the checkpoint is durable, and the process leaves in any case
+        except (Exception, SpaceError, WitnessTimeoutError):  # noqa: BLE001 - the checkpoint is durable, and the process leaves in any case
             return
-        finally:
-            timer.cancel()

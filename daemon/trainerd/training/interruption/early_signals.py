@@ -1,0 +1,82 @@
+"""Requests to stop that come before the session is open: noted, and handed to the session.
+
+A program imports torch and prepares its data for seconds or minutes before it opens a session. A signal in
+that time would end it as a failure. Handlers are used, not a mask: a mask would be inherited by every program
+that this one starts.
+
+Invariants:
+    Only signals with their default action are taken.
+    A second signal, or the only one if no session follows, is not swallowed: the second one acts as it would
+    have without this module.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from trainerd.contract.signals import STOP, is_second
+from trainerd.training.interruption.forked_children import forget_in_children
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_LOG: Final = 2
+
+
+class EarlySignals:
+    """Holds the signals of a process until a session takes them over.
+
+    Attributes:
+        first: Number of the first signal and when it came, None if none came.
+    """
+
+    def __init__(self) -> None:
+        self.first: tuple[int, float] | None = None
+        self._former: dict[int, Any] = {}
+
+    def hold(self) -> None:
+        """Note signals from now on, if this is the main thread; only there does Python allow it."""
+        if self._former or threading.current_thread() is not threading.main_thread():
+            return
+        forget_in_children(self)
+        for number in STOP:
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # noqa: PLR6201 - one may have no hash
+                self._former[number] = signal.signal(number, self._note)
+
+    def release(self) -> tuple[int, float] | None:
+        """Give the signals back; return the first that came and when, None if none came."""
+        for number, former in self._former.items():
+            if signal.getsignal(number) == self._note:
+                signal.signal(number, former)
+        self._former.clear()
+        first, self.first = self.first, None
+        return first
+
+    def forget_in_child(self) -> None:
+        """Let a forked child have the default handling."""
+        self.release()
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        now_s = time.monotonic()
+        name = signal.Signals(number).name
+        if self.first is None:
+            self.first = (number, now_s)
+            _say(f"trainerd: {name} came before the session is open: the program leaves when it opens it")
+        elif is_second(self.first[1], now_s):
+            _say(f"trainerd: a second signal, {name}, before the session is open: ends now")
+            self.release()
+            signal.raise_signal(number)
+
+
+def _say(message: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(_LOG, f"{message}\n".encode())
+
+
+EARLY: Final = EarlySignals()
+"""The signals of this process."""

@@ -1,0 +1,51 @@
+"""What a forked child must not have of its parent: signal handlers, the wake-up descriptor, the session.
+
+Pools, `multiprocessing.Process` and the workers of plain loaders are forks of the training process. With its
+handlers they could not be ended by SIGTERM, and through its wake-up descriptor a signal to one of them would
+be heard as a signal to the training process.
+
+Invariants:
+    Runs in the child before any code of the program does.
+    Closes nothing that belongs to the parent, sends nothing and writes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import Final, Protocol
+
+
+class Forkable(Protocol):
+    """Something that a forked child must let go of."""
+
+    def forget_in_child(self) -> None:
+        """Let go of what belongs to the parent; called in the child."""
+        ...
+
+
+class _ForkHook:
+    """Calls what is registered in each forked child."""
+
+    def __init__(self) -> None:
+        self._registered: weakref.WeakSet[Forkable] = weakref.WeakSet()
+        self._is_installed = False
+
+    def add(self, forkable: Forkable) -> None:
+        self._registered.add(forkable)
+        if not self._is_installed:
+            self._is_installed = True
+            os.register_at_fork(after_in_child=self._run)
+
+    def _run(self) -> None:
+        for forkable in list(self._registered):
+            forkable.forget_in_child()
+        self._registered.clear()
+
+
+_HOOK: Final = _ForkHook()
+
+
+def forget_in_children(forkable: Forkable) -> None:
+    """Have every child that is forked from now on forget `forkable`, for as long as that lives."""
+    _HOOK.add(forkable)
