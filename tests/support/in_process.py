@@ -1,4 +1,4 @@
-"""Attempts at a run within one process: a crash is an exception, after which nothing is saved.
+"""Attempts at a run within one process: an exception stands for SIGKILL, after which nothing is saved.
 
 Dozens of them cost as much as one process that imports torch. What only a process can show (signals, SIGKILL
 in the middle of a write, workers that outlive it) is shown by processes elsewhere.
@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
 import trainerd
 from tests.support.training_runs import Result, result_of
+from trainerd.training.engine.run_saves import RunSaves
 
 Tick = Callable[[], None]
 Loop = Callable[[trainerd.Session, Tick], None]
@@ -45,9 +47,12 @@ def attempt(
 
     torch.manual_seed(99)  # an attempt finds the generators as they happen to be
     try:
-        with trainerd.session(
-            run_dir, every={"steps": steps, "seconds": None, "epochs": 1}, **settings
-        ) as session:
+        with (
+            mock.patch.object(RunSaves, "flush_held", lambda saves: saves.newest),
+            trainerd.session(
+                run_dir, every={"steps": steps, "seconds": None, "epochs": 1}, **settings
+            ) as session,
+        ):
             loop(session, tick)
     except Crash:
         return False

@@ -18,6 +18,7 @@ import trainerd
 from tests.support.training_runs import Result, result_of
 from trainerd.training import loop_misuse
 from trainerd.training.engine import run_resume
+from trainerd.training.engine.run_saves import RunSaves
 from trainerd.training.interruption import leaving
 from trainerd.training.state import program_fingerprint
 
@@ -55,6 +56,7 @@ class StruckRun:
 
         monkeypatch.setattr(leaving, "exit_process", leave)
         monkeypatch.setattr(leaving, "end_workers", lambda: None)
+        monkeypatch.setattr(RunSaves, "flush_held", lambda saves: saves.newest)  # SIGKILL saves nothing
         for module in (leaving, run_resume):
             monkeypatch.setattr(module, "say", lambda message: None)
         # What costs most, and has tests of its own: durability, the digests of all files of this repository,

@@ -18,11 +18,21 @@ SECOND_AFTER_S: Final = 2.0
 """How long after the first request a signal counts as a second one, in seconds. Batch systems signal every
 process at the same moment, and those that forward the signal do it once more."""
 
+RELAY_S: Final = 0.05
+"""How much later a first request may reach a process to which another one relays it, in seconds: what
+is a second request there is one here too."""
+
 STACKS: Final = int(signal.SIGRTMAX) - 4
 """Write the stacks of all threads to the rank's log. Sent only to a process that has a handler for it. A
 real-time signal: no batch system, launcher or runtime of another language sends this one."""
 
 
-def is_second(first_s: float, now_s: float) -> bool:
-    """Tell whether a signal that came at `now_s` is a second request, which means "now"."""
-    return now_s - first_s >= SECOND_AFTER_S
+def is_second(first_s: float, now_s: float, *, is_relayed: bool = False) -> bool:
+    """Tell whether a signal is a second request, which means "now".
+
+    Args:
+        first_s: When the first one came, in seconds.
+        now_s: When it came.
+        is_relayed: Whether another process may pass on what it has found to be a second request.
+    """
+    return now_s - first_s >= SECOND_AFTER_S - (RELAY_S if is_relayed else 0.0)

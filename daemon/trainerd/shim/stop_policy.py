@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from trainerd.contract import exit_codes
+from trainerd.contract.signals import is_second
 
 KillReason = Literal["grace", "asked", "peer"]
 
@@ -19,6 +20,10 @@ PEER_LIMIT_S: Final = 10.0
 
 GOOD_EXIT_CODES: Final = frozenset({exit_codes.FINISHED, exit_codes.DRAINED})
 """Exit codes after which the other ranks may go on: they do not all finish at the same moment."""
+
+
+_FORWARDED: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
+"""Requests to stop that reach the ranks as they came; the others, which few programs handle, as SIGTERM."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,13 @@ class StopPolicy:
 
 
 def after_signal(policy: StopPolicy, signum: int, now_s: float) -> tuple[StopPolicy, tuple[Command, ...]]:
-    """Answer a request to stop (TERM, INT, USR1) or to end at once (QUIT)."""
+    """Answer a request to stop (`STOP`) or to end at once (QUIT)."""
     if signum == signal.SIGQUIT:
         return policy, _kill(policy, "asked")
+    signum = signum if signum in _FORWARDED else signal.SIGTERM
     if policy.stop_requested_s is not None:
+        if not is_second(policy.stop_requested_s, now_s, is_relayed=True):
+            return policy, ()  # the same request: batch systems signal every process at the same moment
         return policy, _forward(policy, signum)  # the second one says "now"
     was_told = policy.are_told
     policy = _deadline(

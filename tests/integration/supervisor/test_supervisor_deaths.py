@@ -6,11 +6,13 @@ import json
 import os
 import signal
 import subprocess
+import time
 
 import pytest
 
 from tests.support.daemon_bench import ENDLESS, OBEDIENT, script
 from trainerd.contract.process import identify
+from trainerd.contract.signals import SECOND_AFTER_S
 
 SLOW = "while ! test -e go; do sleep 0.02; done; exit 7"
 """Runs until it is told to go, then exits with 7."""
@@ -173,6 +175,7 @@ def test_a_second_signal_hurries(bench):
     bench.wait_running("ant")
     bench.supervisor.send_signal(signal.SIGINT)
     bench.wait_file("asked.1")
+    time.sleep(SECOND_AFTER_S)  # before that it would be the same request
     bench.supervisor.send_signal(signal.SIGINT)
     assert bench.supervisor.wait(15) == 0
     assert (bench.work / "asked.2").exists()

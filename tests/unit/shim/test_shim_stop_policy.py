@@ -39,6 +39,18 @@ def test_a_second_request_is_forwarded_and_does_not_move_the_deadline():
     assert later == policy
 
 
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_the_same_request_sent_to_everybody_at_once_is_forwarded_once(signum):
+    policy, _ = after_signal(two_ranks(), signal.SIGTERM, 5.0)
+    assert after_signal(policy, signum, 6.9) == (policy, ())
+    assert after_signal(policy, signum, 7.0)[1] == (Forward(signum, BOTH),)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGUSR2, signal.SIGXCPU])
+def test_what_would_end_most_programs_reaches_the_ranks_as_a_request_that_they_know(signum):
+    assert after_signal(two_ranks(), signum, 5.0)[1] == (Forward(signal.SIGTERM, BOTH),)
+
+
 def test_quit_kills_at_once_and_is_no_request_to_stop():
     policy, commands = after_signal(two_ranks(), signal.SIGQUIT, 5.0)
     assert commands == (Kill("asked", BOTH),)
@@ -85,7 +97,7 @@ def test_a_first_request_after_a_peer_ended_badly_is_noted_and_not_sent_twice():
     policy, commands = after_signal(policy, signal.SIGTERM, 6.0)
     assert commands == ()
     assert policy.stop_requested_s == 6.0
-    assert after_signal(policy, signal.SIGTERM, 7.0)[1] == (Forward(signal.SIGTERM, frozenset({1})),)
+    assert after_signal(policy, signal.SIGTERM, 8.0)[1] == (Forward(signal.SIGTERM, frozenset({1})),)
 
 
 def test_the_last_rank_to_end_leaves_nothing_to_do():

@@ -18,6 +18,7 @@ from typing import Final
 from trainerd.contract import exit_codes
 from trainerd.contract.policy import OnNonfiniteLoss
 from trainerd.contract.records import ExitRecord, OutcomeRecord, RankExit, StallRecord
+from trainerd.contract.signals import STOP
 from trainerd.errors import RankLostError
 
 USAGE_ERROR_WITHIN_S: Final = 30.0
@@ -289,7 +290,7 @@ def _ended_by_signal(evidence: Evidence, rank: RankExit, who: str) -> _Verdict:
     if rank.killed_by_shim == "asked":
         return OutcomeKind.KILLED, Retry.AFTER_BACKOFF, f"{who} was killed because that was asked for"
     was_asked = evidence.exit.stop_requested_s is not None
-    if was_asked and rank.signal in {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1}:
+    if was_asked and rank.signal in STOP:
         reason = f"{who} left on {name}, as asked, without a checkpoint of that moment"
         return OutcomeKind.STOPPED, Retry.AFTER_BACKOFF, reason
     by_kernel = _killed_for_memory(evidence.exit, rank)

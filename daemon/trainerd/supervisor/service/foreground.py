@@ -20,6 +20,7 @@ import structlog
 from trainerd.contract import exit_codes
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.durable import make_directory, sweep_temporary
+from trainerd.contract.signals import STOP, is_second
 from trainerd.errors import InternalError, TrainerdError, UserError
 from trainerd.supervisor.api.facade import Facade
 from trainerd.supervisor.api.recent_attempts import RecentAttempts
@@ -57,9 +58,8 @@ STREAM_LOOK_S: Final = 0.1
 STREAM_END_LIMIT_S: Final = 5.0
 """How long a slow reader of our output is waited for at the end, in seconds."""
 
-REQUESTS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1})
-"""Signals that ask for a drain: batch systems send SIGUSR1 some time before the limit; SIGHUP is a lost
-terminal."""
+REQUESTS: Final = STOP
+"""Signals that ask for a drain."""
 
 _log = structlog.get_logger(__name__)
 
@@ -98,7 +98,10 @@ def judge_end(job: Job | None, outcome: OutcomeView | None, *, was_asked: bool) 
             return End(
                 exit_codes.FAILED, "the attempt did not leave in time; the next `trainerd exec` finds it"
             )
-    if outcome is None or outcome.checkpoint is not None or outcome.kind == "drained":
+    left_early = (
+        was_asked and outcome is not None and outcome.kind == "stopped"
+    )  # nothing was to be saved yet
+    if outcome is None or outcome.checkpoint is not None or outcome.kind == "drained" or left_early:
         return End(exit_codes.DRAINED, job.reason)
     what = "asked to leave" if was_asked else "stopped"
     return End(
@@ -201,6 +204,7 @@ class _Foreground:
             self._loop, journal, state, jobs_dir, recent=recent, started_wall_s=clock.wall_s()
         )
         self._requests = 0
+        self._asked_at_s: float | None = None
         self._is_over = asyncio.Event()
 
     async def run(self, stream: Callable[[RunPaths, threading.Event], None]) -> End:
@@ -276,6 +280,10 @@ class _Foreground:
             self._is_over.set()
 
     def _note_request(self) -> None:
+        now_s = SystemClock().monotonic_s()
+        if self._asked_at_s is not None and not is_second(self._asked_at_s, now_s):
+            return  # the same request: batch systems signal every process, and some do it twice
+        self._asked_at_s = self._asked_at_s or now_s
         self._requests += 1
         self._is_over.set()
         if self._requests > 1:

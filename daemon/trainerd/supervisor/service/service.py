@@ -15,6 +15,7 @@ import structlog
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.durable import make_directory, sweep_temporary
 from trainerd.contract.paths import StatePaths
+from trainerd.contract.signals import STOP, is_second
 from trainerd.errors import UserError
 from trainerd.supervisor.api.facade import Facade
 from trainerd.supervisor.api.recent_attempts import RecentAttempts
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
     from trainerd.supervisor.service.configuration import Configuration
 
-LEAVE: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
+LEAVE: Final = STOP - {signal.SIGHUP}
 """Signals by which the supervisor is asked to leave: batch systems send SIGUSR1 some time before the end."""
 
 REQUESTS: Final = LEAVE | {signal.SIGHUP}
@@ -177,6 +178,7 @@ class _Service:
             self._loop, journal, paths, jobs_dir, recent=recent, started_wall_s=clock.wall_s()
         )
         self._stop_requests = 0
+        self._stop_asked_at_s: float | None = None
         self._stop_asked = asyncio.Event()
         self._reload_asked = asyncio.Event()
 
@@ -262,6 +264,10 @@ class _Service:
             stop.cancel()
 
     def _note_stop_request(self) -> None:
+        now_s = SystemClock().monotonic_s()
+        if self._stop_asked_at_s is not None and not is_second(self._stop_asked_at_s, now_s):
+            return  # the same request: batch systems signal every process, and some do it twice
+        self._stop_asked_at_s = self._stop_asked_at_s or now_s
         self._stop_requests += 1
         self._stop_asked.set()
         if self._stop_requests > 1:

@@ -48,8 +48,8 @@ SIGNAL_LIMIT_S: Final = 0.1
 """How long a signal is waited for that would explain an exception, in seconds."""
 
 _NOT_SAVED: Final = (UserError, NonFiniteLossError, SpaceError)
-"""Errors after which nothing is saved and no drain is answered: the next attempt would meet them again, or what
-is in memory is not to be trusted."""
+"""Errors after which nothing is saved and no drain is answered: the next attempt would meet them again, or
+what is in memory is not to be trusted."""
 _COMES_OF_SIGNAL: Final = (KeyboardInterrupt, SystemExit, OSError)
 """What a handler of the script's own raises, or a pipe whose reader got the same signal."""
 

@@ -47,8 +47,8 @@ class DeadlineGuard:
     """A thread that listens for signals and flushes when it must.
 
     Args:
-        flag: Is told of each signal that asks for a drain, at once. The handler itself runs only when the main
-            thread comes back to Python code, and a long computation or a collective keeps it away from there.
+        flag: Is told of each signal that asks for a drain, at once. The handler itself runs only when the
+            main thread comes back to Python code, and a long computation or a collective keeps it from that.
         grace_s: Seconds from the first signal until the process is killed; None is not known.
         margin: Returns how long before that a flush must begin, in seconds.
         flush: Makes what can be made durable and leaves the process. Told why.
@@ -105,7 +105,7 @@ class DeadlineGuard:
             # Also if the flag has heard of it already: this thread may have been kept from reading for long.
             self._flag.hear(signal.Signals(number), now_s)
             self._first_s = self._flag.signalled_at_s if notice & LATE else now_s
-        elif not notice & LATE and is_urgent and is_second(self._first_s, now_s):
+        elif not notice & LATE and is_urgent and is_second(self._first_s, now_s, is_relayed=True):
             return f"a second signal, {signal.Signals(number).name}, means now"
         return None
 

@@ -161,9 +161,9 @@ class DrainFlag:
             error, self._interruption = self._interruption, None
             raise error
         now_s = time.monotonic()
-        if self.is_interactive and number == signal.SIGINT:
-            if self.is_stop_button and is_second(self.signalled_at_s or now_s, now_s):
-                signal.default_int_handler(number, frame)
+        is_pressed_again = number == signal.SIGINT and self.is_stop_button
+        if is_pressed_again and is_second(self.signalled_at_s or now_s, now_s):
+            signal.default_int_handler(number, frame)
         self.hear(signal.Signals(number), now_s)
         self._notice(number | LATE)
 

@@ -45,7 +45,7 @@ class EarlySignals:
             return
         forget_in_children(self)
         for number in STOP:
-            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # noqa: PLR6201 - one may have no hash
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 self._former[number] = signal.signal(number, self._note)
 
     def release(self) -> tuple[int, float] | None:

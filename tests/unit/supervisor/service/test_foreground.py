@@ -12,6 +12,7 @@ from trainerd.supervisor.service.foreground import judge_end
 SAVED = OutcomeView(3, "killed", "it did", checkpoint="step-000000100")
 DRAINED = OutcomeView(3, "drained", "it did")
 NOTHING = OutcomeView(3, "stopped", "it did")
+CRASHED = OutcomeView(3, "crashed", "it did")
 
 
 @pytest.mark.parametrize(
@@ -26,13 +27,14 @@ NOTHING = OutcomeView(3, "stopped", "it did")
         (Queued(), DRAINED, 85),
         (Stopped(), SAVED, 85),
         (Paused(1.0, NOW), SAVED, 85),
-        (Queued(), NOTHING, 1),
+        (Queued(), NOTHING, 85),
+        (Queued(), CRASHED, 1),
         (Queued(), None, 85),
     ],
     ids=lambda value: getattr(value, "NAME", None) or getattr(value, "kind", None) or str(value),
 )
 def test_the_exit_code_says_whether_to_run_it_again(state, outcome, code):
-    """85 only where there is something to go on from, or nothing has begun."""
+    """85 where there is something to go on from, or where it was asked to leave before there was."""
     assert judge_end(job(state), outcome, was_asked=True).code == code
 
 

@@ -13,6 +13,7 @@ from tests.support.in_process import attempt
 from tests.support.in_process_drain import drained_at
 from trainerd.contract.resume_record import read_resume, summary
 from trainerd.training.engine import witness
+from trainerd.training.interruption import drain_flag
 
 pytestmark = pytest.mark.torch
 
@@ -149,7 +150,7 @@ def test_a_batch_that_takes_too_long_does_not_hold_up_the_drain(run, script, mon
         monkeypatch.setattr(time, "sleep", lambda _s: None)
         return Timer()
 
-    monkeypatch.setattr(witness.threading, "Timer", timer)
+    monkeypatch.setattr(drain_flag.threading, "Timer", timer)
     drained_at(run.root, script, 3)
     assert [limit_s for limit_s, _ in left] == [witness.LIMIT_S]
     assert not run.witness.exists()

@@ -1,0 +1,79 @@
+"""How a session is left where the process lives on: notebooks, and scripts that catch everything."""
+
+import signal
+import sys
+import types
+
+import pytest
+import torch
+from torch import nn
+
+import trainerd
+from trainerd.checkpoint.store import CheckpointStore
+from trainerd.contract.exit_codes import DRAINED
+from trainerd.contract.paths import RunPaths
+from trainerd.errors import UserError
+from trainerd.training.interruption import departure
+
+
+@pytest.fixture(autouse=True)
+def departs_no_further():
+    yield
+    departure.DEPARTURE.call_off()
+
+
+def train(folder, stop_at=None, number=signal.SIGINT):
+    """Train 6 steps, with a signal during one of them."""
+    trained = []
+    with trainerd.session(folder, every={"steps": 100, "seconds": None, "epochs": None}) as session:
+        model = nn.Linear(1, 1)
+        session.track(model=model)
+        for step in session.steps(6):
+            if step == stop_at:
+                signal.raise_signal(number)
+            with torch.no_grad():
+                model.weight += 1
+            trained.append(step)
+    return trained
+
+
+def saved(folder):
+    return [each.step for each in CheckpointStore.of_run(RunPaths(folder)).checkpoints()]
+
+
+def test_the_stop_button_ends_the_cell_and_the_next_cell_goes_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=object))
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, stop_at=2)
+    assert saved(tmp_path) == [3]
+    assert "the kernel goes on" in capsys.readouterr().err
+    assert not departure.DEPARTURE.is_begun
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert train(tmp_path) == [3, 4, 5]
+
+
+def test_every_call_after_the_drain_leaves_again(tmp_path):
+    with (
+        pytest.raises(SystemExit) as left,
+        trainerd.session(tmp_path, every={"steps": 100, "seconds": None, "epochs": None}) as session,
+    ):
+        session.track(model=nn.Linear(1, 1))
+        session.ask_to_stop("the budget is spent")
+        for call in (
+            lambda: next(iter(session.steps(3))),
+            session.resume,
+            lambda: session.log(loss=1.0),
+            lambda: session.report(accuracy=1.0),
+            session.checkpoint_now,
+            lambda: next(iter(session.epochs(2))),
+        ):
+            with pytest.raises(SystemExit):
+                call()
+    assert left.value.code == DRAINED  # by the end of the block
+    with pytest.raises(SystemExit):
+        trainerd.session(tmp_path)
+
+
+def test_what_is_to_be_called_at_the_end_is_a_function(tmp_path):
+    with pytest.raises(UserError, match="not a function"):
+        trainerd.session(tmp_path).on_leave(3)

@@ -1,0 +1,156 @@
+"""The request to stop: who hears of it, and when a second signal means now."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from trainerd.contract.signals import SECOND_AFTER_S, STOP
+from trainerd.training.interruption import drain_flag
+from trainerd.training.interruption.deadline import DeadlineGuard
+from trainerd.training.interruption.drain_flag import DrainFlag
+from trainerd.training.interruption.early_signals import EarlySignals
+
+
+class Clock:
+    """Stands for the module `time`."""
+
+    now_s = 100.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(drain_flag, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def flag():
+    flag = DrainFlag().install()
+    yield flag
+    flag.remove()
+
+
+def second(guard, number, now_s):
+    return guard._second(int(number), now_s)
+
+
+@pytest.fixture
+def guard(monkeypatch):
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: None)
+    flag = DrainFlag()
+    flag.notices = -1
+    return DeadlineGuard(flag, grace_s=30.0, margin=lambda _: 1.0, flush=lambda _: None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_means_now_if_it_comes_two_seconds_after_the_first(guard, number):
+    assert second(guard, signal.SIGTERM, 10.0) is None
+    assert second(guard, number, 10.0 + SECOND_AFTER_S - 0.1) is None
+    assert second(guard, number, 10.0 + SECOND_AFTER_S) == f"a second signal, {number.name}, means now"
+
+
+def test_a_signal_that_announces_a_limit_may_come_again_and_again(guard):
+    for at_s in (10.0, 20.0, 30.0):
+        assert second(guard, signal.SIGXCPU, at_s) is None
+
+
+def test_what_python_notes_late_is_no_second_signal(guard):
+    assert second(guard, signal.SIGTERM, 10.0) is None
+    assert second(guard, signal.SIGTERM | drain_flag.LATE, 15.0) is None
+
+
+def test_a_thread_that_is_kept_from_reading_takes_the_first_signal_for_no_second(guard):
+    guard._flag.hear(signal.SIGTERM, 10.0)  # by the handler
+    assert second(guard, signal.SIGTERM, 15.0) is None
+
+
+def test_a_handler_of_the_scripts_own_is_left_alone_and_one_set_later_too():
+    seen = []
+    former = signal.signal(signal.SIGUSR2, lambda *_: seen.append("first"))
+    try:
+        flag = DrainFlag().install()
+        signal.raise_signal(signal.SIGUSR2)
+        signal.signal(signal.SIGTERM, lambda *_: seen.append("later"))
+        flag.remove()
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGUSR2, former)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert (seen, flag.is_set) == (["first", "later"], False)
+
+
+def test_a_forked_child_has_the_default_handling_and_is_not_heard(flag):
+    child = os.fork()
+    if child == 0:
+        kept = [number for number in STOP if signal.getsignal(number) == flag._handle]
+        os._exit(1 if kept or signal.set_wakeup_fd(-1) != -1 or flag.notices is not None else 0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    child = os.fork()
+    if child == 0:
+        time.sleep(30)
+        os._exit(0)
+    os.kill(child, signal.SIGTERM)  # maybe before it has run a single instruction
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+    os.set_blocking(flag.notices, False)
+    with pytest.raises(BlockingIOError):
+        os.read(flag.notices, 1)
+    assert not flag.is_set
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) & STOP == set()
+
+
+def test_a_signal_before_the_session_is_handed_to_it(clock):
+    early = EarlySignals()
+    early.hold()
+    try:
+        signal.raise_signal(signal.SIGUSR1)
+    finally:
+        number, at_s = early.release()
+    assert number == signal.SIGUSR1
+    assert time.monotonic() - at_s < 5
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+
+
+def test_a_second_signal_before_the_session_acts_as_ever(capfd):
+    early = EarlySignals()
+    early.hold()
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)  # the same request
+    early.first = (signal.SIGINT, early.first[1] - SECOND_AFTER_S)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert "a second signal, SIGINT, before the session is open" in capfd.readouterr().err
+
+
+def test_the_session_counts_the_grace_period_from_the_early_signal(monkeypatch):
+    monkeypatch.setattr(drain_flag.EARLY, "first", (int(signal.SIGTERM), 5.0))
+    flag = DrainFlag().install()
+    flag.remove()
+    assert (flag.is_set, flag.reason, flag.signalled_at_s) == (True, "SIGTERM", 5.0)
+
+
+def test_the_stop_button_asks_and_a_second_press_is_raised_where_the_cell_stands(clock):
+    flag = DrainFlag(is_interactive=True).install()
+    try:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        assert (flag.is_set, flag.is_stop_button) == (True, True)
+        clock.now_s += SECOND_AFTER_S
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        flag.remove()
+
+
+def test_a_block_that_takes_too_long_is_interrupted(flag):
+    began_s = time.monotonic()
+    with pytest.raises(TimeoutError), flag.interruptible(0.05, TimeoutError()):
+        time.sleep(10)
+    assert time.monotonic() - began_s < 5
+    assert not flag.is_set
