@@ -27,10 +27,11 @@ def main() -> None:
     parser.add_argument("--hang", choices=HANGS, default="sleep")
     parser.add_argument("--at", type=int, default=5)
     parser.add_argument("--step-ms", type=float, default=500)
+    parser.add_argument("--grace-s", type=float, default=3.0)
     args = parser.parse_args()
     torch.manual_seed(0)
     model = torch.nn.Linear(4, 1)
-    with trainerd.session(every={"seconds": None, "epochs": None}, grace_s=3.0) as session:
+    with trainerd.session(every={"seconds": None, "epochs": None}, grace_s=args.grace_s) as session:
         session.track(model=model)
         for _ in session.epochs(1):
             for batch in session.batches(list(torch.randn(8, 4))):

@@ -52,24 +52,27 @@ def test_the_stop_button_ends_the_cell_and_the_next_cell_goes_on(tmp_path, monke
     assert train(tmp_path) == [3, 4, 5]
 
 
-def test_every_call_after_the_drain_leaves_again(tmp_path):
-    with (
-        pytest.raises(SystemExit) as left,
-        trainerd.session(tmp_path, every={"steps": 100, "seconds": None, "epochs": None}) as session,
-    ):
+def calls_after_the_drain(folder):
+    """Yield each call, within a session that has left."""
+    with trainerd.session(folder, every={"steps": 100, "seconds": None, "epochs": None}) as session:
         session.track(model=nn.Linear(1, 1))
         session.ask_to_stop("the budget is spent")
-        for call in (
-            lambda: next(iter(session.steps(3))),
-            session.resume,
-            lambda: session.log(loss=1.0),
-            lambda: session.report(accuracy=1.0),
-            session.checkpoint_now,
-            lambda: next(iter(session.epochs(2))),
-        ):
-            with pytest.raises(SystemExit):
-                call()
-    assert left.value.code == DRAINED  # by the end of the block
+        yield lambda: next(iter(session.steps(3)))
+        yield session.resume
+        yield lambda: session.log(loss=1.0)
+        yield lambda: session.report(accuracy=1.0)
+        yield session.checkpoint_now
+        yield lambda: next(iter(session.epochs(2)))
+
+
+def test_every_call_after_the_drain_leaves_again(tmp_path):
+    calls = calls_after_the_drain(tmp_path)
+    for _ in range(6):
+        with pytest.raises(SystemExit):
+            next(calls)()
+    with pytest.raises(SystemExit) as left:
+        next(calls)  # the end of the block
+    assert left.value.code == DRAINED
     with pytest.raises(SystemExit):
         trainerd.session(tmp_path)
 
