@@ -15,9 +15,7 @@ import signal
 from pathlib import Path
 from typing import ClassVar, Final
 
-from trainerd.contract.signals import STOP
-
-STOP_SIGNALS: Final = STOP
+STOP_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
 """Asked of the ranks: finish the step, checkpoint, leave."""
 
 WAITED: Final = STOP_SIGNALS | {signal.SIGQUIT, signal.SIGCHLD}

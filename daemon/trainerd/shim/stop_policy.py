@@ -22,10 +22,6 @@ GOOD_EXIT_CODES: Final = frozenset({exit_codes.FINISHED, exit_codes.DRAINED})
 """Exit codes after which the other ranks may go on: they do not all finish at the same moment."""
 
 
-_FORWARDED: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
-"""Requests to stop that reach the ranks as they came; the others, which few programs handle, as SIGTERM."""
-
-
 @dataclass(frozen=True)
 class Forward:
     """Send a signal to ranks."""
@@ -67,10 +63,9 @@ class StopPolicy:
 
 
 def after_signal(policy: StopPolicy, signum: int, now_s: float) -> tuple[StopPolicy, tuple[Command, ...]]:
-    """Answer a request to stop (`STOP`) or to end at once (QUIT)."""
+    """Answer a request to stop (TERM, INT, USR1) or to end at once (QUIT)."""
     if signum == signal.SIGQUIT:
         return policy, _kill(policy, "asked")
-    signum = signum if signum in _FORWARDED else signal.SIGTERM
     if policy.stop_requested_s is not None:
         if not is_second(policy.stop_requested_s, now_s, is_relayed=True):
             return policy, ()  # the same request: batch systems signal every process at the same moment

@@ -46,11 +46,6 @@ def test_the_same_request_sent_to_everybody_at_once_is_forwarded_once(signum):
     assert after_signal(policy, signum, 7.0)[1] == (Forward(signum, BOTH),)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGUSR2, signal.SIGXCPU])
-def test_what_would_end_most_programs_reaches_the_ranks_as_a_request_that_they_know(signum):
-    assert after_signal(two_ranks(), signum, 5.0)[1] == (Forward(signal.SIGTERM, BOTH),)
-
-
 def test_quit_kills_at_once_and_is_no_request_to_stop():
     policy, commands = after_signal(two_ranks(), signal.SIGQUIT, 5.0)
     assert commands == (Kill("asked", BOTH),)

@@ -16,6 +16,7 @@ from trainerd.contract.exit_codes import DRAINED, FAILED
 from trainerd.contract.failpoints import declare
 from trainerd.contract.heartbeat import Phase
 from trainerd.contract.records import FinishedRecord
+from trainerd.contract.safe_text import safe_line
 from trainerd.errors import NonFiniteLossError, RankLostError, SpaceError, UserError
 from trainerd.training.interruption import leaving
 from trainerd.training.interruption.departure import DEPARTURE, leave_limit_s
@@ -46,6 +47,8 @@ LAST_WORDS_HURRIED_S: Final = 1.0
 """How long the script's last words may take where there is no time, in seconds."""
 SIGNAL_LIMIT_S: Final = 0.1
 """How long a signal is waited for that would explain an exception, in seconds."""
+ERROR_CHARACTERS_MAX: Final = 200
+"""Longest message of an exception in the reason of a drain, in characters."""
 
 _NOT_SAVED: Final = (UserError, NonFiniteLossError, SpaceError)
 """Errors after which nothing is saved and no drain is answered: the next attempt would meet them again, or
@@ -192,7 +195,9 @@ class RunExit:
         if isinstance(error, _COMES_OF_SIGNAL) and not self._flag.is_set:
             time.sleep(SIGNAL_LIMIT_S)  # the thread that listens may not have read of the signal yet
         if self._flag.is_set:
-            self._leave_drained(newest, f"{self._flag.reason}, {name}: {error!s:.200}", error=error)
+            said = safe_line(str(error), characters_max=ERROR_CHARACTERS_MAX)
+            reason = f"{self._flag.reason}, {name}" + (f": {said}" if said else "")
+            self._leave_drained(newest, reason, error=error)
 
     # ------------------------------------------------------------------ from a thread that watches or listens
 
