@@ -81,6 +81,7 @@ class RunExit:
     ) -> None:
         self.is_leaving = self.is_left = False
         self.last_words = LastWords(leaving.say)
+        self._end: BaseException | None = None  # what is raised to leave
         self._settings = settings
         self._position = position
         self._saves = saves
@@ -128,10 +129,8 @@ class RunExit:
             SystemExit: The drain is done.
             KeyboardInterrupt: Likewise, where the stop button of a notebook asked.
         """
-        if self.is_left:
-            if self._flag.is_stop_button:
-                raise KeyboardInterrupt
-            raise SystemExit(DRAINED)
+        if self._end is not None:
+            raise type(self._end)(*self._end.args)
 
     def finished(self) -> None:
         """Save the state as the final one and say that the run is complete.
@@ -253,12 +252,13 @@ class RunExit:
         limit_s = leave_limit_s(self._flag.left_s(self._settings.grace_s))
         began_s = time.monotonic()
         self.last_words.run(limit_s)
-        if self._flag.is_stop_button:
-            raise KeyboardInterrupt from error
-        DEPARTURE.limit_s = max(limit_s - (time.monotonic() - began_s), 0.0)
         try:
+            if self._flag.is_stop_button:
+                raise KeyboardInterrupt  # noqa: TRY301 - kept below, to be raised again
+            DEPARTURE.limit_s = max(limit_s - (time.monotonic() - began_s), 0.0)
             leaving.exit_process(DRAINED)
-        except SystemExit as end:
+        except BaseException as end:
+            self._end = end.with_traceback(None)
             raise end from error
 
     def _end_drained(self, newest: Checkpoint | None, reason: str) -> NoReturn:
