@@ -1,0 +1,1 @@
+"""Turns a plain training script into one that resumes: text in, changed text or refusals out."""

@@ -1,0 +1,225 @@
+"""The edits that make a session of a script's loops, and of the variables that they carry."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING, Final
+
+from trainerd.adoption.carrying import CarriedNames, check_can_carry, first_value, scope_at
+from trainerd.adoption.edit_plan import EditPlan, Renaming, Span, Wrapping
+from trainerd.adoption.head_edits import edit_count, edit_loader, edit_passes, edit_pull, edit_steps
+from trainerd.adoption.refusal import refused
+from trainerd.adoption.session_place import session_place
+from trainerd.adoption.state_of_run import objects_to_track
+from trainerd.adoption.step_rules import losses_of
+from trainerd.analysis.syntax import Function, walk, walk_scope
+
+if TYPE_CHECKING:
+    from trainerd.adoption.nest import Nest
+    from trainerd.adoption.reach import Reach
+    from trainerd.analysis.scopes import Scope
+    from trainerd.analysis.script import Script
+
+_SESSIONS: Final = ("session", "run_session", "trainerd_session")
+_CARRIES: Final = ("carry", "carried", "trainerd_carry")
+
+
+class AdoptionPlan:
+    """Collects what is to be changed in a script.
+
+    Args:
+        source: Its text.
+        script: The same, parsed.
+        nest: Its loops.
+        reach: Which code runs which.
+    """
+
+    def __init__(self, source: str, script: Script, nest: Nest, reach: Reach) -> None:
+        self._script, self._nest = script, nest
+        self._lines = source.splitlines()
+        self._names = {each.id for each in walk(script.tree) if isinstance(each, ast.Name)} | {
+            each.arg for each in walk(script.tree) if isinstance(each, ast.arg)
+        }
+        self._session = self._free(_SESSIONS)
+        self._carry = self._free(_CARRIES)
+        self._to_outer = reach.calls_to(nest.outer.scope, script.scopes[0])
+        for call, _ in self._to_outer:
+            around = script.parents.loops_around(call)
+            if around:
+                assert isinstance(around[0], ast.stmt)
+                raise refused(around[0], "a loop around the run: one session is one run")
+        if self._to_outer == [] and script.parents.loops_around(nest.outer.node):
+            raise refused(nest.outer.node, "a loop around the run: one session is one run")
+        top = self._to_outer[0][0] if self._to_outer else nest.outer.node
+        self._place = session_place(script, top)
+        self._tracked = objects_to_track(script, nest)
+        self._carried: dict[Scope, CarriedNames] = {}
+        self._losses = losses_of(nest)
+        self._has_session = {script.scopes[0], nest.outer.scope, *(scope for _, scope in self._to_outer)}
+        if nest.inner is not None:
+            self._has_session |= {nest.inner.scope, *(scope for _, scope in nest.calls)}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know about the changed script."""
+        found = []
+        if self._losses is None:
+            found.append(
+                "no loss is logged, as the loop does not name it: add session.log(loss=loss), so that a resume "
+                "can be compared"
+            )
+        saves = [each for each, _ in self._script.names.calls if self._script.names.resolved(each.func) == "torch.save"]
+        if saves:
+            found.append(
+                f"torch.save in line {saves[0].lineno} stays as it is: the session has checkpoints of its own"
+            )
+        return tuple(found)
+
+    def carry(self, name: str, line: int) -> bool:
+        """Make a variable one of the session; False if it is one already.
+
+        Raises:
+            AdoptionRefusedError: It cannot be one.
+        """
+        scope = scope_at(self._script, line)
+        carried = self._carried.setdefault(scope, CarriedNames(scope))
+        if name in carried.names:
+            return False
+        check_can_carry(self._script, scope, name, line)
+        if scope not in self._has_session:
+            raise refused(line, f"{name} is carried by a function that the training loop calls")
+        carried.names[name] = first_value(scope, name)
+        return True
+
+    def track(self, name: str) -> bool:
+        """Track one more object; False if it is tracked, or the loop has no name for it."""
+        scope = self._nest.outer.scope
+        around: Scope | None = scope
+        while around is not None and name not in around.values:
+            around = around.parent
+        if name in self._tracked or around is None:
+            return False
+        self._tracked.append(name)
+        return True
+
+    def edits(self) -> EditPlan:
+        """Return all edits."""
+        plan, nest = EditPlan(), self._nest
+        self._import(plan)
+        self._pass_session(plan)
+        tracked = ", ".join(f"{name}={name}" for name in self._tracked)
+        plan.before.setdefault(nest.outer.line, []).append(f"{self._session}.track({tracked})")
+        self._edit_heads(plan)
+        if self._losses is not None:
+            statement, names = self._losses
+            logged = [f"loss={names[0]}"] if len(names) == 1 else [f"{name}={name}" for name in names]
+            plan.after.setdefault(statement.lineno, []).append(f"{self._session}.log({', '.join(logged)})")
+        first = self._place.block[self._place.index].lineno
+        for carried in self._carried.values():
+            first = min(first, self._declare(plan, carried))
+        header = f"with trainerd.session({'' if self._place.seed is None else f'seed={self._place.seed}'})"
+        plan.wrapping = Wrapping(first, self._place.block[-1].lineno, f"{header} as {self._session}")
+        return plan
+
+    # ------------------------------------------------------------------ within
+
+    def _free(self, names: tuple[str, ...]) -> str:
+        for name in names:
+            if name not in self._names:
+                return name
+        raise refused(1, f"the script uses the names {', '.join(names)} already")
+
+    def _span(self, node: ast.expr) -> Span:
+        """Return the place of an expression in characters; the parser counts bytes."""
+        assert node.end_lineno is not None
+        assert node.end_col_offset is not None
+        return (
+            node.lineno,
+            self._column(node.lineno, node.col_offset),
+            node.end_lineno,
+            self._column(node.end_lineno, node.end_col_offset),
+        )
+
+    def _column(self, line: int, offset: int) -> int:
+        return len(self._lines[line - 1].encode()[:offset].decode())
+
+    def _import(self, plan: EditPlan) -> None:
+        imports = [each for each in self._script.tree.body if isinstance(each, ast.Import | ast.ImportFrom)]
+        plain = [each for each in imports if each.lineno < self._place.block[self._place.index].lineno]
+        if plain:
+            plan.after.setdefault(plain[-1].lineno, []).append("import trainerd")
+        else:
+            raise refused(1, "the script imports nothing before it trains")
+
+    def _pass_session(self, plan: EditPlan) -> None:
+        calls = [*self._to_outer, *self._nest.calls]
+        targets = [*(scope for _, scope in self._to_outer[1:]), *([self._nest.outer.scope] if self._to_outer else [])]
+        targets += [*(scope for _, scope in self._nest.calls[1:])]
+        if self._nest.calls:
+            assert self._nest.inner is not None
+            targets.append(self._nest.inner.scope)
+        for call, _ in calls:
+            plan.first_arguments[self._span(call)] = self._session
+        for scope in targets:
+            assert isinstance(scope.node, Function)
+            plan.first_parameters[scope.node.lineno] = self._session
+
+    def _edit_heads(self, plan: EditPlan) -> None:
+        nest = self._nest
+        if nest.pull is not None:
+            assert nest.count is not None
+            edit_pull(plan, nest, self._session, is_counted=self._is_used(nest.count.target, nest.outer.node))
+            return
+        if nest.steps is not None:
+            edit_passes(plan, nest, self._session)
+        elif nest.count is not None and nest.inner is None:
+            edit_steps(plan, nest, self._session, self._span)
+        elif nest.count is not None:
+            edit_count(plan, nest, self._session, self._span)
+        if nest.inner is not None:
+            edit_loader(plan, nest, self._session, self._span)
+
+    def _is_used(self, name: str, loop: ast.stmt) -> bool:
+        return any(
+            isinstance(each, ast.Name) and each.id == name and isinstance(each.ctx, ast.Load) for each in walk(loop)
+        )
+
+    def _declare(self, plan: EditPlan, carried: CarriedNames) -> int:
+        """Declare the variables of a scope before their first use; return the line of that statement."""
+        block = self._place.block if not isinstance(carried.scope.node, Function) else carried.scope.body
+        texts, uses = [], []
+        for name, first in carried.names.items():
+            box = self._box(carried, name)
+            texts.append(f"{box}={first}")
+            plan.renamings.append(Renaming(carried.line, name, f"{self._carry}.{box}"))
+            uses += [
+                index
+                for index, statement in enumerate(block)
+                if any(isinstance(each, ast.Name) and each.id == name for each in walk_scope([statement]))
+            ]
+        declared = block[min(uses)]
+        self._check_before(carried, block)
+        plan.before.setdefault(declared.lineno, []).insert(
+            0, f"{self._carry} = {self._session}.variables({', '.join(texts)})"
+        )
+        is_module = not isinstance(carried.scope.node, Function)
+        return declared.lineno if is_module else self._place.block[self._place.index].lineno
+
+    def _check_before(self, carried: CarriedNames, block: list[ast.stmt]) -> None:
+        """Check that a variable of the module is not used outside of the block of the session.
+
+        Raises:
+            AdoptionRefusedError: It is.
+        """
+        if isinstance(carried.scope.node, Function):
+            return
+        inside = set(walk_scope(block))
+        for node in walk_scope(carried.scope.body):
+            if isinstance(node, ast.Name) and node.id in carried.names and node not in inside:
+                raise refused(node, f"{node.id} is carried by the loop, and used outside of the session")
+
+    def _box(self, carried: CarriedNames, name: str) -> str:
+        """Return the name of a variable in the session: with the function's, where two have the same one."""
+        if any(name in other.names for other in self._carried.values() if other is not carried):
+            return f"{getattr(carried.scope.node, 'name', 'script')}_{name}"
+        return name

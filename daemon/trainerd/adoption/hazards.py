@@ -1,0 +1,149 @@
+"""What no change of a few lines makes resumable: frameworks, several processes, scripts that resume by themselves."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING, Final
+
+from trainerd.adoption.refusal import Refusal
+from trainerd.analysis.syntax import Function, dotted, last_part, walk, walk_scope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trainerd.adoption.nest import Nest
+    from trainerd.adoption.reach import Reach
+    from trainerd.analysis.script import Script
+
+_FRAMEWORKS: Final = frozenset(
+    {
+        "lightning", "pytorch_lightning", "ignite", "accelerate", "fastai", "deepspeed", "horovod", "colossalai",
+        "tensorflow", "jax", "keras", "composer", "catalyst", "ray", "skorch", "torchtune", "fairscale", "apex",
+    }
+)  # fmt: skip
+_RANKS: Final = frozenset(
+    {"init_process_group", "DistributedDataParallel", "DistributedSampler", "FullyShardedDataParallel",
+     "fully_shard", "init_device_mesh"}
+)  # fmt: skip
+_HIDDEN: Final = frozenset({"exec", "eval", "globals", "locals", "__import__"})
+_PROCESSES: Final = frozenset(
+    {"os.fork", "os._exit", "os.execv", "os.execvp", "signal.signal", "threading.Thread", "asyncio.run",
+     "torch.multiprocessing.spawn", "multiprocessing.Process", "torch.multiprocessing.Process"}
+)  # fmt: skip
+_DRAWS: Final = frozenset(
+    {"rand", "randn", "randint", "randperm", "rand_like", "randn_like", "normal", "bernoulli", "multinomial",
+     "shuffle", "permutation", "choice", "choices", "sample", "random", "uniform"}
+)  # fmt: skip
+_RANDOM_ROOTS: Final = frozenset({"torch", "numpy", "random"})
+
+
+def hazards(script: Script) -> Iterator[Refusal]:
+    """Yield what stands anywhere in a script and is not understood."""
+    for node in walk(script.tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from _of_import(node)
+        elif isinstance(node, ast.Call):
+            yield from _of_call(script, node)
+        elif isinstance(node, ast.Name) and node.id == "trainerd":
+            yield Refusal(node.lineno, "the script uses trainerd already", "trainerd check")
+
+
+def loop_hazards(script: Script, reach: Reach, nest: Nest) -> Iterator[Refusal]:
+    """Yield what around or in the training loops is not understood."""
+    for placed in filter(None, (nest.outer, nest.inner)):
+        for around in script.parents.around(placed.node):
+            if isinstance(around, ast.Try):
+                yield from _of_handlers(around)
+            if isinstance(around, Function):
+                break
+    for call, _ in nest.calls:
+        for around in script.parents.around(call):
+            if isinstance(around, ast.Try):
+                yield from _of_handlers(around)
+    if nest.inner is not None and nest.inner != nest.outer:
+        yield from _drawn_before(script, reach, nest)
+
+
+def _of_import(node: ast.Import | ast.ImportFrom) -> Iterator[Refusal]:
+    names = [each.name for each in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+    for name in names:
+        root = name.partition(".")[0]
+        if root == "trainerd":
+            yield Refusal(node.lineno, "the script uses trainerd already", "trainerd check")
+        elif root in _FRAMEWORKS:
+            yield Refusal(node.lineno, f"{root} drives the training or its data", "docs/training-api.md by hand")
+    if isinstance(node, ast.ImportFrom):
+        for each in node.names:
+            if node.module and node.module.startswith("transformers") and each.name.endswith("Trainer"):
+                yield Refusal(node.lineno, f"{each.name} of transformers drives the training")
+            elif each.name in _RANKS:
+                yield _ranks(node.lineno, each.name)
+
+
+def _ranks(line: int, name: str) -> Refusal:
+    return Refusal(line, f"{name}: training on several ranks is not changed here", "docs/ranks.md")
+
+
+def _of_call(script: Script, node: ast.Call) -> Iterator[Refusal]:
+    name = script.names.resolved(node.func)
+    last = last_part(name)
+    if name in _HIDDEN:
+        yield Refusal(node.lineno, f"{name}() hides from the reader which variables are used")
+    elif name in _PROCESSES:
+        yield Refusal(
+            node.lineno, f"{name}() starts or ends something beside the training loop", "docs/training-api.md by hand"
+        )
+    elif last in _RANKS:
+        yield _ranks(node.lineno, last)
+    elif last == "load_state_dict" and isinstance(node.func, ast.Attribute):
+        owner = dotted(node.func.value) or ""
+        if any(part in owner.lower() for part in ("optim", "sched", "scaler", "opt_", "_opt")) or owner == "opt":
+            yield Refusal(
+                node.lineno,
+                f"{owner} is loaded from a checkpoint: the script resumes by itself",
+                "leave that code out: the session resumes",
+            )
+
+
+def _of_handlers(node: ast.Try) -> Iterator[Refusal]:
+    for handler in node.handlers:
+        kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+        for kind in kinds:
+            name = "" if kind is None else dotted(kind) or ""
+            if kind is None or name in {"BaseException", "SystemExit"}:
+                yield Refusal(
+                    handler.lineno,
+                    f"except {name or 'without a class'} around the training loop catches the end of a drain",
+                    "except Exception",
+                )
+
+
+def _drawn_before(script: Script, reach: Reach, nest: Nest) -> Iterator[Refusal]:
+    """Yield random draws of an epoch before its loop over batches: a resume in the loop makes other ones."""
+    assert nest.inner is not None
+    ends: list[tuple[ast.AST, list[ast.stmt]]] = []
+    if nest.calls:
+        ends.append((nest.calls[0][0], nest.outer.node.body))
+        ends += [(call, scope.body) for call, scope in nest.calls[1:]]
+        ends.append((nest.inner.node, nest.inner.scope.body))
+    else:
+        ends.append((nest.inner.node, nest.outer.node.body))
+    scopes = [nest.outer.scope, *(scope for _, scope in nest.calls[1:]), nest.inner.scope]
+    for (end, body), scope in zip(ends, scopes, strict=False):
+        before: list[ast.stmt] = []
+        for statement in body:
+            if end in set(walk_scope([statement])):
+                break
+            before.append(statement)
+        for node, _ in reach.code(before, scope):
+            if isinstance(node, ast.Call) and _draws(script, node):
+                yield Refusal(
+                    node.lineno,
+                    "drawn anew in each epoch before the loop over batches: a resume in that loop draws another one",
+                    "draw it in the loop, or seed a generator of its own with the number of the epoch",
+                )
+
+
+def _draws(script: Script, node: ast.Call) -> bool:
+    name = script.names.resolved(node.func)
+    return last_part(name) in _DRAWS and name.partition(".")[0] in _RANDOM_ROOTS

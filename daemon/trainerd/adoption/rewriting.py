@@ -1,0 +1,135 @@
+"""Applies a plan of edits to the text of a script; comments and formatting of all else stay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import libcst as cst
+from libcst.metadata import MetadataWrapper, PositionProvider
+
+from trainerd.adoption.renaming import Renamer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trainerd.adoption.edit_plan import EditPlan
+
+_Statement = cst.SimpleStatementLine | cst.BaseCompoundStatement
+_Block = TypeVar("_Block", cst.Module, cst.IndentedBlock)
+_NO_LINES: tuple[cst.EmptyLine, ...] = ()
+
+
+def rewritten(source: str, plan: EditPlan) -> str:
+    """Return the text of a script with the edits of a plan."""
+    renamed = MetadataWrapper(cst.parse_module(source))
+    return renamed.visit(_Rewriter(plan)).code
+
+
+class _Rewriter(cst.CSTTransformer):
+    METADATA_DEPENDENCIES = (PositionProvider,)
+
+    def __init__(self, plan: EditPlan) -> None:
+        super().__init__()
+        self._plan = plan
+        self._renamer = Renamer(plan.renamings)
+
+    def on_visit(self, node: cst.CSTNode) -> bool:
+        self._renamer.enter(node, self._line(node) if isinstance(node, cst.FunctionDef) else 0)
+        return super().on_visit(node)
+
+    def on_leave(self, original_node: Any, updated_node: Any) -> Any:
+        node: Any = super().on_leave(original_node, updated_node)
+        self._renamer.leave(original_node)
+        if isinstance(original_node, cst.Name):
+            node = self._renamer.renamed(original_node, node)
+        if isinstance(original_node, cst.BaseExpression):
+            return self._expression(original_node, node)
+        if isinstance(original_node, cst.FunctionDef):
+            return self._function(original_node, node)
+        if isinstance(original_node, cst.For | cst.While):
+            return self._loop(original_node, node)
+        if isinstance(original_node, cst.Module | cst.IndentedBlock):
+            return self._block(original_node, node)
+        return node
+
+    # ------------------------------------------------------------------ within
+
+    def _line(self, node: cst.CSTNode) -> int:
+        named = node.name if isinstance(node, cst.FunctionDef | cst.ClassDef) else node
+        return int(self.get_metadata(PositionProvider, named).start.line)
+
+    def _expression(self, original: cst.BaseExpression, node: Any) -> Any:
+        place = self.get_metadata(PositionProvider, original)
+        span = (place.start.line, place.start.column, place.end.line, place.end.column)
+        if span in self._plan.expressions:
+            new = cst.parse_expression(self._plan.expressions[span])
+            return new.with_changes(lpar=node.lpar, rpar=node.rpar)
+        if isinstance(original, cst.Call) and span in self._plan.first_arguments:
+            first = cst.Arg(cst.parse_expression(self._plan.first_arguments[span]))
+            if node.args:
+                first = first.with_changes(comma=cst.Comma(whitespace_after=cst.SimpleWhitespace(" ")))
+            return node.with_changes(args=[first, *node.args])
+        return node
+
+    def _function(self, original: cst.FunctionDef, node: cst.FunctionDef) -> cst.FunctionDef:
+        name = self._plan.first_parameters.get(self._line(original))
+        if name is None:
+            return node
+        first = cst.Param(cst.Name(name))
+        kind = "posonly_params" if node.params.posonly_params else "params"
+        rest: Sequence[cst.Param] = getattr(node.params, kind)
+        return node.with_changes(params=node.params.with_changes(**{kind: [first, *rest]}))
+
+    def _loop(self, original: cst.For | cst.While, node: cst.For | cst.While) -> cst.BaseCompoundStatement:
+        line = self._line(original)
+        body = cast("cst.IndentedBlock", node.body)
+        statements = [*map(_statement, self._plan.at_start.get(line, ())), *body.body]
+        if line in self._plan.nested:
+            inner = _compound(self._plan.nested[line])
+            body = body.with_changes(body=[inner.with_changes(body=_plain_block(statements))])
+        else:
+            body = body.with_changes(body=statements)
+        header = self._plan.headers.get(line)
+        if header is None:
+            return node.with_changes(body=body)
+        new = cast("cst.For", _compound(header))
+        return new.with_changes(body=body, leading_lines=node.leading_lines)
+
+    def _block(self, original: _Block, node: _Block) -> _Block:
+        plan, found, wrapped = self._plan, [], []
+        lines = [self._line(each) for each in original.body]
+        wrapping = plan.wrapping if plan.wrapping is not None and plan.wrapping.first in lines else None
+        for line, statement in zip(lines, cast("Sequence[_Statement]", node.body), strict=True):
+            if line in plan.removed:
+                continue
+            into = wrapped if wrapping and wrapping.first <= line <= wrapping.last else found
+            new = [_statement(text) for text in plan.before.get(line, ())]
+            if new and not any(each.comment for each in statement.leading_lines):
+                new[0] = new[0].with_changes(leading_lines=statement.leading_lines)
+                statement = statement.with_changes(leading_lines=_NO_LINES)
+            into += [*new, statement, *map(_statement, plan.after.get(line, ()))]
+            if wrapping and line == wrapping.last:
+                found.append(_wrapped(wrapping.header, wrapped))
+        return node.with_changes(body=found)
+
+
+def _wrapped(header: str, statements: list[_Statement]) -> cst.BaseCompoundStatement:
+    first = statements[0]
+    blank = [each for each in first.leading_lines if each.comment is None]
+    rest = first.leading_lines[len(blank) :] if first.leading_lines[: len(blank)] == blank else None
+    if rest is None:  # blank lines between comments: all of them stay where they are
+        blank, rest = [], first.leading_lines
+    body = _plain_block([first.with_changes(leading_lines=rest), *statements[1:]])
+    return _compound(header).with_changes(body=body, leading_lines=blank)
+
+
+def _plain_block(statements: Sequence[_Statement]) -> cst.IndentedBlock:
+    return cst.IndentedBlock(body=list(statements))
+
+
+def _statement(text: str) -> _Statement:
+    return cst.parse_statement(text)
+
+
+def _compound(header: str) -> cst.BaseCompoundStatement:
+    return cast("cst.BaseCompoundStatement", cst.parse_statement(f"{header}:\n    pass\n"))
