@@ -19,7 +19,7 @@ from trainerd.analysis.script import Script
 from trainerd.analysis.script_finding import ScriptFinding
 
 CHANGED_LINES_MAX: Final = 16
-"""Most lines that are changed, besides those that are only indented: more is a rewrite, which a person should do."""
+"""Most lines of a script that are changed; more is a rewrite, which a person should do."""
 
 _ROUNDS_MAX: Final = 8
 """A variable that becomes one of the session may show another one; so often the result is looked at again."""
@@ -34,13 +34,15 @@ class Adoption:
 
     Attributes:
         text: Its text.
-        changed: Number of lines that are new, changed or left out, besides those that are only indented.
+        changed: Number of lines of the script that are changed or left out, besides those that are only indented.
+        added: Number of lines that are new.
         indented: Number of lines that are only indented.
         notes: What to know about it.
     """
 
     text: str
     changed: int
+    added: int
     indented: int
     notes: tuple[str, ...]
 
@@ -109,7 +111,7 @@ def _original_line(source: str, text: str, line: int) -> int:
 
 def _measured(source: str, text: str, notes: tuple[str, ...]) -> Adoption:
     old, new = _bare_lines(source), _bare_lines(text)
-    changed = indented = 0
+    changed = added = indented = 0
     old_lines, new_lines = source.splitlines(), text.splitlines()
     for tag, old_first, old_last, new_first, new_last in difflib.SequenceMatcher(
         None, old, new, autojunk=False
@@ -120,7 +122,8 @@ def _measured(source: str, text: str, notes: tuple[str, ...]) -> Adoption:
                 for before, after in zip(old_lines[old_first:old_last], new_lines[new_first:new_last], strict=True)
             )
         else:
-            changed += max(old_last - old_first, new_last - new_first)
+            changed += old_last - old_first
+            added += max(new_last - new_first - (old_last - old_first), 0)
     if changed > CHANGED_LINES_MAX:
         raise AdoptionRefusedError(
             [
@@ -132,7 +135,7 @@ def _measured(source: str, text: str, notes: tuple[str, ...]) -> Adoption:
             ]
         )
     ast.parse(text)
-    return Adoption(text, changed, indented, notes)
+    return Adoption(text, changed, added, indented, notes)
 
 
 def _bare_lines(text: str) -> list[str]:

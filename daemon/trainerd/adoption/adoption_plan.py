@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from typing import TYPE_CHECKING, Final
 
 from trainerd.adoption.carrying import CarriedNames, check_can_carry, first_value, scope_at
@@ -12,6 +13,7 @@ from trainerd.adoption.refusal import refused
 from trainerd.adoption.session_place import session_place
 from trainerd.adoption.state_of_run import objects_to_track
 from trainerd.adoption.step_rules import losses_of
+from trainerd.adoption.wording import text_of
 from trainerd.analysis.syntax import Function, walk, walk_scope
 
 if TYPE_CHECKING:
@@ -88,7 +90,7 @@ class AdoptionPlan:
         check_can_carry(self._script, scope, name, line)
         if scope not in self._has_session:
             raise refused(line, f"{name} is carried by a function that the training loop calls")
-        carried.names[name] = first_value(scope, name)
+        carried.names[name] = first_value(self._script, scope, name)
         return True
 
     def track(self, name: str) -> bool:
@@ -109,10 +111,12 @@ class AdoptionPlan:
         self._pass_session(plan)
         tracked = ", ".join(f"{name}={name}" for name in self._tracked)
         plan.before.setdefault(nest.outer.line, []).append(f"{self._session}.track({tracked})")
+        self._check_heads()
         self._edit_heads(plan)
         if self._losses is not None:
             statement, names = self._losses
-            logged = [f"loss={names[0]}"] if len(names) == 1 else [f"{name}={name}" for name in names]
+            known = {name: self._name_in(nest.step_loop.scope, name) for name in names}
+            logged = [f"{'loss' if len(names) == 1 else name}={known[name]}" for name in names]
             plan.after.setdefault(statement.lineno, []).append(f"{self._session}.log({', '.join(logged)})")
         first = self._place.block[self._place.index].lineno
         for carried in self._carried.values():
@@ -165,19 +169,48 @@ class AdoptionPlan:
             plan.first_parameters[scope.node.lineno] = self._session
 
     def _edit_heads(self, plan: EditPlan) -> None:
-        nest = self._nest
+        nest, text = self._nest, functools.partial(text_of, self._script)
         if nest.pull is not None:
             assert nest.count is not None
-            edit_pull(plan, nest, self._session, is_counted=self._is_used(nest.count.target, nest.outer.node))
+            edit_pull(plan, nest, self._session, text, is_counted=self._is_used(nest.count.target, nest.outer.node))
             return
         if nest.steps is not None:
             edit_passes(plan, nest, self._session)
         elif nest.count is not None and nest.inner is None:
-            edit_steps(plan, nest, self._session, self._span)
+            edit_steps(plan, nest, self._session, self._span, text)
         elif nest.count is not None:
-            edit_count(plan, nest, self._session, self._span)
+            edit_count(plan, nest, self._session, self._span, text)
         if nest.inner is not None:
-            edit_loader(plan, nest, self._session, self._span)
+            edit_loader(plan, nest, self._session, self._span, text)
+
+    def _check_heads(self) -> None:
+        """Check that no head that is written again has a variable that becomes one of the session.
+
+        Raises:
+            AdoptionRefusedError: One has.
+        """
+        nest = self._nest
+        heads: list[tuple[ast.AST, Scope]] = []
+        for placed in filter(None, (nest.outer, nest.inner)):
+            node = placed.node
+            heads.append((node.test if isinstance(node, ast.While) else node.iter, placed.scope))
+        if nest.loader is not None and nest.inner is not None:
+            heads += [(each, nest.inner.scope) for each in nest.loader.loaders]
+        counted = nest.outer.node.test.left if isinstance(nest.outer.node, ast.While) and isinstance(
+            nest.outer.node.test, ast.Compare
+        ) else None
+        for head, scope in heads:
+            carried = self._carried.get(scope)
+            for each in walk(head):
+                if isinstance(each, ast.Name) and each is not counted and carried and each.id in carried.names:
+                    raise refused(each, f"{each.id} is carried by the loop, and says how far it goes")
+
+    def _name_in(self, scope: Scope, name: str) -> str:
+        """Return what a variable of a scope is called in the changed script."""
+        carried = self._carried.get(scope)
+        if carried is None or name not in carried.names:
+            return name
+        return f"{self._carry}.{self._box(carried, name)}"
 
     def _is_used(self, name: str, loop: ast.stmt) -> bool:
         return any(
@@ -199,11 +232,29 @@ class AdoptionPlan:
             ]
         declared = block[min(uses)]
         self._check_before(carried, block)
+        if carried.scope is self._nest.outer.scope:
+            plan.removed |= {each.lineno for each in block if self._is_first_value(each, carried)}
         plan.before.setdefault(declared.lineno, []).insert(
             0, f"{self._carry} = {self._session}.variables({', '.join(texts)})"
         )
         is_module = not isinstance(carried.scope.node, Function)
         return declared.lineno if is_module else self._place.block[self._place.index].lineno
+
+    def _is_first_value(self, statement: ast.stmt, carried: CarriedNames) -> bool:
+        """Tell whether a statement before the loop says what the declaration of the variables says."""
+        return (
+            isinstance(statement, ast.Assign)
+            and len(statement.targets) == 1
+            and isinstance(name := statement.targets[0], ast.Name)
+            and carried.names.get(name.id) == text_of(self._script, statement.value)
+            and carried.scope.values[name.id][0] is statement.value
+            and self._is_before_uses(statement, name.id, carried.scope)
+        )
+
+    @staticmethod
+    def _is_before_uses(statement: ast.stmt, name: str, scope: Scope) -> bool:
+        uses = [each for each in scope.nodes if isinstance(each, ast.Name) and each.id == name]
+        return min(each.lineno for each in uses) == statement.lineno
 
     def _check_before(self, carried: CarriedNames, block: list[ast.stmt]) -> None:
         """Check that a variable of the module is not used outside of the block of the session.

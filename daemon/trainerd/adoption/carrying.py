@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from trainerd.adoption.refusal import refused
+from trainerd.adoption.wording import text_of
 from trainerd.analysis.syntax import Comprehension, Function, parameters, stored_in, walk, walk_scope
 
 if TYPE_CHECKING:
     from trainerd.analysis.scopes import Scope
     from trainerd.analysis.script import Script
 
+_LIMITS: Final = frozenset({"float('inf')", "-float('inf')", "math.inf", "-math.inf", "torch.inf", "np.inf"})
 _SIMPLE: Final = (ast.Constant, ast.UnaryOp, ast.List, ast.Dict, ast.Tuple, ast.Load, ast.USub, ast.operator)
 
 
@@ -70,13 +72,13 @@ def check_can_carry(script: Script, scope: Scope, name: str, line: int) -> None:
             )
 
 
-def first_value(scope: Scope, name: str) -> str:
+def first_value(script: Script, scope: Scope, name: str) -> str:
     """Return the text of what a variable is set to first, if that is a literal; else ``None``."""
     values = scope.values.get(name, [])
     if values and all(isinstance(each, _SIMPLE) for each in walk(values[0])):
-        return ast.unparse(values[0])
-    if values and isinstance(values[0], ast.Call) and ast.unparse(values[0]) in {"float('inf')", "-float('inf')"}:
-        return ast.unparse(values[0])
+        return text_of(script, values[0])
+    if values and ast.unparse(values[0]) in _LIMITS:
+        return text_of(script, values[0])
     return "None"
 
 

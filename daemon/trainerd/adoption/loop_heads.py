@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from trainerd.adoption.refusal import refused
+from trainerd.adoption.wording import text_of
 from trainerd.analysis.syntax import dotted, last_part
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def range_head(script: Script, loop: ast.For) -> RangeHead | None:
     if len(call.args) > 2:
         raise refused(loop, "the range has a step", "for epoch in range(n)")
     if len(call.args) == 1:
-        return RangeHead(call, bar, 0, ast.unparse(call.args[0]), loop.target.id)
+        return RangeHead(call, bar, 0, text_of(script, call.args[0]), loop.target.id)
     first, stop = call.args
     if not isinstance(first, ast.Constant) or first.value not in {0, 1}:
         raise refused(
@@ -89,7 +90,7 @@ def range_head(script: Script, loop: ast.For) -> RangeHead | None:
             f"the loop begins at {ast.unparse(first)}: the script resumes by itself, or counts in its own way",
             "range(n), and leave out the code that loads a checkpoint: the session resumes",
         )
-    count = ast.unparse(stop) if first.value == 0 else _one_less(stop)
+    count = text_of(script, stop) if first.value == 0 else _one_less(script, stop)
     return RangeHead(call, bar, int(first.value), count, loop.target.id)
 
 
@@ -143,7 +144,7 @@ def is_loader(script: Script, node: ast.expr, scope: Scope) -> bool:
     name = dotted(chain)
     if name is None or name.startswith("self."):
         return False
-    origins = script.names.values(name, scope)
+    origins = [_item(script, *origin) for origin in script.names.origins(name, scope)]
     made = [each for each in origins if isinstance(each, ast.Call | ast.Subscript)]
     if any(_makes_loader(script, each) for each in origins):
         return all(_makes_loader(script, each) for each in origins)
@@ -151,6 +152,17 @@ def is_loader(script: Script, node: ast.expr, scope: Scope) -> bool:
     if not looks_like_one or len(made) != len(origins):
         return looks_like_one and isinstance(node, ast.Subscript) and all(map(_is_dict, origins)) and bool(origins)
     return not any(_is_of_script(script, each) for each in made)
+
+
+def _item(script: Script, node: ast.expr, scope: Scope) -> ast.expr:
+    """Return the value of ``loaders["train"]`` where the dictionary is a literal of the script."""
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and (name := dotted(node.value)):
+        found = script.names.values(name, scope)
+        if len(found) == 1 and isinstance(found[0], ast.Dict):
+            for key, value in zip(found[0].keys, found[0].values, strict=True):
+                if isinstance(key, ast.Constant) and key.value == node.slice.value:
+                    return value
+    return node
 
 
 def _is_dict(node: ast.expr) -> bool:
@@ -190,12 +202,12 @@ def _made_before(script: Script, node: ast.expr, scope: Scope) -> ast.Call | Non
     return None
 
 
-def _one_less(stop: ast.expr) -> str:
+def _one_less(script: Script, stop: ast.expr) -> str:
     """Return the text of how many numbers there are from 1 up to before `stop`."""
     if isinstance(stop, ast.Constant) and isinstance(stop.value, int):
         return str(stop.value - 1)
     if isinstance(stop, ast.BinOp) and isinstance(stop.op, ast.Add):
         for one, other in ((stop.right, stop.left), (stop.left, stop.right)):
             if isinstance(one, ast.Constant) and one.value == 1:
-                return ast.unparse(other)
-    return f"{ast.unparse(stop)} - 1"
+                return text_of(script, other)
+    return f"{text_of(script, stop)} - 1" if isinstance(stop, ast.Name | ast.Attribute | ast.Call) else f"({text_of(script, stop)}) - 1"

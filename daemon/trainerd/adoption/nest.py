@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from trainerd.adoption.loop_heads import LoaderHead, RangeHead, loader_head, range_head
 from trainerd.adoption.pulls import Pull, passes_bound, pull_of
-from trainerd.adoption.reach import PlacedLoop
+from trainerd.adoption.reach import PlacedLoop, is_backward
 from trainerd.adoption.refusal import refused
+from trainerd.analysis.syntax import walk
 
 if TYPE_CHECKING:
     from trainerd.adoption.reach import Reach
@@ -54,6 +55,10 @@ def nest_of(script: Script, reach: Reach) -> Nest:
     loops = reach.training_loops()
     roots = [loop for loop in loops if not any(loop in reach.within(other, loops) for other in loops if other != loop)]
     if not roots:
+        for node in walk(script.tree):
+            if is_backward(node):
+                assert isinstance(node, ast.Call)
+                raise refused(node, "backward() is not called by a loop, nor by a function that a loop calls")
         raise refused(
             1,
             "no training loop found: no loop calls backward(), here or in functions of this file that it calls",

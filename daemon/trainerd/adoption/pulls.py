@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from trainerd.adoption.loop_heads import is_loader
 from trainerd.adoption.refusal import refused
+from trainerd.adoption.wording import target_text
 from trainerd.analysis.syntax import dotted, walk, walk_scope
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def pull_of(script: Script, loop: PlacedLoop, count: RangeHead) -> Pull | None:
             "a generator function with while True around one loop over a loader",
         )
     _check_rest(loop, position, assign, count)
-    return Pull(statement, ast.unparse(assign.targets[0]), loader, makers[0].lineno)
+    return Pull(statement, target_text(script, assign.targets[0]), loader, makers[0].lineno)
 
 
 def passes_bound(outer: ast.While, inner: ast.For, scope: Scope) -> str:

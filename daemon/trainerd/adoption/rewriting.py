@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import libcst as cst
@@ -97,13 +98,22 @@ class _Rewriter(cst.CSTTransformer):
 
     def _block(self, original: _Block, node: _Block) -> _Block:
         plan, found, wrapped = self._plan, [], []
+        left: list[cst.EmptyLine] = []
         lines = [self._line(each) for each in original.body]
         wrapping = plan.wrapping if plan.wrapping is not None and plan.wrapping.first in lines else None
         for line, statement in zip(lines, cast("Sequence[_Statement]", node.body), strict=True):
-            if line in plan.removed:
-                continue
             into = wrapped if wrapping and wrapping.first <= line <= wrapping.last else found
             new = [_statement(text) for text in plan.before.get(line, ())]
+            if left:
+                statement = statement.with_changes(leading_lines=[*left, *statement.leading_lines])
+                left = []
+            if line in plan.removed:
+                left = _comments(statement)
+                if new:
+                    new[0] = new[0].with_changes(leading_lines=[*_blank_lines(statement), *left])
+                    left = []
+                into += new
+                continue
             if new and not any(each.comment for each in statement.leading_lines):
                 new[0] = new[0].with_changes(leading_lines=statement.leading_lines)
                 statement = statement.with_changes(leading_lines=_NO_LINES)
@@ -115,12 +125,30 @@ class _Rewriter(cst.CSTTransformer):
 
 def _wrapped(header: str, statements: list[_Statement]) -> cst.BaseCompoundStatement:
     first = statements[0]
-    blank = [each for each in first.leading_lines if each.comment is None]
-    rest = first.leading_lines[len(blank) :] if first.leading_lines[: len(blank)] == blank else None
-    if rest is None:  # blank lines between comments: all of them stay where they are
-        blank, rest = [], first.leading_lines
-    body = _plain_block([first.with_changes(leading_lines=rest), *statements[1:]])
+    blank = list(itertools.takewhile(lambda line: line.comment is None, first.leading_lines))
+    first = first.with_changes(leading_lines=first.leading_lines[len(blank) :])
+    body = _plain_block([_without_blanks(each) for each in (first, *statements[1:])])
     return _compound(header).with_changes(body=body, leading_lines=blank)
+
+
+def _without_blanks(statement: _Statement) -> _Statement:
+    """Return a statement before which no empty line gets blanks for its indentation."""
+    lines = [
+        line if line.comment else line.with_changes(indent=False) for line in statement.leading_lines
+    ]
+    return statement.with_changes(leading_lines=lines)
+
+
+def _comments(statement: _Statement) -> list[cst.EmptyLine]:
+    """Return the comments of a statement that is left out, each on a line of its own."""
+    found = [line for line in statement.leading_lines if line.comment]
+    if isinstance(statement, cst.SimpleStatementLine) and statement.trailing_whitespace.comment:
+        found.append(cst.EmptyLine(comment=statement.trailing_whitespace.comment))
+    return found
+
+
+def _blank_lines(statement: _Statement) -> list[cst.EmptyLine]:
+    return list(itertools.takewhile(lambda line: line.comment is None, statement.leading_lines))
 
 
 def _plain_block(statements: Sequence[_Statement]) -> cst.IndentedBlock:

@@ -23,6 +23,7 @@ class Script:
         source: Its text.
 
     Attributes:
+        source: Its text.
         tree: Its syntax tree.
         silenced: Lines whose findings a comment silences.
         scopes: The module and all functions.
@@ -37,6 +38,7 @@ class Script:
     """
 
     def __init__(self, source: str) -> None:
+        self.source = source
         try:
             self.tree = ast.parse(source)
         except SyntaxError as error:

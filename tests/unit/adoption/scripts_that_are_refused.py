@@ -1,0 +1,190 @@
+"""Training scripts that are not changed, each with the line and a part of the reason."""
+
+from tests.unit.adoption.scripts_that_adopt import PARTS
+
+_MADE = """
+torch.manual_seed(0)
+loader = DataLoader(make_data(), batch_size=4)
+model = nn.Linear(4, 2)
+optimizer = optim.SGD(model.parameters(), lr=0.1)
+"""
+_STEP = """
+        loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+"""
+_LOOP = f"for epoch in range(2):\n    for x, y in loader:{_STEP}"
+
+# Each: what it is called, the script with `>>>` at the line that is named, and a part of the reason.
+_CASES = {
+    "accumulation": (
+        _MADE
+        + """
+for epoch in range(2):
+    for i, (x, y) in enumerate(loader):
+        (F.cross_entropy(model(x), y) / 4).backward()
+        if (i + 1) % 4 == 0:
+>>>            optimizer.step()
+            optimizer.zero_grad()
+""",
+        "gradients wait over several batches",
+    ),
+    "never_zeroed": (
+        _MADE + "\nfor epoch in range(2):\n>>>    for x, y in loader:\n        F.cross_entropy(model(x), y).backward()\n"
+        "        optimizer.step()\n",
+        "no zero_grad() in the loop",
+    ),
+    "resumes_by_itself": (
+        _MADE + '\ncheckpoint = torch.load("c.pt")\n>>>optimizer.load_state_dict(checkpoint["optimizer"])\n' + _LOOP,
+        "the script resumes by itself",
+    ),
+    "own_start": (
+        _MADE + f"\nstart_epoch = 1\n>>>for epoch in range(start_epoch, 3):\n    for x, y in loader:{_STEP}",
+        "begins at start_epoch",
+    ),
+    "two_runs": (_MADE + _LOOP + "\n>>>" + _LOOP, "a second training loop"),
+    "folds": (
+        _MADE + "\nfor fold in range(3):\n>>>    for epoch in range(2):\n        for x, y in loader:"
+        + _STEP.replace("\n        ", "\n            "),
+        "a third loop",
+    ),
+    "lightning": (">>>import lightning as L\n" + _MADE + _LOOP, "lightning drives the training"),
+    "ranks": (
+        '\n>>>torch.distributed.init_process_group("gloo")\n' + _MADE + _LOOP,
+        "several ranks",
+    ),
+    "trainer_class": (
+        """
+class Trainer:
+    def __init__(self):
+        self.model = nn.Linear(4, 2)
+        self.optimizer = optim.SGD(self.model.parameters(), lr=0.1)
+        self.train_loader = DataLoader(make_data(), batch_size=4)
+
+>>>    def fit(self):
+        for epoch in range(2):
+            for x, y in train_loader:
+                self.optimizer.zero_grad()
+                F.cross_entropy(self.model(x), y).backward()
+                self.optimizer.step()
+
+train_loader = DataLoader(make_data(), batch_size=4)
+Trainer().fit()
+""",
+        "a method of the class Trainer",
+    ),
+    "unknown_batches": (
+        _MADE + f"\nfor epoch in range(2):\n>>>    for x, y in make_batches():{_STEP}",
+        "not known to be a DataLoader",
+    ),
+    "permutation": (
+        _MADE
+        + """
+X, Y = torch.randn(24, 4), torch.zeros(24).long()
+for epoch in range(2):
+    order = torch.randperm(24)
+>>>    for i in range(0, 24, 4):
+        x, y = X[order[i:i + 4]], Y[order[i:i + 4]]"""
+        + _STEP,
+        "which is not known to be a DataLoader",
+    ),
+    "drawn_each_epoch": (
+        _MADE + f"\nfor epoch in range(2):\n>>>    noise = torch.randn(4)\n    for x, y in loader:\n        x = x + noise{_STEP}",
+        "drawn anew in each epoch",
+    ),
+    "bare_except": (
+        _MADE + "\ntry:\n    " + _LOOP.replace("\n", "\n    ") + "\n>>>except:\n    print('stopped')\n",
+        "catches the end of a drain",
+    ),
+    "no_loop": ("import torch\n\nprint(torch.__version__)\n", "no training loop found"),
+    "adopted_already": (">>>import trainerd\n" + _MADE + _LOOP, "uses trainerd already"),
+    "epoch_after": (
+        _MADE + f">>>for epoch in range(2):\n    for x, y in loader:{_STEP}print(epoch)\n",
+        "epoch is bound by for",
+    ),
+    "clock": (
+        _MADE + "\nstarted = time.time()\nfor epoch in range(2):\n    for x, y in loader:"
+        + _STEP + ">>>        if time.time() - started > 60:\n            break\n",
+        "the clock decides",
+    ),
+    "unknown_optimizer": (
+        _MADE + "from helpers import make_optimizer\nother = make_optimizer(model)\n" + _LOOP + ">>>        other.step()\n",
+        "what steps here is not an object of this file",
+    ),
+    "maybe_none": (
+        _MADE + "sched = optim.lr_scheduler.StepLR(optimizer, 1) if False else None\n"
+        + _LOOP + "        if sched is not None:\n>>>            sched.step()\n",
+        "sched.step()",
+    ),
+    "early_stopper": (
+        _MADE
+        + """
+class EarlyStopping:
+    def __init__(self):
+        self.bad = 0
+
+    def seen(self, loss):
+        self.bad += loss > 1
+        return self.bad > 3
+
+>>>stopper = EarlyStopping()
+"""
+        + _LOOP
+        + "    if stopper.seen(loss.item()):\n        break\n",
+        "no state_dict and load_state_dict",
+    ),
+    "while_true": (_MADE + f"\n>>>while True:\n    for x, y in loader:{_STEP}", "a while loop"),
+    "overshooting_while": (
+        _MADE + f"\nstep = 0\nwhile step < 9:\n>>>    for x, y in loader:{_STEP}        step += 1\n",
+        "goes on until the end of the loader",
+    ),
+    "unseeded_module": (
+        "\n>>>loader = DataLoader(make_data(), batch_size=4)\nmodel = nn.Linear(4, 2)\n"
+        "optimizer = optim.SGD(model.parameters(), lr=0.1)\n\ndef main():\n    "
+        + _LOOP.replace("\n", "\n    ")
+        + "\n\nif __name__ == '__main__':\n    main()\n",
+        "made before the session is opened",
+    ),
+    "closure": (
+        _MADE
+        + """
+for epoch in range(2):
+    for x, y in loader:
+        def closure():
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+>>>            loss.backward()
+            return loss
+        optimizer.step(closure)
+""",
+        "backward() is not called by a loop",
+    ),
+    "for_else": (_MADE + _LOOP + "    else:\n>>>        print('all')\n", "a training loop with else"),
+    "two_calls": (
+        _MADE
+        + ">>>def train(loader):\n    for x, y in loader:"
+        + _STEP
+        + "\nfor epoch in range(2):\n    train(loader)\n    train(loader)\n",
+        "is used in",
+    ),
+    "threads": (
+        "import threading\n" + _MADE + "\n>>>threading.Thread(target=print).start()\n" + _LOOP, "beside the training loop"
+    ),
+    "globals": (_MADE + "\n>>>exec('seed = 1')\n" + _LOOP, "hides"),
+    "decorated": (
+        "import click\n" + _MADE + "\n@click.command()\n>>>def main():\n    " + _LOOP.replace("\n", "\n    ")
+        + "\n\nmain()\n",
+        "has a decorator",
+    ),
+}
+
+
+def _placed(source: str) -> tuple[str, int]:
+    lines = (PARTS + source).splitlines()
+    marked = [number for number, line in enumerate(lines, 1) if line.startswith(">>>")]
+    text = "\n".join(line.removeprefix(">>>") for line in lines) + "\n"
+    return text, marked[0] if marked else 1
+
+
+REFUSED = {name: (*_placed(source), reason) for name, (source, reason) in _CASES.items()}
