@@ -34,7 +34,7 @@ class Adoption:
 
     Attributes:
         text: Its text.
-        changed: Number of lines of the script that are changed or left out, besides those that are only indented.
+        changed: Number of lines of the script that are changed or left out, other than by their indentation.
         added: Number of lines that are new.
         indented: Number of lines that are only indented.
         notes: What to know about it.
@@ -74,7 +74,9 @@ def adopt_source(source: str) -> Adoption:
             return _measured(source, text, plan.notes)
         for finding in findings:
             _take_up(plan, finding, _original_line(source, text, finding.line))
-    raise AdoptionRefusedError([_refusal_of(each, _original_line(source, text, each.line)) for each in findings])
+    raise AdoptionRefusedError(
+        [_refusal_of(each, _original_line(source, text, each.line)) for each in findings]
+    )
 
 
 def _take_up(plan: AdoptionPlan, finding: ScriptFinding, line: int) -> None:
@@ -104,7 +106,11 @@ def _original_line(source: str, text: str, line: int) -> int:
     ).get_opcodes():
         if new_first <= line - 1 < new_last:
             offset = line - 1 - new_first
-            return min(old_first + offset, max(old_last - 1, old_first)) + 1 if tag != "insert" else old_first + 1
+            return (
+                min(old_first + offset, max(old_last - 1, old_first)) + 1
+                if tag != "insert"
+                else old_first + 1
+            )
         best = old_last
     return max(best, 1)
 
@@ -119,7 +125,9 @@ def _measured(source: str, text: str, notes: tuple[str, ...]) -> Adoption:
         if tag == "equal":
             indented += sum(
                 before != after
-                for before, after in zip(old_lines[old_first:old_last], new_lines[new_first:new_last], strict=True)
+                for before, after in zip(
+                    old_lines[old_first:old_last], new_lines[new_first:new_last], strict=True
+                )
             )
         else:
             changed += old_last - old_first

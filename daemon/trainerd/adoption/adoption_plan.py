@@ -67,10 +67,14 @@ class AdoptionPlan:
         found = []
         if self._losses is None:
             found.append(
-                "no loss is logged, as the loop does not name it: add session.log(loss=loss), so that a resume "
-                "can be compared"
+                "no loss is logged, as the loop does not name it: add session.log(loss=loss), so that a "
+                "resume can be compared"
             )
-        saves = [each for each, _ in self._script.names.calls if self._script.names.resolved(each.func) == "torch.save"]
+        saves = [
+            each
+            for each, _ in self._script.names.calls
+            if self._script.names.resolved(each.func) == "torch.save"
+        ]
         if saves:
             found.append(
                 f"torch.save in line {saves[0].lineno} stays as it is: the session has checkpoints of its own"
@@ -157,7 +161,10 @@ class AdoptionPlan:
 
     def _pass_session(self, plan: EditPlan) -> None:
         calls = [*self._to_outer, *self._nest.calls]
-        targets = [*(scope for _, scope in self._to_outer[1:]), *([self._nest.outer.scope] if self._to_outer else [])]
+        targets = [
+            *(scope for _, scope in self._to_outer[1:]),
+            *([self._nest.outer.scope] if self._to_outer else []),
+        ]
         targets += [*(scope for _, scope in self._nest.calls[1:])]
         if self._nest.calls:
             assert self._nest.inner is not None
@@ -172,7 +179,9 @@ class AdoptionPlan:
         nest, text = self._nest, functools.partial(text_of, self._script)
         if nest.pull is not None:
             assert nest.count is not None
-            edit_pull(plan, nest, self._session, text, is_counted=self._is_used(nest.count.target, nest.outer.node))
+            edit_pull(
+                plan, nest, self._session, text, is_counted=self._is_used(nest.count.target, nest.outer.node)
+            )
             return
         if nest.steps is not None:
             edit_passes(plan, nest, self._session)
@@ -196,13 +205,20 @@ class AdoptionPlan:
             heads.append((node.test if isinstance(node, ast.While) else node.iter, placed.scope))
         if nest.loader is not None and nest.inner is not None:
             heads += [(each, nest.inner.scope) for each in nest.loader.loaders]
-        counted = nest.outer.node.test.left if isinstance(nest.outer.node, ast.While) and isinstance(
-            nest.outer.node.test, ast.Compare
-        ) else None
+        counted = (
+            nest.outer.node.test.left
+            if isinstance(nest.outer.node, ast.While) and isinstance(nest.outer.node.test, ast.Compare)
+            else None
+        )
         for head, scope in heads:
             carried = self._carried.get(scope)
             for each in walk(head):
-                if isinstance(each, ast.Name) and each is not counted and carried and each.id in carried.names:
+                if (
+                    isinstance(each, ast.Name)
+                    and each is not counted
+                    and carried
+                    and each.id in carried.names
+                ):
                     raise refused(each, f"{each.id} is carried by the loop, and says how far it goes")
 
     def _name_in(self, scope: Scope, name: str) -> str:
@@ -214,7 +230,8 @@ class AdoptionPlan:
 
     def _is_used(self, name: str, loop: ast.stmt) -> bool:
         return any(
-            isinstance(each, ast.Name) and each.id == name and isinstance(each.ctx, ast.Load) for each in walk(loop)
+            isinstance(each, ast.Name) and each.id == name and isinstance(each.ctx, ast.Load)
+            for each in walk(loop)
         )
 
     def _declare(self, plan: EditPlan, carried: CarriedNames) -> int:

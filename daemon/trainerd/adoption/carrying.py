@@ -60,7 +60,9 @@ def check_can_carry(script: Script, scope: Scope, name: str, line: int) -> None:
     for node in walk_scope(scope.body):
         _check_use(node, name)
     for function in walk(scope.node):
-        if function is not scope.node and isinstance(function, Function | ast.ClassDef | ast.Lambda | Comprehension):
+        if function is not scope.node and isinstance(
+            function, Function | ast.ClassDef | ast.Lambda | Comprehension
+        ):
             _check_inner(script, function, name)
     for value in scope.values.get(name, []):
         call = value.value if isinstance(value, ast.Subscript) else value
@@ -97,7 +99,9 @@ def _check_use(node: ast.AST, name: str) -> None:
             return
     if found == name:
         assert isinstance(node, ast.expr | ast.stmt | ast.ExceptHandler)
-        raise refused(node.lineno, f"{name} is bound by {bound}, and needed after the loop or in the next iteration")
+        raise refused(
+            node.lineno, f"{name} is bound by {bound}, and needed after the loop or in the next iteration"
+        )
 
 
 def _check_inner(script: Script, node: ast.AST, name: str) -> None:
@@ -113,15 +117,21 @@ def _check_inner(script: Script, node: ast.AST, name: str) -> None:
     assert isinstance(node, Function | ast.ClassDef)
     if isinstance(node, Function) and name in parameters(node):
         return
-    if any(isinstance(each, ast.Name) and each.id == name for each in walk(node)) and not _is_local(node, name):
+    if any(isinstance(each, ast.Name) and each.id == name for each in walk(node)) and not _is_local(
+        node, name
+    ):
         raise refused(node, f"{node.name} uses the variable {name}, which the loop carries")
 
 
 def _is_local(node: Function | ast.ClassDef, name: str) -> bool:
-    return isinstance(node, Function) and any(
-        isinstance(each, ast.Name) and each.id == name and isinstance(each.ctx, ast.Store)
-        for each in walk_scope(node.body)
-    ) and not any(isinstance(each, ast.Global | ast.Nonlocal) and name in each.names for each in walk(node))
+    return (
+        isinstance(node, Function)
+        and any(
+            isinstance(each, ast.Name) and each.id == name and isinstance(each.ctx, ast.Store)
+            for each in walk_scope(node.body)
+        )
+        and not any(isinstance(each, ast.Global | ast.Nonlocal) and name in each.names for each in walk(node))
+    )
 
 
 def _makes_object(script: Script, call: ast.Call) -> bool:

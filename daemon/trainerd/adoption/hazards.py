@@ -1,4 +1,4 @@
-"""What no change of a few lines makes resumable: frameworks, several processes, scripts that resume by themselves."""
+"""What a few lines cannot make resumable: frameworks, several processes, scripts that resume themselves."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 _FRAMEWORKS: Final = frozenset(
     {
-        "lightning", "pytorch_lightning", "ignite", "accelerate", "fastai", "deepspeed", "horovod", "colossalai",
-        "tensorflow", "jax", "keras", "composer", "catalyst", "ray", "skorch", "torchtune", "fairscale", "apex",
+        "lightning", "pytorch_lightning", "ignite", "accelerate", "fastai", "deepspeed",
+        "horovod", "colossalai",
+        "tensorflow", "jax", "keras", "composer", "catalyst", "ray", "skorch", "torchtune",
+        "fairscale", "apex",
     }
 )  # fmt: skip
 _RANKS: Final = frozenset(
@@ -71,7 +73,9 @@ def _of_import(node: ast.Import | ast.ImportFrom) -> Iterator[Refusal]:
         if root == "trainerd":
             yield Refusal(node.lineno, "the script uses trainerd already", "trainerd check")
         elif root in _FRAMEWORKS:
-            yield Refusal(node.lineno, f"{root} drives the training or its data", "docs/training-api.md by hand")
+            yield Refusal(
+                node.lineno, f"{root} drives the training or its data", "docs/training-api.md by hand"
+            )
     if isinstance(node, ast.ImportFrom):
         for each in node.names:
             if node.module and node.module.startswith("transformers") and each.name.endswith("Trainer"):
@@ -91,13 +95,18 @@ def _of_call(script: Script, node: ast.Call) -> Iterator[Refusal]:
         yield Refusal(node.lineno, f"{name}() hides from the reader which variables are used")
     elif name in _PROCESSES:
         yield Refusal(
-            node.lineno, f"{name}() starts or ends something beside the training loop", "docs/training-api.md by hand"
+            node.lineno,
+            f"{name}() starts or ends something beside the training loop",
+            "docs/training-api.md by hand",
         )
     elif last in _RANKS:
         yield _ranks(node.lineno, last)
     elif last == "load_state_dict" and isinstance(node.func, ast.Attribute):
         owner = dotted(node.func.value) or ""
-        if any(part in owner.lower() for part in ("optim", "sched", "scaler", "opt_", "_opt")) or owner == "opt":
+        if (
+            any(part in owner.lower() for part in ("optim", "sched", "scaler", "opt_", "_opt"))
+            or owner == "opt"
+        ):
             yield Refusal(
                 node.lineno,
                 f"{owner} is loaded from a checkpoint: the script resumes by itself",
@@ -139,7 +148,7 @@ def _drawn_before(script: Script, reach: Reach, nest: Nest) -> Iterator[Refusal]
             if isinstance(node, ast.Call) and _draws(script, node):
                 yield Refusal(
                     node.lineno,
-                    "drawn anew in each epoch before the loop over batches: a resume in that loop draws another one",
+                    "drawn in each epoch before its loop over batches: a resume in the loop draws another",
                     "draw it in the loop, or seed a generator of its own with the number of the epoch",
                 )
 

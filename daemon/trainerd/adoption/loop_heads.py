@@ -47,7 +47,7 @@ class LoaderHead:
         bar: Call of a progress bar within ``enumerate(…)``, which goes outside; None if there is none.
         count: The target that counts, None without `enumerate`.
         first: The first count.
-        bared: The ``enumerate(…)`` in the head that goes, where the bar was made before; None if there is none.
+        bared: The ``enumerate(…)`` of the head, which goes where the bar was made before; None otherwise.
     """
 
     loaders: tuple[ast.expr, ...]
@@ -60,7 +60,11 @@ class LoaderHead:
 
 def is_bar(script: Script, node: ast.expr) -> bool:
     """Tell whether an expression is a call of a progress bar around an iterable."""
-    return isinstance(node, ast.Call) and bool(node.args) and last_part(script.names.resolved(node.func)) in _BARS
+    return (
+        isinstance(node, ast.Call)
+        and bool(node.args)
+        and last_part(script.names.resolved(node.func)) in _BARS
+    )
 
 
 def range_head(script: Script, loop: ast.For) -> RangeHead | None:
@@ -69,10 +73,11 @@ def range_head(script: Script, loop: ast.For) -> RangeHead | None:
     Raises:
         AdoptionRefusedError: It is over a range that does not begin at 0 or 1, or has another step.
     """
-    call, bar = loop.iter, None
-    if is_bar(script, call):
-        assert isinstance(call, ast.Call)
-        call, bar = call.args[0], call
+    call: ast.expr = loop.iter
+    bar: ast.Call | None = None
+    if isinstance(call, ast.Call) and is_bar(script, call):
+        bar = call
+        call = call.args[0]
     if isinstance(call, ast.Call) and last_part(dotted(call.func) or "") == "trange":
         raise refused(loop, "trange() is not understood", "tqdm(range(n))")
     if not isinstance(call, ast.Call) or dotted(call.func) != "range" or call.keywords:
@@ -84,14 +89,15 @@ def range_head(script: Script, loop: ast.For) -> RangeHead | None:
     if len(call.args) == 1:
         return RangeHead(call, bar, 0, text_of(script, call.args[0]), loop.target.id)
     first, stop = call.args
-    if not isinstance(first, ast.Constant) or first.value not in {0, 1}:
+    start = _small_number(first)
+    if start is None:
         raise refused(
             loop,
-            f"the loop begins at {ast.unparse(first)}: the script resumes by itself, or counts in its own way",
+            f"the loop begins at {ast.unparse(first)}: the script resumes by itself",
             "range(n), and leave out the code that loads a checkpoint: the session resumes",
         )
-    count = text_of(script, stop) if first.value == 0 else _one_less(script, stop)
-    return RangeHead(call, bar, int(first.value), count, loop.target.id)
+    count = text_of(script, stop) if start == 0 else _one_less(script, stop)
+    return RangeHead(call, bar, start, count, loop.target.id)
 
 
 def loader_head(script: Script, loop: ast.For, scope: Scope) -> LoaderHead | None:
@@ -103,10 +109,11 @@ def loader_head(script: Script, loop: ast.For, scope: Scope) -> LoaderHead | Non
         assert isinstance(node, ast.Call)
         node = node.args[0]
     if isinstance(node, ast.Call) and dotted(node.func) == "enumerate" and node.args:
-        start = [*node.args[1:2], *(each.value for each in node.keywords if each.arg == "start")]
-        if start and not (isinstance(start[0], ast.Constant) and start[0].value in {0, 1}):
+        given = [*node.args[1:2], *(each.value for each in node.keywords if each.arg == "start")]
+        start = _small_number(given[0]) if given else 0
+        if start is None:
             return None
-        first = start[0].value if start and isinstance(start[0], ast.Constant) else 0
+        first = start
         if not isinstance(loop.target, ast.Tuple) or not isinstance(loop.target.elts[0], ast.Name):
             return None
         count, enumerated, node = loop.target.elts[0].id, node, node.args[0]
@@ -150,13 +157,22 @@ def is_loader(script: Script, node: ast.expr, scope: Scope) -> bool:
         return all(_makes_loader(script, each) for each in origins)
     looks_like_one = last_part(name).lower().endswith(_LOADER_NAMES) or "loader" in last_part(name).lower()
     if not looks_like_one or len(made) != len(origins):
-        return looks_like_one and isinstance(node, ast.Subscript) and all(map(_is_dict, origins)) and bool(origins)
+        return (
+            looks_like_one
+            and isinstance(node, ast.Subscript)
+            and all(map(_is_dict, origins))
+            and bool(origins)
+        )
     return not any(_is_of_script(script, each) for each in made)
 
 
 def _item(script: Script, node: ast.expr, scope: Scope) -> ast.expr:
     """Return the value of ``loaders["train"]`` where the dictionary is a literal of the script."""
-    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and (name := dotted(node.value)):
+    if (
+        isinstance(node, ast.Subscript)
+        and isinstance(node.slice, ast.Constant)
+        and (name := dotted(node.value))
+    ):
         found = script.names.values(name, scope)
         if len(found) == 1 and isinstance(found[0], ast.Dict):
             for key, value in zip(found[0].keys, found[0].values, strict=True):
@@ -210,4 +226,14 @@ def _one_less(script: Script, stop: ast.expr) -> str:
         for one, other in ((stop.right, stop.left), (stop.left, stop.right)):
             if isinstance(one, ast.Constant) and one.value == 1:
                 return text_of(script, other)
-    return f"{text_of(script, stop)} - 1" if isinstance(stop, ast.Name | ast.Attribute | ast.Call) else f"({text_of(script, stop)}) - 1"
+    return (
+        f"{text_of(script, stop)} - 1"
+        if isinstance(stop, ast.Name | ast.Attribute | ast.Call)
+        else f"({text_of(script, stop)}) - 1"
+    )
+
+
+def _small_number(node: ast.expr) -> int | None:
+    """Return 0 or 1 of a literal, None for anything else."""
+    value = node.value if isinstance(node, ast.Constant) else None
+    return value if isinstance(value, int) and value in {0, 1} else None

@@ -53,7 +53,11 @@ def nest_of(script: Script, reach: Reach) -> Nest:
         AdoptionRefusedError: There are none, there are several runs, or they have another shape.
     """
     loops = reach.training_loops()
-    roots = [loop for loop in loops if not any(loop in reach.within(other, loops) for other in loops if other != loop)]
+    roots = [
+        loop
+        for loop in loops
+        if not any(loop in reach.within(other, loops) for other in loops if other != loop)
+    ]
     if not roots:
         for node in walk(script.tree):
             if is_backward(node):
@@ -61,7 +65,7 @@ def nest_of(script: Script, reach: Reach) -> Nest:
                 raise refused(node, "backward() is not called by a loop, nor by a function that a loop calls")
         raise refused(
             1,
-            "no training loop found: no loop calls backward(), here or in functions of this file that it calls",
+            "no training loop found: no loop calls backward(), nor do functions of this file that it calls",
             "name the file that has the loop; for frameworks, see docs/training-api.md",
         )
     if len(roots) > 1:
@@ -87,7 +91,9 @@ def nest_of(script: Script, reach: Reach) -> Nest:
     return _over_range(script, reach, outer, count, loops)
 
 
-def _over_range(script: Script, reach: Reach, outer: PlacedLoop, count: RangeHead, loops: list[PlacedLoop]) -> Nest:
+def _over_range(
+    script: Script, reach: Reach, outer: PlacedLoop, count: RangeHead, loops: list[PlacedLoop]
+) -> Nest:
     inside = reach.within(outer, loops)
     placed = [(loop, _head(script, loop)) for loop in inside]
     over_loaders = [(loop, head) for loop, head in placed if head is not None]
@@ -106,7 +112,9 @@ def _over_range(script: Script, reach: Reach, outer: PlacedLoop, count: RangeHea
         if loop == inner or loop in below:
             continue
         if inner in reach.within(loop, loops):
-            raise refused(loop.node, "a third loop around the loop over batches: one session is one run of epochs")
+            raise refused(
+                loop.node, "a third loop around the loop over batches: one session is one run of epochs"
+            )
         raise refused(loop.node, f"a second training loop in the epoch, beside that of line {inner.line}")
     return Nest(outer, count, inner, loader, _calls(script, reach, outer, inner))
 

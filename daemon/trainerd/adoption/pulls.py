@@ -45,11 +45,13 @@ def pull_of(script: Script, loop: PlacedLoop, count: RangeHead) -> Pull | None:
     if not nexts:
         return None
     position, statement = next(
-        (pair for pair in enumerate(loop.node.body) if any(node in nexts for node in walk_scope([pair[1]])))
+        pair for pair in enumerate(loop.node.body) if any(node in nexts for node in walk_scope([pair[1]]))
     )
     taken = _taken(statement)
     if taken is None:
-        raise refused(statement, "batches are taken by next() in a shape that is not understood", "batch = next(data)")
+        raise refused(
+            statement, "batches are taken by next() in a shape that is not understood", "batch = next(data)"
+        )
     assign, name, begins_again = taken
     makers = [
         node
@@ -87,7 +89,9 @@ def passes_bound(outer: ast.While, inner: ast.For, scope: Scope) -> str:
         or len(test.ops) != 1
         or not isinstance(test.ops[0], ast.Lt)
     ):
-        raise refused(outer, "a while loop that does not end by step < n", "while step < n, or for epoch in range(n)")
+        raise refused(
+            outer, "a while loop that does not end by step < n", "while step < n, or for epoch in range(n)"
+        )
     name, bound = test.left.id, ast.unparse(test.comparators[0])
     counts = [
         node
@@ -115,7 +119,9 @@ def passes_bound(outer: ast.While, inner: ast.For, scope: Scope) -> str:
     ]
     if len(limits) != 1:
         raise refused(
-            inner, f"the loop goes on until the end of the loader after {bound} steps", f"if {name} >= {bound}: break"
+            inner,
+            f"the loop goes on until the end of the loader after {bound} steps",
+            f"if {name} >= {bound}: break",
         )
     leaves = [
         node
@@ -146,11 +152,16 @@ def _next_of(node: ast.AST) -> str | None:
 
 
 def _taken(statement: ast.stmt) -> tuple[ast.Assign, str, ast.expr | None] | None:
-    """Return the assignment of a batch, the iterator, and what it is begun again with when it is exhausted."""
+    """Return the assignment of a batch, the iterator, and what the exhausted one is replaced by."""
     if isinstance(statement, ast.Assign):
         name = _next_of(statement.value)
         return (statement, name, None) if name is not None and len(statement.targets) == 1 else None
-    if not isinstance(statement, ast.Try) or statement.orelse or statement.finalbody or len(statement.body) != 1:
+    if (
+        not isinstance(statement, ast.Try)
+        or statement.orelse
+        or statement.finalbody
+        or len(statement.body) != 1
+    ):
         return None
     taken = _taken(statement.body[0])
     if taken is None or len(statement.handlers) != 1:
@@ -226,11 +237,17 @@ def _check_rest(loop: PlacedLoop, position: int, assign: ast.Assign, count: Rang
         raise refused(assign, f"{count.target} is the batch and the count of steps at once")
     for node in walk_scope(loop.node.body[:position]):
         if isinstance(node, ast.Continue | ast.Return):
-            raise refused(node, "a step may end before its batch is taken", "take the batch first in the body")
+            raise refused(
+                node, "a step may end before its batch is taken", "take the batch first in the body"
+            )
         if isinstance(node, ast.Name) and node.id in names:
-            raise refused(node, f"{node.id} is used before the batch is taken", "take the batch first in the body")
+            raise refused(
+                node, f"{node.id} is used before the batch is taken", "take the batch first in the body"
+            )
     inner_loops = [node for node in walk_scope(loop.node.body) if isinstance(node, ast.For | ast.While)]
     nested = {node for each in inner_loops for node in walk_scope(each.body)}
     for node in walk_scope(loop.node.body):
         if isinstance(node, ast.Break) and node not in nested:
-            raise refused(node, "the loop over steps may end early", "for step in range(n), with n known before")
+            raise refused(
+                node, "the loop over steps may end early", "for step in range(n), with n known before"
+            )

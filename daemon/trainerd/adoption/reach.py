@@ -91,12 +91,15 @@ class Reach:
                 for call, scope in self._script.names.calls
                 if (called := self._script.names.called(call, scope)) is not None and called[0] is target
             ]
-            named = [each for each in walk(self._script.tree) if isinstance(each, ast.Name) and each.id == name]
+            named = [
+                each for each in walk(self._script.tree) if isinstance(each, ast.Name) and each.id == name
+            ]
             if not calls:
                 raise refused(target.node, f"{name}() trains and is not called in this file")
             if len(calls) > 1 or len(named) > 1:
                 raise refused(
-                    target.node, f"{name}() trains and is used in {max(len(calls), len(named))} places of this file"
+                    target.node,
+                    f"{name}() trains and is used in {max(len(calls), len(named))} places of this file",
                 )
             found.append(calls[0])
             target = calls[0][1]
@@ -112,7 +115,7 @@ class Reach:
         if scope.owner is not None:
             raise refused(
                 node,
-                f"the training loop is in a method of the class {scope.owner.name}, whose state is in attributes",
+                f"the training loop is in a method of the class {scope.owner.name}",
                 "the integrations of trainerd, or docs/training-api.md by hand",
             )
         if isinstance(node, ast.AsyncFunctionDef):
@@ -125,4 +128,6 @@ class Reach:
 
 def is_backward(node: ast.AST) -> bool:
     """Tell whether a node is a call of ``backward``."""
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "backward"
+    return (
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "backward"
+    )

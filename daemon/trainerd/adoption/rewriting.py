@@ -84,7 +84,10 @@ class _Rewriter(cst.CSTTransformer):
     def _loop(self, original: cst.For | cst.While, node: cst.For | cst.While) -> cst.BaseCompoundStatement:
         line = self._line(original)
         body = cast("cst.IndentedBlock", node.body)
-        statements = [*map(_statement, self._plan.at_start.get(line, ())), *body.body]
+        statements = [
+            *map(_statement, self._plan.at_start.get(line, ())),
+            *cast("Sequence[_Statement]", body.body),
+        ]
         if line in self._plan.nested:
             inner = _compound(self._plan.nested[line])
             body = body.with_changes(body=[inner.with_changes(body=_plain_block(statements))])
@@ -97,30 +100,37 @@ class _Rewriter(cst.CSTTransformer):
         return new.with_changes(body=body, leading_lines=node.leading_lines)
 
     def _block(self, original: _Block, node: _Block) -> _Block:
-        plan, found, wrapped = self._plan, [], []
-        left: list[cst.EmptyLine] = []
+        plan = self._plan
+        found: list[_Statement] = []
+        wrapped: list[_Statement] = []
+        left: list[cst.EmptyLine] = []  # comments of statements that are left out, for the next one
+        statements = _statements(node)
         lines = [self._line(each) for each in original.body]
         wrapping = plan.wrapping if plan.wrapping is not None and plan.wrapping.first in lines else None
-        for line, statement in zip(lines, cast("Sequence[_Statement]", node.body), strict=True):
+        for line, statement in zip(lines, statements, strict=True):
             into = wrapped if wrapping and wrapping.first <= line <= wrapping.last else found
-            new = [_statement(text) for text in plan.before.get(line, ())]
-            if left:
-                statement = statement.with_changes(leading_lines=[*left, *statement.leading_lines])
-                left = []
-            if line in plan.removed:
+            into += self._placed(line, _after_comments(statement, left))
+            left = []
+            if line in plan.removed and line not in plan.before:
                 left = _comments(statement)
-                if new:
-                    new[0] = new[0].with_changes(leading_lines=[*_blank_lines(statement), *left])
-                    left = []
-                into += new
-                continue
-            if new and not any(each.comment for each in statement.leading_lines):
-                new[0] = new[0].with_changes(leading_lines=statement.leading_lines)
-                statement = statement.with_changes(leading_lines=_NO_LINES)
-            into += [*new, statement, *map(_statement, plan.after.get(line, ()))]
             if wrapping and line == wrapping.last:
                 found.append(_wrapped(wrapping.header, wrapped))
         return node.with_changes(body=found)
+
+    def _placed(self, line: int, statement: _Statement) -> list[_Statement]:
+        """Return a statement with those that are put around it."""
+        plan = self._plan
+        new = [_statement(text) for text in plan.before.get(line, ())]
+        after = [_statement(text) for text in plan.after.get(line, ())]
+        if line in plan.removed:
+            if new:
+                kept = [*_blank_lines(statement), *_comments(statement)]
+                new[0] = new[0].with_changes(leading_lines=kept)
+            return [*new, *after]
+        if new and not any(each.comment for each in statement.leading_lines):
+            new[0] = new[0].with_changes(leading_lines=statement.leading_lines)
+            return [*new, statement.with_changes(leading_lines=_NO_LINES), *after]
+        return [*new, statement, *after]
 
 
 def _wrapped(header: str, statements: list[_Statement]) -> cst.BaseCompoundStatement:
@@ -133,10 +143,14 @@ def _wrapped(header: str, statements: list[_Statement]) -> cst.BaseCompoundState
 
 def _without_blanks(statement: _Statement) -> _Statement:
     """Return a statement before which no empty line gets blanks for its indentation."""
-    lines = [
-        line if line.comment else line.with_changes(indent=False) for line in statement.leading_lines
-    ]
+    lines = [line if line.comment else line.with_changes(indent=False) for line in statement.leading_lines]
     return statement.with_changes(leading_lines=lines)
+
+
+def _after_comments(statement: _Statement, comments: list[cst.EmptyLine]) -> _Statement:
+    return (
+        statement.with_changes(leading_lines=[*comments, *statement.leading_lines]) if comments else statement
+    )
 
 
 def _comments(statement: _Statement) -> list[cst.EmptyLine]:
@@ -145,6 +159,12 @@ def _comments(statement: _Statement) -> list[cst.EmptyLine]:
     if isinstance(statement, cst.SimpleStatementLine) and statement.trailing_whitespace.comment:
         found.append(cst.EmptyLine(comment=statement.trailing_whitespace.comment))
     return found
+
+
+def _statements(block: cst.Module | cst.IndentedBlock) -> list[_Statement]:
+    return [
+        each for each in block.body if isinstance(each, cst.SimpleStatementLine | cst.BaseCompoundStatement)
+    ]
 
 
 def _blank_lines(statement: _Statement) -> list[cst.EmptyLine]:

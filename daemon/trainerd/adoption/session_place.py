@@ -13,18 +13,36 @@ if TYPE_CHECKING:
     from trainerd.analysis.script import Script
 
 _INERT_ROOTS: Final = frozenset(
-    {"argparse", "os", "sys", "pathlib", "logging", "warnings", "json", "datetime", "time", "re", "math", "typing"}
+    {
+        "argparse",
+        "os",
+        "sys",
+        "pathlib",
+        "logging",
+        "warnings",
+        "json",
+        "datetime",
+        "time",
+        "re",
+        "math",
+        "typing",
+    }
 )
 _INERT: Final = frozenset(
     {
         "add_argument", "parse_args", "parse_known_args", "ArgumentParser", "device", "is_available", "Path",
-        "getLogger", "basicConfig", "int", "float", "str", "bool", "range", "len", "list", "dict", "tuple", "set",
-        "set_defaults", "add_argument_group", "use_deterministic_algorithms", "set_num_threads", "format", "join",
-        "print", "vars", "get", "append", "filterwarnings", "simplefilter", "SimpleNamespace", "set_start_method",
+        "getLogger", "basicConfig", "int", "float", "str", "bool", "range", "len", "list", "dict",
+        "tuple", "set",
+        "set_defaults", "add_argument_group", "use_deterministic_algorithms", "set_num_threads",
+        "format", "join",
+        "print", "vars", "get", "append", "filterwarnings", "simplefilter", "SimpleNamespace",
+        "set_start_method",
         "defaultdict", "is_built",
     }
 )  # fmt: skip
-_SEEDS: Final = frozenset({"manual_seed", "seed", "seed_everything", "set_seed", "seed_all", "manual_seed_all"})
+_SEEDS: Final = frozenset(
+    {"manual_seed", "seed", "seed_everything", "set_seed", "seed_all", "manual_seed_all"}
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +77,7 @@ def session_place(script: Script, inner: ast.AST) -> SessionPlace:
             if not _is_inert(script, before, 0) and not _seeds_in(script, block[: block.index(statement)]):
                 raise refused(
                     before,
-                    "made before the session is opened, without a seed: each attempt would begin in another way",
+                    "made before the session is opened, without a seed: attempts begin in different ways",
                     "torch.manual_seed(0) before it, or move it into the function that trains",
                 )
         block = statement.body
@@ -74,7 +92,9 @@ def _statement_with(block: list[ast.stmt], inner: ast.AST) -> ast.stmt:
 
 
 def _is_main_guard(node: ast.If) -> bool:
-    return "__name__" in {each.id for each in walk(node.test) if isinstance(each, ast.Name)} and not node.orelse
+    return (
+        "__name__" in {each.id for each in walk(node.test) if isinstance(each, ast.Name)} and not node.orelse
+    )
 
 
 def _is_inert(script: Script, node: ast.stmt, depth: int) -> bool:
@@ -93,14 +113,20 @@ def _is_inert_call(script: Script, call: ast.Call, depth: int) -> bool:
     if name.partition(".")[0] in _INERT_ROOTS or last_part(name) in _INERT:
         return True
     function = script.names.functions.get(name)
-    return function is not None and depth < 3 and all(_is_inert(script, each, depth + 1) for each in function.body)
+    return (
+        function is not None
+        and depth < 3
+        and all(_is_inert(script, each, depth + 1) for each in function.body)
+    )
 
 
 def _seeds_in(script: Script, statements: list[ast.stmt]) -> list[ast.Call]:
     return [
         each
         for each in walk_scope(statements)
-        if isinstance(each, ast.Call) and last_part(script.names.resolved(each.func)) in _SEEDS and len(each.args) == 1
+        if isinstance(each, ast.Call)
+        and last_part(script.names.resolved(each.func)) in _SEEDS
+        and len(each.args) == 1
     ]
 
 

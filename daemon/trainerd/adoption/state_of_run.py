@@ -38,14 +38,16 @@ def objects_to_track(script: Script, nest: Nest) -> list[str]:
     for optimizer, place in _calls_of_kind(script, OPTIMIZER):
         if optimizer not in taken:
             raise refused(optimizer, "an optimizer that the loop over epochs has no name for")
-        found = [_name_for(script, model, place, scope, visible) for model in _trained(script, optimizer, place)]
+        found = [
+            _name_for(script, model, place, scope, visible) for model in _trained(script, optimizer, place)
+        ]
         if not found:
             raise refused(optimizer, "which model this optimizer trains is not understood")
-        for model, name in zip(_trained(script, optimizer, place), found, strict=True):
-            if name is None:
+        for model, name_here in zip(_trained(script, optimizer, place), found, strict=True):
+            if name_here is None:
                 raise refused(optimizer, f"{model} is trained, and the loop over epochs has no name for it")
-            if name not in models:
-                models.append(name)
+            if name_here not in models:
+                models.append(name_here)
     parts = _parts_of_schedulers(script)
     return [*models, *(name for name in kinds if name not in models and name not in parts)]
 
@@ -88,7 +90,11 @@ def _check_always_made(
 
 
 def _calls_of_kind(script: Script, kind: str) -> list[tuple[ast.Call, Scope]]:
-    return [(call, scope) for call, scope in script.names.calls if kind_of_value(script, call) == kind and _is_maker(call)]
+    return [
+        (call, scope)
+        for call, scope in script.names.calls
+        if kind_of_value(script, call) == kind and _is_maker(call)
+    ]
 
 
 def _is_maker(call: ast.Call) -> bool:

@@ -48,7 +48,9 @@ def step_refusals(script: Script, reach: Reach, nest: Nest) -> Iterator[Refusal]
                     yield Refusal(node.lineno, "the optimizer gets a closure, whose steps are not followed")
                 if _waits(script, node, changing):
                     yield Refusal(
-                        node.lineno, _ACCUMULATES, "session.batches(loader, accumulate=k) and session.ends_step"
+                        node.lineno,
+                        _ACCUMULATES,
+                        "session.batches(loader, accumulate=k) and session.ends_step",
                     )
     if not optimizers:
         yield Refusal(loop.line, "no optimizer of this file steps in the loop")
@@ -62,13 +64,21 @@ def step_refusals(script: Script, reach: Reach, nest: Nest) -> Iterator[Refusal]
 
 def kind_at(script: Script, node: ast.expr, scope: Scope) -> str | None:
     """Return what kind of object an expression stands for, by where it is made."""
-    kinds = {kind for value in script.names.values(dotted(node) or "", scope) if (kind := kind_of_value(script, value))}
+    kinds = {
+        kind
+        for value in script.names.values(dotted(node) or "", scope)
+        if (kind := kind_of_value(script, value))
+    }
     return kinds.pop() if len(kinds) == 1 else None
 
 
 def kind_of_value(script: Script, value: ast.expr) -> str | None:
     """Return what kind of object a call makes."""
-    while isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and isinstance(value.func.value, ast.Call):
+    while (
+        isinstance(value, ast.Call)
+        and isinstance(value.func, ast.Attribute)
+        and isinstance(value.func.value, ast.Call)
+    ):
         value = value.func.value
     return kind_of(script.names.resolved(value.func)) if isinstance(value, ast.Call) else None
 

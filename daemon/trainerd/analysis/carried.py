@@ -75,6 +75,27 @@ def _of_loop(script: Script, views: Views, loop: SessionLoop) -> Iterator[Carrie
             yield Carried(holder, change.call, loop)
             continue
         yield Carried(change.name, change.node, loop, holder)
+    yield from _called_meters(script, views, loop)
+
+
+def _called_meters(script: Script, views: Views, loop: SessionLoop) -> Iterator[Carried]:
+    """Yield meters that a loop over batches updates by calling them, and that are used outside of it."""
+    if loop.unit == "epoch" or (loop.is_ours and not loop.is_skipped):
+        return
+    for node in loop.nodes:
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        name = dotted(node.func)
+        if (
+            name is not None
+            and not script.tracking.keeps(name)
+            and views.is_meter(name, loop.scope)
+            and any(
+                isinstance(each, ast.Attribute) and each not in loop.node_set and dotted(each.value) == name
+                for each in loop.scope.nodes
+            )
+        ):
+            yield Carried(name, node, loop)
 
 
 def _update_of(meter: str, loop: SessionLoop, views: Views) -> ast.Call | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,12 +10,10 @@ import click
 
 from trainerd.cli.options import json_option
 from trainerd.cli.output import ending_quietly, print_json
+from trainerd.cli.script_file import UnreadableScriptError, script_bytes
 
 if TYPE_CHECKING:
     from trainerd.analysis.script_finding import ScriptFinding
-
-_SIZE_MAX: Final = 4 << 20
-"""Largest file that is read as a script, in bytes."""
 
 _FOUND: Final = 1
 _USAGE: Final = 2
@@ -53,11 +50,11 @@ def command(context: click.Context, *, files: tuple[Path, ...], as_json: bool) -
     with ending_quietly():
         for file in files:
             try:
-                script = Script(decoded(_contents(file)))
+                script = Script(decoded(script_bytes(file)))
                 findings = check(script)
             except ScriptSyntaxError as error:
                 results.append(_failed(file, f"not a Python script: {error}", error.line, as_json=as_json))
-            except _UnreadableError as error:
+            except UnreadableScriptError as error:
                 results.append(_failed(file, str(error), None, as_json=as_json))
             else:
                 results.append(
@@ -70,31 +67,6 @@ def command(context: click.Context, *, files: tuple[Path, ...], as_json: bool) -
     if any("error" in result for result in results):
         context.exit(_USAGE)
     context.exit(_FOUND if any(result["findings"] for result in results) else 0)
-
-
-class _UnreadableError(Exception):
-    """A file that cannot be read as a script."""
-
-
-def _contents(file: Path) -> bytes:
-    """Return the contents of a script.
-
-    Raises:
-        _UnreadableError: It is missing, a folder, not a plain file, too large, or may not be read.
-    """
-    try:
-        status = file.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise _UnreadableError("is a folder; name the scripts in it that open a session")
-        if not stat.S_ISREG(status.st_mode):
-            raise _UnreadableError("is not a plain file")
-        if status.st_size > _SIZE_MAX:
-            raise _UnreadableError(f"has more than {_SIZE_MAX >> 20} MiB, which is no script")
-        return file.read_bytes()
-    except OSError as error:
-        raise _UnreadableError(error.strerror or str(error)) from error
-    except ValueError as error:  # a null byte in the name
-        raise _UnreadableError(str(error)) from error
 
 
 def _failed(file: Path, message: str, line: int | None, *, as_json: bool) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Plain training scripts of the usual shapes, which are changed so that they resume. Each trains in milliseconds."""
+"""Plain training scripts of the usual shapes, which are changed so that they resume."""
 
-PARTS = '''\
+PARTS = """\
 import argparse
 import copy
 import math
@@ -24,11 +24,11 @@ def make_data(n=24):
 def tqdm(iterable, **options):
     return iterable
 
-'''
+"""
 
 MODULE_LEVEL = (
     PARTS
-    + '''
+    + """
 torch.manual_seed(1)
 device = torch.device("cpu")
 
@@ -47,12 +47,12 @@ for epoch in range(2):
 
     print("epoch", epoch)
 print("done")
-'''
+"""
 )
 
 RUNNING_LOSS = (
     PARTS
-    + '''
+    + """
 torch.manual_seed(0)
 trainloader = DataLoader(make_data(), batch_size=4, shuffle=True)
 net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.1), nn.Linear(8, 2))
@@ -82,12 +82,12 @@ for epoch in range(2):  # loop over the dataset multiple times
             running_loss = 0.0
 
 print('Finished Training')
-'''
+"""
 )
 
 TRAIN_FUNCTION = (
     PARTS
-    + '''
+    + """
 def train(args, model, device, train_loader, optimizer, epoch):
     model.train()
     for batch_idx, (data, target) in enumerate(train_loader):
@@ -140,12 +140,12 @@ def main():
 
 if __name__ == '__main__':
     main()
-'''
+"""
 )
 
 AMP_AND_CLIPPING = (
     PARTS
-    + '''
+    + """
 def main(epochs=2, use_amp=False):
     torch.manual_seed(0)
     loader = DataLoader(make_data(), batch_size=4)
@@ -167,12 +167,12 @@ def main(epochs=2, use_amp=False):
 
 
 main()
-'''
+"""
 )
 
 BEST_AND_HISTORY = (
     PARTS
-    + '''
+    + """
 torch.manual_seed(3)
 train_loader = DataLoader(make_data(), batch_size=4)
 val_loader = DataLoader(make_data(8), batch_size=4)
@@ -203,12 +203,12 @@ for epoch in range(4):
         patience += 1
         if patience > 2:
             break
-'''
+"""
 )
 
 GAN = (
     PARTS
-    + '''
+    + """
 torch.manual_seed(0)
 dataloader = DataLoader(make_data(), batch_size=4)
 netG = nn.Linear(2, 4)
@@ -230,12 +230,12 @@ for epoch in range(2):
         errG.backward()
         optimizerG.step()
         print('[%d][%d/%d] %.4f' % (epoch, i, len(dataloader), errG.item()))
-'''
+"""
 )
 
 EMA = (
     PARTS
-    + '''
+    + """
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
@@ -256,7 +256,7 @@ def main():
 
 if __name__ == "__main__":
     main()
-'''
+"""
 )
 
 GLOBAL_STEP = (
@@ -308,7 +308,7 @@ if __name__ == "__main__":
 
 ENDLESS = (
     PARTS
-    + '''
+    + """
 def cycle(loader):
     while True:
         for batch in loader:
@@ -331,12 +331,12 @@ for step in range(10):
     optimizer.step()
     if step % 4 == 0:
         print(step, loss.item())
-'''
+"""
 )
 
 STOP_ITERATION = (
     PARTS
-    + '''
+    + """
 def main():
     torch.manual_seed(0)
     train_loader = DataLoader(make_data(), batch_size=4)
@@ -358,12 +358,12 @@ def main():
 
 
 main()
-'''
+"""
 )
 
 WHILE_STEPS = (
     PARTS
-    + '''
+    + """
 torch.manual_seed(0)
 loader = DataLoader(make_data(), batch_size=4)
 model = nn.Linear(4, 2)
@@ -381,12 +381,12 @@ while step < max_steps:
             print("step", step)
         if step >= max_steps:
             break
-'''
+"""
 )
 
 OWN_BATCHES = (
     PARTS
-    + '''
+    + """
 torch.manual_seed(1337)
 data = torch.randn(64, 4)
 max_iters = 9
@@ -413,12 +413,12 @@ for iter in range(max_iters):
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
-'''
+"""
 )
 
 UNSEEDED = (
     PARTS
-    + '''
+    + """
 EPOCHS = 2
 loader = DataLoader(make_data(), batch_size=4, shuffle=True)
 model = nn.Linear(4, 2)
@@ -428,12 +428,12 @@ for epoch in tqdm(range(EPOCHS)):
         opt.zero_grad()
         F.cross_entropy(model(x + torch.randn_like(x)), y).backward()
         opt.step()
-'''
+"""
 )
 
 BAR_KEPT = (
     PARTS
-    + '''
+    + """
 def train_one_epoch(model, loader, opt, criterion):
     total, seen = 0.0, 0
     bar = tqdm(loader, leave=False)
@@ -476,12 +476,12 @@ def run(config):
 if __name__ == "__main__":
     config = {"seed": 0, "lr": 0.1, "epochs": 3}
     run(config)
-'''
+"""
 )
 
 ONE_PASS = (
     PARTS
-    + '''
+    + """
 torch.manual_seed(0)
 loader = DataLoader(make_data(), batch_size=4)
 model = nn.Linear(4, 2)
@@ -494,12 +494,12 @@ for i, (x, y) in enumerate(tqdm(loader, total=len(loader)), start=1):
         continue
     optimizer.step()
     print(i, loss.item())
-'''
+"""
 )
 
 TWO_LOADERS = (
     PARTS
-    + '''
+    + """
 def main():
     torch.manual_seed(0)
     source_loader = DataLoader(make_data(), batch_size=4)
@@ -516,12 +516,12 @@ def main():
 
 
 main()
-'''
+"""
 )
 
 HIDDEN_STATE = (
     PARTS
-    + '''
+    + """
 def repackage(h):
     return h.detach()
 
@@ -541,7 +541,7 @@ for epoch in range(2):
         loss.backward()
         optimizer.step()
     print(f"{epoch}: {loss.item():.3f}")
-'''
+"""
 )
 
 RIGHT = {

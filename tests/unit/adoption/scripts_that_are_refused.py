@@ -31,12 +31,15 @@ for epoch in range(2):
         "gradients wait over several batches",
     ),
     "never_zeroed": (
-        _MADE + "\nfor epoch in range(2):\n>>>    for x, y in loader:\n        F.cross_entropy(model(x), y).backward()\n"
+        _MADE + "\nfor epoch in range(2):\n>>>    for x, y in loader:\n"
+        "        F.cross_entropy(model(x), y).backward()\n"
         "        optimizer.step()\n",
         "no zero_grad() in the loop",
     ),
     "resumes_by_itself": (
-        _MADE + '\ncheckpoint = torch.load("c.pt")\n>>>optimizer.load_state_dict(checkpoint["optimizer"])\n' + _LOOP,
+        _MADE
+        + '\ncheckpoint = torch.load("c.pt")\n>>>optimizer.load_state_dict(checkpoint["optimizer"])\n'
+        + _LOOP,
         "the script resumes by itself",
     ),
     "own_start": (
@@ -45,7 +48,8 @@ for epoch in range(2):
     ),
     "two_runs": (_MADE + _LOOP + "\n>>>" + _LOOP, "a second training loop"),
     "folds": (
-        _MADE + "\nfor fold in range(3):\n>>>    for epoch in range(2):\n        for x, y in loader:"
+        _MADE
+        + "\nfor fold in range(3):\n>>>    for epoch in range(2):\n        for x, y in loader:"
         + _STEP.replace("\n        ", "\n            "),
         "a third loop",
     ),
@@ -90,8 +94,9 @@ for epoch in range(2):
         "which is not known to be a DataLoader",
     ),
     "drawn_each_epoch": (
-        _MADE + f"\nfor epoch in range(2):\n>>>    noise = torch.randn(4)\n    for x, y in loader:\n        x = x + noise{_STEP}",
-        "drawn anew in each epoch",
+        _MADE + "\nfor epoch in range(2):\n>>>    noise = torch.randn(4)\n"
+        f"    for x, y in loader:\n        x = x + noise{_STEP}",
+        "drawn in each epoch",
     ),
     "bare_except": (
         _MADE + "\ntry:\n    " + _LOOP.replace("\n", "\n    ") + "\n>>>except:\n    print('stopped')\n",
@@ -104,17 +109,24 @@ for epoch in range(2):
         "epoch is bound by for",
     ),
     "clock": (
-        _MADE + "\nstarted = time.time()\nfor epoch in range(2):\n    for x, y in loader:"
-        + _STEP + ">>>        if time.time() - started > 60:\n            break\n",
+        _MADE
+        + "\nstarted = time.time()\nfor epoch in range(2):\n    for x, y in loader:"
+        + _STEP
+        + ">>>        if time.time() - started > 60:\n            break\n",
         "the clock decides",
     ),
     "unknown_optimizer": (
-        _MADE + "from helpers import make_optimizer\nother = make_optimizer(model)\n" + _LOOP + ">>>        other.step()\n",
+        _MADE
+        + "from helpers import make_optimizer\nother = make_optimizer(model)\n"
+        + _LOOP
+        + ">>>        other.step()\n",
         "what steps here is not an object of this file",
     ),
     "maybe_none": (
-        _MADE + "sched = optim.lr_scheduler.StepLR(optimizer, 1) if False else None\n"
-        + _LOOP + "        if sched is not None:\n>>>            sched.step()\n",
+        _MADE
+        + "sched = optim.lr_scheduler.StepLR(optimizer, 1) if False else None\n"
+        + _LOOP
+        + "        if sched is not None:\n>>>            sched.step()\n",
         "sched.step()",
     ),
     "early_stopper": (
@@ -169,11 +181,15 @@ for epoch in range(2):
         "is used in",
     ),
     "threads": (
-        "import threading\n" + _MADE + "\n>>>threading.Thread(target=print).start()\n" + _LOOP, "beside the training loop"
+        "import threading\n" + _MADE + "\n>>>threading.Thread(target=print).start()\n" + _LOOP,
+        "beside the training loop",
     ),
     "globals": (_MADE + "\n>>>exec('seed = 1')\n" + _LOOP, "hides"),
     "decorated": (
-        "import click\n" + _MADE + "\n@click.command()\n>>>def main():\n    " + _LOOP.replace("\n", "\n    ")
+        "import click\n"
+        + _MADE
+        + "\n@click.command()\n>>>def main():\n    "
+        + _LOOP.replace("\n", "\n    ")
         + "\n\nmain()\n",
         "has a decorator",
     ),
