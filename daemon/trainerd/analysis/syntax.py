@@ -17,6 +17,7 @@ Place: TypeAlias = ast.expr | ast.stmt
 _AST: Final = ast.AST
 _LEAVES: Final = (ast.Name, ast.Constant)
 _TOKENS: Final = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop)
+_KNOWN: Final = "trainerd_children"
 _OWN_SCOPE: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
@@ -108,9 +109,15 @@ def walk_scope(statements: Iterable[ast.AST]) -> Iterator[ast.AST]:
 
 
 def children(node: ast.AST) -> list[ast.AST]:
-    """Return the nodes directly below a node. Names and literals, of which there are most, have none."""
+    """Return the nodes directly below a node. Names and literals, of which there are most, have none.
+
+    They are kept at the node, as each rule walks over the same tree, which none of them changes.
+    """
     if isinstance(node, _LEAVES):
         return []
+    known: list[ast.AST] | None = node.__dict__.get(_KNOWN)
+    if known is not None:
+        return known
     found: list[ast.AST] = []
     for field in node._fields:
         value = getattr(node, field, None)
@@ -118,6 +125,7 @@ def children(node: ast.AST) -> list[ast.AST]:
             found += [each for each in value if isinstance(each, _AST)]
         elif isinstance(value, _AST) and not isinstance(value, _TOKENS):
             found.append(value)
+    node.__dict__[_KNOWN] = found
     return found
 
 

@@ -478,6 +478,21 @@ for epoch in session.epochs(3):
 )
 
 tracked(
+    "metrics that are updated by calling them",
+    """
+accuracy = torchmetrics.Accuracy()
+recall = torchmetrics.Recall()
+for epoch in session.epochs(3):
+    for x, y in session.batches(loader):
+        pred = train_step(x, y)
+        print(accuracy(pred, y))  #! carried-variable accuracy
+        recall(pred, y)  #! carried-variable recall
+    session.report(accuracy=accuracy.compute(), recall=recall.compute())
+    accuracy.reset()
+""",
+)
+
+tracked(
     "a metric over the batches, an iterator over another loader, a tensor in place",
     """
 accuracy = torchmetrics.Accuracy()

@@ -428,3 +428,23 @@ with trainerd.session() as session:
             if (i + 1) % 4 == 0:
                 optimizer.step(); optimizer.zero_grad()
 """
+
+RIGHT["metrics called in an evaluation, and one of which nothing is read after the loop"] = """
+import torch, torchmetrics, trainerd
+with trainerd.session() as session:
+    model = build(); optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    session.track(model=model, optimizer=optimizer)
+    shown = torchmetrics.Accuracy()
+    accuracy = torchmetrics.Accuracy()
+    for epoch in session.epochs(3):
+        for x, y in session.batches(loader):
+            pred = model(x)
+            print(shown(pred, y))
+            optimizer.zero_grad()
+            pred.mean().backward()
+            optimizer.step()
+        for x, y in validation:
+            accuracy(model(x), y)
+        session.report(accuracy=accuracy.compute())
+        accuracy.reset()
+"""
