@@ -62,10 +62,9 @@ def test_the_whole_text_of_one_change():
 
 
 def test_names_of_the_script_are_left_alone():
-    source = PLAIN.replace("running", "session")
-    text = adopt_source(source).text
-    assert "as run_session:" in text
-    assert "run_session.variables(session=0.0)" in text
+    text = adopt_source(PLAIN.replace("running", "carry")).text
+    assert "carried = session.variables(carry=0.0)" in text
+    assert "print(carried.carry)" in text
 
 
 def test_one_name_in_two_functions_is_two_variables_of_the_session():
@@ -78,10 +77,10 @@ def test_one_name_in_two_functions_is_two_variables_of_the_session():
 
 def test_a_variable_in_a_format_string_a_keyword_and_an_attribute():
     source = PLAIN.replace(
-        "print(running)", 'print(f"{running:.2f} running", dict(running=running), x.running)'
+        "print(running)", 'print(f"{running:.2f} running", dict(running=running), net.running)'
     )
     text = adopt_source(source).text
-    assert 'print(f"{carry.running:.2f} running", dict(running=carry.running), x.running)' in text
+    assert 'print(f"{carry.running:.2f} running", dict(running=carry.running), net.running)' in text
 
 
 def test_columns_count_characters_where_text_is_not_ascii():
@@ -113,7 +112,7 @@ def test_own_checkpoints_stay_and_are_named():
     source = PLAIN + '    torch.save(net.state_dict(), f"{epoch}.pt")\n'
     adopted = adopt_source(source)
     assert 'torch.save(net.state_dict(), f"{epoch}.pt")' in adopted.text
-    assert adopted.notes == ("torch.save in line 18 stays as it is: the session has checkpoints of its own",)
+    assert adopted.notes == ("torch.save in line 19 stays as it is: the session has checkpoints of its own",)
 
 
 PLAIN = """\
