@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 
 import pytest
 
@@ -18,9 +19,12 @@ from trainerd.analysis.script import Script
 from trainerd.analysis.script_finding import ScriptSyntaxError
 
 
+adopted_once = functools.cache(adopt_source)
+
+
 @pytest.mark.parametrize("name", sorted(RIGHT))
 def test_a_plain_script_is_changed_in_a_few_lines_and_passes_the_check(name):
-    adopted = adopt_source(RIGHT[name])
+    adopted = adopted_once(RIGHT[name])
     script = Script(adopted.text)
     assert script.has_session
     assert check(script) == ()
@@ -32,7 +36,7 @@ def test_a_plain_script_is_changed_in_a_few_lines_and_passes_the_check(name):
 
 @pytest.mark.parametrize("name", sorted(RIGHT))
 def test_the_counts_of_lines_are_those_of_a_diff(name):
-    adopted = adopt_source(RIGHT[name])
+    adopted = adopted_once(RIGHT[name])
     old, new = RIGHT[name].splitlines(), adopted.text.splitlines()
     assert len(new) - len(old) <= adopted.added
     kept = sum(a.size for a in difflib.SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks())
@@ -52,7 +56,7 @@ def test_what_is_not_understood_is_refused_at_its_line(name):
 @pytest.mark.parametrize("name", sorted(RIGHT))
 def test_a_changed_script_is_not_changed_twice(name):
     with pytest.raises(AdoptionRefusedError, match="uses trainerd already"):
-        adopt_source(adopt_source(RIGHT[name]).text)
+        adopt_source(adopted_once(RIGHT[name]).text)
 
 
 def test_the_whole_text_of_one_change():
