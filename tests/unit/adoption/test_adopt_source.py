@@ -18,7 +18,6 @@ from trainerd.analysis.check_script import check
 from trainerd.analysis.script import Script
 from trainerd.analysis.script_finding import ScriptSyntaxError
 
-
 adopted_once = functools.cache(adopt_source)
 
 
