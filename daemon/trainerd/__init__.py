@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from trainerd.contract import start_folder as _start_folder  # noqa: F401 - notes the folder before it changes
 from trainerd.version import VERSION
 
 if TYPE_CHECKING:

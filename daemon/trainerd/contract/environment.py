@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 RUN_DIR: Final = "TRAINERD_RUN_DIR"
+RUN: Final = "TRAINERD_RUN"
+"""Name of the run, of a program without a supervisor."""
+FRESH: Final = "TRAINERD_FRESH"
+"""``1``: the run there is moved aside, and a new one begins."""
 ATTEMPT_DIR: Final = "TRAINERD_ATTEMPT_DIR"
 JOB: Final = "TRAINERD_JOB"
 ATTEMPT: Final = "TRAINERD_ATTEMPT"
@@ -69,6 +73,8 @@ class TrainingEnvironment:
 
     Attributes:
         run_dir: The run folder, None without a supervisor.
+        run: Name of the run, None if none was given.
+        is_fresh: Whether to begin a new run; None leaves it to the script.
         attempt_dir: The folder of this attempt, None without a supervisor.
         job: Name of the job, None without a supervisor.
         attempt: Number of the attempt, from 1.
@@ -97,6 +103,8 @@ class TrainingEnvironment:
     rank: int = 0
     local_rank: int = 0
     world_size: int = 1
+    run: str | None = None
+    is_fresh: bool | None = None
 
 
 def to_environ(environment: TrainingEnvironment) -> dict[str, str]:
@@ -154,6 +162,8 @@ def from_environ(
         rank=_read(environ, "RANK", int) or 0,
         local_rank=_read(environ, "LOCAL_RANK", int) or 0,
         world_size=_read(environ, "WORLD_SIZE", int) or 1,
+        run=environ.get(RUN) or None,
+        is_fresh=_read(environ, FRESH, _flag) if environ.get(FRESH) else None,
     )
 
 
@@ -178,6 +188,12 @@ def _checkpoint_policy(
             keep_every=_read(environ, KEEP_EVERY, _keep_every) or keep.keep_every,
         ),
     )
+
+
+def _flag(text: str) -> bool:
+    if text not in {"0", "1"}:
+        raise ValueError("it is 0 or 1")
+    return text == "1"
 
 
 def _on_nonfinite_loss(text: str) -> OnNonfiniteLoss:

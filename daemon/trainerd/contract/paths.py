@@ -64,6 +64,11 @@ class RunPaths:
         return self.root / "job.json"
 
     @property
+    def record(self) -> Path:
+        """Which program it belongs to; only without a supervisor."""
+        return self.root / "run.json"
+
+    @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
 

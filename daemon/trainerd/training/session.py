@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 def session(
     run_dir: str | Path | None = None,
     *,
+    run: str | None = None,
+    fresh: bool = False,
     seed: int | None = DEFAULT_SEED,
     every: Mapping[str, Any] | Cadence | None = None,
     keep_last: int | None = 3,
@@ -55,11 +57,15 @@ def session(
     """Open a training session.
 
     Under a supervisor everything it needs is in the environment, and what the job's spec says wins over what
-    is said here. Without one, the run is kept in `run_dir`, else ``$TRAINERD_RUN_DIR``, else
-    ``./.trainerd/runs/<script>``; running the script again goes on with it.
+    is said here. Without one, running the same script with the same arguments again goes on with its run,
+    which is kept in ``.trainerd/runs`` of the folder in which the script was started. ``$TRAINERD_RUN`` and
+    `run` name another one, ``$TRAINERD_RUN_DIR`` and `run_dir` another folder.
 
     Args:
         run_dir: The run folder.
+        run: Name of the run: it is the same whatever the arguments.
+        fresh: Begin a new run. The one that is there is moved aside. ``$TRAINERD_FRESH`` set to 1 says the
+            same.
         seed: Seeds Python's, NumPy's and torch's generators at the start of a run, and the order of the data.
             None leaves the generators as the script has them.
         every: When to checkpoint, whichever comes first: ``{"steps": 200, "seconds": 300, "epochs": 1}``.
@@ -74,6 +80,7 @@ def session(
 
     Raises:
         UserError: A setting cannot be read.
+        LockedError: `fresh`, and another process trains the run.
         SystemExit: A session of this process has drained: the process is to end.
     """
     leaving.show_user_errors_without_traceback()
@@ -82,6 +89,8 @@ def session(
     return Session(
         resolve_settings(
             run_dir=run_dir,
+            run=run,
+            fresh=fresh,
             seed=seed,
             every=every,
             keep_last=keep_last,

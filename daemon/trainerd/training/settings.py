@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,9 +11,13 @@ from trainerd.contract.environment import TrainingEnvironment, from_environ
 from trainerd.contract.paths import AttemptPaths, RunPaths
 from trainerd.contract.policy import Cadence, CheckpointPolicy, KeepBest, KeepEvery, RetentionPolicy
 from trainerd.errors import UserError
+from trainerd.training.which_run.program_identity import identify_program
+from trainerd.training.which_run.run_choice import choose_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from trainerd.training.which_run.run_choice import RunChoice
 
 DEFAULT_SEED: Final = 0
 
@@ -34,6 +36,8 @@ class Settings:
         grace_s: Seconds from a request to stop until SIGKILL, None if not known.
         uncompared: Patterns of names that a resume does not compare.
         is_strict: Whether what the audit at the first step finds is an error.
+        choice: How the run was found, None if its folder was given.
+        is_fresh: Whether the run that is there is to be moved aside, and a new one to begin.
     """
 
     run: RunPaths
@@ -44,6 +48,15 @@ class Settings:
     grace_s: float | None
     uncompared: tuple[str, ...] = ()
     is_strict: bool = True
+    choice: RunChoice | None = None
+    is_fresh: bool = False
+
+    @property
+    def run_name(self) -> str:
+        """Name that the checkpoints of this run bear."""
+        if self.environment.job is not None:
+            return self.environment.job
+        return self.run.root.name if self.choice is None else self.choice.record.name
 
     @property
     def attempt(self) -> int:
@@ -54,6 +67,8 @@ class Settings:
 def resolve_settings(
     *,
     run_dir: str | Path | None,
+    run: str | None = None,
+    fresh: bool = False,
     seed: int | None,
     every: Mapping[str, Any] | Cadence | None,
     keep_last: int | None,
@@ -72,18 +87,23 @@ def resolve_settings(
     best = (keep_best,) if isinstance(keep_best, KeepBest) else tuple(keep_best or ())
     script = CheckpointPolicy(_cadence(every), RetentionPolicy(keep_last, best, keep_every))
     environment = from_environ(environ, script=script)
-    run = RunPaths((environment.run_dir or Path(run_dir or _default_run_dir())).absolute())
+    if run is not None and run_dir is not None:
+        raise UserError("session(run=…, run_dir=…): both say which run it is", hint="leave one of them out")
+    choice = _choice(environment, run_dir=run_dir, name=run)
+    paths = choice.paths if choice is not None else RunPaths(_given_run_dir(environment, run_dir).absolute())
     return Settings(
-        run=run,
+        run=paths,
         attempt_paths=AttemptPaths(environment.attempt_dir)
         if environment.attempt_dir
-        else _next_attempt(run),
+        else next_attempt(paths),
         environment=environment,
         checkpoint=environment.checkpoint or script,
         seed=seed if environment.seed is None else environment.seed,
         grace_s=grace_s if environment.grace_s is None else environment.grace_s,
         uncompared=_patterns(uncompared),
         is_strict=strict,
+        choice=choice,
+        is_fresh=fresh if environment.is_fresh is None else environment.is_fresh,
     )
 
 
@@ -108,13 +128,22 @@ def _cadence(every: Mapping[str, Any] | Cadence | None) -> Cadence:
     return Cadence(**every)
 
 
-def _default_run_dir() -> Path:
-    script = Path(getattr(sys.modules.get("__main__"), "__file__", None) or "interactive").stem
-    name = re.sub(r"[^a-z0-9._-]+", "-", script.lower()).strip("-._") or "run"
-    return Path(".trainerd") / "runs" / name
+def _choice(
+    environment: TrainingEnvironment, *, run_dir: str | Path | None, name: str | None
+) -> RunChoice | None:
+    """Choose the run by its name or by the program; None if its folder was given."""
+    if environment.run_dir is not None or (environment.run is None and run_dir is not None):
+        return None
+    return choose_run(identify_program(), name=environment.run or name)
 
 
-def _next_attempt(run: RunPaths) -> AttemptPaths:
-    """Number the attempts of a run that has no supervisor."""
+def _given_run_dir(environment: TrainingEnvironment, run_dir: str | Path | None) -> Path:
+    given = environment.run_dir or run_dir
+    assert given is not None
+    return Path(given)
+
+
+def next_attempt(run: RunPaths) -> AttemptPaths:
+    """Return the folder of the next attempt of a run that has no supervisor."""
     numbers = [int(path.name) for path in run.attempts.glob("*") if path.name.isdigit()]
     return run.attempt(max(numbers, default=0) + 1)

@@ -164,7 +164,7 @@ class ResumeEvidence:
 
         Parameters that differ were refused before.
         """
-        job = self._settings.environment.job or self._settings.run.root.name
+        job = self._settings.run_name
         copied = resume_checks.another_run_reason(self._checkpoints.store, checkpoint, job=job)
         was_finished = checkpoint.manifest.is_final or self._settings.run.finished.exists()
         return [

@@ -32,7 +32,7 @@ def check_run_folder(run: RunPaths) -> None:
         mode = _mode(folder)
         if mode is not None and not stat.S_ISDIR(mode):
             raise UserError(f"{folder} is {kind_of(mode)}; a run has a folder there", hint=_HINT)
-    for file in (run.metrics, run.resume, run.witness, run.finished, run.retention):
+    for file in (run.record, run.metrics, run.resume, run.witness, run.finished, run.retention):
         mode = _mode(file)
         if mode is None:
             continue

@@ -20,9 +20,11 @@ from trainerd.training.distributed.restart_rounds import stays_drained
 from trainerd.training.distributed.shared_folder import check_shared
 from trainerd.training.engine.caller_check import check_caller
 from trainerd.training.engine.checkpoint_manager import CheckpointManager
+from trainerd.training.engine.fresh_run import settled
 from trainerd.training.engine.history import HistoryWriter
 from trainerd.training.engine.measurements import Measurements
 from trainerd.training.engine.resume_evidence import ResumeEvidence
+from trainerd.training.engine.run_announcement import announce_run
 from trainerd.training.engine.run_exit import RunExit
 from trainerd.training.engine.run_folder_check import check_run_folder
 from trainerd.training.engine.run_resume import RunResume
@@ -136,7 +138,9 @@ class RunParts:
         """Return the parts of this rank's attempt, once the other ranks are there.
 
         Raises:
-            UserError: The environment does not say where to rendezvous, or the run folder is not shared.
+            UserError: The environment does not say where to rendezvous, the run folder is not shared, or it
+                cannot be moved aside for a new run.
+            LockedError: A new run is to begin, and another process trains the one that is there.
             RankLostError: The others did not come.
             SystemExit: This is torchrun's answer to a drain.
         """
@@ -147,6 +151,7 @@ class RunParts:
             )
             raise SystemExit(DRAINED)
         ranks = rendezvous(settings.environment)
+        settings = settled(settings, ranks, os.environ)
         if ranks is not None:  # each of several ranks would count an attempt of its own
             root = ranks.agreed("attempt", lambda: str(settings.attempt_paths.root))
             settings = dataclasses.replace(settings, attempt_paths=AttemptPaths(Path(root)))
@@ -181,6 +186,7 @@ class RunParts:
         self.checkpoints.open()
         self.history.open()
         if self.checkpoints.is_committer:
+            announce_run(self.settings, self.checkpoints.store)
             self._publish_retention()
             check_caller(self.suspicions, leaving.say)
         leaving.end_workers_at_exit()

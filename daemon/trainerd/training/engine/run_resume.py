@@ -16,6 +16,7 @@ from trainerd.training.distributed.joint_resume import confirm_together, resume_
 from trainerd.training.engine.loop_sources import LOOPS_MAX
 from trainerd.training.engine.position import Position
 from trainerd.training.engine.resume_checks import change_reasons, program_changes
+from trainerd.training.engine.run_announcement import new_run_hint, note_program
 from trainerd.training.interruption.leaving import say
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class RunResume:
         position = self._state.position
         if (found := self._find()) is not None:
             checkpoint, tree = found
-            self._put_back(tree, checkpoint)
+            self._put_back_or_say_how(tree, checkpoint)
             saved = checkpoint.manifest.fingerprint
             self._saved_data = dict(saved.get(DATA, {}))
             changed = program_changes(saved, now)
@@ -116,6 +117,7 @@ class RunResume:
                 position.late = False
         keep_bytes = self._evidence.begin(checkpoint, tree, self.position, now, changed)
         if self._checkpoints.is_committer:
+            note_program(self._settings)
             self._settings.run.finished.unlink(missing_ok=True)
         self._history.begin(
             attempt=self._settings.attempt,
@@ -133,6 +135,16 @@ class RunResume:
     def _find_newest(self) -> Checkpoint | None:
         found = self._checkpoints.find()
         return found[0] if found is not None else None
+
+    def _put_back_or_say_how(self, tree: StateTree, checkpoint: Checkpoint) -> None:
+        try:
+            self._put_back(tree, checkpoint)
+        except MismatchError as error:
+            error.hint = (
+                "change the program back, or resume from another checkpoint; "
+                f"{new_run_hint(self._settings.environment.job)}"
+            )
+            raise
 
     def _put_back(self, tree: StateTree, checkpoint: Checkpoint) -> None:
         problem: MismatchError | None = None
@@ -241,7 +253,9 @@ class RunResume:
             raise MismatchError(
                 f"{self._source} is in the middle of an epoch, and the data has another length",
                 [str(each) for each in found],
-                hint="give it the data that it had until this epoch ends, or resume from the end of an epoch",
+                hint="give it the data that it had until this epoch ends, or resume from the end of an "
+                "epoch; "
+                f"{new_run_hint(self._settings.environment.job)}",
             )
         for each in found:
             say(f"trainerd: {each}: the order of the data is another one from here on")

@@ -286,7 +286,7 @@ class RunSaves:
     def _manifest(self, reason: str, *, is_final: bool = False) -> Manifest:
         position, environment = self._state.position, self._settings.environment
         details = SaveDetails(
-            job=environment.job or self._settings.run.root.name,
+            job=self._settings.run_name,
             attempt=self._settings.attempt,
             batch=position.batch,
             history_bytes=self._history.position_bytes,

@@ -1,0 +1,1 @@
+"""Which run a program trains that has no supervisor, and how it is named."""

@@ -1,0 +1,59 @@
+"""A whole run is moved aside and stays whole."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainerd.checkpoint.run_aside import is_aside, move_run_aside
+from trainerd.checkpoint.store import CheckpointStore
+from trainerd.contract.names import check_name
+from trainerd.contract.paths import RunPaths
+from trainerd.errors import LockedError, UserError
+
+
+def make(root, text):
+    (root / "checkpoints").mkdir(parents=True)
+    (root / "metrics.jsonl").write_text(text)
+    return RunPaths(root)
+
+
+def test_each_run_that_is_moved_aside_has_a_name_of_its_own(tmp_path):
+    places = [move_run_aside(make(tmp_path / "train", text)) for text in ("one", "two")]
+    assert [place.name for place in places] == ["train.old-1", "train.old-2"]
+    assert [(place / "metrics.jsonl").read_text() for place in places] == ["one", "two"]
+    assert not (tmp_path / "train").exists()
+    assert all(is_aside(place.name) and check_name(place.name) for place in places)
+    assert not is_aside("train.old")
+
+
+def test_the_longest_name_is_cut(tmp_path):
+    place = move_run_aside(make(tmp_path / ("a" * 100), "one"))
+    assert check_name(place.name).endswith("a.old-1")
+
+
+def test_where_there_is_no_run_nothing_is_moved(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert move_run_aside(RunPaths(tmp_path / "empty")) is None
+    assert move_run_aside(RunPaths(tmp_path / "absent")) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_a_run_that_is_trained_stays(tmp_path):
+    run = make(tmp_path / "train", "one")
+    with CheckpointStore.of_run(run).lock(), pytest.raises(LockedError):
+        move_run_aside(run)
+    assert run.metrics.read_text() == "one"
+
+
+def test_a_folder_that_cannot_be_renamed_stays_and_is_named(tmp_path, monkeypatch):
+    run = make(tmp_path / "train", "one")
+
+    def refuse(*_):
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr("pathlib.Path.rename", refuse)
+    with pytest.raises(UserError, match="train cannot be moved aside: Device or resource busy"):
+        move_run_aside(run)
+    monkeypatch.undo()
+    with CheckpointStore.of_run(run).lock():
+        assert run.metrics.read_text() == "one"

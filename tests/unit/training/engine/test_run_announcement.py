@@ -1,0 +1,199 @@
+"""The first line says which run this is, and a new one begins only where that was asked for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import types
+
+import pytest
+import torch
+
+import trainerd
+from trainerd.contract import environment
+from trainerd.contract.paths import RunPaths
+from trainerd.contract.run_record import read_run_record
+from trainerd.errors import LockedError, MismatchError, UserError
+from trainerd.training.engine.fresh_run import settled
+from trainerd.training.settings import resolve_settings
+
+pytestmark = pytest.mark.torch
+
+SCRIPT = """\
+import os
+os.makedirs("out"); os.chdir("out")
+import torch, trainerd
+with trainerd.session() as session:
+    for step in session.steps(1):
+        pass
+"""
+
+
+@pytest.fixture(autouse=True)
+def script(monkeypatch, tmp_path):
+    """This process is one that was started by `python train.py` in `tmp_path`."""
+    main = types.ModuleType("__main__")
+    main.__file__ = str(tmp_path / "train.py")
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    for name in environment.VARIABLES:
+        if name != environment.CHECK:
+            monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def train(capsys, monkeypatch):
+    """Runs a session to a number of steps, and returns what it said."""
+
+    def run(*words, steps=4, width=1, stop=None, **settings):
+        monkeypatch.setattr(sys, "argv", ["train.py", *words])
+        model = torch.nn.Linear(2, width)
+        with trainerd.session(every={"steps": 1}, **settings) as session:
+            session.track(model=model)
+            for step in session.steps(steps):
+                if step == stop:
+                    raise KeyError(stop)
+        return capsys.readouterr().err.splitlines()
+
+    return run
+
+
+def crash(train, **settings):
+    with pytest.raises(KeyError):
+        train(stop=2, **settings)
+
+
+def runs(tmp_path):
+    return sorted(path.name for path in (tmp_path / ".trainerd/runs").iterdir())
+
+
+def test_the_first_line_tells_a_new_a_resumed_and_a_finished_run_apart(train, capsys):
+    crash(train)
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first == "trainerd: new run, kept in .trainerd/runs/train"
+    resumed = train()[0]
+    assert resumed.startswith(
+        "trainerd: resumed run, kept in .trainerd/runs/train: its newest checkpoint is step-"
+    )
+    finished = train()[0]
+    assert finished.startswith("trainerd: finished run, kept in .trainerd/runs/train: complete at step 4;")
+    assert "TRAINERD_FRESH=1 or session(fresh=True)" in finished
+
+
+def test_a_run_that_has_saved_nothing_is_not_called_new(train, capsys):
+    with pytest.raises(KeyError):
+        train(stop=0)
+    capsys.readouterr()
+    assert train()[0] == (
+        "trainerd: run without a checkpoint so far, kept in .trainerd/runs/train: it begins at step 0"
+    )
+
+
+def test_a_given_folder_is_announced_too(train, tmp_path):
+    assert train(run_dir=tmp_path / "mine")[0] == "trainerd: new run, kept in mine"
+    assert "finished run" in train(run_dir=tmp_path / "mine")[0]
+    assert not (tmp_path / "mine/run.json").exists()
+
+
+def test_a_new_run_says_how_to_continue_an_earlier_one_and_that_works(train, monkeypatch):
+    train("--epochs", "2", steps=2)
+    told = train("--epochs", "4", steps=4)[1]
+    assert "(--epochs 2 → 4)" in told
+    (name,) = [word.removeprefix("TRAINERD_RUN=") for word in told.split() if "TRAINERD_RUN=" in word]
+    assert not any("earlier run of this script" in line for line in train("--epochs", "4", steps=4))
+    assert "complete at step 2" in train("--epochs", "9", steps=3, run=name)[0]
+    monkeypatch.setenv("TRAINERD_RUN", name)
+    assert "complete at step 3" in train("--epochs", "11", steps=3)[0]
+
+
+def test_a_new_run_begins_beside_the_old_one_which_is_kept(train, tmp_path, monkeypatch, capsys):
+    train(steps=2)
+    told = train(steps=3, fresh=True)
+    assert told[0].endswith("/.trainerd/runs/train.old-1")
+    assert told[1] == "trainerd: new run, kept in .trainerd/runs/train"
+    monkeypatch.setenv("TRAINERD_FRESH", "1")
+    train(steps=3)
+    assert runs(tmp_path) == ["train", "train.old-1", "train.old-2"]
+    monkeypatch.setenv("TRAINERD_FRESH", "0")
+    assert "complete at step 3" in train(steps=3, fresh=True)[0]
+    back = train(steps=2, run="train.old-1")
+    assert "complete at step 2" in back[0]
+    assert not any("another-run" in line or "was made by" in line for line in back)
+
+
+def test_a_mismatch_names_the_way_to_a_new_run_and_claims_nothing(train, tmp_path):
+    train()
+    with pytest.raises(MismatchError) as caught:
+        train("--width", "2", width=2, run="train")
+    assert "TRAINERD_FRESH=1 or session(fresh=True)" in str(caught.value)
+    assert read_run_record(RunPaths(tmp_path / ".trainerd/runs/train").record).arguments == ()
+    assert "new run" in train(width=2, fresh=True)[1]
+
+
+def test_a_run_that_is_trained_is_not_moved(train, tmp_path):
+    with trainerd.session(), pytest.raises(LockedError):
+        trainerd.session(fresh=True)
+    assert runs(tmp_path) == ["train"]
+
+
+def test_a_folder_that_the_program_itself_is_in_is_not_moved(train, tmp_path):
+    (tmp_path / "data").write_text("mine")
+    with pytest.raises(UserError, match="cannot be moved aside"):
+        train(run_dir=tmp_path, fresh=True)
+    assert (tmp_path / "data").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [{"TRAINERD_JOB": "mnist", "TRAINERD_RUN_DIR": "run"}, {"TORCHELASTIC_RESTART_COUNT": "1"}],
+    ids=["attempt of a job", "round of torchrun"],
+)
+def test_what_is_restarted_by_others_does_not_begin_again_each_time(train, tmp_path, environ, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train(run_dir=tmp_path / "run")
+    settings = resolve_settings(
+        run_dir=tmp_path / "run",
+        fresh=True,
+        seed=0,
+        every=None,
+        keep_last=1,
+        keep_best=None,
+        keep_every=None,
+        grace_s=None,
+        environ=environ,
+    )
+    assert settled(settings, None, environ) == settings
+    assert not (tmp_path / "run.old-1").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("TRAINERD_FRESH", "yes"), ("TRAINERD_RUN", "a/b")], ids=["fresh", "run"]
+)
+def test_a_variable_that_cannot_be_read_is_refused(train, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=value):
+        train()
+
+
+def test_a_name_and_a_folder_exclude_one_another():
+    with pytest.raises(UserError, match="both say which run it is"):
+        trainerd.session("folder", run="name")
+
+
+def test_the_folder_is_where_the_script_was_started_not_where_it_went(tmp_path):
+    """It goes there before it imports trainerd."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/train.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, "a/train.py"],
+        cwd=tmp_path,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    (run,) = (tmp_path / ".trainerd/runs").iterdir()
+    assert read_run_record(run / "run.json").script == "a/train.py"
+    assert done.stderr.startswith(f"trainerd: new run, kept in .trainerd/runs/{run.name}\n")
