@@ -33,7 +33,7 @@ class History:
 def read_history(path: Path) -> History:
     """Read a history: each resume marker says how many bytes in front of it still count."""
     kept: list[tuple[int, dict[str, Any]]] = []
-    lost: list[dict[str, Any]] = []
+    lost: list[tuple[int, int, dict[str, Any]]] = []
     resumes = []
     offset = 0
     for number, line in enumerate(path.read_bytes().split(b"\n")):
@@ -43,13 +43,21 @@ def read_history(path: Path) -> History:
             found = None  # torn by a crash
         if isinstance(found, dict) and "resume" in found:
             resumes.append(found["resume"])
-            lost += [one for at, one in kept if at >= found["resume"]["keep_bytes"]]
-            kept = [(at, one) for at, one in kept if at < found["resume"]["keep_bytes"]]
+            keep = found["resume"]["keep_bytes"]
+            rows = [(at, None, one) for at, one in kept] + [(at, marker, one) for marker, at, one in lost]
+            # It speaks of the file as it was at that size: what was lost later had not been lost then.
+            holds = [
+                (at, one) for at, marker, one in rows if at < keep and (marker is None or marker >= keep)
+            ]
+            gone = {at for at, _ in holds}
+            lost = [each for each in lost if each[1] not in gone]
+            lost += [(offset, at, one) for at, one in kept if at not in gone]
+            kept = sorted(holds, key=lambda each: each[0])
         elif isinstance(found, dict):
             kept.append((offset, found))
         offset += len(line) + 1
     return History(
-        tuple(one for _, one in kept), tuple(resumes), tuple(one for one in lost if "report" not in one)
+        tuple(one for _, one in kept), tuple(resumes), tuple(one for _, _, one in lost if "report" not in one)
     )
 
 

@@ -65,13 +65,15 @@ class Promises:
             self.not_before.pop(name, None)
             self.same.pop(name, None)
             return
-        if isinstance(event, happened.ResumeAsked):
+        if isinstance(event, happened.ResumeAsked | happened.RestartAsked):
             self.stopped_by_user.discard(name)
-        if isinstance(event, happened.ResumeAsked) and not step.is_ignored:
+        if isinstance(event, happened.ResumeAsked | happened.RestartAsked) and not step.is_ignored:
             self.held_by_user.discard(name)
         if isinstance(event, happened.HoldAsked):
             self.held_by_user.add(name)
-        is_new_try = isinstance(event, happened.ResumeAsked | happened.RetryAsked) and not step.is_ignored
+        is_new_try = not step.is_ignored and isinstance(
+            event, happened.ResumeAsked | happened.RetryAsked | happened.RestartAsked
+        )
         if is_new_try and after.state.NAME == "queued":
             self.forgive(name)
         if isinstance(event, happened.SpecAccepted) and (

@@ -131,6 +131,10 @@ class FakeControl:
             raise UserError(f"cannot retry {name!r}, which is running: it has not been given up")
         return self._change(name, state="queued", reason="tried again on request")
 
+    async def restart(self, name: str, *, is_fresh: bool) -> JobView:
+        self.calls.append(("restart", name, "fresh" if is_fresh else ""))
+        return self._change(name, state="queued", reason="restarted on request")
+
     async def hold_all(self) -> DaemonView:
         self.calls.append(("hold_all",))
         self.daemon_view = dataclasses.replace(self.daemon_view, is_on_hold=True)

@@ -112,6 +112,7 @@ def event_samples(attempt: int = 3) -> dict[type, list]:
         events.ResumeAsked: [events.ResumeAsked()],
         events.HoldAsked: [events.HoldAsked()],
         events.RetryAsked: [events.RetryAsked()],
+        events.RestartAsked: [events.RestartAsked(), events.RestartAsked(is_fresh=True)],
         events.ShutdownAsked: [events.ShutdownAsked(), events.ShutdownAsked(is_leaving=False)],
         events.PreemptionAsked: [events.PreemptionAsked("bee")],
         events.WaitEnded: [events.WaitEnded(attempt)],

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Aside", "AsideFolder", "Note", "aside_folders", "take_aside"]
+__all__ = ["Aside", "AsideFolder", "Note", "aside_folders", "give_back", "take_aside"]
 
 ASIDE_FORMAT: Final = "trainerd.aside/1"
 NOTE_SUFFIX: Final = ".reason.json"
@@ -34,6 +34,9 @@ NOTED = declare(
 )
 MOVED = declare(
     "aside.moved", "the checkpoint aside with its note; after a power cut perhaps still where it was"
+)
+GIVEN_BACK = declare(
+    "aside.given-back", "the checkpoint in place again, and its note, which names nothing then"
 )
 
 
@@ -148,6 +151,21 @@ def take_aside(
             if error.errno != errno.EXDEV:
                 raise
     return last.take(folder, reason=reason, now_s=now_s, pin=pin)
+
+
+def give_back(aside: Aside, place: Path) -> None:
+    """Move a checkpoint out of here again.
+
+    Raises:
+        OSError: It could not be moved, as something is in its place; it is where it was.
+    """
+    if place.exists():
+        raise FileExistsError(errno.EEXIST, "there is a checkpoint of that name", str(place))
+    aside.path.rename(place)
+    GIVEN_BACK.hit()
+    sync_directory(place.parent)
+    _note_path(aside.path).unlink(missing_ok=True)
+    sync_directory(aside.path.parent)
 
 
 def _note_path(folder: Path) -> Path:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, TypeVar
 
-from trainerd.checkpoint.aside import Aside, AsideFolder, aside_folders, take_aside
+from trainerd.checkpoint.aside import Aside, AsideFolder, aside_folders, give_back, take_aside
 from trainerd.checkpoint.checkpoint_names import CheckpointName, is_leftover
 from trainerd.checkpoint.committed import Checkpoint, place_of, read_checkpoint
 from trainerd.checkpoint.fork import Fork, clear_fork, note_fork, pending_fork
@@ -344,6 +344,18 @@ class CheckpointStore:
             note_fork(self.directory, Fork(newer, reason))
             self._complete_fork()
         return newer
+
+    def bring_back(self, aside: Aside) -> None:
+        """Put a checkpoint that was set aside in place again, under its name, with its pin. Needs the lock.
+
+        Raises:
+            OSError: It could not be moved.
+        """
+        self._require_lock("bring back")
+        give_back(aside, self.directory / aside.name)
+        if aside.note.pin is not None:
+            set_pin(self.directory, aside.name, Pin(aside.note.pin, self._clock.wall_s()))
+        update_links(self.directory, {LAST: checkpoint_folders(self.directory)[-1].name})
 
     def quarantine(self, checkpoint: Checkpoint, reason: str) -> Path:
         """Move a damaged checkpoint aside; return where it is now."""

@@ -105,6 +105,11 @@ class Client:
         """Try a job again with a full budget. The request is durable when this returns."""
         return _view(self._ask("POST", f"{_path(name)}/retry"), JobView)
 
+    def restart(self, name: str, *, fresh: bool = False) -> JobView:
+        """Start a job at rest again. The request is durable when this returns."""
+        query = {"fresh": "true"} if fresh else None
+        return _view(self._ask("POST", f"{_path(name)}/restart", query), JobView)
+
     def hold_all(self) -> DaemonView:
         """Drain every job and start none. The request is durable when this returns."""
         return _view(self._ask("POST", "/v1/hold"), DaemonView)

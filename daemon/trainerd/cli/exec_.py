@@ -40,6 +40,9 @@ _MEANINGS: Final = {
     metavar="DIR",
     help=f"State folder of this job alone; its runs are kept there.  [default: ./{EXEC_STATES}/NAME]",
 )
+@click.option(
+    "--fresh", is_flag=True, help="Begin a new run at step 0: the old one is moved aside, never deleted."
+)
 @click.option("--temporary", is_flag=True, help="Keep nothing: a state folder that is removed at the end.")
 @click.option("--rank", type=click.IntRange(min=0), metavar="N", help="Show only this rank.  [default: all]")
 @click.option("--quiet", "-q", is_flag=True, help="Do not say what happens to the job.")
@@ -49,6 +52,7 @@ def command(
     *,
     spec: Path,
     state_dir: Path | None,
+    fresh: bool,
     temporary: bool,
     rank: int | None,
     quiet: bool,
@@ -66,6 +70,7 @@ def command(
     Example:
       trainerd exec job.yaml
       trainerd exec job.yaml --state /scratch/mnist
+      trainerd exec job.yaml --fresh
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.supervisor.service.foreground import supervise_one
     from trainerd.supervisor.specs.load import load_spec
@@ -88,7 +93,13 @@ def command(
 
     with _state_folder(job.name, state_dir, is_temporary=temporary) as state:
         say(f"state is kept in {state.root}" if not temporary else "nothing is kept")
-        end = supervise_one(job, state, stream=lambda run, no_more: _stream(run, no_more, rank=rank), say=say)
+        end = supervise_one(
+            job,
+            state,
+            stream=lambda run, no_more: _stream(run, no_more, rank=rank),
+            say=say,
+            is_fresh=fresh,
+        )
     say(
         f"exits with {end.code} ({_MEANINGS[end.code]})"
         + (f": {end.reason}" if end.reason != said[-1] else "")

@@ -11,8 +11,10 @@ from trainerd.cli.output import ending_quietly, print_json
 from trainerd.errors import UserError
 
 if TYPE_CHECKING:
+    from trainerd.checkpoint.store import CheckpointStore
     from trainerd.cli.client import Client
     from trainerd.contract.paths import StatePaths
+    from trainerd.supervisor.api.control import JobView
 
 
 @click.command()
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
     "--from",
     "from_checkpoint",
     metavar="CHECKPOINT",
-    help="Go back to an older checkpoint, such as 120; newer ones are set aside, never picked up again.",
+    help="Go back to an older checkpoint, such as 120; newer ones are set aside. Going on from one of those "
+    "undoes it.",
 )
 @state_option
 @json_option
@@ -46,6 +49,7 @@ def command(
     Example:
       trainerd resume mnist
       trainerd resume mnist --from step-120
+      trainerd resume mnist --from step-360     # undoes that, if 360 was set aside
       trainerd resume --all
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.client import Client
@@ -63,7 +67,7 @@ def command(
         if from_checkpoint is not None:
             for name in names:
                 _go_back(client, state, name, from_checkpoint)
-        jobs = [client.resume(name) for name in names]
+        jobs = [_go_on(client, name, is_back=from_checkpoint is not None) for name in names]
         if as_json:
             print_json(jobs)
         else:
@@ -71,8 +75,14 @@ def command(
                 click.echo(f"{job.name}: {job.state}: {job.reason}")
 
 
+def _go_on(client: Client, name: str, *, is_back: bool) -> JobView:
+    """Resume a job; one that was complete, and that has gone back, is not complete any more."""
+    is_complete = is_back and client.get_job(name).state == "finished"
+    return client.restart(name) if is_complete else client.resume(name)
+
+
 def _go_back(client: Client, state: StatePaths, name: str, which: str) -> None:
-    """Set aside what is newer than a checkpoint, after verifying it.
+    """Set aside what is newer than a checkpoint, or take back one that was set aside, after verifying it.
 
     Raises:
         UserError: The job runs, or there is no such checkpoint.
@@ -89,7 +99,31 @@ def _go_back(client: Client, state: StatePaths, name: str, which: str) -> None:
     store = CheckpointStore.of_run(run)
     with store.lock():
         store.sweep()
+        chosen, left = _choose(store, which)
+    aside = ", ".join(left) or "nothing"
+    click.echo(f"{name}: goes on from {chosen}; set aside: {aside}", err=True)
+    if left:
+        click.echo(f"{name}: to undo that: trainerd resume {name} --from {left[-1]}", err=True)
+
+
+def _choose(store: CheckpointStore, which: str) -> tuple[str, tuple[str, ...]]:
+    """Make a checkpoint the newest one; return its name, and the names of those that were set aside.
+
+    Raises:
+        UserError: There is no such checkpoint, in place or set aside.
+        CorruptError: It does not verify; nothing was changed.
+    """
+    from trainerd.checkpoint.taking_back import find_set_aside, take_back
+
+    try:
         checkpoint = store.find(which)
-        store.verify(checkpoint)
-        left = store.set_aside_after(checkpoint, f"the run went back to {checkpoint.name}")
-    click.echo(f"{name}: goes on from {checkpoint.name}; set aside: {', '.join(left) or 'nothing'}", err=True)
+    except UserError as error:
+        aside = find_set_aside(store, which)
+        if aside is None:
+            there = ", ".join(each.path.name for each in store.abandoned())
+            error.hint = f"{error.hint}; set aside: {there}" if there else error.hint
+            raise
+        taken = take_back(store, aside)
+        return taken.brought[-1], taken.left
+    store.verify(checkpoint)
+    return checkpoint.name, store.set_aside_after(checkpoint, f"the run went back to {checkpoint.name}")

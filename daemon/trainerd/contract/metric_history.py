@@ -138,7 +138,7 @@ def read_history(path: Path) -> History:
     except FileNotFoundError:
         return History()
     kept: list[tuple[int, dict[str, Any]]] = []
-    superseded: list[dict[str, Any]] = []
+    lost: list[tuple[int, int, dict[str, Any]]] = []  # the marker, the row's place, the row
     resumes: list[Resume] = []
     for offset, record in _records(data):
         if offset == 0:
@@ -146,8 +146,14 @@ def read_history(path: Path) -> History:
                 raise CorruptError(f"{path}: not a metric history of format {FORMAT}")
         elif "resume" in record:
             resume = Resume(**record["resume"])
-            superseded += [row for begin, row in kept if begin >= resume.keep_bytes]
-            kept = [(begin, row) for begin, row in kept if begin < resume.keep_bytes]
+            # What was lost only after the checkpoint was made counts again: a rollback was undone.
+            back = [(begin, row) for at, begin, row in lost if begin < resume.keep_bytes <= at]
+            lost = [each for each in lost if not each[1] < resume.keep_bytes <= each[0]]
+            lost += [(offset, begin, row) for begin, row in kept if begin >= resume.keep_bytes]
+            kept = sorted(
+                [(begin, row) for begin, row in kept if begin < resume.keep_bytes] + back,
+                key=lambda each: each[0],
+            )
             resumes.append(resume)
         else:
             kept.append((offset, {key: _number(value) for key, value in record.items()}))
@@ -155,7 +161,7 @@ def read_history(path: Path) -> History:
         rows=tuple([row for _, row in kept if "report" not in row]),
         reports=tuple([row for _, row in kept if "report" in row]),
         resumes=tuple(resumes),
-        superseded=tuple(superseded),
+        superseded=tuple(row for _, _, row in lost),
     )
 
 

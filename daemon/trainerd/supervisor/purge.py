@@ -47,7 +47,7 @@ def purge_run(run: RunPaths) -> None:
         _sweep(run.root.parent)
         if not run.root.is_dir():
             return
-        _refuse_if_live(run)
+        refuse_if_live(run)
         with CheckpointStore.of_run(run).lock():
             aside = run.root.with_name(f"{PURGED_PREFIX}{run.root.name}")
             run.root.rename(aside)
@@ -61,7 +61,12 @@ def purge_run(run: RunPaths) -> None:
         ) from error
 
 
-def _refuse_if_live(run: RunPaths) -> None:
+def refuse_if_live(run: RunPaths) -> None:
+    """Refuse if the newest attempt of a run may have processes.
+
+    Raises:
+        LockedError: It may.
+    """
     numbers = (
         [int(path.name) for path in run.attempts.iterdir() if path.name.isdigit()]
         if run.attempts.is_dir()

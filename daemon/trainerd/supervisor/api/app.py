@@ -135,6 +135,15 @@ def _add_requests(app: FastAPI, control: Control) -> None:
         _existing(control, name)
         return await control.retry(name)
 
+    @app.post("/v1/jobs/{name}/restart", responses=_REFUSED)
+    async def restart_job(
+        name: JobName,
+        fresh: Annotated[bool, Query(description="its run was moved aside: a new one begins")] = False,
+    ) -> JobView:
+        """Start a job at rest again, also a complete one, with a full budget. Durable when this answers."""
+        _existing(control, name)
+        return await control.restart(name, is_fresh=fresh)
+
     @app.post("/v1/hold", responses=_BUSY)
     async def hold_all() -> DaemonView:
         """Drain every job and start none until released. Durable when this answers."""

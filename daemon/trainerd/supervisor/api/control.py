@@ -252,6 +252,18 @@ class Control(Protocol):
         """
         ...
 
+    async def restart(self, name: str, *, is_fresh: bool) -> JobView:
+        """Start a job at rest again, also a complete one, with a full budget. Durable when this returns.
+
+        Args:
+            name: The job.
+            is_fresh: Whether its run was moved aside, so that a new one begins.
+
+        Raises:
+            UserError: There is no such job, or an attempt of it runs.
+        """
+        ...
+
     async def hold_all(self) -> DaemonView:
         """Drain every job and start none until `release_all`. Durable when this returns."""
         ...

@@ -11,7 +11,7 @@ from trainerd.contract.safe_text import safe_line, safe_text
 from trainerd.errors import TryAgainError, UserError
 from trainerd.supervisor.api.control import DaemonView
 from trainerd.supervisor.api.views import event_view, job_view, outcome_view
-from trainerd.supervisor.machine.job_events import HoldAsked, ResumeAsked, RetryAsked, StopAsked
+from trainerd.supervisor.machine.job_events import HoldAsked, RestartAsked, ResumeAsked, RetryAsked, StopAsked
 from trainerd.version import VERSION
 
 HELD: Final = "held until it is resumed"
@@ -149,6 +149,9 @@ class Facade:
 
     async def retry(self, name: str) -> JobView:
         return await self._ask(name, RetryAsked(), "retry")
+
+    async def restart(self, name: str, *, is_fresh: bool) -> JobView:
+        return await self._ask(name, RestartAsked(is_fresh), "restart")
 
     async def hold_all(self) -> DaemonView:
         self._refuse_while_stopping()

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from trainerd.supervisor.machine import attempts, faults, requests, slots, specs, waits
+from trainerd.supervisor.machine import attempts, faults, requests, restarts, slots, specs, waits
 from trainerd.supervisor.machine.decision import Absent, AnyState, Transition, unchanged
 from trainerd.supervisor.machine.states import Job, Queued
 from trainerd.supervisor.machine.table import TABLE, Cell
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["TABLE", "Absent", "AnyState", "Cell", "Transition", "decide"]
 
 # Importing these has filled the table.
-_ANSWERED_IN = (attempts, faults, requests, slots, specs, waits)
+_ANSWERED_IN = (attempts, faults, requests, restarts, slots, specs, waits)
 
 
 def decide(name: str, job: Job | None, event: Event, now: float) -> Transition:

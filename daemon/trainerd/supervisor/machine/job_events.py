@@ -141,6 +141,17 @@ class RetryAsked:
 
 
 @dataclass(frozen=True)
+class RestartAsked:
+    """A person wants a job that is at rest, also a complete one, to be started again.
+
+    Attributes:
+        is_fresh: Whether its run was moved aside, so that a new one begins.
+    """
+
+    is_fresh: bool = False
+
+
+@dataclass(frozen=True)
 class ShutdownAsked:
     """The supervisor drains everything, to leave or to start nothing for a while.
 
@@ -206,6 +217,7 @@ Event = (
     | ResumeAsked
     | HoldAsked
     | RetryAsked
+    | RestartAsked
     | ShutdownAsked
     | PreemptionAsked
     | WaitEnded

@@ -98,7 +98,7 @@ def release(job: Job, _state: Queued, _event: ResumeAsked, _now: float) -> Trans
 def release_finished(job: Job, _state: Finished, _event: ResumeAsked, _now: float) -> Transition:
     """No longer held; another spec makes it go on."""
     if not job.is_held:
-        return unchanged(job, "it is complete; change its spec to make it go on")
+        return unchanged(job, "it is complete; change its spec to make it go on, or restart it")
     return stay(replace(job, is_held=False), "no longer held; it is complete under its spec")
 
 
@@ -146,7 +146,7 @@ def retry(job: Job, _state: Parked, _event: RetryAsked, now: float) -> Transitio
 
 ignores(Queued, Starting, Running, Draining, on=RetryAsked, because="it has not been given up")
 ignores(Stopped, on=RetryAsked, because="it was stopped on request; resume it")
-ignores(Finished, on=RetryAsked, because="it is complete; change its spec to make it go on")
+ignores(Finished, on=RetryAsked, because="it is complete; change its spec, or restart it")
 ignores(Absent, on=RetryAsked, because="there is no such job")
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from trainerd.checkpoint.run_aside import move_run_aside
 from trainerd.contract import exit_codes
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.durable import make_directory, sweep_temporary
@@ -33,6 +34,7 @@ from trainerd.supervisor.log.logger import configure_logging
 from trainerd.supervisor.loop import SCAN_RETRY_S, Loop
 from trainerd.supervisor.machine.job_events import ResumeAsked
 from trainerd.supervisor.machine.states import Draining, Faulted, Finished, Parked, Queued, Rejected, Stopped
+from trainerd.supervisor.purge import refuse_if_live
 from trainerd.supervisor.scheduler import machine_capacity
 from trainerd.supervisor.service.instance_lock import instance_lock
 from trainerd.supervisor.specs.view import Accepted, FolderView
@@ -126,6 +128,7 @@ def supervise_one(
     *,
     stream: Callable[[RunPaths, threading.Event], None],
     say: Callable[[str], None],
+    is_fresh: bool = False,
 ) -> End:
     """Supervise a job until it is at rest, or until asked to leave; then drain it.
 
@@ -134,9 +137,10 @@ def supervise_one(
         state: Its state folder, used for this job alone.
         stream: Shows what the ranks print until the event is set, and then the rest; called in a thread.
         say: Takes what happens, a sentence each.
+        is_fresh: Whether to move the run that is there aside and begin a new one.
 
     Raises:
-        LockedError: Somebody supervises on this folder.
+        LockedError: Somebody supervises on this folder, or an attempt of the run to be moved aside may live.
         UserError: The folder cannot be used, or it is that of other jobs.
         SpaceError: The disk is full or read-only.
         CorruptError: Its journal is damaged.
@@ -153,6 +157,8 @@ def supervise_one(
             make_directory(state.log.parent)
             make_directory(state.runs)
             sweep_temporary(state.root)
+            if is_fresh:
+                _begin_new_run(spec.name, state, say)
             with (
                 configure_logging(state.log, stream=None),
                 contextlib.closing(Journal(state.journal)) as journal,
@@ -160,6 +166,26 @@ def supervise_one(
                 return asyncio.run(_Foreground(spec, state, journal, say).run(stream))
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _begin_new_run(name: str, state: StatePaths, say: Callable[[str], None]) -> None:
+    """Move the run and its journal aside.
+
+    After a crash in between, the run goes on as that of a new job.
+
+    Raises:
+        LockedError: An attempt may live.
+        UserError: The run cannot be moved.
+    """
+    run = state.run(name)
+    refuse_if_live(run)
+    if state.journal.exists():
+        make_directory(run.root)
+        for path in state.root.glob(f"{state.journal.name}*"):
+            path.rename(run.root / path.name)
+    place = move_run_aside(run)
+    if place is not None:
+        say(f"a new run begins; the one that was there is kept in {place}")
 
 
 class _ForegroundFacade(Facade):

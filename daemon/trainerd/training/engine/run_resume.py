@@ -18,6 +18,7 @@ from trainerd.training.engine.position import Position
 from trainerd.training.engine.resume_checks import change_reasons, program_changes
 from trainerd.training.engine.run_announcement import new_run_hint, note_program
 from trainerd.training.interruption.leaving import say
+from trainerd.training.state.restore import NOT_FITTING_HINT
 
 if TYPE_CHECKING:
     from trainerd.checkpoint.fingerprint import FieldVerdict
@@ -92,6 +93,16 @@ class RunResume:
         Raises:
             MismatchError: It does not fit what is tracked; nothing was changed.
         """
+        try:
+            return self._restore()
+        except MismatchError as error:
+            hint = "change the program back, or resume from another checkpoint"
+            if error.hint is not None and error.hint != NOT_FITTING_HINT:
+                hint = error.hint
+            error.hint = f"{hint}; {new_run_hint(self._settings.environment.job)}"
+            raise
+
+    def _restore(self) -> Checkpoint | None:
         # Taken in every attempt at the same moment: modules are loaded as it goes on.
         now = self._state.fingerprint()
         checkpoint: Checkpoint | None = None
@@ -100,7 +111,7 @@ class RunResume:
         position = self._state.position
         if (found := self._find()) is not None:
             checkpoint, tree = found
-            self._put_back_or_say_how(tree, checkpoint)
+            self._put_back(tree, checkpoint)
             saved = checkpoint.manifest.fingerprint
             self._saved_data = dict(saved.get(DATA, {}))
             changed = program_changes(saved, now)
@@ -135,16 +146,6 @@ class RunResume:
     def _find_newest(self) -> Checkpoint | None:
         found = self._checkpoints.find()
         return found[0] if found is not None else None
-
-    def _put_back_or_say_how(self, tree: StateTree, checkpoint: Checkpoint) -> None:
-        try:
-            self._put_back(tree, checkpoint)
-        except MismatchError as error:
-            error.hint = (
-                "change the program back, or resume from another checkpoint; "
-                f"{new_run_hint(self._settings.environment.job)}"
-            )
-            raise
 
     def _put_back(self, tree: StateTree, checkpoint: Checkpoint) -> None:
         problem: MismatchError | None = None

@@ -35,6 +35,7 @@ from trainerd.training.state.tracked import Objects, Stateful, unwrapped
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
+NOT_FITTING_HINT: Final = "change the program back, resume from another checkpoint, or load with strict=False"
 _OWN: Final = frozenset({"format", "objects", "module_versions", CLASSES, PARAMETER_NAMES, MODULE_CHANGES})
 _SHOWN_MAX: Final = 10
 _LOAD_HOOKS: Final = ("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks")
@@ -147,7 +148,7 @@ class StateTree:
             raise MismatchError(
                 f"{source} is sound but does not fit this program",
                 found,
-                hint="change the program back, resume from another checkpoint, or load with strict=False",
+                hint=NOT_FITTING_HINT,
             )
 
 

@@ -15,6 +15,7 @@ from trainerd.supervisor.machine.states import (
     BackingOff,
     Draining,
     DrainReason,
+    Faulted,
     Finished,
     Parked,
     Paused,
@@ -312,3 +313,28 @@ def test_a_job_drained_with_all_others_goes_on_when_there_is_a_slot():
     decision = after(job(Running()), events.ShutdownAsked(is_leaving=False))
     assert "starts nothing for now" in decision.reason
     assert after(decision.job, drained(step=101)).job.state == Queued()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [Stopped(), Parked(), Rejected("program"), Finished("v1"), Faulted()],
+    ids=lambda state: state.NAME,
+)
+def test_a_job_at_rest_is_started_again_also_a_complete_one(state):
+    decision = after(job(state, failures=5, is_held=True, best_step=100), events.RestartAsked())
+    assert (decision.job.state, decision.job.failures, decision.job.is_held) == (Queued(), 0, False)
+    assert decision.job.best_step == 100
+    assert after(job(state, refusal="broken"), events.RestartAsked()).is_ignored
+
+
+def test_a_new_run_has_reached_no_step_so_that_its_first_ones_are_progress():
+    former = job(Finished("v1"), best_step=100, goes_back_to="step-000000050")
+    fresh = after(former, events.RestartAsked(is_fresh=True)).job
+    assert (fresh.state, fresh.best_step, fresh.goes_back_to) == (Queued(), -1, None)
+
+
+@pytest.mark.parametrize(
+    "state", [Starting(), Running(), Draining(), Faulted(may_live=True)], ids=lambda state: state.NAME
+)
+def test_a_job_of_which_an_attempt_may_run_is_not_started_again(state):
+    assert after(job(state), events.RestartAsked(is_fresh=True)).is_ignored
