@@ -73,11 +73,18 @@ def _where_they_part(
     present: tuple[Checkpoint, ...], family: list[Checkpoint], target: Checkpoint
 ) -> Checkpoint | None:
     """Return the newest checkpoint in place that the line of `target` follows from, None if there is none."""
-    parents = {each.manifest.parent for each in family}
+    # Another line may have a checkpoint of the same name. That was made later, in a later attempt.
+    own = {each.name for each in family}
+    attempts = {
+        each.manifest.parent: each.manifest.attempt for each in family if each.manifest.parent not in own
+    }
     first = min(each.place for each in family)
     older = [each for each in present if each.place < target.place]
     ancestors = [
-        each for each in older if each.manifest.lineage == target.manifest.lineage or each.name in parents
+        each
+        for each in older
+        if each.manifest.lineage == target.manifest.lineage
+        or each.manifest.attempt <= attempts.get(each.name, 0)
     ]
     before = ancestors or [each for each in older if each.place < first]
     return max(before, key=lambda each: each.place, default=None)

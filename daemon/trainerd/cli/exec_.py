@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from trainerd.contract.paths import RunPaths
 
+SAID_AT_START: Final = 2
+"""How many sentences there are before anything has happened to the job."""
 EXEC_STATES: Final = Path(".trainerd") / "exec"
 
 _MEANINGS: Final = {
@@ -100,6 +102,8 @@ def command(
             say=say,
             is_fresh=fresh,
         )
+    if end.code == exit_codes.FINISHED and len(said) == SAID_AT_START and not temporary:
+        say(f"it was finished before; to begin a new run: trainerd exec {spec} --fresh")
     say(
         f"exits with {end.code} ({_MEANINGS[end.code]})"
         + (f": {end.reason}" if end.reason != said[-1] else "")

@@ -49,7 +49,7 @@ def command(
     Example:
       trainerd resume mnist
       trainerd resume mnist --from step-120
-      trainerd resume mnist --from step-360     # undoes that, if 360 was set aside
+      trainerd resume mnist --from step-360
       trainerd resume --all
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.client import Client

@@ -155,6 +155,19 @@ def test_a_state_folder_of_other_jobs_is_left_alone(foreground):
     assert "that of other jobs: ant" in err
 
 
+def test_a_finished_job_says_how_to_begin_a_new_run_and_that_keeps_the_old_one(foreground):
+    foreground.spec("echo ran >> $TRAINERD_RUN_DIR/ran")
+    assert foreground.run("ant.json")[0] == 0
+    code, _, err = foreground.run("ant.json")
+    assert (code, "to begin a new run: trainerd exec ant.json --fresh" in err) == (0, True)
+    code, _, err = foreground.run("ant.json", "--fresh")
+    assert code == 0
+    assert "a new run begins; the one that was there is kept in" in err
+    runs = foreground.folder / ".trainerd/exec/ant/runs"
+    assert [(runs / each / "ran").read_text() for each in ("ant", "ant.old-1")] == ["ran\n", "ran\n"]
+    assert (runs / "ant.old-1/journal.sqlite3").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.torch
 def test_a_training_job_that_is_drained_exits_with_85_and_goes_on_when_it_is_run_again(foreground):

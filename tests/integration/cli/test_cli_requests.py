@@ -6,6 +6,8 @@ import dataclasses
 
 import pytest
 
+from tests.support.checkpoints import commit, names
+from trainerd.checkpoint.store import CheckpointStore
 from trainerd.cli import waiting
 
 
@@ -64,3 +66,40 @@ def test_a_refused_reload_says_why_and_fails(trainerd, supervisor, monkeypatch):
 
     monkeypatch.setattr(supervisor, "reload", refuse)
     assert "the reload was refused: trainerd.toml:1: limits: oh no" in trainerd("reload", code=1).stderr
+
+
+def test_restart_stops_what_runs_and_starts_it_and_what_is_complete_again(trainerd, supervisor):
+    supervisor.jobs["mnist"] = dataclasses.replace(supervisor.jobs["mnist"], state="finished")
+    assert trainerd("restart", "mnist").stdout == "mnist: queued: restarted on request\n"
+    trainerd("restart", "queue")
+    assert supervisor.calls == [("restart", "mnist", ""), ("stop", "queue"), ("restart", "queue", "")]
+
+
+def test_a_fresh_restart_moves_the_run_aside_before_it_asks(trainerd, supervisor, state):
+    run = state.run("cifar")
+    run.root.mkdir(parents=True)
+    run.metrics.write_text("old")
+    told = trainerd("restart", "cifar", "--fresh")
+    assert told.stderr.endswith("\ncifar: the old run is kept in .trainerd/runs/cifar.old-1\n")
+    assert supervisor.calls == [("restart", "cifar", "fresh")]
+    assert state.run("cifar.old-1").metrics.read_text() == "old"
+    assert "no checkpoint yet" in trainerd("checkpoints", "cifar.old-1").stdout
+    assert "there is no old run" in trainerd("restart", "cifar", "--fresh").stderr
+
+
+def test_resume_from_undoes_itself_and_starts_a_complete_job_again(trainerd, supervisor, state):
+    supervisor.jobs["mnist"] = dataclasses.replace(supervisor.jobs["mnist"], state="finished")
+    store = CheckpointStore.of_run(state.run("mnist"))
+    with store.lock():
+        for step in (1, 2, 3):
+            commit(store, step)
+    went = trainerd("resume", "mnist", "--from", 1).stderr.splitlines()
+    assert went[0] == "mnist: goes on from step-000000001; set aside: step-000000002, step-000000003"
+    assert went[1] == "mnist: to undo that: trainerd resume mnist --from step-000000003"
+    supervisor.jobs["mnist"] = dataclasses.replace(supervisor.jobs["mnist"], state="parked")
+    back = trainerd("resume", "mnist", "--from", "step-000000003").stderr.splitlines()
+    assert back == ["mnist: goes on from step-000000003; set aside: nothing"]
+    assert names(store) == ["step-000000001", "step-000000002", "step-000000003"]
+    assert supervisor.calls == [("restart", "mnist", ""), ("resume", "mnist")]
+    trainerd("resume", "mnist", "--from", 2)
+    assert "set aside: step-000000003" in trainerd("resume", "mnist", "--from", 9, code=1).stderr

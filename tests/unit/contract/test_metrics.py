@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from chaos import second_history
 from trainerd.contract.metric_history import HEADER, encode_line, encode_row, read_history
 from trainerd.errors import CorruptError
 
@@ -92,3 +93,16 @@ def test_a_row_is_the_line_that_any_record_would_be(measured):
     ours = {"step": 3, "epoch": 1, "batch": 2}
     assert encode_row(3, 1, 2, measured) == encode_line(ours | measured)
     assert encode_row(3, 1, 2, measured, "00ff") == encode_line(ours | {"digest": "00ff"} | measured)
+
+
+def test_a_rollback_that_is_undone_brings_its_rows_back_and_supersedes_the_others(tmp_path):
+    """A marker speaks of the file as it was at that size: what was lost later had not been lost then."""
+    first = HEADER + row(1, loss=0.5)
+    long = first + row(2, loss=0.25) + row(3, loss=0.2)
+    back = long + marker("step-000000001", 1, len(first)) + row(2, loss=7.0)
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(back + marker("step-000000003", 3, len(long), attempt=3) + row(4, loss=0.1))
+    history = read_history(path)
+    assert steps(history) == [(1, 0.5), (2, 0.25), (3, 0.2), (4, 0.1)]
+    assert [record["loss"] for record in history.superseded] == [7.0]
+    assert second_history.read_history(path).lines == history.rows + history.reports
