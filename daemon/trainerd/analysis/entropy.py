@@ -92,9 +92,9 @@ def _stands_beside_clock(script: Script, node: ast.AST) -> bool:
 
 
 def folder_changes(script: Script) -> Iterator[ScriptFinding]:
-    """Yield changes of the working folder before the session is opened: they change where the run is kept."""
-    calls = script.sessions.calls
-    if not calls or all(call.args or _names_folder(call) for call in calls):
+    """Yield changes of the working folder before a session with a relative folder: it is kept elsewhere."""
+    calls = [call for call in script.sessions.calls if _is_relative(call)]
+    if not calls:
         return
     first = min(call.lineno for call in calls)
     for node in walk(script.tree):
@@ -107,14 +107,20 @@ def folder_changes(script: Script) -> Iterator[ScriptFinding]:
                 node,
                 FOLDER_RULE,
                 "os.chdir",
-                why="the run folder is looked up in the working folder, which is changed before the session "
-                "is opened",
-                instead="session(run_dir=…) with an absolute path, or change the folder inside the session",
+                why="a relative run folder is looked up in the working folder, which is changed before the "
+                "session is opened",
+                instead="session(run_dir=…) with an absolute path, or session(run=NAME), which is kept where "
+                "the script was started",
             )
 
 
-def _names_folder(call: ast.Call) -> bool:
-    return any(keyword.arg in {"run_dir", None} for keyword in call.keywords)
+def _is_relative(call: ast.Call) -> bool:
+    """Tell whether the run folder is given as a relative path, as far as the source says."""
+    folders = [*call.args[:1], *(each.value for each in call.keywords if each.arg == "run_dir")]
+    return any(
+        isinstance(each, ast.Constant) and isinstance(each.value, str) and not each.value.startswith("/")
+        for each in folders
+    )
 
 
 def _clock_finding(node: Place, name: str, loop: SessionLoop) -> ScriptFinding:

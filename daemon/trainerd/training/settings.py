@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trainerd.contract.environment import TrainingEnvironment, from_environ
 from trainerd.contract.paths import AttemptPaths, RunPaths
 from trainerd.contract.policy import Cadence, CheckpointPolicy, KeepBest, KeepEvery, RetentionPolicy
+from trainerd.contract.start_folder import start_folder
 from trainerd.errors import UserError
 from trainerd.training.which_run.program_identity import identify_program
 from trainerd.training.which_run.run_choice import choose_run
@@ -138,9 +139,10 @@ def _choice(
 
 
 def _given_run_dir(environment: TrainingEnvironment, run_dir: str | Path | None) -> Path:
-    given = environment.run_dir or run_dir
-    assert given is not None
-    return Path(given)
+    if environment.run_dir is not None:
+        return start_folder() / environment.run_dir  # it was written where the program was started
+    assert run_dir is not None
+    return Path(run_dir)
 
 
 def next_attempt(run: RunPaths) -> AttemptPaths:

@@ -387,7 +387,7 @@ wrong(
     "another folder before the session",
     """
 os.chdir("/data")  #! chdir-before-session os.chdir
-with trainerd.session() as session:
+with trainerd.session("run") as session:
     model = build(); optimizer = torch.optim.SGD(model.parameters(), 0.1)
     session.track(model=model, optimizer=optimizer)
     for epoch in session.epochs(3):

@@ -387,8 +387,9 @@ with open_session(run_dir="/runs/a") as run:
             break
 """
 
-RIGHT["a scaler that is off, and a folder that is changed inside"] = """
+RIGHT["a scaler that is off, and a folder that is changed before and inside"] = """
 import os, torch, trainerd
+os.chdir("/data")
 with trainerd.session() as session:
     os.chdir("/tmp")
     model = build(); optimizer = torch.optim.SGD(model.parameters(), 0.1)

@@ -96,6 +96,14 @@ def test_a_given_folder_is_announced_too(train, tmp_path):
     assert not (tmp_path / "mine/run.json").exists()
 
 
+def test_a_folder_in_the_environment_is_found_from_where_the_script_was_started(train, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRAINERD_RUN_DIR", "mine")
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    assert train(steps=1)[0] == "trainerd: new run, kept in mine"
+    assert (tmp_path / "mine/checkpoints").is_dir()
+
+
 def test_a_new_run_says_how_to_continue_an_earlier_one_and_that_works(train, monkeypatch):
     train("--epochs", "2", steps=2)
     told = train("--epochs", "4", steps=4)[1]
