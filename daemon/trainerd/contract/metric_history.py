@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,6 +43,9 @@ _MARKER: Final = b'{"resume": {'
 
 Place = tuple[int, int, int]
 """Step, epoch and batch of a row."""
+
+ReportPlace = tuple[int, int, int]
+"""Step and epoch of a report, and its number among those of that step, from 0."""
 
 _NOT_FINITE: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -190,6 +194,33 @@ def read_first_runs(
         _add_first(found, later)
     begin = max(keep_bytes, len(HEADER))
     _add_first(found, _step_rows(data[begin : begin + LOST_BYTES_MAX]))
+    return found
+
+
+def read_first_reports(path: Path, keep_bytes: int) -> dict[ReportPlace, dict[str, Any]]:
+    """Return the scores that were reported after a checkpoint was made, and are reported again.
+
+    Where several attempts went on from that checkpoint, the *first* report of each place counts. Of very
+    many, only the first are returned.
+
+    Args:
+        path: The history.
+        keep_bytes: How much of it belongs to the checkpoint.
+
+    Raises:
+        OSError: The history could not be read.
+    """
+    found: dict[ReportPlace, dict[str, Any]] = {}
+    counts: Counter[tuple[int, int]] = Counter()
+    begin = max(keep_bytes, len(HEADER))
+    data = read_file(path, bytes_max=None)
+    for _, record in _records(data[begin : begin + LOST_BYTES_MAX]):
+        if "resume" in record:
+            counts.clear()
+        elif "report" in record and all(type(record.get(name)) is int for name in ("step", "epoch")):
+            at = (record["step"], record["epoch"])
+            found.setdefault((*at, counts[at]), {key: _number(value) for key, value in record.items()})
+            counts[at] += 1
     return found
 
 

@@ -235,6 +235,7 @@ class Session:
         if self._run.resume.is_replaying:
             return  # reported before, by an earlier attempt
         self._run.saves.scores |= numbers
+        self._run.evidence.reported(numbers)
         self._run.measurements.report(numbers)
 
     def checkpoint_now(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,12 +30,22 @@ class MapSource:
         view: The parts of the loader.
         seed: Of the session.
         suspect: Takes in a known cause of inexactness.
+        is_sharded_here: Whether each of several ranks gets its share of what the sampler yields; else it
+            gets all that its own sampler yields.
     """
 
     is_idle_at_boundary = True
 
-    def __init__(self, view: LoaderView, *, seed: int, suspect: Callable[[Reason], None]) -> None:
+    def __init__(
+        self,
+        view: LoaderView,
+        *,
+        seed: int,
+        suspect: Callable[[Reason], None],
+        is_sharded_here: bool = True,
+    ) -> None:
         self._view = view
+        self._is_sharded_here = is_sharded_here
         self._seed = seed
         self._suspect = suspect
         self._requests = BatchRequests()
@@ -74,6 +85,16 @@ class MapSource:
         return next(numbered(self._order(which), batch))[1]
 
     def begin(self, saved: Mapping[str, Any] | None, done: int) -> None:
+        if done and saved and "loader" in saved:
+            self._suspect(
+                Reason(
+                    "loader-exchanged",
+                    type(self._view.dataset).__qualname__,
+                    "the checkpoint was made within a pass of a loader with a state of its own: the rest "
+                    "of this pass has another order",
+                    "resume from the end of an epoch, or with the loader that the checkpoint has",
+                )
+            )
         self._orders.begin(saved or {}, done)
 
     def saved(self, done: int | None) -> dict[str, Any]:
@@ -99,7 +120,7 @@ class MapSource:
             self._loader._iterator = None  # noqa: SLF001
 
     def _order(self, which: Pass) -> RankOrder:
-        return self._orders.order(which)
+        return self._orders.order(which if self._is_sharded_here else replace(which, plan=None))
 
     def _watched(self, iterator: Iterator[Any], found: set[str]) -> Iterator[Any]:
         """Look, once the first batch was loaded, for generators that were made in doing so."""

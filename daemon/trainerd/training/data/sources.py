@@ -6,6 +6,8 @@ what the user passes     how it is resumed
 stock map-style loader   `MapSource`: order and sample randomness are functions of (seed, epoch,
                          batch), so it begins at the batch, and loads nothing to skip it. An order
                          that is not is saved
+torchdata's, of a        the same, unless its dataset, collate function or sampler has a state of its
+map-style dataset        own
 has ``state_dict``       `StatefulSource`: through its own state
 any other iterable       `IterableSource`: skipped by consumption, said once
 =======================  ===========================================================================
@@ -24,6 +26,7 @@ from trainerd.training.data.passes import Pass, Source
 from trainerd.training.data.repeating import unrepeated
 from trainerd.training.data.stateful_source import StatefulSource
 from trainerd.training.data.stream_loader import reseeded_loader
+from trainerd.training.data.torchdata_loaders import has_state_of_torchdata_alone
 from trainerd.training.state.rng import isolated_cpu_generators
 
 if TYPE_CHECKING:
@@ -53,6 +56,8 @@ def source_for(
         warn: Says something to the user once.
         suspect: Takes in a known cause of inexactness.
     """
+    if has_state_of_torchdata_alone(loader):
+        return MapSource(view_of(loader), seed=seed, suspect=suspect, is_sharded_here=False)
     if _has_state(loader):
         return StatefulSource(loader, seed=seed, suspect=suspect)
     if is_stock(loader):
@@ -72,9 +77,10 @@ def is_stock(loader: Any) -> bool:
 def _has_state(loader: Any) -> bool:
     if not (hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")):
         return False
-    flag = getattr(loader, "use_stateful_dataloader", None)
-    if isinstance(flag, bool):
-        return flag  # Accelerate's loaders have the methods, and a state behind them only if asked for
+    if isinstance(getattr(loader, "use_stateful_dataloader", None), bool):
+        # Accelerate's loaders fetch a batch ahead, and more at their beginning than later: begun at their
+        # state they draw other random numbers for a batch than they did, even if that is a torchdata state.
+        return False
     if not isinstance(loader, DataLoader) or any(
         kind.__module__ in _STATEFUL for kind in type(loader).__mro__
     ):

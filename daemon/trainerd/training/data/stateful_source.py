@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
-
-from torch.utils.data import RandomSampler
+from typing import Any
 
 from trainerd.contract.verdict import Reason
 from trainerd.training.data.drawing import known_length
@@ -14,8 +13,12 @@ from trainerd.training.data.isolation import in_isolation
 from trainerd.training.data.loader_memory import LoaderMemory
 from trainerd.training.data.passes import SAMPLE, Pass
 from trainerd.training.data.seeds import folded
-
-_DEPTH_MAX: Final = 16
+from trainerd.training.data.torchdata_loaders import (
+    end_former_pass,
+    is_used_loader_of_nodes,
+    reasons_of_torchdata,
+    restarting,
+)
 
 
 class StatefulSource:
@@ -40,21 +43,19 @@ class StatefulSource:
         self._now: Mapping[str, Any] = {}
         self._memory = LoaderMemory({"loader": loader})
         self._inner = ForeignLoaders()
-        if type(loader).__module__.startswith("torchdata.nodes") and _holds_random_sampler(loader, set(), 0):
-            suspect(
-                Reason(
-                    "sampler-without-state",
-                    f"{type(loader).__module__}.{type(loader).__qualname__}",
-                    "its RandomSampler has no state: a resumed pass draws another order",
-                    "give SamplerWrapper a sampler with state_dict and load_state_dict",
-                )
-            )
+        for reason in reasons_of_torchdata(loader):
+            suspect(reason)
 
     def begin(self, saved: Mapping[str, Any] | None, done: int) -> None:
         if saved is None:
             return
         self._now = saved.get("memory", {}) if done else {}
         self._memory.put_back(saved.get("memory_at_beginning" if done else "memory", {}), is_inside=done > 0)
+        if done == 0 and "loader" in saved and is_used_loader_of_nodes(self._loader, saved["loader"]):
+            after_pass = self._memory.saved()
+            end_former_pass(self._loader, saved["loader"])
+            self._memory.put_back(after_pass, is_inside=True)
+            return
         if "loader" in saved and (done > 0 or not self._begins_again):
             self._loader.load_state_dict(saved["loader"])
 
@@ -80,24 +81,11 @@ class StatefulSource:
                 owner.set_epoch(which.epoch)
         seeds = folded(self._seed, SAMPLE, *which.place, which.epoch)
         self._at_beginning = self._memory.saved()
-        batches = in_isolation(self._loader, start, seeds, self._inner)
+        with restarting(self._loader, is_on=False) if start else contextlib.nullcontext():
+            batches = in_isolation(self._loader, start, seeds, self._inner)
         self._memory.put_back(self._now, is_inside=True)
         self._now = {}
         return batches
-
-
-def _holds_random_sampler(value: Any, seen: set[int], depth: int) -> bool:
-    if isinstance(value, RandomSampler):
-        return True
-    if id(value) in seen or depth > _DEPTH_MAX or not hasattr(value, "__dict__"):
-        return False
-    seen.add(id(value))
-    parts = [
-        part
-        for each in vars(value).values()
-        for part in (each.values() if isinstance(each, dict) else each if isinstance(each, list) else (each,))
-    ]
-    return any(_holds_random_sampler(part, seen, depth + 1) for part in parts)
 
 
 def _begins_again(loader: Any) -> bool:

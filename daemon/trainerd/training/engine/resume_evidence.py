@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trainerd.contract.metric_history import HEADER, read_first_runs
+from trainerd.contract.metric_history import HEADER, read_first_reports, read_first_runs
 from trainerd.contract.resume_record import ResumeRecord, read_resume
 from trainerd.contract.verdict import Reason
 from trainerd.errors import CorruptError, TrainerdError
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from trainerd.checkpoint.fingerprint import FieldVerdict
     from trainerd.checkpoint.store import Checkpoint
-    from trainerd.contract.metric_history import Place
+    from trainerd.contract.metric_history import Place, ReportPlace
     from trainerd.training.engine.checkpoint_manager import CheckpointManager
     from trainerd.training.engine.position import Position
     from trainerd.training.engine.run_state import RunState
@@ -133,6 +133,7 @@ class ResumeEvidence:
             self._settings.run.resume,
             record,
             first_runs,
+            first_reports=self._first_reports(checkpoint, keep_bytes),
             digest=f"{self._state.digest:016x}" if self._state.digest else None,
             uncompared=self._uncompared,
             is_deterministic=torch.are_deterministic_algorithms_enabled(),
@@ -189,6 +190,15 @@ class ResumeEvidence:
             )
         return {}
 
+    def _first_reports(
+        self, checkpoint: Checkpoint | None, keep_bytes: int
+    ) -> dict[ReportPlace, dict[str, Any]]:
+        world_size = self._settings.environment.world_size
+        if checkpoint is not None and checkpoint.manifest.world_size == world_size:
+            with contextlib.suppress(OSError):
+                return read_first_reports(self._settings.run.metrics, keep_bytes)
+        return {}
+
     def _say_beginning(self, checkpoint: Checkpoint | None, rows: int) -> None:
         begins = f"resumes from {checkpoint.name}" if checkpoint is not None else "begins at step 0"
         if not rows:
@@ -236,6 +246,12 @@ class ResumeEvidence:
         """Compare a step that was done just now."""
         if self._proof is not None and not self._proof.is_over:
             self._proof.step_done(place, written)
+
+    def reported(self, scores: Mapping[str, float]) -> None:
+        """Compare scores that were reported just now."""
+        if self._proof is not None:
+            position = self._state.position
+            self._proof.reported((position.step, position.epoch), scores)
 
     def pass_boundary(self, *, is_final: bool = False) -> None:
         """Compare the state at the boundary crossed just now."""

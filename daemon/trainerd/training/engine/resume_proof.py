@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,6 +34,7 @@ from trainerd.training.engine.row_comparison import (
     PLACE_NAMES,
     Patterns,
     compare_rows,
+    differing_score,
     likely_cause,
 )
 
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from trainerd.contract.metric_history import Place
+    from trainerd.contract.metric_history import Place, ReportPlace
 
 _OTHER_DATA: Final = frozenset({"different-batch", "different-samples"})
 
@@ -52,6 +54,7 @@ class ResumeProof:
         path: Of the record.
         record: As the resume begins.
         first_runs: Rows of the first runs of the steps that are run again, by their place.
+        first_reports: Scores that an earlier attempt reported after the checkpoint, by their place.
         digest: Of the samples up to the checkpoint.
         uncompared: Names that are not compared.
         is_deterministic: Whether torch was told to use deterministic kernels only.
@@ -68,6 +71,7 @@ class ResumeProof:
         record: ResumeRecord,
         first_runs: Mapping[Place, dict[str, Any]],
         *,
+        first_reports: Mapping[ReportPlace, dict[str, Any]] | None = None,
         digest: str | None,
         uncompared: Patterns,
         is_deterministic: bool,
@@ -76,6 +80,8 @@ class ResumeProof:
         self._path = path
         self._first_runs = dict(sorted(first_runs.items()))
         self._last_step = max((step for step, _, _ in first_runs), default=record.step)
+        self._first_reports = dict(first_reports or {})
+        self._reports: Counter[tuple[int, int]] = Counter()
         self._former_digest = digest
         self._uncompared = uncompared
         self._is_deterministic = is_deterministic
@@ -101,6 +107,21 @@ class ResumeProof:
             self._compare(place, *written)
         if place[0] > self._last_step or not self._first_runs:
             self._finish(is_over=True)
+
+    def reported(self, place: tuple[int, int], scores: Mapping[str, float]) -> None:
+        """Compare scores that were reported just now, if an earlier attempt reported them.
+
+        Args:
+            place: Step and epoch.
+            scores: By name.
+        """
+        number = self._reports[place]
+        self._reports[place] += 1
+        former = self._first_reports.pop((*place, number), None)
+        if former is not None:
+            difference = differing_score(former, scores, step=place[0], uncompared=self._uncompared)
+            if difference is not None:
+                self.differs(difference)
 
     def add(self, reason: Reason) -> None:
         """Take in a reason, unless the same one is known or there are very many."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
@@ -83,6 +83,18 @@ def compare_rows(
     elif is_same_program and then.keys() != now.keys():
         difference = _name_difference(where, then, now)
     return RowComparison(has_samples, bool(common), difference)
+
+
+def differing_score(
+    former: Mapping[str, Any], scores: Mapping[str, Any], *, step: int, uncompared: Patterns
+) -> Reason | None:
+    """Return how scores differ from those that an earlier attempt reported at the same place, None if not."""
+    common = [name for name in scores if name in former and not uncompared.match(name)]
+    differing = [name for name in common if not is_same(former[name], scores[name])]
+    if not differing:
+        return None
+    found = _value_difference(f"step {step}", former, scores, differing, len(common) - len(differing))
+    return replace(found, detail=f"the reported {found.detail}")
 
 
 def _is_compared(name: str, measured: Mapping[str, Any], uncompared: Patterns) -> bool:

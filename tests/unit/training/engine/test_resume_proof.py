@@ -357,3 +357,42 @@ def test_a_cause_that_is_found_after_all_was_compared_changes_the_verdict(run, s
     assert attempt(run.root, loop)
     said = capfd.readouterr().err
     assert said.index("resume: exact: 2 steps") < said.index("resume: suspect: train.py:3")
+
+
+class Scores(Script):
+    """Reports two scores after each epoch, of which one may depend on something that is not tracked."""
+
+    def __call__(self, session, tick):
+        model = nn.Linear(3, 1)
+        session.track(model=model)
+        loader = DataLoader(TensorDataset(torch.ones(8, 3)), 4)
+        for _ in session.epochs(2):
+            for _ in session.batches(loader):
+                session.log(loss=1.0)
+            session.report(first=1.0)
+            session.report(accuracy=0.5 + self.untracked, seconds=self.untracked)
+            tick()
+
+
+@pytest.mark.parametrize(
+    ("untracked", "settings", "verdict"),
+    [(0.0, {}, "exact"), (0.25, {"uncompared": ("seconds",)}, "different"), (0.25, {}, "different")],
+    ids=["equal", "left out", "different"],
+)
+def test_reported_scores_are_compared_too(run, untracked, settings, verdict):
+    script = Scores()
+    assert not attempt(run.root, script, crash_at=1, steps=1)
+    script.untracked = untracked
+    assert attempt(run.root, script, steps=1, **settings)
+    found = read_resume(run.resume)
+    assert found.verdict == verdict
+    if verdict == "different":
+        assert "the reported accuracy 0.5 became 0.75" in found.first_difference
+
+
+def test_a_score_that_is_left_out_is_not_compared(run):
+    script = Scores()
+    assert not attempt(run.root, script, crash_at=1, steps=1)
+    script.untracked = 0.25
+    assert attempt(run.root, script, steps=1, uncompared=("seconds", "accuracy"))
+    assert read_resume(run.resume).verdict == "exact"
