@@ -27,6 +27,7 @@ from trainerd.training.interruption.departure import DEPARTURE
 from trainerd.training.interruption.drain_flag import REASON_CHARACTERS_MAX
 from trainerd.training.interruption.forked_children import forget_in_children
 from trainerd.training.settings import DEFAULT_SEED, Settings, resolve_settings
+from trainerd.training.state.tensors import TensorTable, encode_state
 from trainerd.training.state.values import Variables
 
 if TYPE_CHECKING:
@@ -197,7 +198,13 @@ class Session:
             self._run.state.objects.track(name, value)
 
     def value(self, name: str, default: Any) -> Value[Any]:
-        """Return the box of a plain value that belongs to the state of the run; see `Value`."""
+        """Return the box of a plain value that belongs to the state of the run; see `Value`.
+
+        Raises:
+            UnsupportedValueError: A checkpoint cannot represent the first value.
+        """
+        if name not in self._run.state.values.state_dict():
+            encode_state(default, TensorTable(), root=f"values.{name}")
         return self._run.state.values.box(name, default)
 
     def variables(self, **first: Any) -> Variables:

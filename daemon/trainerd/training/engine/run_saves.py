@@ -15,7 +15,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from trainerd.errors import UnsupportedValueError
 from trainerd.training.engine.lineage import SaveDetails
 from trainerd.training.schedule.staging_budget import StagingBudget
 from trainerd.training.writing.gc_pause import no_collection
@@ -166,11 +165,13 @@ class RunSaves:
         """Have the memory for saves provided while training goes on.
 
         After the first step: optimizers have state then.
+
+        Raises:
+            UnsupportedValueError: Some state has no exact form on disk: no save would be possible.
         """
         if not self._is_prepared:
             self._is_prepared = True
-            with contextlib.suppress(UnsupportedValueError):  # the first save says so
-                self._writer.prepare(self._state.snapshot())
+            self._writer.prepare(self._state.snapshot())
 
     def stage(self, reason: str) -> None:
         """Copy this boundary aside, for a drain that comes in the script's own code before the next one."""

@@ -24,9 +24,10 @@ from trainerd.training.state.audit_kinds import (
     wrapped_optimizer,
 )
 from trainerd.training.state.caller_names import CallerNames, Known, place_of_frame, user_frames
+from trainerd.training.state.hand_kept_averages import CopiesBefore
 from trainerd.training.state.live_objects import live_instances
 from trainerd.training.state.optimizer_names import named_parameters
-from trainerd.training.state.tracked import Objects, Stateful
+from trainerd.training.state.tracked import Objects, Stateful, unwrapped
 
 try:
     from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -81,20 +82,24 @@ class Audit:
         self._stepped: dict[int, _Stepped] = {}
         self._hook: Any = None
         self._gradients: GradientsBefore | None = None
+        self._copies: CopiesBefore | None = None
         self._words: dict[str, Any] = {}
 
     def watch(self) -> None:
         """Note from here on which optimizers step. Call it where the body of the first step begins."""
         if _register_hook is not None:
             self._hook = _register_hook(self._note_step)
-        self._gradients = GradientsBefore(self._objects, Coverage(self._objects, self._values()))
+        coverage = Coverage(self._objects, self._values())
+        self._gradients = GradientsBefore(self._objects, coverage)
+        names = CallerNames(sys._getframe(1))  # noqa: SLF001 - the documented way to it
+        self._copies = CopiesBefore(coverage, names)
 
     def close(self) -> None:
         """Stop watching."""
         hook, self._hook = self._hook, None
         if hook is not None:
             hook.remove()
-        self._stepped, self._words = {}, {}
+        self._stepped, self._words, self._copies = {}, {}, None
 
     def findings(self) -> list[Untracked]:
         """Return what of the step that is done is not tracked, and stop watching."""
@@ -113,6 +118,8 @@ class Audit:
             gc.collect()  # what only waits to be freed takes part in nothing
             others = list(self._untracked_others(coverage, names, untracked))
         found += others
+        if not any(each.kind == "untracked-average" for each in others):
+            found += self._averages_by_hand(coverage, names)
         if not found and not self._stepped and _register_hook is not None:
             found += self._accumulation(coverage, names)
         self.close()
@@ -236,6 +243,23 @@ class Audit:
                 what = f"averages the parameters of {named} and is not tracked"
                 found.append((value, self._missing("untracked-average", value, names, what=what)))
         yield from (finding for value, finding in found if id(value) not in inside)
+
+    def _averages_by_hand(self, coverage: Coverage, names: CallerNames) -> Iterator[Untracked]:
+        for known, model in self._copies.averages(coverage, names) if self._copies is not None else ():
+            named = next(
+                (n for n, each in self._objects.items() if unwrapped(each) is model), "a tracked model"
+            )
+            what = f"averages the parameters of {named} and is not tracked"
+            if isinstance(known.value, Stateful):
+                yield self._missing("untracked-average", known.value, names, what=what)
+                continue
+            box = f'{names.session}.value("{known.word}", {known.expression})'
+            yield Untracked(
+                "untracked-average",
+                known.where,
+                f"{known.expression} ({type(known.value).__name__}) {what}",
+                f"keep it in {box}, and use and replace its .value",
+            )
 
     def _accumulation(self, coverage: Coverage, names: CallerNames) -> Iterator[Untracked]:
         known = [each.value for each in names]

@@ -1,4 +1,4 @@
-"""Accelerate's prepared loaders fetch a batch ahead: they are resumed by skipping, whether stateful or not."""
+"""Accelerate's prepared loaders fetch a batch ahead: they are resumed by skipping."""
 
 import pytest
 
