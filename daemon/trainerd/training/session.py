@@ -27,7 +27,8 @@ from trainerd.training.interruption.departure import DEPARTURE
 from trainerd.training.interruption.drain_flag import REASON_CHARACTERS_MAX
 from trainerd.training.interruption.forked_children import forget_in_children
 from trainerd.training.settings import DEFAULT_SEED, Settings, resolve_settings
-from trainerd.training.state.tensors import TensorTable, encode_state
+from trainerd.training.state.tensor_layouts import TensorTable
+from trainerd.training.state.tensors import encode_state
 from trainerd.training.state.values import Variables
 
 if TYPE_CHECKING:

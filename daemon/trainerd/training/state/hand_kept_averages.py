@@ -87,7 +87,7 @@ def _copies_of(
     if coverage.keeps(value):
         return
     if isinstance(value, torch.nn.Module):
-        tensors = list(value.parameters())
+        tensors: list[torch.Tensor] = list(value.parameters())
     elif isinstance(value, dict | list | tuple):
         tensors = list(tensors_in(value))
     else:
@@ -96,7 +96,7 @@ def _copies_of(
         return
     shapes = [each.shape for each in tensors]
     for model in coverage.modules:
-        own = list(model.parameters())
+        own: list[torch.Tensor] = list(model.parameters())
         for originals in (own, [each for each in own if each.requires_grad], _state_of(model)):
             if [each.shape for each in originals] == shapes:
                 yield model, originals, tensors
