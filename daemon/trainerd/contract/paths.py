@@ -167,8 +167,12 @@ class AttemptPaths:
 
     @property
     def requests(self) -> Path:
-        """What is asked of the running attempt; made by rank 0."""
+        """What is asked of the running attempt; made by a rank, or by a shim that asks before one is."""
         return self.root / "requests"
+
+    def session(self, pid: int) -> Path:
+        """Who trains: that a process has opened a session."""
+        return self.root / f"session-{pid}.json"
 
     def outcome(self, rank: int) -> Path:
         """How a rank says that it ended."""

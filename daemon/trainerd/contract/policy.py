@@ -8,6 +8,10 @@ from typing import Final, Literal
 RETENTION_FORMAT: Final = "trainerd.retention/1"
 """Of the file in which a run says what it keeps."""
 
+Completion = Literal["exit-zero", "record"]
+"""When a program without a session has done its work: when it exits with 0, or when the run has a finished
+record. A program with a session has when the session says so, whatever is written here."""
+
 Mode = Literal["max", "min"]
 OnTie = Literal["first", "latest"]
 OnNonfiniteLoss = Literal["ignore", "stop", "rollback"]

@@ -7,6 +7,7 @@ file               written by  says
 ``void.json``      supervisor  this attempt must never start; written under the shim's lock
 ``shim.json``      shim        who it is; durable before any rank is started
 ``ranks.json``     shim        who the ranks are
+``session-P.json`` process P   that it trains, for rank N (see `session_record`)
 ``stall.json``     supervisor  it stands still and is about to be ended; durable before that is done
 ``exit.json``      shim        how they ended; durable before the shim leaves
 ``outcome-N.json`` rank N      why it leaves, in its own words
@@ -44,6 +45,7 @@ class LaunchRecord:
         memory_bytes: What the attempt may hold at most, where a cgroup can see to it; None is no limit.
         uses_cgroup: Whether it gets a cgroup of its own, where one is to be had.
         nproc: Ranks to start.
+        is_group: Whether the ranks are told who they are and where they meet, as torchrun tells them.
         grace_s: From the first request to stop until SIGKILL, in seconds.
         log_paths: One log file a rank, appended to.
     """
@@ -59,6 +61,7 @@ class LaunchRecord:
     env_file: str | None = None
     memory_bytes: int | None = None
     uses_cgroup: bool = True
+    is_group: bool = True
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,13 @@
-"""What is asked of a running attempt: one page of shared memory that the rank looks at on every step.
+"""What is asked of a running attempt: one page of shared memory that each rank looks at.
 
-A look costs a fraction of a microsecond. The page holds counters that only grow: a request is a higher number
-than the rank has seen, so none is lost and none is answered twice.
+Checkpoints are counted, and the number only grows: a request is a higher number than the rank has seen, so
+none is lost and none is answered twice. A look at it on every step costs a fraction of a microsecond.
 
-Layout, little-endian: magic ``TRNDRQ01``, checkpoints asked for u64.
+A stop is asked for once and for good, by the number of the signal that says the same. A rank hears it here
+where it cannot hear the signal: its session is in a thread, or a library has taken over the signal.
+
+Layout, little-endian: magic ``TRNDRQ01``, checkpoints asked for u64, signal that asks for a stop u64 (0: none
+does). A page of an earlier version has zeros in place of what it does not know.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import stat
 import struct
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +28,7 @@ PAGE_BYTES: Final = 4096
 _MAGIC: Final = b"TRNDRQ01"
 _COUNTER: Final = struct.Struct("<Q")
 _CHECKPOINTS_AT: Final = len(_MAGIC)
+_STOP_AT: Final = _CHECKPOINTS_AT + _COUNTER.size
 
 
 class RequestPage:
@@ -44,6 +50,10 @@ class RequestPage:
         is_new = asked != self._answered
         self._answered = asked
         return is_new
+
+    def stop_signal(self) -> int | None:
+        """Return the number of the signal that asks for a stop, None if no stop was asked for."""
+        return int(_COUNTER.unpack_from(self._page, _STOP_AT)[0]) or None
 
     def close(self) -> None:
         self._page.close()
@@ -74,3 +84,35 @@ def ask_for_checkpoint(path: Path) -> None:
         os.pwrite(descriptor, _COUNTER.pack(asked + 1), _CHECKPOINTS_AT)
     finally:
         os.close(descriptor)
+
+
+def ask_to_stop(path: Path, signum: int) -> bool:
+    """Ask all ranks of an attempt to save and leave, and those that come later. Never waits.
+
+    The page is made if no rank has made it yet.
+
+    Args:
+        path: The page.
+        signum: Number of the signal by which the same is asked for.
+
+    Returns:
+        Whether this is the first such request. A later one changes nothing.
+
+    Raises:
+        UserError: Something else stands there.
+        OSError: The page could not be written.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        if not is_file or os.pread(descriptor, len(_MAGIC), 0) not in {b"", bytes(len(_MAGIC)), _MAGIC}:
+            raise UserError(f"{path} is not a page of requests")
+        before = os.pread(descriptor, _COUNTER.size, _STOP_AT)
+        if len(before) == _COUNTER.size and _COUNTER.unpack(before)[0]:
+            return False
+        os.pwrite(descriptor, _MAGIC, 0)
+        os.pwrite(descriptor, _COUNTER.pack(signum), _STOP_AT)
+    finally:
+        os.close(descriptor)
+    return True

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from trainerd.contract import codec
-from trainerd.contract.policy import CheckpointPolicy, OnNonfiniteLoss, Resources, RestartPolicy
+from trainerd.contract.policy import CheckpointPolicy, Completion, OnNonfiniteLoss, Resources, RestartPolicy
 
 FORMAT: Final = "trainerd.job/1"
 
@@ -23,6 +23,9 @@ class ResolvedJob:
         env: Variables that the spec sets. Never those of `env_file`.
         env_file: Absolute path of a file of secrets, read by the shim at each launch and copied nowhere.
         nproc: Ranks on this machine.
+        is_group_of_one: Whether a single rank is told what torchrun tells, as `nproc: 1` asks. Several ranks
+            always are.
+        completion: When a program without a session has done its work.
         grace_s: From the request to stop until SIGKILL, in seconds.
         stall_timeout_s: Seconds without progress that count as a stall; "auto" learns them; None is never.
         on_nonfinite_loss: What becomes of a run whose loss is NaN or infinite.
@@ -50,6 +53,8 @@ class ResolvedJob:
     on_nonfinite_loss: OnNonfiniteLoss = "ignore"
     priority: int = 0
     checkpoint_variables: tuple[str, ...] = ()
+    is_group_of_one: bool = False
+    completion: Completion = "exit-zero"
 
 
 def encode(job: ResolvedJob) -> bytes:

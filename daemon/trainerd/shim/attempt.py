@@ -7,7 +7,6 @@ waits for a signal. The exit record is written when nobody is left, and only the
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 from pathlib import Path
@@ -18,6 +17,7 @@ from trainerd.contract.failpoints import declare
 from trainerd.contract.paths import AttemptPaths
 from trainerd.contract.process import boot_id, identify
 from trainerd.contract.records import ExitRecord, RankExit, RanksRecord
+from trainerd.contract.request_page import ask_to_stop
 from trainerd.errors import SpaceError, UserError
 from trainerd.shim import stop_policy
 from trainerd.shim.cgroup import AttemptCgroup
@@ -27,8 +27,10 @@ from trainerd.shim.memory import is_oom_victim, oom_kills
 from trainerd.shim.notes import note, timestamp
 from trainerd.shim.persistence import RETRY_S, write_persistently
 from trainerd.shim.rank_log import RankLog
+from trainerd.shim.rank_processes import RankProcesses
+from trainerd.shim.sessions import RegisteredSessions
 from trainerd.shim.spawn import free_port, rank_environment, spawn
-from trainerd.shim.stop_policy import Command, Forward, Kill, KillReason, StopPolicy
+from trainerd.shim.stop_policy import Command, EndCommand, Forward, Kill, KillReason, StopPolicy
 from trainerd.shim.survivors import (
     SURVIVORS_LIMIT_S,
     SurvivorsEnded,
@@ -48,6 +50,10 @@ LOG_CHECK_S: Final = 1.0
 
 FULL_LOG_CHECK_S: Final = 0.1
 """How often after one was full: a rank that filled one in a moment may fill the next."""
+
+SESSION_LOOK_S: Final = 0.1
+"""How often the sessions are looked at, in seconds, while they are to leave. Most are not children of the
+shim, so their end is no signal to it."""
 
 EXIT_RECORD_PATIENCE_S: Final = 24 * 3600.0
 """How long the shim tries to record the exit: a full disk must not turn a finished job into a lost one."""
@@ -84,9 +90,9 @@ class RankGroup:
         self._clock = clock
         self._ready_descriptor = ready_descriptor
         self._mark = attempt_mark(paths.root, admission.shim)
-        self._ranks_by_pid: dict[int, int] = {}
-        self._identities: list[ProcessIdentity] = []
+        self._processes = RankProcesses(RegisteredSessions(self._paths, self._mark, self._launch.nproc))
         self._exits: dict[int, RankExit] = {}
+        self._ended_commands: dict[int, RankExit] = {}  # of ranks whose session still trains
         self._killed: dict[int, KillReason] = {}
         self._are_ranks_recorded = False
         self._oom_kills_before = oom_kills()
@@ -98,7 +104,7 @@ class RankGroup:
         """Start them in order. One that cannot be started is an ending like any other, and the last one."""
         self._cgroup = AttemptCgroup.make(self._admission.cgroups, self._launch.memory_bytes)
         secrets, refusal = self._read_secrets()
-        master_port = free_port() if self._launch.nproc > 1 else None
+        master_port = free_port() if self._launch.is_group else None
         for rank, log in enumerate(self._logs):
             log.say(f"--- attempt {self._launch.attempt} started {timestamp(self._clock.wall_s())} ---")
             if refusal is None:
@@ -129,14 +135,13 @@ class RankGroup:
             return str(error)
         identity = identify(pid)
         assert identity is not None, "a child that was not reaped is there"
-        self._ranks_by_pid[pid] = rank
-        self._identities.append(identity)
+        self._processes.started(rank, identity)
         return None
 
     def _record_ranks(self) -> None:
         """Try once. On a full disk the ranks go on, and the next look tries again."""
         try:
-            records.write(self._paths.ranks, RanksRecord(tuple(self._identities)))
+            records.write(self._paths.ranks, RanksRecord(self._processes.identities))
         except (SpaceError, OSError) as error:
             note(f"{self._paths.ranks.name} cannot be written yet: {error}")
             return
@@ -155,6 +160,7 @@ class RankGroup:
             if signum is not None and signum != signal.SIGCHLD:
                 note(f"received {signal.Signals(signum).name}")
                 self._obey(stop_policy.after_signal(self._policy, signum, self._now_s()))
+            self._look_at_sessions()
             self._obey(stop_policy.after_time(self._policy, self._now_s()))
             if not self._are_ranks_recorded:
                 self._record_ranks()
@@ -165,8 +171,10 @@ class RankGroup:
 
     def _wait_s(self, next_log_check_s: float) -> float:
         moments = [next_log_check_s]
-        if self._policy.kill_at_s is not None:
-            moments.append(self._policy.kill_at_s)
+        if self._policy.next_moment_s is not None:
+            moments.append(self._policy.next_moment_s)
+        if self._is_looking_at_sessions():
+            moments.append(self._now_s() + SESSION_LOOK_S)
         if not self._are_ranks_recorded:
             moments.append(self._now_s() + RETRY_S)
         return min(moments) - self._now_s()
@@ -176,19 +184,44 @@ class RankGroup:
         for command in commands:
             match command:
                 case Forward(signum, ranks):
-                    self._send(signum, ranks)
-                case Kill(reason, ranks):
-                    note(f"killing ranks {sorted(ranks)}: {reason}")
+                    self._processes.forward(signum, ranks)
+                    self._write_request(signum)
+                case EndCommand(ranks):
+                    note(f"ending the commands of ranks {sorted(ranks)}: their sessions have ended")
                     for rank in ranks:
-                        self._killed.setdefault(rank, reason)
-                    self._send(signal.SIGKILL, ranks)
+                        self._processes.signal_command(rank, signal.SIGTERM)
+                case Kill(reason, ranks):
+                    self._kill(reason, ranks)
 
-    def _send(self, signum: int, ranks: frozenset[int]) -> None:
-        for pid, rank in self._ranks_by_pid.items():
-            # Not reaped, so the number is still that rank's: at worst a zombie's, which nothing hurts.
-            if rank in ranks and rank not in self._exits:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signum)
+    def _kill(self, reason: KillReason, ranks: frozenset[int]) -> None:
+        note(f"killing ranks {sorted(ranks)}: {reason}")
+        for rank in ranks:
+            self._killed.setdefault(rank, reason)
+        self._processes.kill(ranks)
+        for rank in ranks & self._ended_commands.keys():
+            self._rank_ended(self._ended_commands.pop(rank))
+
+    def _write_request(self, signum: int) -> None:
+        """Ask on the page as well, for a session that cannot hear the signal and for one that opens later."""
+        try:
+            ask_to_stop(self._paths.requests, signum)
+        except (UserError, OSError) as error:
+            note(f"the request cannot be written: {error}")
+
+    def _is_looking_at_sessions(self) -> bool:
+        return self._policy.are_told or bool(self._ended_commands)
+
+    def _look_at_sessions(self) -> None:
+        """See which sessions live, while that decides when a rank, or its command, ends."""
+        if not self._is_looking_at_sessions():
+            return
+        sessions = self._processes.sessions()
+        for rank in self._ended_commands.keys() - sessions.keys():
+            if rank in self._ended_commands:  # the end of one may have led to that of another
+                self._rank_ended(self._ended_commands.pop(rank))
+        if self._policy.are_told:
+            self._processes.tell_latecomers(signal.SIGTERM, sessions)
+        self._obey(stop_policy.after_sessions(self._policy, frozenset(sessions), self._now_s()))
 
     def _reap(self) -> bool:
         """Collect every child that has ended, ranks and orphans; return whether any child is left."""
@@ -199,12 +232,12 @@ class RankGroup:
                 return False
             if pid == 0:
                 return True
-            if pid in self._ranks_by_pid:
-                rank = self._ranks_by_pid[pid]
+            rank = self._processes.collected(pid)
+            if rank is not None:
                 ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
                 began_s = self._admission.started_monotonic_s
                 is_from_outside = ended_by == signal.SIGKILL and rank not in self._killed
-                self._rank_ended(
+                self._command_ended(
                     RankExit(
                         rank,
                         is_oom_victim=is_from_outside and is_oom_victim(pid, since_monotonic_s=began_s),
@@ -215,6 +248,17 @@ class RankGroup:
                         rss_bytes_max=usage.ru_maxrss * 1024,
                     )
                 )
+
+    def _command_ended(self, ending: RankExit) -> None:
+        """The command of a rank has ended. The rank has not, while a session of it trains."""
+        trainers = self._processes.sessions().get(ending.rank) if ending.rank not in self._killed else None
+        if not trainers:
+            self._rank_ended(ending)
+            return
+        pids = ", ".join(str(identity.pid) for identity in trainers)
+        note(f"the command of rank {ending.rank} ended: {_describe(ending)}; process {pids} trains on")
+        self._ended_commands[ending.rank] = ending
+        self._obey(stop_policy.after_command_ended(self._policy, self._now_s(), exit_code=ending.exit_code))
 
     def _rank_ended(self, ending: RankExit) -> None:
         self._exits[ending.rank] = ending

@@ -31,25 +31,37 @@ def rank_environment(
     """Return the whole environment of one rank.
 
     `secrets` win over the spec's `env`, and over nothing that trainerd itself has to say. A rendezvous
-    address that the user gave is left as it is.
+    address that the user gave is left as it is. A program that is no group is told nothing of ranks: many
+    take the presence of RANK for a rendezvous.
     """
     ours = {name: value for name, value in launch.env.items() if name.startswith(_OURS)}
-    rendezvous = {}
+    defaults, position = {}, {}
     if master_port is not None:
-        rendezvous = {"MASTER_ADDR": LOOPBACK, "MASTER_PORT": str(master_port)}
-    return (
-        rendezvous
-        | launch.env
-        | dict(secrets)
-        | ours
-        | {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": str(launch.nproc),
-            "LOCAL_WORLD_SIZE": str(launch.nproc),
-            names.ATTEMPT_ID: mark,
-        }
-    )
+        defaults = {"MASTER_ADDR": LOOPBACK, "MASTER_PORT": str(master_port)}
+    if launch.is_group:
+        defaults["TORCH_NCCL_ASYNC_ERROR_HANDLING"] = "1"
+        position = _position(launch, rank)
+    return defaults | launch.env | dict(secrets) | ours | position | {names.ATTEMPT_ID: mark}
+
+
+def _position(launch: LaunchRecord, rank: int) -> dict[str, str]:
+    """Return what torchrun tells a rank of a group on one machine, less where it meets the others."""
+    this, all_of_them = str(rank), str(launch.nproc)
+    return {
+        "RANK": this,
+        "LOCAL_RANK": this,
+        "ROLE_RANK": this,
+        "GROUP_RANK": "0",
+        "ROLE_NAME": "default",
+        "WORLD_SIZE": all_of_them,
+        "LOCAL_WORLD_SIZE": all_of_them,
+        "ROLE_WORLD_SIZE": all_of_them,
+        "GROUP_WORLD_SIZE": "1",
+        "TORCHELASTIC_RUN_ID": launch.job,
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "TORCHELASTIC_MAX_RESTARTS": "0",
+        "TORCHELASTIC_USE_AGENT_STORE": "False",  # rank 0 serves it: there is no agent
+    }
 
 
 def free_port() -> int:

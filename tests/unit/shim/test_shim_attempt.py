@@ -10,7 +10,7 @@ import pytest
 
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.paths import AttemptPaths
-from trainerd.contract.process import identify
+from trainerd.contract.process import ProcessIdentity, identify
 from trainerd.contract.records import LaunchRecord, RankExit
 from trainerd.shim.attempt import RankGroup
 from trainerd.shim.entry import Admission
@@ -24,7 +24,8 @@ def attempt(tmp_path):
     launch = LaunchRecord("job", 1, ("true",), "/", {}, 2, 1.0, logs)
     admission = Admission(launch, identify(os.getpid()), 0.0, 0.0)
     attempt = RankGroup(AttemptPaths(tmp_path), admission, SystemClock(), ready_descriptor=None)
-    attempt._ranks_by_pid = dict(PIDS)
+    for pid, rank in PIDS.items():
+        attempt._processes.started(rank, ProcessIdentity(pid, 1, "boot"))
     yield attempt
     for log in attempt._logs:
         log.close()
@@ -38,8 +39,8 @@ def sent(monkeypatch):
 
 
 def test_a_rank_that_was_collected_is_not_signalled_since_its_pid_may_be_a_strangers(attempt, sent):
-    attempt._exits[0] = RankExit(0, exit_code=85)
-    attempt._send(signal.SIGTERM, frozenset({0, 1}))
+    attempt._processes.collected(100_001)
+    attempt._processes.forward(signal.SIGTERM, frozenset({0, 1}))
     assert sent == [(100_002, signal.SIGTERM)]
 
 

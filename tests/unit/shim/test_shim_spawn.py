@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from trainerd.contract.records import LaunchRecord
@@ -21,14 +23,26 @@ def test_a_rank_is_told_who_it_is_whatever_the_spec_says():
         "LOCAL_RANK": "1",
         "WORLD_SIZE": "2",
         "LOCAL_WORLD_SIZE": "2",
+        "ROLE_NAME": "default",
+        "ROLE_RANK": "1",
+        "ROLE_WORLD_SIZE": "2",
+        "GROUP_RANK": "0",
+        "GROUP_WORLD_SIZE": "1",
+        "TORCHELASTIC_RUN_ID": "job",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "TORCHELASTIC_MAX_RESTARTS": "0",
+        "TORCHELASTIC_USE_AGENT_STORE": "False",
+        "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": "1234",
         "TRAINERD_ATTEMPT_ID": "mark",
     }
 
 
-def test_a_single_rank_is_given_no_rendezvous():
-    assert "MASTER_PORT" not in rank_environment(launch(), {}, rank=0, mark="m", master_port=None)
+def test_a_program_that_is_no_group_is_told_nothing_of_ranks():
+    """Many scripts take RANK in the environment for a rendezvous, and then miss MASTER_ADDR."""
+    alone = replace(launch(), is_group=False)
+    assert rank_environment(alone, {}, rank=0, mark="m", master_port=None) == {"TRAINERD_ATTEMPT_ID": "m"}
 
 
 def test_a_rendezvous_that_the_user_chose_is_left_as_it_is():

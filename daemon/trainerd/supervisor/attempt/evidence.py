@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from trainerd.contract import exit_codes, records
 from trainerd.contract.heartbeat import read_heartbeat
-from trainerd.contract.records import FinishedRecord, OutcomeRecord, StallRecord
+from trainerd.contract.records import FinishedRecord, OutcomeRecord, RanksRecord, StallRecord
 from trainerd.contract.safe_text import safe_line, safe_text
+from trainerd.contract.session_record import read_sessions
 from trainerd.errors import UserError
 from trainerd.shim.environment_file import read_environment_file
 from trainerd.supervisor.machine.outcome import Evidence
@@ -30,12 +31,16 @@ if TYPE_CHECKING:
     from trainerd.contract.paths import AttemptPaths, RunPaths
     from trainerd.contract.records import ExitRecord
     from trainerd.contract.resolved import ResolvedJob
+    from trainerd.contract.session_record import SessionRecord
 
 LOG_TAIL_BYTES: Final = 64 * 1024
 LOG_TAIL_LINES: Final = 40
 LOG_LINE_CHARACTERS_MAX: Final = 1000
 SECRET_LENGTH_MIN: Final = 6
 """Shorter values of an env_file are too common in ordinary text to be hidden in it."""
+
+CHAINS_MAX: Final = 16
+"""Of how many sessions an ending says where they ran."""
 
 RANKS_MAX: Final = 4096
 """Of how many ranks the records are read."""
@@ -76,6 +81,7 @@ def gather_evidence(
     outcomes = tuple(
         _tolerant(partial(records.read, paths.outcome(rank), OutcomeRecord), trouble) for rank in range(nproc)
     )
+    sessions = read_sessions(paths)
     beats = [beat for rank in range(nproc) if (beat := _beat(paths.heartbeat(rank))) is not None]
     finished = _tolerant(partial(records.read, run.finished, FinishedRecord), trouble)
     stall = _tolerant(partial(records.read, paths.stall, StallRecord), trouble)
@@ -94,7 +100,7 @@ def gather_evidence(
         outcomes=outcomes,
         lost_because=lost_because,
         is_after_reboot=is_after_reboot,
-        has_session=any(beat.beats > 0 for beat in beats) or any(outcomes),
+        has_session=any(beat.beats > 0 for beat in beats) or any(outcomes) or bool(sessions),
         has_stepped=any(beat.step > max(beat.resumed_step, 0) for beat in beats),
         step=_last_step(beats, outcomes, newest.step if newest is not None and is_new else None),
         checkpoint=newest.name if newest is not None else None,
@@ -103,11 +109,26 @@ def gather_evidence(
         checkpoint_before=found[-2].name if len(found) > 1 else None,
         resumed_from=_resumed_from(beats, found),
         on_nonfinite_loss=job.on_nonfinite_loss,
+        completion=job.completion,
+        is_wrapped=_is_wrapped(paths, sessions, trouble),
+        chains=tuple(_hidden(_chain(session), secrets) for session in sessions[:CHAINS_MAX]),
         is_finish_recorded=finished is not None and finished.spec_digest == spec_digest,
         stall=stall,
         log_tail=tuple(_hidden(line, secrets) for line in _log_tail(run, attempt, ending)),
         trouble=tuple(trouble),
     )
+
+
+def _is_wrapped(paths: AttemptPaths, sessions: Sequence[SessionRecord], trouble: list[str]) -> bool:
+    """Return whether a process that trained is not the command of its rank, but below it."""
+    ranks = _tolerant(partial(records.read, paths.ranks, RanksRecord), trouble)
+    if ranks is None:
+        return any(len(session.chain) > 1 for session in sessions)
+    return any(session.process not in ranks.processes for session in sessions)
+
+
+def _chain(session: SessionRecord) -> str:
+    return f"rank {session.rank} trained in {' > '.join(session.chain)}"
 
 
 def script_marks(job: ResolvedJob) -> tuple[FileMark, ...]:

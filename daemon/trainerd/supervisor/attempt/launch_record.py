@@ -83,6 +83,7 @@ def launch_record(
         workdir=job.workdir,
         env=inherited(environ) | defaults | job.env | to_environ(said),
         nproc=job.nproc,
+        is_group=job.nproc > 1 or job.is_group_of_one,
         grace_s=job.grace_s,
         log_paths=tuple(str(run.rank_log(rank)) for rank in range(job.nproc)),
         env_file=job.env_file,

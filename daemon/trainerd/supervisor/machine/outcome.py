@@ -13,10 +13,10 @@ import os
 import re
 import signal
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from trainerd.contract import exit_codes
-from trainerd.contract.policy import OnNonfiniteLoss
+from trainerd.contract.policy import Completion, OnNonfiniteLoss
 from trainerd.contract.records import ExitRecord, OutcomeRecord, RankExit, StallRecord
 from trainerd.contract.signals import STOP
 from trainerd.errors import RankLostError
@@ -101,6 +101,9 @@ class Evidence:
         checkpoint_before: Name of the newest checkpoint that is older.
         resumed_from: Name of the checkpoint that this attempt had gone on from.
         on_nonfinite_loss: What the spec wants then.
+        completion: When a program without a session has done its work, as the spec says.
+        is_wrapped: Whether a process that trained was not its rank's command, but below it.
+        chains: How the processes that trained were started, a line each.
         is_finish_recorded: Whether a finished record speaks of the spec under which this attempt ran.
         stall: That the supervisor saw it stand still and ended it for that; None if it did not.
         log_tail: Last lines that rank 0 wrote in this attempt.
@@ -121,6 +124,9 @@ class Evidence:
     checkpoint_before: str | None = None
     resumed_from: str | None = None
     on_nonfinite_loss: OnNonfiniteLoss = "ignore"
+    completion: Completion = "exit-zero"
+    is_wrapped: bool = False
+    chains: tuple[str, ...] = ()
     is_finish_recorded: bool = False
     stall: StallRecord | None = None
     log_tail: tuple[str, ...] = ()
@@ -158,7 +164,9 @@ def _failure(evidence: Evidence, kind: OutcomeKind, retry: Retry) -> str:
     """Return what tells this failure from others, without what differs each time, such as an address."""
     if kind not in _OF_THE_JOB or retry is Retry.WHEN_THERE_IS_ROOM or evidence.exit is None:
         return ""
-    culprit = _culprit(evidence, evidence.exit)
+    culprit, raised = _culprit(evidence, evidence.exit), _raised(evidence)
+    if kind is OutcomeKind.CRASHED and culprit is None and raised is not None:
+        return f"{kind.value}: {_error_text(raised[1]).partition(':')[0]}"  # the command exited with 0
     if kind is not OutcomeKind.CRASHED or culprit is None:
         return kind.value
     said = _error_of(evidence, culprit.rank)
@@ -168,6 +176,9 @@ def _failure(evidence: Evidence, kind: OutcomeKind, retry: Retry) -> str:
         return f"{kind.value}: {_signal_name(culprit.signal)}"
     return f"{kind.value}: {culprit.exit_code}"
 
+
+_SHELL_SIGNAL: Final = 128
+"""A shell whose command died of a signal exits with the signal's number and this."""
 
 _RANK_LOST: Final = f"{RankLostError.__module__}.{RankLostError.__qualname__}"
 _Verdict = tuple[OutcomeKind, Retry, str]
@@ -185,7 +196,14 @@ def _verdict(evidence: Evidence) -> _Verdict:
     if evidence.is_finish_recorded and all(rank.exit_code == 0 for rank in evidence.exit.ranks):
         return OutcomeKind.FINISHED, Retry.NOTHING_LEFT, "it finished, and said so"
     culprit = _culprit(evidence, evidence.exit)
-    if culprit is not None and culprit.signal is None and _all_said_drained(evidence):
+    if culprit is not None and evidence.is_wrapped and _all_said(evidence, "finished"):
+        ended = _how_it_ended(culprit)
+        return (
+            OutcomeKind.FINISHED,
+            Retry.NOTHING_LEFT,
+            f"it finished, and said so; its command {ended} after that",
+        )
+    if culprit is not None and _all_said(evidence, "drained"):
         return _drained(evidence)  # a launcher such as torchrun makes 1 of the 85 of its ranks
     if culprit is not None:
         return _from_the_culprit(evidence, culprit)
@@ -211,11 +229,25 @@ def _from_the_ranks(evidence: Evidence) -> _Verdict | None:
     return None
 
 
-def _all_said_drained(evidence: Evidence) -> bool:
-    """Tell whether every rank of which anything is known recorded that it drained."""
+def _all_said(evidence: Evidence, kind: Literal["drained", "finished"]) -> bool:
+    """Tell whether every rank of which anything is known recorded that it drained, or finished."""
     return bool(evidence.outcomes) and all(
-        said is not None and said.kind == "drained" for said in evidence.outcomes
+        said is not None and said.kind == kind for said in evidence.outcomes
     )
+
+
+def _raised(evidence: Evidence) -> tuple[int, OutcomeRecord] | None:
+    """Return the first rank that recorded an exception, and the record. An exit is none."""
+    for rank, said in enumerate(evidence.outcomes):
+        if said is not None and said.kind == "exception" and said.error_type != "SystemExit":
+            return rank, said
+    return None
+
+
+def _how_it_ended(rank: RankExit) -> str:
+    if rank.signal is not None:
+        return f"was ended by {_signal_name(rank.signal)}"
+    return f"exited with {rank.exit_code}"
 
 
 def _nonfinite(evidence: Evidence, named: str) -> _Verdict:
@@ -272,6 +304,10 @@ def _from_the_culprit(evidence: Evidence, rank: RankExit) -> _Verdict:
         refusal = _refusal(evidence, rank)
         if refusal is not None:
             return OutcomeKind.REJECTED, Retry.NEVER, f"{who} {refusal}"
+    by_kernel = _killed_for_memory(evidence.exit, rank) if evidence.is_wrapped else None
+    if by_kernel is not None:
+        reason = f"a process below {who} was killed by the kernel for lack of memory: {by_kernel}"
+        return OutcomeKind.OUT_OF_MEMORY, Retry.AFTER_BACKOFF, reason
     message = _error_of(evidence, rank.rank)
     is_worker_killed = message is not None and bool(_WORKER_KILLED.search(message))
     if message is not None and (
@@ -321,7 +357,7 @@ def _killed_for_memory(record: ExitRecord, rank: RankExit) -> str | None:
     """Return what says that a rank or its worker was killed for lack of memory, None if nothing does."""
     if rank.is_oom_victim:
         return "its log says so"
-    if record.oom_kills and rank.signal == signal.SIGKILL:
+    if record.oom_kills and signal.SIGKILL in {rank.signal, (rank.exit_code or 0) - _SHELL_SIGNAL}:
         limit = record.memory_limit_bytes
         at_limit = "" if limit is None else f", at a limit of {_gib(limit)}"
         return f"its cgroup counted {record.oom_kills} such kills meanwhile{at_limit}"
@@ -358,8 +394,14 @@ def _drained(evidence: Evidence) -> _Verdict:
 def _all_exited_zero(evidence: Evidence, record: ExitRecord) -> _Verdict:
     if any(said is not None and said.kind == "drained" for said in evidence.outcomes):
         return _drained(evidence)
+    if _all_said(evidence, "finished"):
+        return OutcomeKind.FINISHED, Retry.NOTHING_LEFT, "it finished, and said so"
+    raised = _raised(evidence)
+    if raised is not None:
+        reason = f"rank {raised[0]} raised {_error_text(raised[1])}, and its command exited with 0"
+        return OutcomeKind.CRASHED, Retry.AFTER_BACKOFF, reason
     if record.stop_requested_s is None:
-        return OutcomeKind.FINISHED, Retry.NOTHING_LEFT, "it exited with 0"
+        return _ended_by_itself(evidence)
     if not evidence.has_session:
         reason = "it left when asked, and a plain command cannot prove that it was done"
         return OutcomeKind.STOPPED, Retry.AT_ONCE_IF_MOVED, reason
@@ -370,6 +412,18 @@ def _all_exited_zero(evidence: Evidence, record: ExitRecord) -> _Verdict:
         return OutcomeKind.DRAINED, Retry.AT_ONCE_IF_MOVED, reason
     reason = "it exited with 0 when asked to stop, without a finished record: that is not completion"
     return OutcomeKind.CRASHED, Retry.AFTER_BACKOFF, reason
+
+
+def _ended_by_itself(evidence: Evidence) -> _Verdict:
+    """Judge ranks that all exited with 0, unasked, and of which not all said that they finished."""
+    if evidence.has_session:
+        where = f"at step {evidence.step}" if evidence.step is not None else "before its first step"
+        reason = f"it exited with 0 {where} without finishing: its session was left in the middle"
+        return OutcomeKind.CRASHED, Retry.AFTER_BACKOFF, reason
+    if evidence.completion == "record":
+        reason = "it exited with 0 without a finished record (completion: record)"
+        return OutcomeKind.CRASHED, Retry.AFTER_BACKOFF, reason
+    return OutcomeKind.FINISHED, Retry.NOTHING_LEFT, "it exited with 0"
 
 
 _CANNOT_RUN: Final = re.compile(
@@ -415,6 +469,7 @@ def evidence_lines(evidence: Evidence) -> tuple[str, ...]:
     lines = []
     if evidence.exit is not None:
         lines += [_rank_line(rank) for rank in evidence.exit.ranks]
+        lines += evidence.chains if evidence.is_wrapped else ()
         if evidence.exit.stop_requested_s is not None:
             lines.append(f"asked to stop {evidence.exit.stop_requested_s:.1f} s after its start")
         lines.append(f"ran for {evidence.exit.duration_s:.1f} s")

@@ -199,7 +199,13 @@ class JobSpec(Section):
         "never copied or shown.",
         examples=["secrets.env"],
     )
-    nproc: int = Field(1, ge=1, le=4096, description="Ranks on this machine.", examples=[2])
+    nproc: Annotated[int, Field(ge=1, le=4096)] | None = Field(
+        None,
+        description="Ranks on this machine, which get the environment that torchrun sets (`RANK`, "
+        "`WORLD_SIZE`, `MASTER_ADDR` and its like), also with 1; one process without these variables if "
+        "absent.",
+        examples=[2],
+    )
     resources: ResourcesSpec = Field(
         ResourcesSpec(),  # type: ignore[call-arg] # every field has a default
         description="What one attempt occupies while it runs.",
@@ -230,5 +236,12 @@ class JobSpec(Section):
         "parks the job, "
         "`rollback` goes on from the checkpoint before the newest.",
         examples=["rollback"],
+    )
+    completion: Literal["exit-zero", "record"] = Field(
+        "exit-zero",
+        description="When a program that opens no session has done its work: when it exits with 0, or "
+        "(`record`) only when the run has a finished record; an exit with 0 is otherwise a crash. A program "
+        "that opens a session has when its session has finished, whatever is written here.",
+        examples=["record"],
     )
     priority: int = Field(0, ge=-1_000_000, le=1_000_000, description="Higher goes first.", examples=[10])

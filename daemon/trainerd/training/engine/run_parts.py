@@ -38,6 +38,7 @@ from trainerd.training.interruption.deadline import DeadlineGuard, margin_s
 from trainerd.training.interruption.departure import DEPARTURE
 from trainerd.training.interruption.drain_flag import DrainFlag
 from trainerd.training.interruption.interactive import is_interactive
+from trainerd.training.interruption.request_watch import RequestWatch
 from trainerd.training.schedule.pacing import Pacing
 from trainerd.training.settings import DEFAULT_SEED, Settings
 from trainerd.training.state.rng import seed_everything
@@ -63,6 +64,7 @@ class RunParts:
         saves: Saves boundaries.
         link: Heartbeat and requests.
         flag: Whether a stop was asked for.
+        watch: Hears that on the request page, where the signal cannot be heard.
         agreement: At which boundary all ranks drain or save.
         exit: The ways out.
     """
@@ -120,6 +122,9 @@ class RunParts:
             measurements=self.measurements,
         )
         self.flag = DrainFlag(is_interactive=is_interactive())
+        self.watch = RequestWatch(
+            self.link.stop_signal, is_heard=lambda: self.flag.is_set, say=self.flag.notice
+        )
         self.agreement: Agreement = Together(ranks, self.flag) if ranks else Alone(self.flag)
         self.exit = RunExit(
             settings,
@@ -175,6 +180,7 @@ class RunParts:
         try:
             self._open()
         except BaseException:
+            self.watch.stop()
             self.flag.remove()
             self.link.close()
             self.history.close()
@@ -200,6 +206,7 @@ class RunParts:
                 flush=self.agreement.leave_without_boundary if self.ranks else self.exit.flush_alone,
             )
         self.link.open()
+        self.watch.start()
         if self.settings.seed is not None:
             seed_everything(self.settings.seed)
         self.link.beat(Phase.START)
@@ -219,6 +226,7 @@ class RunParts:
             OSError: The write in flight failed.
         """
         self.state.loop_sources.clear()
+        self.watch.stop()
         if not DEPARTURE.is_begun:  # while the script cleans up, signals are still heard
             self.flag.remove()
         self.link.close()

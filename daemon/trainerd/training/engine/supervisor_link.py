@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final
 
 from trainerd.contract.durable import translated_space_errors
+from trainerd.contract.environment import ATTEMPT_ID
 from trainerd.contract.heartbeat import HeartbeatWriter
 from trainerd.contract.request_page import RequestPage
+from trainerd.contract.session_record import register_session, shim_pid_of
 
 if TYPE_CHECKING:
     from trainerd.contract.heartbeat import Phase
@@ -55,14 +58,18 @@ class SupervisorLink:
         self._requests: RequestPage | None = None
 
     def open(self) -> None:
-        """Make the pages.
+        """Make the pages, and register this process as one that trains: it must hear signals already.
 
         Raises:
             SpaceError: There is no room for them.
         """
         with translated_space_errors(self._paths.root):
+            # What an earlier session of this attempt said about its end is not about this one.
+            self._paths.outcome(self._rank).unlink(missing_ok=True)
             self._heartbeat = HeartbeatWriter(self._paths.heartbeat(self._rank))
             self._requests = RequestPage(self._paths.requests)
+            shim_pid = shim_pid_of(os.environ.get(ATTEMPT_ID, ""))
+            register_session(self._paths, rank=self._rank, shim_pid=shim_pid)
 
     def beat(self, phase: Phase) -> None:
         """Tell what this rank does now, and how far it is."""
@@ -85,6 +92,10 @@ class SupervisorLink:
     def takes_checkpoint_request(self) -> bool:
         """Tell whether a checkpoint was asked for since the last call."""
         return self._requests is not None and self._requests.take_checkpoint_request()
+
+    def stop_signal(self) -> int | None:
+        """Return the number of the signal by which the page asks for a stop, None if it does not."""
+        return self._requests.stop_signal() if self._requests is not None else None
 
     def close(self) -> None:
         for page in (self._heartbeat, self._requests):

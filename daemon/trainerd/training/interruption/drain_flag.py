@@ -41,7 +41,7 @@ class DrainFlag:
 
     Attributes:
         notices: A descriptor from which the number of each signal can be read, one byte each, as soon as it
-            comes; None if the signals are not ours.
+            comes, and of each `notice`; None before `install`.
         is_answered: Whether the drain is done, and only the cleanup is left.
         signalled_at_s: When the first signal came, on the monotonic clock; None before that.
 
@@ -58,6 +58,7 @@ class DrainFlag:
         self.former_wakeup = -1
         self.is_interactive = is_interactive
         self._former: dict[int, Any] = {}
+        self._has_wakeup = False
         self._notify: int | None = None
         self._interruption: BaseException | None = None
         self._interrupting = threading.Lock()
@@ -69,12 +70,13 @@ class DrainFlag:
 
     def install(self) -> Self:
         """Take over the signals, if this is the main thread; only there does Python allow it."""
-        if threading.current_thread() is not threading.main_thread():
-            return self
         self.notices, self._notify = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._notify, False)
         forget_in_children(self)
+        if threading.current_thread() is not threading.main_thread():
+            return self
         self.former_wakeup = signal.set_wakeup_fd(self._notify, warn_on_full_buffer=False)
+        self._has_wakeup = True
         early = EARLY.release()
         for number in STOP:
             former = signal.getsignal(number)
@@ -82,16 +84,27 @@ class DrainFlag:
                 self._former[number] = signal.signal(number, self._handle)
         if early is not None:
             self.hear(signal.Signals(early[0]), early[1])
-            self._notice(early[0] | LATE)
+            self.notice(early[0])
         return self
 
     def remove(self) -> None:
         """Give the signals back, and end what is read from `notices`."""
         self._give_back()
-        if self._notify is not None:
+        if self._has_wakeup:
             signal.set_wakeup_fd(self.former_wakeup)
+            self._has_wakeup = False
+        if self._notify is not None:
             os.close(self._notify)
             self._notify = None
+
+    def notice(self, number: int) -> None:
+        """Tell what reads `notices` of a signal, also where it came on another way than through the kernel.
+
+        A library may have put its own handler or wake-up descriptor in the place of ours.
+        """
+        if self._notify is not None:
+            with contextlib.suppress(OSError):  # the pipe is full of such numbers: enough of them
+                os.write(self._notify, bytes([number | LATE]))
 
     def ask(self, reason: str) -> None:
         """Ask for a drain. May come from any thread."""
@@ -165,10 +178,4 @@ class DrainFlag:
         if is_pressed_again and is_second(self.signalled_at_s or now_s, now_s):
             signal.default_int_handler(number, frame)
         self.hear(signal.Signals(number), now_s)
-        self._notice(number | LATE)
-
-    def _notice(self, number: int) -> None:
-        """Tell the listener, also where a library has put its own wake-up descriptor in the place of ours."""
-        if self._notify is not None:
-            with contextlib.suppress(OSError):  # the pipe is full of such numbers: enough of them
-                os.write(self._notify, bytes([number]))
+        self.notice(number)

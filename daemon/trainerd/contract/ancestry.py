@@ -1,0 +1,58 @@
+"""Which processes stand between a process and one of its ancestors, read from /proc."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from trainerd.contract.safe_text import safe_line
+
+GENERATIONS_MAX: Final = 64
+"""How many parents are followed: a process table that changes meanwhile must not lead in a circle."""
+
+WORD_CHARACTERS_MAX: Final = 60
+
+
+def parent_pid(pid: int) -> int | None:
+    """Return the number of a process's parent, None if that cannot be seen."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    # The command name, in parentheses, may itself hold spaces and parentheses.
+    return int(stat[stat.rindex(b")") + 2 :].split()[1])
+
+
+def line_of_descent(pid: int, ancestor: int) -> tuple[int, ...]:
+    """Return the processes below `ancestor` that lead to `pid`, outermost first and `pid` last.
+
+    Empty if `ancestor` is not above it.
+    """
+    line: list[int] = []
+    current: int | None = pid
+    while current and len(line) < GENERATIONS_MAX:
+        if current == ancestor:
+            return tuple(reversed(line))
+        line.append(current)
+        current = parent_pid(current)
+    return ()
+
+
+def short_command(pid: int) -> str:
+    """Return a process's program and script in a few words, such as ``python train.py``.
+
+    Options and what follows the script are left out: a command line may hold secrets.
+    """
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+    except OSError:
+        words = []
+    shown = [_shown(word) for word in words[:1]]
+    if len(words) > 1 and not words[1].startswith(b"-"):
+        shown.append(_shown(words[1]))
+    return " ".join(word for word in shown if word) or "?"
+
+
+def _shown(word: bytes) -> str:
+    name = word.decode(errors="replace").rstrip("/").rpartition("/")[2]
+    return safe_line(name, characters_max=WORD_CHARACTERS_MAX)

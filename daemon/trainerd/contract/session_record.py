@@ -1,0 +1,109 @@
+"""Who trains: each process that opens a session says so in a file of the attempt's folder.
+
+The command of a rank is often a shell, a launcher or a pipe, and the process that trains is somewhere below
+it. The shim signals the processes that are registered here. A number alone would not do: it may have passed
+to another process, so the file says when the process was started as well.
+
+The file need not survive a power cut, which no process survives either: it is renamed into place, not synced.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from trainerd.contract import codec
+from trainerd.contract.ancestry import line_of_descent, short_command
+from trainerd.contract.durable import TEMPORARY_INFIX, read_file
+from trainerd.contract.process import ProcessIdentity, identify
+from trainerd.contract.safe_text import safe_value
+from trainerd.errors import CorruptError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainerd.contract.paths import AttemptPaths
+
+FORMAT: Final = "trainerd.session/1"
+
+SESSIONS_MAX: Final = 4096
+"""Of how many sessions of one attempt the records are read."""
+
+SESSION_BYTES_MAX: Final = 1 << 16
+
+_PIDS: Final = range(2, 1 << 22)
+
+
+@dataclass(frozen=True)
+class SessionRecord:
+    """A process that has opened a session.
+
+    Attributes:
+        process: The process.
+        rank: Its rank.
+        chain: The processes that lead from the rank's command to it, outermost first, in words; it is the
+            last one itself.
+    """
+
+    process: ProcessIdentity
+    rank: int
+    chain: tuple[str, ...] = ()
+
+
+def register_session(paths: AttemptPaths, *, rank: int, shim_pid: int | None) -> SessionRecord:
+    """Say that this process has opened a session.
+
+    Args:
+        paths: Folder of the attempt.
+        rank: This rank.
+        shim_pid: The process above the rank's command, None without a shim.
+
+    Raises:
+        OSError: It could not be written.
+    """
+    pid = os.getpid()
+    process = identify(pid)
+    assert process is not None, "/proc shows a process to itself"
+    line = (line_of_descent(pid, shim_pid) if shim_pid is not None else ()) or (pid,)
+    record = SessionRecord(process, rank, tuple(f"{short_command(each)} (pid {each})" for each in line))
+    path = paths.session(pid)
+    temporary = path.with_name(f".{path.name}{TEMPORARY_INFIX}{pid}")
+    temporary.write_bytes(codec.to_json(safe_value(record), FORMAT))
+    temporary.replace(path)
+    return record
+
+
+def shim_pid_of(mark: str) -> int | None:
+    """Return the pid of the shim that an attempt's mark names, None for another kind of mark.
+
+    Args:
+        mark: Value of TRAINERD_ATTEMPT_ID: ``FOLDER@BOOT-PID-TICKS``.
+    """
+    _, separator, end = mark.rpartition("@")
+    parts = end.split("-")
+    return int(parts[1]) if separator and len(parts) == 3 and parts[1].isdecimal() else None
+
+
+def read_session(path: Path) -> SessionRecord | None:
+    """Read what a process said, None if it cannot be read: a job can write anything there."""
+    try:
+        data = read_file(path, bytes_max=SESSION_BYTES_MAX)
+        record = safe_value(codec.from_json(data, SessionRecord, FORMAT, source=path))
+    except (OSError, CorruptError, ValueError):
+        return None
+    return record if record.process.pid in _PIDS and record.rank >= 0 else None
+
+
+def session_files(paths: AttemptPaths) -> list[Path]:
+    """Return the files of the processes that said so, at most `SESSIONS_MAX`."""
+    try:
+        return sorted(paths.root.glob("session-*.json"))[:SESSIONS_MAX]
+    except OSError:
+        return []
+
+
+def read_sessions(paths: AttemptPaths) -> tuple[SessionRecord, ...]:
+    """Return who has opened a session in an attempt, in the order in which they were started."""
+    found = [record for path in session_files(paths) if (record := read_session(path)) is not None]
+    return tuple(sorted(found, key=lambda record: (record.process.start_ticks, record.process.pid)))
