@@ -12,6 +12,9 @@ GENERATIONS_MAX: Final = 64
 
 WORD_CHARACTERS_MAX: Final = 60
 
+_FLAGS: Final = frozenset({b"-u", b"-e", b"-E", b"-I", b"-O", b"-OO", b"-P", b"-s", b"-S", b"-x", b"-l"})
+"""Options of interpreters and shells that take no value."""
+
 
 def parent_pid(pid: int) -> int | None:
     """Return the number of a process's parent, None if that cannot be seen."""
@@ -41,15 +44,20 @@ def line_of_descent(pid: int, ancestor: int) -> tuple[int, ...]:
 def short_command(pid: int) -> str:
     """Return a process's program and script in a few words, such as ``python train.py``.
 
-    Options and what follows the script are left out: a command line may hold secrets.
+    What follows is left out, and so are options and their values: a command line may hold secrets.
     """
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
     except OSError:
         words = []
     shown = [_shown(word) for word in words[:1]]
-    if len(words) > 1 and not words[1].startswith(b"-"):
-        shown.append(_shown(words[1]))
+    more = words[1:]
+    while more and more[0] in _FLAGS:
+        more = more[1:]
+    if len(more) > 1 and more[0] == b"-m":
+        shown += ["-m", _shown(more[1])]
+    elif more and not more[0].startswith(b"-"):
+        shown.append(_shown(more[0]))
     return " ".join(word for word in shown if word) or "?"
 
 

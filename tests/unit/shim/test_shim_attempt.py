@@ -11,7 +11,7 @@ import pytest
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.paths import AttemptPaths
 from trainerd.contract.process import ProcessIdentity, identify
-from trainerd.contract.records import LaunchRecord, RankExit
+from trainerd.contract.records import LaunchRecord
 from trainerd.shim.attempt import RankGroup
 from trainerd.shim.entry import Admission
 

@@ -9,11 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainerd.shim.stop_policy import (
+    COMMAND_SETTLE_S,
     PEER_LIMIT_S,
+    EndCommand,
     Forward,
     Kill,
     StopPolicy,
+    after_command_ended,
     after_rank_ended,
+    after_sessions,
     after_signal,
     after_time,
 )
@@ -99,6 +103,56 @@ def test_the_last_rank_to_end_leaves_nothing_to_do():
     policy, commands = after_rank_ended(StopPolicy(30.0, frozenset({0})), 0, 5.0, exit_code=1)
     assert commands == ()
     assert after_signal(policy, signal.SIGTERM, 6.0)[1] == ()
+
+
+def test_a_command_is_ended_a_while_after_its_last_session_and_once():
+    policy, _ = after_signal(two_ranks(), signal.SIGTERM, 5.0)
+    policy, _ = after_sessions(policy, frozenset({0}), 5.1)
+    policy, _ = after_sessions(policy, frozenset({0}), 9.0)
+    assert after_time(policy, 9.0)[1] == (), "its session trains"
+    policy, _ = after_sessions(policy, frozenset(), 10.0)
+    assert policy.next_moment_s == 10.0 + COMMAND_SETTLE_S
+    assert after_time(policy, 10.0 + COMMAND_SETTLE_S - 0.01)[1] == ()
+    policy, commands = after_time(policy, 10.0 + COMMAND_SETTLE_S)
+    assert commands == (EndCommand(frozenset({0})),), "rank 1 had no session"
+    policy, _ = after_sessions(policy, frozenset(), 12.0)
+    assert after_time(policy, 20.0)[1] == ()
+    assert policy.next_moment_s == 35.0, "the end of the grace period"
+
+
+def test_a_command_that_opens_another_session_in_time_is_left_alone():
+    policy, _ = after_signal(two_ranks(), signal.SIGTERM, 5.0)
+    policy, _ = after_sessions(policy, frozenset({0}), 5.1)
+    policy, _ = after_sessions(policy, frozenset(), 6.0)
+    policy, _ = after_sessions(policy, frozenset({0}), 6.1)
+    assert after_time(policy, 20.0)[1] == ()
+
+
+def test_a_command_that_ended_with_its_session_is_not_signalled():
+    policy, _ = after_signal(two_ranks(), signal.SIGTERM, 5.0)
+    policy, _ = after_sessions(policy, BOTH, 5.1)
+    policy, _ = after_sessions(policy, frozenset({1}), 6.0)
+    policy, _ = after_rank_ended(policy, 0, 6.1, exit_code=85)
+    assert after_time(policy, 20.0)[1] == ()
+
+
+def test_sessions_that_end_unasked_end_no_command():
+    policy, _ = after_sessions(two_ranks(), BOTH, 5.0)
+    policy, _ = after_sessions(policy, frozenset(), 6.0)
+    assert (policy, policy.next_moment_s) == (two_ranks(), None)
+
+
+@pytest.mark.parametrize("exit_code", [0, 85])
+def test_a_session_whose_command_ended_well_trains_on(exit_code):
+    assert after_command_ended(two_ranks(), 5.0, exit_code=exit_code) == (two_ranks(), ())
+
+
+@pytest.mark.parametrize("exit_code", [1, None])
+def test_a_session_whose_command_ended_badly_has_the_grace_period_to_save(exit_code):
+    policy, commands = after_command_ended(two_ranks(), 5.0, exit_code=exit_code)
+    assert commands == (Forward(signal.SIGTERM, BOTH),)
+    assert (policy.kill_at_s, policy.kill_reason, policy.stop_requested_s) == (35.0, "grace", None)
+    assert after_command_ended(policy, 6.0, exit_code=exit_code)[1] == (), "once"
 
 
 EVENT = st.one_of(

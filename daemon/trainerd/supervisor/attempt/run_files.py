@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from trainerd.contract import records, resolved
+from trainerd.contract.ancestry import line_of_descent
 from trainerd.contract.durable import make_directory, write_file
 from trainerd.contract.failpoints import declare
 from trainerd.contract.heartbeat import read_heartbeat
+from trainerd.contract.process import is_alive
 from trainerd.contract.records import StallRecord
+from trainerd.contract.session_record import read_sessions
 from trainerd.supervisor.attempt.disk_space import has_room
 from trainerd.supervisor.attempt.evidence import gather_evidence, script_marks
 from trainerd.supervisor.attempt.launch_record import launch_record
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from trainerd.contract.heartbeat import Heartbeat
-    from trainerd.contract.paths import RunPaths
+    from trainerd.contract.paths import AttemptPaths, RunPaths
     from trainerd.contract.process import ProcessIdentity
     from trainerd.contract.records import ExitRecord, LaunchRecord
     from trainerd.contract.resolved import ResolvedJob
@@ -130,6 +133,19 @@ class RunFiles(Protocol):
         ...
 
 
+def _trainers(paths: AttemptPaths, ranks: Sequence[ProcessIdentity]) -> list[ProcessIdentity]:
+    """Return the process that trains for each rank: its session, if its command is a launcher or a shell."""
+    found = list(ranks)
+    for session in read_sessions(paths):
+        if session.rank >= len(found):
+            continue
+        with contextlib.suppress(OSError):
+            is_below = bool(line_of_descent(session.process.pid, ranks[session.rank].pid))
+            if is_below and is_alive(session.process):
+                found[session.rank] = session.process
+    return found
+
+
 class DiskRunFiles:
     """The run folders as they are on the disk."""
 
@@ -189,7 +205,8 @@ class DiskRunFiles:
             return  # the supervisor before this one did, and died before it ended them
         stall = describe()
         logs = [run.rank_log(rank) for rank in range(attempt.job.nproc)]
-        gist = show_stacks(ranks, logs, headline=f"attempt {attempt.number} is stalled: {stall.reason}")
+        trainers = _trainers(run.attempt(attempt.number), ranks)
+        gist = show_stacks(trainers, logs, headline=f"attempt {attempt.number} is stalled: {stall.reason}")
         STALL_SHOWN.hit()
         records.write(
             path,
