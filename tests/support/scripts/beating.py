@@ -20,7 +20,7 @@ from pathlib import Path
 from trainerd.contract.heartbeat import HeartbeatWriter, Phase
 from trainerd.contract.signals import STACKS
 
-RANK = int(os.environ["RANK"])
+RANK = int(os.environ.get("RANK", "0"))
 
 
 def stand_still(how: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -28,13 +29,14 @@ def children():
     started = []
 
     def start(*command):
-        process = subprocess.Popen(command or SLEEP, stdout=subprocess.PIPE)
+        process = subprocess.Popen(command or SLEEP, stdout=subprocess.PIPE, start_new_session=True)
         started.append(process)
         return process
 
     yield start
     for process in started:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what a shell has started too
         process.communicate()
 
 

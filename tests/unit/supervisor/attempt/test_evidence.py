@@ -9,10 +9,12 @@ import pytest
 from tests.support.checkpoints import TENSORS, commit, flip_bit
 from tests.support.supervisor_objects import exit_record, spec
 from trainerd.checkpoint.store import CheckpointStore
-from trainerd.contract import records
+from trainerd.contract import codec, records
 from trainerd.contract.heartbeat import HeartbeatWriter, Phase
 from trainerd.contract.paths import RunPaths
-from trainerd.contract.records import FinishedRecord, OutcomeRecord, RankExit
+from trainerd.contract.process import ProcessIdentity
+from trainerd.contract.records import FinishedRecord, OutcomeRecord, RankExit, RanksRecord
+from trainerd.contract.session_record import SessionRecord
 from trainerd.supervisor.attempt.evidence import HIDDEN, gather_evidence, script_marks
 
 
@@ -173,3 +175,35 @@ def test_ranks_that_a_launcher_started_are_heard_too(run):
     for rank in range(3):
         records.write(run.attempt(3).outcome(rank), OutcomeRecord("drained", step=rank))
     assert [said.step for said in gather(run, RankExit(0, exit_code=1)).outcomes] == [0, 1, 2]
+
+
+def registered(run, identity, *chain):
+    path = run.attempt(3).session(identity.pid)
+    path.write_bytes(codec.to_json(SessionRecord(identity, 0, chain), "trainerd.session/1"))
+
+
+def test_how_a_session_was_started_is_known_and_whether_a_command_is_above_it(run):
+    command, session = ProcessIdentity(12, 1, "b"), ProcessIdentity(14, 2, "b")
+    records.write(run.attempt(3).ranks, RanksRecord((command,)))
+    registered(run, command, "python train.py (pid 12)")
+    found = gather(run)
+    assert (found.has_session, found.is_wrapped) == (True, False)
+    registered(run, session, "bash run.sh (pid 12)", "python train.py (pid 14)")
+    found = gather(run)
+    assert found.is_wrapped
+    assert found.chains[1] == "rank 0 trained in bash run.sh (pid 12) > python train.py (pid 14)"
+
+
+def test_without_a_record_of_the_ranks_the_chain_says_whether_a_command_is_above(run):
+    registered(run, ProcessIdentity(14, 2, "b"), "bash run.sh (pid 12)", "python train.py (pid 14)")
+    assert gather(run).is_wrapped
+
+
+def test_secrets_are_hidden_in_chains(run, tmp_path):
+    secrets = tmp_path / "secrets"
+    secrets.write_text("KEY=very-secret\n")
+    secrets.chmod(0o600)
+    registered(run, ProcessIdentity(14, 2, "b"), "python very-secret (pid 14)")
+    assert gather(run, job=spec(env_file=str(secrets))).chains == (
+        f"rank 0 trained in python {HIDDEN} (pid 14)",
+    )

@@ -91,3 +91,9 @@ def test_a_job_that_asked_for_gpus_sees_those_it_was_given():
 def test_each_rank_has_a_log_of_its_own():
     logs = record(spec(nproc=2)).log_paths
     assert logs == (str(RUN.rank_log(0)), str(RUN.rank_log(1)))
+
+
+def test_only_a_job_that_says_nproc_is_told_of_ranks():
+    assert not record(spec()).is_group
+    assert record(spec(is_group_of_one=True)).is_group
+    assert record(spec(nproc=2)).is_group

@@ -322,3 +322,75 @@ def test_a_non_finite_loss_is_answered_as_the_spec_says(policy, retry):
 def test_failures_are_told_apart_by_what_does_not_change_each_time(rank, line, failure):
     evidence = Evidence(1, exit_record(rank), log_tail=(line,))
     assert judge(evidence, now_wall_s=NOW).failure == failure
+
+
+FINISHED_SAID = OutcomeRecord("finished", step=120)
+DRAINED_SAID = OutcomeRecord("drained", step=120, checkpoint="step-000000120")
+RAISED = OutcomeRecord("exception", step=120, error_type="KeyError", error_message="'x'")
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [code(0), code(1), code(127), by(signal.SIGTERM), by(signal.SIGKILL, shim="grace")],
+    ids=["0", "1", "127", "SIGTERM", "grace"],
+)
+def test_the_record_of_the_session_decides_whatever_its_command_makes_of_it(ending):
+    """Below a shell, a pipe or a launcher: the exit code is that of another program."""
+    below = SESSION | NEW | {"is_wrapped": True, "stop_requested_s": 30.0}
+    drained = judged(ending, outcomes=(DRAINED_SAID,), **below)
+    assert (drained.kind, drained.retry) == (OutcomeKind.DRAINED, Retry.AT_ONCE_IF_MOVED), drained.reason
+    finished = judged(ending, outcomes=(FINISHED_SAID,), is_finish_recorded=True, **below)
+    assert finished.kind is OutcomeKind.FINISHED, finished.reason
+    raised = judged(ending, outcomes=(RAISED,), **below | {"stop_requested_s": None})
+    assert raised.kind in {OutcomeKind.CRASHED, OutcomeKind.KILLED}, raised.reason
+
+
+def test_a_drain_that_left_no_checkpoint_is_none_whatever_it_says():
+    outcome = judged(code(0), outcomes=(DRAINED_SAID,), is_wrapped=True, **SESSION, **OLD)
+    assert outcome.kind is OutcomeKind.CRASHED
+
+
+def test_a_program_that_fails_after_its_own_session_has_finished_has_not_finished():
+    """Here the exit code is that of the program that trained."""
+    outcome = judged(code(1), outcomes=(FINISHED_SAID,), is_finish_recorded=True, **SESSION, **NEW)
+    assert outcome.kind is OutcomeKind.CRASHED
+
+
+def test_an_exception_that_a_command_turned_into_0_is_a_crash_of_that_name():
+    """`python train.py | tee log` exits with what tee does."""
+    outcome = judged(code(0), outcomes=(RAISED,), **SESSION, **OLD)
+    assert (outcome.kind, outcome.retry) == (OutcomeKind.CRASHED, Retry.AFTER_BACKOFF)
+    assert "rank 0 raised KeyError: 'x', and its command exited with 0" in outcome.reason
+    assert outcome.failure == "crashed: KeyError"
+
+
+@pytest.mark.parametrize(
+    "said", [(), (None,), (OutcomeRecord("exception", error_type="SystemExit", error_message="0"),)]
+)
+@pytest.mark.parametrize("completion", ["exit-zero", "record"])
+def test_an_exit_with_0_in_the_middle_of_a_session_is_a_crash(said, completion):
+    outcome = judged(code(0), outcomes=said, completion=completion, **SESSION | {"step": 6})
+    assert (outcome.kind, outcome.retry) == (OutcomeKind.CRASHED, Retry.AFTER_BACKOFF)
+    assert "exited with 0 at step 6 without finishing" in outcome.reason
+    before = judged(code(0), outcomes=said, has_session=True)
+    assert "exited with 0 before its first step without finishing" in before.reason
+
+
+def test_what_completes_a_program_without_a_session_is_for_the_spec_to_say():
+    assert judged(code(0)).kind is OutcomeKind.FINISHED
+    outcome = judged(code(0), completion="record")
+    assert (outcome.kind, outcome.retry) == (OutcomeKind.CRASHED, Retry.AFTER_BACKOFF)
+    assert "completion: record" in outcome.reason
+    assert judged(code(0), completion="record", is_finish_recorded=True).kind is OutcomeKind.FINISHED
+
+
+def test_a_session_below_a_shell_that_the_kernel_killed_is_out_of_memory():
+    record = replace(exit_record(code(137)), oom_kills=1)
+    for is_wrapped, kind in [(True, OutcomeKind.OUT_OF_MEMORY), (False, OutcomeKind.CRASHED)]:
+        assert judge(Evidence(1, record, is_wrapped=is_wrapped), now_wall_s=NOW).kind is kind
+
+
+def test_the_evidence_shows_how_the_session_was_started_if_it_was_not_directly():
+    chains = ("rank 0 trained in bash run.sh (pid 12) > python train.py (pid 14)",)
+    assert chains[0] in judged(code(0), chains=chains, is_wrapped=True).evidence
+    assert chains[0] not in judged(code(0), chains=chains).evidence

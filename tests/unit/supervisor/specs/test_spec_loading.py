@@ -295,3 +295,14 @@ def test_the_example_specs_of_the_repository_are_accepted_where_they_are_meant_t
 )
 def test_json_that_the_yaml_parser_refuses_is_read(bench, text, value):
     assert bench.load(text, name="job.json").env["A"] == value
+
+
+@pytest.mark.parametrize(
+    ("text", "ranks"),
+    [("", (1, False)), ("nproc: 1", (1, True)), ("nproc:", (1, False)), ("nproc: 2", (2, False))],
+)
+def test_one_rank_is_a_group_only_if_the_spec_says_so(tmp_path, text, ranks):
+    path = tmp_path / "ant.yaml"
+    path.write_text(f"command: a\n{text}\n")
+    job = load_spec(path, trust=None)
+    assert (job.nproc, job.is_group_of_one) == ranks

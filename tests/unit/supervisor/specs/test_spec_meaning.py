@@ -58,6 +58,8 @@ def test_what_says_the_same_is_the_same(text, file):
         (PLAIN + "workdir: sub", "/jobs/ant.yaml"),
         (PLAIN + "python: python", "/jobs/ant.yaml"),
         (PLAIN + "nproc: 2", "/jobs/ant.yaml"),
+        (PLAIN + "nproc: 1", "/jobs/ant.yaml"),  # told RANK and its like
+        (PLAIN + "completion: record", "/jobs/ant.yaml"),
         (PLAIN + "stall_timeout: never", "/jobs/ant.yaml"),
         (PLAIN.replace("{steps: 5}", "auto"), "/jobs/ant.yaml"),
     ],
