@@ -9,8 +9,9 @@ The file need not survive a power cut, which no process survives either: it is r
 
 from __future__ import annotations
 
+import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from trainerd.contract import codec
@@ -44,11 +45,13 @@ class SessionRecord:
         rank: Its rank.
         chain: The processes that lead from the rank's command to it, outermost first, in words; it is the
             last one itself.
+        is_open: Whether its session is open: then it hears a request on the page as well.
     """
 
     process: ProcessIdentity
     rank: int
     chain: tuple[str, ...] = ()
+    is_open: bool = True
 
 
 def register_session(paths: AttemptPaths, *, rank: int, shim_pid: int | None) -> SessionRecord:
@@ -67,11 +70,22 @@ def register_session(paths: AttemptPaths, *, rank: int, shim_pid: int | None) ->
     assert process is not None, "/proc shows a process to itself"
     line = (line_of_descent(pid, shim_pid) if shim_pid is not None else ()) or (pid,)
     record = SessionRecord(process, rank, tuple(f"{short_command(each)} (pid {each})" for each in line))
-    path = paths.session(pid)
-    temporary = path.with_name(f".{path.name}{TEMPORARY_INFIX}{pid}")
+    _write(paths, record)
+    return record
+
+
+def close_session(paths: AttemptPaths, record: SessionRecord) -> None:
+    """Say that this process has closed its session, if it can be said."""
+    if record.process.pid == os.getpid():  # not a forked child
+        with contextlib.suppress(OSError):
+            _write(paths, replace(record, is_open=False))
+
+
+def _write(paths: AttemptPaths, record: SessionRecord) -> None:
+    path = paths.session(record.process.pid)
+    temporary = path.with_name(f".{path.name}{TEMPORARY_INFIX}{record.process.pid}")
     temporary.write_bytes(codec.to_json(safe_value(record), FORMAT))
     temporary.replace(path)
-    return record
 
 
 def shim_pid_of(mark: str) -> int | None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _READ_BYTES: Final = 1 << 16
+_SIGNAL_MASKS: Final = (b"SigBlk:", b"SigIgn:", b"SigCgt:")
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,13 @@ def carries(pid: int, entry: bytes) -> bool:
     """Return whether the environment with which a process was started holds ``NAME=VALUE`` `entry`."""
     environ = _read(f"/proc/{pid}/environ")
     return environ is not None and entry in environ.split(b"\0")
+
+
+def survives(pid: int, signum: int) -> bool:
+    """Return whether a process has a handler for a signal, ignores it or holds it; unknown counts as yes."""
+    status = _read(f"/proc/{pid}/status") or b""
+    masks = [line.split()[1] for line in status.splitlines() if line.startswith(_SIGNAL_MASKS)]
+    return not masks or any(int(mask, 16) >> (signum - 1) & 1 for mask in masks)
 
 
 def marks(name: str, prefix: str) -> dict[int, str]:

@@ -87,8 +87,12 @@ class RankProcesses:
 
     def _tell(self, identity: ProcessIdentity, signum: int) -> None:
         self._told.add(identity)
+        name = signal.Signals(signum).name
+        if not self._sessions.hears(identity, signum):
+            note(f"{name} would end process {identity.pid}, whose session hears the request on the page")
+            return
         if identity.pid not in self._ranks_by_pid:
-            note(f"sending {signal.Signals(signum).name} to the session in process {identity.pid}")
+            note(f"sending {name} to the session in process {identity.pid}")
         _send(identity, signum)
 
 

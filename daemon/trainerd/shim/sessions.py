@@ -14,7 +14,7 @@ from trainerd.contract.ancestry import line_of_descent
 from trainerd.contract.environment import ATTEMPT_ID
 from trainerd.contract.process import is_alive
 from trainerd.contract.session_record import read_session, session_files
-from trainerd.shim.process_table import carries
+from trainerd.shim.process_table import carries, survives
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +38,7 @@ class RegisteredSessions:
         self._paths = paths
         self._entry = f"{ATTEMPT_ID}={mark}".encode(errors="surrogateescape")
         self._nproc = nproc
+        self._open: set[ProcessIdentity] = set()
         self._read: dict[tuple[Path, int, int], SessionRecord | None] = {}
 
     def living(self, ranks_by_pid: Mapping[int, int]) -> dict[int, list[ProcessIdentity]]:
@@ -47,11 +48,21 @@ class RegisteredSessions:
             ranks_by_pid: The ranks' commands that have not been reaped.
         """
         found: dict[int, list[ProcessIdentity]] = {}
-        for record in self._records():
+        records = self._records()
+        self._open = {record.process for record in records if record.is_open}
+        for record in records:
             rank = self._owner(record, ranks_by_pid)
             if rank is not None:
                 found.setdefault(rank, []).append(record.process)
         return found
+
+    def hears(self, identity: ProcessIdentity, signum: int) -> bool:
+        """Return whether a signal is to be sent to a process that `living` has returned.
+
+        Not if it would end a session that is open: one that was opened by a thread has no handlers, and a
+        library may have taken them away. It hears the request on the page.
+        """
+        return identity not in self._open or survives(identity.pid, signum)
 
     def _records(self) -> list[SessionRecord]:
         """Return what was registered. What has been read is not read again, while its file is the same."""

@@ -6,13 +6,20 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from trainerd.contract.ancestry import line_of_descent, parent_pid, short_command
 from trainerd.contract.paths import AttemptPaths
 from trainerd.contract.process import identify
-from trainerd.contract.session_record import FORMAT, read_sessions, register_session, shim_pid_of
+from trainerd.contract.session_record import (
+    FORMAT,
+    close_session,
+    read_sessions,
+    register_session,
+    shim_pid_of,
+)
 
 
 def test_a_process_that_registers_is_known_by_number_and_start(tmp_path):
@@ -27,6 +34,16 @@ def test_one_that_registers_again_is_there_once(tmp_path):
     for rank in (0, 1):
         register_session(AttemptPaths(tmp_path), rank=rank, shim_pid=None)
     assert [found.rank for found in read_sessions(AttemptPaths(tmp_path))] == [1]
+
+
+def test_a_session_that_is_closed_is_known_as_such(tmp_path):
+    paths = AttemptPaths(tmp_path)
+    found = register_session(paths, rank=0, shim_pid=None)
+    assert [each.is_open for each in read_sessions(paths)] == [True]
+    close_session(paths, replace(found, process=replace(found.process, pid=1)))  # as a forked child would
+    assert [each.is_open for each in read_sessions(paths)] == [True]
+    close_session(paths, found)
+    assert [each.is_open for each in read_sessions(paths)] == [False]
 
 
 def test_a_process_without_a_shim_above_it_is_its_own_chain(tmp_path):

@@ -45,9 +45,9 @@ def paths(tmp_path):
     return AttemptPaths(tmp_path)
 
 
-def register(paths, identity, rank=0):
+def register(paths, identity, rank=0, *, is_open=False):
     path = paths.session(identity.pid)
-    path.write_bytes(codec.to_json(SessionRecord(identity, rank), FORMAT))
+    path.write_bytes(codec.to_json(SessionRecord(identity, rank, is_open=is_open), FORMAT))
     return identity
 
 
@@ -142,3 +142,24 @@ def test_a_session_that_opens_after_the_request_is_told_and_a_command_that_was_t
     register(paths, identify(late.pid))
     processes.tell_latecomers(signal.SIGTERM, processes.sessions())
     assert sent[1:] == [(late.pid, signal.SIGTERM)]
+
+
+IGNORES = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+)
+
+
+@pytest.mark.parametrize(
+    ("is_open", "is_deaf", "hears"), [(True, True, False), (True, False, True), (False, True, True)]
+)
+def test_a_signal_that_would_end_an_open_session_is_not_sent(paths, children, sent, is_open, is_deaf, hears):
+    """A session that a thread has opened has no handlers: it hears the request on the page."""
+    process = children() if is_deaf else children(sys.executable, "-I", "-S", "-c", IGNORES)
+    assert is_deaf or process.stdout.readline()
+    register(paths, identify(process.pid), is_open=is_open)
+    processes = RankProcesses(sessions(paths))
+    processes.started(0, identify(process.pid))
+    processes.forward(signal.SIGTERM, {0})
+    assert bool(sent) == hears
+    processes.tell_latecomers(signal.SIGTERM, processes.sessions())
+    assert len(sent) == hears

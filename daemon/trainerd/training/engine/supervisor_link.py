@@ -9,7 +9,7 @@ from trainerd.contract.durable import translated_space_errors
 from trainerd.contract.environment import ATTEMPT_ID
 from trainerd.contract.heartbeat import HeartbeatWriter
 from trainerd.contract.request_page import RequestPage
-from trainerd.contract.session_record import register_session, shim_pid_of
+from trainerd.contract.session_record import SessionRecord, close_session, register_session, shim_pid_of
 
 if TYPE_CHECKING:
     from trainerd.contract.heartbeat import Phase
@@ -56,6 +56,7 @@ class SupervisorLink:
         self._measurements = measurements
         self._heartbeat: HeartbeatWriter | None = None
         self._requests: RequestPage | None = None
+        self._session: SessionRecord | None = None
 
     def open(self) -> None:
         """Make the pages, and register this process as one that trains: it must hear signals already.
@@ -69,7 +70,7 @@ class SupervisorLink:
             self._heartbeat = HeartbeatWriter(self._paths.heartbeat(self._rank))
             self._requests = RequestPage(self._paths.requests)
             shim_pid = shim_pid_of(os.environ.get(ATTEMPT_ID, ""))
-            register_session(self._paths, rank=self._rank, shim_pid=shim_pid)
+            self._session = register_session(self._paths, rank=self._rank, shim_pid=shim_pid)
 
     def beat(self, phase: Phase) -> None:
         """Tell what this rank does now, and how far it is."""
@@ -98,6 +99,9 @@ class SupervisorLink:
         return self._requests.stop_signal() if self._requests is not None else None
 
     def close(self) -> None:
+        if self._session is not None:
+            close_session(self._paths, self._session)
+            self._session = None
         for page in (self._heartbeat, self._requests):
             if page is not None:
                 page.close()
