@@ -17,7 +17,10 @@ import threading
 import time
 from pathlib import Path
 
+from trainerd.contract import records
 from trainerd.contract.heartbeat import HeartbeatWriter, Phase
+from trainerd.contract.paths import AttemptPaths
+from trainerd.contract.records import OutcomeRecord
 from trainerd.contract.signals import STACKS
 
 RANK = int(os.environ.get("RANK", "0"))
@@ -60,4 +63,7 @@ for step in range(beats):
         resumed_step=0,
     )
     time.sleep(0.9 if how == "slow" else 0.02)
+if how == "slow":
+    paths = AttemptPaths(Path(os.environ["TRAINERD_ATTEMPT_DIR"]))
+    records.write(paths.outcome(RANK), OutcomeRecord("finished"))
 stand_still(how)
