@@ -8,6 +8,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from trainerd.training.data.worker_count import rehearsed_workers
 from trainerd.training.data.workers import WorkerStart
 
 _FIELDS = (
@@ -66,4 +67,5 @@ def view_of(loader: DataLoader[Any], **others: Any) -> LoaderView:
     """Return the view of a loader, with some parts replaced by others."""
     fields = {name: getattr(loader, name, None) for name in _FIELDS}
     fields["multiprocessing_context"] = loader.multiprocessing_context
+    fields["num_workers"] = rehearsed_workers(loader.num_workers)
     return LoaderView(**{**fields, **others})

@@ -31,6 +31,7 @@ Invariants:
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from trainerd.contract.failpoints import declare
@@ -38,11 +39,13 @@ from trainerd.contract.heartbeat import Phase
 from trainerd.contract.verdict import Reason
 from trainerd.training.distributed.agreement import WaysOut
 from trainerd.training.engine.first_step import FirstStep
+from trainerd.training.engine.rehearsed import RehearsedRun
 from trainerd.training.engine.supervisor_link import UNKNOWN
 
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from trainerd.contract.rehearsal import Place
     from trainerd.training.data.sources import Source
     from trainerd.training.engine.run_parts import RunParts
 
@@ -77,6 +80,7 @@ class RunEngine:
         self._first_step: FirstStep | None = FirstStep(
             run.state, run.suspicions, is_strict=run.settings.is_strict
         )
+        self._rehearsed = RehearsedRun.asked_by(os.environ, run)
 
     @property
     def is_at_max(self) -> bool:
@@ -137,6 +141,8 @@ class RunEngine:
         )
         self.run.link.beat(Phase.START)
         RESTORED.hit()
+        if self._rehearsed is not None:
+            self._rehearsed.begin()
         if checkpoint is None and self.run.settings.checkpoint.every.at_start:
             self.run.saves.save("start")
 
@@ -196,6 +202,8 @@ class RunEngine:
         while not self._is_in_step and not self.run.agreement.enter():
             self.answer()
         self._is_in_step = True
+        if self._rehearsed is not None:
+            self._rehearsed.enter_step()
         if self._first_step is not None:
             self._first_step.begin()
 
@@ -234,11 +242,13 @@ class RunEngine:
         self.run.evidence.pass_boundary()
         self.run.link.beat(Phase.STEP)
         STEPPED.hit()
+        self._reach("step")
         self._save_after_step(ends_epoch=position.epoch + 1 if is_last_batch or ends_loop else None)
         self.answer()
         saves.prepare()
         if ends_loop:
             saves.stage("drain")
+            self._reach("after-loop")
         elif self.run.settings.grace_s is not None and self.run.ranks is None and saves.is_staging_cheap():
             saves.stage("flushed")
 
@@ -279,6 +289,7 @@ class RunEngine:
         position.end_loop(ended_at=position.batch, is_in_series=is_in_series)
         self.run.evidence.pass_boundary()
         self.run.saves.stage("drain")
+        self._reach("after-loop")
 
     def loop_found_over(self) -> None:
         """A loop that trains is over since some time: its last batch is counted, and this is no boundary.
@@ -318,6 +329,7 @@ class RunEngine:
         saves.scores = {}
         self.run.link.beat(Phase.STEP)
         EPOCH_ENDED.hit()
+        self._reach("epoch")
         if is_last:
             saves.stage("drain")  # the work after the last epoch may be long
         else:
@@ -348,7 +360,12 @@ class RunEngine:
         """A batch of an evaluation is done: no boundary, but a request to stop is answered."""
         self.run.link.beat(Phase.EVALUATION)
         EVALUATED.hit()
+        self._reach("evaluation")
         self.answer()
+
+    def _reach(self, place: Place) -> None:
+        if self._rehearsed is not None:
+            self._rehearsed.reach(place)
 
     def hears_drain(self) -> bool:
         """Tell whether to leave here: asked to, and at a boundary, not within a step."""

@@ -1,0 +1,229 @@
+"""`trainerd drill`: rehearse the death of the user's own job on copies, and compare. Needs no supervisor."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from trainerd.cli.needs_torch import needing_torch
+from trainerd.cli.options import json_option
+from trainerd.cli.output import make_table, print_json, show
+from trainerd.errors import UserError
+
+if TYPE_CHECKING:
+    from trainerd.contract.resolved import ResolvedJob
+    from trainerd.drill.drill_report import DrillReport
+
+DEFAULT_BUDGET: Final = "5m"
+
+_NOT_EXACT: Final = 1
+_UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)")
+_BUDGET_S_MIN: Final = 1.0
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("job", nargs=-1, required=True, metavar="SPEC | -- COMMAND...", type=click.UNPROCESSED)
+@click.option(
+    "--budget", default=DEFAULT_BUDGET, show_default=True, metavar="TIME", help="Such as 90s, 5m, 1h."
+)
+@click.option(
+    "--steps", type=click.IntRange(min=2), metavar="N", help="Steps of each run.  [default: as many as fit]"
+)
+@click.option("--ranks", type=click.IntRange(min=1), metavar="N", help="Resume on so many ranks, too.")
+@click.option(
+    "--fault",
+    "only",
+    multiple=True,
+    metavar="NAME",
+    help="Only this one, such as kill; may be given several times.  [default: all]",
+)
+@click.option(
+    "--link",
+    "linked",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True),
+    metavar="PATH",
+    help="In the working folder: linked into the copies, not copied. The job must only read it.",
+)
+@click.option("--in-place", is_flag=True, help="Run in the real working folder, not in copies.")
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a page, too."
+)
+@click.option(
+    "--keep", type=click.Path(path_type=Path), metavar="DIR", help="Keep the folders of all runs here."
+)
+@json_option
+@click.pass_context
+def command(
+    context: click.Context,
+    *,
+    job: tuple[str, ...],
+    budget: str,
+    steps: int | None,
+    ranks: int | None,
+    only: tuple[str, ...],
+    linked: tuple[Path, ...],
+    in_place: bool,
+    html: Path | None,
+    keep: Path | None,
+    as_json: bool,
+) -> None:
+    """Rehearse the death of a job on copies, and compare.
+
+    Runs the job undisturbed twice, and then once for each fault: a drain, a SIGKILL, a drain in evaluation,
+    the end of the grace period after a loop, a drain at the end of an epoch, two faults in an epoch, another
+    number of loader workers. Each run is compared with the undisturbed one: the whole state at common
+    boundaries tensor by tensor, logged numbers, reports, samples. For each difference it prints the first
+    step and value, and the likely cause.
+
+    Each run has a run folder and a copy of the working folder of its own, and loggers (wandb, mlflow,
+    neptune, comet, clearml) are set offline: the real run is not touched.
+
+    Exits with 0 if everything that was run is exact, 1 if something differs or the job fails, 2 for a usage
+    error.
+
+    \b
+    Example:
+      trainerd drill -- python train.py --epochs 3
+      trainerd drill job.yaml --budget 10m --html drill.html
+    """  # noqa: D301 (click leaves alone the lines after this escape)
+    budget_s = seconds_of(budget)
+    with needing_torch("drill"):
+        import trainerd.drill.conduct  # noqa: F401 - whether it can be had
+
+    _check_faults(only)
+    parsed = _job_of(job)
+    links = tuple(_within(each, Path(parsed.workdir)) for each in linked)
+    report = drill_job(
+        parsed,
+        budget_s=budget_s,
+        steps=steps,
+        ranks=ranks,
+        only=only,
+        linked=links,
+        is_in_place=in_place,
+        keep=keep,
+    )
+    if html is not None:
+        from trainerd.drill.report_html import page
+
+        html.write_text(page(report), encoding="utf-8")
+    show_report(report, as_json=as_json)
+    context.exit(0 if report.verdict == "exact" else _NOT_EXACT)
+
+
+def drill_job(
+    job: ResolvedJob,
+    *,
+    budget_s: float,
+    steps: int | None = None,
+    ranks: int | None = None,
+    only: tuple[str, ...] = (),
+    linked: tuple[Path, ...] = (),
+    is_in_place: bool = False,
+    keep: Path | None = None,
+) -> DrillReport:
+    """Drill a job in a folder that is removed at the end; what happens is said on standard error.
+
+    Raises:
+        UserError: The job does not run, or opens no session.
+    """
+    from trainerd.drill.conduct import Drill
+    from trainerd.drill.drilled_run import RunPlaces
+
+    root = _folder_for(keep)
+    try:
+        places = RunPlaces(root, is_in_place=is_in_place, linked=linked, keeps=keep is not None)
+        drill = Drill(
+            job,
+            places,
+            budget_s=budget_s,
+            steps=steps,
+            ranks=ranks,
+            only=only,
+            say=lambda line: click.echo(f"trainerd: drill: {line}", err=True),
+        )
+        return drill.conduct()
+    finally:
+        if keep is None:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def show_report(report: DrillReport, *, as_json: bool) -> None:
+    """Print a report."""
+    from trainerd.drill.report_text import closing_line, explanations, table_rows
+
+    if as_json:
+        print_json(report)
+        return
+    table = make_table("FAULT", "RESULT", "LOST", "BACK AFTER", right=("LOST", "BACK AFTER"))
+    for row in table_rows(report):
+        table.add_row(*row)
+    show(table)
+    for line in explanations(report):
+        click.echo(line)
+    click.echo(closing_line(report))
+
+
+def seconds_of(text: str) -> float:
+    """Return the seconds of a duration such as 90s, 5m or 1h.
+
+    Raises:
+        click.UsageError: It is none.
+    """
+    found = _DURATION.fullmatch(text.strip())
+    seconds = float(found[1]) * _UNITS_S[found[2] or "s"] if found else 0.0
+    if seconds < _BUDGET_S_MIN:
+        raise click.UsageError(f"--budget {text!r} is not a duration; write 90s, 5m or 1h")
+    return seconds
+
+
+def _job_of(words: tuple[str, ...]) -> ResolvedJob:
+    """Return the job: a spec if it is one word that ends as specs do, otherwise a command.
+
+    Raises:
+        click.UsageError: It is neither.
+    """
+    from trainerd.drill.drilled_job import job_of_command, job_of_spec
+    from trainerd.supervisor.specs.load import load_spec
+
+    try:
+        if len(words) == 1 and words[0].endswith((".yaml", ".yml", ".json", ".toml")):
+            return job_of_spec(load_spec(Path(words[0]), trust=None))
+        return job_of_command(words, Path.cwd(), os.environ)
+    except UserError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _check_faults(names: tuple[str, ...]) -> None:
+    from trainerd.contract.nearest import nearest_hint
+    from trainerd.drill.fault_plan import TITLES
+
+    for name in names:
+        if name not in TITLES:
+            raise click.UsageError(f"--fault {name}: no such fault; {nearest_hint(name, TITLES)}")
+
+
+def _within(path: Path, workdir: Path) -> Path:
+    absolute = path.absolute()
+    if not absolute.is_relative_to(workdir):
+        raise click.UsageError(f"--link {path} is not in the working folder {workdir}")
+    return absolute
+
+
+def _folder_for(keep: Path | None) -> Path:
+    parent = (keep or Path(".trainerd")).absolute()
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix="drill-", dir=parent))
+    except OSError as error:
+        raise UserError(
+            f"cannot make a folder in {parent}: {error.strerror}", hint="name one with --keep"
+        ) from error

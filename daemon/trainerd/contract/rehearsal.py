@@ -1,0 +1,126 @@
+"""What `trainerd drill` asks of the training side, through one environment variable.
+
+A drill disturbs the user's job at an exact boundary. Signals from outside would come at another one in each
+run, so the session strikes itself: it sends itself the signal when it has reached the place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from trainerd.contract import codec
+from trainerd.contract.durable import read_file, write_file
+from trainerd.errors import CorruptError, UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+VARIABLE: Final = "TRAINERD_DRILL"
+
+Action = Literal["drain", "kill", "flush"]
+Place = Literal["step", "evaluation", "after-loop", "epoch"]
+
+WORKERS_NAME: Final = "workers.txt"
+"""File in the folder that says which numbers of workers were changed, a line each."""
+
+_FORMAT: Final = "trainerd.rehearsal/1"
+_NOTES_FORMAT: Final = "trainerd.rehearsal-notes/1"
+_NOTES_BYTES_MAX: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Strike:
+    """One disturbance of an attempt.
+
+    Attributes:
+        action: ``drain`` sends SIGTERM, ``kill`` SIGKILL; ``flush`` leaves as at the end of the grace period,
+            with the boundary that is copied aside.
+        place: Where: at a boundary of steps or epochs, after a batch of an evaluation, after a loop.
+        step: The first such place at which at least so many steps are done.
+    """
+
+    action: Action
+    place: Place
+    step: int
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What an attempt of a drill does besides training.
+
+    Attributes:
+        folder: Where it notes what the drill has to know, and where a `Checkpointer` keeps its checkpoints.
+        strikes: Each strikes once.
+        changes_workers: Whether stock loaders get another number of workers.
+        traced_step: Number of the step during which the outputs of all modules are noted; None is none.
+    """
+
+    folder: str
+    strikes: tuple[Strike, ...] = ()
+    changes_workers: bool = False
+    traced_step: int | None = None
+
+
+@dataclass(frozen=True)
+class RehearsalNotes:
+    """What the session of a drill notes.
+
+    Attributes:
+        uncompared: Patterns of names that the script does not have compared.
+        is_deterministic: Whether torch was told to use deterministic kernels only.
+        outputs: Digest of the output of each module in the traced step, in the order of the calls.
+        kernels: What torch says of kernels without a deterministic form that were used in the traced step.
+    """
+
+    uncompared: tuple[str, ...] = ()
+    is_deterministic: bool = False
+    outputs: tuple[tuple[str, str], ...] = ()
+    kernels: tuple[str, ...] = ()
+
+
+def to_variable(rehearsal: Rehearsal) -> str:
+    """Return the text of the environment variable."""
+    return codec.to_json(rehearsal, _FORMAT).decode()
+
+
+def from_environ(environ: Mapping[str, str]) -> Rehearsal | None:
+    """Return what is asked, None outside of a drill.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    text = environ.get(VARIABLE)
+    if not text:
+        return None
+    try:
+        return codec.from_json(text.encode(), Rehearsal, _FORMAT, source=VARIABLE)
+    except CorruptError as error:
+        raise UserError(
+            f"{VARIABLE} cannot be read: {error}", hint="only `trainerd drill` sets it"
+        ) from error
+
+
+def notes_path(folder: Path | str) -> Path:
+    """Return the file of the notes."""
+    return Path(folder) / "notes.json"
+
+
+def write_notes(folder: Path | str, notes: RehearsalNotes) -> None:
+    """Write the notes durably, in place of those before."""
+    write_file(notes_path(folder), codec.to_json(notes, _NOTES_FORMAT))
+
+
+def read_notes(folder: Path | str) -> RehearsalNotes:
+    """Read the notes; none are empty ones.
+
+    Raises:
+        CorruptError: They cannot be read.
+    """
+    path = notes_path(folder)
+    try:
+        data = read_file(path, bytes_max=_NOTES_BYTES_MAX)
+    except FileNotFoundError:
+        return RehearsalNotes()
+    return codec.from_json(data, RehearsalNotes, _NOTES_FORMAT, source=path)

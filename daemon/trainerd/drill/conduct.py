@@ -1,0 +1,317 @@
+"""Conducts a drill: undisturbed runs, faults, comparisons. What it decides is decided by pure functions.
+
+Invariants:
+    Each run has a run folder and a copy of the working folder of its own.
+    An attempt that does not end by itself is killed at a limit, with all its processes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from trainerd.drill.diagnosis import diagnose_fault, diagnose_undisturbed, first_differing_output
+from trainerd.drill.drill_report import DrillReport, FaultResult, overall
+from trainerd.drill.drilled_run import DrilledRun, RunPlaces
+from trainerd.drill.fault_plan import Measured, Undisturbed, choose_faults, choose_horizon
+from trainerd.drill.run_comparison import compare_runs, differing_names
+from trainerd.drill.state_comparison import checkpoint_difference
+from trainerd.errors import CorruptError, UserError
+from trainerd.training.engine.row_comparison import Patterns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from trainerd.contract.heartbeat import Heartbeat
+    from trainerd.contract.resolved import ResolvedJob
+    from trainerd.drill.diagnosis import DrillCause
+    from trainerd.drill.drill_attempt import DrillAttempt
+    from trainerd.drill.fault_plan import FaultPlan, Horizon, PlannedFault
+    from trainerd.drill.run_comparison import Boundary, Compared
+
+PROBE_SHARE: Final = 0.05
+"""Share of the budget for which the job is watched once it makes steps."""
+PROBE_S_MIN: Final = 2.0
+PROBE_STEPS_MIN: Final = 3
+PROBE_LIMIT_SHARE: Final = 0.4
+"""Share of the budget within which the job must have made some steps."""
+ATTEMPT_LIMIT_S_MIN: Final = 60.0
+ATTEMPT_LIMIT_FACTOR: Final = 5.0
+"""An attempt may take so many times what is expected of it."""
+OVERRUN: Final = 1.2
+"""No fault is begun after so many budgets."""
+_LOSSES_MAX: Final = 2000
+
+
+class Drill:
+    """One drill.
+
+    Args:
+        job: What is drilled.
+        places: Where its runs go.
+        budget_s: Time for the whole drill, in seconds.
+        steps: Steps of each run, None leaves that to the budget.
+        ranks: Another number of ranks to resume on, None rehearses none.
+        only: Names of the faults that are asked for; empty is all of them.
+        say: Takes what happens, a line each.
+    """
+
+    def __init__(
+        self,
+        job: ResolvedJob,
+        places: RunPlaces,
+        *,
+        budget_s: float,
+        steps: int | None = None,
+        ranks: int | None = None,
+        only: Collection[str] = (),
+        say: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        self._job = job
+        self._places = places
+        self._budget_s = budget_s
+        self._steps = steps
+        self._ranks = ranks
+        self._only = only
+        self._say = say
+        self._began_s = time.monotonic()
+        self._limit_s = math.inf
+        self._uncompared = Patterns()
+
+    def conduct(self) -> DrillReport:
+        """Conduct the drill.
+
+        Raises:
+            UserError: The job does not run, or opens no session.
+        """
+        measured = self._measure()
+        horizon = choose_horizon(measured, self._budget_s, steps=self._steps)
+        expected_s = measured.start_s + measured.step_s * (horizon.stop_step or measured.steps_total or 0)
+        self._limit_s = max(ATTEMPT_LIMIT_S_MIN, ATTEMPT_LIMIT_FACTOR * expected_s)
+        self._say(f"runs of {horizon.why}; a step takes {measured.step_s * 1000:.1f} ms")
+        reference = self._undisturbed("undisturbed", horizon)
+        second = self._undisturbed("undisturbed-again", horizon)
+        self._uncompared = Patterns(reference.notes().uncompared)
+        first_result, left_out = self._compare_undisturbed(reference, second, horizon)
+        second.remove()
+        plan = choose_faults(_seen(reference), horizon, ranks=self._ranks, only=self._only)
+        results = [first_result]
+        if first_result.verdict == "exact":
+            results += self._struck(plan, reference, horizon)
+        else:
+            why = "two undisturbed runs differ already"
+            results += [FaultResult(each.name, each.title, "not-run", message=why) for each in plan.faults]
+        results += [FaultResult(each.name, each.title, "not-run", message=each.why) for each in plan.left_out]
+        losses = tuple(
+            (float(row["step"]), float(row["loss"]))
+            for row in reference.trace().rows[:_LOSSES_MAX]
+            if isinstance(row.get("loss"), int | float)
+        )
+        return DrillReport(
+            command=self._job.command,
+            verdict=overall(tuple(results)),
+            faults=tuple(results),
+            steps=reference.steps,
+            horizon=horizon.why,
+            took_s=time.monotonic() - self._began_s,
+            wall_s=time.time(),
+            left_out=left_out,
+            losses=losses,
+            spec_digest=self._job.spec_digest if self._job.spec_path else "",
+        )
+
+    # ------------------------------------------------------------------ undisturbed
+
+    def _measure(self) -> Measured:
+        """Watch the job for a short time."""
+        self._say("watching the job to measure a step")
+        run = DrilledRun(self._job, self._places, "probe")
+        seconds = max(PROBE_S_MIN, PROBE_SHARE * self._budget_s)
+
+        def is_enough(beat: Heartbeat, since_first_s: float) -> bool:
+            return since_first_s >= seconds and beat.step >= PROBE_STEPS_MIN
+
+        limit_s = max(PROBE_LIMIT_SHARE * self._budget_s, seconds)
+        end = run.attempt(limit_s=limit_s, is_enough=is_enough)
+        _check_runs(end, run)
+        rows = run.trace().rows
+        run.remove()
+        if end.beat is None or (end.kind != "finished" and end.step < 1) or not end.step:
+            raise UserError(
+                f"the job made no step within {limit_s:.0f} s{end.message}", hint="give a larger --budget"
+            )
+        epoch, total = _lengths([(row["epoch"], row["batch"]) for row in rows], end)
+        return Measured(
+            start_s=end.first_step_s or end.duration_s,
+            step_s=end.step_s or max(end.duration_s - (end.first_step_s or 0.0), 0.0) / end.step,
+            steps=end.step,
+            steps_per_epoch=epoch,
+            steps_total=total,
+        )
+
+    def _undisturbed(self, name: str, horizon: Horizon, *, traced_step: int | None = None) -> DrilledRun:
+        self._say(f"running: {name}")
+        run = DrilledRun(
+            self._job, self._places, name, every_steps=horizon.every_steps, stop_step=horizon.stop_step
+        )
+        end = run.attempt(limit_s=self._limit_s, traced_step=traced_step)
+        _check_runs(end, run)
+        return run
+
+    def _compare_undisturbed(
+        self, reference: DrilledRun, second: DrilledRun, horizon: Horizon
+    ) -> tuple[FaultResult, tuple[str, ...]]:
+        """Compare the two undisturbed runs.
+
+        Logged numbers that differ though the whole state is equal are measurements: they are left out from
+        here on, and named.
+        """
+        title = "undisturbed, a second time"
+        compared = self._compare(reference, second)
+        left_out: tuple[str, ...] = ()
+        if compared.differences and {each.kind for each in compared.differences} <= {"value", "report"}:
+            left_out = differing_names(reference.trace(), second.trace())
+            self._uncompared = Patterns((*self._uncompared.patterns, *left_out))
+            compared = self._compare(reference, second)
+        if compared.is_exact:
+            return FaultResult("undisturbed", title, "exact", compared=compared), left_out
+        causes = self._trace_nondeterminism(reference, compared, horizon)
+        result = FaultResult("undisturbed", title, "different", compared=compared, causes=causes)
+        return result, left_out
+
+    def _trace_nondeterminism(
+        self, reference: DrilledRun, compared: Compared, horizon: Horizon
+    ) -> tuple[DrillCause, ...]:
+        """Replay the step in which the runs part, twice, and compare the outputs of all modules."""
+        step = min((each.step for each in compared.differences if each.step), default=1)
+        short = dataclasses.replace(horizon, stop_step=step + 1) if reference.steps > step else horizon
+        notes = []
+        for name in ("traced", "traced-again"):
+            run = self._undisturbed(name, short, traced_step=step)
+            notes.append(run.notes())
+            run.remove()
+        return diagnose_undisturbed(
+            compared.differences,
+            first_module=first_differing_output(notes[0].outputs, notes[1].outputs),
+            kernels=notes[0].kernels,
+            is_deterministic=notes[0].is_deterministic,
+        )
+
+    # ------------------------------------------------------------------ struck
+
+    def _struck(self, plan: FaultPlan, reference: DrilledRun, horizon: Horizon) -> list[FaultResult]:
+        results = []
+        for fault in plan.faults:
+            if time.monotonic() - self._began_s > OVERRUN * self._budget_s:
+                message = f"the budget of {self._budget_s:g} s is used up"
+                results.append(FaultResult(fault.name, fault.title, "not-run", message=message))
+                continue
+            self._say(f"running: {fault.title}")
+            run = DrilledRun(
+                self._job,
+                self._places,
+                fault.name,
+                every_steps=horizon.every_steps,
+                stop_step=horizon.stop_step,
+            )
+            results.append(self._strike(run, fault, reference))
+            run.remove()
+        return results
+
+    def _strike(self, run: DrilledRun, fault: PlannedFault, reference: DrilledRun) -> FaultResult:
+        ends: list[DrillAttempt] = []
+        for number in range(len(fault.strikes) + 1):
+            is_last = number == len(fault.strikes)
+            end = run.attempt(
+                *fault.strikes[number : number + 1],
+                limit_s=self._limit_s,
+                changes_workers=fault.changes_workers and is_last,
+                ranks=fault.ranks if is_last else None,
+            )
+            ends.append(end)
+            if end.kind not in {"drained", "killed"} or (end.kind == "drained" and run.is_at_stop()):
+                break
+        lost, return_s = _costs(ends)
+        last = ends[-1]
+        if last.kind not in {"finished", "drained"}:
+            message = last.message.strip() or last.kind
+            return FaultResult(fault.name, fault.title, "refused", lost, return_s, message=message)
+        if len(ends) <= len(fault.strikes):
+            message = "the run came to its end before it could be struck"
+            return FaultResult(fault.name, fault.title, "not-run", message=message)
+        if fault.changes_workers and not run.changed_workers():
+            message = "no stock DataLoader was seen whose workers could be changed"
+            return FaultResult(fault.name, fault.title, "not-run", message=message)
+        compared = self._compare(reference, run)
+        if compared.is_exact:
+            return FaultResult(fault.name, fault.title, "exact", lost, return_s, compared)
+        causes = diagnose_fault(fault.name, compared.differences, run.reasons())
+        return FaultResult(fault.name, fault.title, "different", lost, return_s, compared, causes)
+
+    def _compare(self, reference: DrilledRun, other: DrilledRun) -> Compared:
+        then, now = reference.checkpoints(), other.checkpoints()
+
+        def difference(boundary: Boundary) -> tuple[str, str] | None:
+            try:
+                return checkpoint_difference(then[boundary], now[boundary], uncompared=self._uncompared)
+            except (CorruptError, OSError) as error:
+                return "", f"a checkpoint cannot be read: {error}"
+
+        return compare_runs(reference.trace(), other.trace(), difference, uncompared=self._uncompared)
+
+
+def _check_runs(end: DrillAttempt, run: DrilledRun) -> None:
+    """Raise UserError if an undisturbed attempt did not do what it should."""
+    if end.kind == "no-session":
+        raise UserError(
+            f"the job ended without opening a session{end.message}",
+            hint="a drill needs trainerd.session(): see docs/training-api.md",
+        )
+    if end.kind in {"failed", "killed"} or (end.kind == "too-slow" and end.step < 1):
+        raise UserError(f"the job fails without any fault: {end.message.strip() or end.kind}")
+    if end.kind == "too-slow":
+        raise UserError(f"an undisturbed run is much slower than the first one: {end.message}")
+    del run
+
+
+def _lengths(places: list[tuple[int, int]], end: DrillAttempt) -> tuple[int | None, int | None]:
+    """Return the steps of an epoch and of the whole job, as far as an attempt shows them."""
+    by_epoch = Counter(epoch for epoch, _ in places)
+    beat = end.beat
+    epoch: int | None = None
+    if len(by_epoch) > 1 or (end.kind == "finished" and by_epoch):
+        epoch = by_epoch[min(by_epoch)]
+    elif beat is not None and beat.batches > 0 and places:
+        # Several batches may make a step.
+        epoch = math.ceil(beat.batches * len(places) / (places[-1][1] + 1))
+    if end.kind == "finished":
+        return epoch, end.step
+    is_known = beat is not None and beat.epochs > 0 and epoch is not None
+    return epoch, beat.epochs * epoch if is_known and beat is not None and epoch is not None else None
+
+
+def _seen(reference: DrilledRun) -> Undisturbed:
+    by_epoch = Counter(row["epoch"] for row in reference.trace().rows)
+    epochs = reference.epochs
+    return Undisturbed(
+        steps=reference.steps,
+        epoch_steps=by_epoch[min(by_epoch)] if epochs and by_epoch else None,
+        epochs=epochs,
+        evaluates=reference.evaluated,
+        is_whole=reference.is_finished,
+    )
+
+
+def _costs(ends: list[DrillAttempt]) -> tuple[int | None, float | None]:
+    """Return how many steps were lost, and the longest time that an attempt took to go on, in seconds."""
+    lost, returns = 0, []
+    for before, after in itertools.pairwise(ends):
+        if after.beat is None or after.beat.resumed_step < 0:
+            return None, None
+        lost += max(before.step - after.beat.resumed_step, 0)
+        returns.append(after.first_step_s if after.first_step_s is not None else after.duration_s)
+    return lost, max(returns, default=None)

@@ -1,0 +1,221 @@
+"""One attempt of a drill: started under a shim, watched through the heartbeat, ended at a limit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from trainerd.contract import records
+from trainerd.contract.heartbeat import Phase, read_heartbeat
+from trainerd.contract.records import ExitRecord, OutcomeRecord
+from trainerd.errors import TrainerdError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from trainerd.contract.heartbeat import Heartbeat
+    from trainerd.contract.paths import AttemptPaths
+    from trainerd.contract.records import LaunchRecord
+
+LOOK_S: Final = 0.02
+"""How often the heartbeat of an attempt is looked at, in seconds."""
+END_LIMIT_S: Final = 15.0
+"""How long a shim may take to end its ranks once it is told to kill them, in seconds."""
+_OUTPUT_BYTES_MAX: Final = 8192
+_OUTPUT_LINES: Final = 6
+
+EndKind = Literal["finished", "drained", "killed", "failed", "no-session", "too-slow", "left"]
+
+
+@dataclass(frozen=True)
+class DrillAttempt:
+    """How an attempt of a drill went.
+
+    Attributes:
+        kind: ``finished``, ``drained``, ``killed`` by SIGKILL, ``failed``; ``no-session`` if it never opened
+            one; ``too-slow`` if it was ended at its limit; ``left`` if it was ended once enough was seen.
+        duration_s: From start to end, in seconds.
+        first_step_s: From start to its first finished step, in seconds; None if there was none.
+        step_s: A step, in seconds, from the first to the last one seen; None for less than two.
+        beat: Its last heartbeat.
+        message: What went wrong, in words.
+    """
+
+    kind: EndKind
+    duration_s: float
+    first_step_s: float | None = None
+    step_s: float | None = None
+    beat: Heartbeat | None = None
+    message: str = ""
+
+    @property
+    def step(self) -> int:
+        """Last finished step."""
+        return self.beat.step if self.beat is not None else 0
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether it was in an evaluation that the session drives."""
+        return self.beat is not None and self.beat.longest_silences_s[Phase.EVALUATION] > 0
+
+
+def run_attempt(
+    paths: AttemptPaths,
+    launch: LaunchRecord,
+    *,
+    limit_s: float,
+    is_enough: Callable[[Heartbeat, float], bool] | None = None,
+) -> DrillAttempt:
+    """Run an attempt to its end.
+
+    Args:
+        paths: Folder of the attempt.
+        launch: What to start.
+        limit_s: It is killed after so long, in seconds.
+        is_enough: Tells from the heartbeat, and the seconds since the first step, whether to kill it now.
+    """
+    paths.root.mkdir(parents=True)
+    for log in launch.log_paths:
+        os.makedirs(os.path.dirname(log), exist_ok=True)  # noqa: PTH103, PTH120 - it is text in the record
+    records.write(paths.launch, launch)
+    began_s = time.monotonic()
+    with paths.shim_log.open("ab") as log_file:
+        shim = subprocess.Popen(
+            [sys.executable, "-m", "trainerd.shim", str(paths.root)],
+            stdin=subprocess.DEVNULL,
+            stdout=log_file,
+            stderr=log_file,
+        )
+    watch = _Watch(paths, began_s)
+    ended: EndKind | None = None
+    try:
+        while shim.poll() is None:
+            beat = watch.look()
+            if beat is not None and is_enough is not None and is_enough(beat, watch.since_first_step_s):
+                ended = "left"
+            elif time.monotonic() - began_s > limit_s:
+                ended = "too-slow"
+            if ended is not None:
+                break
+            time.sleep(LOOK_S)
+    finally:
+        _end(shim)
+    beat = watch.look()
+    kind, message = (ended, "") if ended is not None else _how_it_ended(paths, launch, beat)
+    if kind == "too-slow":
+        message = f"it did not end within {limit_s:.0f} s" + _last_lines(launch)
+    return DrillAttempt(
+        kind=kind,
+        duration_s=time.monotonic() - began_s,
+        first_step_s=watch.first_step_s,
+        step_s=watch.step_s,
+        beat=beat,
+        message=message,
+    )
+
+
+class _Watch:
+    """What the heartbeats of an attempt say of its speed."""
+
+    def __init__(self, paths: AttemptPaths, began_s: float) -> None:
+        self._path = paths.heartbeat(0)
+        self._began_s = began_s
+        self.first_step_s: float | None = None
+        self._first: tuple[int, float] | None = None
+        self._last: tuple[int, float] | None = None
+
+    @property
+    def since_first_step_s(self) -> float:
+        return 0.0 if self._first is None else time.monotonic() - self._first[1]
+
+    @property
+    def step_s(self) -> float | None:
+        if self._first is None or self._last is None or self._last[0] <= self._first[0]:
+            return None
+        return (self._last[1] - self._first[1]) / (self._last[0] - self._first[0])
+
+    def look(self) -> Heartbeat | None:
+        try:
+            beat = read_heartbeat(self._path)
+        except OSError:
+            return None
+        if beat is None or beat.resumed_step < 0 or beat.step <= beat.resumed_step:
+            return beat
+        beaten_s = beat.beat_monotonic_ns / 1e9
+        if self._first is None:
+            self._first = beat.step, beaten_s
+            self.first_step_s = beaten_s - self._began_s
+        if self._last is None or beat.step > self._last[0]:
+            self._last = beat.step, beaten_s
+        return beat
+
+
+def _end(shim: subprocess.Popen[bytes]) -> None:
+    """See to it that the shim is gone, and its ranks with it."""
+    if shim.poll() is not None:
+        return
+    shim.send_signal(signal.SIGQUIT)
+    try:
+        shim.wait(END_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        shim.kill()
+        shim.wait()
+
+
+def _how_it_ended(paths: AttemptPaths, launch: LaunchRecord, beat: Heartbeat | None) -> tuple[EndKind, str]:
+    exit_record = records.read(paths.exit, ExitRecord)
+    if exit_record is None:
+        return "failed", f"the shim left no record{_tail(paths.shim_log)}"
+    for each in exit_record.ranks:
+        if each.spawn_error is not None:
+            return "failed", each.spawn_error
+    outcomes = []
+    for rank in range(launch.nproc):
+        try:
+            outcomes.append(records.read(paths.outcome(rank), OutcomeRecord))
+        except TrainerdError as error:
+            return "failed", str(error)
+    kinds = {each.kind if each is not None else None for each in outcomes}
+    if kinds == {"finished"}:
+        return "finished", ""
+    if kinds == {"drained"}:
+        return "drained", ""
+    for outcome in outcomes:
+        if outcome is not None and outcome.kind not in {"finished", "drained"}:
+            name = f"{outcome.error_type}: " if outcome.error_type else ""
+            return "failed", f"{name}{outcome.error_message or outcome.kind}"
+    if any(_is_killed(rank.signal, rank.exit_code) for rank in exit_record.ranks) and beat is not None:
+        return "killed", ""
+    if beat is None:
+        return "no-session", _last_lines(launch)
+    codes = ", ".join(
+        str(each.exit_code if each.signal is None else -each.signal) for each in exit_record.ranks
+    )
+    return "failed", f"it left with exit code {codes} and without an outcome{_last_lines(launch)}"
+
+
+def _is_killed(signum: int | None, code: int | None) -> bool:
+    # A shell between the shim and the program says so by its exit code.
+    return signum == signal.SIGKILL or code == 128 + signal.SIGKILL
+
+
+def _last_lines(launch: LaunchRecord) -> str:
+    from pathlib import Path
+
+    return _tail(Path(launch.log_paths[0]))
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(path.stat().st_size - _OUTPUT_BYTES_MAX, 0))
+            lines = file.read().decode(errors="replace").splitlines()[-_OUTPUT_LINES:]
+    except OSError:
+        return ""
+    return "".join(f"\n    {line}" for line in lines)

@@ -1,0 +1,82 @@
+"""What a drill found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from trainerd.contract import codec
+from trainerd.drill.diagnosis import DrillCause
+from trainerd.drill.run_comparison import Compared
+
+FORMAT: Final = "trainerd.drill/1"
+
+FaultVerdict = Literal["exact", "different", "refused", "not-run"]
+
+
+@dataclass(frozen=True)
+class FaultResult:
+    """What became of a run that was struck.
+
+    Attributes:
+        name: Short name of the fault; ``undisturbed`` is the run that was not struck, made a second time.
+        title: What happened, in words.
+        verdict: ``exact``: everything that was compared is equal, the whole state at the end among it.
+            ``different``; ``refused``: an attempt after the fault failed; ``not-run``.
+        steps_lost: Steps that were run again, None if that is not known.
+        return_s: From the start of the attempt after the fault to its first new step, in seconds; the longest
+            one of several.
+        compared: What was compared.
+        causes: Why it differs, the likeliest first.
+        message: Why it was refused or not run, in words.
+    """
+
+    name: str
+    title: str
+    verdict: FaultVerdict
+    steps_lost: int | None = None
+    return_s: float | None = None
+    compared: Compared = field(default_factory=Compared)
+    causes: tuple[DrillCause, ...] = ()
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class DrillReport:
+    """What a drill found.
+
+    Attributes:
+        command: What was drilled.
+        verdict: ``exact`` if every fault that was run is, and at least one was; otherwise ``different``.
+        faults: The second undisturbed run first.
+        steps: Steps of the undisturbed run.
+        horizon: What decided how many, in words.
+        took_s: How long the drill took, in seconds.
+        wall_s: When it ended, in seconds since the epoch.
+        left_out: Names of logged numbers that differ between undisturbed runs of equal state: measurements.
+        losses: Step and loss of the undisturbed run, if it logs one.
+        spec_digest: Of the spec that was drilled, empty for a command.
+    """
+
+    command: tuple[str, ...]
+    verdict: Literal["exact", "different"]
+    faults: tuple[FaultResult, ...]
+    steps: int
+    horizon: str
+    took_s: float
+    wall_s: float
+    left_out: tuple[str, ...] = ()
+    losses: tuple[tuple[float, ...], ...] = ()
+    spec_digest: str = ""
+
+
+def overall(faults: tuple[FaultResult, ...]) -> Literal["exact", "different"]:
+    """Return the verdict on a drill: exact only if something was struck and all that ran is exact."""
+    ran = [each for each in faults if each.verdict != "not-run"]
+    was_struck = any(each.name != "undisturbed" for each in ran)
+    return "exact" if was_struck and all(each.verdict == "exact" for each in ran) else "different"
+
+
+def encode_report(report: DrillReport) -> bytes:
+    """Encode a report as JSON."""
+    return codec.to_json(report, FORMAT)

@@ -1,0 +1,50 @@
+"""The first difference between two checkpoints of the same boundary, made by two runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from trainerd.training.state.rank_files import read_verified
+from trainerd.training.state.tree_difference import first_difference
+
+if TYPE_CHECKING:
+    from trainerd.checkpoint.committed import Checkpoint
+    from trainerd.training.engine.row_comparison import Patterns
+    from trainerd.training.state.restore import StateTree
+
+_LEFT_OUT: Final = frozenset({"position", "sources", "sources_form", "seed"})
+"""Of the session's own state. What a loader gives is compared by the samples."""
+
+
+def checkpoint_difference(
+    then: Checkpoint, now: Checkpoint, *, uncompared: Patterns
+) -> tuple[str, str] | None:
+    """Return path and detail of the first difference in the whole state, None if there is none.
+
+    Args:
+        then: Checkpoint of the undisturbed run.
+        now: The other one.
+        uncompared: Paths to leave out.
+
+    Raises:
+        CorruptError: One of them does not verify.
+        OSError: One of them cannot be read.
+    """
+    ranks = then.manifest.world_size
+    # With another number of ranks the others have generators of their own: the state is that of rank 0.
+    for rank in range(ranks if now.manifest.world_size == ranks else 1):
+        one, other = (_compared_tree(read_verified(each, rank)) for each in (then, now))
+        found = first_difference(one, other, "", is_left_out=uncompared.match)
+        if found is not None:
+            prefix = f"rank {rank}: " if ranks > 1 else ""
+            return f"{prefix}{found.path}", found.detail
+    return None
+
+
+def _compared_tree(tree: StateTree) -> dict[str, Any]:
+    own = tree.extra.get("session", {})
+    return {
+        **tree.objects,
+        "module_changes": tree.module_changes,
+        **{name: value for name, value in own.items() if name not in _LEFT_OUT},
+    }

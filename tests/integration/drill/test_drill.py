@@ -1,0 +1,88 @@
+"""`trainerd drill` on whole programs: right ones, and ones that are wrong in a way that it must name."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.training_runs import REPOSITORY, TINY
+
+SCRIPT = REPOSITORY / "tests" / "support" / "scripts" / "drilled.py"
+LIMIT_S = 500
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(LIMIT_S + 50)]
+
+
+def drill(folder: Path, *arguments: str) -> tuple[int, dict, str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TRAINERD_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "trainerd", "drill", "--json", *arguments],
+        cwd=folder,
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    return done.returncode, json.loads(done.stdout) if done.stdout.strip() else {}, done.stderr
+
+
+def by_name(report: dict) -> dict[str, dict]:
+    return {each["name"]: each for each in report["faults"]}
+
+
+@pytest.fixture
+def project(tmp_path):
+    folder = tmp_path / "project"
+    folder.mkdir()
+    shutil.copy(TINY, folder / "train.py")
+    shutil.copy(SCRIPT, folder / "drilled.py")
+    return folder
+
+
+def test_a_right_script_is_exact_in_every_fault_and_its_folder_is_as_before(project):
+    code, report, said = drill(project, "--budget", "10m", "--", sys.executable, "train.py", "--epochs", "2")
+    assert code == 0, (report, said)
+    faults = by_name(report)
+    assert {name: each["verdict"] for name, each in faults.items()} == dict.fromkeys(
+        ("undisturbed", "drain", "kill", "after-loop", "evaluation", "epoch-end", "twice", "workers"), "exact"
+    )
+    assert faults["kill"]["steps_lost"] == 1
+    assert faults["drain"]["steps_lost"] == 0
+    # A save that is due while another is in flight is skipped; the final one never is.
+    assert all(each["compared"]["states"] >= 1 for each in faults.values())
+    assert all(each["compared"]["samples"] == 20 for each in faults.values())
+    assert sorted(path.name for path in project.iterdir()) == [".trainerd", "drilled.py", "train.py"]
+    assert list((project / ".trainerd").iterdir()) == []
+
+
+def test_a_variable_carried_between_batches_is_found_and_named(project):
+    code, report, _ = drill(
+        project, "--budget", "10m", "--fault", "drain", "--", sys.executable, "drilled.py", "carried"
+    )
+    assert code == 1
+    drained = by_name(report)["drain"]
+    assert drained["verdict"] == "different"
+    first = drained["compared"]["differences"][0]
+    assert (first["step"], first["where"]) == (3, "model.weight")
+    cause = drained["causes"][0]
+    assert cause["kind"] == "variable carried between batches"
+    assert cause["where"].startswith("drilled.py:")
+    assert "momentum" in cause["detail"]
+
+
+def test_weights_without_a_seed_are_told_from_a_resume_that_is_not_exact(project):
+    code, report, _ = drill(
+        project, "--budget", "10m", "--fault", "kill", "--", sys.executable, "drilled.py", "unseeded"
+    )
+    assert code == 1
+    faults = by_name(report)
+    assert (faults["undisturbed"]["verdict"], faults["kill"]["verdict"]) == ("different", "not-run")
+    cause = faults["undisturbed"]["causes"][0]
+    assert (cause["kind"], cause["where"]) == ("nondeterministic from the start", "model")
