@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from trainerd.cli.drill_first import seconds_of
 from trainerd.cli.needs_torch import needing_torch
 from trainerd.cli.options import json_option
 from trainerd.cli.output import make_table, print_json, show
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 DEFAULT_BUDGET: Final = "5m"
 
 _NOT_EXACT: Final = 1
-_UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)")
-_BUDGET_S_MIN: Final = 1.0
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -156,33 +153,25 @@ def drill_job(
             shutil.rmtree(root, ignore_errors=True)
 
 
-def show_report(report: DrillReport, *, as_json: bool) -> None:
-    """Print a report."""
+def show_report(report: DrillReport, *, as_json: bool, err: bool = False) -> None:
+    """Print a report; the table of one that goes to standard error is left out."""
     from trainerd.drill.report_text import closing_line, explanations, table_rows
 
     if as_json:
         print_json(report)
         return
+    if not err:
+        _show_table(table_rows(report))
+    for line in explanations(report):
+        click.echo(line, err=err)
+    click.echo(closing_line(report), err=err)
+
+
+def _show_table(rows: list[tuple[str, str, str, str]]) -> None:
     table = make_table("FAULT", "RESULT", "LOST", "BACK AFTER", right=("LOST", "BACK AFTER"))
-    for row in table_rows(report):
+    for row in rows:
         table.add_row(*row)
     show(table)
-    for line in explanations(report):
-        click.echo(line)
-    click.echo(closing_line(report))
-
-
-def seconds_of(text: str) -> float:
-    """Return the seconds of a duration such as 90s, 5m or 1h.
-
-    Raises:
-        click.UsageError: It is none.
-    """
-    found = _DURATION.fullmatch(text.strip())
-    seconds = float(found[1]) * _UNITS_S[found[2] or "s"] if found else 0.0
-    if seconds < _BUDGET_S_MIN:
-        raise click.UsageError(f"--budget {text!r} is not a duration; write 90s, 5m or 1h")
-    return seconds
 
 
 def _job_of(words: tuple[str, ...]) -> ResolvedJob:

@@ -12,8 +12,10 @@ from trainerd.cli.options import complete_job_names, json_option, state_option
 from trainerd.cli.output import ending_quietly, print_json
 from trainerd.cli.ps import reason_now
 from trainerd.contract.clock import SystemClock
+from trainerd.contract.drill_record import read_drilled
 
 if TYPE_CHECKING:
+    from trainerd.contract.drill_record import DrilledRecord
     from trainerd.contract.paths import StatePaths
     from trainerd.supervisor.api.control import DaemonView, JobView
 
@@ -48,7 +50,10 @@ def command(name: str | None, state: StatePaths, as_json: bool) -> None:
             print_json(view)
             return
         now_s = SystemClock().wall_s()
-        lines = daemon_lines(view, now_s) if name is None else job_lines(view, now_s)  # type: ignore[arg-type]
+        if name is None:
+            lines = daemon_lines(view, now_s)  # type: ignore[arg-type]
+        else:
+            lines = job_lines(view, now_s, drilled=read_drilled(state.drill(name)))  # type: ignore[arg-type]
         click.echo("\n".join(lines))
 
 
@@ -68,7 +73,7 @@ def daemon_lines(daemon: DaemonView, now_s: float) -> list[str]:
     ]
 
 
-def job_lines(job: JobView, now_s: float) -> list[str]:
+def job_lines(job: JobView, now_s: float, *, drilled: DrilledRecord | None = None) -> list[str]:
     """Describe a job, a line each; what is not known is left out."""
     budget = f" ({job.budget_left} more without progress)" if job.budget_left is not None else ""
     checkpoint = f"step {job.checkpoint_step}" if job.checkpoint_step is not None else "none yet"
@@ -82,6 +87,7 @@ def job_lines(job: JobView, now_s: float) -> list[str]:
             ("loss", number(job.loss) if job.loss is not None else None),
             ("checkpoint", checkpoint),
             ("resume", job.resume),
+            ("drilled", _drilled(job, drilled)),
             ("processes", _processes(job)),
             ("held", "until `trainerd resume`" if job.is_held else None),
             ("priority", str(job.priority) if job.priority else None),
@@ -105,6 +111,13 @@ def _reasons(job: JobView) -> list[str]:
     if (more := len(job.resume_reasons) - REASONS_SHOWN_MAX) > 0:
         lines.append(f"  and {more} more, in resume.json of the run folder")
     return lines
+
+
+def _drilled(job: JobView, record: DrilledRecord | None) -> str | None:
+    """Return how the drill of the spec in force went; that of another spec says nothing."""
+    if record is None or not job.spec_digest or record.spec_digest != job.spec_digest:
+        return None
+    return f"{record.verdict}, {moment(record.wall_s)} ({record.faults} faults)"
 
 
 def _progress(job: JobView) -> str | None:

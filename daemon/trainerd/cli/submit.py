@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from trainerd.cli.drill_first import drilled_before, note_drill, seconds_of
 from trainerd.cli.options import json_option, state_option
 from trainerd.cli.output import ending_quietly, print_json
 from trainerd.cli.plan import PlanView, jobs_by_name, placing_plan, show_plan
@@ -34,6 +35,10 @@ ACKNOWLEDGEMENT_LIMIT_S: Final = 10.0
 @click.option("--replace", is_flag=True, help="Take the place of a spec that gives the same job.")
 @click.option("--dry-run", is_flag=True, help="Only say what would happen.")
 @click.option(
+    "--drill", "drills", is_flag=True, help="Drill each job first; place nothing unless all are exact."
+)
+@click.option("--budget", default="5m", show_default=True, metavar="TIME", help="For each drill.")
+@click.option(
     "--wait", is_flag=True, help="Return once every job is at rest; exit with 1 unless all finished."
 )
 @state_option
@@ -45,6 +50,8 @@ def command(
     files: tuple[Path, ...],
     replace: bool,
     dry_run: bool,
+    drills: bool,
+    budget: str,
     wait: bool,
     state: StatePaths,
     as_json: bool,
@@ -61,6 +68,7 @@ def command(
       trainerd submit jobs/examples/tiny/job.yaml
       trainerd submit job.yaml --replace --wait
       trainerd submit job.yaml --replace --dry-run
+      trainerd submit job.yaml --drill
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.client import Client
     from trainerd.supervisor.specs.load import load_spec
@@ -68,6 +76,10 @@ def command(
 
     if dry_run and wait:
         raise click.UsageError("with --dry-run there is nothing to wait for")
+    if dry_run and drills:
+        raise click.UsageError("--dry-run starts nothing, so it does not drill; run `trainerd drill SPEC`")
+    if drills:
+        seconds_of(budget)
     with ending_quietly(), Client(state) as client:
         jobs_dir = Path(client.daemon().jobs_dir)
         placements = [plan_placement(file, jobs_dir) for file in files]
@@ -81,9 +93,12 @@ def command(
         for plan in plans:
             if plan.changes and not as_json:
                 show_plan(plan, err=True)
+        drilled = drilled_before(files, budget, context) if drills else ()
         placed = [place_spec(file, jobs_dir, replace=replace, say=_say) for file in files]
         accepted = [load_spec(path, trust=None) for path in placed]
         names = [spec.name for spec in accepted]
+        for spec, report in zip(accepted, drilled, strict=False):
+            note_drill(state, spec, report, say=_say)
         jobs = [_acknowledged(client, spec) for spec in accepted]
         if not as_json:
             for job in jobs:

@@ -44,6 +44,14 @@ class StatePaths:
     def runs(self) -> Path:
         return self.root / "runs"
 
+    def drill(self, name: str) -> Path:
+        """Return the record of the newest drill of a job.
+
+        Raises:
+            UserError: `name` cannot name a job.
+        """
+        return self.root / "drills" / f"{check_name(name)}.json"
+
     def run(self, name: str) -> RunPaths:
         """Return the folder of a job's run.
 

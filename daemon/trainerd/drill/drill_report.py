@@ -69,6 +69,11 @@ class DrillReport:
     losses: tuple[tuple[float, ...], ...] = ()
     spec_digest: str = ""
 
+    @property
+    def struck(self) -> int:
+        """How many faults were run."""
+        return sum(each.verdict != "not-run" and each.name != "undisturbed" for each in self.faults)
+
 
 def overall(faults: tuple[FaultResult, ...]) -> Literal["exact", "different"]:
     """Return the verdict on a drill: exact only if something was struck and all that ran is exact."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from trainerd.cli.drill import command, seconds_of
+from trainerd.cli.drill import command
+from trainerd.cli.drill_first import seconds_of
 
 
 @pytest.mark.parametrize(

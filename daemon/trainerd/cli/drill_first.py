@@ -1,0 +1,66 @@
+"""A drill before a job is submitted, and its record in the state folder."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from trainerd.contract.drill_record import DrilledRecord, write_drilled
+from trainerd.errors import TrainerdError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from trainerd.contract.paths import StatePaths
+    from trainerd.contract.resolved import ResolvedJob
+    from trainerd.drill.drill_report import DrillReport
+
+_UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)")
+_BUDGET_S_MIN: Final = 1.0
+
+
+def drilled_before(files: tuple[Path, ...], budget: str, context: click.Context) -> list[DrillReport]:
+    """Drill the jobs of specs; leave the program with exit code 1 at the first one that is not exact."""
+    from trainerd.cli.drill import drill_job, show_report
+    from trainerd.cli.needs_torch import needing_torch
+    from trainerd.supervisor.specs.load import load_spec
+
+    with needing_torch("submit --drill"):
+        from trainerd.drill.drilled_job import job_of_spec
+    reports = []
+    for file in files:
+        report = drill_job(job_of_spec(load_spec(file, trust=None)), budget_s=seconds_of(budget))
+        if report.verdict != "exact":
+            show_report(report, as_json=False, err=True)
+            click.echo(f"error: {file}: the drill is not exact: nothing was submitted", err=True)
+            context.exit(1)
+        reports.append(report)
+    return reports
+
+
+def note_drill(
+    state: StatePaths, spec: ResolvedJob, report: DrillReport, *, say: Callable[[str], None]
+) -> None:
+    """Write down that a job was drilled. That this is not possible keeps no job from running."""
+    record = DrilledRecord(report.verdict, report.struck, spec.spec_digest, report.wall_s)
+    try:
+        write_drilled(state.drill(spec.name), record)
+    except (OSError, TrainerdError) as error:
+        say(f"{spec.name}: the record of the drill cannot be written: {error}")
+
+
+def seconds_of(text: str) -> float:
+    """Return the seconds of a duration such as 90s, 5m or 1h.
+
+    Raises:
+        click.UsageError: It is none.
+    """
+    found = _DURATION.fullmatch(text.strip())
+    seconds = float(found[1]) * _UNITS_S[found[2] or "s"] if found else 0.0
+    if seconds < _BUDGET_S_MIN:
+        raise click.UsageError(f"--budget {text!r} is not a duration; write 90s, 5m or 1h")
+    return seconds

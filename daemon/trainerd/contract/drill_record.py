@@ -1,0 +1,57 @@
+"""The record of the newest drill of a job: written by `trainerd submit --drill`, shown by `trainerd status`.
+
+It lies in the state folder, beside the runs: a job is drilled before it has a run folder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from trainerd.contract import codec
+from trainerd.contract.durable import make_directory, read_file, write_file
+from trainerd.errors import CorruptError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMAT: Final = "trainerd.drilled/1"
+BYTES_MAX: Final = 1 << 16
+"""A longer file is not a record."""
+
+
+@dataclass(frozen=True)
+class DrilledRecord:
+    """How the newest drill of a job went.
+
+    Attributes:
+        verdict: Exact if every fault that was run was.
+        faults: So many faults were run.
+        spec_digest: Of the spec that was drilled.
+        wall_s: When, in seconds since the epoch.
+    """
+
+    verdict: Literal["exact", "different"]
+    faults: int
+    spec_digest: str
+    wall_s: float
+
+
+def write_drilled(path: Path, record: DrilledRecord) -> None:
+    """Write the record durably, in place of the one before.
+
+    Raises:
+        SpaceError: The disk is full or read-only.
+        OSError: It may not be written.
+    """
+    make_directory(path.parent)
+    write_file(path, codec.to_json(record, FORMAT))
+
+
+def read_drilled(path: Path) -> DrilledRecord | None:
+    """Read the record; None if there is none, or none that can be read."""
+    try:
+        data = read_file(path, bytes_max=BYTES_MAX)
+        return codec.from_json(data, DrilledRecord, FORMAT, source=path)
+    except (OSError, CorruptError):
+        return None

@@ -1,0 +1,60 @@
+"""The record of a drill: written by `submit --drill`, shown by `status` for the spec that was drilled."""
+
+from __future__ import annotations
+
+from trainerd.cli.drill_first import note_drill
+from trainerd.cli.status import job_lines
+from trainerd.contract.drill_record import DrilledRecord, read_drilled, write_drilled
+from trainerd.contract.paths import StatePaths
+from trainerd.contract.resolved import ResolvedJob
+from trainerd.drill.drill_report import DrillReport, FaultResult
+from trainerd.supervisor.api.control import JobView
+
+SPEC = ResolvedJob("mnist", ("python", "train.py"), "/work", "/work/job.yaml", "digest-1")
+FAULTS = (
+    FaultResult("undisturbed", "undisturbed", "exact"),
+    FaultResult("drain", "drain", "exact"),
+    FaultResult("kill", "kill", "exact"),
+    FaultResult("workers", "workers", "not-run"),
+)
+REPORT = DrillReport(SPEC.command, "exact", FAULTS, 30, "all", 10.0, 1_800_000_000.0)
+
+
+def drilled_line(record, digest="digest-1"):
+    job = JobView("mnist", "running", "", 0.0, 1, "", "", spec_digest=digest)
+    return next(
+        (line for line in job_lines(job, 10.0, drilled=record) if line.strip().startswith("drilled")), None
+    )
+
+
+def test_the_drill_of_the_spec_in_force_is_shown_with_verdict_and_date(tmp_path):
+    state = StatePaths(tmp_path)
+    note_drill(state, SPEC, REPORT, say=print)
+    line = drilled_line(read_drilled(state.drill("mnist")))
+    assert line.split()[1] == "exact,"
+    assert "2027-01-1" in line
+    assert "(2 faults)" in line
+
+
+def test_the_drill_of_another_spec_is_not_shown():
+    record = DrilledRecord("exact", 2, "digest-1", 1.8e9)
+    assert drilled_line(record) is not None
+    assert drilled_line(record, "digest-2") is None
+    assert drilled_line(record, "") is None
+    assert drilled_line(None) is None
+
+
+def test_a_record_that_cannot_be_read_is_none(tmp_path):
+    state = StatePaths(tmp_path)
+    assert read_drilled(state.drill("mnist")) is None
+    write_drilled(state.drill("mnist"), DrilledRecord("exact", 2, "d", 1.0))
+    assert read_drilled(state.drill("mnist")) == DrilledRecord("exact", 2, "d", 1.0)
+    state.drill("mnist").write_text('{"format": "trainerd.drilled/1", "verdict": "perfect"}')
+    assert read_drilled(state.drill("mnist")) is None
+
+
+def test_a_record_that_cannot_be_written_is_said_and_raises_nothing(tmp_path):
+    (tmp_path / "drills").write_text("a file")
+    said = []
+    note_drill(StatePaths(tmp_path), SPEC, REPORT, say=said.append)
+    assert "cannot be written" in said[0]
