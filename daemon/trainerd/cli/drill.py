@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
@@ -17,6 +19,8 @@ from trainerd.cli.output import make_table, print_json, show
 from trainerd.errors import UserError
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from trainerd.contract.resolved import ResolvedJob
     from trainerd.drill.drill_report import DrillReport
 
@@ -136,6 +140,8 @@ def drill_job(
     from trainerd.drill.drilled_run import RunPlaces
 
     root = _folder_for(keep)
+    # SIGTERM must not leave a job of the drill behind: this ends it on the way out, as Ctrl-C does.
+    former = signal.signal(signal.SIGTERM, _leave)
     try:
         places = RunPlaces(root, is_in_place=is_in_place, linked=linked, keeps=keep is not None)
         drill = Drill(
@@ -149,6 +155,7 @@ def drill_job(
         )
         return drill.conduct()
     finally:
+        signal.signal(signal.SIGTERM, former)
         if keep is None:
             shutil.rmtree(root, ignore_errors=True)
 
@@ -189,6 +196,10 @@ def _job_of(words: tuple[str, ...]) -> ResolvedJob:
         return job_of_command(words, Path.cwd(), os.environ)
     except UserError as error:
         raise click.UsageError(str(error)) from error
+
+
+def _leave(number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def _check_faults(names: tuple[str, ...]) -> None:

@@ -137,7 +137,7 @@ class Drill:
 
         limit_s = max(PROBE_LIMIT_SHARE * self._budget_s, seconds)
         end = run.attempt(limit_s=limit_s, is_enough=is_enough)
-        _check_runs(end, run)
+        _check_runs(end)
         rows = run.trace().rows
         run.remove()
         if end.beat is None or (end.kind != "finished" and end.step < 1) or not end.step:
@@ -159,7 +159,7 @@ class Drill:
             self._job, self._places, name, every_steps=horizon.every_steps, stop_step=horizon.stop_step
         )
         end = run.attempt(limit_s=self._limit_s, traced_step=traced_step)
-        _check_runs(end, run)
+        _check_runs(end)
         return run
 
     def _compare_undisturbed(
@@ -264,7 +264,7 @@ class Drill:
         return compare_runs(reference.trace(), other.trace(), difference, uncompared=self._uncompared)
 
 
-def _check_runs(end: DrillAttempt, run: DrilledRun) -> None:
+def _check_runs(end: DrillAttempt) -> None:
     """Raise UserError if an undisturbed attempt did not do what it should."""
     if end.kind == "no-session":
         raise UserError(
@@ -275,7 +275,6 @@ def _check_runs(end: DrillAttempt, run: DrilledRun) -> None:
         raise UserError(f"the job fails without any fault: {end.message.strip() or end.kind}")
     if end.kind == "too-slow":
         raise UserError(f"an undisturbed run is much slower than the first one: {end.message}")
-    del run
 
 
 def _lengths(places: list[tuple[int, int]], end: DrillAttempt) -> tuple[int | None, int | None]:
