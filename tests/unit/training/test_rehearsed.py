@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 import torch
@@ -16,8 +17,10 @@ from trainerd.contract import rehearsal
 from trainerd.contract.paths import RunPaths
 from trainerd.contract.rehearsal import Rehearsal, Strike
 from trainerd.errors import UserError
+from trainerd.training import loop_misuse
 from trainerd.training.data.worker_count import another_number, rehearsed_workers
 from trainerd.training.interruption import leaving
+from trainerd.training.state import program_fingerprint
 
 
 def shape(session, *, epochs=3, validates=True):
@@ -46,10 +49,22 @@ def attempt(tmp_path, monkeypatch):
 
     def kill(pid, number):
         if number == signal.SIGKILL:
+            # What a killed process leaves. This one lives, and would complete the save in flight.
+            left.append(newest())
             raise Killed
         real_kill(pid, number)
 
+    def newest():
+        manifest = CheckpointStore.of_run(RunPaths(tmp_path / "run")).checkpoints()[-1].manifest
+        return manifest.step, manifest.epoch, manifest.batch
+
+    left = []
     real_kill = os.kill
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: time.sleep(0.02)
+    )  # so that a save is in flight for a time
+    monkeypatch.setattr(program_fingerprint, "_code", dict)
+    monkeypatch.setattr(loop_misuse, "check_wrapper", lambda batches: None)
     monkeypatch.setattr(leaving, "exit_process", leave)
     monkeypatch.setattr(leaving, "end_workers", lambda: None)
     monkeypatch.setattr(os, "kill", kill)
@@ -68,8 +83,7 @@ def attempt(tmp_path, monkeypatch):
             ended = "drained"
         except Killed:
             ended = "killed"
-        newest = CheckpointStore.of_run(RunPaths(tmp_path / "run")).checkpoints()[-1].manifest
-        return ended, (newest.step, newest.epoch, newest.batch)
+        return ended, left[-1] if ended == "killed" else newest()
 
     return run
 
