@@ -66,6 +66,7 @@ def attempt(tmp_path, monkeypatch):
     monkeypatch.setattr(program_fingerprint, "_code", dict)
     monkeypatch.setattr(loop_misuse, "check_wrapper", lambda batches: None)
     monkeypatch.setattr(leaving, "exit_process", leave)
+    monkeypatch.setattr(leaving, "end_process", leave)
     monkeypatch.setattr(leaving, "end_workers", lambda: None)
     monkeypatch.setattr(os, "kill", kill)
 
