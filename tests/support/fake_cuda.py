@@ -148,6 +148,6 @@ def _memory_at(address: int) -> mmap.mmap:
     """Return the object whose memory begins at an address: the driver knows pages, a fake must know their
     owner."""
     for candidate in live_instances(lambda kind: issubclass(kind, mmap.mmap)):
-        if address_of(candidate) == address:
+        if not candidate.closed and address_of(candidate) == address:
             return candidate
     raise AssertionError(f"no memory at {address:#x}")

@@ -35,7 +35,7 @@ def line_of_descent(pid: int, ancestor: int) -> tuple[int, ...]:
     current: int | None = pid
     while current and len(line) < GENERATIONS_MAX:
         if current == ancestor:
-            return tuple(reversed(line))
+            return tuple(line[::-1])
         line.append(current)
         current = parent_pid(current)
     return ()

@@ -165,7 +165,7 @@ def read_history(path: Path) -> History:
         rows=tuple([row for _, row in kept if "report" not in row]),
         reports=tuple([row for _, row in kept if "report" in row]),
         resumes=tuple(resumes),
-        superseded=tuple(row for _, _, row in lost),
+        superseded=tuple([row for _, _, row in lost]),
     )
 
 

@@ -69,7 +69,7 @@ def register_session(paths: AttemptPaths, *, rank: int, shim_pid: int | None) ->
     process = identify(pid)
     assert process is not None, "/proc shows a process to itself"
     line = (line_of_descent(pid, shim_pid) if shim_pid is not None else ()) or (pid,)
-    record = SessionRecord(process, rank, tuple(f"{short_command(each)} (pid {each})" for each in line))
+    record = SessionRecord(process, rank, tuple([f"{short_command(each)} (pid {each})" for each in line]))
     _write(paths, record)
     return record
 

@@ -93,7 +93,7 @@ class DeadlineGuard:
                 if first_s is not None and self._grace_s is not None and not self._flag.is_answered:
                     deadline_s = first_s + self._grace_s - self._margin(self._grace_s)
         finally:
-            os.close(self._notices)
+            self._flag.close_notices()
 
     def _second(self, notice: int, now_s: float) -> str | None:
         """Note a signal; return why not to wait for a boundary, if it is a second one that means now."""

@@ -41,7 +41,7 @@ class DrainFlag:
 
     Attributes:
         notices: A descriptor from which the number of each signal can be read, one byte each, as soon as it
-            comes, and of each `notice`; None before `install`.
+            comes, and of each `notice`; None before `install` and after `close_notices`.
         is_answered: Whether the drain is done, and only the cleanup is left.
         signalled_at_s: When the first signal came, on the monotonic clock; None before that.
 
@@ -93,9 +93,18 @@ class DrainFlag:
         if self._has_wakeup:
             signal.set_wakeup_fd(self.former_wakeup)
             self._has_wakeup = False
-        if self._notify is not None:
-            os.close(self._notify)
-            self._notify = None
+        notify, self._notify = (
+            self._notify,
+            None,
+        )  # forgotten first: a child that is forked now closes no other
+        if notify is not None:
+            os.close(notify)
+
+    def close_notices(self) -> None:
+        """Close what `notices` is read from. For its reader, which may be in another thread."""
+        notices, self.notices = self.notices, None
+        if notices is not None:
+            os.close(notices)
 
     def notice(self, number: int) -> None:
         """Tell what reads `notices` of a signal, also where it came on another way than through the kernel.

@@ -91,7 +91,7 @@ def _hydra_job() -> tuple[tuple[str, ...], str] | None:
         if holder is None or not holder.initialized():
             return None
         found = holder.get()
-        return tuple(str(each) for each in found.overrides.task), str(found.runtime.cwd)
+        return tuple([str(each) for each in found.overrides.task]), str(found.runtime.cwd)
     except Exception:  # noqa: BLE001 - another version of Hydra: the command line says enough
         return None
 

@@ -173,7 +173,10 @@ def _old_run(paths: RunPaths) -> _OldRun | None:
         return None
     fingerprint = saved[-1].manifest.fingerprint
     arguments = fingerprint.get("config", {}).get("arguments")
-    return _OldRun(tuple(map(str, arguments)) if arguments is not None else None, fingerprint.get("code", {}))
+    return _OldRun(
+        tuple([str(each) for each in arguments]) if arguments is not None else None,
+        fingerprint.get("code", {}),
+    )
 
 
 def _old_name(program: ProgramIdentity) -> str:
