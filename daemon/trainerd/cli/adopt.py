@@ -58,7 +58,7 @@ def command(
     no_drill: bool,
     as_json: bool,
 ) -> None:
-    """Change a plain training script so that it resumes, and prove it.
+    """Change a plain script so that it resumes, and prove it.
 
     Reads a script of the usual shape: a loop over epochs around one over a DataLoader, or a loop over steps;
     gradients, and an optimizer that steps. Writes the changed script beside it and shows the difference: at
