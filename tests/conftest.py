@@ -16,8 +16,9 @@ workers."""
 def pytest_configure() -> None:
     """See to it that Ctrl-C reaches what the tests start, and that a long TMPDIR is no reason to fail.
 
-    A shell that puts the suite in the background has it ignore SIGINT, and `nohup` has it ignore SIGHUP, and so
-    would every program that a test interrupts: what is ignored stays so across exec, what is handled does not.
+    A shell that puts the suite in the background has it ignore SIGINT, and `nohup` has it ignore SIGHUP. So
+    would every program that a test interrupts: what is ignored stays so across exec, what is handled does
+    not.
     """
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -7,16 +7,18 @@ import gc
 
 import pytest
 
+OBJECTS_MAX = 50_000
+"""More live objects than these are set aside again, before a module of tests."""
 
-@pytest.fixture(autouse=True, scope="session")
+
+@pytest.fixture(autouse=True, scope="module")
 def old_objects_are_set_aside():
-    """What goes through all objects, such as the audit of a first step, sees those of the tests only.
+    """What goes through all objects, such as the audit of a first step, sees those of a module's tests only.
 
-    The half a million that torch and pytest bring would take a quarter of a second each time.
+    The half a million that torch, pytest and former tests bring would take a quarter of a second each time.
     """
     with contextlib.suppress(ImportError):
         import torch._dynamo  # noqa: F401 - the first optimizer imports it
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+    if len(gc.get_objects()) > OBJECTS_MAX:
+        gc.collect()
+        gc.freeze()

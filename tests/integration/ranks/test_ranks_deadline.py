@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.support.training_runs import result_of
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.exit_codes import DRAINED
 from trainerd.contract.paths import RunPaths
+from trainerd.contract.signals import SECOND_AFTER_S
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(240)]
 
@@ -38,6 +40,7 @@ def test_a_step_that_takes_a_minute_is_left_with_what_both_ranks_hold(tmp_path, 
             attempt.wait_for_word(rank, "stalls")
         attempt.send(1, signal.SIGTERM)
         if hurry == "a second signal":
+            time.sleep(SECOND_AFTER_S)  # sooner, it would be the same request
             attempt.send(1, signal.SIGINT)
         assert attempt.wait(20) == [DRAINED, DRAINED], attempt.output
     assert newest(run).manifest.reason == "flushed"

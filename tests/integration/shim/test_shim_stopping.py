@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
+import time
 
 import pytest
 from shim_workbench import python, runs, wait_for
+
+from trainerd.contract.signals import SECOND_AFTER_S
 
 TERM, INT, USR1 = int(signal.SIGTERM), int(signal.SIGINT), int(signal.SIGUSR1)
 
@@ -47,6 +50,7 @@ def test_a_second_request_is_passed_on_and_so_is_its_kind(workbench, stubborn):
     for number, expected in ((TERM, [TERM]), (INT, [TERM, INT]), (USR1, [TERM, INT, USR1])):
         workbench.launcher.signal(paths, number)
         wait_for(lambda expected=expected: received(workbench) == expected)
+        time.sleep(SECOND_AFTER_S)  # sooner, it would be the same request
     workbench.launcher.signal(paths, signal.SIGQUIT)
     (rank,) = workbench.ended(paths).ranks
     assert (rank.signal, rank.killed_by_shim) == (signal.SIGKILL, "asked")

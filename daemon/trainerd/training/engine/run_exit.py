@@ -258,7 +258,9 @@ class RunExit:
             DEPARTURE.limit_s = max(limit_s - (time.monotonic() - began_s), 0.0)
             leaving.exit_process(DRAINED)
         except BaseException as end:
-            self._end = type(end)(*end.args)  # not this one: with its traceback it holds all that the script has
+            self._end = type(end)(
+                *end.args
+            )  # not this one: with its traceback it holds all that the script has
             raise end from error
 
     def _end_drained(self, newest: Checkpoint | None, reason: str) -> NoReturn:

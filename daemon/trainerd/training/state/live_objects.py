@@ -22,8 +22,15 @@ def live_instances(is_wanted: Callable[[type], bool]) -> list[Any]:
         is_wanted: Decides about a type. It is asked once for each type that has instances, in no order.
     """
     # Nothing but the inner iterator holds the list of all objects, and `dict` consumes it in one go. By
-    # identity: a class may have a metaclass with a hash of its own, in Python.
-    kinds = dict(_types_by_identity())
+    # identity: a class may have a metaclass with a hash of its own, in Python. A collection
+    # in the middle would run finalizers and callbacks, and with them other threads.
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        kinds = dict(_types_by_identity())
+    finally:
+        if was_enabled:
+            gc.enable()
     wanted = {identity: kind for identity, kind in kinds.items() if is_wanted(kind)}
     if not wanted:
         return []

@@ -62,6 +62,7 @@ def test_a_tuple_that_another_thread_is_making_is_not_disturbed():
                 failures.append(error)
 
     interval = sys.getswitchinterval()
+    gc.callbacks.append(lambda *_: None)  # as some libraries have: Python code within a collection
     sys.setswitchinterval(1e-5)
     thread = threading.Thread(target=make_tuples)
     thread.start()
@@ -71,6 +72,7 @@ def test_a_tuple_that_another_thread_is_making_is_not_disturbed():
     finally:
         is_over.set()
         thread.join()
+        gc.callbacks.pop()
         sys.setswitchinterval(interval)
     assert failures == []
 
