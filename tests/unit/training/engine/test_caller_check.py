@@ -53,26 +53,31 @@ def test_a_finding_is_told_once_and_is_a_reason_of_every_session(tmp_path):
     assert done.stdout.count("train.py:9: total is carried") == 2
 
 
+@pytest.mark.slow
 def test_a_silenced_line_is_neither(tmp_path):
     done = run(tmp_path, SCRIPT.replace("MARK", "  # trainerd: ok"))
     assert (told(done), done.stdout) == ([], "[]\n[]\n")
 
 
+@pytest.mark.slow
 def test_a_program_from_standard_input_is_not_analysed(tmp_path):
     done = run(tmp_path, "", stdin=SCRIPT.replace("MARK", ""))
     assert (done.stderr.count("trainerd: warning"), done.stdout) == (0, "[]\n[]\n")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_analysed_trains(tmp_path):
     """The script removes itself before it opens the session."""
     done = run(tmp_path, "import os; os.remove(__file__)\n" + SCRIPT.replace("MARK", ""))
     assert (told(done), done.stdout) == ([], "[]\n[]\n")
 
 
+@pytest.mark.slow
 def test_it_can_be_switched_off(tmp_path):
     assert "warning" not in run(tmp_path, SCRIPT.replace("MARK", ""), TRAINERD_CHECK="off").stderr
 
 
+@pytest.mark.slow
 def test_of_many_findings_a_few_are_told(tmp_path):
     more = "".join(f"            total{number} = 1 + total{number}\n" for number in range(15))
     first = "".join(f"total{number} = 0\n" for number in range(15))

@@ -13,10 +13,7 @@ EVERYDAY = {
     "plain",
     "breaks",
     "exception_caught",
-    "break_epochs",
     "next_forever",
-    "plain_range",
-    "after_last_epoch",
 }
 """Shapes that are struck every day; of them, too, two kills of three are slow."""
 
