@@ -44,6 +44,10 @@ CHAINS_MAX: Final = 16
 
 RANKS_MAX: Final = 4096
 """Of how many ranks the records are read."""
+
+FLUSHED: Final = "flushed"
+"""Reason of a checkpoint that was held in memory and made durable because an attempt was about to end."""
+
 HIDDEN: Final = "(hidden)"
 
 T = TypeVar("T")
@@ -106,7 +110,7 @@ def gather_evidence(
         checkpoint=newest.name if newest is not None else None,
         checkpoint_step=newest.step if newest is not None else None,
         is_checkpoint_new=is_new,
-        checkpoint_before=found[-2].name if len(found) > 1 else None,
+        checkpoint_before=_checkpoint_before(found),
         resumed_from=_resumed_from(beats, found),
         on_nonfinite_loss=job.on_nonfinite_loss,
         completion=job.completion,
@@ -117,6 +121,17 @@ def gather_evidence(
         log_tail=tuple(_hidden(line, secrets) for line in _log_tail(run, attempt, ending)),
         trouble=tuple(trouble),
     )
+
+
+def _checkpoint_before(found: Sequence[Checkpoint]) -> str | None:
+    """Return the checkpoint to go back to from the newest of these, None if there is none.
+
+    What a crash saved in its last moment holds the same trouble as the one before it: both are left behind.
+    """
+    regular = [each for each in found if each.manifest.reason != FLUSHED]
+    if len(regular) > 1 and found[-1] is not regular[-1]:
+        return regular[-2].name
+    return found[-2].name if len(found) > 1 else None
 
 
 def _is_wrapped(paths: AttemptPaths, sessions: Sequence[SessionRecord], trouble: list[str]) -> bool:

@@ -124,10 +124,10 @@ def test_checkpoints_that_cannot_be_looked_at_are_said(run):
     assert "could not be looked at" in gather(run, looks_at_checkpoints=False).trouble[0]
 
 
-def save(run, step, *, attempt=3):
+def save(run, step, *, attempt=3, **fields):
     store = CheckpointStore.of_run(run)
     with store.lock():
-        return commit(store, step, attempt=attempt)
+        return commit(store, step, attempt=attempt, **fields)
 
 
 @pytest.mark.parametrize(("attempt", "is_new"), [(2, False), (3, True)])
@@ -138,6 +138,23 @@ def test_a_checkpoint_is_new_only_if_this_attempt_made_it(run, attempt, is_new):
     assert (found.checkpoint, found.checkpoint_step) == ("step-000000120", 120)
     assert found.checkpoint_before == "step-000000110"
     assert found.is_checkpoint_new is is_new
+
+
+@pytest.mark.parametrize(
+    ("reasons", "before"),
+    [
+        (["periodic", "periodic", "flushed"], 10),
+        (["periodic", "flushed"], 10),
+        (["periodic", "flushed", "periodic"], 20),
+        (["flushed", "flushed"], 10),
+        (["flushed"], None),
+    ],
+)
+def test_what_a_crash_saved_is_left_behind_with_the_checkpoint_before_it(run, reasons, before):
+    for number, reason in enumerate(reasons, start=1):
+        save(run, 10 * number, reason=reason)
+    name = f"step-{before:09d}" if before is not None else None
+    assert gather(run).checkpoint_before == name
 
 
 @pytest.mark.parametrize("way", ["exit code 85", "exit code 0 when asked", "outcome record"])
