@@ -14,6 +14,7 @@ from trainerd.adoption.reach import Reach
 from trainerd.adoption.refusal import AdoptionRefusedError, Refusal
 from trainerd.adoption.rewriting import rewritten
 from trainerd.adoption.step_rules import step_refusals
+from trainerd.adoption.wording import lines_of
 from trainerd.analysis.check_script import check
 from trainerd.analysis.script import Script
 from trainerd.analysis.script_finding import ScriptFinding
@@ -118,7 +119,7 @@ def _original_line(source: str, text: str, line: int) -> int:
 def _measured(source: str, text: str, notes: tuple[str, ...]) -> Adoption:
     old, new = _bare_lines(source), _bare_lines(text)
     changed = added = indented = 0
-    old_lines, new_lines = source.splitlines(), text.splitlines()
+    old_lines, new_lines = lines_of(source), lines_of(text)
     for tag, old_first, old_last, new_first, new_last in difflib.SequenceMatcher(
         None, old, new, autojunk=False
     ).get_opcodes():
@@ -147,4 +148,4 @@ def _measured(source: str, text: str, notes: tuple[str, ...]) -> Adoption:
 
 
 def _bare_lines(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines()]
+    return [line.strip() for line in lines_of(text)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import itertools
 from typing import TYPE_CHECKING, Final
 
 from trainerd.adoption.carrying import CarriedNames, check_can_carry, first_value, scope_at
@@ -11,9 +12,9 @@ from trainerd.adoption.edit_plan import EditPlan, Renaming, Span, Wrapping
 from trainerd.adoption.head_edits import edit_count, edit_loader, edit_passes, edit_pull, edit_steps
 from trainerd.adoption.refusal import refused
 from trainerd.adoption.session_place import session_place
-from trainerd.adoption.state_of_run import objects_to_track
+from trainerd.adoption.state_of_run import check_bound_once, objects_to_track
 from trainerd.adoption.step_rules import losses_of
-from trainerd.adoption.wording import text_of
+from trainerd.adoption.wording import lines_of, text_of
 from trainerd.analysis.syntax import Function, walk, walk_scope
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from trainerd.analysis.script import Script
 
 _SESSIONS: Final = ("session", "run_session", "trainerd_session")
+_SHARED: Final = "this statement shares its line with another one, and would be moved or left out alone"
+_OWN_LINE: Final = "one statement a line"
 _CARRIES: Final = ("carry", "carried", "trainerd_carry")
 
 
@@ -38,7 +41,7 @@ class AdoptionPlan:
 
     def __init__(self, source: str, script: Script, nest: Nest, reach: Reach) -> None:
         self._script, self._nest = script, nest
-        self._lines = source.splitlines()
+        self._lines = lines_of(source)
         self._names = {each.id for each in walk(script.tree) if isinstance(each, ast.Name)} | {
             each.arg for each in walk(script.tree) if isinstance(each, ast.arg)
         }
@@ -55,6 +58,7 @@ class AdoptionPlan:
         top = self._to_outer[0][0] if self._to_outer else nest.outer.node
         self._place = session_place(script, top)
         self._tracked = objects_to_track(script, nest)
+        check_bound_once(script, nest, reach, self._tracked)
         self._carried: dict[Scope, CarriedNames] = {}
         self._losses = losses_of(nest)
         self._has_session = {script.scopes[0], nest.outer.scope, *(scope for _, scope in self._to_outer)}
@@ -126,10 +130,30 @@ class AdoptionPlan:
         for carried in self._carried.values():
             first = min(first, self._declare(plan, carried))
         header = f"with trainerd.session({'' if self._place.seed is None else f'seed={self._place.seed}'})"
+        self._check_apart(plan, first)
         plan.wrapping = Wrapping(first, self._place.block[-1].lineno, f"{header} as {self._session}")
         return plan
 
     # ------------------------------------------------------------------ within
+
+    def _check_apart(self, plan: EditPlan, first: int) -> None:
+        """Check that no statement that is left out, or the first of the session, shares a line with another.
+
+        Raises:
+            AdoptionRefusedError: One does: lines are moved as a whole.
+        """
+        block = self._place.block
+        for above, below in itertools.pairwise(block):
+            if below.lineno == first and (above.end_lineno or 0) >= first:
+                raise refused(below, _SHARED, _OWN_LINE)
+        for node in walk(self._script.tree):
+            for name in ("body", "orelse", "finalbody"):
+                statements = getattr(node, name, None)
+                if not isinstance(statements, list):
+                    continue
+                for each in statements:
+                    if each.lineno in plan.removed and self._shares_line(each, statements):
+                        raise refused(each, _SHARED, _OWN_LINE)
 
     def _free(self, names: tuple[str, ...]) -> str:
         for name in names:
@@ -250,7 +274,12 @@ class AdoptionPlan:
         declared = block[min(uses)]
         self._check_before(carried, block)
         if carried.scope is self._nest.outer.scope:
-            plan.removed |= {each.lineno for each in block if self._is_first_value(each, carried)}
+            # One that shares its line stays: it sets the same value before the loop restores another one.
+            plan.removed |= {
+                each.lineno
+                for each in block
+                if self._is_first_value(each, carried) and not self._shares_line(each, block)
+            }
         plan.before.setdefault(declared.lineno, []).insert(
             0, f"{self._carry} = {self._session}.variables({', '.join(texts)})"
         )
@@ -266,6 +295,15 @@ class AdoptionPlan:
             and carried.names.get(name.id) == text_of(self._script, statement.value)
             and carried.scope.values[name.id][0] is statement.value
             and self._is_before_uses(statement, name.id, carried.scope)
+        )
+
+    @staticmethod
+    def _shares_line(statement: ast.stmt, block: list[ast.stmt]) -> bool:
+        return any(
+            other is not statement
+            and other.lineno <= (statement.end_lineno or 0)
+            and statement.lineno <= (other.end_lineno or 0)
+            for other in block
         )
 
     @staticmethod

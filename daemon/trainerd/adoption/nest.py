@@ -80,6 +80,10 @@ def nest_of(script: Script, reach: Reach) -> Nest:
             raise refused(loop.node.orelse[0], "a training loop with else: a skipped loop would run it")
         if isinstance(loop.node, ast.AsyncFor):
             raise refused(loop.node, "the training loop is asynchronous")
+        if loop.node.body[0].lineno == loop.line:
+            raise refused(
+                loop.node, "a training loop with its body in the same line", "the body on lines of its own"
+            )
     if isinstance(outer.node, ast.While):
         return _around_passes(script, reach, outer, loops)
     assert isinstance(outer.node, ast.For)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import libcst as cst
 from libcst.metadata import MetadataWrapper, PositionProvider
 
+from trainerd.adoption.refusal import refused
 from trainerd.adoption.renaming import Renamer
 
 if TYPE_CHECKING:
@@ -17,13 +18,37 @@ if TYPE_CHECKING:
 
 _Statement = cst.SimpleStatementLine | cst.BaseCompoundStatement
 _Block = TypeVar("_Block", cst.Module, cst.IndentedBlock)
+_Edit = tuple[str, tuple[int, ...]]
 _NO_LINES: tuple[cst.EmptyLine, ...] = ()
 
 
 def rewritten(source: str, plan: EditPlan) -> str:
     """Return the text of a script with the edits of a plan."""
-    renamed = MetadataWrapper(cst.parse_module(source))
-    return renamed.visit(_Rewriter(plan)).code
+    rewriter = _Rewriter(plan)
+    text = MetadataWrapper(cst.parse_module(source)).visit(rewriter).code
+    missing = planned_edits(plan) - rewriter.applied
+    if missing:
+        kind, place = min(missing, key=lambda each: (each[1], each[0]))
+        raise refused(
+            place[0], f"this line has a form in which it cannot be changed: {kind}", "one statement a line"
+        )
+    return text
+
+
+def planned_edits(plan: EditPlan) -> set[_Edit]:
+    """Return the edits of a plan: each with its kind and its place."""
+    found: set[_Edit] = {("expression", span) for span in plan.expressions}
+    found |= {("argument", span) for span in plan.first_arguments}
+    found |= {("before", (line,)) for line in plan.before}
+    found |= {("after", (line,)) for line in plan.after}
+    found |= {("start of a loop", (line,)) for line in plan.at_start}
+    found |= {("left out", (line,)) for line in plan.removed}
+    found |= {("parameter", (line,)) for line in plan.first_parameters}
+    found |= {("head of a loop", (line,)) for line in plan.headers}
+    found |= {("inner loop", (line,)) for line in plan.nested}
+    if plan.wrapping is not None:
+        found |= {("session", (plan.wrapping.first, plan.wrapping.last))}
+    return found
 
 
 class _Rewriter(cst.CSTTransformer):
@@ -32,6 +57,7 @@ class _Rewriter(cst.CSTTransformer):
     def __init__(self, plan: EditPlan) -> None:
         super().__init__()
         self._plan = plan
+        self.applied: set[_Edit] = set()
         self._renamer = Renamer(plan.renamings)
 
     def on_visit(self, node: cst.CSTNode) -> bool:
@@ -63,9 +89,11 @@ class _Rewriter(cst.CSTTransformer):
         place = self.get_metadata(PositionProvider, original)
         span = (place.start.line, place.start.column, place.end.line, place.end.column)
         if span in self._plan.expressions:
+            self.applied.add(("expression", span))
             new = cst.parse_expression(self._plan.expressions[span])
             return new.with_changes(lpar=node.lpar, rpar=node.rpar)
         if isinstance(original, cst.Call) and span in self._plan.first_arguments:
+            self.applied.add(("argument", span))
             first = cst.Arg(cst.parse_expression(self._plan.first_arguments[span]))
             if node.args:
                 first = first.with_changes(comma=cst.Comma(whitespace_after=cst.SimpleWhitespace(" ")))
@@ -76,6 +104,7 @@ class _Rewriter(cst.CSTTransformer):
         name = self._plan.first_parameters.get(self._line(original))
         if name is None:
             return node
+        self.applied.add(("parameter", (self._line(original),)))
         first = cst.Param(cst.Name(name))
         kind = "posonly_params" if node.params.posonly_params else "params"
         rest: Sequence[cst.Param] = getattr(node.params, kind)
@@ -83,7 +112,11 @@ class _Rewriter(cst.CSTTransformer):
 
     def _loop(self, original: cst.For | cst.While, node: cst.For | cst.While) -> cst.BaseCompoundStatement:
         line = self._line(original)
-        body = cast("cst.IndentedBlock", node.body)
+        plan = self._plan
+        if not (line in plan.at_start or line in plan.nested or line in plan.headers):
+            return node
+        self.applied |= {(kind, (line,)) for kind in ("start of a loop", "inner loop", "head of a loop")}
+        body = cst.ensure_type(node.body, cst.IndentedBlock)
         statements = [
             *map(_statement, self._plan.at_start.get(line, ())),
             *cast("Sequence[_Statement]", body.body),
@@ -114,12 +147,14 @@ class _Rewriter(cst.CSTTransformer):
             if line in plan.removed and line not in plan.before:
                 left = _comments(statement)
             if wrapping and line == wrapping.last:
+                self.applied |= {("session", (wrapping.first, wrapping.last))}
                 found.append(_wrapped(wrapping.header, wrapped))
         return node.with_changes(body=found)
 
     def _placed(self, line: int, statement: _Statement) -> list[_Statement]:
         """Return a statement with those that are put around it."""
         plan = self._plan
+        self.applied |= {(kind, (line,)) for kind in ("before", "after", "left out")}
         new = [_statement(text) for text in plan.before.get(line, ())]
         after = [_statement(text) for text in plan.after.get(line, ())]
         if line in plan.removed:

@@ -81,6 +81,12 @@ def session_place(script: Script, inner: ast.AST) -> SessionPlace:
                     "torch.manual_seed(0) before it, or move it into the function that trains",
                 )
         block = statement.body
+        if block[0].lineno == statement.lineno:
+            raise refused(
+                statement,
+                "the guard shares its line with what it guards",
+                f"{ast.unparse(block[0])[:40]} on a line of its own",
+            )
         statement = _statement_with(block, inner)
     end = block.index(statement)
     index = next((i for i, each in enumerate(block[:end]) if not _is_inert(script, each, 0)), end)

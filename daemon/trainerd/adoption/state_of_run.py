@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from typing import TYPE_CHECKING
 
 from trainerd.adoption.refusal import refused
 from trainerd.adoption.step_rules import kind_of_value
 from trainerd.analysis.kinds import OPTIMIZER, SCHEDULER
-from trainerd.analysis.syntax import Function, dotted, walk
+from trainerd.analysis.syntax import Function, dotted, stored_in, walk
 
 if TYPE_CHECKING:
     from trainerd.adoption.nest import Nest
+    from trainerd.adoption.reach import Reach
     from trainerd.analysis.scopes import Scope
     from trainerd.analysis.script import Script
 
@@ -50,6 +52,46 @@ def objects_to_track(script: Script, nest: Nest) -> list[str]:
                 models.append(name_here)
     parts = _parts_of_schedulers(script)
     return [*models, *(name for name in kinds if name not in models and name not in parts)]
+
+
+def check_bound_once(script: Script, nest: Nest, reach: Reach, names: list[str]) -> None:
+    """Check that the loop goes on with the objects that it began with.
+
+    Raises:
+        AdoptionRefusedError: A name of one is bound again in the loop, or stands for another one after it.
+    """
+    outer = nest.outer
+    holders = {name: outer.scope.holder(name) for name in names}
+    head = [] if isinstance(outer.node, ast.While) else walk(outer.node.target)
+    inside = itertools.chain(((node, outer.scope) for node in head), reach.code(outer.node.body, outer.scope))
+    for node, place in inside:
+        name = _bound(node)
+        if name in holders and holders[name] is place.holder(name):
+            assert isinstance(node, ast.expr | ast.stmt)
+            raise refused(
+                node,
+                f"{name} is bound again in the training loop: the object that is saved is the first one",
+                "make it once, before the loop, and change it in place",
+            )
+    for node in outer.scope.nodes:
+        if not isinstance(node, ast.Assign) or node.lineno <= (outer.node.end_lineno or 0):
+            continue
+        if kind_of_value(script, node.value) is None:
+            continue
+        for name in stored_in(node.targets[0]):
+            if name in holders and holders[name] is outer.scope.holder(name):
+                raise refused(
+                    node,
+                    f"{name} stands for another object after the training loop",
+                    "another name for that one",
+                )
+
+
+def _bound(node: ast.AST) -> str:
+    """Return the name that a node binds or deletes, empty if it does neither."""
+    if isinstance(node, ast.Name):
+        return "" if isinstance(node.ctx, ast.Load) else node.id
+    return node.name if isinstance(node, Function | ast.ClassDef) else ""
 
 
 def _visible(scope: Scope, line: int) -> list[str]:

@@ -52,6 +52,7 @@ def step_refusals(script: Script, reach: Reach, nest: Nest) -> Iterator[Refusal]
                         _ACCUMULATES,
                         "session.batches(loader, accumulate=k) and session.ends_step",
                     )
+    yield from _left_before_step(script, reach, nest)
     if not optimizers:
         yield Refusal(loop.line, "no optimizer of this file steps in the loop")
     elif not resets:
@@ -60,6 +61,61 @@ def step_refusals(script: Script, reach: Reach, nest: Nest) -> Iterator[Refusal]
             "no zero_grad() in the loop: gradients are added up over all batches, and are in no checkpoint",
             "optimizer.zero_grad()",
         )
+
+
+def _left_before_step(script: Script, reach: Reach, nest: Nest) -> Iterator[Refusal]:
+    """Yield what leaves a batch between backward() and the step, with gradients that the next one adds to."""
+    loop = nest.step_loop
+    if _resets_first(reach, loop.node.body, loop.scope):
+        return
+    parts: dict[Scope, list[ast.AST]] = {loop.scope: list(walk_scope(loop.node.body))}
+    for _, scope in reach.code(loop.node.body, loop.scope):
+        if scope is not loop.scope and not _resets_first(reach, scope.body, scope):
+            parts.setdefault(scope, scope.nodes)
+
+    def runs(node: ast.AST, scope: Scope) -> Iterator[tuple[ast.AST, Scope]]:
+        called = script.names.called(node, scope) if isinstance(node, ast.Call) else None
+        yield from ((node, scope),) if called is None else reach.code(called[0].body, called[0])
+
+    def steps(node: ast.AST, scope: Scope) -> bool:
+        return (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr == "step"
+            and _optimizer_of(script, node, scope) is True
+        )
+
+    for scope, nodes in parts.items():
+        computed = [
+            i for i, each in enumerate(nodes) if any(is_backward(one) for one, _ in runs(each, scope))
+        ]
+        stepped = [i for i, each in enumerate(nodes) if any(steps(*one) for one in runs(each, scope))]
+        for node in nodes[min(computed, default=len(nodes)) : max(stepped, default=0)]:
+            if scope is loop.scope:
+                leaves = isinstance(node, ast.Continue) and script.parents.loops_around(node)[0] is loop.node
+            else:
+                leaves = isinstance(node, ast.Return)
+            if leaves:
+                assert isinstance(node, ast.stmt)
+                yield Refusal(
+                    node.lineno, _ACCUMULATES, "session.batches(loader, accumulate=k) and session.ends_step"
+                )
+
+
+def _resets_first(reach: Reach, statements: list[ast.stmt], scope: Scope) -> bool:
+    """Tell whether code sets all gradients to zero before it computes any, each time that it runs."""
+    for statement in statements:
+        if isinstance(statement, ast.Expr) and _is_reset(statement.value):
+            return True
+        if reach.trains([statement], scope):
+            return isinstance(statement, ast.With) and _resets_first(reach, statement.body, scope)
+    return False
+
+
+def _is_reset(node: ast.expr) -> bool:
+    return (
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "zero_grad"
+    )
 
 
 def kind_at(script: Script, node: ast.expr, scope: Scope) -> str | None:

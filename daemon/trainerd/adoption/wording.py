@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from trainerd.analysis.script import Script
+
+_LINE_END: Final = re.compile(r"\r\n|\r|\n")
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the lines of a text as the parser counts them: `str.splitlines` ends lines elsewhere, too."""
+    return _LINE_END.split(text)
 
 
 def text_of(script: Script, node: ast.expr) -> str:

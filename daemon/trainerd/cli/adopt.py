@@ -166,7 +166,11 @@ def _show_refusals(file: Path, refusals: tuple[Refusal, ...]) -> None:
 
 def _show(file: Path, target: Path, text: str, adoption: Adoption) -> None:
     lines = difflib.unified_diff(
-        text.splitlines(), adoption.text.splitlines(), _display(file), _display(target), lineterm=""
+        text.removesuffix("\n").split("\n"),
+        adoption.text.removesuffix("\n").split("\n"),
+        _display(file),
+        _display(target),
+        lineterm="",
     )
     for line in lines:
         click.echo(safe_line(line))

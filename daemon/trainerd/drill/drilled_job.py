@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import sys
@@ -12,14 +13,18 @@ from typing import TYPE_CHECKING, Final
 from trainerd.contract import environment
 from trainerd.contract.resolved import ResolvedJob
 from trainerd.errors import UserError
+from trainerd.supervisor.attempt.gpus import find_gpus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 NAME: Final = "drill"
 
 GRACE_S: Final = 60.0
 """From the request to stop an attempt until SIGKILL, in seconds."""
+
+_OTHER_DEVICES: Final = Path("/dev/kfd")
+"""Where it is, the GPUs are AMD's, and no file of NVIDIA tells their number."""
 
 
 def job_of_command(command: tuple[str, ...], workdir: Path, environ: Mapping[str, str]) -> ResolvedJob:
@@ -39,9 +44,47 @@ def job_of_command(command: tuple[str, ...], workdir: Path, environ: Mapping[str
     )
 
 
-def job_of_spec(spec: ResolvedJob) -> ResolvedJob:
-    """Return the job of a spec as a drill runs it."""
-    return replace(spec, grace_s=max(spec.grace_s, GRACE_S), python=spec.python or sys.executable)
+def job_of_spec(
+    spec: ResolvedJob,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    find_devices: Callable[[], int | None] | None = None,
+) -> ResolvedJob:
+    """Return the job of a spec as a drill runs it: with the GPUs that the caller sees.
+
+    Raises:
+        UserError: The caller sees fewer GPUs than the job asks for.
+    """
+    wanted = spec.resources.gpus
+    seen = visible_devices({**environ, **spec.env}, find_devices or devices_here) if wanted else None
+    if seen is not None and seen < wanted:
+        raise UserError(
+            f"the job asks for {wanted} GPUs (resources.gpus), and a drill sees {seen} here: it would run "
+            "without them, and prove nothing",
+            hint="drill it where the GPUs are, or look at CUDA_VISIBLE_DEVICES",
+        )
+    return replace(
+        spec,
+        grace_s=max(spec.grace_s, GRACE_S),
+        python=spec.python or sys.executable,
+        # No supervisor gives GPUs out: a job that asks for some would be given an empty list of them.
+        resources=replace(spec.resources, gpus=0),
+    )
+
+
+def visible_devices(environ: Mapping[str, str], find_devices: Callable[[], int | None]) -> int | None:
+    """Return how many GPUs a job sees that inherits an environment, None if that is not known."""
+    named = environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return find_devices()
+    # CUDA ignores what follows an index that does not exist.
+    names = itertools.takewhile(lambda each: each not in {"", "-1"}, map(str.strip, named.split(",")))
+    return len(list(names))
+
+
+def devices_here() -> int | None:
+    """Return how many GPUs the machine has, None where they are not NVIDIA's."""
+    return None if _OTHER_DEVICES.exists() else len(find_gpus().indices())
 
 
 def loggers_aside(folder: Path) -> dict[str, str]:

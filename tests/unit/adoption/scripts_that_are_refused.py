@@ -185,6 +185,66 @@ for epoch in range(2):
         "beside the training loop",
     ),
     "globals": (_MADE + "\n>>>exec('seed = 1')\n" + _LOOP, "hides"),
+    "accumulation_by_continue": (
+        _MADE
+        + """
+for epoch in range(2):
+    for i, (x, y) in enumerate(loader):
+        (F.cross_entropy(model(x), y) / 4).backward()
+        if (i + 1) % 4:
+>>>            continue
+        optimizer.step()
+        optimizer.zero_grad()
+""",
+        "gradients wait over several batches",
+    ),
+    "accumulation_by_return": (
+        _MADE
+        + """
+def one(i, x, y):
+    (F.cross_entropy(model(x), y) / 4).backward()
+    if (i + 1) % 4:
+>>>        return
+    optimizer.step()
+    optimizer.zero_grad()
+
+for epoch in range(2):
+    for i, (x, y) in enumerate(loader):
+        one(i, x, y)
+""",
+        "gradients wait over several batches",
+    ),
+    "new_optimizer_in_the_loop": (
+        _MADE
+        + "\nfor epoch in range(9):\n    if epoch == 5:\n"
+        + ">>>        optimizer = optim.SGD(model.parameters(), lr=0.01)\n"
+        + f"    for x, y in loader:{_STEP}",
+        "optimizer is bound again in the training loop",
+    ),
+    "new_model_in_a_function_of_the_loop": (
+        _MADE
+        + "\ndef widen():\n    global model\n>>>    model = nn.Linear(4, 2)\n\n"
+        + f"for epoch in range(9):\n    widen()\n    for x, y in loader:{_STEP}",
+        "model is bound again in the training loop",
+    ),
+    "new_optimizer_after_the_loop": (
+        _MADE + _LOOP + ">>>optimizer = optim.SGD(model.parameters(), lr=0.01)\n",
+        "optimizer stands for another object after the training loop",
+    ),
+    "loop_on_one_line": (
+        _MADE + f"\ndef train():\n    for x, y in loader:{_STEP}\n>>>for epoch in range(2): train()\n",
+        "with its body in the same line",
+    ),
+    "guard_on_one_line": (
+        "\ndef main():\n    "
+        + (_MADE + _LOOP).replace("\n", "\n    ")
+        + "\n>>>if __name__ == '__main__': main()\n",
+        "the guard shares its line",
+    ),
+    "import_beside_what_trains": (
+        ">>>import torch; model = nn.Linear(4, 2)\n" + _MADE + _LOOP,
+        "shares its line",
+    ),
     "decorated": (
         "import click\n"
         + _MADE
