@@ -102,6 +102,8 @@ def command(
     _check_faults(only)
     parsed = _job_of(job)
     links = tuple(_within(each, Path(parsed.workdir)) for each in linked)
+    if ranks == parsed.nproc:
+        raise click.UsageError(f"--ranks {ranks}: the job has so many ranks already; name another number")
     report = drill_job(
         parsed,
         budget_s=budget_s,

@@ -31,6 +31,7 @@ def drilled_before(files: tuple[Path, ...], budget: str, context: click.Context)
 
     with needing_torch("submit --drill"):
         from trainerd.drill.drilled_job import job_of_spec
+        from trainerd.drill.report_text import closing_line
     reports = []
     for file in files:
         report = drill_job(job_of_spec(load_spec(file, trust=None)), budget_s=seconds_of(budget))
@@ -38,6 +39,8 @@ def drilled_before(files: tuple[Path, ...], budget: str, context: click.Context)
             show_report(report, as_json=False, err=True)
             click.echo(f"error: {file}: the drill is not exact: nothing was submitted", err=True)
             context.exit(1)
+        if report.unfit:
+            click.echo(f"{file}: {closing_line(report)}", err=True)
         reports.append(report)
     return reports
 
@@ -46,7 +49,7 @@ def note_drill(
     state: StatePaths, spec: ResolvedJob, report: DrillReport, *, say: Callable[[str], None]
 ) -> None:
     """Write down that a job was drilled. That this is not possible keeps no job from running."""
-    record = DrilledRecord(report.verdict, report.struck, spec.spec_digest, report.wall_s)
+    record = DrilledRecord(report.verdict, report.struck, spec.spec_digest, report.wall_s, report.unfit)
     try:
         write_drilled(state.drill(spec.name), record)
     except (OSError, TrainerdError) as error:

@@ -117,7 +117,13 @@ def _drilled(job: JobView, record: DrilledRecord | None) -> str | None:
     """Return how the drill of the spec in force went; that of another spec says nothing."""
     if record is None or not job.spec_digest or record.spec_digest != job.spec_digest:
         return None
-    return f"{record.verdict}, {moment(record.wall_s)} ({record.faults} faults)"
+    if record.unfit:
+        run = (
+            f"{record.faults} of {record.faults + record.unfit} faults run, the others did not fit the budget"
+        )
+    else:
+        run = f"{record.faults} faults"
+    return f"{record.verdict}, {moment(record.wall_s)} ({run})"
 
 
 def _progress(job: JobView) -> str | None:

@@ -29,12 +29,14 @@ class DrilledRecord:
         faults: So many faults were run.
         spec_digest: Of the spec that was drilled.
         wall_s: When, in seconds since the epoch.
+        unfit: So many faults were not run because they did not fit the budget.
     """
 
     verdict: Literal["exact", "different"]
     faults: int
     spec_digest: str
     wall_s: float
+    unfit: int = 0
 
 
 def write_drilled(path: Path, record: DrilledRecord) -> None:

@@ -98,14 +98,19 @@ class Drill:
         self._uncompared = Patterns(reference.notes().uncompared)
         first_result, left_out = self._compare_undisturbed(reference, second, horizon)
         second.remove()
-        plan = choose_faults(_seen(reference), horizon, ranks=self._ranks, only=self._only)
+        plan = choose_faults(
+            _seen(reference), horizon, nproc=self._job.nproc, ranks=self._ranks, only=self._only
+        )
         results = [first_result]
         if first_result.verdict == "exact":
             results += self._struck(plan, reference, horizon)
         else:
             why = "two undisturbed runs differ already"
             results += [FaultResult(each.name, each.title, "not-run", message=why) for each in plan.faults]
-        results += [FaultResult(each.name, each.title, "not-run", message=each.why) for each in plan.left_out]
+        results += [
+            FaultResult(each.name, each.title, "not-run", message=each.why, lacks_budget=each.lacks_budget)
+            for each in plan.left_out
+        ]
         losses = tuple(
             (float(row["step"]), float(row["loss"]))
             for row in reference.trace().rows[:_LOSSES_MAX]
@@ -137,6 +142,7 @@ class Drill:
 
         limit_s = max(PROBE_LIMIT_SHARE * self._budget_s, seconds)
         end = run.attempt(limit_s=limit_s, is_enough=is_enough)
+        _check_speed(end, limit_s)
         _check_runs(end)
         rows = run.trace().rows
         run.remove()
@@ -207,8 +213,10 @@ class Drill:
         results = []
         for fault in plan.faults:
             if time.monotonic() - self._began_s > OVERRUN * self._budget_s:
-                message = f"the budget of {self._budget_s:g} s is used up"
-                results.append(FaultResult(fault.name, fault.title, "not-run", message=message))
+                message = f"the budget of {self._budget_s:g} s is used up: give a larger --budget"
+                results.append(
+                    FaultResult(fault.name, fault.title, "not-run", message=message, lacks_budget=True)
+                )
                 continue
             self._say(f"running: {fault.title}")
             run = DrilledRun(
@@ -262,6 +270,19 @@ class Drill:
                 return "", f"a checkpoint cannot be read: {error}"
 
         return compare_runs(reference.trace(), other.trace(), difference, uncompared=self._uncompared)
+
+
+def _check_speed(end: DrillAttempt, limit_s: float) -> None:
+    """Raise UserError if the job was not seen to make some steps in the time for that."""
+    if end.kind != "too-slow":
+        return
+    made = f"{end.step} of the {PROBE_STEPS_MIN} steps that measure it" if end.step else "no step"
+    _, newline, last_lines = end.message.partition("\n")
+    raise UserError(
+        f"the job made {made} within {limit_s:.0f} s, and these are {PROBE_LIMIT_SHARE:.0%} of the budget"
+        f"{newline}{last_lines}",
+        hint="give a larger --budget",
+    )
 
 
 def _check_runs(end: DrillAttempt) -> None:

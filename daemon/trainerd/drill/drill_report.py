@@ -29,6 +29,7 @@ class FaultResult:
         compared: What was compared.
         causes: Why it differs, the likeliest first.
         message: Why it was refused or not run, in words.
+        lacks_budget: Whether it was not run because it did not fit the budget.
     """
 
     name: str
@@ -39,6 +40,7 @@ class FaultResult:
     compared: Compared = field(default_factory=Compared)
     causes: tuple[DrillCause, ...] = ()
     message: str = ""
+    lacks_budget: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class DrillReport:
 
     Attributes:
         command: What was drilled.
-        verdict: ``exact`` if every fault that was run is, and at least one was; otherwise ``different``.
+        verdict: ``exact`` if every fault that was run is, and at least one was; otherwise ``different``. Those
+            that did not fit the budget are not among them: `unfit` counts them.
         faults: The second undisturbed run first.
         steps: Steps of the undisturbed run.
         horizon: What decided how many, in words.
@@ -73,6 +76,11 @@ class DrillReport:
     def struck(self) -> int:
         """How many faults were run."""
         return sum(each.verdict != "not-run" and each.name != "undisturbed" for each in self.faults)
+
+    @property
+    def unfit(self) -> int:
+        """How many faults were not run because they did not fit the budget."""
+        return sum(each.lacks_budget for each in self.faults)
 
 
 def overall(faults: tuple[FaultResult, ...]) -> Literal["exact", "different"]:

@@ -50,11 +50,13 @@ class Horizon:
         stop_step: Step after which they stop, None if they run to their end.
         every_steps: They make a checkpoint every so many steps.
         why: What decided, in words.
+        lacks_budget: Whether a larger budget would let an epoch end that does not end now.
     """
 
     stop_step: int | None
     every_steps: int
     why: str
+    lacks_budget: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,11 +106,13 @@ class LeftOut:
         name: Short name.
         title: What would happen.
         why: Why not.
+        lacks_budget: Whether a larger budget would change that.
     """
 
     name: str
     title: str
     why: str
+    lacks_budget: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ def choose_horizon(measured: Measured, budget_s: float, *, steps: int | None = N
     why = f"{limit} steps: as many as the budget of {budget_s:g} s allows"
     if epoch is not None:
         why += f"; an epoch has {epoch}"
-    return Horizon(limit, _cadence(limit), why)
+    return Horizon(limit, _cadence(limit), why, lacks_budget=epoch is not None and limit < epoch)
 
 
 def _cadence(steps: int) -> int:
@@ -164,18 +168,26 @@ def _cadence(steps: int) -> int:
 
 
 def choose_faults(
-    seen: Undisturbed, horizon: Horizon, *, ranks: int | None = None, only: Collection[str] = ()
+    seen: Undisturbed,
+    horizon: Horizon,
+    *,
+    nproc: int = 1,
+    ranks: int | None = None,
+    only: Collection[str] = (),
 ) -> FaultPlan:
     """Return the faults, and at which step each strikes.
 
     Args:
         seen: What the undisturbed run shows.
         horizon: How far the runs go.
+        nproc: Ranks of the job.
         ranks: Another number of ranks to resume on, None rehearses none.
         only: Names of the faults that are asked for; empty is all of them.
     """
     faults: list[PlannedFault] = []
     left_out: list[LeftOut] = []
+    advice = ": give a larger --budget" if horizon.lacks_budget else ""
+    no_epoch = "" if seen.epochs else f"no epoch ended within {seen.steps} steps{advice}"
 
     def add(
         name: str, *strikes: Strike, unless: str = "", workers: bool = False, on: int | None = None
@@ -183,7 +195,7 @@ def choose_faults(
         if only and name not in only:
             return
         if unless:
-            left_out.append(LeftOut(name, TITLES[name], unless))
+            left_out.append(LeftOut(name, TITLES[name], unless, horizon.lacks_budget and unless == no_epoch))
         else:
             faults.append(PlannedFault(name, TITLES[name], strikes, workers, on))
 
@@ -196,10 +208,10 @@ def choose_faults(
     too_short = "" if last >= 1 else "the run has a single step"
     # After the last epoch a session leaves no more: it finishes.
     goes_on = seen.epochs > 1 or (seen.epochs == 1 and not seen.is_whole)
-    no_epoch = "" if seen.epochs else f"no epoch ended within {seen.steps} steps: give a larger --budget"
     add("drain", Strike("drain", "step", middle), unless=too_short)
     add("kill", Strike("kill", "step", killed), unless=too_short)
-    add("after-loop", Strike("flush", "after-loop", 1), unless=no_epoch)
+    several = f"with {nproc} ranks the end of a grace period after a loop is not rehearsed"
+    add("after-loop", Strike("flush", "after-loop", 1), unless=several if nproc > 1 else no_epoch)
     no_evaluation = "" if seen.evaluates else "no loop session.batches(…, train=False) was seen"
     add("evaluation", Strike("drain", "evaluation", 1), unless=no_evaluation)
     add(

@@ -73,7 +73,10 @@ def closing_line(report: DrillReport) -> str:
         covers = f"{report.steps} steps, {compared.states} checkpoints"
         samples = ", their samples" if compared.samples else ""
         values = f" and {compared.values} logged numbers" if compared.values else ""
-        return f"exact: all {len(struck)} faults that were run, over {covers}{samples}{values}"
+        over = f"over {covers}{samples}{values}"
+        if report.unfit:
+            return f"exact ({len(struck)} of {len(struck) + report.unfit} faults run): {over}; give a larger --budget"
+        return f"exact: all {len(struck)} faults that were run, {over}"
     if not struck:
         return (
             "different: nothing was struck"

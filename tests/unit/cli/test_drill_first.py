@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from trainerd.cli.drill_first import note_drill
 from trainerd.cli.status import job_lines
 from trainerd.contract.drill_record import DrilledRecord, read_drilled, write_drilled
@@ -34,6 +36,15 @@ def test_the_drill_of_the_spec_in_force_is_shown_with_verdict_and_date(tmp_path)
     assert line.split()[1] == "exact,"
     assert "2027-01-1" in line
     assert "(2 faults)" in line
+
+
+def test_faults_that_did_not_fit_the_budget_are_shown(tmp_path):
+    state = StatePaths(tmp_path)
+    unfit = FaultResult("twice", "twice", "not-run", lacks_budget=True)
+    note_drill(state, SPEC, dataclasses.replace(REPORT, faults=(*FAULTS, unfit)), say=print)
+    assert "(2 of 3 faults run, the others did not fit the budget)" in drilled_line(
+        read_drilled(state.drill("mnist"))
+    )
 
 
 def test_the_drill_of_another_spec_is_not_shown():

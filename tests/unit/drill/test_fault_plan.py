@@ -105,3 +105,27 @@ def test_only_the_faults_that_are_asked_for():
     plan = choose_faults(Undisturbed(10, None, 0), WHOLE, only=("kill", "epoch-end"))
     assert [each.name for each in plan.faults] == ["kill"]
     assert [each.name for each in plan.left_out] == ["epoch-end"]
+
+
+@pytest.mark.parametrize(
+    ("measured", "lacks"),
+    [
+        (Measured(2.0, 1.0, 5, 10_000, 100_000), True),
+        (Measured(2.0, 0.001, 5, 100, 100_000), False),
+        (Measured(2.0, 0.001, 5, None, None), False),
+        (Measured(2.0, 10.0, 5, None, None), False),
+    ],
+    ids=["epoch-does-not-fit", "epoch-fits", "no-epochs", "no-epochs-slow"],
+)
+def test_what_a_larger_budget_would_show_is_told_from_what_is_not_there(measured, lacks):
+    horizon = choose_horizon(measured, 300.0)
+    plan = choose_faults(Undisturbed(4, None, 0, is_whole=False), horizon)
+    unfit = [each.name for each in plan.left_out if each.lacks_budget]
+    assert unfit == (["after-loop", "epoch-end"] if lacks else [])
+    assert all(("larger --budget" in each.why) == each.lacks_budget for each in plan.left_out)
+
+
+def test_with_several_ranks_the_end_of_a_grace_period_is_not_called_rehearsed():
+    plan = choose_faults(Undisturbed(30, 10, 3, evaluates=True), WHOLE, nproc=2)
+    assert "after-loop" not in by_name(plan)
+    assert [(each.name, each.lacks_budget) for each in plan.left_out] == [("after-loop", False)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -72,6 +73,14 @@ def test_the_closing_line_counts_what_was_run():
         "exact: all 1 faults that were run, over 30 steps, 6 checkpoints, their samples and 30 logged numbers"
     )
     assert "1 of 2 faults" in closing_line(report(CLEAN, DRAIN, DIFFERENT))
+
+
+def test_the_closing_line_counts_what_did_not_fit_the_budget():
+    unfit = dataclasses.replace(LEFT_OUT, lacks_budget=True)
+    found = report(CLEAN, DRAIN, LEFT_OUT, unfit, dataclasses.replace(unfit, name="kill"))
+    assert (found.struck, found.unfit) == (1, 2)
+    assert closing_line(found).startswith("exact (1 of 3 faults run): over 30 steps")
+    assert closing_line(found).endswith("give a larger --budget")
 
 
 def test_the_table_has_a_row_for_each_fault():
