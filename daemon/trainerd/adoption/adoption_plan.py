@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainerd.adoption.carrying import CarriedNames, check_can_carry, first_value, scope_at
 from trainerd.adoption.edit_plan import EditPlan, Renaming, Span, Wrapping
+from trainerd.adoption.emptied_files import truncating_opens
 from trainerd.adoption.head_edits import edit_count, edit_loader, edit_passes, edit_pull, edit_steps
 from trainerd.adoption.refusal import refused
 from trainerd.adoption.session_place import session_place
@@ -83,6 +84,11 @@ class AdoptionPlan:
             found.append(
                 f"torch.save in line {saves[0].lineno} stays as it is: the session has checkpoints of its own"
             )
+        found += [
+            f'line {each.lineno} opens a file with mode "w" before the loop: each resume empties it; '
+            'open it with mode "a"'
+            for each in truncating_opens(self._script, self._nest)
+        ]
         return tuple(found)
 
     def carry(self, name: str, line: int) -> bool:

@@ -77,6 +77,8 @@ def command(
       trainerd adopt train.py
       trainerd adopt train.py --in-place --budget 5m -- --epochs 2
     """  # noqa: D301 (click leaves alone the lines after this escape)
+    if in_place and output is not None:
+        raise click.UsageError("--in-place replaces FILE itself: -o names another place, so give one of them")
     target = output or file.with_name(f"{file.stem}{_SUFFIX}{file.suffix}")
     code = _REFUSED  # where Ctrl-C ends the drill
     with ending_quietly():
@@ -84,10 +86,13 @@ def command(
         new = encoded_as(adoption.text, data)
         if target.resolve() == file.resolve():
             raise UserError(f"{target} is the script itself", hint="--in-place replaces it")
+        if target.is_dir() or not target.absolute().parent.is_dir():
+            what = "is a folder" if target.is_dir() else "is in a folder that is not there"
+            raise UserError(f"{target} {what}", hint="-o NEW names the file to write")
         if not force and target.exists() and target.read_bytes() != new:
             raise UserError(f"{target} exists already, and is another script", hint="--force, or -o NEW")
-        write_file(target, new)
-        target.chmod(file.stat().st_mode & 0o777)
+        is_new = not target.exists()
+        _write(target, new, file.stat().st_mode & 0o777)
         if not as_json:
             _show(file, target, text, adoption)
         drill = (
@@ -96,7 +101,8 @@ def command(
         replaced = in_place and (drill.is_exact or no_drill)
         if replaced:
             _replace(file, data, new)
-            target.unlink()
+            if is_new:
+                target.unlink()
         written = file if replaced else target
         if as_json:
             print_json(_document(file, written, adoption, drill))
@@ -104,6 +110,16 @@ def command(
             _conclude(file, written, drill, in_place=in_place)
         code = 0 if drill.is_exact or no_drill else _REFUSED
     context.exit(code)
+
+
+def _write(target: Path, new: bytes, mode: int) -> None:
+    try:
+        write_file(target, new)
+        target.chmod(mode)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {target}: {error.strerror}", hint="-o NEW names another place"
+        ) from error
 
 
 def _replace(file: Path, data: bytes, new: bytes) -> None:

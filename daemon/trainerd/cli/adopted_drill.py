@@ -5,21 +5,29 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from trainerd.cli.stop_signals import leaving_on_stop_signals
 
 RESUMABLE: Final = "resumable"
 NOT_RESUMABLE: Final = "not resumable"
 NOT_DRILLED: Final = "not drilled"
+NOT_ENOUGH: Final = "not drilled enough"
 
 _EXACT: Final = 0
 _DIFFERS: Final = 1
 
+_NEEDED: Final = ("drain", "kill")
+"""Faults without which a drill proves too little."""
+
 DRILL_WAIT_S_MAX: Final = 4 * 3600
 """Longest wait for the drill, in seconds: it has a budget of its own, and ends by that."""
+
+DRILL_END_S_MAX: Final = 60.0
+"""Longest wait for a drill that is stopped, in seconds: it ends its job first."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +35,10 @@ class DrillResult:
     """What is known after the drill.
 
     Attributes:
-        verdict: `RESUMABLE` only if the drill took place and found everything equal.
+        verdict: `RESUMABLE` only if the drill took place, with a drain and a kill at least and all
+            that the budget could have been too small for, and found everything equal.
         reason: Why it is not.
-        report: What the drill printed as JSON, None if it was shown or there was none.
+        report: What the drill wrote as JSON, None if there was none.
     """
 
     verdict: str
@@ -54,57 +63,93 @@ def drilled(script: Path, arguments: tuple[str, ...], budget: str, *, is_shown: 
         script: The script.
         arguments: Its arguments.
         budget: Time for the drill, as the verb reads it.
-        is_shown: Whether its report goes to the terminal; else it is read as JSON.
+        is_shown: Whether its report goes to the terminal.
     """
-    options = ["--budget", budget, *([] if is_shown else ["--json"])]
-    try:
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "trainerd",
-                "drill",
-                *options,
-                "--",
-                sys.executable,
-                str(script),
-                *arguments,
-            ],
+    with tempfile.TemporaryDirectory(prefix="trainerd-adopt-") as folder:
+        file = Path(folder) / "report.json"
+        options = ["--budget", budget, "--report", str(file)]
+        job = [sys.executable, str(script), *arguments]
+        command = [sys.executable, "-m", "trainerd", "drill", *options, "--", *job]
+        try:
+            code, errors = run_drill(command, is_shown=is_shown)
+        except subprocess.TimeoutExpired:
+            return DrillResult(NOT_DRILLED, f"the drill did not end within {DRILL_WAIT_S_MAX} s")
+        return judged(code, _read(file), errors)
+
+
+def run_drill(command: list[str], *, is_shown: bool) -> tuple[int, str]:
+    """Run a drill to its end; return its exit code and what it said on standard error.
+
+    Raises:
+        subprocess.TimeoutExpired: It does not end. It was stopped, and its job with it.
+    """
+    with leaving_on_stop_signals():
+        process = subprocess.Popen(
+            command,
             stdin=subprocess.DEVNULL,
-            stdout=None if is_shown else subprocess.PIPE,
+            stdout=None if is_shown else subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            timeout=DRILL_WAIT_S_MAX,
-            check=False,
         )
+        try:
+            _, errors = process.communicate(timeout=DRILL_WAIT_S_MAX)
+        finally:
+            _end(process)
+    return process.returncode, errors
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a drill that still runs: by SIGTERM first, at which it ends the job that it has started."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(DRILL_END_S_MAX)
     except subprocess.TimeoutExpired:
-        return DrillResult(NOT_DRILLED, f"the drill did not end within {DRILL_WAIT_S_MAX} s")
-    return judged(done.returncode, done.stdout, done.stderr)
+        process.kill()
+        process.wait()
 
 
-def judged(code: int, output: str | None, errors: str) -> DrillResult:
-    """Return what the end of the drill says: an exit code of 1 is a difference only where there is a report.
+def judged(code: int, report: Any, errors: str) -> DrillResult:
+    """Return what the end of the drill says: only a report tells whether something was equal or different.
 
     Args:
         code: Its exit code.
-        output: What it printed, None if that went to the terminal.
+        report: What it wrote, None if that is no report.
         errors: What it printed to standard error.
     """
-    report = _parsed(output)
-    if output is not None and code in {_EXACT, _DIFFERS} and report is None and not errors.strip():
-        return DrillResult(NOT_DRILLED, "the drill printed no report")
+    if code == _EXACT and report is None:
+        return DrillResult(NOT_DRILLED, "the drill wrote no report")
+    if code == _EXACT and report.get("verdict") == "exact":
+        missing = not_shown(report)
+        if not missing:
+            return DrillResult(RESUMABLE, "", report)
+        return DrillResult(NOT_ENOUGH, f"the drill did not show {'; '.join(missing)}", report)
+    if code == _DIFFERS and report is not None:
+        return DrillResult(NOT_RESUMABLE, "the drill found a difference", report)
     said = [line for line in errors.splitlines() if line.strip()]
     last = next((line for line in said if line.startswith(("error:", "Error:"))), said[-1] if said else "")
-    if code == _EXACT and (output is None or report is not None):
-        return DrillResult(RESUMABLE, "", report)
-    if code == _DIFFERS and not last.lower().startswith("error:"):
-        return DrillResult(NOT_RESUMABLE, "the drill found a difference", report)
     return DrillResult(NOT_DRILLED, last.strip() or f"the drill ended with exit code {code}", report)
 
 
-def _parsed(output: str | None) -> Any:
+def not_shown(report: dict[str, Any]) -> list[str]:
+    """Return the faults that an exact report lacks for a script to be called resumable, each with the reason.
+
+    A drain and a kill must have been run, and all that would have been run in a larger budget.
+    """
+    faults = {each["name"]: each for each in report["faults"]}
+    missing = [name for name in _NEEDED if name not in faults]
+    return missing + [
+        f"{each['title']} ({each['message'] or each['verdict']})"
+        for name, each in faults.items()
+        if each["lacks_budget"] or (name in _NEEDED and each["verdict"] != "exact")
+    ]
+
+
+def _read(file: Path) -> Any:
     try:
-        return None if not output else json.loads(output)
-    except ValueError:
+        report = json.loads(file.read_bytes())
+    except (OSError, ValueError):
         return None
+    return report if isinstance(report, dict) and isinstance(report.get("faults"), list) else None

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -16,11 +14,10 @@ from trainerd.cli.drill_first import seconds_of
 from trainerd.cli.needs_torch import needing_torch
 from trainerd.cli.options import json_option
 from trainerd.cli.output import make_table, print_json, show
+from trainerd.cli.stop_signals import leaving_on_stop_signals
 from trainerd.errors import UserError
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from trainerd.contract.resolved import ResolvedJob
     from trainerd.drill.drill_report import DrillReport
 
@@ -60,6 +57,8 @@ _NOT_EXACT: Final = 1
 @click.option(
     "--keep", type=click.Path(path_type=Path), metavar="DIR", help="Keep the folders of all runs here."
 )
+# What `trainerd adopt` judges a drill by, whose report goes to the terminal.
+@click.option("--report", "document", type=click.Path(path_type=Path, dir_okay=False), hidden=True)
 @json_option
 @click.pass_context
 def command(
@@ -74,6 +73,7 @@ def command(
     in_place: bool,
     html: Path | None,
     keep: Path | None,
+    document: Path | None,
     as_json: bool,
 ) -> None:
     """Rehearse the death of a job on copies, and compare.
@@ -85,7 +85,8 @@ def command(
     step and value, and the likely cause.
 
     Each run has a run folder and a copy of the working folder of its own, and loggers (wandb, mlflow,
-    neptune, comet, clearml) are set offline: the real run is not touched.
+    neptune, comet, clearml) are set offline: the real run is not touched. What lies beside the working
+    folder, and what --link names, is linked: the job must only read it.
 
     Exits with 0 if everything that was run is exact, 1 if something differs or the job fails, 2 for a usage
     error.
@@ -100,6 +101,9 @@ def command(
         import trainerd.drill.conduct  # noqa: F401 - whether it can be had
 
     _check_faults(only)
+    for file in filter(None, (html, document)):
+        if not file.absolute().parent.is_dir():
+            raise click.UsageError(f"{file}: there is no folder {file.parent} to write it into")
     parsed = _job_of(job)
     links = tuple(_within(each, Path(parsed.workdir)) for each in linked)
     if ranks == parsed.nproc:
@@ -114,11 +118,8 @@ def command(
         is_in_place=in_place,
         keep=keep,
     )
-    if html is not None:
-        from trainerd.drill.report_html import page
-
-        html.write_text(page(report), encoding="utf-8")
     show_report(report, as_json=as_json)
+    _write_reports(report, html, document)
     context.exit(0 if report.verdict == "exact" else _NOT_EXACT)
 
 
@@ -142,8 +143,6 @@ def drill_job(
     from trainerd.drill.drilled_run import RunPlaces
 
     root = _folder_for(keep)
-    # SIGTERM must not leave a job of the drill behind: this ends it on the way out, as Ctrl-C does.
-    former = signal.signal(signal.SIGTERM, _leave)
     try:
         places = RunPlaces(root, is_in_place=is_in_place, linked=linked, keeps=keep is not None)
         drill = Drill(
@@ -155,9 +154,10 @@ def drill_job(
             only=only,
             say=lambda line: click.echo(f"trainerd: drill: {line}", err=True),
         )
-        return drill.conduct()
+        # A signal must not leave a job of the drill behind.
+        with leaving_on_stop_signals():
+            return drill.conduct()
     finally:
-        signal.signal(signal.SIGTERM, former)
         if keep is None:
             shutil.rmtree(root, ignore_errors=True)
 
@@ -174,6 +174,24 @@ def show_report(report: DrillReport, *, as_json: bool, err: bool = False) -> Non
     for line in explanations(report):
         click.echo(line, err=err)
     click.echo(closing_line(report), err=err)
+
+
+def _write_reports(report: DrillReport, html: Path | None, document: Path | None) -> None:
+    """Write a report into the files that were asked for.
+
+    Raises:
+        UserError: One cannot be written.
+    """
+    from trainerd.drill.drill_report import encode_report
+    from trainerd.drill.report_html import page
+
+    for file, text in ((html, page(report).encode()), (document, encode_report(report))):
+        if file is None:
+            continue
+        try:
+            file.write_bytes(text)
+        except OSError as error:
+            raise UserError(f"cannot write the report to {file}: {error.strerror}") from error
 
 
 def _show_table(rows: list[tuple[str, str, str, str]]) -> None:
@@ -198,10 +216,6 @@ def _job_of(words: tuple[str, ...]) -> ResolvedJob:
         return job_of_command(words, Path.cwd(), os.environ)
     except UserError as error:
         raise click.UsageError(str(error)) from error
-
-
-def _leave(number: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(128 + number)
 
 
 def _check_faults(names: tuple[str, ...]) -> None:

@@ -49,8 +49,8 @@ class DrillReport:
 
     Attributes:
         command: What was drilled.
-        verdict: ``exact`` if every fault that was run is, and at least one was; otherwise ``different``. Those
-            that did not fit the budget are not among them: `unfit` counts them.
+        verdict: ``exact`` if every fault that was run is, and at least one was; otherwise ``different``.
+            Those that did not fit the budget are not among them: `unfit` counts them.
         faults: The second undisturbed run first.
         steps: Steps of the undisturbed run.
         horizon: What decided how many, in words.

@@ -75,7 +75,8 @@ def closing_line(report: DrillReport) -> str:
         values = f" and {compared.values} logged numbers" if compared.values else ""
         over = f"over {covers}{samples}{values}"
         if report.unfit:
-            return f"exact ({len(struck)} of {len(struck) + report.unfit} faults run): {over}; give a larger --budget"
+            run = f"{len(struck)} of {len(struck) + report.unfit} faults run"
+            return f"exact ({run}): {over}; give a larger --budget"
         return f"exact: all {len(struck)} faults that were run, {over}"
     if not struck:
         return (

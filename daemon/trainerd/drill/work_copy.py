@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 BYTES_MAX: Final = 1 << 30
 """More than this is not copied, in bytes."""
 FILES_MAX: Final = 50_000
+LINK_BYTES_MAX: Final = 64 << 20
+"""More than this behind a link that leads out of the folder is not copied, in bytes."""
+LINK_FILES_MAX: Final = 1000
 
 LEFT_OUT: Final = frozenset(
     {".trainerd", ".git", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
@@ -32,7 +35,8 @@ def copy_work(source: Path, target: Path, *, linked: Collection[Path] = ()) -> N
     """Copy a working folder.
 
     Virtual environments, and what is named, are linked and not copied. What lies beside the folder is linked
-    too, so that ``../data`` is found.
+    too, so that ``../data`` is found. Links within the folder lead to the copy; behind those that lead out of
+    it, little is copied, and much is refused.
 
     Args:
         source: The job's working folder.
@@ -40,7 +44,7 @@ def copy_work(source: Path, target: Path, *, linked: Collection[Path] = ()) -> N
         linked: Absolute paths within `source` that are only read.
 
     Raises:
-        UserError: It is too large, or cannot be copied.
+        UserError: It is too large, cannot be copied, or has a link that leads to much outside of it.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(OSError):
@@ -67,6 +71,7 @@ class _Copying:
         self._linked = linked
         self._avoided = avoided
         self._bytes = self._files = 0
+        self._within: list[Path] = []
 
     def into(self, source: Path, target: Path) -> None:
         target.mkdir()
@@ -75,20 +80,50 @@ class _Copying:
                 self._copy(entry, Path(entry.path), target / entry.name)
 
     def _copy(self, entry: os.DirEntry[str], source: Path, target: Path) -> None:
-        if entry.is_symlink():
-            link = source.readlink()
-            is_inside = not link.is_absolute() and (source.parent / link).resolve().is_relative_to(self._root)
-            target.symlink_to(link if is_inside else source.resolve())
-        elif source in self._linked or (entry.is_dir() and (source / "pyvenv.cfg").exists()):
+        if source in self._linked:
+            target.symlink_to(source)
+        elif entry.is_symlink():
+            self._copy_link(source, target)
+        elif entry.is_dir() and (source / "pyvenv.cfg").exists():
             target.symlink_to(source)
         elif entry.is_dir():
             if entry.name not in LEFT_OUT and not _holds(source, self._avoided):
                 self.into(source, target)
         elif stat.S_ISREG(entry.stat().st_mode):
-            self._count(entry.stat().st_size if not _is_cloned(source, target) else 0)
-            if not target.exists():
-                shutil.copyfile(source, target)
-            shutil.copystat(source, target)
+            self._copy_file(source, target)
+
+    def _copy_file(self, source: Path, target: Path) -> None:
+        size = source.stat().st_size
+        self._count(size if not _is_cloned(source, target) else 0)
+        if not target.exists():
+            shutil.copyfile(source, target)
+        shutil.copystat(source, target)
+
+    def _copy_link(self, source: Path, target: Path) -> None:
+        """Copy a link, so that what is written through it is written in the copy.
+
+        Raises:
+            UserError: It leads out of the folder, to more than is copied.
+        """
+        real = source.resolve()
+        if real.is_relative_to(self._root.resolve()):
+            # Relative, so that it leads to the copy.
+            target.symlink_to(os.path.relpath(real, source.parent.resolve()))
+        elif (real / "pyvenv.cfg").exists():
+            target.symlink_to(real)
+        elif not real.is_dir():
+            if real.is_file() and real.stat().st_size <= LINK_BYTES_MAX:
+                self._copy_file(real, target)
+            elif real.is_file():
+                raise _too_much_behind(source, real, self._root)
+            else:
+                target.symlink_to(real)  # a device, or nothing
+        elif real in self._within or self._root.resolve().is_relative_to(real) or not _is_small(real):
+            raise _too_much_behind(source, real, self._root)
+        else:
+            self._within.append(real)
+            self.into(real, target)
+            self._within.pop()
 
     def _count(self, size: int) -> None:
         self._bytes += size
@@ -100,6 +135,26 @@ class _Copying:
                 hint="name the folders that the job only reads with --link DIR, start the drill in a smaller "
                 "folder, or use --in-place: then the job may write there, as always",
             )
+
+
+def _too_much_behind(link: Path, real: Path, root: Path) -> UserError:
+    return UserError(
+        f"the link {link} leads out of the working folder, to {real}, which is too much to copy: a job "
+        "that is drilled would write there",
+        hint=f"--link {link.relative_to(root) if link.is_relative_to(root) else link}, if it is only read, "
+        "or --in-place: then the job may write there, as always",
+    )
+
+
+def _is_small(folder: Path) -> bool:
+    """Tell whether a folder has little in it, by its files; links in it are followed when it is copied."""
+    size = count = 0
+    for parent, folders, files in os.walk(folder):
+        count += len(folders) + len(files)
+        size += sum(Path(parent, name).lstat().st_size for name in files)
+        if count > LINK_FILES_MAX or size > LINK_BYTES_MAX:
+            return False
+    return True
 
 
 def _is_cloned(source: Path, target: Path) -> bool:

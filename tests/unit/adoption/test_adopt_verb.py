@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +18,9 @@ from tests.unit.adoption.scripts_that_adopt import RIGHT
 from trainerd.adoption.adopt_script import adopt_source
 from trainerd.cli import adopted_drill
 from trainerd.cli.adopt import command
-from trainerd.cli.adopted_drill import NOT_DRILLED, NOT_RESUMABLE, RESUMABLE, judged
+from trainerd.cli.adopted_drill import NOT_DRILLED, NOT_ENOUGH, NOT_RESUMABLE, RESUMABLE, judged
+from trainerd.cli.stop_signals import leaving_on_stop_signals
+from trainerd.errors import UserError
 
 SOURCE = RIGHT["module_level"]
 ADOPTED = adopt_source(SOURCE).text
@@ -30,21 +34,32 @@ def script(tmp_path):
     return file
 
 
+def fault(name, verdict="exact", message="", *, lacks_budget=False):
+    return {
+        "name": name, "title": f"a {name}", "verdict": verdict, "message": message,
+        "lacks_budget": lacks_budget,
+    }  # fmt: skip
+
+
+FULL = {"verdict": "exact", "faults": [fault("undisturbed"), fault("drain"), fault("kill")]}
+
+
 @pytest.fixture
 def drill(monkeypatch):
     """Stand in for the command of the drill: ends with `code`, and keeps what it was called with."""
 
     class Drill:
-        code, stdout, stderr = 0, "{}", ""
+        code, report, stderr = 0, FULL, ""
         called = None
 
-        def run(self, arguments, **options):
-            self.called = arguments
-            output = self.stdout if options["stdout"] == subprocess.PIPE else None
-            return subprocess.CompletedProcess(arguments, self.code, output, self.stderr)
+        def run(self, command, *, is_shown):
+            self.called, self.is_shown = command, is_shown
+            if self.report is not None:
+                Path(command[command.index("--report") + 1]).write_text(json.dumps(self.report))
+            return self.code, self.stderr
 
     standing_in = Drill()
-    monkeypatch.setattr(adopted_drill.subprocess, "run", standing_in.run)
+    monkeypatch.setattr(adopted_drill, "run_drill", standing_in.run)
     return standing_in
 
 
@@ -61,7 +76,8 @@ def test_after_a_drill_without_difference_it_is_resumable(script, drill):
     assert (script.read_text(), new.read_text()) == (SOURCE, ADOPTED)
     assert new.stat().st_mode & 0o777 == 0o755
     assert drill.called[1:6] == ["-m", "trainerd", "drill", "--budget", "90s"]
-    assert drill.called[6:] == ["--", sys.executable, str(new), "--epochs", "2"]
+    assert drill.called[6] == "--report"
+    assert drill.called[8:] == ["--", sys.executable, str(new), "--epochs", "2"]
 
 
 def test_a_difference_is_not_resumable_and_leaves_the_script(script, drill):
@@ -91,11 +107,11 @@ def test_in_place_replaces_the_script_after_the_drill(script, drill):
 def test_in_place_leaves_a_script_that_was_changed_meanwhile(script, drill):
     run = drill.run
 
-    def changing_run(arguments, **options):
+    def changing_run(command, **options):
         script.write_text("# edited\n")
-        return run(arguments, **options)
+        return run(command, **options)
 
-    adopted_drill.subprocess.run = changing_run
+    adopted_drill.run_drill = changing_run
     done = adopt(script, "--in-place")
     assert "was changed while the drill ran" in str(done.exception)
     assert script.read_text() == "# edited\n"
@@ -133,7 +149,7 @@ def test_json_is_one_document(script, drill, contents, verdict, code):
     document = json.loads(done.output)
     assert (done.exit_code, document["verdict"], document["file"]) == (code, verdict, str(script))
     if verdict == "resumable":
-        assert (document["changed"], document["drill"]) == (2, {})
+        assert (document["changed"], document["drill"]) == (2, FULL)
     elif verdict == "refused":
         assert document["refusals"][0]["line"] == 1
     else:
@@ -154,23 +170,101 @@ def test_line_ends_and_encoding_are_kept(script, drill):
 
 
 @pytest.mark.parametrize(
-    ("code", "output", "errors", "verdict"),
+    ("code", "report", "errors", "verdict"),
     [
-        (0, None, "", RESUMABLE),
-        (0, '{"rows": []}', "drilling …\n", RESUMABLE),
-        (0, "", "", NOT_DRILLED),
-        (0, "Usage: …", "", NOT_DRILLED),
-        (1, None, "", NOT_RESUMABLE),
-        (1, "{}", "", NOT_RESUMABLE),
+        (0, FULL, "", RESUMABLE),
+        (0, FULL, "drilling …\n", RESUMABLE),
+        (0, None, "", NOT_DRILLED),
+        (0, {**FULL, "verdict": "different"}, "", NOT_DRILLED),
+        (1, FULL, "", NOT_RESUMABLE),
+        (1, None, "", NOT_DRILLED),
         (1, None, "error: torch is not installed\n", NOT_DRILLED),
         (2, None, "Usage: trainerd\n\nError: there is no verb 'drill'\n", NOT_DRILLED),
         (-9, None, "", NOT_DRILLED),
-        (130, "{}", "", NOT_DRILLED),
+        (130, FULL, "", NOT_DRILLED),
     ],
-    ids=lambda value: str(value)[:12],
+    ids=["full", "said", "no-report", "other", "differs", "1", "1-error", "usage", "killed", "interrupted"],
 )
-def test_only_a_drill_that_took_place_says_resumable(code, output, errors, verdict):
-    assert judged(code, output, errors).verdict == verdict
+def test_only_a_drill_that_took_place_says_resumable(code, report, errors, verdict):
+    assert judged(code, report, errors).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("faults", "named"),
+    [
+        ([fault("drain")], "kill"),
+        ([fault("kill")], "drain"),
+        ([fault("drain"), fault("kill", "not-run", "a single step")], "a kill (a single step)"),
+        (
+            [fault("drain"), fault("kill"), fault("twice", "not-run", "used up", lacks_budget=True)],
+            "a twice (used up)",
+        ),
+    ],
+    ids=["no-kill", "no-drain", "kill-not-run", "budget"],
+)
+def test_a_drill_that_shows_too_little_is_not_resumable(script, drill, faults, named):
+    drill.report = {"verdict": "exact", "faults": [fault("undisturbed"), *faults]}
+    result = judged(0, drill.report, "")
+    assert (result.verdict, named in result.reason) == (NOT_ENOUGH, True)
+    done = adopt(script, "--in-place")
+    assert (done.exit_code, script.read_text()) == (1, SOURCE)
+    assert "not drilled enough: the drill did not show" in done.output
+    assert "found everything equal" not in done.output
+
+
+def test_a_fault_that_does_not_apply_is_not_missed():
+    report = {"verdict": "exact", "faults": [*FULL["faults"], fault("workers", "not-run", "no loader")]}
+    assert judged(0, report, "").is_exact
+
+
+def test_in_place_with_an_output_is_a_usage_error(script, drill):
+    other = script.with_name("other.py")
+    other.write_text("# mine\n")
+    done = adopt(script, "--in-place", "-o", other, "--force")
+    assert (done.exit_code, other.read_text(), drill.called) == (2, "# mine\n", None)
+
+
+def test_in_place_leaves_the_changed_script_of_an_earlier_time(script, drill):
+    new = script.with_name("train_adopted.py")
+    assert adopt(script, "--no-drill").exit_code == 0
+    assert adopt(script, "--in-place").exit_code == 0
+    assert (script.read_text(), new.read_text()) == (ADOPTED, ADOPTED)
+
+
+@pytest.mark.parametrize(("name", "said"), [("folder", "is a folder"), ("none/x.py", "is not there")])
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_run(script, drill, name, said):
+    (script.parent / "folder").mkdir()
+    done = adopt(script, "-o", script.parent / name)
+    assert (type(done.exception), drill.called) == (UserError, None)
+    assert said in str(done.exception)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["term", "hup"])
+def test_a_drill_that_runs_is_stopped_where_adopt_is(monkeypatch, number):
+    code = f"import os, time; os.kill(os.getppid(), {int(number)}); time.sleep(60)"
+    former, started, make = signal.getsignal(number), [], subprocess.Popen
+
+    def noted(*arguments, **options):
+        started.append(make(*arguments, **options))
+        return started[0]
+
+    monkeypatch.setattr(adopted_drill.subprocess, "Popen", noted)
+    with pytest.raises(SystemExit) as caught:
+        adopted_drill.run_drill([sys.executable, "-S", "-c", code], is_shown=False)
+    assert caught.value.code == 128 + number
+    assert started[0].returncode == -signal.SIGTERM
+    assert signal.getsignal(number) is former
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    try:
+        with leaving_on_stop_signals():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, former)
 
 
 def test_a_missing_libcst_is_said_with_what_to_install(script, monkeypatch):

@@ -106,3 +106,22 @@ def test_the_net_may_move_after_the_loop():
 def test_an_edit_that_found_no_place_is_refused(plan):
     with pytest.raises(AdoptionRefusedError, match="cannot be changed"):
         rewritten("a = 1\nb = (\n  2)\n", plan)
+
+
+@pytest.mark.parametrize(
+    ("before", "is_named"),
+    [
+        ('log = open("log.csv", "w")\n', True),
+        ('log = path.open(mode="w")\n', True),
+        ('log = open("log.csv", "a")\n', False),
+        ('with open("config.json", "w") as log:\n    log.write("x")\n', False),
+        ('open("config.json", "w").write("x")\n', False),
+    ],
+    ids=["open", "path", "append", "closed", "at-once"],
+)
+def test_a_file_that_each_resume_empties_is_named(before, is_named):
+    source = PLAIN.replace("best =", before + "best =", 1).replace(
+        "    print(best)", "    print(best, file=log)"
+    )
+    named = [each for each in adopt_source(source).notes if "each resume empties it" in each]
+    assert [each.split()[1] for each in named] == (["8"] if is_named else [])

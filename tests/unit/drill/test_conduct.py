@@ -8,8 +8,8 @@ from trainerd.contract.heartbeat import Heartbeat
 from trainerd.drill import conduct
 from trainerd.drill.conduct import Drill
 from trainerd.drill.drill_attempt import DrillAttempt
-from trainerd.drill.drilled_run import RunPlaces
 from trainerd.drill.drilled_job import job_of_command
+from trainerd.drill.drilled_run import RunPlaces
 from trainerd.errors import UserError
 
 

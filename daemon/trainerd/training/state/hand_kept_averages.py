@@ -7,12 +7,13 @@ a script fills with gradients or with a plain copy of the parameters does not.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from trainerd.training.state.audit_coverage import memory_of, tensors_in
+from trainerd.training.state.audit_coverage import memory_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,8 @@ _SAMPLES: Final = 3
 """How many tensors of a copy are looked at: the smallest ones."""
 _ELEMENTS_MAX: Final = 1 << 16
 _COPIES_MAX: Final = 64
+_BESIDE_MAX: Final = 16
+"""Items of a container besides the tensors of a copy."""
 _ROUNDINGS: Final = 4
 _FRACTION_MIN: Final = 1e-7
 _FRACTION_MAX: Final = 0.9999
@@ -53,10 +56,11 @@ class CopiesBefore:
 
     def __init__(self, coverage: Coverage, names: CallerNames) -> None:
         self._copies: dict[str, _Copy] = {}
+        tensors_max = _tensors_max(coverage)
         for known in names:
             if len(self._copies) >= _COPIES_MAX:
                 return
-            for model, originals, tensors in _copies_of(known.value, coverage):
+            for model, originals, tensors in _copies_of(known.value, coverage, tensors_max):
                 numbers = sorted(filter(_is_sampled(originals), range(len(tensors))), key=_size_in(tensors))
                 former = {number: _on_host(tensors[number]) for number in numbers[:_SAMPLES]}
                 if former:
@@ -70,18 +74,19 @@ class CopiesBefore:
             coverage: What is kept now.
             names: The names now: a script may have replaced the copy.
         """
+        tensors_max = _tensors_max(coverage)
         for known in names if self._copies else ():
             copy = self._copies.get(known.expression)
             if copy is None:
                 continue
-            for model, originals, tensors in _copies_of(known.value, coverage):
+            for model, originals, tensors in _copies_of(known.value, coverage, tensors_max):
                 if model is copy.model and _moves_towards(copy.former, originals, tensors):
                     yield known, model
                     break
 
 
 def _copies_of(
-    value: Any, coverage: Coverage
+    value: Any, coverage: Coverage, tensors_max: int
 ) -> Iterator[tuple[torch.nn.Module, list[torch.Tensor], list[torch.Tensor]]]:
     """Yield the tracked modules that a value has the shapes of, with the tensors of both, in their order."""
     if coverage.keeps(value):
@@ -89,7 +94,10 @@ def _copies_of(
     if isinstance(value, torch.nn.Module):
         tensors: list[torch.Tensor] = list(value.parameters())
     elif isinstance(value, dict | list | tuple):
-        tensors = list(tensors_in(value))
+        found = _few_tensors_in(value, tensors_max)
+        if found is None:
+            return
+        tensors = found
     else:
         return
     if not tensors or all(coverage.keeps_tensor(each) for each in tensors if memory_of(each) is not None):
@@ -101,6 +109,39 @@ def _copies_of(
             if [each.shape for each in originals] == shapes:
                 yield model, originals, tensors
                 break
+
+
+def _tensors_max(coverage: Coverage) -> int:
+    """Return how many tensors the largest tracked module has."""
+    return max(
+        (sum(1 for _ in itertools.chain(each.parameters(), each.buffers())) for each in coverage.modules),
+        default=0,
+    )
+
+
+def _few_tensors_in(tree: Any, items_max: int) -> list[torch.Tensor] | None:
+    """Return the tensors in a tree of containers, None if it is no copy of a module but, say, the data.
+
+    Args:
+        tree: A dict, list or tuple.
+        items_max: A copy has no more tensors; a few plain values in a dict may stand beside them.
+    """
+    tensors: list[torch.Tensor] = []
+    left = 2 * (items_max + _BESIDE_MAX)
+    waiting: list[tuple[Any, bool]] = [(tree, False)]
+    while waiting:
+        node, is_field = waiting.pop()
+        left -= 1
+        if isinstance(node, torch.Tensor):
+            tensors.append(node)
+        elif isinstance(node, dict | list | tuple):
+            if len(node) > min(items_max + _BESIDE_MAX, left):
+                return None
+            items = node.values() if isinstance(node, dict) else node
+            waiting += [(item, isinstance(node, dict)) for item in items][::-1]
+        elif not is_field:
+            return None
+    return tensors if len(tensors) <= items_max else None
 
 
 def _state_of(model: torch.nn.Module) -> list[torch.Tensor]:

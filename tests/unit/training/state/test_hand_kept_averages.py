@@ -8,6 +8,7 @@ from torch import nn
 
 import trainerd
 from trainerd.errors import UnsupportedValueError, UserError
+from trainerd.training.state.hand_kept_averages import _few_tensors_in
 
 pytestmark = pytest.mark.torch
 
@@ -144,3 +145,42 @@ def test_an_object_that_no_checkpoint_can_hold_is_refused_after_the_first_step(t
 
     with pytest.raises(UnsupportedValueError, match=r"odd\.callback"):
         one_step()
+
+
+class CountedList(list):
+    """Counts the items that are looked at."""
+
+    looked = 0
+
+    def __iter__(self):
+        for item in super().__iter__():
+            self.looked += 1
+            yield item
+
+
+@pytest.mark.parametrize(
+    "items",
+    [[1] * 10_000, [torch.zeros(1)] * 10_000, [[1, 2]] * 10_000, [(i, "x") for i in range(20)] * 500],
+    ids=["ints", "tensors", "pairs", "samples"],
+)
+def test_the_whole_data_of_a_script_is_not_walked(items):
+    data = CountedList(items)
+    assert _few_tensors_in(data, 12) is None
+    assert _few_tensors_in({"a": data}, 12) is None
+    assert data.looked == 0
+
+
+def test_a_small_container_is_left_at_the_first_element_that_is_no_tensor():
+    assert _few_tensors_in([1, 2, 3], 12) is None
+    one, two, three = (torch.zeros(n) for n in (1, 2, 3))
+    assert _few_tensors_in([[one], two, (three,)], 3) is not None
+    found = _few_tensors_in([[one], two, (three,)], 3)
+    assert [each.shape for each in found] == [one.shape, two.shape, three.shape]
+    found = _few_tensors_in({"decay": 0.9, "slow": {"a": one, "b": two}}, 3)
+    assert [each.shape for each in found] == [one.shape, two.shape]
+
+
+def test_a_list_that_holds_itself_ends():
+    data = []
+    data += [data, data]
+    assert _few_tensors_in(data, 12) is None
