@@ -131,6 +131,11 @@ class FakeControl:
             raise UserError(f"cannot retry {name!r}, which is running: it has not been given up")
         return self._change(name, state="queued", reason="tried again on request")
 
+    def check_restart(self, name: str) -> JobView:
+        if self.jobs[name].state == "rejected":
+            raise UserError(f"cannot restart {name!r}, which is rejected: its spec is refused")
+        return self.jobs[name]
+
     async def restart(self, name: str, *, is_fresh: bool) -> JobView:
         self.calls.append(("restart", name, "fresh" if is_fresh else ""))
         return self._change(name, state="queued", reason="restarted on request")

@@ -105,6 +105,10 @@ class Client:
         """Try a job again with a full budget. The request is durable when this returns."""
         return _view(self._ask("POST", f"{_path(name)}/retry"), JobView)
 
+    def check_restart(self, name: str) -> JobView:
+        """Ask whether a job could be started again; one that runs, once it is stopped. Changes nothing."""
+        return _view(self._ask("GET", f"{_path(name)}/restart"), JobView)
+
     def restart(self, name: str, *, fresh: bool = False) -> JobView:
         """Start a job at rest again. The request is durable when this returns."""
         query = {"fresh": "true"} if fresh else None

@@ -8,10 +8,13 @@ import click
 
 from trainerd.cli.options import json_option, names_argument, state_option
 from trainerd.cli.output import ending_quietly, print_json
+from trainerd.errors import TrainerdError, UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from trainerd.cli.client import Client
-    from trainerd.contract.paths import StatePaths
+    from trainerd.contract.paths import RunPaths, StatePaths
     from trainerd.supervisor.api.control import JobView
 
 _AT_REST: Final = frozenset({"stopped", "finished", "parked", "rejected"})
@@ -39,11 +42,13 @@ def command(names: tuple[str, ...], *, fresh: bool, state: StatePaths, as_json: 
     from trainerd.cli.client import Client
 
     with ending_quietly(), Client(state) as client:
-        _stop(client, names, aloud=not as_json)
+        for name in names:
+            client.check_restart(name)  # a job that would not start again is not stopped either
         if fresh:
-            for name in names:
-                _move_aside(state, name)
-        jobs = [client.restart(name, fresh=fresh) for name in names]
+            jobs = [_begin_again(client, state, name, aloud=not as_json) for name in names]
+        else:
+            _stop(client, names, aloud=not as_json)
+            jobs = [client.restart(name) for name in names]
         if as_json:
             print_json(jobs)
         else:
@@ -61,20 +66,45 @@ def _stop(client: Client, names: tuple[str, ...], *, aloud: bool) -> dict[str, J
     return wait_for_rest(client, names, aloud=aloud)
 
 
-def _move_aside(state: StatePaths, name: str) -> None:
-    """Move the run of a job aside and say where it is.
+def _begin_again(client: Client, state: StatePaths, name: str, *, aloud: bool) -> JobView:
+    """Stop a job, move its run aside and start it again; if that is refused, give the run back.
 
     Raises:
-        LockedError: An attempt of it may live, or another process writes to it.
-        UserError: It cannot be moved.
+        LockedError: An attempt of it may live, or another process writes to its run.
+        TrainerdError: Its run cannot be moved, or the supervisor refuses or does not answer.
     """
     from trainerd.checkpoint.run_aside import move_run_aside
     from trainerd.supervisor.purge import refuse_if_live
 
+    _stop(client, (name,), aloud=aloud)
     run = state.run(name)
     refuse_if_live(run)
     place = move_run_aside(run)
+    try:
+        job = client.restart(name, fresh=True)
+    except TrainerdError as error:
+        if place is not None:
+            error.hint = " ".join(filter(None, (error.hint, _given_back(client, run, place, error))))
+        raise
     click.echo(
         f"{name}: the old run is kept in {place}" if place is not None else f"{name}: there is no old run",
         err=True,
     )
+    return job
+
+
+def _given_back(client: Client, run: RunPaths, place: Path, error: TrainerdError) -> str:
+    """Give a run back unless a new one may have begun, and return a sentence that says where it is."""
+    from trainerd.checkpoint.run_aside import give_run_back
+
+    # Where the answer was lost, the request may have been granted: the state of the job tells.
+    if (isinstance(error, UserError) or _is_at_rest(client, run.root.name)) and give_run_back(run, place):
+        return f"(the run is in {run.root} as before)"
+    return f"(the old run is kept in {place})"
+
+
+def _is_at_rest(client: Client, name: str) -> bool:
+    try:
+        return client.get_job(name).state in _AT_REST
+    except TrainerdError:
+        return False

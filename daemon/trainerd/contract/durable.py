@@ -116,14 +116,19 @@ def sync_directory(path: Path) -> None:
 
 
 def make_directory(path: Path, *, mode: int = 0o777) -> None:
-    """Make a folder and its missing parents, and make their names durable. An existing one is fine."""
+    """Make a folder and its missing parents, and make their names durable. An existing one is fine.
+
+    What a link leads to is made too, if its parent is there: a run that is kept on another disk and was moved
+    aside leaves such a link. Without the parent, the disk is perhaps not mounted, and nothing is made.
+    """
     missing = []
     current = path
     while not current.is_dir():
         missing.append(current)
         current = current.parent
     with translated_space_errors(path):
-        for folder in reversed(missing):
+        for name in reversed(missing):
+            folder = Path(os.path.realpath(name)) if name.is_symlink() else name
             folder.mkdir(mode=mode, exist_ok=True)
             sync_directory(folder.parent)
 

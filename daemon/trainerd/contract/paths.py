@@ -115,6 +115,30 @@ class RunPaths:
     def attempts(self) -> Path:
         return self.root / "attempts"
 
+    @property
+    def departing(self) -> Path:
+        """Entries of a run that is being moved aside; not there once that is complete."""
+        return self.root / ".departing"
+
+    @property
+    def entries(self) -> tuple[Path, ...]:
+        """Everything that sessions without a supervisor make in a run folder, but the record.
+
+        The checkpoints are last: their lock guards the others.
+        """
+        return (
+            self.job,
+            self.attempts,
+            self.metrics,
+            self.resume,
+            self.witness,
+            self.finished,
+            self.retention,
+            self.quarantine,
+            self.abandoned,
+            self.checkpoints,
+        )
+
     def rank_log(self, rank: int) -> Path:
         """Standard output and error of one rank, all attempts one after the other."""
         return self.root / "logs" / f"rank-{rank:05d}.log"

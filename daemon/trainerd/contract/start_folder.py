@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Final
 
 
-def _working_folder() -> str | None:
+def working_folder() -> Path | None:
+    """Return the folder in which this process is now, None if it was deleted."""
     try:
-        return os.getcwd()  # noqa: PTH109 - as the system says it
+        return Path.cwd()
     except OSError:
-        return None  # it was deleted
+        return None
 
 
-_AT_IMPORT: Final = _working_folder()
+_AT_IMPORT: Final = working_folder()
 """The working folder when trainerd was imported, which scripts do before they change it."""
 
 

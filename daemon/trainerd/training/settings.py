@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trainerd.contract.environment import TrainingEnvironment, from_environ
 from trainerd.contract.paths import AttemptPaths, RunPaths
 from trainerd.contract.policy import Cadence, CheckpointPolicy, KeepBest, KeepEvery, RetentionPolicy
-from trainerd.contract.start_folder import start_folder
+from trainerd.contract.start_folder import start_folder, working_folder
 from trainerd.errors import UserError
 from trainerd.training.which_run.program_identity import identify_program
 from trainerd.training.which_run.run_choice import choose_run
@@ -135,7 +135,7 @@ def _choice(
     """Choose the run by its name or by the program; None if its folder was given."""
     if environment.run_dir is not None or (environment.run is None and run_dir is not None):
         return None
-    return choose_run(identify_program(), name=environment.run or name)
+    return choose_run(identify_program(), name=environment.run or name, working_folder=working_folder())
 
 
 def _given_run_dir(environment: TrainingEnvironment, run_dir: str | Path | None) -> Path:

@@ -9,6 +9,7 @@ import pytest
 from tests.support.checkpoints import commit, names
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.cli import waiting
+from trainerd.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +86,33 @@ def test_a_fresh_restart_moves_the_run_aside_before_it_asks(trainerd, supervisor
     assert state.run("cifar.old-1").metrics.read_text() == "old"
     assert "no checkpoint yet" in trainerd("checkpoints", "cifar.old-1").stdout
     assert "there is no old run" in trainerd("restart", "cifar", "--fresh").stderr
+
+
+def test_a_restart_that_would_be_refused_stops_and_moves_nothing(trainerd, supervisor, state):
+    supervisor.jobs["cifar"] = dataclasses.replace(supervisor.jobs["cifar"], state="rejected")
+    for name in ("mnist", "cifar"):
+        state.run(name).root.mkdir(parents=True)
+        state.run(name).metrics.write_text("old")
+    assert "its spec is refused" in trainerd("restart", "mnist", "cifar", "--fresh", code=1).stderr
+    assert supervisor.calls == []
+    assert state.run("mnist").metrics.read_text() == "old" == state.run("cifar").metrics.read_text()
+
+
+def test_a_run_is_given_back_if_the_restart_is_refused_after_the_move(
+    trainerd, supervisor, state, monkeypatch
+):
+    async def refuse(name, *, is_fresh):
+        raise UserError(f"cannot restart {name!r}: its spec is refused")
+
+    monkeypatch.setattr(supervisor, "restart", refuse)
+    run = state.run("cifar")
+    run.root.mkdir(parents=True)
+    run.metrics.write_text("old")
+    told = trainerd("restart", "cifar", "--fresh", code=1).stderr
+    assert "its spec is refused" in told
+    assert "cifar as before" in told
+    assert run.metrics.read_text() == "old"
+    assert not state.run("cifar.old-1").root.exists()
 
 
 def test_resume_from_undoes_itself_and_starts_a_complete_job_again(trainerd, supervisor, state):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from trainerd.checkpoint.run_aside import is_aside, move_run_aside
+from trainerd.checkpoint.run_aside import give_run_back, is_aside, move_run_aside
 from trainerd.checkpoint.store import CheckpointStore
+from trainerd.contract.durable import make_directory
 from trainerd.contract.names import check_name
 from trainerd.contract.paths import RunPaths
 from trainerd.errors import LockedError, UserError
@@ -57,3 +58,47 @@ def test_a_folder_that_cannot_be_renamed_stays_and_is_named(tmp_path, monkeypatc
     monkeypatch.undo()
     with CheckpointStore.of_run(run).lock():
         assert run.metrics.read_text() == "one"
+
+
+def test_a_run_on_another_disk_stays_there_and_so_does_the_new_one(tmp_path):
+    make(tmp_path / "disk/r7", "old")
+    (tmp_path / "train").symlink_to(tmp_path / "disk/r7")
+    place = move_run_aside(RunPaths(tmp_path / "train"))
+    assert place == tmp_path / "train.old-1"
+    assert (
+        (tmp_path / "disk/r7.old-1/metrics.jsonl").read_text()
+        == "old"
+        == (place / "metrics.jsonl").read_text()
+    )
+    assert list((tmp_path / "train").iterdir()) == [] == list((tmp_path / "disk/r7").iterdir())
+
+
+def test_after_a_crash_the_folder_on_the_other_disk_is_made_by_the_next_start(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "train").symlink_to(tmp_path / "disk/r7")
+    make_directory(tmp_path / "train/attempts/000001")
+    assert (tmp_path / "disk/r7/attempts/000001").is_dir()
+    (tmp_path / "lost").symlink_to(tmp_path / "unmounted/r7")
+    with pytest.raises(FileNotFoundError):
+        make_directory(tmp_path / "lost/attempts")
+
+
+def test_a_run_is_given_back_unless_another_one_has_begun(tmp_path):
+    run = make(tmp_path / "train", "old")
+    place = move_run_aside(run)
+    assert give_run_back(run, place)
+    assert (run.metrics.read_text(), place.exists()) == ("old", False)
+    place = move_run_aside(run)
+    make(run.root, "new")
+    assert not give_run_back(run, place)
+    assert (run.metrics.read_text(), (place / "metrics.jsonl").read_text()) == ("new", "old")
+
+
+def test_a_run_on_another_disk_is_given_back(tmp_path):
+    make(tmp_path / "disk/r7", "old")
+    run = RunPaths(tmp_path / "train")
+    run.root.symlink_to(tmp_path / "disk/r7")
+    assert give_run_back(run, move_run_aside(run))
+    assert (run.root / "metrics.jsonl").read_text() == "old"
+    assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == ["r7"]
+    assert not (tmp_path / "train.old-1").is_symlink()

@@ -252,6 +252,14 @@ class Control(Protocol):
         """
         ...
 
+    def check_restart(self, name: str) -> JobView:
+        """Describe a job that could be started again; one that runs, once it is stopped. Changes nothing.
+
+        Raises:
+            UserError: There is no such job, or it would be refused.
+        """
+        ...
+
     async def restart(self, name: str, *, is_fresh: bool) -> JobView:
         """Start a job at rest again, also a complete one, with a full budget. Durable when this returns.
 

@@ -12,6 +12,7 @@ from trainerd.errors import TryAgainError, UserError
 from trainerd.supervisor.api.control import DaemonView
 from trainerd.supervisor.api.views import event_view, job_view, outcome_view
 from trainerd.supervisor.machine.job_events import HoldAsked, RestartAsked, ResumeAsked, RetryAsked, StopAsked
+from trainerd.supervisor.machine.restarts import refusal_of_restart
 from trainerd.version import VERSION
 
 HELD: Final = "held until it is resumed"
@@ -149,6 +150,16 @@ class Facade:
 
     async def retry(self, name: str) -> JobView:
         return await self._ask(name, RetryAsked(), "retry")
+
+    def check_restart(self, name: str) -> JobView:
+        job = self._loop.ledger.jobs.get(name)
+        if job is None:
+            raise UserError(f"there is no job {name!r}")
+        self._refuse_while_stopping()
+        refusal = refusal_of_restart(job)
+        if refusal is not None:
+            raise UserError(f"cannot restart {name!r}, which is {job.state.NAME}: {refusal}")
+        return self._view(job)
 
     async def restart(self, name: str, *, is_fresh: bool) -> JobView:
         return await self._ask(name, RestartAsked(is_fresh), "restart")

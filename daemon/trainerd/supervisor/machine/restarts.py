@@ -46,6 +46,13 @@ def start_after_fault(job: Job, state: Faulted, event: RestartAsked, now: float)
     return enter(_as_asked(job, event), Queued(), _reason(event), now)
 
 
+def refusal_of_restart(job: Job) -> str | None:
+    """Return why a job would not be started again once it is stopped, None if it would."""
+    stopped = Stopped()
+    answer = start_again(replace(job, state=stopped), stopped, RestartAsked(), job.since_wall_s)
+    return answer.reason if answer.is_ignored else None
+
+
 def _as_asked(job: Job, event: RestartAsked) -> Job:
     job = replace(forgiven(job), is_held=False)
     return replace(job, best_step=NO_STEP, goes_back_to=None) if event.is_fresh else job

@@ -6,22 +6,26 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from trainerd.checkpoint.run_aside import move_run_aside
+from trainerd.checkpoint.run_entries_aside import complete_move, move_entries_aside
+from trainerd.contract.paths import RunPaths
 from trainerd.contract.start_folder import start_folder
 from trainerd.errors import UserError
 from trainerd.training.distributed.restart_rounds import ROUND
 from trainerd.training.interruption.leaving import say
 from trainerd.training.settings import next_attempt
+from trainerd.training.which_run.kept_runs import RUNS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from trainerd.training.distributed.rank_store import Ranks
     from trainerd.training.settings import Settings
+    from trainerd.training.which_run.run_choice import RunChoice
 
 SUPERVISED_HINT: Final = "a supervised job begins a new run by `trainerd restart {job} --fresh`"
+NAMES_SHOWN_MAX: Final = 3
 
 
 def settled(settings: Settings, ranks: Ranks | None, environ: Mapping[str, str]) -> Settings:
@@ -33,13 +37,12 @@ def settled(settings: Settings, ranks: Ranks | None, environ: Mapping[str, str])
     """
     begins_new = settings.is_fresh and begins_fresh(settings, environ)
     if ranks is None:
-        if begins_new:
-            set_aside(settings)
+        _make_room(settings, begins_new=begins_new)
     else:
-        name = ranks.agreed("run", lambda: _decided(settings, begins_new=begins_new))
+        agreed = ranks.agreed("run", lambda: _decided(settings, begins_new=begins_new))
         if settings.choice is not None:
-            settings = _with_name(settings, name)
-    if begins_new and settings.environment.attempt_dir is None:
+            settings = _with_run(settings, settings.choice, agreed)
+    if settings.environment.attempt_dir is None:
         settings = dataclasses.replace(settings, attempt_paths=next_attempt(settings.run))
     return settings
 
@@ -53,36 +56,61 @@ def begins_fresh(settings: Settings, environ: Mapping[str, str]) -> bool:
     return environ.get(ROUND, "0") in {"", "0"}
 
 
-def set_aside(settings: Settings) -> None:
-    """Move the run that is there aside, and say where it is.
+def set_aside(settings: Settings, *, begins_new: bool = True) -> None:
+    """Move the run that is there aside, or only complete a move that was interrupted, and say where it is.
 
     Raises:
         LockedError: Another process trains it.
         UserError: It cannot be moved.
     """
-    root = settings.run.root
+    run = settings.run
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     for used in (start_folder(), Path.cwd(), *([Path(script)] if script else [])):
-        if Path(os.path.realpath(used)).is_relative_to(os.path.realpath(root)):
+        if begins_new and any(_is_in(used, entry) for entry in run.entries):
             raise UserError(
-                f"the run folder {root} cannot be moved aside: {used} is in it",
+                f"the run in {run.root} cannot be moved aside: {used} is in it",
                 hint="give the run a folder of its own: session(run_dir=…)",
             )
-    place = move_run_aside(settings.run)
-    if place is not None:
-        say(f"trainerd: a new run begins; the one that was there is kept in {place}")
+    moved = move_entries_aside(run) if begins_new else complete_move(run)
+    if moved is None:
+        return
+    say(f"trainerd: a new run begins; the one that was there is kept in {moved.place}")
+    if moved.stayed:
+        shown = ", ".join(moved.stayed[:NAMES_SHOWN_MAX])
+        rest = len(moved.stayed) - NAMES_SHOWN_MAX
+        say(
+            f"trainerd: not moved, as trainerd did not make it: {shown}"
+            f"{f' and {rest} more' if rest > 0 else ''} in {run.root}"
+        )
 
 
-def _decided(settings: Settings, *, begins_new: bool) -> str:
-    if begins_new:
-        set_aside(settings)
-    return settings.run.root.name
+def _is_in(used: Path, folder: Path) -> bool:
+    return Path(os.path.realpath(used)).is_relative_to(os.path.realpath(folder))
 
 
-def _with_name(settings: Settings, name: str) -> Settings:
-    """Return the settings with the run of that name, beside the one that this rank has chosen."""
+def _make_room(settings: Settings, *, begins_new: bool) -> None:
+    if settings.environment.job is None:
+        set_aside(settings, begins_new=begins_new)
+
+
+def _decided(settings: Settings, *, begins_new: bool) -> dict[str, Any]:
+    """Return the run for all ranks, after what was there has made room."""
+    _make_room(settings, begins_new=begins_new)
     choice = settings.choice
-    assert choice is not None
-    paths = dataclasses.replace(settings.run, root=settings.run.root.with_name(name))
-    choice = dataclasses.replace(choice, paths=paths)
-    return dataclasses.replace(settings, run=paths, choice=choice)
+    if choice is None:
+        return {}
+    is_usual = choice.paths.root.parent == choice.start / RUNS
+    return {
+        "place": choice.paths.root.name if is_usual else os.fspath(choice.paths.root),
+        "name": choice.record.name,
+        "is_named": choice.record.is_named,
+    }
+
+
+def _with_run(settings: Settings, choice: RunChoice, agreed: dict[str, Any]) -> Settings:
+    """Return the settings with the run that rank 0 has chosen; this rank may find others on its disk."""
+    paths = RunPaths(choice.start / RUNS / agreed["place"])  # an absolute path stays what it is
+    record = dataclasses.replace(choice.record, name=agreed["name"], is_named=agreed["is_named"])
+    return dataclasses.replace(
+        settings, run=paths, choice=dataclasses.replace(choice, paths=paths, record=record)
+    )

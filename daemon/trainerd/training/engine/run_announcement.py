@@ -77,8 +77,9 @@ def opening_lines(
     if choice is None:
         return
     if choice.is_adopted:
+        made_by = ", and by another text of it" if choice.is_edited else ""
         yield (
-            "it was begun by an earlier version, which named runs after the script alone; "
+            f"it was begun by an earlier version, which named runs after the script alone{made_by}; "
             "if it is of another script, begin a new run: TRAINERD_FRESH=1"
         )
     if choice.others and newest is None:

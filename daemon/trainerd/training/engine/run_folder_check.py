@@ -47,6 +47,11 @@ def _mode(path: Path) -> int | None:
     try:
         return path.stat().st_mode
     except OSError as error:
-        if error.errno in _ABSENT and not path.is_symlink():
+        if error.errno in _ABSENT and (not path.is_symlink() or _can_be_made(path)):
             return None
         raise UserError(f"{path} cannot be looked at: {error.strerror}", hint=_HINT) from error
+
+
+def _can_be_made(link: Path) -> bool:
+    """Tell whether only the last folder that a link leads to is missing: a run was moved aside there."""
+    return os.path.isdir(os.path.dirname(os.path.realpath(link)))  # noqa: PTH112, PTH120 - of a real path

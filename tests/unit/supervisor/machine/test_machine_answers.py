@@ -11,6 +11,7 @@ from trainerd.supervisor.machine import decide
 from trainerd.supervisor.machine import job_events as events
 from trainerd.supervisor.machine.commands import DrainAttempt, LaunchAttempt, ObserveAttempt, WakeLater
 from trainerd.supervisor.machine.outcome import OutcomeKind, Retry
+from trainerd.supervisor.machine.restarts import refusal_of_restart
 from trainerd.supervisor.machine.states import (
     BackingOff,
     Draining,
@@ -338,3 +339,14 @@ def test_a_new_run_has_reached_no_step_so_that_its_first_ones_are_progress():
 )
 def test_a_job_of_which_an_attempt_may_run_is_not_started_again(state):
     assert after(job(state), events.RestartAsked(is_fresh=True)).is_ignored
+
+
+@pytest.mark.parametrize(
+    "state", [*STATE_SAMPLES.values(), Faulted(may_live=True)], ids=lambda state: state.NAME
+)
+def test_whether_a_restart_is_refused_is_known_before_anything_is_stopped(state):
+    may_run = isinstance(state, Starting | Running | Draining) or state == Faulted(may_live=True)
+    at_rest = Stopped() if may_run else state
+    for each in (job(state), job(state, refusal="broken"), job(state, spec=None)):
+        answer = after(replace(each, state=at_rest), events.RestartAsked())
+        assert (refusal_of_restart(each) is not None) == answer.is_ignored

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,12 +10,14 @@ import types
 
 import pytest
 import torch
+from torch.distributed import HashStore
 
 import trainerd
 from trainerd.contract import environment
 from trainerd.contract.paths import RunPaths
-from trainerd.contract.run_record import read_run_record
+from trainerd.contract.run_record import RunRecord, read_run_record, write_run_record
 from trainerd.errors import LockedError, MismatchError, UserError
+from trainerd.training.distributed.rank_store import Ranks
 from trainerd.training.engine.fresh_run import settled
 from trainerd.training.settings import resolve_settings
 
@@ -145,11 +148,87 @@ def test_a_run_that_is_trained_is_not_moved(train, tmp_path):
     assert runs(tmp_path) == ["train"]
 
 
-def test_a_folder_that_the_program_itself_is_in_is_not_moved(train, tmp_path):
-    (tmp_path / "data").write_text("mine")
-    with pytest.raises(UserError, match="cannot be moved aside"):
-        train(run_dir=tmp_path, fresh=True)
-    assert (tmp_path / "data").read_text() == "mine"
+def test_what_the_program_has_put_into_its_folder_before_is_no_run_and_stays(train, tmp_path):
+    out = tmp_path / "out"
+    (out / "other/checkpoints").mkdir(parents=True)
+    (out / "other/checkpoints/.writer.lock").touch()
+    with (out / "events").open("w") as events:
+        first = train(run_dir=out, fresh=True)
+        assert first[0] == "trainerd: new run, kept in out"
+        second = train(run_dir=out, fresh=True)
+        events.write("written on")
+    assert second[:3] == [
+        f"trainerd: a new run begins; the one that was there is kept in {tmp_path}/out.old-1",
+        f"trainerd: not moved, as trainerd did not make it: events, other in {out}",
+        "trainerd: new run, kept in out",
+    ]
+    assert (out / "events").read_text() == "written on"
+    assert "finished run" in train(run_dir=tmp_path / "out.old-1")[0]
+
+
+def test_the_folder_of_the_program_itself_stays_and_the_run_in_it_leaves(train, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here/data").write_text("mine")
+    for _ in range(2):
+        told = train(run_dir=".", fresh=True)
+    assert (tmp_path / "here/data").read_text() == "mine"
+    assert told[0].endswith("/here.old-1")
+    (tmp_path / "here/attempts/mine").mkdir()
+    monkeypatch.chdir(tmp_path / "here/attempts/mine")
+    with pytest.raises(UserError, match="attempts/mine is in it"):
+        train(run_dir=tmp_path / "here", fresh=True)
+
+
+def test_a_move_that_a_crash_has_interrupted_is_completed_whether_or_not_the_next_start_is_fresh(
+    train, tmp_path
+):
+    train(steps=2)
+    run = RunPaths(tmp_path / ".trainerd/runs/train")
+    run.departing.mkdir()
+    run.metrics.rename(run.departing / "metrics.jsonl")
+    run.checkpoints.rename(run.departing / "checkpoints")
+    told = train(steps=3)
+    assert told[0].endswith("is kept in " + str(run.root) + ".old-1")
+    assert told[1] == "trainerd: new run, kept in .trainerd/runs/train"
+    assert "complete at step 2" in train(steps=2, run="train.old-1")[0]
+
+
+class OneOfTwo(Ranks):
+    """A rank whose store is a dictionary, and which never waits."""
+
+    def __init__(self, said, rank):
+        super().__init__(HashStore(), rank=rank, world_size=2)
+        self._said = said
+
+    def put(self, key, value):
+        self._said[key] = json.dumps(value)
+
+    def get(self, key, *, limit_s=0.0):
+        return json.loads(self._said[key])
+
+
+@pytest.mark.parametrize("name", [None, "mine"], ids=["chosen", "named"])
+def test_rank_0_decides_which_run_it_is_and_the_others_use_it(tmp_path, monkeypatch, name):
+    """Each node has a disk of its own: the runs that are on one are not on the other."""
+    asked = {"seed": 0, "every": None, "keep_last": 1, "keep_best": None, "keep_every": None, "grace_s": None}
+    said, found = {}, []
+    disks = [tmp_path / "a", tmp_path / "b"]
+    for folder in disks:
+        folder.mkdir()
+    elsewhere = RunPaths(disks[1] / ".trainerd/runs/train")
+    elsewhere.attempt(7).root.mkdir(parents=True)
+    write_run_record(elsewhere.record, RunRecord("former", "train.py", ("--other",)))
+    for rank, folder in enumerate(disks):
+        sys.modules["__main__"].__file__ = str(folder / "train.py")
+        settings = resolve_settings(run_dir=None, run=name, fresh=True, environ={}, **asked)
+        found.append(settled(settings, OneOfTwo(said, rank), {}))
+    assert [each.run.root for each in found] == [
+        folder / ".trainerd/runs" / (name or "train") for folder in disks
+    ]
+    assert [each.run_name for each in found] == [name or "train"] * 2
+    assert found[0].choice.record == found[1].choice.record
+    assert elsewhere.attempt(7).root.is_dir()  # rank 1 has moved nothing
 
 
 @pytest.mark.parametrize(

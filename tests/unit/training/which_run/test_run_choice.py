@@ -10,8 +10,10 @@ from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.paths import RunPaths
 from trainerd.contract.run_record import RunRecord, read_run_record, write_run_record
 from trainerd.errors import UserError
+from trainerd.training.which_run.kept_runs import RUNS
 from trainerd.training.which_run.program_identity import ProgramIdentity
-from trainerd.training.which_run.run_choice import RUNS, choose_run, default_name
+from trainerd.training.which_run.run_choice import choose_run
+from trainerd.training.which_run.run_names import default_name
 
 
 @pytest.fixture
@@ -169,3 +171,44 @@ def test_a_record_that_cannot_be_read_is_nobodys(program, tmp_path):
     name = begin(program("--lr 1"))
     (tmp_path / RUNS / name / "run.json").write_text("{")
     assert choose_run(program("--lr 1")).paths.root.name == name
+
+
+def test_a_run_of_an_earlier_version_is_found_where_the_script_has_gone_to(program, tmp_path):
+    out = tmp_path / "out"
+    old_run(out, "train", {"config": {"arguments": ["--lr", "1"]}})
+    assert choose_run(program("--lr 1")).paths.root.parent == tmp_path / RUNS
+    for _ in range(2):  # to adopt it, and to find it by its record
+        choice = choose_run(program("--lr 1"), working_folder=out)
+        assert choice.paths.root == out / RUNS / "train"
+        assert choice.start == tmp_path
+        write_run_record(choice.paths.record, choice.record)
+    assert not choice.is_adopted
+    named = choose_run(program("--lr 2"), name="train", working_folder=out)
+    assert named.paths.root == out / RUNS / "train"
+    assert choose_run(program("--lr 2"), working_folder=out).paths.root.parent == tmp_path / RUNS
+
+
+def test_a_run_of_another_script_where_the_script_has_gone_to_is_not_taken(program, tmp_path):
+    out = tmp_path / "out"
+    paths = RunPaths(out / RUNS / "train")
+    paths.root.mkdir(parents=True)
+    write_run_record(paths.record, RunRecord("train", "train.py"))  # the one that is started there
+    for name in (None, "train"):
+        choice = choose_run(program(), name=name, working_folder=out)
+        assert choice.paths.root == tmp_path / RUNS / "train"
+
+
+def test_an_edited_script_in_a_folder_adopts_its_run_unless_another_one_may_have_made_it(program, tmp_path):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/train.py").write_bytes(b"edited")
+    old_run(tmp_path, "train", {"code": {"train.py": digest_of_bytes(b"before")}})
+    choice = choose_run(program(script="src/train.py"))
+    assert (choice.paths.root.name, choice.is_adopted, choice.is_edited) == ("train", True, True)
+    (tmp_path / "train.py").write_bytes(b"before")
+    assert not choose_run(program(script="src/train.py")).is_adopted
+    (tmp_path / "train.py").unlink()
+    known = RunPaths(tmp_path / RUNS / "train-2")
+    known.root.mkdir()
+    write_run_record(known.record, RunRecord("train-2", "tools/train.py"))
+    choice = choose_run(program(script="src/train.py"))
+    assert (choice.is_adopted, [each.name for each in choice.others]) == (False, ["train"])
