@@ -16,7 +16,7 @@ from trainerd.contract import exit_codes, records
 from trainerd.contract.heartbeat import read_heartbeat
 from trainerd.contract.records import FinishedRecord, OutcomeRecord, RanksRecord, StallRecord
 from trainerd.contract.safe_text import safe_line, safe_text
-from trainerd.contract.session_record import read_sessions
+from trainerd.contract.session_record import read_sessions, session_files
 from trainerd.errors import UserError
 from trainerd.shim.environment_file import read_environment_file
 from trainerd.supervisor.machine.outcome import Evidence
@@ -48,6 +48,8 @@ RANKS_MAX: Final = 4096
 FLUSHED: Final = "flushed"
 """Reason of a checkpoint that was held in memory and made durable because an attempt was about to end."""
 
+EARLIER_ATTEMPTS_MAX: Final = 64
+"""In how many earlier attempts, newest first, a session is looked for."""
 HIDDEN: Final = "(hidden)"
 
 T = TypeVar("T")
@@ -105,6 +107,7 @@ def gather_evidence(
         lost_because=lost_because,
         is_after_reboot=is_after_reboot,
         has_session=any(beat.beats > 0 for beat in beats) or any(outcomes) or bool(sessions),
+        has_trained_before=_has_trained_before(run, attempt),
         has_stepped=any(beat.step > max(beat.resumed_step, 0) for beat in beats),
         step=_last_step(beats, outcomes, newest.step if newest is not None and is_new else None),
         checkpoint=newest.name if newest is not None else None,
@@ -178,6 +181,16 @@ def _ranks_with_records(paths: AttemptPaths) -> int:
         while count < RANKS_MAX and (paths.outcome(count).exists() or paths.heartbeat(count).exists()):
             count += 1
     return count
+
+
+def _has_trained_before(run: RunPaths, attempt: int) -> bool:
+    """Return whether an earlier attempt has opened a session; its folder may be gone."""
+    for number in range(attempt - 1, max(0, attempt - 1 - EARLIER_ATTEMPTS_MAX), -1):
+        paths = run.attempt(number)
+        with contextlib.suppress(OSError):
+            if session_files(paths) or _ranks_with_records(paths):
+                return True
+    return False
 
 
 def _claims_drained(ending: ExitRecord | None, outcomes: Sequence[OutcomeRecord | None]) -> bool:

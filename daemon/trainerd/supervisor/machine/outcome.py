@@ -92,7 +92,8 @@ class Evidence:
         outcomes: What each rank said, by rank; None where it said nothing.
         lost_because: Why there is no exit record.
         is_after_reboot: Whether the machine was restarted since.
-        has_session: Whether a rank ever used the training API.
+        has_session: Whether a rank used the training API in this attempt.
+        has_trained_before: Whether a rank used it in an earlier attempt of this run.
         has_stepped: Whether this attempt finished a step.
         step: Last step known to be finished, over all attempts; None before the first.
         checkpoint: Name of the newest checkpoint that verifies.
@@ -116,6 +117,7 @@ class Evidence:
     lost_because: str = ""
     is_after_reboot: bool = False
     has_session: bool = False
+    has_trained_before: bool = False
     has_stepped: bool = False
     step: int | None = None
     checkpoint: str | None = None
@@ -419,6 +421,10 @@ def _ended_by_itself(evidence: Evidence) -> _Verdict:
     if evidence.has_session:
         where = f"at step {evidence.step}" if evidence.step is not None else "before its first step"
         reason = f"it exited with 0 {where} without finishing: its session was left in the middle"
+        return OutcomeKind.CRASHED, Retry.AFTER_BACKOFF, reason
+    if evidence.has_trained_before or evidence.checkpoint is not None:
+        # A pipe or a script hides the exit code of a program that died before it opened its session.
+        reason = "it exited with 0 without opening a session, and this run has trained and has not finished"
         return OutcomeKind.CRASHED, Retry.AFTER_BACKOFF, reason
     if evidence.completion == "record":
         reason = "it exited with 0 without a finished record (completion: record)"

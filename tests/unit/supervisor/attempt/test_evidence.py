@@ -14,7 +14,7 @@ from trainerd.contract.heartbeat import HeartbeatWriter, Phase
 from trainerd.contract.paths import RunPaths
 from trainerd.contract.process import ProcessIdentity
 from trainerd.contract.records import FinishedRecord, OutcomeRecord, RankExit, RanksRecord
-from trainerd.contract.session_record import SessionRecord
+from trainerd.contract.session_record import SessionRecord, register_session
 from trainerd.supervisor.attempt.evidence import HIDDEN, gather_evidence, script_marks
 
 
@@ -224,3 +224,11 @@ def test_secrets_are_hidden_in_chains(run, tmp_path):
     assert gather(run, job=spec(env_file=str(secrets))).chains == (
         f"rank 0 trained in python {HIDDEN} (pid 14)",
     )
+
+
+@pytest.mark.parametrize(("number", "expected"), [(1, True), (2, True), (3, False), (4, False)])
+def test_a_session_of_an_earlier_attempt_shows_that_the_run_has_trained(run, number, expected):
+    paths = run.attempt(number)
+    paths.root.mkdir(exist_ok=True)
+    register_session(paths, rank=0, shim_pid=None)
+    assert gather(run).has_trained_before is expected

@@ -394,3 +394,10 @@ def test_the_evidence_shows_how_the_session_was_started_if_it_was_not_directly()
     chains = ("rank 0 trained in bash run.sh (pid 12) > python train.py (pid 14)",)
     assert chains[0] in judged(code(0), chains=chains, is_wrapped=True).evidence
     assert chains[0] not in judged(code(0), chains=chains).evidence
+
+
+@pytest.mark.parametrize("sign", [{"has_trained_before": True}, OLD], ids=["session before", "checkpoint"])
+def test_a_run_that_has_trained_does_not_finish_by_an_attempt_that_opens_no_session(sign):
+    """Such as one that died while it imported torch, behind a pipe that exits with 0."""
+    assert judged(code(0), **sign).kind is OutcomeKind.CRASHED
+    assert judged(code(0), **sign, is_finish_recorded=True).kind is OutcomeKind.FINISHED
