@@ -140,6 +140,8 @@ class ExitRecord:
         duration_s: Between the two, by a clock that does not jump.
         stop_requested_s: Seconds from start to the first request to stop, None if there was none.
         survivors_killed: Descendants other than ranks that had to be killed.
+        background_killed: Those among them that a command had left in the background when it exited with 0,
+            and that might have trained, but opened no session in time.
         boot_id: Of the boot in which this happened.
         oom_kills: How many processes of the attempt's cgroup the kernel ended for want of memory meanwhile:
             those of other attempts count too if they share it, where it has none of its own.
@@ -154,6 +156,7 @@ class ExitRecord:
     boot_id: str
     stop_requested_s: float | None = None
     survivors_killed: int = 0
+    background_killed: int = 0
     oom_kills: int = 0
     memory_bytes_max: int | None = None
     memory_limit_bytes: int | None = None

@@ -27,6 +27,14 @@ STACKS: Final = int(signal.SIGRTMAX) - 4
 real-time signal: no batch system, launcher or runtime of another language sends this one."""
 
 
+def signal_name(number: int) -> str:
+    """Return the name of a signal; a real-time signal has none but its number."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 def is_second(first_s: float, now_s: float, *, is_relayed: bool = False) -> bool:
     """Tell whether a signal is a second request, which means "now".
 

@@ -12,14 +12,17 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from trainerd.contract import records
+from trainerd.contract import exit_codes, records
 from trainerd.contract.failpoints import declare
 from trainerd.contract.paths import AttemptPaths
 from trainerd.contract.process import boot_id, identify
 from trainerd.contract.records import ExitRecord, RankExit, RanksRecord
 from trainerd.contract.request_page import ask_to_stop
+from trainerd.contract.session_record import session_files
+from trainerd.contract.signals import signal_name
 from trainerd.errors import SpaceError, UserError
 from trainerd.shim import stop_policy
+from trainerd.shim.background import BackgroundProcesses
 from trainerd.shim.cgroup import AttemptCgroup
 from trainerd.shim.environment_file import read_environment_file
 from trainerd.shim.kernel import followed_folder, wait_for_signal
@@ -93,6 +96,8 @@ class RankGroup:
         self._processes = RankProcesses(RegisteredSessions(self._paths, self._mark, self._launch.nproc))
         self._exits: dict[int, RankExit] = {}
         self._ended_commands: dict[int, RankExit] = {}  # of ranks whose session still trains
+        self._background: dict[int, BackgroundProcesses] = {}  # of ended commands, while no session is open
+        self._background_killed = 0
         self._killed: dict[int, KillReason] = {}
         self._are_ranks_recorded = False
         self._oom_kills_before = oom_kills()
@@ -158,7 +163,7 @@ class RankGroup:
             signum = wait_for_signal(self._wait_s(next_log_check_s))
             self._reap()
             if signum is not None and signum != signal.SIGCHLD:
-                note(f"received {signal.Signals(signum).name}")
+                note(f"received {signal_name(signum)}")
                 self._obey(stop_policy.after_signal(self._policy, signum, self._now_s()))
             self._look_at_sessions()
             self._obey(stop_policy.after_time(self._policy, self._now_s()))
@@ -199,6 +204,8 @@ class RankGroup:
             self._killed.setdefault(rank, reason)
         self._processes.kill(ranks)
         for rank in ranks & self._ended_commands.keys():
+            if rank in self._background:
+                self._count_background(rank, self._background.pop(rank))
             self._rank_ended(self._ended_commands.pop(rank))
 
     def _write_request(self, signum: int) -> None:
@@ -217,8 +224,12 @@ class RankGroup:
             return
         sessions = self._processes.sessions()
         for rank in self._ended_commands.keys() - sessions.keys():
-            if rank in self._ended_commands:  # the end of one may have led to that of another
+            # The end of one may have led to that of another.
+            if rank in self._ended_commands and not self._is_background_waited_for(rank):
                 self._rank_ended(self._ended_commands.pop(rank))
+        for rank in self._background.keys() & sessions.keys():
+            note(f"what the command of rank {rank} left in the background has opened a session")
+            del self._background[rank]
         if self._policy.are_told:
             self._processes.tell_latecomers(signal.SIGTERM, sessions)
         self._obey(stop_policy.after_sessions(self._policy, frozenset(sessions), self._now_s()))
@@ -253,12 +264,48 @@ class RankGroup:
         """The command of a rank has ended. The rank has not, while a session of it trains."""
         trainers = self._processes.sessions().get(ending.rank) if ending.rank not in self._killed else None
         if not trainers:
-            self._rank_ended(ending)
+            if not self._holds_for_background(ending):
+                self._rank_ended(ending)
             return
         pids = ", ".join(str(identity.pid) for identity in trainers)
         note(f"the command of rank {ending.rank} ended: {_describe(ending)}; process {pids} trains on")
         self._ended_commands[ending.rank] = ending
         self._obey(stop_policy.after_command_ended(self._policy, self._now_s(), exit_code=ending.exit_code))
+
+    def _holds_for_background(self, ending: RankExit) -> bool:
+        """Keep a rank open whose command exited with 0 and left what may open the attempt's first session."""
+        if ending.exit_code != exit_codes.FINISHED or ending.rank in self._killed:
+            return False
+        if session_files(self._paths):  # its trainer has been there: these are workers and the like
+            return False
+        rank = ending.rank if self._launch.nproc > 1 else None
+        left = BackgroundProcesses(
+            self._mark, rank, since_ticks=self._admission.shim.start_ticks, began_s=self._now_s()
+        )
+        living = left.living()
+        if not living:
+            return False
+        pids = ", ".join(sorted(str(identity.pid) for identity in living))
+        note(f"the command of rank {ending.rank} ended: exit code 0; waiting for a session in process {pids}")
+        self._background[ending.rank] = left
+        self._ended_commands[ending.rank] = ending
+        return True
+
+    def _is_background_waited_for(self, rank: int) -> bool:
+        """Tell whether what a command left in the background may still open a session; count what may not."""
+        left = self._background.get(rank)
+        if left is None:
+            return False
+        if left.is_waited_for(self._now_s()):
+            return True
+        del self._background[rank]
+        self._count_background(rank, left)
+        return False
+
+    def _count_background(self, rank: int, left: BackgroundProcesses) -> None:
+        if living := left.living():
+            self._background_killed += len(living)
+            note(f"ending {len(living)} background processes of rank {rank}: none opened a session")
 
     def _rank_ended(self, ending: RankExit) -> None:
         self._exits[ending.rank] = ending
@@ -292,6 +339,7 @@ class RankGroup:
             boot_id=boot_id(),
             stop_requested_s=self._policy.stop_requested_s,
             survivors_killed=killed,
+            background_killed=self._background_killed,
             oom_kills=oom_kills,
             memory_bytes_max=memory_bytes_max,
             memory_limit_bytes=self._cgroup.memory_limit_bytes,
@@ -319,5 +367,5 @@ def _describe(ending: RankExit) -> str:
         return "could not be started"
     if ending.signal is not None:
         why = f", sent by the shim ({ending.killed_by_shim})" if ending.killed_by_shim else ""
-        return f"signal {signal.Signals(ending.signal).name}{why}"
+        return f"signal {signal_name(ending.signal)}{why}"
     return f"exit code {ending.exit_code}"

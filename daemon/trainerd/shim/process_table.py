@@ -56,6 +56,11 @@ def carries(pid: int, entry: bytes) -> bool:
     return environ is not None and entry in environ.split(b"\0")
 
 
+def maps_library(pid: int, part: bytes) -> bool:
+    """Return whether a process has a file in its memory whose path holds `part`."""
+    return part in (_read(f"/proc/{pid}/maps") or b"")
+
+
 def survives(pid: int, signum: int) -> bool:
     """Return whether a process has a handler for a signal, ignores it or holds it; unknown counts as yes."""
     status = _read(f"/proc/{pid}/status") or b""

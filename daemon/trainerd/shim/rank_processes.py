@@ -13,6 +13,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from trainerd.contract.process import open_pidfd
+from trainerd.contract.signals import signal_name
 from trainerd.shim.notes import note
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class RankProcesses:
 
     def _tell(self, identity: ProcessIdentity, signum: int) -> None:
         self._told.add(identity)
-        name = signal.Signals(signum).name
+        name = signal_name(signum)
         if not self._sessions.hears(identity, signum):
             note(f"{name} would end process {identity.pid}, whose session hears the request on the page")
             return

@@ -101,3 +101,25 @@ def test_a_process_that_has_the_number_of_a_session_is_not_signalled_and_its_she
     (rank,) = workbench.ended(paths).ranks
     assert rank.signal == signal.SIGTERM
     assert not saved(workbench)
+
+
+def test_a_trainer_that_a_shell_puts_into_the_background_is_awaited_before_its_session_is_open(workbench):
+    paths, pid = launch(workbench, "nohup $TRAIN > /dev/null 2>&1 &")
+    wait_for(lambda: "has opened a session" in paths.shim_log.read_text(), "the session")
+    assert runs(pid)
+    workbench.launcher.signal(paths, signal.SIGTERM)
+    record = workbench.ended(paths)
+    assert saved(workbench)
+    assert (record.ranks[0].exit_code, record.background_killed) == (0, 0)
+
+
+def test_a_process_in_the_background_without_a_session_is_killed_when_the_grace_period_ends(workbench):
+    script = "python -c 'import time; time.sleep(60)' & echo $! > child"
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    paths = workbench.launch(("sh", "-c", script), grace_s=0.3, PATH=path)
+    (pid,) = workbench.pids_in("child")
+    wait_for(lambda: "waiting for a session" in paths.shim_log.read_text(), "the end of the shell")
+    workbench.launcher.signal(paths, signal.SIGTERM)
+    record = workbench.ended(paths)
+    assert (record.ranks[0].exit_code, record.background_killed) == (0, 1)
+    assert not runs(pid)

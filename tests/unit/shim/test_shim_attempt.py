@@ -56,3 +56,12 @@ def test_only_a_rank_that_the_kill_ended_was_killed_by_the_shim(attempt, sent, m
     monkeypatch.setattr(os, "wait4", lambda *_: next(endings))
     assert attempt._reap(), "another child is left"
     assert attempt._exits[0].killed_by_shim == expected
+
+
+def test_a_rank_that_a_real_time_signal_ended_is_recorded(attempt, monkeypatch):
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    number = int(signal.SIGRTMIN) + 1
+    endings = iter([(100_001, number, usage), (0, 0, usage)])
+    monkeypatch.setattr(os, "wait4", lambda *_: next(endings))
+    attempt._reap()
+    assert attempt._exits[0].signal == number

@@ -18,7 +18,7 @@ from typing import Final, Literal
 from trainerd.contract import exit_codes
 from trainerd.contract.policy import Completion, OnNonfiniteLoss
 from trainerd.contract.records import ExitRecord, OutcomeRecord, RankExit, StallRecord
-from trainerd.contract.signals import STOP
+from trainerd.contract.signals import STOP, signal_name
 from trainerd.errors import RankLostError
 
 USAGE_ERROR_WITHIN_S: Final = 30.0
@@ -175,7 +175,7 @@ def _failure(evidence: Evidence, kind: OutcomeKind, retry: Retry) -> str:
     if said is not None:
         return f"{kind.value}: {said.partition(':')[0]}"
     if culprit.signal is not None:
-        return f"{kind.value}: {_signal_name(culprit.signal)}"
+        return f"{kind.value}: {signal_name(culprit.signal)}"
     return f"{kind.value}: {culprit.exit_code}"
 
 
@@ -248,7 +248,7 @@ def _raised(evidence: Evidence) -> tuple[int, OutcomeRecord] | None:
 
 def _how_it_ended(rank: RankExit) -> str:
     if rank.signal is not None:
-        return f"was ended by {_signal_name(rank.signal)}"
+        return f"was ended by {signal_name(rank.signal)}"
     return f"exited with {rank.exit_code}"
 
 
@@ -322,7 +322,7 @@ def _from_the_culprit(evidence: Evidence, rank: RankExit) -> _Verdict:
 
 def _ended_by_signal(evidence: Evidence, rank: RankExit, who: str) -> _Verdict:
     assert evidence.exit is not None
-    name = _signal_name(rank.signal)
+    name = signal_name(rank.signal or 0)
     if rank.killed_by_shim == "grace":
         return OutcomeKind.KILLED, Retry.AFTER_BACKOFF, f"{who} did not leave within the grace period"
     if rank.killed_by_shim == "asked":
@@ -426,6 +426,13 @@ def _ended_by_itself(evidence: Evidence) -> _Verdict:
         # A pipe or a script hides the exit code of a program that died before it opened its session.
         reason = "it exited with 0 without opening a session, and this run has trained and has not finished"
         return OutcomeKind.CRASHED, Retry.AFTER_BACKOFF, reason
+    if evidence.exit is not None and evidence.exit.background_killed:
+        count = evidence.exit.background_killed
+        reason = (
+            f"it exited with 0 and left {count} processes in the background, which opened no session in time and "
+            f"were ended: have the command wait for them"
+        )
+        return OutcomeKind.CRASHED, Retry.AFTER_BACKOFF, reason
     if evidence.completion == "record":
         reason = "it exited with 0 without a finished record (completion: record)"
         return OutcomeKind.CRASHED, Retry.AFTER_BACKOFF, reason
@@ -518,12 +525,5 @@ def _rank_line(rank: RankExit) -> str:
         return f"rank {rank.rank}: not started: {rank.spawn_error}"
     if rank.signal is not None:
         by = f", sent by the shim ({rank.killed_by_shim})" if rank.killed_by_shim else ""
-        return f"rank {rank.rank}: {_signal_name(rank.signal)}{by}"
+        return f"rank {rank.rank}: {signal_name(rank.signal)}{by}"
     return f"rank {rank.rank}: exit code {rank.exit_code}"
-
-
-def _signal_name(number: int | None) -> str:
-    try:
-        return signal.Signals(number or 0).name
-    except ValueError:
-        return f"signal {number}"

@@ -401,3 +401,16 @@ def test_a_run_that_has_trained_does_not_finish_by_an_attempt_that_opens_no_sess
     """Such as one that died while it imported torch, behind a pipe that exits with 0."""
     assert judged(code(0), **sign).kind is OutcomeKind.CRASHED
     assert judged(code(0), **sign, is_finish_recorded=True).kind is OutcomeKind.FINISHED
+
+
+def test_a_command_that_left_a_trainer_in_the_background_has_not_finished():
+    record = replace(exit_record(code(0), stop_requested_s=None), survivors_killed=1, background_killed=1)
+    outcome = judge(Evidence(attempt=3, exit=record), now_wall_s=NOW)
+    assert (outcome.kind, outcome.retry) == (OutcomeKind.CRASHED, Retry.AFTER_BACKOFF)
+    assert "in the background" in outcome.reason
+    harmless = replace(record, background_killed=0)  # such as a `sleep`
+    assert judge(Evidence(attempt=3, exit=harmless), now_wall_s=NOW).kind is OutcomeKind.FINISHED
+
+
+def test_a_rank_that_a_real_time_signal_ended_is_named():
+    assert judged(by(signal.SIGRTMIN + 1)).reason == "rank 0 died of signal 35"
