@@ -80,7 +80,7 @@ class RunExit:
         ranks: Ranks | None,
     ) -> None:
         self.is_leaving = self.is_left = False
-        self.last_words = LastWords(leaving.say)
+        self.last_words = LastWords(leaving.say_last)
         self._end: BaseException | None = None  # what is raised to leave
         self._settings = settings
         self._position = position
@@ -230,12 +230,14 @@ class RunExit:
             all_hold = self._ranks.gather("flush/holds", staged, limit_s=FLUSH_ANSWER_LIMIT_S)
             if staged is not None and all(each == staged for each in all_hold):
                 self.flush_and_leave(reason)
-            leaving.say(f"trainerd: the ranks hold no boundary in common ({all_hold}): nothing more is saved")
+            leaving.say_last(
+                f"trainerd: the ranks hold no boundary in common ({all_hold}): nothing more is saved"
+            )
             self._end_drained(self._saves.newest, reason)
 
     def fail_and_leave(self, error: Exception) -> NoReturn:
         """End this process because of `error`."""
-        leaving.say(f"trainerd: {type(error).__name__}: {error}: exiting {FAILED}")
+        leaving.say_last(f"trainerd: {type(error).__name__}: {error}: exiting {FAILED}")
         if self._ranks is not None:
             self._ranks.say_failed(error)
         leaving.record_exception(self._outcome, error, step=self._position.step)
@@ -258,9 +260,8 @@ class RunExit:
             DEPARTURE.limit_s = max(limit_s - (time.monotonic() - began_s), 0.0)
             leaving.exit_process(DRAINED)
         except BaseException as end:
-            self._end = type(end)(
-                *end.args
-            )  # not this one: with its traceback it holds all that the script has
+            # Not this one: with its traceback it holds all that the script has.
+            self._end = type(end)(*end.args)
             raise end from error
 
     def _end_drained(self, newest: Checkpoint | None, reason: str) -> NoReturn:
@@ -280,7 +281,7 @@ class RunExit:
             )
         saved = f"saved {newest.name}" if newest else "nothing to save yet"
         end = "the kernel goes on" if self._flag.is_stop_button else f"exiting {DRAINED}"
-        leaving.say(f"trainerd: {reason}: {saved}, {end}")
+        leaving.say_last(f"trainerd: {reason}: {saved}, {end}")
 
     def _leave_ranks(self) -> None:
         """Stop answering the other ranks.

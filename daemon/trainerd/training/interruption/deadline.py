@@ -111,6 +111,6 @@ class DeadlineGuard:
 
     def _pass_on(self, notice: bytes) -> None:
         """Hand a signal to the event loop whose wake-up descriptor was there before ours."""
-        if self._flag.former_wakeup != -1 and not notice[0] & LATE:
+        if self._flag.is_former_wakeup_open() and not notice[0] & LATE:
             with contextlib.suppress(OSError):
                 os.write(self._flag.former_wakeup, notice)

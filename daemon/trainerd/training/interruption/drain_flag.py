@@ -58,6 +58,7 @@ class DrainFlag:
         self.former_wakeup = -1
         self.is_interactive = is_interactive
         self._former: dict[int, Any] = {}
+        self._former_file: tuple[int, int] | None = None
         self._has_wakeup = False
         self._notify: int | None = None
         self._interruption: BaseException | None = None
@@ -76,6 +77,7 @@ class DrainFlag:
         if threading.current_thread() is not threading.main_thread():
             return self
         self.former_wakeup = signal.set_wakeup_fd(self._notify, warn_on_full_buffer=False)
+        self._former_file = _file_behind(self.former_wakeup)
         self._has_wakeup = True
         early = EARLY.release()
         for number in STOP:
@@ -91,14 +93,22 @@ class DrainFlag:
         """Give the signals back, and end what is read from `notices`."""
         self._give_back()
         if self._has_wakeup:
-            signal.set_wakeup_fd(self.former_wakeup)
             self._has_wakeup = False
+            former = self.former_wakeup if self.is_former_wakeup_open() else -1
+            try:
+                signal.set_wakeup_fd(former)
+            except (OSError, ValueError):  # such as a file that took its number
+                signal.set_wakeup_fd(-1)
         notify, self._notify = (
             self._notify,
             None,
         )  # forgotten first: a child that is forked now closes no other
         if notify is not None:
             os.close(notify)
+
+    def is_former_wakeup_open(self) -> bool:
+        """Whether the descriptor that was there before ours is still that one: numbers are used again."""
+        return self._former_file is not None and _file_behind(self.former_wakeup) == self._former_file
 
     def close_notices(self) -> None:
         """Close what `notices` is read from. For its reader, which may be in another thread."""
@@ -188,3 +198,12 @@ class DrainFlag:
             signal.default_int_handler(number, frame)
         self.hear(signal.Signals(number), now_s)
         self.notice(number)
+
+
+def _file_behind(descriptor: int) -> tuple[int, int] | None:
+    """Return what identifies the file of a descriptor, None if it is not open."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

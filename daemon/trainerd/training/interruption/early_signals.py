@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -40,8 +41,14 @@ class EarlySignals:
         self._former: dict[int, Any] = {}
 
     def hold(self) -> None:
-        """Note signals from now on, if this is the main thread; only there does Python allow it."""
+        """Note signals from now on, if this is the main thread; only there does Python allow it.
+
+        Not in a child of `multiprocessing`, which imports the script again: its parent ends it by SIGTERM,
+        and it opens no session.
+        """
         if self._former or threading.current_thread() is not threading.main_thread():
+            return
+        if _is_multiprocessing_child():
             return
         forget_in_children(self)
         for number in STOP:
@@ -71,6 +78,16 @@ class EarlySignals:
             _say(f"trainerd: a second signal, {name}, before the session is open: ends now")
             self.release()
             signal.raise_signal(number)
+
+
+def _is_multiprocessing_child() -> bool:
+    """Tell whether `multiprocessing` has started this process, in whatever way."""
+    module = sys.modules.get("multiprocessing.process")  # in such a child it is loaded
+    if module is None:
+        return False
+    # While the child imports the script it has no parent yet, and its arguments are those of the script.
+    is_preparing = getattr(module.current_process(), "_inheriting", False)
+    return bool(is_preparing) or module.parent_process() is not None
 
 
 def _say(message: str) -> None:

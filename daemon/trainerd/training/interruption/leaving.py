@@ -27,7 +27,7 @@ from trainerd.errors import (
     TrainerdError,
     UserError,
 )
-from trainerd.training.interruption.departure import DEPARTURE
+from trainerd.training.interruption.departure import DEPARTURE, STREAM_LIMIT_S, within
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +58,9 @@ def record_drained(outcome: Path, *, step: int, checkpoint: str | None, reason: 
 def exit_process(code: int) -> NoReturn:
     """Leave the process from the thread that trains, so that the script can clean up.
 
-    A second time it ends at once, and so it does with any other exit code than that of a drain.
+    A second time it ends at once, and so it does with any other exit code than that of a drain. So it does in
+    another thread than the main one: `SystemExit` would end that thread alone, and the main thread would go
+    on as if the training were complete.
 
     Args:
         code: Exit code.
@@ -66,30 +68,42 @@ def exit_process(code: int) -> NoReturn:
     Raises:
         SystemExit: This is how it leaves.
     """
-    if code != DRAINED or DEPARTURE.is_begun:
+    is_main = threading.current_thread() is threading.main_thread()
+    if code != DRAINED or DEPARTURE.is_begun or not is_main:
         end_process(code)
     DEPARTURE.begin(lambda: _end_late(code))
     raise SystemExit(code)
 
 
 def _end_late(code: int) -> NoReturn:
-    say(f"trainerd: the cleanup was not over after {DEPARTURE.limit_s:.3g} s: exiting {code} now")
+    say_last(f"trainerd: the cleanup was not over after {DEPARTURE.limit_s:.3g} s: exiting {code} now")
     end_process(code)
 
 
 def end_process(code: int) -> NoReturn:
     """End the workers, flush what was printed and end at once, without the interpreter's teardown."""
     end_workers()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # the reader is gone: no reason to stay
-            stream.flush()
+    within(STREAM_LIMIT_S, _flush)
     os._exit(code)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(
+            OSError, ValueError, AttributeError
+        ):  # the reader is gone: no reason to stay
+            stream.flush()
 
 
 def say(message: str) -> None:
     """Tell whoever reads the rank's log. Nobody reading is no reason to fail."""
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(f"{message}\n")
+
+
+def say_last(message: str) -> None:
+    """Say something on the way out, within `STREAM_LIMIT_S`."""
+    within(STREAM_LIMIT_S, lambda: say(message))
 
 
 def end_workers() -> None:

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -181,3 +183,52 @@ def test_a_child_that_is_forked_later_closes_no_descriptor_of_another(way):
     finally:
         for each in pipe:
             os.close(each)
+
+
+@pytest.mark.parametrize("successor", [None, "a file"])
+def test_a_former_wakeup_descriptor_that_was_closed_is_neither_restored_nor_written(tmp_path, successor):
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer)
+    try:
+        flag = DrainFlag().install()
+        assert flag.is_former_wakeup_open()
+        os.close(writer)
+        if successor is not None:
+            taken = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+            os.dup2(taken, writer)
+            os.close(taken)
+        guard = DeadlineGuard(flag, grace_s=30.0, margin=lambda _: 1.0, flush=lambda _: None)
+        guard._pass_on(bytes([signal.SIGCHLD]))
+        flag.remove()
+        assert signal.set_wakeup_fd(-1) == -1
+        assert successor is None or (tmp_path / "file").read_bytes() == b""
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(reader)
+        with contextlib.suppress(OSError):
+            os.close(writer)
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_child_of_multiprocessing_can_be_ended(tmp_path, method):
+    """Such as a worker of a loader, which imports the script, and with it `trainerd.early`, again."""
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import trainerd.early, multiprocessing, signal, time
+def work(ready):
+    ready.set()
+    time.sleep(60)
+if __name__ == "__main__":
+    context = multiprocessing.get_context({method!r})
+    ready = context.Event()
+    child = context.Process(target=work, args=(ready,))
+    child.start()
+    ready.wait()
+    child.terminate()
+    child.join(5)
+    print(child.exitcode)
+    child.kill()
+""")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"{-signal.SIGTERM}\n"
