@@ -33,7 +33,11 @@ BACKGROUND_SESSION_LIMIT_S: Final = 120.0
 _TORCH: Final = b"/torch/lib/"
 _INTERPRETERS: Final = ("python", "pypy")
 _STARTERS: Final = frozenset(
-    ("sh bash dash zsh ksh fish busybox coreutils env nohup setsid timeout nice uv conda micromamba").split()
+    {
+        *("sh", "bash", "dash", "zsh", "ksh", "fish", "busybox"),
+        *("coreutils", "env", "nohup", "setsid", "timeout", "nice"),
+        *("uv", "conda", "micromamba"),
+    }
 )
 
 

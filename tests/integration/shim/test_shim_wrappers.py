@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 from shim_workbench import runs, wait_for
@@ -115,7 +116,7 @@ def test_a_trainer_that_a_shell_puts_into_the_background_is_awaited_before_its_s
 
 def test_a_process_in_the_background_without_a_session_is_killed_when_the_grace_period_ends(workbench):
     script = "python -c 'import time; time.sleep(60)' & echo $! > child"
-    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     paths = workbench.launch(("sh", "-c", script), grace_s=0.3, PATH=path)
     (pid,) = workbench.pids_in("child")
     wait_for(lambda: "waiting for a session" in paths.shim_log.read_text(), "the end of the shell")

@@ -429,8 +429,8 @@ def _ended_by_itself(evidence: Evidence) -> _Verdict:
     if evidence.exit is not None and evidence.exit.background_killed:
         count = evidence.exit.background_killed
         reason = (
-            f"it exited with 0 and left {count} processes in the background, which opened no session in time and "
-            f"were ended: have the command wait for them"
+            f"it exited with 0 and left {count} processes in the background, which opened no session in "
+            "time and were ended: have the command wait for them"
         )
         return OutcomeKind.CRASHED, Retry.AFTER_BACKOFF, reason
     if evidence.completion == "record":

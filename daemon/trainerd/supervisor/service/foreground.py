@@ -309,7 +309,7 @@ class _Foreground:
         now_s = SystemClock().monotonic_s()
         if self._asked_at_s is not None and not is_second(self._asked_at_s, now_s):
             return  # the same request: batch systems signal every process, and some do it twice
-        self._asked_at_s = self._asked_at_s or now_s
+        self._asked_at_s = now_s  # the third counts from the second, which may be heard twice as well
         self._requests += 1
         self._is_over.set()
         if self._requests > 1:

@@ -267,7 +267,7 @@ class _Service:
         now_s = SystemClock().monotonic_s()
         if self._stop_asked_at_s is not None and not is_second(self._stop_asked_at_s, now_s):
             return  # the same request: batch systems signal every process, and some do it twice
-        self._stop_asked_at_s = self._stop_asked_at_s or now_s
+        self._stop_asked_at_s = now_s  # the third counts from the second, which may be heard twice as well
         self._stop_requests += 1
         self._stop_asked.set()
         if self._stop_requests > 1:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import types
+
 import pytest
 
 from tests.support.supervisor_objects import NOW, job
 from trainerd.supervisor.api.control import OutcomeView
 from trainerd.supervisor.machine.states import Draining, Finished, Parked, Paused, Queued, Rejected, Stopped
+from trainerd.supervisor.service import foreground, service
 from trainerd.supervisor.service.foreground import judge_end
 
 SAVED = OutcomeView(3, "killed", "it did", checkpoint="step-000000100")
@@ -40,3 +44,28 @@ def test_the_exit_code_says_whether_to_run_it_again(state, outcome, code):
 
 def test_a_job_that_is_gone_is_a_failure():
     assert judge_end(None, None, was_asked=False).code == 1
+
+
+def test_a_second_request_that_is_heard_twice_is_no_third(monkeypatch):
+    """The third one kills without a save."""
+    now_s = [0.0]
+    monkeypatch.setattr(
+        foreground, "SystemClock", lambda: types.SimpleNamespace(monotonic_s=lambda: now_s[0])
+    )
+    hurried = []
+    asked = types.SimpleNamespace(_requests=0, _asked_at_s=None, _is_over=threading.Event())
+    asked._hurry = lambda: hurried.append(asked._requests)
+    for now_s[0] in (10.0, 10.1, 13.0, 13.1, 14.9, 15.0):
+        foreground._Foreground._note_request(asked)
+    assert hurried == [2, 3]
+
+
+def test_a_second_request_to_a_supervisor_that_is_heard_twice_is_no_third(monkeypatch):
+    now_s = [0.0]
+    monkeypatch.setattr(service, "SystemClock", lambda: types.SimpleNamespace(monotonic_s=lambda: now_s[0]))
+    hurried = []
+    asked = types.SimpleNamespace(_stop_requests=0, _stop_asked_at_s=None, _stop_asked=threading.Event())
+    asked._leaving = types.SimpleNamespace(hurry=lambda: hurried.append(asked._stop_requests))
+    for now_s[0] in (10.0, 10.1, 13.0, 13.1, 14.9, 15.0):
+        service._Service._note_stop_request(asked)
+    assert hurried == [2, 3]
