@@ -54,6 +54,10 @@ ELSEWHERE: Final = {
     "tests/integration/supervisor/test_supervisor_stalls.py",
     "stall.recorded": "likewise",
     "run.purged": "fails there in tests/integration/supervisor/test_supervisor_spec_verbs.py",
+    "aside.given-back": "tests/unit/checkpoint/test_taking_back.py ends a taking back there",
+    "run.aside": "tests/unit/checkpoint/test_run_entries_aside.py ends a move there",
+    "run.departing": "likewise, at each entry",
+    "run.given-back": "tests/unit/checkpoint/test_run_aside.py ends a giving back there",
 }
 """Failpoints that no act here passes, and where they are struck."""
 

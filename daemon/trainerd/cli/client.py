@@ -107,7 +107,7 @@ class Client:
 
     def check_restart(self, name: str) -> JobView:
         """Ask whether a job could be started again; one that runs, once it is stopped. Changes nothing."""
-        return _view(self._ask("GET", f"{_path(name)}/restart"), JobView)
+        return _view(self._ask("GET", f"{_path(name)}/restartable"), JobView)
 
     def restart(self, name: str, *, fresh: bool = False) -> JobView:
         """Start a job at rest again. The request is durable when this returns."""

@@ -22,6 +22,7 @@ from trainerd.contract.session_record import session_files
 from trainerd.contract.signals import signal_name
 from trainerd.errors import SpaceError, UserError
 from trainerd.shim import stop_policy
+from trainerd.shim.attempt_sessions import RegisteredSessions
 from trainerd.shim.background import BackgroundProcesses
 from trainerd.shim.cgroup import AttemptCgroup
 from trainerd.shim.environment_file import read_environment_file
@@ -31,7 +32,6 @@ from trainerd.shim.notes import note, timestamp
 from trainerd.shim.persistence import RETRY_S, write_persistently
 from trainerd.shim.rank_log import RankLog
 from trainerd.shim.rank_processes import RankProcesses
-from trainerd.shim.sessions import RegisteredSessions
 from trainerd.shim.spawn import free_port, rank_environment, spawn
 from trainerd.shim.stop_policy import Command, EndCommand, Forward, Kill, KillReason, StopPolicy
 from trainerd.shim.survivors import (

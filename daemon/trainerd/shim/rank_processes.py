@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from trainerd.contract.process import ProcessIdentity
-    from trainerd.shim.sessions import RegisteredSessions
+    from trainerd.shim.attempt_sessions import RegisteredSessions
 
 
 class RankProcesses:

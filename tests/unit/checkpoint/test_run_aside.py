@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from trainerd.checkpoint.run_aside import give_run_back, is_aside, move_run_aside
 from trainerd.checkpoint.store import CheckpointStore
+from trainerd.contract import failpoints
 from trainerd.contract.durable import make_directory
 from trainerd.contract.names import check_name
 from trainerd.contract.paths import RunPaths
@@ -102,3 +105,15 @@ def test_a_run_on_another_disk_is_given_back(tmp_path):
     assert (run.root / "metrics.jsonl").read_text() == "old"
     assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == ["r7"]
     assert not (tmp_path / "train.old-1").is_symlink()
+
+
+def test_a_crash_after_a_run_was_given_back_leaves_it_in_its_place(tmp_path):
+    run = make(tmp_path / "train", "old")
+    place = move_run_aside(run)
+    child = os.fork()
+    if child == 0:
+        failpoints.arm("run.given-back=exit")
+        give_run_back(run, place)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0, "the point was not met"
+    assert (run.metrics.read_text(), place.exists()) == ("old", False)

@@ -16,8 +16,8 @@ from trainerd.contract import codec
 from trainerd.contract.paths import AttemptPaths
 from trainerd.contract.process import ProcessIdentity, identify
 from trainerd.contract.session_record import FORMAT, SessionRecord
+from trainerd.shim.attempt_sessions import RegisteredSessions
 from trainerd.shim.rank_processes import RankProcesses
-from trainerd.shim.sessions import RegisteredSessions
 
 MARK = "/runs/ant/attempts/000001@0f0f0f0f-1-1"
 SLEEP = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(60)"]

@@ -135,7 +135,7 @@ def _add_requests(app: FastAPI, control: Control) -> None:
         _existing(control, name)
         return await control.retry(name)
 
-    @app.get("/v1/jobs/{name}/restart", responses=_REFUSED)
+    @app.get("/v1/jobs/{name}/restartable", responses=_REFUSED)
     async def check_restart(name: JobName) -> JobView:
         """Tell whether a job could be started again; one that runs, once it is stopped. Changes nothing."""
         _existing(control, name)

@@ -28,6 +28,8 @@ def check_run_folder(run: RunPaths) -> None:
     Raises:
         UserError: Something is of another kind, or may not be read and written.
     """
+    if run.root.is_symlink() and _can_be_made(run.root):
+        return  # the run that it led to was moved aside
     for folder in (run.root, run.checkpoints, run.quarantine, run.abandoned, run.attempts):
         mode = _mode(folder)
         if mode is not None and not stat.S_ISDIR(mode):
@@ -47,11 +49,11 @@ def _mode(path: Path) -> int | None:
     try:
         return path.stat().st_mode
     except OSError as error:
-        if error.errno in _ABSENT and (not path.is_symlink() or _can_be_made(path)):
+        if error.errno in _ABSENT and not path.is_symlink():
             return None
         raise UserError(f"{path} cannot be looked at: {error.strerror}", hint=_HINT) from error
 
 
 def _can_be_made(link: Path) -> bool:
-    """Tell whether only the last folder that a link leads to is missing: a run was moved aside there."""
-    return os.path.isdir(os.path.dirname(os.path.realpath(link)))  # noqa: PTH112, PTH120 - of a real path
+    """Tell whether only the last folder that a link leads to is missing."""
+    return not link.exists() and link.resolve().parent.is_dir()

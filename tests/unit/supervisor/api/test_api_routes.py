@@ -226,7 +226,7 @@ def test_the_openapi_document_has_every_route_with_its_errors_and_its_models(ask
         ("post", "/v1/jobs/{name}/resume"),
         ("post", "/v1/jobs/{name}/hold"),
         ("post", "/v1/jobs/{name}/retry"),
-        ("get", "/v1/jobs/{name}/restart"),
+        ("get", "/v1/jobs/{name}/restartable"),
         ("post", "/v1/jobs/{name}/restart"),
         ("post", "/v1/hold"),
         ("post", "/v1/release"),
