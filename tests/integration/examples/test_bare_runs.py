@@ -127,6 +127,7 @@ def wait_for_steps(run: RunPaths, process: subprocess.Popen[bytes], steps: int) 
         time.sleep(POLL_S)
 
 
+@pytest.mark.slow
 def test_the_mnist_example_trains_on_real_digits(tmp_path: Path) -> None:
     """ResNet-18 takes steps, validates and keeps the best; what the log says of the data is true."""
     script = EXAMPLES / "mnist" / "train.py"

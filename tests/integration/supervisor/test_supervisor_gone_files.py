@@ -43,6 +43,7 @@ def test_an_exception_whose_text_is_not_utf8_ends_no_supervisor(bench):
     bench.wait_state("bee", "stopped")
 
 
+@pytest.mark.slow
 def test_a_job_whose_run_folder_is_deleted_is_not_started_beside_itself_and_can_be_stopped(bench):
     bench.start()
     bench.drop("ant", script("ant", ENDLESS), grace=5)
