@@ -50,6 +50,7 @@ def submit(bench, *arguments, **checkpoint):
     )
 
 
+@pytest.mark.slow
 def test_a_running_job_saves_when_it_is_asked(bench):
     bench.start()
     submit(bench, "--step-ms", 50, "--batches", 1000, every={"epochs": "never", "seconds": "never"})
@@ -91,6 +92,7 @@ def finished(tmp_path):
     return tmp_path / "state"
 
 
+@pytest.mark.slow
 def test_prune_says_what_it_would_do_and_why_and_does_it(finished):
     run = RunPaths(finished / "runs" / "tiny")
     store = CheckpointStore.of_run(run)

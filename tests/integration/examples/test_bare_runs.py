@@ -93,6 +93,7 @@ def test_a_drain_in_validation_runs_nothing_before_it_twice(tmp_path: Path) -> N
     assert verdict.all_is_equal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

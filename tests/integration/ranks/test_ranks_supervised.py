@@ -54,6 +54,7 @@ def undisturbed(bench):
     return bench.finished("undisturbed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number",
     [

@@ -60,6 +60,7 @@ def undisturbed(tmp_path_factory):
     return finish(run)[0], result_of(run)
 
 
+@pytest.mark.slow
 def test_a_drained_run_of_sharded_ranks_equals_an_undisturbed_one(tmp_path, undisturbed):
     run = tmp_path / "run"
     before, _ = drain(run, 7)

@@ -187,6 +187,7 @@ def test_code_that_cannot_start_is_refused_and_sound_code_is_run(bench, notices)
     assert bench.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_configuration_is_read_again_and_one_that_is_not_sound_is_refused(bench):
     bench.start(config="[limits]\ncpus = 64\nmax_jobs = 1\n")
     for name in ("ant", "bee"):
@@ -206,6 +207,7 @@ def test_a_configuration_is_read_again_and_one_that_is_not_sound_is_refused(benc
     bench.wait_running("bee")
 
 
+@pytest.mark.slow
 def test_a_request_to_stop_in_the_midst_of_a_reload_is_not_lost(bench):
     """It is held until the new program can note it: everything is drained."""
     bench.start()

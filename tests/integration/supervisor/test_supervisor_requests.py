@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.daemon_bench import OBEDIENT, script
 
 
+@pytest.mark.slow
 def test_a_held_job_is_not_started_until_it_is_resumed_not_even_by_the_next_supervisor(bench):
     bench.start()
     bench.drop("ant", script("ant", OBEDIENT))
@@ -64,6 +67,7 @@ def test_retry_tries_a_parked_job_again_and_refuses_one_that_was_not_given_up(be
     assert (refused.status_code, "has not been given up" in refused.json()["error"]) == (409, True)
 
 
+@pytest.mark.slow
 def test_a_reload_asked_for_over_the_api_begins_the_program_anew_and_no_job_notices(bench):
     bench.start()
     bench.drop("ant", script("ant", OBEDIENT))

@@ -26,6 +26,7 @@ def log_of(bench, name, rank=0):
     return bench.state.run(name).rank_log(rank).read_text()
 
 
+@pytest.mark.slow
 def test_every_kind_of_standing_still_is_found_shown_and_ended(bench):
     """All at once, and beside them a slow job that moves: it alone is left alone, and finishes."""
     bench.start()
@@ -59,6 +60,7 @@ def test_a_plain_command_that_says_nothing_is_judged_only_where_its_spec_gives_a
     assert bench.job("trusted")["state"] == "running"
 
 
+@pytest.mark.slow
 def test_a_supervisor_that_was_stopped_for_long_ends_nobody(bench):
     """It knows nothing of that time."""
     supervisor = bench.start()
@@ -72,6 +74,7 @@ def test_a_supervisor_that_was_stopped_for_long_ends_nobody(bench):
     assert bench.wait_state("slow", "finished")["attempt"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failpoint", ["stall.shown", "stall.recorded"])
 def test_a_stall_is_ended_by_the_supervisor_after_the_one_that_saw_it(bench, failpoint):
     """Killed between the decision and the deed: the next one knows what is missing."""

@@ -47,6 +47,7 @@ def test_a_stateful_dataloader_is_resumed_through_its_state(tmp_path, shuffle, w
     assert len(expected.rows) == 24
 
 
+@pytest.mark.slow
 def test_an_iterable_of_hugging_faces_datasets_is_resumed_through_its_state(tmp_path):
     datasets = pytest.importorskip("datasets", reason="datasets is not installed")
 
