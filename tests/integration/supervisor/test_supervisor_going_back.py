@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+SAVED_BY_CRASHES_MAX = 3
+"""Boundaries between the checkpoint of step 10 and the failure at step 13."""
+
 SCRIPT = Path(__file__).parents[2] / "support" / "scripts" / "failing.py"
 
 
@@ -27,14 +30,19 @@ def abandoned(bench, name):
 @pytest.mark.slow
 @pytest.mark.torch
 def test_a_failure_that_repeats_goes_back_and_helps_if_it_was_the_checkpoint(bench):
-    """From step 10 it fails at step 13 for ever; from step 5 it gets through."""
+    """From step 10 on it fails at step 13 for ever; from step 5 it gets through.
+
+    A crash saves the newest boundary in memory: until that is the last one, the next attempt begins later.
+    """
     bench.start()
     drop(bench, "spoilt", "spoilt")
     job = bench.wait_state("spoilt", "finished", "parked", limit_s=100)
     assert job["state"] == "finished", bench.outcomes("spoilt")
-    assert kinds(bench, "spoilt") == ["crashed"] * 4 + ["finished"]
-    assert len(abandoned(bench, "spoilt")) == 1
-    assert "step-000000005" in bench.outcomes("spoilt")[3]["next_action"]
+    *failures, last = kinds(bench, "spoilt")
+    assert (set(failures), last) == ({"crashed"}, "finished")
+    assert 4 <= len(failures) <= 4 + SAVED_BY_CRASHES_MAX
+    assert abandoned(bench, "spoilt")
+    assert "step-000000005" in bench.outcomes("spoilt")[-2]["next_action"]
 
 
 @pytest.mark.slow
@@ -45,7 +53,8 @@ def test_a_failure_that_comes_again_from_the_checkpoint_before_is_parked_with_th
     job = bench.wait_state("always", "finished", "parked", limit_s=100)
     assert job["state"] == "parked"
     assert "going back did not help" in job["reason"]
-    assert kinds(bench, "always") == ["crashed"] * 5
+    assert set(kinds(bench, "always")) == {"crashed"}
+    assert 5 <= len(kinds(bench, "always")) <= 5 + SAVED_BY_CRASHES_MAX
     assert any("ValueError: as injected" in line for line in bench.outcomes("always")[-1]["evidence"])
 
 
