@@ -11,6 +11,7 @@ pytest.importorskip("libcst")
 
 import trainerd  # noqa: E402 - only where torch is
 from tests.support.struck import StruckRun  # noqa: E402
+from tests.support.training_fixtures import one_thread  # noqa: E402, F401 - a fixture
 from tests.unit.adoption.scripts_that_adopt import RIGHT, SAME_AS_BEFORE  # noqa: E402
 from trainerd.adoption.adopt_script import adopt_source  # noqa: E402
 
@@ -20,14 +21,6 @@ EVERYDAY = {"running_loss", "bar_kept", "stop_iteration", "while_steps"}
 """Scripts that are run every day; the first is struck as well, at a few places. All others are slow."""
 
 STRUCK = "running_loss"
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Weights:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.old_objects import old_objects_are_set_aside  # noqa: F401 - a fixture
+from tests.support.training_fixtures import old_objects_are_set_aside  # noqa: F401 - a fixture
 from trainerd.contract.environment import CHECK
 
 

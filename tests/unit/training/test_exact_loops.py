@@ -12,6 +12,7 @@ from torch.optim import swa_utils
 from torch.utils.data import DataLoader, Dataset
 
 from tests.support.in_process import disturbed, undisturbed
+from tests.support.training_fixtures import one_thread  # noqa: F401 - a fixture
 from trainerd.contract.paths import RunPaths
 from trainerd.contract.resume_record import read_resume, summary
 
@@ -273,14 +274,6 @@ LOOPS = [
     pytest.param(compiled, marks=pytest.mark.slow),
     pytest.param(compiled_and_tracked, marks=pytest.mark.slow),
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("loop", LOOPS, ids=lambda loop: loop.__name__)

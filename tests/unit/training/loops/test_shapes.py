@@ -6,6 +6,7 @@ torch = pytest.importorskip("torch")
 
 from tests.support.loop_shapes import SHAPES  # noqa: E402 - only where torch is
 from tests.support.struck import StruckRun  # noqa: E402
+from tests.support.training_fixtures import one_thread  # noqa: E402, F401 - a fixture
 
 pytestmark = pytest.mark.torch
 
@@ -16,14 +17,6 @@ EVERYDAY = {
     "next_forever",
 }
 """Shapes that are struck every day; of them, too, two kills of three are slow."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A fixture for tests that train in this process."""
+"""Fixtures for tests that train in this process."""
 
 from __future__ import annotations
 
@@ -22,3 +22,14 @@ def old_objects_are_set_aside():
     if len(gc.get_objects()) > OBJECTS_MAX:
         gc.collect()
         gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Train in one thread: tiny models are slower in several, and beside another test much slower."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
