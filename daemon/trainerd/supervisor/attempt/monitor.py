@@ -19,6 +19,7 @@ import structlog
 
 from trainerd.contract.heartbeat import Heartbeat
 from trainerd.contract.process import ProcessIdentity, boot_id
+from trainerd.contract.signals import SECOND_AFTER_S
 from trainerd.errors import CorruptError, InternalError, SpaceError, TrainerdError, TryAgainError
 from trainerd.supervisor.attempt.gpu_release import TEARDOWN_LIMIT_S
 from trainerd.supervisor.attempt.probe import (
@@ -133,6 +134,7 @@ class Monitor:
         self._watch_of_silence: Watch | None = None
         self._stall: Stall | None = None
         self._is_ending_stalled = False
+        self._asked_to_stop_s: float | None = None  # when the shim was first sent SIGTERM from here
 
     def launch(self) -> None:
         """Start the attempt and keep it."""
@@ -147,9 +149,24 @@ class Monitor:
         """Ask the ranks, through the shim, to checkpoint and leave."""
         self._begin(self._drain())
 
-    def signal(self, signum: int) -> None:
-        """Send the shim a signal soon, if it can be told who it is."""
-        self._begin(self._signal_once(signum))
+    def hurry(self) -> None:
+        """Ask the ranks, through the shim, to save what they hold and leave now.
+
+        That is what a second request says. The shim takes one that comes too soon after the first for the
+        same request, so it is sent when it counts, also if the first one was sent late.
+        """
+        self._begin(self._hurry())
+
+    def kill(self) -> None:
+        """Have the shim kill the ranks, soon, if it can be told who it is."""
+        self._begin(self._signal_once(signal.SIGQUIT))
+
+    async def _hurry(self) -> None:
+        if self._asked_to_stop_s is None:
+            await self._signal_once(signal.SIGTERM)
+        if self._asked_to_stop_s is not None:
+            await asyncio.sleep(self._asked_to_stop_s + SECOND_AFTER_S - self._clock.monotonic_s())
+            await self._signal_once(signal.SIGTERM)
 
     async def _signal_once(self, signum: int) -> None:
         try:
@@ -159,7 +176,10 @@ class Monitor:
 
     async def _send(self, signum: int) -> bool:
         # Without a limit: a signal that is sent later all the same would be one too many.
-        return await self._io.act(lambda: self._launcher.signal(self._paths, signum))
+        is_there = await self._io.act(lambda: self._launcher.signal(self._paths, signum))
+        if signum == signal.SIGTERM and self._asked_to_stop_s is None:
+            self._asked_to_stop_s = self._clock.monotonic_s()
+        return is_there
 
     def look(self, *, for_stall: bool) -> Look:
         """Look at what the ranks say. Changes nothing; blocks, so it is called in a thread.

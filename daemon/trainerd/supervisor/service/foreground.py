@@ -21,7 +21,7 @@ from trainerd.checkpoint.run_aside import move_run_aside
 from trainerd.contract import exit_codes
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.durable import make_directory, sweep_temporary
-from trainerd.contract.signals import STOP, is_second
+from trainerd.contract.signals import STOP
 from trainerd.errors import InternalError, TrainerdError, UserError
 from trainerd.supervisor.api.facade import Facade
 from trainerd.supervisor.api.recent_attempts import RecentAttempts
@@ -37,6 +37,7 @@ from trainerd.supervisor.machine.states import Draining, Faulted, Finished, Park
 from trainerd.supervisor.purge import refuse_if_live
 from trainerd.supervisor.scheduler import machine_capacity
 from trainerd.supervisor.service.instance_lock import instance_lock
+from trainerd.supervisor.service.stop_requests import StopRequests
 from trainerd.supervisor.specs.view import Accepted, FolderView
 
 if TYPE_CHECKING:
@@ -59,9 +60,6 @@ STREAM_LOOK_S: Final = 0.1
 
 STREAM_END_LIMIT_S: Final = 5.0
 """How long a slow reader of our output is waited for at the end, in seconds."""
-
-REQUESTS: Final = STOP
-"""Signals that ask for a drain."""
 
 _log = structlog.get_logger(__name__)
 
@@ -100,10 +98,9 @@ def judge_end(job: Job | None, outcome: OutcomeView | None, *, was_asked: bool) 
             return End(
                 exit_codes.FAILED, "the attempt did not leave in time; the next `trainerd exec` finds it"
             )
-    left_early = (
-        was_asked and outcome is not None and outcome.kind == "stopped"
-    )  # nothing was to be saved yet
-    if outcome is None or outcome.checkpoint is not None or outcome.kind == "drained" or left_early:
+    # One that was stopped without a checkpoint had nothing to save yet.
+    good_kinds = {"drained", "stopped"} if was_asked else {"drained"}
+    if outcome is None or outcome.checkpoint is not None or outcome.kind in good_kinds:
         return End(exit_codes.DRAINED, job.reason)
     what = "asked to leave" if was_asked else "stopped"
     return End(
@@ -151,7 +148,7 @@ def supervise_one(
         raise UserError(
             f"cannot make the folder {state.root}: {error.strerror}", hint="choose another --state"
         ) from error
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
     try:
         with instance_lock(state.lock):
             make_directory(state.log.parent)
@@ -229,19 +226,18 @@ class _Foreground:
         self._facade = _ForegroundFacade(
             self._loop, journal, state, jobs_dir, recent=recent, started_wall_s=clock.wall_s()
         )
-        self._requests = 0
-        self._asked_at_s: float | None = None
+        self._requests = StopRequests()
         self._is_over = asyncio.Event()
 
     async def run(self, stream: Callable[[RunPaths, threading.Event], None]) -> End:
         loop = asyncio.get_running_loop()
-        for signum in REQUESTS:
+        for signum in STOP:
             loop.add_signal_handler(signum, self._note_request)
         run = self._state.run(self._spec.name)
         no_more = threading.Event()
         reader = threading.Thread(target=stream, args=(run, no_more), name="rank-logs", daemon=True)
         reader.start()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, REQUESTS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
         api_stop = asyncio.Event()
         _log.info("foreground.started", pid=os.getpid(), state=str(self._state.root), job=self._spec.name)
         try:
@@ -251,7 +247,7 @@ class _Foreground:
                 await self._begin_again()
                 api = tasks.create_task(self._serve_api(api_stop))
                 await self._is_over.wait()
-                if self._requests:
+                if self._requests.count:
                     await self._drain()
                 api_stop.set()
                 await asyncio.wait([api])
@@ -262,12 +258,12 @@ class _Foreground:
                 error = error.exceptions[0]
             raise error from group
         finally:
-            signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
             no_more.set()
             await asyncio.to_thread(reader.join, STREAM_END_LIMIT_S)
         view = self._facade.get_job(self._spec.name)
         return judge_end(
-            self._job(), view.last_outcome if view is not None else None, was_asked=bool(self._requests)
+            self._job(), view.last_outcome if view is not None else None, was_asked=bool(self._requests.count)
         )
 
     def _job(self) -> Job | None:
@@ -306,24 +302,22 @@ class _Foreground:
             self._is_over.set()
 
     def _note_request(self) -> None:
-        now_s = SystemClock().monotonic_s()
-        if self._asked_at_s is not None and not is_second(self._asked_at_s, now_s):
-            return  # the same request: batch systems signal every process, and some do it twice
-        self._asked_at_s = now_s  # the third counts from the second, which may be heard twice as well
-        self._requests += 1
-        self._is_over.set()
-        if self._requests > 1:
-            self._hurry()
+        if self._requests.note(SystemClock().monotonic_s()):
+            self._is_over.set()
+            if self._requests.count > 1:
+                self._hurry()
 
     def _hurry(self) -> None:
+        if self._requests.count > 2:
+            self._kill_all()
+            return
         for monitor in self._loop.monitors.values():
-            monitor.signal(signal.SIGTERM if self._requests == 2 else signal.SIGQUIT)
-        if self._requests == 2:
-            asyncio.get_running_loop().call_later(HURRY_KILL_S, self._kill_all)
+            monitor.hurry()
+        asyncio.get_running_loop().call_later(HURRY_KILL_S, self._kill_all)
 
     def _kill_all(self) -> None:
         for monitor in self._loop.monitors.values():
-            monitor.signal(signal.SIGQUIT)
+            monitor.kill()
 
     async def _drain(self) -> None:
         limit_s = self._spec.grace_s + DRAIN_MARGIN_S

@@ -15,7 +15,7 @@ import structlog
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.durable import make_directory, sweep_temporary
 from trainerd.contract.paths import StatePaths
-from trainerd.contract.signals import STOP, is_second
+from trainerd.contract.signals import STOP
 from trainerd.errors import UserError
 from trainerd.supervisor.api.facade import Facade
 from trainerd.supervisor.api.recent_attempts import RecentAttempts
@@ -35,6 +35,7 @@ from trainerd.supervisor.service.next_program import replace_this_program, why_i
 from trainerd.supervisor.service.priority import go_first
 from trainerd.supervisor.service.sd_notify import Notifier
 from trainerd.supervisor.service.shutdown import Leaving
+from trainerd.supervisor.service.stop_requests import StopRequests
 from trainerd.supervisor.specs.folder import SpecFolder
 from trainerd.supervisor.specs.trust import TrustPolicy
 from trainerd.supervisor.specs.watch import Arrivals, FolderWatcher
@@ -177,8 +178,7 @@ class _Service:
         self._facade = Facade(
             self._loop, journal, paths, jobs_dir, recent=recent, started_wall_s=clock.wall_s()
         )
-        self._stop_requests = 0
-        self._stop_asked_at_s: float | None = None
+        self._stop_requests = StopRequests()
         self._stop_asked = asyncio.Event()
         self._reload_asked = asyncio.Event()
 
@@ -230,7 +230,7 @@ class _Service:
             self._launcher.dismiss_template()
         self._page.close()
         _log.info("supervisor.reloading" if is_reload else "supervisor.stopped", pid=os.getpid())
-        if is_reload and self._stop_requests:
+        if is_reload and self._stop_requests.count:
             # It came too late for this program. Held until the next one can note it.
             os.kill(os.getpid(), signal.SIGTERM)
         return is_reload
@@ -264,14 +264,10 @@ class _Service:
             stop.cancel()
 
     def _note_stop_request(self) -> None:
-        now_s = SystemClock().monotonic_s()
-        if self._stop_asked_at_s is not None and not is_second(self._stop_asked_at_s, now_s):
-            return  # the same request: batch systems signal every process, and some do it twice
-        self._stop_asked_at_s = now_s  # the third counts from the second, which may be heard twice as well
-        self._stop_requests += 1
-        self._stop_asked.set()
-        if self._stop_requests > 1:
-            self._leaving.hurry()
+        if self._stop_requests.note(SystemClock().monotonic_s()):
+            self._stop_asked.set()
+            if self._stop_requests.count > 1:
+                self._leaving.hurry()
 
     async def _serve_api(self, stop: asyncio.Event) -> None:
         from trainerd.supervisor.api.app import create_app
@@ -312,7 +308,7 @@ class _Service:
         interval_s = min(self._notifier.watchdog_interval_s or HEALTH_S, HEALTH_S)
         while True:
             self._notifier.alive()
-            if not self._stop_requests:  # then what is said is about leaving
+            if not self._stop_requests.count:  # then what is said is about leaving
                 counts = self._facade.jobs_by_state()
                 self._notifier.status(
                     ", ".join(f"{count} {state}" for state, count in counts.items()) or "no jobs"

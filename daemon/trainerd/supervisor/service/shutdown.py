@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -76,10 +75,10 @@ class Leaving:
                         self._notifier.extend(by_s)
                     case Hurry():
                         _log.warning("supervisor.hurries", limit_s=plan.limit_s, left=self._left())
-                        self._signal_all(signal.SIGTERM)
+                        self._hurry_all()
                     case KillAll():
                         _log.error("supervisor.kills", limit_s=plan.limit_s, left=self._left())
-                        self._signal_all(signal.SIGQUIT)
+                        self._kill_all()
             self._say_status(plan, clock.time() - began_s)
             await asyncio.wait([drained], timeout=LOOK_S)
         if not drained.done():
@@ -96,9 +95,11 @@ class Leaving:
         """
         self._requests += 1
         _log.warning("supervisor.hurried", requests=self._requests)
-        self._signal_all(signal.SIGTERM if self._requests == 2 else signal.SIGQUIT)
         if self._requests == 2:
-            asyncio.get_running_loop().call_later(self._settings.hurry, self._signal_all, signal.SIGQUIT)
+            self._hurry_all()
+            asyncio.get_running_loop().call_later(self._settings.hurry, self._kill_all)
+        else:
+            self._kill_all()
 
     async def _plan(self) -> DrainPlan:
         live = [job for job in self._loop.ledger.jobs.values() if job.is_live and job.spec is not None]
@@ -141,6 +142,10 @@ class Leaving:
         expected = f"expected within {left_s:.0f} s" if left_s else "later than expected"
         self._notifier.status(f"draining, {len(self._left())} left, {expected}")
 
-    def _signal_all(self, signum: int) -> None:
+    def _hurry_all(self) -> None:
         for monitor in self._loop.monitors.values():
-            monitor.signal(signum)
+            monitor.hurry()
+
+    def _kill_all(self) -> None:
+        for monitor in self._loop.monitors.values():
+            monitor.kill()

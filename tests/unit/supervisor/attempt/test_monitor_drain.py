@@ -10,6 +10,7 @@ import pytest
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.paths import RunPaths
 from trainerd.contract.resolved import ResolvedJob
+from trainerd.contract.signals import SECOND_AFTER_S, is_second
 from trainerd.errors import CorruptError, TryAgainError
 from trainerd.supervisor.attempt import monitor as monitors
 from trainerd.supervisor.attempt.monitor import Monitor, MonitoredAttempt
@@ -36,7 +37,7 @@ def drained(tmp_path, monkeypatch):
     monkeypatch.setattr(monitors, "LOOK_AGAIN_S", 0.001)
     monkeypatch.setattr(monitors, "SIGNAL_RETRY_S", 0.001)
 
-    def drained(shim):
+    def drained(shim, act=Monitor.drain, *, clock=None):
         events = []
         job = ResolvedJob("ant", ("true",), str(tmp_path), str(tmp_path / "ant.yaml"), "v1")
 
@@ -46,12 +47,12 @@ def drained(tmp_path, monkeypatch):
                 MonitoredAttempt(job, RunPaths(tmp_path / "ant"), 1, "v1", ()),
                 launcher=shim,
                 say=events.append,
-                clock=SystemClock(),
+                clock=clock or SystemClock(),
                 begin=lambda work: begun.append(asyncio.ensure_future(work)),
             )
             monitor._is_launched.set()
-            monitor.drain()
-            await asyncio.wait_for(begun[0], 30)
+            act(monitor)
+            await asyncio.wait_for(asyncio.gather(*begun), 30)
 
         asyncio.run(run())
         return events
@@ -85,3 +86,57 @@ def test_a_shim_that_has_ended_was_not_signalled(drained):
     shim = FakeShim(False)
     assert drained(shim) == []
     assert shim.signals == [signal.SIGTERM]
+
+
+class SleptClock:
+    """A clock that only `asyncio.sleep` moves on; notes when each signal was sent."""
+
+    def __init__(self, shim, monkeypatch):
+        self.now_s, self.sent_s, send = 100.0, [], shim.signal
+        monkeypatch.setattr(shim, "signal", lambda *args: self.sent_s.append(self.now_s) or send(*args))
+        monkeypatch.setattr(asyncio, "sleep", self.sleep)
+
+    def monotonic_s(self):
+        return self.now_s
+
+    async def sleep(self, delay_s):
+        self.now_s += max(delay_s, 0.0)
+
+
+@pytest.mark.parametrize("after_s", [0.0, SECOND_AFTER_S - 0.3, SECOND_AFTER_S, 30.0])
+def test_a_second_request_is_sent_when_the_shim_takes_it_for_one(drained, monkeypatch, after_s):
+    """The first one may have been sent late: the journal is written before."""
+    shim = FakeShim()
+    clock = SleptClock(shim, monkeypatch)
+
+    async def drain_and_hurry(monitor):
+        await monitor._drain()
+        clock.now_s += after_s
+        await monitor._hurry()
+
+    drained(shim, lambda monitor: monitor._begin(drain_and_hurry(monitor)), clock=clock)
+    assert shim.signals == [signal.SIGTERM] * 2
+    first_s, second_s = clock.sent_s
+    assert is_second(first_s, second_s)
+    assert second_s == 100.0 + max(after_s, SECOND_AFTER_S)
+
+
+def test_an_attempt_that_is_hurried_before_its_drain_was_sent_is_asked_twice(drained, monkeypatch):
+    """With hardly any time left the drain and the second request come at the same moment."""
+    shim = FakeShim()
+    clock = SleptClock(shim, monkeypatch)
+    assert drained(shim, Monitor.hurry, clock=clock) == []
+    assert shim.signals == [signal.SIGTERM] * 2
+    assert is_second(*clock.sent_s)
+
+
+def test_a_second_request_is_not_waited_with_if_the_shim_cannot_be_signalled(drained, monkeypatch):
+    shim = FakeShim(OSError("no"))
+    drained(shim, Monitor.hurry, clock=SleptClock(shim, monkeypatch))
+    assert shim.signals == [signal.SIGTERM]
+
+
+def test_a_third_request_kills(drained):
+    shim = FakeShim()
+    drained(shim, Monitor.kill)
+    assert shim.signals == [signal.SIGQUIT]

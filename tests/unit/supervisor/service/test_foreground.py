@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import types
 
@@ -12,6 +13,8 @@ from trainerd.supervisor.api.control import OutcomeView
 from trainerd.supervisor.machine.states import Draining, Finished, Parked, Paused, Queued, Rejected, Stopped
 from trainerd.supervisor.service import foreground, service
 from trainerd.supervisor.service.foreground import judge_end
+from trainerd.supervisor.service.shutdown import Leaving
+from trainerd.supervisor.service.stop_requests import StopRequests
 
 SAVED = OutcomeView(3, "killed", "it did", checkpoint="step-000000100")
 DRAINED = OutcomeView(3, "drained", "it did")
@@ -53,8 +56,8 @@ def test_a_second_request_that_is_heard_twice_is_no_third(monkeypatch):
         foreground, "SystemClock", lambda: types.SimpleNamespace(monotonic_s=lambda: now_s[0])
     )
     hurried = []
-    asked = types.SimpleNamespace(_requests=0, _asked_at_s=None, _is_over=threading.Event())
-    asked._hurry = lambda: hurried.append(asked._requests)
+    asked = types.SimpleNamespace(_requests=StopRequests(), _is_over=threading.Event())
+    asked._hurry = lambda: hurried.append(asked._requests.count)
     for now_s[0] in (10.0, 10.1, 13.0, 13.1, 14.9, 15.0):
         foreground._Foreground._note_request(asked)
     assert hurried == [2, 3]
@@ -64,8 +67,37 @@ def test_a_second_request_to_a_supervisor_that_is_heard_twice_is_no_third(monkey
     now_s = [0.0]
     monkeypatch.setattr(service, "SystemClock", lambda: types.SimpleNamespace(monotonic_s=lambda: now_s[0]))
     hurried = []
-    asked = types.SimpleNamespace(_stop_requests=0, _stop_asked_at_s=None, _stop_asked=threading.Event())
-    asked._leaving = types.SimpleNamespace(hurry=lambda: hurried.append(asked._stop_requests))
+    asked = types.SimpleNamespace(_stop_requests=StopRequests(), _stop_asked=threading.Event())
+    asked._leaving = types.SimpleNamespace(hurry=lambda: hurried.append(asked._stop_requests.count))
     for now_s[0] in (10.0, 10.1, 13.0, 13.1, 14.9, 15.0):
         service._Service._note_stop_request(asked)
     assert hurried == [2, 3]
+
+
+def hurry_of_the_foreground(loop, count):
+    asked = foreground._Foreground.__new__(foreground._Foreground)
+    asked._loop, asked._requests = loop, StopRequests()
+    asked._requests.count = count
+    asked._hurry()
+
+
+def hurry_of_the_supervisor(loop, count):
+    leaving = Leaving(loop, None, None, types.SimpleNamespace(hurry=foreground.HURRY_KILL_S), None)
+    leaving._requests = count - 1
+    leaving.hurry()
+
+
+@pytest.mark.parametrize("hurry", [hurry_of_the_foreground, hurry_of_the_supervisor])
+@pytest.mark.parametrize(("count", "done"), [(2, ["hurry", "kill"]), (3, ["kill"])])
+def test_a_second_request_hurries_and_kills_after_a_time_and_a_third_kills(monkeypatch, hurry, count, done):
+    acts = []
+    monitor = types.SimpleNamespace(hurry=lambda: acts.append("hurry"), kill=lambda: acts.append("kill"))
+
+    async def run():
+        monkeypatch.setattr(foreground, "HURRY_KILL_S", 0.0)
+        hurry(types.SimpleNamespace(monitors={"ant": monitor}), count)
+        assert acts == done[:1]
+        await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    assert acts == done
