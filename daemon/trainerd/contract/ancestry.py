@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from trainerd.contract.process import stat_fields
 from trainerd.contract.safe_text import safe_line
 
 GENERATIONS_MAX: Final = 64
@@ -22,8 +23,7 @@ def parent_pid(pid: int) -> int | None:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return None
-    # The command name, in parentheses, may itself hold spaces and parentheses.
-    return int(stat[stat.rindex(b")") + 2 :].split()[1])
+    return int(stat_fields(stat)[1])
 
 
 def line_of_descent(pid: int, ancestor: int) -> tuple[int, ...]:

@@ -27,6 +27,12 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
+def stat_fields(stat: bytes) -> list[bytes]:
+    """Split what ``/proc/PID/stat`` holds, from its third field, the state, on."""
+    # The command name, in parentheses, may itself hold spaces and parentheses.
+    return stat[stat.rindex(b")") + 2 :].split()
+
+
 def identify(pid: int) -> ProcessIdentity | None:
     """Return the identity of the process that has this number now, None if there is none.
 
@@ -39,9 +45,7 @@ def identify(pid: int) -> ProcessIdentity | None:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The command name, in parentheses, may itself hold spaces and parentheses.
-    fields = stat[stat.rindex(b")") + 2 :].split()
-    return ProcessIdentity(pid, int(fields[19]), boot_id())
+    return ProcessIdentity(pid, int(stat_fields(stat)[19]), boot_id())
 
 
 def is_alive(identity: ProcessIdentity) -> bool:
@@ -56,7 +60,7 @@ def is_alive(identity: ProcessIdentity) -> bool:
         stat = Path(f"/proc/{identity.pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return stat[stat.rindex(b")") + 2 : stat.rindex(b")") + 3] not in {b"Z", b"X"}
+    return stat_fields(stat)[0] not in {b"Z", b"X"}
 
 
 def open_pidfd(identity: ProcessIdentity) -> int | None:

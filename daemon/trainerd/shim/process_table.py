@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from trainerd.contract.process import ProcessIdentity, boot_id
+from trainerd.contract.process import ProcessIdentity, boot_id, stat_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,8 +41,7 @@ def _read_row(pid: int) -> ProcessRow | None:
     stat = _read(f"/proc/{pid}/stat")
     if stat is None:
         return None
-    # The command name, in parentheses, may itself hold spaces and parentheses.
-    fields = stat[stat.rindex(b")") + 2 :].split()
+    fields = stat_fields(stat)
     state, threads = fields[0], int(fields[17])
     # A process whose first thread has left shows as a zombie too, and lives as long as its other threads.
     if state == b"X" or (state == b"Z" and threads <= 1):

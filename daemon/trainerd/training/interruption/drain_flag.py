@@ -99,10 +99,8 @@ class DrainFlag:
                 signal.set_wakeup_fd(former)
             except (OSError, ValueError):  # such as a file that took its number
                 signal.set_wakeup_fd(-1)
-        notify, self._notify = (
-            self._notify,
-            None,
-        )  # forgotten first: a child that is forked now closes no other
+        # Forgotten first: a child that is forked now closes no other.
+        notify, self._notify = self._notify, None
         if notify is not None:
             os.close(notify)
 

@@ -27,7 +27,7 @@ from trainerd.errors import (
     TrainerdError,
     UserError,
 )
-from trainerd.training.interruption.departure import DEPARTURE, STREAM_LIMIT_S, within
+from trainerd.training.interruption.departure import DEPARTURE, STREAM_LIMIT_S, flush_streams, within
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,16 +83,8 @@ def _end_late(code: int) -> NoReturn:
 def end_process(code: int) -> NoReturn:
     """End the workers, flush what was printed and end at once, without the interpreter's teardown."""
     end_workers()
-    within(STREAM_LIMIT_S, _flush)
+    within(STREAM_LIMIT_S, flush_streams)
     os._exit(code)
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(
-            OSError, ValueError, AttributeError
-        ):  # the reader is gone: no reason to stay
-            stream.flush()
 
 
 def say(message: str) -> None:
