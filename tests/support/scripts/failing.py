@@ -23,7 +23,7 @@ def wait_for(path: Path) -> None:
         time.sleep(0.01)
 
 
-with trainerd.session(every={"steps": 5, "seconds": None, "epochs": None}) as session:
+with trainerd.session(every={"steps": 5, "seconds": None, "epochs": None}, keep_last=None) as session:
     session.track(model=torch.nn.Linear(1, 1))
     began_at = (found := session.resume()) and found.step
     for _ in session.epochs(1):

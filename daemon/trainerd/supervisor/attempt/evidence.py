@@ -50,6 +50,7 @@ FLUSHED: Final = "flushed"
 
 EARLIER_ATTEMPTS_MAX: Final = 64
 """In how many earlier attempts, newest first, a session is looked for."""
+
 HIDDEN: Final = "(hidden)"
 
 T = TypeVar("T")
@@ -114,6 +115,7 @@ def gather_evidence(
         checkpoint_step=newest.step if newest is not None else None,
         is_checkpoint_new=is_new,
         checkpoint_before=_checkpoint_before(found),
+        saved_at_end=_saved_at_end(found) if is_new else None,
         resumed_from=_resumed_from(beats, found),
         on_nonfinite_loss=job.on_nonfinite_loss,
         completion=job.completion,
@@ -129,12 +131,17 @@ def gather_evidence(
 def _checkpoint_before(found: Sequence[Checkpoint]) -> str | None:
     """Return the checkpoint to go back to from the newest of these, None if there is none.
 
-    What a crash saved in its last moment holds the same trouble as the one before it: both are left behind.
+    What a crash saved in its last moment holds the same trouble as the one before it: both are left behind,
+    if there is a third. What earlier crashes saved is left behind in any case.
     """
     regular = [each for each in found if each.manifest.reason != FLUSHED]
-    if len(regular) > 1 and found[-1] is not regular[-1]:
-        return regular[-2].name
+    if regular and found[-1] is not regular[-1]:
+        return regular[-2:][0].name
     return found[-2].name if len(found) > 1 else None
+
+
+def _saved_at_end(found: Sequence[Checkpoint]) -> str | None:
+    return found[-1].name if found[-1].manifest.reason == FLUSHED else None
 
 
 def _is_wrapped(paths: AttemptPaths, sessions: Sequence[SessionRecord], trouble: list[str]) -> bool:

@@ -68,6 +68,7 @@ class Outcome:
         failure: What tells this failure from others; empty if it says nothing about the job.
         resumed_from: Checkpoint that the attempt had gone on from.
         checkpoint_before: Newest checkpoint that is older than `checkpoint`.
+        saved_at_end: `checkpoint`, if the attempt saved it from memory because it was about to end.
     """
 
     kind: OutcomeKind
@@ -80,6 +81,7 @@ class Outcome:
     failure: str = ""
     resumed_from: str | None = None
     checkpoint_before: str | None = None
+    saved_at_end: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class Evidence:
         checkpoint_step: Its step.
         is_checkpoint_new: Whether this attempt made it.
         checkpoint_before: Name of the newest checkpoint that is older.
+        saved_at_end: Name of the newest, if this attempt saved it from memory because it was about to end.
         resumed_from: Name of the checkpoint that this attempt had gone on from.
         on_nonfinite_loss: What the spec wants then.
         completion: When a program without a session has done its work, as the spec says.
@@ -124,6 +127,7 @@ class Evidence:
     checkpoint_step: int | None = None
     is_checkpoint_new: bool = False
     checkpoint_before: str | None = None
+    saved_at_end: str | None = None
     resumed_from: str | None = None
     on_nonfinite_loss: OnNonfiniteLoss = "ignore"
     completion: Completion = "exit-zero"
@@ -149,6 +153,7 @@ def judge(evidence: Evidence, *, now_wall_s: float) -> Outcome:
         failure=_failure(evidence, kind, retry),
         resumed_from=evidence.resumed_from,
         checkpoint_before=evidence.checkpoint_before,
+        saved_at_end=evidence.saved_at_end,
     )
 
 

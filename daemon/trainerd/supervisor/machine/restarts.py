@@ -7,6 +7,7 @@ from dataclasses import replace
 from trainerd.supervisor.machine.decision import Absent, Transition, enter, forgiven, unchanged
 from trainerd.supervisor.machine.job_events import RestartAsked
 from trainerd.supervisor.machine.states import (
+    NO_STEP,
     BackingOff,
     Draining,
     Faulted,
@@ -21,9 +22,6 @@ from trainerd.supervisor.machine.states import (
     Stopped,
 )
 from trainerd.supervisor.machine.table import answers, ignores
-
-NO_STEP = -1
-"""Best step of a run that has not begun."""
 
 
 @answers(
@@ -41,9 +39,7 @@ def start_after_fault(job: Job, state: Faulted, event: RestartAsked, now: float)
     """Queued, with a full budget, unless its attempt may live or its spec is refused."""
     if state.may_live:
         return unchanged(job, "its attempt may run on: stop it first")
-    if job.refusal is not None or job.spec is None:
-        return unchanged(job, "its spec is refused: mend the spec first")
-    return enter(_as_asked(job, event), Queued(), _reason(event), now)
+    return start_again(job, Stopped(), event, now)
 
 
 def refusal_of_restart(job: Job) -> str | None:

@@ -27,6 +27,10 @@ class DrainReason(enum.Enum):
     HELD = "held"
 
 
+NO_STEP: Final = -1
+"""Best step of a run that has not begun."""
+
+
 @dataclass(frozen=True)
 class Queued:
     """Waits for a slot."""
@@ -225,7 +229,7 @@ class Job:
         attempt: Number of the newest attempt, 0 before the first.
         attempt_digest: Digest of the spec under which that attempt was launched.
         held: What that attempt occupies while it may have processes.
-        best_step: Best step ever reached, -1 before the first.
+        best_step: Best step ever reached, `NO_STEP` before the first.
         failures: Attempts in a row without progress.
         is_held: Whether a person keeps it from being launched until it is resumed, whatever its state.
         stalls: Stalled attempts in a row that went no further than the one before.
@@ -243,7 +247,7 @@ class Job:
     attempt: int = 0
     attempt_digest: str = ""
     held: Resources = field(default_factory=Resources)
-    best_step: int = -1
+    best_step: int = NO_STEP
     failures: int = 0
     is_held: bool = False
     stalls: int = 0

@@ -145,6 +145,8 @@ def test_a_checkpoint_is_new_only_if_this_attempt_made_it(run, attempt, is_new):
     [
         (["periodic", "periodic", "flushed"], 10),
         (["periodic", "flushed"], 10),
+        (["periodic", "flushed", "flushed"], 10),
+        (["periodic", "periodic", "flushed", "flushed"], 10),
         (["periodic", "flushed", "periodic"], 20),
         (["flushed", "flushed"], 10),
         (["flushed"], None),
@@ -155,6 +157,16 @@ def test_what_a_crash_saved_is_left_behind_with_the_checkpoint_before_it(run, re
         save(run, 10 * number, reason=reason)
     name = f"step-{before:09d}" if before is not None else None
     assert gather(run).checkpoint_before == name
+
+
+@pytest.mark.parametrize(
+    ("attempt", "reason", "saved"),
+    [(3, "flushed", "step-000000020"), (3, "periodic", None), (2, "flushed", None)],
+)
+def test_what_this_attempt_saved_at_its_end_is_told_from_other_checkpoints(run, attempt, reason, saved):
+    save(run, 10, attempt=1, reason="flushed")
+    save(run, 20, attempt=attempt, reason=reason)
+    assert gather(run).saved_at_end == saved
 
 
 @pytest.mark.parametrize("way", ["exit code 85", "exit code 0 when asked", "outcome record"])

@@ -414,3 +414,35 @@ def test_a_command_that_left_a_trainer_in_the_background_has_not_finished():
 
 def test_a_rank_that_a_real_time_signal_ended_is_named():
     assert judged(by(signal.SIGRTMIN + 1)).reason == "rank 0 died of signal 35"
+
+
+@pytest.mark.parametrize(
+    ("ending", "fields", "reason"),
+    [
+        (
+            code(1),
+            SESSION | NEW | {"is_wrapped": True, "outcomes": (FINISHED_SAID,)},
+            "it finished, and said so; its command exited with 1 after that",
+        ),
+        (
+            by(signal.SIGTERM),
+            SESSION | NEW | {"is_wrapped": True, "outcomes": (FINISHED_SAID,)},
+            "it finished, and said so; its command was ended by SIGTERM after that",
+        ),
+        (code(0), SESSION | {"outcomes": (FINISHED_SAID,)}, "it finished, and said so"),
+        (code(0), {}, "it exited with 0"),
+        (
+            code(0),
+            {"has_trained_before": True},
+            "it exited with 0 without opening a session, and this run has trained and has not finished",
+        ),
+    ],
+)
+def test_the_reason_of_an_ending_claims_what_the_evidence_shows(ending, fields, reason):
+    assert judged(ending, **fields).reason == reason
+
+
+def test_an_exception_that_was_raised_by_one_rank_alone_is_not_said_of_all():
+    outcome = judged(code(0), code(0, 1), outcomes=(FINISHED_SAID, RAISED), **SESSION)
+    assert outcome.kind is OutcomeKind.CRASHED
+    assert outcome.reason.startswith("rank 1 raised KeyError")

@@ -60,6 +60,24 @@ def test_without_an_older_checkpoint_there_is_nowhere_to_go_back_to():
     assert set(remedies(*[crash(before=None)] * 6)) == {Remedy.NONE}
 
 
+def test_what_a_failure_saved_counts_as_the_checkpoint_it_came_from():
+    """An attempt that saves its newest boundary as it fails moves where the next one begins."""
+    first = crash(saved_at_end="step-140")
+    second = crash(resumed_from="step-140", saved_at_end="step-150")
+    third = crash(resumed_from="step-150")
+    assert remedies(first, second, third) == [Remedy.NONE, Remedy.NONE, Remedy.GO_BACK]
+    assert remedies(first, crash(), third) == [Remedy.NONE, Remedy.NONE, Remedy.NONE]
+
+
+def test_what_the_first_attempt_saved_as_it_failed_is_a_checkpoint_of_its_own():
+    """It had gone on from none."""
+    first = crash(resumed_from=None, before=None, saved_at_end="step-140")
+    later = crash(resumed_from="step-140")
+    assert remedies(first, later, later, later) == [Remedy.NONE] * 3 + [Remedy.GO_BACK]
+    lost = crash(resumed_from=None, before=None)
+    assert remedies(later, later, lost, later) == [Remedy.NONE] * 4
+
+
 def test_from_the_beginning_the_budget_alone_decides():
     assert set(remedies(*[crash(resumed_from=None, before=None)] * 6)) == {Remedy.NONE}
 

@@ -13,6 +13,7 @@ from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.exit_codes import DRAINED
 from trainerd.contract.paths import RunPaths
 from trainerd.errors import UserError
+from trainerd.training.engine.run_saves import RunSaves
 from trainerd.training.interruption import departure
 
 
@@ -80,3 +81,51 @@ def test_every_call_after_the_drain_leaves_again(tmp_path):
 def test_what_is_to_be_called_at_the_end_is_a_function(tmp_path):
     with pytest.raises(UserError, match="not a function"):
         trainerd.session(tmp_path).on_leave(3)
+
+
+def raises_after(folder, *, steps, asked=False):
+    """Raise in the work after a loop, whose end is held in memory."""
+    with trainerd.session(folder, every={"steps": 100, "seconds": None, "epochs": None}) as session:
+        session.track(model=nn.Linear(1, 1))
+        for _ in session.steps(steps):
+            pass
+        if asked:
+            session.ask_to_stop("the budget is spent")
+        raise ValueError("a bug")
+
+
+def test_what_a_crash_says_that_it_saved_is_on_the_disk(tmp_path, capsys):
+    with pytest.raises(ValueError, match="a bug"):
+        raises_after(tmp_path, steps=3)
+    assert saved(tmp_path) == [3]
+    assert (
+        "trainerd: ValueError: saved step-000000003, the newest boundary in memory" in capsys.readouterr().err
+    )
+
+
+def test_a_crash_that_saves_nothing_says_nothing_of_a_save(tmp_path, capsys):
+    with pytest.raises(ValueError, match="a bug"):
+        raises_after(tmp_path, steps=0)
+    assert saved(tmp_path) == []
+    assert "saved" not in capsys.readouterr().err
+
+
+def test_a_crash_that_cannot_save_says_so_and_raises_what_ended_it(tmp_path, capsys, monkeypatch):
+    def full(_saves):
+        raise OSError("no room")
+
+    monkeypatch.setattr(RunSaves, "flush_held", full)
+    with pytest.raises(ValueError, match="a bug"):
+        raises_after(tmp_path, steps=3)
+    assert saved(tmp_path) == []
+    assert "trainerd: ValueError, and what is in memory cannot be saved: no room" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("steps", "said"), [(3, "saved step-000000003"), (0, "nothing to save yet")])
+def test_a_crash_while_a_drain_is_pending_says_what_it_leaves(tmp_path, capsys, steps, said):
+    with pytest.raises(SystemExit) as left:
+        raises_after(tmp_path, steps=steps, asked=True)
+    assert left.value.code == DRAINED
+    assert saved(tmp_path) == ([steps] if steps else [])
+    reason = "the budget is spent, ValueError: a bug"
+    assert f"trainerd: {reason}: {said}, exiting 85" in capsys.readouterr().err
