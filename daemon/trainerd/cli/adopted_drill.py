@@ -69,7 +69,8 @@ def drilled(script: Path, arguments: tuple[str, ...], budget: str, *, is_shown: 
         file = Path(folder) / "report.json"
         options = ["--budget", budget, "--report", str(file)]
         job = [sys.executable, str(script), *arguments]
-        command = [sys.executable, "-m", "trainerd", "drill", *options, "--", *job]
+        # -P: a module of the working folder must not stand in for one that trainerd imports.
+        command = [sys.executable, "-P", "-m", "trainerd", "drill", *options, "--", *job]
         try:
             code, errors = run_drill(command, is_shown=is_shown)
         except subprocess.TimeoutExpired:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from trainerd.contract import records
@@ -17,7 +17,6 @@ from trainerd.errors import TrainerdError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from trainerd.contract.heartbeat import Heartbeat
     from trainerd.contract.paths import AttemptPaths
@@ -82,12 +81,13 @@ def run_attempt(
     """
     paths.root.mkdir(parents=True)
     for log in launch.log_paths:
-        os.makedirs(os.path.dirname(log), exist_ok=True)  # noqa: PTH103, PTH120 - it is text in the record
+        Path(log).parent.mkdir(parents=True, exist_ok=True)
     records.write(paths.launch, launch)
     began_s = time.monotonic()
     with paths.shim_log.open("ab") as log_file:
         shim = subprocess.Popen(
-            [sys.executable, "-m", "trainerd.shim", str(paths.root)],
+            # -P: a module of the job's folder must not stand in for one that the shim imports.
+            [sys.executable, "-P", "-m", "trainerd.shim", str(paths.root)],
             stdin=subprocess.DEVNULL,
             stdout=log_file,
             stderr=log_file,
@@ -206,8 +206,6 @@ def _is_killed(signum: int | None, code: int | None) -> bool:
 
 
 def _last_lines(launch: LaunchRecord) -> str:
-    from pathlib import Path
-
     return _tail(Path(launch.log_paths[0]))
 
 

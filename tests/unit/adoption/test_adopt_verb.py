@@ -75,9 +75,9 @@ def test_after_a_drill_without_difference_it_is_resumable(script, drill):
     assert "+with trainerd.session(seed=1) as session:" in done.output
     assert (script.read_text(), new.read_text()) == (SOURCE, ADOPTED)
     assert new.stat().st_mode & 0o777 == 0o755
-    assert drill.called[1:6] == ["-m", "trainerd", "drill", "--budget", "90s"]
-    assert drill.called[6] == "--report"
-    assert drill.called[8:] == ["--", sys.executable, str(new), "--epochs", "2"]
+    assert drill.called[1:7] == ["-P", "-m", "trainerd", "drill", "--budget", "90s"]
+    assert drill.called[7] == "--report"
+    assert drill.called[9:] == ["--", sys.executable, str(new), "--epochs", "2"]
 
 
 def test_a_difference_is_not_resumable_and_leaves_the_script(script, drill):
