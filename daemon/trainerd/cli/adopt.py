@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from trainerd.cli.adopted_drill import DrillResult, drilled
+from trainerd.cli.drill_first import seconds_of
 from trainerd.cli.needs_libcst import needing_libcst
 from trainerd.cli.options import json_option
 from trainerd.cli.output import ending_quietly, print_json
@@ -62,15 +63,16 @@ def command(
 
     Reads a script of the usual shape: a loop over epochs around one over a DataLoader, or a loop over steps;
     gradients, and an optimizer that steps. Writes the changed script beside it and shows the difference: at
-    most about a dozen lines, and comments and formatting stay. What is not understood is refused, with its
-    line and the reason; nothing is written then.
+    most 16 of its lines are changed, and comments and formatting stay. What is not understood is refused, with
+    its line and the reason; nothing is written then.
 
     The changed script is checked (`trainerd check`) and drilled (`trainerd drill`): run on copies, killed and
     compared. It is called resumable only if the drill found everything equal. ARGUMENTs are those with which
     the drill runs the script.
 
     Exits with 0 if the script is resumable, or was changed with --no-drill; 1 if it is refused, or the drill
-    found a difference or did not take place; 2 if the file cannot be read or is not Python.
+    found a difference, showed too little or did not take place; 2 for a usage error, or if the file cannot be
+    read or is not Python.
 
     \b
     Example:
@@ -79,6 +81,7 @@ def command(
     """  # noqa: D301 (click leaves alone the lines after this escape)
     if in_place and output is not None:
         raise click.UsageError("--in-place replaces FILE itself: -o names another place, so give one of them")
+    seconds_of(budget)
     target = output or file.with_name(f"{file.stem}{_SUFFIX}{file.suffix}")
     code = _REFUSED  # where Ctrl-C ends the drill
     with ending_quietly():

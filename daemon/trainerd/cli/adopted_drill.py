@@ -123,21 +123,29 @@ def judged(code: int, report: Any, errors: str) -> DrillResult:
     if code == _EXACT and report is None:
         return DrillResult(NOT_DRILLED, "the drill wrote no report")
     if code == _EXACT and report.get("verdict") == "exact":
-        missing = not_shown(report)
-        if not missing:
-            return DrillResult(RESUMABLE, "", report)
-        return DrillResult(NOT_ENOUGH, f"the drill did not show {'; '.join(missing)}", report)
+        return _too_little(report) or DrillResult(RESUMABLE, "", report)
     if code == _DIFFERS and report is not None:
-        return DrillResult(NOT_RESUMABLE, "the drill found a difference", report)
+        found = {each["verdict"] for each in report["faults"]}
+        if "different" not in found and "refused" in found:
+            return DrillResult(NOT_RESUMABLE, "an attempt after a fault failed", report)
+        too_little = _too_little(report) if "different" not in found else None
+        return too_little or DrillResult(NOT_RESUMABLE, "the drill found a difference", report)
     said = [line for line in errors.splitlines() if line.strip()]
     last = next((line for line in said if line.startswith(("error:", "Error:"))), said[-1] if said else "")
     return DrillResult(NOT_DRILLED, last.strip() or f"the drill ended with exit code {code}", report)
 
 
-def not_shown(report: dict[str, Any]) -> list[str]:
-    """Return the faults that an exact report lacks for a script to be called resumable, each with the reason.
+def _too_little(report: dict[str, Any]) -> DrillResult | None:
+    missing = not_shown(report)
+    return (
+        DrillResult(NOT_ENOUGH, f"the drill did not show {'; '.join(missing)}", report) if missing else None
+    )
 
-    A drain and a kill must have been run, and all that would have been run in a larger budget.
+
+def not_shown(report: dict[str, Any]) -> list[str]:
+    """Return what a report without a difference lacks for a script to be called resumable.
+
+    Each is a fault with the reason for which it was not run. A drain and a kill must have been run, and all that would have been run in a larger budget.
     """
     faults = {each["name"]: each for each in report["faults"]}
     missing = [name for name in _NEEDED if name not in faults]

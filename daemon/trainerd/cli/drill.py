@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from trainerd.cli.drill_first import seconds_of
+from trainerd.cli.drill_first import DEFAULT_BUDGET, seconds_of
 from trainerd.cli.needs_torch import needing_torch
 from trainerd.cli.options import json_option
 from trainerd.cli.output import make_table, print_json, show
@@ -20,8 +20,6 @@ from trainerd.errors import UserError
 if TYPE_CHECKING:
     from trainerd.contract.resolved import ResolvedJob
     from trainerd.drill.drill_report import DrillReport
-
-DEFAULT_BUDGET: Final = "5m"
 
 _NOT_EXACT: Final = 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from trainerd.contract.paths import StatePaths
     from trainerd.contract.resolved import ResolvedJob
     from trainerd.drill.drill_report import DrillReport
+
+DEFAULT_BUDGET: Final = "5m"
 
 _UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)")
@@ -64,6 +67,6 @@ def seconds_of(text: str) -> float:
     """
     found = _DURATION.fullmatch(text.strip())
     seconds = float(found[1]) * _UNITS_S[found[2] or "s"] if found else 0.0
-    if seconds < _BUDGET_S_MIN:
+    if not _BUDGET_S_MIN <= seconds < math.inf:
         raise click.UsageError(f"--budget {text!r} is not a duration; write 90s, 5m or 1h")
     return seconds

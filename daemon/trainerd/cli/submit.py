@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from trainerd.cli.drill_first import drilled_before, note_drill, seconds_of
+from trainerd.cli.drill_first import DEFAULT_BUDGET, drilled_before, note_drill, seconds_of
 from trainerd.cli.options import json_option, state_option
 from trainerd.cli.output import ending_quietly, print_json
 from trainerd.cli.plan import PlanView, jobs_by_name, placing_plan, show_plan
@@ -37,7 +37,7 @@ ACKNOWLEDGEMENT_LIMIT_S: Final = 10.0
 @click.option(
     "--drill", "drills", is_flag=True, help="Drill each job first; place nothing unless all are exact."
 )
-@click.option("--budget", default="5m", show_default=True, metavar="TIME", help="For each drill.")
+@click.option("--budget", default=DEFAULT_BUDGET, show_default=True, metavar="TIME", help="For each drill.")
 @click.option(
     "--wait", is_flag=True, help="Return once every job is at rest; exit with 1 unless all finished."
 )

@@ -14,12 +14,13 @@ from trainerd.cli.drill_first import seconds_of
     [
         ([], "Missing argument"),
         (["--budget", "soon", "--", "python", "train.py"], "is not a duration"),
+        (["--budget", "9" * 400, "--", "python", "train.py"], "is not a duration"),
         (["--fault", "kil", "--", "python", "train.py"], "did you mean 'kill'?"),
         (["--", "no-such-program-here"], "cannot find the program"),
         (["missing.yaml"], "missing.yaml"),
         (["--steps", "1", "--", "python", "train.py"], "--steps"),
     ],
-    ids=["nothing", "budget", "fault", "program", "spec", "steps"],
+    ids=["nothing", "budget", "endless", "fault", "program", "spec", "steps"],
 )
 def test_a_usage_error_exits_with_2_and_says_what_is_wrong(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

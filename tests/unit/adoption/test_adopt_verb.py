@@ -212,6 +212,30 @@ def test_a_drill_that_shows_too_little_is_not_resumable(script, drill, faults, n
     assert "found everything equal" not in done.output
 
 
+NOT_RUN = fault("undisturbed"), fault("drain", "not-run", "a single step"), fault("kill", "not-run", "same")
+
+
+@pytest.mark.parametrize(
+    ("faults", "verdict", "reason"),
+    [
+        (NOT_RUN, NOT_ENOUGH, "a drain (a single step)"),
+        ((*FULL["faults"], fault("twice", "different")), NOT_RESUMABLE, "found a difference"),
+        ((*FULL["faults"], fault("twice", "refused")), NOT_RESUMABLE, "an attempt after a fault failed"),
+        ((fault("undisturbed", "different"), *NOT_RUN[1:]), NOT_RESUMABLE, "found a difference"),
+    ],
+    ids=["nothing-struck", "different", "refused", "undisturbed"],
+)
+def test_a_difference_is_said_only_where_one_was_found(faults, verdict, reason):
+    result = judged(1, {"verdict": "different", "faults": list(faults)}, "")
+    assert (result.verdict, reason in result.reason) == (verdict, True), result.reason
+
+
+def test_a_budget_that_is_no_time_is_said_before_anything_is_written(script, drill):
+    done = adopt(script, "--budget", "soon")
+    assert (done.exit_code, drill.called) == (2, None)
+    assert [each.name for each in script.parent.iterdir()] == ["train.py"]
+
+
 def test_a_fault_that_does_not_apply_is_not_missed():
     report = {"verdict": "exact", "faults": [*FULL["faults"], fault("workers", "not-run", "no loader")]}
     assert judged(0, report, "").is_exact
