@@ -63,8 +63,8 @@ def command(
 
     Reads a script of the usual shape: a loop over epochs around one over a DataLoader, or a loop over steps;
     gradients, and an optimizer that steps. Writes the changed script beside it and shows the difference: at
-    most 16 of its lines are changed, and comments and formatting stay. What is not understood is refused, with
-    its line and the reason; nothing is written then.
+    most 16 of its lines are changed, and comments and formatting stay. What is not understood is refused,
+    with its line and the reason; nothing is written then.
 
     The changed script is checked (`trainerd check`) and drilled (`trainerd drill`): run on copies, killed and
     compared. It is called resumable only if the drill found everything equal. ARGUMENTs are those with which

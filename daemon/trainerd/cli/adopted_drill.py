@@ -145,7 +145,8 @@ def _too_little(report: dict[str, Any]) -> DrillResult | None:
 def not_shown(report: dict[str, Any]) -> list[str]:
     """Return what a report without a difference lacks for a script to be called resumable.
 
-    Each is a fault with the reason for which it was not run. A drain and a kill must have been run, and all that would have been run in a larger budget.
+    Each is a fault with the reason for which it was not run. A drain and a kill must have been run,
+    and all that would have been run in a larger budget.
     """
     faults = {each["name"]: each for each in report["faults"]}
     missing = [name for name in _NEEDED if name not in faults]

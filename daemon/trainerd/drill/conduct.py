@@ -146,9 +146,10 @@ class Drill:
         _check_runs(end)
         rows = run.trace().rows
         run.remove()
-        if end.beat is None or (end.kind != "finished" and end.step < 1) or not end.step:
+        if not end.step:
             raise UserError(
-                f"the job made no step within {limit_s:.0f} s{end.message}", hint="give a larger --budget"
+                "the job ended without a step, so there is nothing to disturb",
+                hint="a drill needs a training loop that the session drives: see docs/training-api.md",
             )
         epoch, total = _lengths([(row["epoch"], row["batch"]) for row in rows], end)
         return Measured(
@@ -310,8 +311,9 @@ def _lengths(places: list[tuple[int, int]], end: DrillAttempt) -> tuple[int | No
         epoch = math.ceil(beat.batches * len(places) / (places[-1][1] + 1))
     if end.kind == "finished":
         return epoch, end.step
-    is_known = beat is not None and beat.epochs > 0 and epoch is not None
-    return epoch, beat.epochs * epoch if is_known and beat is not None and epoch is not None else None
+    if beat is None or beat.epochs <= 0 or epoch is None:
+        return epoch, None
+    return epoch, beat.epochs * epoch
 
 
 def _seen(reference: DrilledRun) -> Undisturbed:

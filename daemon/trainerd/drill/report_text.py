@@ -69,11 +69,12 @@ def closing_line(report: DrillReport) -> str:
     ran = [each for each in report.faults if each.verdict != "not-run"]
     struck = [each for each in ran if each.name != "undisturbed"]
     if report.verdict == "exact":
-        compared = ran[0].compared
-        covers = f"{report.steps} steps, {compared.states} checkpoints"
-        samples = ", their samples" if compared.samples else ""
-        values = f" and {compared.values} logged numbers" if compared.values else ""
-        over = f"over {covers}{samples}{values}"
+        # What holds of each run: a save that is due while another is in flight is left out.
+        states = min(each.compared.states for each in ran)
+        values = min(each.compared.values for each in ran)
+        said_samples = ", their samples" if all(each.compared.samples for each in ran) else ""
+        said_values = f" and {values} logged numbers" if values else ""
+        over = f"over {report.steps} steps, {states} checkpoints{said_samples}{said_values}"
         if report.unfit:
             run = f"{len(struck)} of {len(struck) + report.unfit} faults run"
             return f"exact ({run}): {over}; give a larger --budget"

@@ -1,4 +1,4 @@
-"""What a drill says of a job that is too slow for its budget."""
+"""What a drill says of a job that cannot be measured."""
 
 from __future__ import annotations
 
@@ -10,27 +10,47 @@ from trainerd.drill.conduct import Drill
 from trainerd.drill.drill_attempt import DrillAttempt
 from trainerd.drill.drilled_job import job_of_command
 from trainerd.drill.drilled_run import RunPlaces
+from trainerd.drill.run_comparison import RunTrace
 from trainerd.errors import UserError
+
+
+def measured(end, folder, monkeypatch):
+    """Return what a drill says of a job whose first attempt ends so."""
+
+    class Watched:
+        def __init__(self, *_arguments, **_options):
+            pass
+
+        def attempt(self, **_options):
+            return end
+
+        def trace(self):
+            return RunTrace((), (), ())
+
+        def remove(self):
+            pass
+
+    monkeypatch.setattr(conduct, "DrilledRun", Watched)
+    job = job_of_command(("/bin/true",), folder, {})
+    with pytest.raises(UserError) as caught:
+        Drill(job, RunPlaces(folder), budget_s=60.0).conduct()
+    return str(caught.value)
+
+
+def test_a_job_that_ends_without_a_step_is_not_told_to_get_a_larger_budget(tmp_path, monkeypatch):
+    said = measured(DrillAttempt("finished", 2.0, beat=Heartbeat(step=0)), tmp_path, monkeypatch)
+    assert "ended without a step" in said
+    assert "budget" not in said
 
 
 @pytest.mark.parametrize("step", [None, 0, 2], ids=["no-session", "no-step", "two-steps"])
 def test_a_job_that_is_too_slow_to_be_measured_is_told_to_get_a_larger_budget(tmp_path, monkeypatch, step):
     beat = None if step is None else Heartbeat(step=step)
 
-    class Slow:
-        def __init__(self, *_arguments, **_options):
-            pass
-
-        def attempt(self, **_options):
-            message = "it did not end within 24 s\n    loading data"
-            return DrillAttempt("too-slow", 24.0, None, None, beat, message)
-
-    monkeypatch.setattr(conduct, "DrilledRun", Slow)
-    job = job_of_command(("/bin/true",), tmp_path, {})
-    with pytest.raises(UserError) as caught:
-        Drill(job, RunPlaces(tmp_path), budget_s=60.0).conduct()
-    assert ("2 of the 3 steps" if step else "no step") in str(caught.value)
-    assert "within 24 s" in str(caught.value)
-    assert "loading data" in str(caught.value)
-    assert "larger --budget" in str(caught.value)
-    assert "without any fault" not in str(caught.value)
+    message = "it did not end within 24 s\n    loading data"
+    said = measured(DrillAttempt("too-slow", 24.0, None, None, beat, message), tmp_path, monkeypatch)
+    assert ("2 of the 3 steps" if step else "no step") in said
+    assert "within 24 s" in said
+    assert "loading data" in said
+    assert "larger --budget" in said
+    assert "without any fault" not in said

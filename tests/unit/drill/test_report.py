@@ -75,6 +75,11 @@ def test_the_closing_line_counts_what_was_run():
     assert "1 of 2 faults" in closing_line(report(CLEAN, DRAIN, DIFFERENT))
 
 
+def test_the_closing_line_counts_what_was_compared_of_each_run():
+    fewer = dataclasses.replace(DRAIN, compared=Compared(30, 20, 0, 2))
+    assert closing_line(report(CLEAN, fewer)).endswith("over 30 steps, 2 checkpoints and 20 logged numbers")
+
+
 def test_the_closing_line_counts_what_did_not_fit_the_budget():
     unfit = dataclasses.replace(LEFT_OUT, lacks_budget=True)
     found = report(CLEAN, DRAIN, LEFT_OUT, unfit, dataclasses.replace(unfit, name="kill"))
