@@ -25,6 +25,9 @@ Place = Literal["step", "evaluation", "after-loop", "epoch"]
 WORKERS_NAME: Final = "workers.txt"
 """File in the folder that says which numbers of workers were changed, a line each."""
 
+BEFORE_STEP: Final = " before the step"
+"""What follows the name of a tracked module in the entry of a trace for its parameters and buffers."""
+
 _FORMAT: Final = "trainerd.rehearsal/1"
 _NOTES_FORMAT: Final = "trainerd.rehearsal-notes/1"
 _NOTES_BYTES_MAX: Final = 1 << 20
@@ -51,7 +54,7 @@ class Rehearsal:
     """What an attempt of a drill does besides training.
 
     Attributes:
-        folder: Where it notes what the drill has to know, and where a `Checkpointer` keeps its checkpoints.
+        folder: Where it notes what the drill has to know.
         strikes: Each strikes once.
         changes_workers: Whether stock loaders get another number of workers.
         traced_step: Number of the step during which the outputs of all modules are noted; None is none.
@@ -70,7 +73,8 @@ class RehearsalNotes:
     Attributes:
         uncompared: Patterns of names that the script does not have compared.
         is_deterministic: Whether torch was told to use deterministic kernels only.
-        outputs: Digest of the output of each module in the traced step, in the order of the calls.
+        outputs: Digest of the output of each module in the traced step, in the order of the calls; before
+            them, of what each tracked module holds, named with `BEFORE_STEP`.
         kernels: What torch says of kernels without a deterministic form that were used in the traced step.
     """
 

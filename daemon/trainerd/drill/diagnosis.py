@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from trainerd.contract.rehearsal import BEFORE_STEP
 from trainerd.contract.resume_record import DIFFERENCES, ENVIRONMENT, NOTICES
 
 if TYPE_CHECKING:
@@ -12,9 +13,6 @@ if TYPE_CHECKING:
 
     from trainerd.contract.verdict import Reason
     from trainerd.drill.run_comparison import RunDifference
-
-BEFORE_STEP: Final = " before the step"
-"""What follows the name of a tracked module in the entry of a trace for what it holds."""
 
 CAUSES_MAX: Final = 3
 """Most causes that are told of one fault."""

@@ -111,8 +111,3 @@ def cadence(every_steps: int) -> dict[str, str]:
         environment.AUTO: "0",
         environment.KEEP_LAST: "all",
     }
-
-
-def drill_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the environment that jobs of a drill inherit: without what steers a session."""
-    return {name: value for name, value in environ.items() if name not in environment.VARIABLES}

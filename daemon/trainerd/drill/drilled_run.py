@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,13 +16,13 @@ from trainerd.contract.paths import RunPaths
 from trainerd.contract.rehearsal import Rehearsal, RehearsalNotes, Strike
 from trainerd.contract.resume_record import read_resume
 from trainerd.drill.drill_attempt import DrillAttempt, run_attempt
-from trainerd.drill.drilled_job import cadence, drill_environ, loggers_aside
+from trainerd.drill.drilled_job import cadence, loggers_aside
 from trainerd.drill.run_comparison import Boundary, RunTrace
 from trainerd.drill.work_copy import copy_work
 from trainerd.supervisor.attempt.launch_record import launch_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from trainerd.checkpoint.committed import Checkpoint
     from trainerd.contract.heartbeat import Heartbeat
@@ -40,14 +41,12 @@ class RunPlaces:
         root: A folder for this drill alone.
         is_in_place: Whether the job runs in its real working folder.
         linked: Absolute paths in the working folder that are linked into the copies.
-        environ: What the jobs inherit.
         keeps: Whether the folders of runs stay.
     """
 
     root: Path
     is_in_place: bool = False
     linked: tuple[Path, ...] = ()
-    environ: Mapping[str, str] = field(default_factory=drill_environ)
     keeps: bool = False
 
 
@@ -78,7 +77,6 @@ class DrilledRun:
         self._folder = places.root / name
         self._run = RunPaths(self._folder / "run")
         self._keeps = places.keeps
-        self._environ = places.environ
         self._variables = cadence(every_steps) | loggers_aside(self._folder / "loggers")
         self._stop_step = stop_step
         self._attempts = 0
@@ -88,7 +86,7 @@ class DrilledRun:
         if not places.is_in_place:
             work = self._folder / "beside" / work.name
             copy_work(Path(job.workdir), work, linked=places.linked)
-        self._job = dataclasses.replace(job, workdir=str(work), name=job.name)
+        self._job = dataclasses.replace(job, workdir=str(work))
 
     def attempt(
         self,
@@ -105,7 +103,7 @@ class DrilledRun:
             strikes = (*strikes, Strike("drain", "step", self._stop_step))
         asked = Rehearsal(str(self._folder), strikes, changes_workers, traced_step)
         job = self._job if ranks is None else dataclasses.replace(self._job, nproc=ranks)
-        launch = launch_record(job, self._run, self._attempts, environ=self._environ)
+        launch = launch_record(job, self._run, self._attempts, environ=os.environ)
         variables = self._variables | {rehearsal.VARIABLE: rehearsal.to_variable(asked)}
         launch = dataclasses.replace(launch, env=launch.env | variables, uses_cgroup=False)
         paths = self._run.attempt(self._attempts)
@@ -118,14 +116,15 @@ class DrilledRun:
     @property
     def steps(self) -> int:
         """Steps that its newest checkpoint has."""
-        boundaries = self.trace().boundaries
-        return boundaries[-1][0] if boundaries else 0
+        return self._newest()[0]
 
     @property
     def epochs(self) -> int:
         """Epochs that its newest checkpoint has."""
-        boundaries = self.trace().boundaries
-        return boundaries[-1][1] if boundaries else 0
+        return self._newest()[1]
+
+    def _newest(self) -> Boundary:
+        return next(reversed(self.checkpoints()), (0, 0, 0, False))
 
     @property
     def is_finished(self) -> bool:

@@ -67,7 +67,6 @@ class Undisturbed:
         steps: Steps that it made.
         epoch_steps: Steps of its first epoch, None if no epoch ended.
         epochs: Epochs that ended.
-        loop_ends: Whether a training loop is known to have ended.
         evaluates: Whether it has an evaluation that the session drives.
         is_whole: Whether it ran to its end.
     """

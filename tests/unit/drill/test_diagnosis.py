@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from trainerd.contract.rehearsal import BEFORE_STEP
 from trainerd.contract.verdict import Reason
 from trainerd.drill import diagnosis
 from trainerd.drill.diagnosis import diagnose_fault, diagnose_undisturbed, first_differing_output
 from trainerd.drill.run_comparison import RunDifference
-from trainerd.training.engine import output_trace
 
 SAMPLES = RunDifference("samples", 4, "", "it used other samples")
 VALUE = RunDifference("value", 4, "", "loss 1 became 2")
@@ -88,7 +88,7 @@ def test_the_first_module_that_differs_and_the_kernels_are_named():
 
 
 def test_weights_that_differ_before_the_first_step_are_told_from_a_kernel():
-    (found,) = undisturbed(RunDifference("value", 1, "", "x"), f"model{output_trace.BEFORE}")
+    (found,) = undisturbed(RunDifference("value", 1, "", "x"), f"model{BEFORE_STEP}")
     assert found.where == "model"
     assert "begins the first step with other values" in found.detail
     assert "manual_seed" in found.hint
@@ -102,7 +102,3 @@ def test_the_first_output_that_differs():
     then = [("a", "1"), ("b", "2"), ("c", "3")]
     assert first_differing_output(then, then) is None
     assert first_differing_output(then, [("a", "1"), ("b", "x"), ("c", "y")]) == "b"
-
-
-def test_the_mark_of_weights_is_the_same_on_both_sides():
-    assert diagnosis.BEFORE_STEP == output_trace.BEFORE

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 import xxhash
 
+from trainerd.contract.rehearsal import BEFORE_STEP
 from trainerd.training.state.tracked import unwrapped
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 OUTPUTS_MAX: Final = 2000
 """Most outputs that are noted."""
-BEFORE: Final = " before the step"
-"""What follows the name of a tracked module in the entry for its parameters and buffers."""
 _DEPTH_MAX: Final = 6
 _KERNEL_WORDS: Final = "does not have a deterministic implementation"
 
@@ -49,7 +48,7 @@ class OutputTrace:
         for name, value in self._objects:
             if isinstance(value, torch.nn.Module):
                 # Before any output: two runs may begin the step with other weights.
-                self.outputs.append((f"{name}{BEFORE}", _digest(dict(value.state_dict()))))
+                self.outputs.append((f"{name}{BEFORE_STEP}", _digest(dict(value.state_dict()))))
                 for path, module in value.named_modules(prefix=name):
                     handle = module.register_forward_hook(self._hook(path))
                     self._stack.callback(handle.remove)
