@@ -86,8 +86,8 @@ def command(
     neptune, comet, clearml) are set offline: the real run is not touched. What lies beside the working
     folder, and what --link names, is linked: the job must only read it.
 
-    Exits with 0 if everything that was run is exact, 1 if something differs or the job fails, 2 for a usage
-    error.
+    Exits with 0 if at least one fault was run and all that were are exact, 1 if something differs or the job
+    fails, 2 for a usage error.
 
     \b
     Example:

@@ -77,7 +77,8 @@ class DrilledRun:
         self._folder = places.root / name
         self._run = RunPaths(self._folder / "run")
         self._keeps = places.keeps
-        self._variables = cadence(every_steps) | loggers_aside(self._folder / "loggers")
+        self._loggers = loggers_aside(self._folder / "loggers")
+        self._variables = cadence(every_steps) | self._loggers
         self._stop_step = stop_step
         self._attempts = 0
         self._run.root.mkdir(parents=True)
@@ -105,7 +106,15 @@ class DrilledRun:
         job = self._job if ranks is None else dataclasses.replace(self._job, nproc=ranks)
         launch = launch_record(job, self._run, self._attempts, environ=os.environ)
         variables = self._variables | {rehearsal.VARIABLE: rehearsal.to_variable(asked)}
-        launch = dataclasses.replace(launch, env=launch.env | variables, uses_cgroup=False)
+        command = launch.command
+        if job.env_file is not None:
+            # Its variables win over those of the record: a logger could be led to the real runs.
+            command = (
+                "/usr/bin/env",
+                *(f"{name}={value}" for name, value in self._loggers.items()),
+                *command,
+            )
+        launch = dataclasses.replace(launch, command=command, env=launch.env | variables, uses_cgroup=False)
         paths = self._run.attempt(self._attempts)
         end = run_attempt(paths, launch, limit_s=limit_s, is_enough=is_enough)
         self.evaluated = self.evaluated or end.evaluated
