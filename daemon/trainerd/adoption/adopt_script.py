@@ -67,7 +67,7 @@ def adopt_source(source: str) -> Adoption:
     found = [*loop_hazards(script, reach, nest), *step_refusals(script, reach, nest)]
     if found:
         raise AdoptionRefusedError(found)
-    plan = AdoptionPlan(source, script, nest, reach)
+    plan = AdoptionPlan(script, nest, reach)
     for _ in range(_ROUNDS_MAX):
         text = rewritten(source, plan.edits())
         findings = check(Script(text))

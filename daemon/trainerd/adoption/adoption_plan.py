@@ -34,15 +34,14 @@ class AdoptionPlan:
     """Collects what is to be changed in a script.
 
     Args:
-        source: Its text.
-        script: The same, parsed.
+        script: The script.
         nest: Its loops.
         reach: Which code runs which.
     """
 
-    def __init__(self, source: str, script: Script, nest: Nest, reach: Reach) -> None:
+    def __init__(self, script: Script, nest: Nest, reach: Reach) -> None:
         self._script, self._nest = script, nest
-        self._lines = lines_of(source)
+        self._lines = lines_of(script.source)
         self._names = {each.id for each in walk(script.tree) if isinstance(each, ast.Name)} | {
             each.arg for each in walk(script.tree) if isinstance(each, ast.arg)
         }

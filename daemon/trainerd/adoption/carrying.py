@@ -63,7 +63,7 @@ def check_can_carry(script: Script, scope: Scope, name: str, line: int) -> None:
         if function is not scope.node and isinstance(
             function, Function | ast.ClassDef | ast.Lambda | Comprehension
         ):
-            _check_inner(script, function, name)
+            _check_inner(function, name)
     for value in scope.values.get(name, []):
         call = value.value if isinstance(value, ast.Subscript) else value
         if isinstance(call, ast.Call) and _makes_object(script, call):
@@ -104,8 +104,7 @@ def _check_use(node: ast.AST, name: str) -> None:
         )
 
 
-def _check_inner(script: Script, node: ast.AST, name: str) -> None:
-    del script
+def _check_inner(node: ast.AST, name: str) -> None:
     if isinstance(node, Comprehension):
         if any(name in set(stored_in(each.target)) for each in node.generators):
             raise refused(node, f"{name} is the variable of a comprehension and of the loop as well")

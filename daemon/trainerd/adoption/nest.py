@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from trainerd.adoption.loop_heads import LoaderHead, RangeHead, loader_head, range_head
 from trainerd.adoption.pulls import Pull, passes_bound, pull_of
 from trainerd.adoption.reach import PlacedLoop, is_backward
-from trainerd.adoption.refusal import refused
+from trainerd.adoption.refusal import AdoptionRefusedError, refused
 from trainerd.analysis.syntax import walk
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _over_range(
         if pull is not None:
             return Nest(outer, count, pull=pull)
         if inside:
-            _refuse_loop(script, inside[0])
+            raise _unknown_loop(inside[0])
         return Nest(outer, count)
     inner, loader = over_loaders[0]
     assert loader is not None
@@ -172,16 +172,14 @@ def _head(script: Script, loop: PlacedLoop) -> LoaderHead | None:
 def _needed_loader_head(script: Script, loop: PlacedLoop) -> LoaderHead:
     head = _head(script, loop)
     if head is None:
-        _refuse_loop(script, loop)
-    assert head is not None
+        raise _unknown_loop(loop)
     return head
 
 
-def _refuse_loop(script: Script, loop: PlacedLoop) -> None:
-    del script
+def _unknown_loop(loop: PlacedLoop) -> AdoptionRefusedError:
     text = ast.unparse(loop.node.iter) if isinstance(loop.node, ast.For) else ast.unparse(loop.node)
     text = text.splitlines()[0]
-    raise refused(
+    return refused(
         loop.node,
         f"the loop trains over {text[:60]}, which is not known to be a DataLoader",
         "a torch DataLoader that is made in this file, or a name with loader in it",

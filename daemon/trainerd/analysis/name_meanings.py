@@ -67,9 +67,8 @@ class Names:
             self._origins[key] = []  # a name that leads back to itself adds nothing
             found: list[tuple[ast.expr, Scope]] = []
             for value, place in self._direct_values(name, scope):
-                is_itself = (
-                    dotted(value) == name and place is scope
-                )  # a parameter often has its argument's name
+                # A parameter often has its argument's name: that is another variable.
+                is_itself = dotted(value) == name and place is scope
                 found += [(value, place)] if is_itself else self._followed(value, place, depth)
             self._origins[key] = found
         return self._origins[key]

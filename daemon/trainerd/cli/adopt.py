@@ -13,7 +13,7 @@ from trainerd.cli.drill_first import seconds_of
 from trainerd.cli.needs_libcst import needing_libcst
 from trainerd.cli.options import json_option
 from trainerd.cli.output import ending_quietly, print_json
-from trainerd.cli.script_file import UnreadableScriptError, encoded_as, script_bytes
+from trainerd.cli.script_file import UnreadableScriptError, encoded_as, script_bytes, shown_name
 from trainerd.contract.durable import write_file
 from trainerd.contract.safe_text import safe_line
 from trainerd.errors import UserError
@@ -171,30 +171,30 @@ def _fail(file: Path, message: str, line: int | None, *, as_json: bool) -> None:
     if as_json:
         print_json({"file": str(file), "verdict": "error", "error": message, "line": line})
     else:
-        place = _display(file) if line is None else f"{_display(file)}:{line}"
+        place = shown_name(file) if line is None else f"{shown_name(file)}:{line}"
         click.echo(f"error: {place}: {message}", err=True)
 
 
 def _show_refusals(file: Path, refusals: tuple[Refusal, ...]) -> None:
     for refusal in refusals:
-        click.echo(f"{_display(file)}:{refusal.line}: {safe_line(refusal.reason)}")
+        click.echo(f"{shown_name(file)}:{refusal.line}: {safe_line(refusal.reason)}")
         if refusal.instead:
             click.echo(f"    instead: {safe_line(refusal.instead)}")
-    click.echo(f"{_display(file)}: refused; nothing was written")
+    click.echo(f"{shown_name(file)}: refused; nothing was written")
 
 
 def _show(file: Path, target: Path, text: str, adoption: Adoption) -> None:
     lines = difflib.unified_diff(
         text.removesuffix("\n").split("\n"),
         adoption.text.removesuffix("\n").split("\n"),
-        _display(file),
-        _display(target),
+        shown_name(file),
+        shown_name(target),
         lineterm="",
     )
     for line in lines:
         click.echo(safe_line(line))
     click.echo(
-        f"{_display(target)}: {adoption.changed} lines changed, {adoption.added} added, "
+        f"{shown_name(target)}: {adoption.changed} lines changed, {adoption.added} added, "
         f"{adoption.indented} only indented"
     )
     for note in adoption.notes:
@@ -204,11 +204,11 @@ def _show(file: Path, target: Path, text: str, adoption: Adoption) -> None:
 
 def _conclude(file: Path, written: Path, drill: DrillResult, *, in_place: bool) -> None:
     if drill.is_exact:
-        click.echo(f"{_display(written)}: resumable: the drill found everything equal")
+        click.echo(f"{shown_name(written)}: resumable: the drill found everything equal")
     else:
-        click.echo(f"{_display(written)}: {drill.verdict}: {safe_line(drill.reason)}")
+        click.echo(f"{shown_name(written)}: {drill.verdict}: {safe_line(drill.reason)}")
     if in_place and written != file:
-        click.echo(f"{_display(file)}: left as it is")
+        click.echo(f"{shown_name(file)}: left as it is")
 
 
 def _document(file: Path, written: Path, adoption: Adoption, drill: DrillResult) -> dict[str, Any]:
@@ -223,8 +223,3 @@ def _document(file: Path, written: Path, adoption: Adoption, drill: DrillResult)
         "notes": list(adoption.notes),
         "drill": drill.report,
     }
-
-
-def _display(file: Path) -> str:
-    """Return a file name without control characters, which would move the reader's cursor."""
-    return "".join(each if each.isprintable() else "?" for each in click.format_filename(file))

@@ -10,7 +10,7 @@ import click
 
 from trainerd.cli.options import json_option
 from trainerd.cli.output import ending_quietly, print_json
-from trainerd.cli.script_file import UnreadableScriptError, script_bytes
+from trainerd.cli.script_file import UnreadableScriptError, script_bytes, shown_name
 
 if TYPE_CHECKING:
     from trainerd.analysis.script_finding import ScriptFinding
@@ -71,34 +71,29 @@ def command(context: click.Context, *, files: tuple[Path, ...], as_json: bool) -
 
 def _failed(file: Path, message: str, line: int | None, *, as_json: bool) -> dict[str, Any]:
     if not as_json:
-        place = _display(file) if line is None else f"{_display(file)}:{line}"
+        place = shown_name(file) if line is None else f"{shown_name(file)}:{line}"
         click.echo(f"error: {place}: {message}", err=True)
     return {"file": str(file), "error": message, "line": line}
 
 
 def _show(file: Path, findings: tuple[ScriptFinding, ...], *, has_session: bool) -> None:
     for finding in findings:
-        place = click.style(f"{_display(file)}:{finding.line}:", bold=True)
+        place = click.style(f"{shown_name(file)}:{finding.line}:", bold=True)
         rule = click.style(f"[{finding.rule}]", dim=True)
         click.echo(f"{place} {finding.why} {rule}", color=_color())
         click.echo(f"    instead: {finding.instead}", color=_color())
     if findings:
         count = "1 finding" if len(findings) == 1 else f"{len(findings)} findings"
         click.echo(
-            f"{_display(file)}: {count}; the comment `# trainerd: ok` at the end of a line silences it"
+            f"{shown_name(file)}: {count}; the comment `# trainerd: ok` at the end of a line silences it"
         )
     elif has_session:
-        click.echo(f"{_display(file)}: nothing found")
+        click.echo(f"{shown_name(file)}: nothing found")
     else:
         click.echo(
-            f"{_display(file)}: not checked: it opens no session and has no loop that a session drives\n"
+            f"{shown_name(file)}: not checked: it opens no session and has no loop that a session drives\n"
             "    begin with: with trainerd.session() as session: (docs/training-api.md)"
         )
-
-
-def _display(file: Path) -> str:
-    """Return a file name without control characters, which would move the reader's cursor."""
-    return "".join(each if each.isprintable() else "?" for each in click.format_filename(file))
 
 
 def _color() -> bool | None:

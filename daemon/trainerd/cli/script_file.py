@@ -7,11 +7,18 @@ import stat
 import tokenize
 from typing import TYPE_CHECKING, Final
 
+import click
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 SCRIPT_BYTES_MAX: Final = 4 << 20
 """Largest file that is read as a script, in bytes."""
+
+
+def shown_name(file: Path) -> str:
+    """Return a file name without control characters, which would move the reader's cursor."""
+    return "".join(each if each.isprintable() else "?" for each in click.format_filename(file))
 
 
 class UnreadableScriptError(Exception):
