@@ -29,7 +29,7 @@ from trainerd.contract.durable import read_file
 from trainerd.errors import CorruptError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 FORMAT: Final = "trainerd.metrics/1"
@@ -56,7 +56,7 @@ class Resume:
 
     Attributes:
         attempt: The attempt that wrote the marker.
-        checkpoint: Name of the checkpoint it resumed from; None began anew.
+        checkpoint: Name of the checkpoint it resumed from; None if it began at step 0.
         step: Its step.
         keep_bytes: How much of the file that checkpoint stands for.
     """
@@ -169,52 +169,52 @@ def read_history(path: Path) -> History:
     )
 
 
+@dataclass(frozen=True)
+class FirstRuns:
+    """What the first attempt after a checkpoint wrote.
+
+    Attributes:
+        rows: Rows of steps, by their place.
+        reports: Scores given to ``session.report()``, by their place.
+    """
+
+    rows: dict[Place, dict[str, Any]]
+    reports: dict[ReportPlace, dict[str, Any]]
+
+
 def read_first_runs(
     path: Path, keep_bytes: int, *, after_step: int, with_superseded: bool = False
-) -> dict[Place, dict[str, Any]]:
-    """Return the rows of steps that are run again from a checkpoint on, by step, epoch and batch.
+) -> FirstRuns:
+    """Return the rows of steps that are run again from a checkpoint on, and the scores reported after it.
 
-    Where a step was run more than once, its *first* row counts: two attempts that make the same mistake would
-    otherwise equal each other. Of very many, only the first are returned.
+    Where a step was run or a score reported more than once, the *first* one counts: two attempts that make
+    the same mistake would otherwise equal each other. Of very many, only the first are returned.
 
     Args:
         path: The history.
         keep_bytes: How much of it belongs to the checkpoint.
         after_step: Step of the checkpoint.
-        with_superseded: Whether to look at later steps in the part that belongs to the checkpoint too: an
-            earlier attempt ran them, before an older checkpoint was resumed from.
+        with_superseded: Whether to look at the rows of later steps in the part that belongs to the
+            checkpoint too: an earlier attempt ran them, before an older checkpoint was resumed from.
 
     Raises:
         OSError: The history could not be read.
     """
-    found: dict[Place, dict[str, Any]] = {}
+    rows: dict[Place, dict[str, Any]] = {}
     data = read_file(path, bytes_max=None)
     for begin, end in _superseded_parts(data, keep_bytes) if with_superseded else ():
-        later = (row for row in _step_rows(data[begin:end]) if row["step"] > after_step)
-        _add_first(found, later)
+        later = (row for row in _step_rows(_records(data[begin:end])) if row["step"] > after_step)
+        _add_first(rows, later)
     begin = max(keep_bytes, len(HEADER))
-    _add_first(found, _step_rows(data[begin : begin + LOST_BYTES_MAX]))
-    return found
+    lost = list(_records(data[begin : begin + LOST_BYTES_MAX]))
+    _add_first(rows, _step_rows(lost))
+    return FirstRuns(rows, _first_reports(lost))
 
 
-def read_first_reports(path: Path, keep_bytes: int) -> dict[ReportPlace, dict[str, Any]]:
-    """Return the scores that were reported after a checkpoint was made, and are reported again.
-
-    Where several attempts went on from that checkpoint, the *first* report of each place counts. Of very
-    many, only the first are returned.
-
-    Args:
-        path: The history.
-        keep_bytes: How much of it belongs to the checkpoint.
-
-    Raises:
-        OSError: The history could not be read.
-    """
+def _first_reports(records: Iterable[tuple[int, dict[str, Any]]]) -> dict[ReportPlace, dict[str, Any]]:
     found: dict[ReportPlace, dict[str, Any]] = {}
     counts: Counter[tuple[int, int]] = Counter()
-    begin = max(keep_bytes, len(HEADER))
-    data = read_file(path, bytes_max=None)
-    for _, record in _records(data[begin : begin + LOST_BYTES_MAX]):
+    for _, record in records:
         if "resume" in record:
             counts.clear()
         elif "report" in record and all(type(record.get(name)) is int for name in ("step", "epoch")):
@@ -239,8 +239,8 @@ def _superseded_parts(data: bytes, keep_bytes: int) -> Iterator[tuple[int, int]]
         at = data.find(_MARKER, at + 1, keep_bytes)
 
 
-def _step_rows(data: bytes) -> Iterator[dict[str, Any]]:
-    for _, row in _records(data):
+def _step_rows(records: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    for _, row in records:
         is_placed = all(type(row.get(name)) is int for name in ("step", "epoch", "batch"))
         if is_placed and "report" not in row:
             yield {key: _number(value) for key, value in row.items()}

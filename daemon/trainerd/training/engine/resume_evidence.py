@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trainerd.contract.metric_history import HEADER, read_first_reports, read_first_runs
+from trainerd.contract.metric_history import HEADER, FirstRuns, read_first_runs
 from trainerd.contract.resume_record import ResumeRecord, read_resume
 from trainerd.contract.verdict import Reason
 from trainerd.errors import CorruptError, TrainerdError
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from trainerd.checkpoint.fingerprint import FieldVerdict
     from trainerd.checkpoint.store import Checkpoint
-    from trainerd.contract.metric_history import Place, ReportPlace
+    from trainerd.contract.metric_history import Place
     from trainerd.training.engine.checkpoint_manager import CheckpointManager
     from trainerd.training.engine.position import Position
     from trainerd.training.engine.run_state import RunState
@@ -118,7 +118,7 @@ class ResumeEvidence:
             return 0  # the first attempt
         is_clean = former is None or not (former.differing or former.differing_before)
         first_runs = self._first_runs(checkpoint, keep_bytes, with_superseded=is_clean)
-        self._say_beginning(checkpoint, len(first_runs))
+        self._say_beginning(checkpoint, len(first_runs.rows))
         record = ResumeRecord(
             attempt=self._settings.attempt,
             checkpoint=checkpoint.name if checkpoint else None,
@@ -132,8 +132,8 @@ class ResumeEvidence:
         self._proof = ResumeProof(
             self._settings.run.resume,
             record,
-            first_runs,
-            first_reports=self._first_reports(checkpoint, keep_bytes),
+            first_runs.rows,
+            first_reports=first_runs.reports if checkpoint is not None else {},
             digest=f"{self._state.digest:016x}" if self._state.digest else None,
             uncompared=self._uncompared,
             is_deterministic=torch.are_deterministic_algorithms_enabled(),
@@ -177,10 +177,10 @@ class ResumeEvidence:
 
     def _first_runs(
         self, checkpoint: Checkpoint | None, keep_bytes: int, *, with_superseded: bool
-    ) -> dict[Place, dict[str, Any]]:
+    ) -> FirstRuns:
         world_size = self._settings.environment.world_size
         if checkpoint is not None and checkpoint.manifest.world_size != world_size:
-            return {}  # the steps are other ones
+            return FirstRuns({}, {})  # the steps are other ones
         with contextlib.suppress(OSError):
             return read_first_runs(
                 self._settings.run.metrics,
@@ -188,16 +188,7 @@ class ResumeEvidence:
                 after_step=self._state.position.step if checkpoint is not None else -1,
                 with_superseded=with_superseded and checkpoint is not None,
             )
-        return {}
-
-    def _first_reports(
-        self, checkpoint: Checkpoint | None, keep_bytes: int
-    ) -> dict[ReportPlace, dict[str, Any]]:
-        world_size = self._settings.environment.world_size
-        if checkpoint is not None and checkpoint.manifest.world_size == world_size:
-            with contextlib.suppress(OSError):
-                return read_first_reports(self._settings.run.metrics, keep_bytes)
-        return {}
+        return FirstRuns({}, {})
 
     def _say_beginning(self, checkpoint: Checkpoint | None, rows: int) -> None:
         begins = f"resumes from {checkpoint.name}" if checkpoint is not None else "begins at step 0"
