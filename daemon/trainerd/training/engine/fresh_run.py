@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.checkpoint.run_entries_aside import complete_move, move_entries_aside
 from trainerd.contract.paths import RunPaths
-from trainerd.contract.start_folder import start_folder
+from trainerd.contract.start_folder import start_folder, working_folder
 from trainerd.errors import UserError
 from trainerd.training.distributed.restart_rounds import ROUND
 from trainerd.training.interruption.leaving import say
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from trainerd.training.settings import Settings
     from trainerd.training.which_run.run_choice import RunChoice
 
-SUPERVISED_HINT: Final = "a supervised job begins a new run by `trainerd restart {job} --fresh`"
 NAMES_SHOWN_MAX: Final = 3
 
 
@@ -35,7 +34,7 @@ def settled(settings: Settings, ranks: Ranks | None, environ: Mapping[str, str])
         LockedError: A new run is to begin, and another process trains the old one.
         UserError: The old one cannot be moved aside.
     """
-    begins_new = settings.is_fresh and begins_fresh(settings, environ)
+    begins_new = settings.is_fresh and _begins_fresh(settings, environ)
     if ranks is None:
         _make_room(settings, begins_new=begins_new)
     else:
@@ -47,30 +46,30 @@ def settled(settings: Settings, ranks: Ranks | None, environ: Mapping[str, str])
     return settings
 
 
-def begins_fresh(settings: Settings, environ: Mapping[str, str]) -> bool:
+def _begins_fresh(settings: Settings, environ: Mapping[str, str]) -> bool:
     """Tell whether a new run is to begin: not in each attempt of a job, nor in each round of torchrun."""
     job = settings.environment.job
     if job is not None:
-        say(f"trainerd: fresh has no effect: {SUPERVISED_HINT.format(job=job)}")
+        say(
+            "trainerd: fresh has no effect: a supervised job begins a new run by "
+            f"`trainerd restart {job} --fresh`"
+        )
         return False
     return environ.get(ROUND, "0") in {"", "0"}
 
 
-def set_aside(settings: Settings, *, begins_new: bool = True) -> None:
+def _make_room(settings: Settings, *, begins_new: bool) -> None:
     """Move the run that is there aside, or only complete a move that was interrupted, and say where it is.
 
     Raises:
         LockedError: Another process trains it.
         UserError: It cannot be moved.
     """
+    if settings.environment.job is not None:
+        return
     run = settings.run
-    script = getattr(sys.modules.get("__main__"), "__file__", None)
-    for used in (start_folder(), Path.cwd(), *([Path(script)] if script else [])):
-        if begins_new and any(_is_in(used, entry) for entry in run.entries):
-            raise UserError(
-                f"the run in {run.root} cannot be moved aside: {used} is in it",
-                hint="give the run a folder of its own: session(run_dir=…)",
-            )
+    if begins_new:
+        _check_not_inside(run)
     moved = move_entries_aside(run) if begins_new else complete_move(run)
     if moved is None:
         return
@@ -84,13 +83,20 @@ def set_aside(settings: Settings, *, begins_new: bool = True) -> None:
         )
 
 
-def _is_in(used: Path, folder: Path) -> bool:
-    return Path(os.path.realpath(used)).is_relative_to(os.path.realpath(folder))
+def _check_not_inside(run: RunPaths) -> None:
+    """Check that this program neither works in the run, nor was started in it, nor has its script there.
 
-
-def _make_room(settings: Settings, *, begins_new: bool) -> None:
-    if settings.environment.job is None:
-        set_aside(settings, begins_new=begins_new)
+    Raises:
+        UserError: It does.
+    """
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    entries = [os.path.realpath(entry) for entry in run.entries]
+    for used in (start_folder(), working_folder(), Path(script) if script else None):
+        if used is not None and any(Path(os.path.realpath(used)).is_relative_to(each) for each in entries):
+            raise UserError(
+                f"the run in {run.root} cannot be moved aside: {used} is in it",
+                hint="give the run a folder of its own: session(run_dir=…)",
+            )
 
 
 def _decided(settings: Settings, *, begins_new: bool) -> dict[str, Any]:

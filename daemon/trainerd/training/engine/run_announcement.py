@@ -34,7 +34,7 @@ def announce_run(settings: Settings, store: CheckpointStore) -> None:
     newest: Checkpoint | None = None
     with contextlib.suppress(OSError, TrainerdError):
         newest = (store.checkpoints() or (None,))[-1]
-    place = shown_place(settings.run.root, start_folder())
+    place = _shown_place(settings.run.root, start_folder())
     has_attempts = settings.attempt > 1
     for line in opening_lines(place, newest, settings.choice, has_attempts=has_attempts):
         say(f"trainerd: {line}")
@@ -103,7 +103,7 @@ def new_run_hint(job: str | None) -> str:
     return f"to begin a new run: {how}; the old one is moved aside"
 
 
-def shown_place(root: Path, start: Path) -> str:
+def _shown_place(root: Path, start: Path) -> str:
     """Return a folder as a person would write it: relative to the start folder, if it is below."""
     with contextlib.suppress(ValueError):
         return os.fspath(root.relative_to(start))

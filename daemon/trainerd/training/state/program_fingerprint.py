@@ -77,7 +77,10 @@ def _own_files(folder: Path) -> Iterator[Path]:
 
     @cache  # a thousand modules lie in a hundred folders, and a start waits for this
     def is_own(parent: str) -> bool:
-        real = Path(os.path.realpath(parent))
+        try:
+            real = Path(os.path.realpath(parent))
+        except OSError:
+            return False  # relative to a working folder that was deleted, as torch's "_ops.py"
         is_foreign = any(real.is_relative_to(prefix) for prefix in foreign) or "site-packages" in real.parts
         return real.is_relative_to(folder) and not is_foreign
 

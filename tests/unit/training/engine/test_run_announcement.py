@@ -19,7 +19,9 @@ from trainerd.contract.run_record import RunRecord, read_run_record, write_run_r
 from trainerd.errors import LockedError, MismatchError, UserError
 from trainerd.training.distributed.rank_store import Ranks
 from trainerd.training.engine.fresh_run import settled
+from trainerd.training.engine.run_announcement import opening_lines
 from trainerd.training.settings import resolve_settings
+from trainerd.training.which_run.run_choice import OtherRun, RunChoice
 
 pytestmark = pytest.mark.torch
 
@@ -142,6 +144,37 @@ def test_a_mismatch_names_the_way_to_a_new_run_and_claims_nothing(train, tmp_pat
     assert "new run" in train(width=2, fresh=True)[1]
 
 
+@pytest.mark.parametrize("is_edited", [False, True], ids=["same text", "edited"])
+def test_a_run_of_an_earlier_version_is_said_to_be_one(tmp_path, is_edited):
+    choice = RunChoice(
+        RunPaths(tmp_path), RunRecord("train", "train.py"), tmp_path, is_adopted=True, is_edited=is_edited
+    )
+    lines = list(opening_lines("here", None, choice, has_attempts=False))
+    assert len(lines) == 2
+    assert "by an earlier version, which named runs after the script alone" in lines[1]
+    assert ("by another text of it" in lines[1]) is is_edited
+
+
+def test_of_several_earlier_runs_the_nearest_is_named_and_the_others_are_counted(tmp_path):
+    others = (OtherRun("near", ("--lr", "1")), OtherRun("far", ()), OtherRun("farther", ()))
+    choice = RunChoice(
+        RunPaths(tmp_path), RunRecord("new", "train.py", ("--lr", "2")), tmp_path, others=others
+    )
+    _, told = opening_lines("here", None, choice, has_attempts=False)
+    assert told.startswith(
+        "an earlier run of this script (the nearest of 3) has other arguments (--lr 1 → 2);"
+    )
+    assert told.endswith('TRAINERD_RUN=near or session(run="near")')
+
+
+def test_a_working_folder_that_was_deleted_is_no_obstacle(train, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    train(steps=1, run_dir=tmp_path / "mine")
+    assert train(steps=1, run_dir=tmp_path / "mine", fresh=True)[0].endswith("/mine.old-1")
+
+
 def test_a_run_that_is_trained_is_not_moved(train, tmp_path):
     with trainerd.session(), pytest.raises(LockedError):
         trainerd.session(fresh=True)
@@ -236,7 +269,9 @@ def test_rank_0_decides_which_run_it_is_and_the_others_use_it(tmp_path, monkeypa
     [{"TRAINERD_JOB": "mnist", "TRAINERD_RUN_DIR": "run"}, {"TORCHELASTIC_RESTART_COUNT": "1"}],
     ids=["attempt of a job", "round of torchrun"],
 )
-def test_what_is_restarted_by_others_does_not_begin_again_each_time(train, tmp_path, environ, monkeypatch):
+def test_what_is_restarted_by_others_does_not_begin_again_each_time(
+    train, tmp_path, environ, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     train(run_dir=tmp_path / "run")
     settings = resolve_settings(
@@ -250,8 +285,12 @@ def test_what_is_restarted_by_others_does_not_begin_again_each_time(train, tmp_p
         grace_s=None,
         environ=environ,
     )
+    capsys.readouterr()
     assert settled(settings, None, environ) == settings
     assert not (tmp_path / "run.old-1").exists()
+    told = "trainerd: fresh has no effect: a supervised job begins a new run by "
+    told += "`trainerd restart mnist --fresh`\n"
+    assert capsys.readouterr().err == (told if "TRAINERD_JOB" in environ else "")
 
 
 @pytest.mark.parametrize(
