@@ -43,7 +43,7 @@ def command(names: tuple[str, ...], no_wait: bool, state: StatePaths, as_json: b
         else:
             client.hold_all()
         if not no_wait:
-            wait_until_idle(client, names, aloud=not as_json)
+            wait_until_idle(client, names, shows_progress=not as_json)
         jobs = [job for job in client.list_jobs() if job.name in names or not names]
         if as_json:
             print_json(jobs)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from trainerd.supervisor.api.control import JobView
 
 _AT_REST: Final = frozenset({"stopped", "finished", "parked", "rejected"})
+"""States of rest in which no attempt may live, unlike `faulted`."""
 
 
 @click.command()
@@ -45,9 +46,9 @@ def command(names: tuple[str, ...], *, fresh: bool, state: StatePaths, as_json: 
         for name in names:
             client.check_restart(name)  # a job that would not start again is not stopped either
         if fresh:
-            jobs = [_begin_again(client, state, name, aloud=not as_json) for name in names]
+            jobs = [_begin_again(client, state, name, shows_progress=not as_json) for name in names]
         else:
-            _stop(client, names, aloud=not as_json)
+            _stop(client, names, shows_progress=not as_json)
             jobs = [client.restart(name) for name in names]
         if as_json:
             print_json(jobs)
@@ -56,17 +57,17 @@ def command(names: tuple[str, ...], *, fresh: bool, state: StatePaths, as_json: 
                 click.echo(f"{job.name}: {job.state}: {job.reason}")
 
 
-def _stop(client: Client, names: tuple[str, ...], *, aloud: bool) -> dict[str, JobView]:
-    """Stop what runs or waits, and return each job once nothing of it runs."""
+def _stop(client: Client, names: tuple[str, ...], *, shows_progress: bool) -> None:
+    """Stop what runs or waits, and wait until nothing of it runs."""
     from trainerd.cli.waiting import wait_for_rest
 
     for name in names:
         if client.get_job(name).state not in _AT_REST:
             client.stop(name)
-    return wait_for_rest(client, names, aloud=aloud)
+    wait_for_rest(client, names, shows_progress=shows_progress)
 
 
-def _begin_again(client: Client, state: StatePaths, name: str, *, aloud: bool) -> JobView:
+def _begin_again(client: Client, state: StatePaths, name: str, *, shows_progress: bool) -> JobView:
     """Stop a job, move its run aside and start it again; if that is refused, give the run back.
 
     Raises:
@@ -76,7 +77,7 @@ def _begin_again(client: Client, state: StatePaths, name: str, *, aloud: bool) -
     from trainerd.checkpoint.run_aside import move_run_aside
     from trainerd.supervisor.purge import refuse_if_live
 
-    _stop(client, (name,), aloud=aloud)
+    _stop(client, (name,), shows_progress=shows_progress)
     run = state.run(name)
     refuse_if_live(run)
     place = move_run_aside(run)

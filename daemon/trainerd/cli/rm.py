@@ -73,7 +73,7 @@ def command(
             remove_specs(names, Path(client.daemon().jobs_dir))
             client.rescan()
             if not no_wait:
-                _wait_until_forgotten(client, names, aloud=not as_json)
+                _wait_until_forgotten(client, names, shows_progress=not as_json)
             if purge:
                 for name in names:
                     purge_run(state.run(name))
@@ -104,7 +104,7 @@ def _confirm(names: Sequence[str]) -> None:
     click.confirm(f"delete the runs of {', '.join(names)} for good?", abort=True, err=True)
 
 
-def _wait_until_forgotten(client: Client, names: Sequence[str], *, aloud: bool) -> None:
+def _wait_until_forgotten(client: Client, names: Sequence[str], *, shows_progress: bool) -> None:
     """Wait until the supervisor knows none of the jobs any more; a drain takes its grace period at most.
 
     Raises:
@@ -120,7 +120,7 @@ def _wait_until_forgotten(client: Client, names: Sequence[str], *, aloud: bool) 
     while True:
         left = [job for name, job in patiently(look).items() if name in names]
         for job in left:
-            if aloud and job.state == "draining" and shown.get(job.name) != job.state:
+            if shows_progress and job.state == "draining" and shown.get(job.name) != job.state:
                 click.echo(f"{job.name}: {job.state}: {job.reason}", err=True)
                 shown[job.name] = job.state
             if job.state in {"queued", "starting", "running"} and job.name in shown:

@@ -38,7 +38,7 @@ def command(names: tuple[str, ...], wait: bool, state: StatePaths, as_json: bool
     with ending_quietly(), Client(state) as client:
         jobs = [client.stop(name) for name in names]
         if wait:
-            jobs = list(wait_for_rest(client, names, aloud=not as_json).values())
+            jobs = list(wait_for_rest(client, names, shows_progress=not as_json).values())
         if as_json:
             print_json(jobs)
         elif not wait:

@@ -106,7 +106,7 @@ def command(
         if wait:
             from trainerd.cli.waiting import wait_for_rest
 
-            at_rest = wait_for_rest(client, names, aloud=not as_json)
+            at_rest = wait_for_rest(client, names, shows_progress=not as_json)
             jobs = [at_rest[name] for name in names]
         if as_json:
             print_json(jobs)

@@ -32,7 +32,7 @@ LIVE: Final = frozenset({"starting", "running", "draining"})
 """States in which an attempt may have processes."""
 
 
-def wait_until_idle(client: Client, names: Iterable[str], *, aloud: bool) -> None:
+def wait_until_idle(client: Client, names: Iterable[str], *, shows_progress: bool) -> None:
     """Wait until no job of `names`, or none at all if that is empty, has an attempt that may run.
 
     Drains end within their grace periods, so the wait does too.
@@ -40,7 +40,7 @@ def wait_until_idle(client: Client, names: Iterable[str], *, aloud: bool) -> Non
     Args:
         client: Whom to ask.
         names: Of the jobs; empty for all.
-        aloud: Whether to say each change of state on standard error.
+        shows_progress: Whether to say each change of state on standard error.
 
     Raises:
         NotRunningError: The supervisor was away for too long.
@@ -50,7 +50,11 @@ def wait_until_idle(client: Client, names: Iterable[str], *, aloud: bool) -> Non
     while True:
         jobs = [job for job in patiently(client.list_jobs) if job.name in wanted or not wanted]
         for job in jobs:
-            if aloud and (job.state in LIVE or job.name in shown) and shown.get(job.name) != job.state:
+            if (
+                shows_progress
+                and (job.state in LIVE or job.name in shown)
+                and shown.get(job.name) != job.state
+            ):
                 click.echo(f"{job.name}: {job.state}: {job.reason}", err=True)
                 shown[job.name] = job.state
         if not any(job.state in LIVE for job in jobs):
@@ -58,7 +62,7 @@ def wait_until_idle(client: Client, names: Iterable[str], *, aloud: bool) -> Non
         time.sleep(POLL_S)
 
 
-def wait_for_rest(client: Client, names: Iterable[str], *, aloud: bool) -> dict[str, JobView]:
+def wait_for_rest(client: Client, names: Iterable[str], *, shows_progress: bool) -> dict[str, JobView]:
     """Wait until each job is in a state of rest, and return how it is then.
 
     There is no limit: a job may train for weeks.
@@ -66,7 +70,7 @@ def wait_for_rest(client: Client, names: Iterable[str], *, aloud: bool) -> dict[
     Args:
         client: Whom to ask.
         names: Of the jobs.
-        aloud: Whether to say each change of state on standard error.
+        shows_progress: Whether to say each change of state on standard error.
 
     Raises:
         NotRunningError: The supervisor was away for too long.
@@ -77,7 +81,7 @@ def wait_for_rest(client: Client, names: Iterable[str], *, aloud: bool) -> dict[
     while waiting:
         for name in tuple(waiting):
             job = patiently(partial(client.get_job, name))
-            if aloud and shown.get(name) != job.state:
+            if shows_progress and shown.get(name) != job.state:
                 click.echo(f"{name}: {job.state}: {job.reason}", err=True)
                 shown[name] = job.state
             if job.state in RESTING:

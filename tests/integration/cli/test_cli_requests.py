@@ -9,7 +9,7 @@ import pytest
 from tests.support.checkpoints import commit, names
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.cli import waiting
-from trainerd.errors import UserError
+from trainerd.errors import TryAgainError, UserError
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +113,23 @@ def test_a_run_is_given_back_if_the_restart_is_refused_after_the_move(
     assert "cifar as before" in told
     assert run.metrics.read_text() == "old"
     assert not state.run("cifar.old-1").root.exists()
+
+
+def test_the_old_run_stays_aside_if_the_answer_is_lost_and_a_new_one_may_have_begun(
+    trainerd, supervisor, state, monkeypatch
+):
+    async def grant_and_fail(name, *, is_fresh):
+        supervisor.jobs[name] = dataclasses.replace(supervisor.jobs[name], state="queued")
+        raise TryAgainError("the journal is full")
+
+    monkeypatch.setattr(supervisor, "restart", grant_and_fail)
+    run = state.run("cifar")
+    run.root.mkdir(parents=True)
+    run.metrics.write_text("old")
+    told = trainerd("restart", "cifar", "--fresh", code=1).stderr
+    assert "(the old run is kept in .trainerd/runs/cifar.old-1)" in told
+    assert state.run("cifar.old-1").metrics.read_text() == "old"
+    assert not run.root.exists()
 
 
 def test_resume_from_undoes_itself_and_starts_a_complete_job_again(trainerd, supervisor, state):
