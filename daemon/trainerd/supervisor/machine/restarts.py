@@ -27,7 +27,7 @@ from trainerd.supervisor.machine.table import answers, ignores
 @answers(
     *(Queued, BackingOff, Paused, Stopped, Finished, Parked, Rejected), on=RestartAsked, leads_to=(Queued,)
 )
-def start_again(job: Job, _state: Stopped, event: RestartAsked, now: float) -> Transition:
+def start_again(job: Job, _state: Stopped | Faulted, event: RestartAsked, now: float) -> Transition:
     """Queued, with a full budget, unless its spec is refused; a new run has reached no step yet."""
     if job.refusal is not None or job.spec is None:
         return unchanged(job, "its spec is refused: mend the spec first")
@@ -39,7 +39,7 @@ def start_after_fault(job: Job, state: Faulted, event: RestartAsked, now: float)
     """Queued, with a full budget, unless its attempt may live or its spec is refused."""
     if state.may_live:
         return unchanged(job, "its attempt may run on: stop it first")
-    return start_again(job, Stopped(), event, now)
+    return start_again(job, state, event, now)
 
 
 def refusal_of_restart(job: Job) -> str | None:

@@ -138,12 +138,12 @@ def _seen_from(program: ProgramIdentity, folder: Path | None) -> ProgramIdentity
     not taken for those of this one.
     """
     start = Path(os.path.realpath(program.start))
-    if folder is None or Path(os.path.realpath(folder)) == start or ":" in program.script:
+    if folder is None or program.script == INTERACTIVE or ":" in program.script:
         return None
-    if program.script == INTERACTIVE:
+    here = Path(os.path.realpath(folder))
+    if here == start:
         return None
-    here = os.path.realpath(folder)
-    return ProgramIdentity(os.path.relpath(start / program.script, here), program.arguments, Path(here))
+    return ProgramIdentity(os.path.relpath(start / program.script, here), program.arguments, here)
 
 
 def _old_choice(program: ProgramIdentity, *, name: str | None = None) -> RunChoice | None:
