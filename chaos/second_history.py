@@ -45,13 +45,14 @@ def read_history(path: Path) -> History:
             resumes.append(found["resume"])
             keep = found["resume"]["keep_bytes"]
             rows = [(at, None, one) for at, one in kept] + [(at, marker, one) for marker, at, one in lost]
-            # It speaks of the file as it was at that size: what was lost later had not been lost then.
+            # The checkpoint was saved when the file had that size: rows that a later marker dropped were
+            # still part of the history then.
             holds = [
                 (at, one) for at, marker, one in rows if at < keep and (marker is None or marker >= keep)
             ]
-            gone = {at for at, _ in holds}
-            lost = [each for each in lost if each[1] not in gone]
-            lost += [(offset, at, one) for at, one in kept if at not in gone]
+            held = {at for at, _ in holds}
+            lost = [each for each in lost if each[1] not in held]
+            lost += [(offset, at, one) for at, one in kept if at not in held]
             kept = sorted(holds, key=lambda each: each[0])
         elif isinstance(found, dict):
             kept.append((offset, found))

@@ -72,9 +72,9 @@ def test_what_came_after_the_chosen_one_stays_aside(rolled_back):
     assert sorted(each.name for each in store.abandoned()) == [name(3), name(4), name(5)]
 
 
-def test_a_run_that_began_anew_has_no_ancestor_in_common(store):
+def test_a_run_that_began_at_step_0_again_has_no_ancestor_in_common(store):
     line(store, (2, 4), "first")
-    store.set_aside_after(None, "began anew")
+    store.set_aside_after(None, "began at step 0 again")
     line(store, (1, 3), "second")
     taken = take_back(store, find_set_aside(store, "4"))
     assert lineages(store) == [(1, "second"), (2, "first"), (4, "first")]
@@ -85,7 +85,7 @@ def test_of_several_of_a_name_the_newest_is_meant_and_the_folder_names_each(stor
     for lineage in ("first", "second"):
         line(store, (1, 2), lineage)
         clock.now_s += 10
-        store.set_aside_after(None, "began anew")
+        store.set_aside_after(None, "began at step 0 again")
     assert find_set_aside(store, "2").path.name == f"{name(2)}~2"
     assert find_set_aside(store, name(2)).path.name == name(2)
     assert find_set_aside(store, f"{name(2)}~2").path.name == f"{name(2)}~2"

@@ -96,7 +96,7 @@ def test_a_row_is_the_line_that_any_record_would_be(measured):
 
 
 def test_a_rollback_that_is_undone_brings_its_rows_back_and_supersedes_the_others(tmp_path):
-    """A marker speaks of the file as it was at that size: what was lost later had not been lost then."""
+    """A marker keeps the rows that the history had at that size, also those that a later marker dropped."""
     first = HEADER + row(1, loss=0.5)
     long = first + row(2, loss=0.25) + row(3, loss=0.2)
     back = long + marker("step-000000001", 1, len(first)) + row(2, loss=7.0)

@@ -137,7 +137,7 @@ def supervise_one(
         is_fresh: Whether to move the run that is there aside and begin a new one.
 
     Raises:
-        LockedError: Somebody supervises on this folder, or an attempt of the run to be moved aside may live.
+        LockedError: Another supervisor uses this folder, or an attempt of the run to be moved aside may live.
         UserError: The folder cannot be used, or it is that of other jobs.
         SpaceError: The disk is full or read-only.
         CorruptError: Its journal is damaged.

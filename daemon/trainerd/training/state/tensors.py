@@ -1,4 +1,4 @@
-"""Tensors and what surrounds them in a state tree, to and from the two files of a rank.
+"""A state tree with its tensors, as what is written into the two files of a rank.
 
 The tree goes into ``rank-NNNNN.json`` with a reference in place of every tensor, the tensors go into
 ``rank-NNNNN.safetensors`` under the path at which they were first met. Two places that hold the same tensor

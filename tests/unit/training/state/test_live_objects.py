@@ -23,7 +23,7 @@ class Special(Wanted):
 
 
 class Proxy:
-    """Pretends to be of another class, and ends whoever asks."""
+    """Raises when its `__class__` is read, as `isinstance` does."""
 
     @property
     def __class__(self):

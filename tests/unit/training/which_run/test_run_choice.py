@@ -167,7 +167,7 @@ def test_old_runs_of_notebooks_are_offered(program, tmp_path):
     assert choose_run(program(script="interactive")).is_adopted
 
 
-def test_a_record_that_cannot_be_read_is_nobodys(program, tmp_path):
+def test_a_run_whose_record_cannot_be_read_is_begun_again(program, tmp_path):
     name = begin(program("--lr 1"))
     (tmp_path / RUNS / name / "run.json").write_text("{")
     assert choose_run(program("--lr 1")).paths.root.name == name
