@@ -81,14 +81,15 @@ def choose_run(
     if name is not None:
         paths = RunPaths(folder / check_name(name))
         there = _old_choice(elsewhere, name=name) if elsewhere and not paths.root.exists() else None
-        return there or _continued(paths, program, is_named=True)
+        return there or _continued(paths, read_run_record(paths.record), program, is_named=True)
     own = RunPaths(folder / default_name(program))
-    if _is_of(read_run_record(own.record), program):
-        return _continued(own, program)
+    own_record = read_run_record(own.record)
+    if _is_of(own_record, program):
+        return _continued(own, own_record, program)
     known = list(recorded(folder))
     for paths, record in known:
         if _is_of(record, program):
-            return _continued(paths, program)
+            return _continued(paths, record, program)
     found = _old_choice(program) or (_old_choice(elsewhere) if elsewhere else None)
     if found is not None:
         return dataclasses.replace(found, start=program.start)
@@ -104,9 +105,10 @@ def _record(name: str, program: ProgramIdentity, *, is_named: bool = False) -> R
     return RunRecord(name, program.script, program.arguments, is_named)
 
 
-def _continued(paths: RunPaths, program: ProgramIdentity, *, is_named: bool = False) -> RunChoice:
+def _continued(
+    paths: RunPaths, former: RunRecord | None, program: ProgramIdentity, *, is_named: bool = False
+) -> RunChoice:
     """Return the choice of a run that may be there: it keeps its name and gets this program's arguments."""
-    former = read_run_record(paths.record)
     name = former.name if former is not None else paths.root.name
     was_named = former.is_named if former is not None else is_named and not paths.root.exists()
     return RunChoice(paths, _record(name, program, is_named=was_named), program.start)
@@ -159,7 +161,7 @@ def _old_choice(program: ProgramIdentity, *, name: str | None = None) -> RunChoi
     record = read_run_record(paths.record)
     if record is not None:
         is_wanted = record.script == program.script if name is not None else _is_of(record, program)
-        return _continued(paths, program) if is_wanted else None
+        return _continued(paths, record, program) if is_wanted else None
     found = old_run(paths)
     if found is None or ":" in program.script:
         return None
