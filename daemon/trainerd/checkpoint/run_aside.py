@@ -18,7 +18,7 @@ from trainerd.errors import UserError
 if TYPE_CHECKING:
     from trainerd.contract.paths import RunPaths
 
-__all__ = ["RUN_ASIDE", "FreePlace", "free_place", "give_run_back", "is_aside", "move_run_aside"]
+__all__ = ["RUN_ASIDE", "FreePlace", "free_place", "give_run_back", "immovable", "is_aside", "move_run_aside"]
 
 _ASIDE: Final = re.compile(r".+\.old-\d+")
 
@@ -69,10 +69,7 @@ def move_run_aside(run: RunPaths) -> Path | None:
         try:
             _real(run.root).rename(place.path)
         except OSError as error:
-            raise UserError(
-                f"{run.root} cannot be moved aside: {error.strerror}",
-                hint="give the new run another folder, or move what is in there yourself",
-            ) from error
+            raise immovable(run, error) from error
         shown = place.show()
     RUN_ASIDE.hit()
     if run.root.is_symlink():
@@ -96,6 +93,14 @@ def give_run_back(run: RunPaths, place: Path) -> bool:
         return False
     RUN_GIVEN_BACK.hit()
     return True
+
+
+def immovable(run: RunPaths, error: OSError) -> UserError:
+    """Return the error that says why a run stays where it is."""
+    return UserError(
+        f"the run in {run.root} cannot be moved aside: {error.strerror}",
+        hint="give the new run another folder, or move what is in there yourself",
+    )
 
 
 def free_place(root: Path, *, within: bool = False) -> FreePlace:

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from trainerd.checkpoint.checkpoint_names import LOCK_NAME, CheckpointName
-from trainerd.checkpoint.run_aside import RUN_ASIDE, free_place, is_aside
+from trainerd.checkpoint.run_aside import RUN_ASIDE, free_place, immovable, is_aside
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.durable import TEMPORARY_INFIX, read_file, sync_directory, write_file
 from trainerd.contract.failpoints import declare
 from trainerd.contract.paths import RunPaths
 from trainerd.contract.regular_file import NotRegularError
-from trainerd.errors import CorruptError, UserError
+from trainerd.errors import CorruptError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,7 +77,7 @@ def move_entries_aside(run: RunPaths) -> MovedRun | None:
             run.departing.mkdir()
             sync_directory(run.root)
         except OSError as error:
-            raise _refused(run, error) from error
+            raise immovable(run, error) from error
         DEPARTING.hit()
         return _finish(run)
 
@@ -113,7 +113,7 @@ def _finish(run: RunPaths) -> MovedRun:
         place = _publish(run)
     except OSError as error:
         _put_back(run)
-        raise _refused(run, error) from error
+        raise immovable(run, error) from error
     RUN_ASIDE.hit()
     run.record.unlink(missing_ok=True)
     sync_directory(run.root)
@@ -168,10 +168,3 @@ def _names(folder: Path) -> list[str]:
         return sorted(path.name for path in folder.iterdir())
     except OSError:
         return []
-
-
-def _refused(run: RunPaths, error: OSError) -> UserError:
-    return UserError(
-        f"the run in {run.root} cannot be moved aside: {error.strerror}",
-        hint="give the new run another folder, or move what is in there yourself",
-    )
