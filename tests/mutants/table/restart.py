@@ -99,7 +99,7 @@ RESTART = (
     Mutant(
         "a job goes back for the same failure from different checkpoints",
         _REPEATS,
-        "        if before.resumed_from == repeat.resumed_from:\n",
+        "        if before.is_start_of(repeat):\n",
         "        if True:\n",
         _TEST_REPEATS,
     ),

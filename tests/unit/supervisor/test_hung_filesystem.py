@@ -31,6 +31,7 @@ from trainerd.supervisor.machine.states import FileMark, Paused, Rejected, Runni
 from trainerd.supervisor.scheduler import Capacity
 from trainerd.supervisor.service.sd_notify import Notifier
 from trainerd.supervisor.service.service import _Service
+from trainerd.supervisor.service.stop_requests import StopRequests
 from trainerd.supervisor.specs.view import Accepted, FolderView
 
 LIMIT_S = 0.2
@@ -122,7 +123,7 @@ def test_the_api_answers_and_the_watchdog_is_fed_while_a_run_folder_hangs(tmp_pa
             observers=[recent.note],
         )
         facade = Facade(loop, journal, paths, tmp_path, recent=recent, started_wall_s=NOW)
-        service = SimpleNamespace(_notifier=notifier, _facade=facade, _stop_requests=0)
+        service = SimpleNamespace(_notifier=notifier, _facade=facade, _stop_requests=StopRequests())
         transport = httpx.ASGITransport(create_app(facade))
         async with asyncio.timeout(60), httpx.AsyncClient(transport=transport, base_url="http://x") as client:
             tasks = [

@@ -254,7 +254,7 @@ class RunResume:
             raise MismatchError(
                 f"{self._source} is in the middle of an epoch, and the data has another length",
                 [str(each) for each in found],
-                hint="give it the data that it had until this epoch ends, or resume from the end of an epoch; "
+                hint="give it the data that it had until this epoch ends, or resume from an epoch's end; "
                 f"{new_run_hint(self._settings.environment.job)}",
             )
         for each in found:
