@@ -40,6 +40,7 @@ def command(*, name: str, wait_s: float, state: StatePaths, as_json: bool) -> No
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.checkpoint.store import CheckpointStore
     from trainerd.cli.client import Client
+    from trainerd.contract.folder_owner import acting_as_owner_of
     from trainerd.contract.request_page import ask_for_checkpoint
     from trainerd.errors import TryAgainError, UserError
 
@@ -50,7 +51,8 @@ def command(*, name: str, wait_s: float, state: StatePaths, as_json: bool) -> No
     run = state.run(name)
     store = CheckpointStore.of_run(run)
     before = _newest(store)
-    ask_for_checkpoint(run.attempt(job.attempt).requests)
+    with acting_as_owner_of(run.root):
+        ask_for_checkpoint(run.attempt(job.attempt).requests)
     deadline_s = time.monotonic() + wait_s
     while (made := _newest(store)) is None or (before is not None and made.place <= before.place):
         if time.monotonic() >= deadline_s:

@@ -52,6 +52,7 @@ class Client:
         try:
             address = self._resources.enter_context(reachable_address(state.socket.absolute()))
         except OSError as error:
+            self._resources.close()
             raise self._not_running() from error
         transport = httpx.HTTPTransport(uds=address)
         self._http = self._resources.enter_context(
@@ -150,24 +151,16 @@ class Client:
         return _answer(response.status_code, response.content)
 
     def _not_running(self) -> UserError:
-        socket = self._state.socket
-        with contextlib.suppress(OSError):
-            if socket.exists() and not _is_ours(socket):
-                return UserError(
-                    f"the supervisor on {self._state.root} belongs to {socket.owner()}",
-                    hint=f"run this as that user: sudo -u {socket.owner()} trainerd …",
-                )
+        from trainerd.cli.how_to_start import start_command
+        from trainerd.cli.rights import why_unreachable
+
+        refusal = why_unreachable(self._state)
+        if refusal is not None:
+            return refusal
         return NotRunningError(
             f"no supervisor is running on {self._state.root}",
-            hint=f"start one with `trainerd run --state {self._state.root}`, "
-            "or name another state folder with --state",
+            hint=f"start one with `{start_command(self._state)}`, or name another state folder with --state",
         )
-
-
-def _is_ours(socket: Any) -> bool:
-    import os
-
-    return os.access(socket, os.R_OK | os.W_OK)
 
 
 def _path(name: str) -> str:

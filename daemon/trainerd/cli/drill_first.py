@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from trainerd.contract.drill_record import DrilledRecord, write_drilled
+from trainerd.contract.folder_owner import acting_as_owner_of
 from trainerd.errors import TrainerdError
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def note_drill(
     """Write down that a job was drilled. That this is not possible keeps no job from running."""
     record = DrilledRecord(report.verdict, report.struck, spec.spec_digest, report.wall_s, report.unfit)
     try:
-        write_drilled(state.drill(spec.name), record)
+        with acting_as_owner_of(state.root):
+            write_drilled(state.drill(spec.name), record)
     except (OSError, TrainerdError) as error:
         say(f"{spec.name}: the record of the drill cannot be written: {error}")
 

@@ -147,10 +147,11 @@ def _replace(target: Path, before: bytes, after: bytes, copy: Path) -> None:
     import stat
 
     from trainerd.contract.durable import write_file
+    from trainerd.contract.folder_owner import acting_as_owner_of
     from trainerd.supervisor.specs.jobs_dir import locked, translated
     from trainerd.supervisor.specs.load import read_bytes
 
-    with locked(target.parent), translated(target.parent):
+    with acting_as_owner_of(target.parent), locked(target.parent), translated(target.parent):
         now, status = read_bytes(target, None)
         if now != before:
             raise UserError(

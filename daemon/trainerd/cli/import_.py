@@ -10,6 +10,7 @@ from trainerd.cli.needs_torch import needing_torch
 from trainerd.cli.options import json_option
 from trainerd.cli.output import print_json
 from trainerd.cli.run_place import run_at
+from trainerd.contract.folder_owner import acting_as_owner_of, nearest_folder
 from trainerd.errors import UserError
 
 
@@ -53,7 +54,9 @@ def command(
         from trainerd.training.importing import read_plain_checkpoint, start_run
 
     plain = read_plain_checkpoint(file, names=_names(mapping), epochs_done=epochs_done, step=step)
-    checkpoint = start_run(plain, run_at(place, state), seed=seed, source=file.name)
+    run = run_at(place, state)
+    with acting_as_owner_of(nearest_folder(run.root)):
+        checkpoint = start_run(plain, run, seed=seed, source=file.name)
     if as_json:
         print_json(
             {

@@ -90,6 +90,11 @@ class Verbs(click.Group):
             return super().invoke(ctx)
         except InternalError:
             raise
+        except PermissionError as error:
+            from trainerd.cli.rights import without_rights
+
+            click.echo(f"error: {safe_text(str(without_rights(error)))}", err=True)
+            ctx.exit(1)
         except TrainerdError as error:
             click.echo(f"error: {safe_text(str(error), characters_max=ERROR_CHARACTERS_MAX)}", err=True)
             ctx.exit(1)

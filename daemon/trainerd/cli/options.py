@@ -76,7 +76,7 @@ def find_state(given: Path | None) -> StatePaths:
     if given is not None:
         return StatePaths(given)
     for usual in (LOCAL_STATE, SYSTEM_STATE):
-        if usual.is_dir():
+        if os.path.isdir(usual):  # noqa: PTH112 (never raises)
             return StatePaths(usual)
     raise UserError(
         f"no state folder: there is no ./{LOCAL_STATE} here and no {SYSTEM_STATE}",

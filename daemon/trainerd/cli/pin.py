@@ -32,13 +32,16 @@ def command(*, name: str, checkpoint: str, note: str, remove: bool, state: State
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.checkpoint.store import CheckpointStore
     from trainerd.cli.run_folder import find_run
+    from trainerd.contract.folder_owner import acting_as_owner_of
 
-    store = CheckpointStore.of_run(find_run(state, name))
+    run = find_run(state, name)
+    store = CheckpointStore.of_run(run)
     found = store.find(checkpoint)
-    if remove:
-        store.unpin(found.name)
-    else:
-        store.pin(found.name, note)
+    with acting_as_owner_of(run.root):
+        if remove:
+            store.unpin(found.name)
+        else:
+            store.pin(found.name, note)
     if as_json:
         print_json({"job": name, "checkpoint": found.name, "is_pinned": not remove, "note": note})
     else:

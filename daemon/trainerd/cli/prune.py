@@ -32,13 +32,14 @@ def command(*, name: str, dry_run: bool, state: StatePaths, as_json: bool) -> No
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.checkpoint.store import CheckpointStore
     from trainerd.cli.run_folder import find_run
+    from trainerd.contract.folder_owner import acting_as_owner_of
 
     run = find_run(state, name)
     store, policy = CheckpointStore.of_run(run), _policy_of(run, name)
     if dry_run:
         plan = store.plan(policy)
     else:
-        with store.lock():
+        with acting_as_owner_of(run.root), store.lock():
             plan = store.prune(policy)
     if as_json:
         decisions = [

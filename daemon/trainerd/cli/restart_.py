@@ -75,12 +75,14 @@ def _begin_again(client: Client, state: StatePaths, name: str, *, shows_progress
         TrainerdError: Its run cannot be moved, or the supervisor refuses or does not answer.
     """
     from trainerd.checkpoint.run_aside import move_run_aside
+    from trainerd.contract.folder_owner import acting_as_owner_of
     from trainerd.supervisor.purge import refuse_if_live
 
     _stop(client, (name,), shows_progress=shows_progress)
     run = state.run(name)
     refuse_if_live(run)
-    place = move_run_aside(run)
+    with acting_as_owner_of(state.root):
+        place = move_run_aside(run)
     try:
         job = client.restart(name, fresh=True)
     except TrainerdError as error:
@@ -97,10 +99,13 @@ def _begin_again(client: Client, state: StatePaths, name: str, *, shows_progress
 def _given_back(client: Client, run: RunPaths, place: Path, error: TrainerdError) -> str:
     """Give a run back unless a new one may have begun, and return a sentence that says where it is."""
     from trainerd.checkpoint.run_aside import give_run_back
+    from trainerd.contract.folder_owner import acting_as_owner_of
 
     # Where the answer was lost, the request may have been granted: the state of the job tells.
-    if (isinstance(error, UserError) or _is_at_rest(client, run.root.name)) and give_run_back(run, place):
-        return f"(the run is in {run.root} as before)"
+    if isinstance(error, UserError) or _is_at_rest(client, run.root.name):
+        with acting_as_owner_of(place):
+            if give_run_back(run, place):
+                return f"(the run is in {run.root} as before)"
     return f"(the old run is kept in {place})"
 
 

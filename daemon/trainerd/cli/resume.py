@@ -91,13 +91,14 @@ def _go_back(client: Client, state: StatePaths, name: str, which: str) -> None:
     """
     from trainerd.checkpoint.store import CheckpointStore
     from trainerd.cli.run_folder import find_run
+    from trainerd.contract.folder_owner import acting_as_owner_of
 
     job = client.get_job(name)
     if job.state in {"starting", "running", "draining"}:
         raise UserError(f"{name} is {job.state}", hint=f"stop it first: trainerd stop {name} --wait")
     run = find_run(state, name)
     store = CheckpointStore.of_run(run)
-    with store.lock():
+    with acting_as_owner_of(run.root), store.lock():
         store.sweep()
         chosen, left = _choose(store, which)
     aside = ", ".join(left) or "nothing"

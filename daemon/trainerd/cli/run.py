@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import shlex
+import sys
 from pathlib import Path
 
 import click
@@ -46,19 +48,34 @@ def command(jobs_dir: Path, state_dir: Path, config: Path | None, check: bool) -
     Example:
       trainerd run --jobs jobs --state .trainerd
     """  # noqa: D301 (click leaves alone the lines after this escape)
+    from trainerd.contract.folder_owner import refuse_root_on_anothers
     from trainerd.supervisor.service.configuration import load_configuration
 
-    configuration = load_configuration(config)
     if check:
+        from trainerd.contract.folder_owner import acting_as_owner_of
         from trainerd.contract.paths import StatePaths
         from trainerd.supervisor.service.preflight import check_soundness
 
-        check_soundness(StatePaths(state_dir.absolute()), jobs_dir.absolute())
+        with acting_as_owner_of(state_dir.absolute()):  # who is checked is who will run
+            configuration = load_configuration(config)
+            check_soundness(StatePaths(state_dir.absolute()), jobs_dir.absolute(), configuration)
         click.echo("all is well")
         return
+    refuse_root_on_anothers(
+        state_dir.absolute(), shlex.join(["trainerd", *sys.argv[1:]]), unit=_unit_of(state_dir.absolute())
+    )
+    configuration = load_configuration(config)
     # Nothing that is loaded now is ever garbage; looking for some costs a tenth of the start, and of a
     # reload's silence.
     gc.disable()
     from trainerd.supervisor.service.service import serve
 
     serve(jobs_dir=jobs_dir, state_dir=state_dir, configuration=configuration)
+
+
+def _unit_of(state_dir: Path) -> str | None:
+    """Return the unit that is installed for a state folder, None if none is."""
+    from trainerd.cli.how_to_start import unit_exists
+    from trainerd.cli.options import SYSTEM_STATE
+
+    return "trainerd" if state_dir == SYSTEM_STATE and unit_exists("system") else None

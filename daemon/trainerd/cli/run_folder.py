@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 from typing import TYPE_CHECKING
 
+from trainerd.cli.rights import without_rights
 from trainerd.contract.names import check_name
 from trainerd.contract.nearest import nearest_hint
 from trainerd.errors import TrainerdError, UserError
@@ -20,8 +23,13 @@ def find_run(state: StatePaths, name: str) -> RunPaths:
         UserError: There is no such job; the hint names the nearest one.
     """
     run = state.run(check_name(name))
-    if run.root.is_dir():
-        return run
+    try:
+        if stat.S_ISDIR(run.root.stat().st_mode):
+            return run
+    except PermissionError as error:  # not to be seen is not to be absent
+        raise without_rights(error) from error
+    except OSError:
+        pass
     if not state.root.is_dir():
         raise UserError(
             f"there is no state folder {state.root}", hint="name it with --state DIR or TRAINERD_STATE"
@@ -41,7 +49,7 @@ def _folders(state: StatePaths) -> set[str]:
 
 def _known_to_supervisor(state: StatePaths) -> set[str]:
     """Return the jobs that a supervisor knows, some of which have not been launched yet."""
-    if not state.socket.exists():
+    if not os.path.exists(state.socket):  # noqa: PTH110 (never raises)
         return set()
     from trainerd.cli.client import Client
 

@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING, Final
 
 from trainerd.errors import CorruptError, UserError
 from trainerd.supervisor.journal.journal_schema import SCHEMA_VERSION
+from trainerd.supervisor.service.socket_group import check_socket_group
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from trainerd.contract.paths import StatePaths
+    from trainerd.supervisor.service.configuration import Configuration
 
 _PACKAGES: Final = ("trainerd.contract", "trainerd.checkpoint", "trainerd.supervisor")
 _ENTRY_POINTS: Final = "__main__"
 """Modules of this name run a program when they are imported; they are compiled only."""
 
 
-def check_soundness(paths: StatePaths, jobs_dir: Path) -> None:
-    """Import all of the supervisor's code, and look at its folders and its journal.
+def check_soundness(paths: StatePaths, jobs_dir: Path, configuration: Configuration) -> None:
+    """Import all of the supervisor's code, and look at its folders, its journal and its socket's group.
 
     Raises:
         UserError: A folder cannot be used, or the journal is of a newer trainerd.
@@ -35,6 +37,7 @@ def check_soundness(paths: StatePaths, jobs_dir: Path) -> None:
     _check_folder(paths.root, "--state", os.R_OK | os.W_OK | os.X_OK)
     if paths.journal.exists():
         _check_journal(paths.journal)
+    check_socket_group(configuration.socket, paths.root)
 
 
 def _import_all(package: str) -> None:
@@ -51,7 +54,7 @@ def _import_all(package: str) -> None:
 
 
 def _check_folder(path: Path, option: str, mode: int) -> None:
-    if path.exists() and not (path.is_dir() and os.access(path, mode)):
+    if path.exists() and not (path.is_dir() and os.access(path, mode, effective_ids=True)):
         raise UserError(
             f"{path} is not a folder that this user may use",
             hint=f"choose another {option}, or mend its rights",

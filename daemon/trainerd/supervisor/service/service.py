@@ -35,6 +35,7 @@ from trainerd.supervisor.service.next_program import replace_this_program, why_i
 from trainerd.supervisor.service.priority import go_first
 from trainerd.supervisor.service.sd_notify import Notifier
 from trainerd.supervisor.service.shutdown import Leaving
+from trainerd.supervisor.service.socket_group import check_socket_group
 from trainerd.supervisor.service.stop_requests import StopRequests
 from trainerd.supervisor.specs.folder import SpecFolder
 from trainerd.supervisor.specs.trust import TrustPolicy
@@ -53,6 +54,9 @@ LEAVE: Final = STOP - {signal.SIGHUP}
 
 REQUESTS: Final = LEAVE | {signal.SIGHUP}
 """Those, and the one by which it is asked to begin anew."""
+
+_PRIVATE: Final = 0o700
+_FOR_A_GROUP: Final = 0o750
 
 HEALTH_S: Final = 5.0
 """Longest time between two words to systemd about how things are."""
@@ -73,7 +77,8 @@ def serve(*, jobs_dir: Path, state_dir: Path, configuration: Configuration) -> N
         CorruptError: The journal is damaged.
     """
     paths = StatePaths(state_dir.absolute())
-    _make_folder(paths.root, "--state")
+    _make_state_folder(paths.root, configuration.socket.group_id)
+    check_socket_group(configuration.socket, paths.root)
     # Held until there is somebody to note them, here and across an exec: a request to stop that came in
     # between would else end the supervisor without a drain.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
@@ -127,9 +132,20 @@ def _file_of(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _make_folder(path: Path, option: str) -> None:
+def _make_state_folder(path: Path, group_id: int | None) -> None:
+    """Make it, closed to all but this user and the group of the socket, unless it is there."""
+    is_new = not path.is_dir()
+    _make_folder(path.parent, "--state")
+    _make_folder(path, "--state", mode=_PRIVATE)
+    if is_new and group_id is not None:
+        with contextlib.suppress(PermissionError):  # no member of it: the check of the group says so
+            os.chown(path, -1, group_id)
+            path.chmod(_FOR_A_GROUP)
+
+
+def _make_folder(path: Path, option: str, *, mode: int = 0o777) -> None:
     try:
-        make_directory(path)
+        make_directory(path, mode=mode)
     except OSError as error:
         raise UserError(
             f"cannot make the folder {path}: {error.strerror}", hint=f"choose another {option}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainerd.contract.durable import sync_directory, write_file
 from trainerd.contract.failpoints import declare
+from trainerd.contract.folder_owner import acting_as_owner_of
 from trainerd.contract.names import check_name
 from trainerd.errors import SpecError, UserError
 from trainerd.supervisor.specs.jobs_dir import locked, specs_of, translated
@@ -84,7 +85,8 @@ def place_spec(
     for sentence in placement.changes:
         say(sentence)
     jobs_dir = target.parent
-    with locked(jobs_dir):
+    # A spec of root's that only root may read would be one that the supervisor cannot.
+    with acting_as_owner_of(jobs_dir), locked(jobs_dir):
         others = specs_of(name, jobs_dir)
         if others and not replace:
             raise UserError(
