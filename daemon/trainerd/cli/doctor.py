@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
+from trainerd.cli.how_to_start import start_command
 from trainerd.cli.options import find_state, json_option
 from trainerd.cli.output import ending_quietly, print_json
+from trainerd.contract.folder_owner import ROOT_UID, acting_as_user, owner_of
 from trainerd.contract.paths import StatePaths
 from trainerd.errors import TrainerdError, UserError
 
@@ -87,18 +90,38 @@ def _examine(state_dir: Path | None, jobs_dir: Path | None) -> list[Finding]:
     ]
     state = _state(state_dir)
     daemon = _daemon(state)
+    uid = _supervisor_uid(state, daemon, jobs_dir)
     findings += cgroup_checks.check_cgroups(daemon.pid if daemon is not None else None)
     if state is None:
         findings.append(skipped("state folder", "none is named, and none is in the usual places"))
     else:
-        findings += [*folders.check_state_folder(state), *folders.check_socket(state)]
+        findings += [
+            *folders.check_state_folder(state, uid),
+            *folders.check_socket(state, uid, start_command=start_command(state)),
+        ]
     jobs_dir = jobs_dir or _jobs_dir(daemon)
     if jobs_dir is None:
         findings.append(skipped("jobs folder", "none is named, and there is no ./jobs"))
         return findings
-    findings += folders.check_jobs_folder(jobs_dir)
-    about_specs, jobs = folders.check_specs(jobs_dir)
-    return [*findings, *about_specs, *installation.check_interpreters(jobs)]
+    findings += folders.check_jobs_folder(jobs_dir, uid)
+    if uid in {os.geteuid(), ROOT_UID} or os.geteuid() != ROOT_UID:
+        about_specs, jobs = folders.check_specs(jobs_dir, uid)
+        return [*findings, *about_specs, *installation.check_interpreters(jobs)]
+    # Specs name programs, which are asked: never as root, where the supervisor is another user.
+    with acting_as_user(uid, jobs_dir):
+        about_specs, jobs = folders.check_specs(jobs_dir, uid)
+    return [*findings, *about_specs, *installation.check_interpreters(jobs, uid)]
+
+
+def _supervisor_uid(state: StatePaths | None, daemon: DaemonView | None, jobs_dir: Path | None) -> int:
+    """Return the user by whom the installation is judged: its supervisor's, not the one who asks.
+
+    That is the user of the process that answers, else the owner of the state folder, else of the jobs folder.
+    """
+    places = [] if daemon is None else [Path(f"/proc/{daemon.pid}")]
+    places += [] if state is None else [state.root]
+    places += [] if jobs_dir is None else [jobs_dir]
+    return next((owner for place in places if (owner := owner_of(place)) is not None), os.geteuid())
 
 
 def _state(given: Path | None) -> StatePaths | None:
@@ -112,7 +135,7 @@ def _daemon(state: StatePaths | None) -> DaemonView | None:
     """Return what the supervisor that runs says of itself, if one does."""
     from trainerd.cli.client import Client
 
-    if state is not None and state.socket.exists():
+    if state is not None and os.path.exists(state.socket):  # noqa: PTH110 (never raises)
         with contextlib.suppress(TrainerdError), Client(state) as client:
             return client.daemon()
     return None

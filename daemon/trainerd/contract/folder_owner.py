@@ -7,6 +7,7 @@ checkpoint like that blocks it.
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
 import pwd
 from typing import TYPE_CHECKING, Final
@@ -26,6 +27,14 @@ def account_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def group_name(gid: int) -> str:
+    """Return the name of a group, its number where it has none."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
 
 
 def sudo_user(uid: int) -> str:
@@ -69,7 +78,22 @@ def acting_as_owner_of(folder: Path) -> Iterator[None]:
         UserError: This process may not change its user, so nothing was done.
     """
     uid = owner_of(folder)
-    if uid is None or uid == ROOT_UID or os.geteuid() != ROOT_UID:
+    with acting_as_user(ROOT_UID if uid is None else uid, folder):
+        yield
+
+
+@contextlib.contextmanager
+def acting_as_user(uid: int, folder: Path) -> Iterator[None]:
+    """Act as a user, as `acting_as_owner_of` does.
+
+    Args:
+        uid: The user; root changes nothing.
+        folder: For which, to be named in the error.
+
+    Raises:
+        UserError: This process may not change its user, so nothing was done.
+    """
+    if uid == ROOT_UID or os.geteuid() != ROOT_UID:
         yield
         return
     group, groups = os.getegid(), os.getgroups()
@@ -84,7 +108,7 @@ def acting_as_owner_of(folder: Path) -> Iterator[None]:
 
 
 def _take_on(uid: int, folder: Path) -> None:
-    gid, groups = _groups_of(uid, folder)
+    gid, groups = groups_of(uid, folder)
     try:
         os.setgroups(groups)
         os.setegid(gid)
@@ -97,7 +121,8 @@ def _take_on(uid: int, folder: Path) -> None:
         ) from error
 
 
-def _groups_of(uid: int, folder: Path) -> tuple[int, list[int]]:
+def groups_of(uid: int, folder: Path) -> tuple[int, list[int]]:
+    """Return the group of a user and all that the user is in; for one without a name, that of a folder."""
     try:
         account = pwd.getpwuid(uid)
     except KeyError:

@@ -6,9 +6,11 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
+from trainerd.contract.folder_owner import account_name, as_root
 from trainerd.errors import UserError
 from trainerd.supervisor.api.unix_socket import is_answered
 from trainerd.supervisor.doctor.finding import broken, ok, skipped, warning
+from trainerd.supervisor.doctor.state_rights import as_owner, judged_access, judged_privacy, quoted
 from trainerd.supervisor.specs.folder import is_spec_name
 from trainerd.supervisor.specs.load import load_spec
 from trainerd.supervisor.specs.trust import TrustPolicy
@@ -35,9 +37,14 @@ MEMORY_KINDS: Final = frozenset({"tmpfs", "ramfs"})
 _GIB: Final = 1024**3
 
 
-def check_state_folder(state: StatePaths) -> Iterator[Finding]:
-    """Look at the state folder itself."""
-    root = state.root
+def check_state_folder(state: StatePaths, uid: int | None = None) -> Iterator[Finding]:
+    """Look at the state folder itself.
+
+    Args:
+        state: The folder.
+        uid: The user of the supervisor, by whom it is judged; None is this user.
+    """
+    root, uid = state.root, os.geteuid() if uid is None else uid
     try:
         status = root.stat()
     except FileNotFoundError:
@@ -48,30 +55,23 @@ def check_state_folder(state: StatePaths) -> Iterator[Finding]:
         )
         return
     except OSError as error:
-        yield broken("state folder", f"{root} cannot be looked at: {error.strerror}", "run this as its owner")
+        yield _not_to_be_seen("state folder", root, error, uid)
         return
     if not stat.S_ISDIR(status.st_mode):
         yield broken("state folder", f"{root} is not a folder", "move it away, or choose another --state")
         return
-    yield _judged_access(root, status)
+    yield judged_access(state, status, uid)
+    yield from judged_privacy(state, status)
     yield from check_filesystem("state folder", root)
     yield from check_room(root)
 
 
-def _judged_access(root: Path, status: os.stat_result) -> Finding:
-    if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
-        return broken(
-            "state folder",
-            f"{root} cannot be written by this user",
-            f"run this as the user of the supervisor, or: sudo chown -R {os.geteuid()} {root}",
-        )
-    if status.st_mode & stat.S_IWOTH:
-        return broken(
-            "state folder",
-            f"{root} can be written by everybody: checkpoints and the journal could be anybody's",
-            f"chmod o-w {root}",
-        )
-    return ok("state folder", f"{root} is there and can be written (mode {stat.S_IMODE(status.st_mode):04o})")
+def _not_to_be_seen(check: str, path: Path, error: OSError, uid: int) -> Finding:
+    """Say that this user may not look, which is no fault of the installation."""
+    if isinstance(error, PermissionError):
+        message = f"{path} cannot be looked at by this user: ask as {account_name(uid)} or root"
+        return skipped(check, f"{message} (sudo trainerd doctor)")
+    return broken(check, f"{path} cannot be looked at: {error.strerror}", "look at its disk")
 
 
 def check_filesystem(check: str, folder: Path) -> Iterator[Finding]:
@@ -108,28 +108,45 @@ def check_room(folder: Path) -> Iterator[Finding]:
         yield ok("disk space", shown)
 
 
-def check_socket(state: StatePaths) -> Iterator[Finding]:
-    """Look at who answers on the socket, if anybody should."""
+def check_socket(
+    state: StatePaths, uid: int | None = None, *, start_command: str | None = None
+) -> Iterator[Finding]:
+    """Look at who answers on the socket, if anybody should.
+
+    Args:
+        state: The folder.
+        uid: The user of the supervisor; None is this user.
+        start_command: What starts a supervisor there.
+    """
+    uid = os.geteuid() if uid is None else uid
     try:
         found = state.socket.lstat()
+    except PermissionError as error:
+        yield _not_to_be_seen("supervisor", state.socket, error, uid)
+        return
     except OSError:
         yield skipped("supervisor", f"no supervisor runs on {state.root}")
         return
     if not stat.S_ISSOCK(found.st_mode):
         yield broken(
-            "supervisor", f"{state.socket} is in the way: it is not a socket", f"mv {state.socket} elsewhere"
+            "supervisor",
+            f"{state.socket} is in the way: it is not a socket",
+            as_owner(found, f"mv {quoted(state.socket)} {quoted(state.socket)}.aside"),
         )
         return
     if stat.S_IMODE(found.st_mode) & 0o007:
         yield warning(
-            "supervisor", f"{state.socket} is open to everybody by its mode", f"chmod o-rwx {state.socket}"
+            "supervisor",
+            f"{state.socket} is open to everybody by its mode",
+            as_owner(found, f"chmod o-rwx {quoted(state.socket)}"),
         )
     try:
         answers = is_answered(state.socket)
+    except PermissionError as error:
+        yield _not_to_be_seen("supervisor", state.socket, error, uid)
+        return
     except OSError as error:
-        yield warning(
-            "supervisor", f"{state.socket} cannot be asked: {error.strerror}", "run this as its owner"
-        )
+        yield warning("supervisor", f"{state.socket} cannot be asked: {error.strerror}", "look at its disk")
         return
     if answers:
         yield ok("supervisor", f"a supervisor answers on {state.socket}")
@@ -137,24 +154,32 @@ def check_socket(state: StatePaths) -> Iterator[Finding]:
         yield warning(
             "supervisor",
             f"{state.socket} is stale: its supervisor was killed; jobs go on without one",
-            f"start it again, it replaces the socket: trainerd run --state {state.root}",
+            "start it again, it replaces the socket: "
+            f"{start_command or f'trainerd run --state {quoted(state.root)}'}",
         )
 
 
-def check_jobs_folder(jobs_dir: Path) -> Iterator[Finding]:
-    """Look at the jobs folder: whoever may write there runs commands as the supervisor."""
+def check_jobs_folder(jobs_dir: Path, uid: int | None = None) -> Iterator[Finding]:
+    """Look at the jobs folder: whoever may write there runs commands as the supervisor.
+
+    Args:
+        jobs_dir: The folder.
+        uid: The user of the supervisor; None is this user.
+    """
+    uid = os.geteuid() if uid is None else uid
     try:
-        TrustPolicy.of_this_user().judge_folder(jobs_dir)
+        TrustPolicy.of_user(uid).judge_folder(jobs_dir)
     except FileNotFoundError:
-        yield broken("jobs folder", f"{jobs_dir} is not there", f"mkdir -m 755 {jobs_dir}")
+        make = f"mkdir -m 755 {quoted(jobs_dir)}"
+        if uid != os.geteuid():
+            make = as_root(f"install -d -o {account_name(uid)} -m 755 {quoted(jobs_dir)}")
+        yield broken("jobs folder", f"{jobs_dir} is not there", make)
         return
     except UserError as error:
         yield broken("jobs folder", error.message, error.hint or "")
         return
     except OSError as error:
-        yield broken(
-            "jobs folder", f"{jobs_dir} cannot be looked at: {error.strerror}", "run this as its owner"
-        )
+        yield _not_to_be_seen("jobs folder", jobs_dir, error, uid)
         return
     yield ok("jobs folder", f"{jobs_dir} belongs to the right user, and nobody else may write there")
     kind = filesystem_kind(jobs_dir)
@@ -162,9 +187,9 @@ def check_jobs_folder(jobs_dir: Path) -> Iterator[Finding]:
         yield ok("jobs folder", f"it is on {kind}, which tells of no changes: it is looked at every second")
 
 
-def check_specs(jobs_dir: Path) -> tuple[list[Finding], list[ResolvedJob]]:
-    """Look at each spec; return what was found, and the jobs of those that are good."""
-    trust = TrustPolicy.of_this_user()
+def check_specs(jobs_dir: Path, uid: int | None = None) -> tuple[list[Finding], list[ResolvedJob]]:
+    """Look at each spec as its supervisor does; return what was found, and the jobs of the good ones."""
+    trust = TrustPolicy.of_user(os.geteuid() if uid is None else uid)
     findings, jobs = [], []
     try:
         paths = sorted(path for path in jobs_dir.iterdir() if is_spec_name(path.name))

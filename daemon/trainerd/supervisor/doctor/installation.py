@@ -6,8 +6,10 @@ import json
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
+from trainerd.contract.folder_owner import groups_of
 from trainerd.supervisor.doctor.finding import broken, ok, skipped, warning
 from trainerd.version import VERSION
 
@@ -82,8 +84,13 @@ def judge_unit(properties: Mapping[str, str]) -> Iterator[Finding]:
         )
 
 
-def check_interpreters(jobs: Iterable[ResolvedJob]) -> Iterator[Finding]:
-    """Ask each interpreter that a job uses what it could import, without importing it."""
+def check_interpreters(jobs: Iterable[ResolvedJob], uid: int | None = None) -> Iterator[Finding]:
+    """Ask each interpreter that a job uses what it could import, without importing it.
+
+    Args:
+        jobs: The jobs.
+        uid: As whom the interpreters are started by root: they are the user's choice; None is this user.
+    """
     users: dict[str, list[str]] = {}
     for job in jobs:
         if job.command and job.command[0] == "python":
@@ -92,7 +99,7 @@ def check_interpreters(jobs: Iterable[ResolvedJob]) -> Iterator[Finding]:
         yield skipped("torch", "no spec runs `python`")
     for python, names in sorted(users.items()):
         whose = f"{python} (of {', '.join(names[:3])}{' …' if len(names) > 3 else ''})"
-        shown = _output([python, "-c", _ASK])
+        shown = _output([python, "-c", _ASK], uid)
         if shown is None:
             yield broken("torch", f"{whose} does not run", "mend the environment, or the field python")
             continue
@@ -114,7 +121,11 @@ def judge_interpreter(whose: str, python: str, found: Mapping[str, str | None]) 
     return ok("torch", f"{whose} has torch {found['torch']}")
 
 
-def _output(command: list[str]) -> str | None:
+def _output(command: list[str], uid: int | None = None) -> str | None:
+    account: dict[str, Any] = {}
+    if uid is not None:
+        gid, groups = groups_of(uid, Path("/"))
+        account = {"user": uid, "group": gid, "extra_groups": groups, "cwd": "/"}
     try:
         ended = subprocess.run(
             command,
@@ -123,6 +134,7 @@ def _output(command: list[str]) -> str | None:
             timeout=PROGRAM_LIMIT_S,
             check=False,
             stdin=subprocess.DEVNULL,
+            **account,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import grp
 import os
 import pwd
 import stat
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainerd.contract.access_list import SEARCH, read_access_list
-from trainerd.contract.folder_owner import ROOT_UID, account_name
+from trainerd.contract.folder_owner import ROOT_UID, account_name, group_name
 from trainerd.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,9 +32,9 @@ def check_socket_group(section: SocketSection, state_dir: Path) -> None:
         mode = stat.S_IMODE(closed.stat().st_mode)
         raise UserError(
             f"socket.group: the group {section.group} cannot reach the socket: {closed} is closed to it "
-            f"(mode {mode:04o}, group {_group_name(closed.stat().st_gid)})",
+            f"(mode {mode:04o}, group {group_name(closed.stat().st_gid)})",
             hint=f"let it through: sudo setfacl -m g:{section.group}:x {closed}; or take the group "
-            f"{_group_name(closed.stat().st_gid)} as socket.group",
+            f"{group_name(closed.stat().st_gid)} as socket.group",
         )
 
 
@@ -87,10 +86,3 @@ def closed_to_group(state_dir: Path, group_id: int) -> Path | None:
         if not granted.get(group_id, 0) & SEARCH:
             return folder
     return None
-
-
-def _group_name(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)

@@ -21,6 +21,7 @@ from trainerd.supervisor.specs.model import JobSpec
 from trainerd.supervisor.specs.problems import Problem, ProblemsError, spec_error
 from trainerd.supervisor.specs.processor_limit import processor_limit
 from trainerd.supervisor.specs.resolve import resolve
+from trainerd.supervisor.specs.trust import remedy_of_rights
 
 if TYPE_CHECKING:
     from trainerd.contract.resolved import ResolvedJob
@@ -152,9 +153,10 @@ def read_bytes(path: Path, trust: TrustPolicy | None) -> tuple[bytes, os.stat_re
         if not stat.S_ISREG(status.st_mode):
             raise SpecError("is not a file", file=path)
         if trust is not None:
-            if path.is_symlink():
+            link = path if path.is_symlink() else None
+            if link is not None:
                 trust.judge_links(path)
-            trust.judge(path, status)
+            trust.judge(path, status, link=link)
         data = bytearray()
         while len(data) <= document.BYTES_MAX:
             chunk = os.read(descriptor, document.BYTES_MAX + 1 - len(data))
@@ -187,7 +189,7 @@ def _translated(error: OSError, path: Path) -> OSError | UserError:
     if error.errno == errno.ELOOP:
         return SpecError("is a link that leads back to itself", file=path)
     if error.errno == errno.EACCES:
-        return SpecError("may not be read by this user", file=path, hint=f"chmod u+r {path}, or chown it")
+        return SpecError("may not be read by this user", file=path, hint=remedy_of_rights(path))
     return error
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainerd.contract import environment
+from trainerd.contract.folder_owner import owner_of
 from trainerd.contract.names import check_name
 from trainerd.contract.policy import (
     Cadence,
@@ -20,6 +21,7 @@ from trainerd.contract.policy import (
     RetentionPolicy,
 )
 from trainerd.contract.resolved import ResolvedJob
+from trainerd.contract.secret_file import why_not_secret
 from trainerd.errors import UntrustedError, UserError
 from trainerd.supervisor.specs.problems import Problem, ProblemsError
 
@@ -137,10 +139,11 @@ def _env_file(spec: JobSpec, folder: Path, trust: TrustPolicy | None, problems: 
         status = Path(env_file).stat()
         if not stat.S_ISREG(status.st_mode):
             problem = f"{env_file} is not a file"
-        elif status.st_mode & stat.S_IRWXO:
-            problem, hint = f"{env_file} holds secrets and is open to everybody", f"chmod 600 {env_file}"
-        elif trust is not None:
-            trust.judge(Path(env_file), status)
+        else:
+            if trust is not None:
+                trust.judge(Path(env_file), status, is_copied_to=folder)
+            reader = trust.supervisor_uid if trust is not None else _likely_supervisor(folder)
+            problem, hint = why_not_secret(Path(env_file), reader) or (None, None)
     except UntrustedError as error:
         problem, hint = error.message, error.hint
     except OSError as error:
@@ -148,6 +151,11 @@ def _env_file(spec: JobSpec, folder: Path, trust: TrustPolicy | None, problems: 
     if problem:
         problems.append(Problem(problem, ("env_file",), hint=hint))
     return env_file
+
+
+def _likely_supervisor(folder: Path) -> int | None:
+    """Return whose jobs the specs of a folder are, None for those of root: they may be another user's."""
+    return owner_of(folder) or None
 
 
 def spoken_of(spec: CheckpointSpec) -> tuple[str, ...]:

@@ -226,7 +226,14 @@ def test_a_tilde_means_the_home_of_the_user(bench, monkeypatch):
 
 @pytest.mark.parametrize(
     ("mode", "remedy"),
-    [(0o644, "chmod 600"), (0o604, "chmod 600"), (0o602, "chmod 600"), (0o600, None), (0o640, None)],
+    [
+        (0o644, "chmod 600"),
+        (0o604, "chmod 600"),
+        (0o602, "chmod 600"),
+        (0o640, "chmod 600"),
+        (0o600, None),
+        (0o400, None),
+    ],
 )
 def test_a_file_of_secrets_must_not_be_open_to_everybody(bench, mode, remedy):
     path = bench.folder / "secrets.env"
