@@ -166,7 +166,7 @@ class FakeControl:
 
 
 @contextlib.contextmanager
-def served(control: FakeControl, socket_path: Path, *, group_id: int | None = None):
+def served(control: FakeControl, socket_path: Path, *, group_id: int | None = None, runs: Path | None = None):
     """Answer for `control` on a real socket, in a thread of its own, for as long as the context lasts."""
     started = threading.Event()
     loop = asyncio.new_event_loop()
@@ -175,7 +175,7 @@ def served(control: FakeControl, socket_path: Path, *, group_id: int | None = No
     async def run() -> None:
         ready = asyncio.Event()
         server = asyncio.create_task(
-            serve(create_app(control), socket_path, stop=stop, ready=ready, group_id=group_id)
+            serve(create_app(control), socket_path, stop=stop, ready=ready, group_id=group_id, runs=runs)
         )
         await asyncio.wait({server, asyncio.create_task(ready.wait())}, return_when=asyncio.FIRST_COMPLETED)
         started.set()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -17,7 +18,9 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from trainerd.supervisor.api.unix_socket import BACKLOG, is_trusted_peer, listening
+from trainerd.contract.folder_owner import ROOT_UID
+from trainerd.supervisor.api.job_guard import JobGuard
+from trainerd.supervisor.api.unix_socket import BACKLOG, is_trusted_peer, listening, peer_credentials
 
 if TYPE_CHECKING:
     import socket
@@ -29,6 +32,10 @@ CONNECTIONS_MAX: Final = 64
 """So many at once are served; each one more is answered with 503."""
 CONNECTIONS_HEARD_MAX: Final = 4 * CONNECTIONS_MAX
 """Beyond so many, a connection is closed unheard: the supervisor needs descriptors for its jobs."""
+PEER_CONNECTIONS_MAX: Final = 16
+"""So many of one user of the group are served at once, and twice as many heard."""
+GROUP_CONNECTIONS_MAX: Final = CONNECTIONS_MAX - PEER_CONNECTIONS_MAX
+"""So many of all users of the group are: the supervisor's own user and root always get through."""
 KEEP_ALIVE_S: Final = 5
 """How long a silent connection is kept, in seconds; also one that has not asked anything yet."""
 REQUEST_LIMIT_S: Final = 10.0
@@ -56,6 +63,15 @@ _ONE_TOO_MANY: Final[_Refusal] = (
     },
 )
 
+_TOO_MANY_OF_ONE: Final[_Refusal] = (
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    {
+        "error": f"members of the group have {PEER_CONNECTIONS_MAX} connections each at most, "
+        f"and {GROUP_CONNECTIONS_MAX} together",
+        "hint": "close some, or try again",
+    },
+)
+
 
 async def serve(
     app: FastAPI,
@@ -64,6 +80,7 @@ async def serve(
     stop: asyncio.Event,
     ready: asyncio.Event | None = None,
     group_id: int | None = None,
+    runs: Path | None = None,
 ) -> None:
     """Answer until `stop` is set, then finish what is in progress.
 
@@ -74,6 +91,7 @@ async def serve(
         stop: Ends it.
         ready: Set once requests are answered.
         group_id: Group whose members may speak too, None for none.
+        runs: Folder of the runs, whose jobs may change nothing; None tells no jobs apart.
 
     Raises:
         LockedError: Somebody answers on the socket already.
@@ -82,17 +100,17 @@ async def serve(
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listening(where)) if isinstance(where, Path) else where
         # uvicorn closes what it is given.
-        await _Server(_config(app, group_id), stop, ready).serve(sockets=[_copy(listener)])
+        await _Server(_config(app, group_id, runs), stop, ready).serve(sockets=[_copy(listener)])
 
 
 def _copy(listener: socket.socket) -> socket.socket:
     return listener.dup()
 
 
-def _config(app: FastAPI, group_id: int | None) -> uvicorn.Config:
+def _config(app: FastAPI, group_id: int | None, runs: Path | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=type("_Protocol", (_Guarded,), {"GROUP_ID": group_id}),
+        http=type("_Protocol", (_Guarded,), {"GROUP_ID": group_id, "RUNS": runs}),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -128,6 +146,10 @@ class _Server(uvicorn.Server):
         await self._stop.wait()
 
 
+def _hosts() -> set[int]:
+    return {os.geteuid(), ROOT_UID}
+
+
 class _Guarded(H11Protocol):
     """Speaks HTTP with a limited number of peers: our own user, root and one group.
 
@@ -136,10 +158,12 @@ class _Guarded(H11Protocol):
     """
 
     GROUP_ID: ClassVar[int | None] = None
+    RUNS: ClassVar[Path | None] = None
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._refusal: _Refusal | None = _STRANGER
+        self._pid, self._uid = 0, -1
         self._request_limit: asyncio.TimerHandle | None = None
         self._reader_limit: asyncio.TimerHandle | None = None
 
@@ -150,16 +174,38 @@ class _Guarded(H11Protocol):
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
-        if len(self.connections) > CONNECTIONS_HEARD_MAX:
+        connection = transport.get_extra_info("socket")
+        self._pid, self._uid, _ = peer_credentials(connection)
+        if self._crowd(twice=True) is not None:
             transport.abort()
             return
-        self._refusal = self._judged(transport.get_extra_info("socket"))
+        self._refusal = self._judged(connection)
+
+    def _crowd(self, *, twice: bool = False) -> _Refusal | None:
+        """Return why this connection is one too many, None if it is not.
+
+        Guests, who are neither our own user nor root, are counted for themselves: none keeps those out.
+
+        Args:
+            twice: Whether to ask for the limits beyond which a connection is closed unheard.
+        """
+        uids = [each._uid for each in self.connections if isinstance(each, _Guarded)]  # noqa: SLF001
+        guests = [uid for uid in uids if uid not in _hosts()]
+        if self._uid in _hosts():
+            limit = CONNECTIONS_HEARD_MAX if twice else CONNECTIONS_MAX
+            return _ONE_TOO_MANY if len(uids) - len(guests) > limit else None
+        factor = 2 if twice else 1
+        of_this = guests.count(self._uid)
+        is_over = of_this > factor * PEER_CONNECTIONS_MAX or len(guests) > factor * GROUP_CONNECTIONS_MAX
+        return _TOO_MANY_OF_ONE if is_over else None
 
     def _judged(self, connection: socket.socket) -> _Refusal | None:
         if not is_trusted_peer(connection, group_id=self.GROUP_ID):
             return _STRANGER
+        if self.RUNS is not None and self._uid == os.geteuid():
+            self.app = JobGuard(self.app, self._pid, self.RUNS)
         # Those who came before go on being served.
-        return _ONE_TOO_MANY if len(self.connections) > CONNECTIONS_MAX else None
+        return self._crowd()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_limits()

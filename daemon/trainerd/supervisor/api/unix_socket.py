@@ -189,8 +189,7 @@ def is_trusted_peer(connection: _HasOptions, *, group_id: int | None = None) -> 
     A peer that cannot be identified is not trusted, whatever the reason.
     """
     try:
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        _, uid, gid = _CREDENTIALS.unpack(credentials)
+        _, uid, gid = peer_credentials(connection)
         if uid in {os.geteuid(), _ROOT_UID}:
             return True
         return group_id is not None and (gid == group_id or group_id in _peer_groups(connection))
@@ -199,6 +198,17 @@ def is_trusted_peer(connection: _HasOptions, *, group_id: int | None = None) -> 
 
         structlog.get_logger(__name__).error("api.peer-unknown", reason=f"{type(error).__name__}: {error}")
         return False
+
+
+def peer_credentials(connection: _HasOptions) -> tuple[int, int, int]:
+    """Return process, user and group of the other end when it connected.
+
+    Raises:
+        OSError: The kernel does not say.
+    """
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, gid = _CREDENTIALS.unpack(credentials)
+    return pid, uid, gid
 
 
 def _peer_groups(connection: _HasOptions) -> tuple[int, ...]:

@@ -332,7 +332,7 @@ class _Foreground:
         from trainerd.supervisor.api.server import serve
 
         try:
-            await serve(create_app(self._facade), self._state.socket, stop=stop)
+            await serve(create_app(self._facade), self._state.socket, stop=stop, runs=self._state.runs)
         except InternalError:
             raise
         except (TrainerdError, OSError) as error:

@@ -298,6 +298,7 @@ class _Service:
                     stop=stop,
                     ready=ready,
                     group_id=self._configuration.socket.group_id,
+                    runs=self._paths.runs,
                 )
             )
             await ready.wait()

@@ -173,3 +173,34 @@ def test_a_client_that_does_not_read_its_answer_is_hung_up_on(path, monkeypatch)
         connect(client, path)
         with pytest.raises((BrokenPipeError, ConnectionResetError)):
             client.sendall(request * 200_000)
+
+
+@pytest.mark.root
+@as_other_users
+def test_one_member_of_the_group_keeps_nobody_else_out(path):
+    """Own connections beyond the limit are refused; another member and root are still answered."""
+    with open_to_all(FakeControl(MNIST), path) as control, contextlib.ExitStack() as stack:
+        ready, say_ready = os.pipe()
+        end, say_end = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                os.setgroups([TRAINERS])
+                os.setresuid(STRANGER, STRANGER, 0)
+                held = [socket.socket(socket.AF_UNIX) for _ in range(server.CONNECTIONS_HEARD_MAX + 8)]
+                for client in held:
+                    with contextlib.suppress(OSError):
+                        connect(client, path)
+                os.write(say_ready, b"!")
+                os.read(end, 1)
+            finally:
+                os._exit(0)
+        stack.callback(os.waitpid, child, 0)
+        stack.callback(os.write, say_end, b"!")
+        assert os.read(ready, 1) == b"!"
+        assert b" 200 " not in asked(path, groups=(TRAINERS,))
+        assert control.calls == []
+        assert b" 200 " in asked(path, uid=STRANGER - 1, groups=(TRAINERS,))
+        assert b" 200 " in asked(path, uid=0, gid=0)
+    for descriptor in (ready, say_ready, end, say_end):
+        os.close(descriptor)
