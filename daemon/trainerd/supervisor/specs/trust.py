@@ -66,11 +66,11 @@ class TrustPolicy:
         descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             self.judge(folder, os.fstat(descriptor), link=link)
-            self._judge_parents(folder, descriptor)
+            self._judge_parents(folder, descriptor, link)
         finally:
             os.close(descriptor)
 
-    def _judge_parents(self, folder: Path, descriptor: int) -> None:
+    def _judge_parents(self, folder: Path, descriptor: int, link: Path | None) -> None:
         """Judge the folders above a folder, up to the root: who may write there may replace it."""
         current, name = os.dup(descriptor), folder
         try:
@@ -85,7 +85,7 @@ class TrustPolicy:
                 if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
                     raise UntrustedError(
                         f"{name} can be written by everybody, so {folder} can be exchanged",
-                        hint=f"chmod o-w {name}, or chmod +t {name}",
+                        hint=self._remedy_of_rights("chmod o-w", name, status, link),
                     )
         finally:
             os.close(current)
