@@ -29,14 +29,14 @@ _STYLES: Final = {"ok": "green", "skipped": "bright_black", "warning": "yellow",
 @click.option(
     "--state",
     "state_dir",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     metavar="DIR",
     help="State folder to look at.  [default: as of the other verbs]",
 )
 @click.option(
     "--jobs",
     "jobs_dir",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     metavar="DIR",
     help="Jobs folder to look at.  [default: the running supervisor's, else ./jobs]",
 )

@@ -25,7 +25,7 @@ def state_option(command: Command) -> Command:
     """Add ``--state``; the verb's parameter `state` is a `StatePaths`."""
     return click.option(
         "--state",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),  # who may not look is told more than that
         metavar="DIR",
         callback=lambda _context, _option, value: find_state(value),
         help=f"State folder of the supervisor.  [default: ${STATE_VARIABLE}, else ./{LOCAL_STATE}, "

@@ -14,7 +14,7 @@ import click
 @click.option(
     "--jobs",
     "jobs_dir",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     default=Path("jobs"),
     show_default=True,
     help="Folder to watch: dropping a spec there is submitting a job.",
@@ -22,7 +22,7 @@ import click
 @click.option(
     "--state",
     "state_dir",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     default=Path(".trainerd"),
     show_default=True,
     help="Folder for the journal, the logs and the runs. One supervisor each.",
@@ -54,8 +54,9 @@ def command(jobs_dir: Path, state_dir: Path, config: Path | None, check: bool) -
     if check:
         from trainerd.contract.folder_owner import acting_as_owner_of
         from trainerd.contract.paths import StatePaths
-        from trainerd.supervisor.service.preflight import check_soundness
+        from trainerd.supervisor.service.preflight import check_code, check_soundness
 
+        check_code()
         with acting_as_owner_of(state_dir.absolute()):  # who is checked is who will run
             configuration = load_configuration(config)
             check_soundness(StatePaths(state_dir.absolute()), jobs_dir.absolute(), configuration)

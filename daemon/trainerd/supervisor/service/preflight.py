@@ -23,16 +23,23 @@ _ENTRY_POINTS: Final = "__main__"
 """Modules of this name run a program when they are imported; they are compiled only."""
 
 
-def check_soundness(paths: StatePaths, jobs_dir: Path, configuration: Configuration) -> None:
-    """Import all of the supervisor's code, and look at its folders, its journal and its socket's group.
+def check_code() -> None:
+    """Import all of the supervisor's code.
 
     Raises:
-        UserError: A folder cannot be used, or the journal is of a newer trainerd.
-        CorruptError: The journal is no journal.
         Exception: Whatever the code raises when it is imported.
     """
     for package in _PACKAGES:
         _import_all(package)
+
+
+def check_soundness(paths: StatePaths, jobs_dir: Path, configuration: Configuration) -> None:
+    """Look at a supervisor's folders, its journal and its socket's group.
+
+    Raises:
+        UserError: A folder cannot be used, or the journal is of a newer trainerd.
+        CorruptError: The journal is no journal.
+    """
     _check_folder(jobs_dir, "--jobs", os.R_OK | os.X_OK)
     _check_folder(paths.root, "--state", os.R_OK | os.W_OK | os.X_OK)
     if paths.journal.exists():
