@@ -10,11 +10,13 @@ import ast
 import difflib
 import importlib
 import pkgutil
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from trainerd import cli
+from trainerd.cli.json_errors import is_said_as_line, prepare_errors
 from trainerd.contract.safe_text import safe_text
 from trainerd.errors import InternalError, TrainerdError
 from trainerd.version import VERSION
@@ -96,6 +98,8 @@ class Verbs(click.Group):
             click.echo(f"error: {safe_text(str(without_rights(error)))}", err=True)
             ctx.exit(1)
         except TrainerdError as error:
+            if is_said_as_line(ctx.invoked_subcommand, error):
+                ctx.exit(1)
             click.echo(f"error: {safe_text(str(error), characters_max=ERROR_CHARACTERS_MAX)}", err=True)
             ctx.exit(1)
 
@@ -112,4 +116,5 @@ def group() -> None:
 
 def main() -> None:
     """Run the command line."""
+    prepare_errors(sys.argv[1:])
     group(prog_name="trainerd")

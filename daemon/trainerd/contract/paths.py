@@ -202,6 +202,11 @@ class AttemptPaths:
         """What is asked of the running attempt; made by a rank, or by a shim that asks before one is."""
         return self.root / "requests"
 
+    @property
+    def told(self) -> Path:
+        """What the supervisor has logged of what the ranks found."""
+        return self.root / "told.json"
+
     def session(self, pid: int) -> Path:
         """Who trains: that a process has opened a session."""
         return self.root / f"session-{pid}.json"

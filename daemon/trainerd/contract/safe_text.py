@@ -41,6 +41,12 @@ def safe_line(text: str, *, characters_max: int = TEXT_CHARACTERS_MAX) -> str:
     return safe_text(text, characters_max=characters_max).replace("\n", "\\n").replace("\t", "\\t")
 
 
+def one_line(text: str) -> str:
+    """Return the lines of `text` joined to one, with semicolons between them."""
+    lines = [line.strip() for line in text.splitlines()]
+    return "; ".join(line for line in lines if line)
+
+
 def safe_value(value: Value) -> Value:
     """Return `value` with every text in it, at any depth, as `safe_text` has it, and no more than some lines.
 

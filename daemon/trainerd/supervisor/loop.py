@@ -21,7 +21,8 @@ from trainerd.supervisor.attempt.run_files import DiskRunFiles, MonitoredAttempt
 from trainerd.supervisor.bounded_io import BoundedIo, NotObservedError
 from trainerd.supervisor.containment import fault_of
 from trainerd.supervisor.inbox import Inbox
-from trainerd.supervisor.log.narration import event_kind
+from trainerd.supervisor.log.job_lines import job_lines
+from trainerd.supervisor.log.say import log_event
 from trainerd.supervisor.machine.commands import (
     DrainAttempt,
     EndStalledAttempt,
@@ -63,16 +64,14 @@ processor."""
 RECORD_RETRY_S: Final = 1.0
 """Between two tries to record decisions on a full disk."""
 
+CALM_S: Final = 10.0
+"""How long the journal must be writable before that is logged, in seconds."""
+
 SCAN_LIMIT_S: Final = 60.0
 """How long one look at the jobs folder may take before it counts as not made."""
 
 SCAN_RETRY_S: Final = 2.0
 """Between two looks at a jobs folder that cannot be read."""
-
-_QUIET: Final = frozenset({"job.noted.progress-seen", "job.noted.drain-signalled", "job.noted.wait-ended"})
-_ALARMING: Final = frozenset(
-    {"job.parked", "job.faulted", "job.rejected", "job.paused", "job.noted.spec-refused"}
-)
 
 _log = structlog.get_logger(__name__)
 
@@ -138,6 +137,7 @@ class Loop:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._scan_is_due = asyncio.Event()
         self._scan_again: asyncio.TimerHandle | None = None
+        self._calm: asyncio.TimerHandle | None = None
         self._is_idle = asyncio.Event()
         self._is_scanning = asyncio.Lock()
         self._has_scanned = False
@@ -277,6 +277,9 @@ class Loop:
             try:
                 await self.scan()
                 complaint = ""
+            except SpaceError as error:  # it was read, and what it says could not be recorded
+                self._note_journal(error)
+                asyncio.get_running_loop().call_later(SCAN_RETRY_S, self.rescan)
             except Exception as error:  # noqa: BLE001 - whatever is in the folder, the jobs that are known go on
                 if str(error) != complaint:
                     complaint = str(error)
@@ -308,14 +311,27 @@ class Loop:
                 self._is_idle.set()
 
     def _note_journal(self, error: TrainerdError | None) -> None:
-        """Say once that nothing can be decided, and once that it can be again."""
-        problem = "" if error is None else str(error)
-        if problem and problem != self.journal_problem:
-            event = "journal.full" if isinstance(error, SpaceError) else "journal.unusable"
-            _log.error(event, reason=problem)
-        elif self.journal_problem and not problem:
-            _log.info("journal.written-again")
-        self.journal_problem = problem
+        """Keep why nothing can be decided, and say it; what lasts is logged at a bounded rate.
+
+        That it can be written again is logged when it has been so for a while: on a full disk a small
+        record may fit between two that do not.
+        """
+        if error is not None:
+            self.journal_problem = str(error)
+            if self._calm is not None:
+                self._calm.cancel()
+                self._calm = None
+            if isinstance(error, SpaceError):
+                _log.error("journal.full", reason=str(error))
+            else:
+                _log.error("journal.unusable", reason=str(error))
+        elif self.journal_problem:
+            self.journal_problem = ""
+            self._calm = asyncio.get_running_loop().call_later(CALM_S, self._say_written_again)
+
+    def _say_written_again(self) -> None:
+        self._calm = None
+        _log.info("journal.written-again")
 
     async def _keep_for_later(self, messages: tuple[Message, ...], error: TrainerdError) -> None:
         """Facts stay facts until they can be recorded; a request is refused, and may be made again."""
@@ -472,17 +488,10 @@ class Loop:
         return self._files.script_marks(job.spec) != job.state.script
 
     def _say(self, step: Step) -> None:
-        job = step.after or step.before
-        number = job.attempt if job is not None else 0
         monitor = self.monitors.get(step.name)
         beat = monitor.heartbeat if monitor is not None else None
-        if step.is_ignored:
-            event = type(step.event).__name__
-            _log.debug("job.ignored", job=step.name, attempt=number, event_kind=event, reason=step.reason)
-            return
-        kind = event_kind(step.before, step.event, step.after)
-        say = _log.debug if kind in _QUIET else _log.warning if kind in _ALARMING else _log.info
-        say(kind, job=step.name, attempt=number, step=beat.step if beat else None, reason=step.reason)
+        for name, fields in job_lines(step, heartbeat_step=beat.step if beat else None):
+            log_event(name, **fields)
 
 
 def _contained_look(look: Callable[[], Look | bool]) -> Callable[[], Look | bool | Exception]:

@@ -115,11 +115,11 @@ def test_without_inotify_the_folder_is_looked_at_every_second(bench):
     bench.drop("ant", script("ant", OBEDIENT))
     bench.wait_running("ant")
     bench.wait_for(
-        lambda: any(line["event"] == "jobs folder is polled" for line in bench.log()), "it to be said aloud"
+        lambda: any(line["event"] == "jobs-folder.polled" for line in bench.log()), "it to be said aloud"
     )
     (bench.jobs / "ant.json").unlink()
     bench.wait_gone("ant")
-    reasons = [line["reason"] for line in bench.log() if line["event"] == "jobs folder is polled"]
+    reasons = [line["reason"] for line in bench.log() if line["event"] == "jobs-folder.polled"]
     assert (len(reasons), "inotify is not to be had" in reasons[0]) == (1, True)
     assert json.loads((bench.state.run("ant").attempt(1).root / "exit.json").read_text())
     assert bench.stop() == 0

@@ -71,6 +71,10 @@ class HangingFiles(DiskRunFiles):
         self._pass("script_marks", job.name)
         return (FileMark("/train.py", 1, 1),)
 
+    def findings(self, run, _attempt, told):
+        self._pass("findings", run.root.name)
+        return [], told
+
     def newest_attempt(self, run):
         self._pass("newest_attempt", run.root.name)
         return 0, False

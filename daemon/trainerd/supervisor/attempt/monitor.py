@@ -11,11 +11,10 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
-
-import structlog
 
 from trainerd.contract.heartbeat import Heartbeat
 from trainerd.contract.process import ProcessIdentity, boot_id
@@ -32,6 +31,7 @@ from trainerd.supervisor.attempt.probe import (
 from trainerd.supervisor.attempt.run_files import DiskRunFiles, MonitoredAttempt, RunFiles
 from trainerd.supervisor.attempt.stall import Sight, Stall, Watch, after_look, learned, silence_limit_s
 from trainerd.supervisor.bounded_io import BoundedIo, NotObservedError
+from trainerd.supervisor.log.say import log_event
 from trainerd.supervisor.machine.job_events import (
     AttemptEnded,
     AttemptSeen,
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from trainerd.contract.clock import Clock
     from trainerd.contract.records import ExitRecord
     from trainerd.supervisor.attempt.launcher import Launcher
+    from trainerd.supervisor.attempt.run_news import RankFinding, Told
     from trainerd.supervisor.machine.job_events import Event
     from trainerd.supervisor.machine.states import FileMark
 
@@ -68,8 +69,6 @@ LAUNCH_TURN_S: Final = 10.0
 ATTEMPTS_LEARNED_FROM: Final = 5
 """How many attempts before this one are asked how long silences were that ended by themselves."""
 
-_log = structlog.get_logger(__name__)
-
 
 @dataclass(frozen=True)
 class Look:
@@ -80,12 +79,14 @@ class Look:
         sight: What all ranks showed, where a stall is looked for.
         watch: What earlier attempts showed, at the first look for a stall.
         at_s: When, by the clock that does not jump.
+        news: What the ranks have found.
     """
 
     first: Heartbeat | None
     sight: Sight | None
     watch: Watch | None
     at_s: float
+    news: tuple[RankFinding, ...] = ()
 
 
 class Monitor:
@@ -134,6 +135,8 @@ class Monitor:
         self._watch_of_silence: Watch | None = None
         self._stall: Stall | None = None
         self._is_ending_stalled = False
+        self._told: Told | None = None
+        self._telling = threading.Lock()  # a look that hung may end while the next one is made
         self._asked_to_stop_s: float | None = None  # when the shim was first sent SIGTERM from here
 
     def launch(self) -> None:
@@ -187,17 +190,28 @@ class Monitor:
         Args:
             for_stall: Whether all ranks count, or the first one alone.
         """
-        first = self._beat(0)
+        first, news = self._beat(0), self._news()
         if not for_stall or self.attempt.job.stall_timeout_s is None:
-            return Look(first, None, None, self._clock.monotonic_s())
+            return Look(first, None, None, self._clock.monotonic_s(), news)
         watch = self._new_watch() if self._watch_of_silence is None else None
-        return Look(first, self._sight(first), watch, self._clock.monotonic_s())
+        return Look(first, self._sight(first), watch, self._clock.monotonic_s(), news)
+
+    def _news(self) -> tuple[RankFinding, ...]:
+        with self._telling:
+            news, self._told = self._files.findings(self.attempt.run, self.attempt.number, self._told)
+        return tuple(news)
+
+    def _tell(self, news: tuple[RankFinding, ...]) -> None:
+        for finding in news:
+            about = {"job": self.attempt.job.name, "attempt": self.attempt.number}
+            log_event(finding.event, **about, **finding.fields)
 
     def take_in(self, look: Look, *, best_step: int) -> None:
         """Say what a look has found.
 
         It is said once that the attempt has gone beyond `best_step`, and once that it stands still.
         """
+        self._tell(look.news)
         # An unreadable page is unknown: what it said last stays.
         beat = self.heartbeat = look.first or self.heartbeat
         if (
@@ -403,15 +417,17 @@ class Monitor:
         outcome = judge(evidence, now_wall_s=self._clock.wall_s())
         marks: tuple[FileMark, ...] = ()
         try:
-            beat, marks = await self._io.observe(self._paths.root, self._last_look)
+            beat, marks, news = await self._io.observe(self._paths.root, self._last_look)
             self.heartbeat = beat or self.heartbeat
+            self._tell(news)
         except NotObservedError as error:
             self._warn("attempt.script-not-observed", error)
         self.ranks = ()
         self._say(AttemptEnded(self.attempt.number, outcome, marks))
 
-    def _last_look(self) -> tuple[Heartbeat | None, tuple[FileMark, ...]]:
-        return self._beat(0), self._files.script_marks(self.attempt.job)
+    def _last_look(self) -> tuple[Heartbeat | None, tuple[FileMark, ...], tuple[RankFinding, ...]]:
+        return self._beat(0), self._files.script_marks(self.attempt.job), self._news()
 
     def _warn(self, event: str, error: Exception) -> None:
-        _log.warning(event, job=self.attempt.job.name, attempt=self.attempt.number, reason=str(error))
+        about = {"job": self.attempt.job.name, "attempt": self.attempt.number}
+        log_event(event, **about, reason=str(error))

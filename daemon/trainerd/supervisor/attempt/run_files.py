@@ -20,6 +20,7 @@ from trainerd.supervisor.attempt.evidence import gather_evidence, script_marks
 from trainerd.supervisor.attempt.launch_record import launch_record
 from trainerd.supervisor.attempt.probe import ProbedEnded, ProbedLost, ProbedNotStarted, probe
 from trainerd.supervisor.attempt.rollback import go_back
+from trainerd.supervisor.attempt.run_news import Told, look_for_findings, note_what_is_aside
 from trainerd.supervisor.attempt.stacks import show_stacks
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from trainerd.contract.process import ProcessIdentity
     from trainerd.contract.records import ExitRecord, LaunchRecord
     from trainerd.contract.resolved import ResolvedJob
+    from trainerd.supervisor.attempt.run_news import RankFinding
     from trainerd.supervisor.attempt.stall import Stall
     from trainerd.supervisor.machine.outcome import Evidence
     from trainerd.supervisor.machine.states import FileMark
@@ -89,6 +91,10 @@ class RunFiles(Protocol):
 
     def log_bytes(self, run: RunPaths, rank: int) -> int:
         """Return the size of a rank's log, 0 if there is none."""
+        ...
+
+    def findings(self, run: RunPaths, attempt: int, told: Told | None) -> tuple[list[RankFinding], Told]:
+        """Return what the ranks of an attempt found since the last call, and what was told by then."""
         ...
 
     def prepare(self, attempt: MonitoredAttempt, environ: Mapping[str, str]) -> LaunchRecord:
@@ -179,6 +185,12 @@ class DiskRunFiles:
         except OSError:
             return 0
 
+    def findings(self, run: RunPaths, attempt: int, told: Told | None) -> tuple[list[RankFinding], Told]:
+        try:
+            return look_for_findings(run, attempt, told)
+        except OSError:
+            return [], told or Told()
+
     def prepare(self, attempt: MonitoredAttempt, environ: Mapping[str, str]) -> LaunchRecord:
         run = attempt.run
         make_directory(run.rank_log(0).parent)
@@ -188,6 +200,8 @@ class DiskRunFiles:
                 attempt.goes_back_to,
                 reason=f"attempt {attempt.number} went back to {attempt.goes_back_to}",
             )
+        with contextlib.suppress(OSError):
+            note_what_is_aside(run, attempt.number)
         # For people and tools that read the run folder with no daemon. A crash here leaves the old one.
         write_file(run.job, resolved.encode(attempt.job))
         return launch_record(attempt.job, run, attempt.number, environ=environ, gpus=attempt.gpus)

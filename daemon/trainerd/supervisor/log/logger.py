@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import structlog
 
+from trainerd.contract.clock import SystemClock
 from trainerd.contract.nonfinite import spelled
-from trainerd.contract.safe_text import safe_text, safe_value
+from trainerd.contract.safe_text import one_line, safe_text, safe_value
+from trainerd.supervisor.log.journal_stream import is_journal_stream, prioritised, reconnect
+from trainerd.supervisor.log.repetition import RepeatLimit
 from trainerd.supervisor.log.sinks import FILE_BYTES_MAX, FILES_MAX, RotatedFile, Sink, Stream
 
 if TYPE_CHECKING:
@@ -87,13 +90,17 @@ def configure_logging(
     if log_path is not None:
         to_file.append(RotatedFile(log_path, _lost_line, bytes_max=bytes_max, files_max=files_max))
     if stream is not None:
-        to_stream.append(Stream(stream, _lost_line_for_people if pretty else _lost_line))
-    output = _Output(to_file, to_stream, for_people if pretty else _render_json)
+        to_stream.append(_stream_sink(stream, pretty=pretty))
+    render = for_people if pretty else render_json
+    if not pretty and stream is not None and is_journal_stream(stream):
+        render = _render_for_journald
+    output = _Output(to_file, to_stream, render)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             _stamp,
+            _Bounded(),
             structlog.processors.format_exc_info,
             _hide_secrets,
             _made_safe,
@@ -122,7 +129,7 @@ class _Output:
     def msg(self, event: dict[str, Any]) -> None:
         with self._lock:
             if self._to_file:
-                line = _render_json(event)
+                line = render_json(event)
                 for sink in self._to_file:
                     sink.write(line)
             if self._to_stream:
@@ -146,7 +153,36 @@ class _Bridge(logging.Handler):
         )
 
 
-def _render_json(event: dict[str, Any]) -> bytes:
+class _Bounded:
+    """Drops repetitions of what lasts, and counts them."""
+
+    def __init__(self) -> None:
+        self._limit = RepeatLimit()
+        self._clock = SystemClock()
+
+    def __call__(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
+        held_back = self._limit.note(event, self._clock.monotonic_s())
+        if held_back is None:
+            raise structlog.DropEvent
+        if held_back:
+            event["repeated"] = held_back
+        return event
+
+
+def _stream_sink(stream: int, *, pretty: bool) -> Stream:
+    if pretty:
+        return Stream(stream, _lost_line_for_people)
+    if is_journal_stream(stream):
+        return Stream(stream, lambda lost: prioritised(_lost_line(lost), "warning"), reconnect)
+    return Stream(stream, _lost_line)
+
+
+def _render_for_journald(event: dict[str, Any]) -> bytes:
+    return prioritised(render_json(event), str(event.get("level", "")))
+
+
+def render_json(event: dict[str, Any]) -> bytes:
+    """Return the line of an event, as the file and a stream have it."""
     return json.dumps(spelled(event), default=str, ensure_ascii=False).encode(errors="replace") + b"\n"
 
 
@@ -170,11 +206,12 @@ def _people_renderer(*, colors: bool) -> Any:
 
 
 def _stamp(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    event["ts"] = _now()
+    event["ts"] = timestamp()
     return event
 
 
-def _now() -> str:
+def timestamp() -> str:
+    """Return the moment as a line has it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -188,7 +225,18 @@ def _hide_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 def _made_safe(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Escape what could forge a line or steer a terminal, from any source."""
-    return {str(key): _safe(value) for key, value in event.items()}
+    return {str(key): _safe(_ONE_LINE.get(str(key), _as_it_is)(value)) for key, value in event.items()}
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _on_one_line(value: Any) -> Any:
+    return one_line(value) if isinstance(value, str) else value
+
+
+_ONE_LINE: Final = {"reason": _on_one_line, "hint": _on_one_line}
 
 
 def _safe(value: Any) -> Any:
@@ -205,7 +253,7 @@ def _in_order(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def _lost_line(lost: int) -> bytes:
-    return _render_json({"ts": _now(), "level": "warning", "event": "log.lost", "lines": lost})
+    return render_json({"ts": timestamp(), "level": "warning", "event": "log.lost", "lines": lost})
 
 
 def _lost_line_for_people(lost: int) -> bytes:

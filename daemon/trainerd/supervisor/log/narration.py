@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trainerd.supervisor.log.catalogue import spoken
 from trainerd.supervisor.machine.restart import is_spent
 from trainerd.supervisor.machine.states import (
     BackingOff,
@@ -27,8 +28,7 @@ def event_kind(before: Job | None, event: Event, after: Job | None) -> str:
         return "job.forgotten"
     if before is None or type(before.state) is not type(after.state):
         return f"job.{after.state.NAME}"
-    words = "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in type(event).__name__)
-    return f"job.noted.{words.lstrip('-')}"
+    return f"job.noted.{spoken(type(event))}"
 
 
 def next_action(job: Job | None, *, checkpoint: str | None) -> str:

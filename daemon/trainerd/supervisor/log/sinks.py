@@ -11,6 +11,7 @@ import contextlib
 import os
 import select
 import stat
+import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ _PIPE_BYTES: Final = select.PIPE_BUF
 """A pipe that is ready takes at least this many bytes without waiting."""
 _READER_WAIT_MS: Final = 100
 """How long a line waits for a reader who has kept up so far; one who has not gets no time at all."""
+RECONNECT_S: Final = 1.0
+"""Between two tries to reach a reader that has left, in seconds."""
 
 
 class Sink(Protocol):
@@ -139,11 +142,20 @@ class Stream:
     Args:
         descriptor: The open descriptor; it is left open, with its flags as they are.
         lost_line: Makes the line that says how many were lost.
+        reconnect: Puts another connection in the place of the descriptor when its reader has left, or raises
+            OSError; None where there is none to be had.
     """
 
-    def __init__(self, descriptor: int, lost_line: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        lost_line: Callable[[int], bytes],
+        reconnect: Callable[[], None] | None = None,
+    ) -> None:
         self._descriptor = descriptor
         self._lost_line = lost_line
+        self._reconnect = reconnect
+        self._reconnect_after_s = 0.0
         self._is_gone = False
         self._is_torn = False
         self._lost = 0
@@ -170,11 +182,24 @@ class Stream:
         except BlockingIOError:
             self._lost += 1
         except OSError:
-            # No reader any more, or a full disk. A reader never comes back; room may, but the file has it
-            # all.
-            self._is_gone = not self._is_regular
+            # No reader any more, or a full disk. Either may come back: a pipe with a name gets another
+            # reader, journald is started again, room is made.
             self._lost += 1
+            self._try_another_connection(line)
         else:
+            self._lost = 0
+
+    def _try_another_connection(self, line: bytes) -> None:
+        now_s = time.monotonic()
+        if self._reconnect is None or now_s < self._reconnect_after_s:
+            return
+        self._reconnect_after_s = now_s + RECONNECT_S
+        with contextlib.suppress(OSError):
+            self._reconnect()
+            self._is_torn = False
+            # This line is sent again; those before it are lost.
+            head = self._lost_line(self._lost - 1) if self._lost > 1 else b""
+            self._push(head + line)
             self._lost = 0
 
     def close(self) -> None:

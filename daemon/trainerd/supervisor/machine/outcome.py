@@ -69,6 +69,8 @@ class Outcome:
         resumed_from: Checkpoint that the attempt had gone on from.
         checkpoint_before: Newest checkpoint that is older than `checkpoint`.
         saved_at_end: `checkpoint`, if the attempt saved it from memory because it was about to end.
+        exit_code: Exit code of the rank that decided; None if a signal ended it or nothing is known of it.
+        signal: Name of the signal that ended that rank, None if none did.
     """
 
     kind: OutcomeKind
@@ -82,6 +84,8 @@ class Outcome:
     resumed_from: str | None = None
     checkpoint_before: str | None = None
     saved_at_end: str | None = None
+    exit_code: int | None = None
+    signal: str | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,7 @@ class Evidence:
 def judge(evidence: Evidence, *, now_wall_s: float) -> Outcome:
     """Return how the attempt ended. `now_wall_s` dates an ending that nobody saw."""
     kind, retry, reason = _verdict(evidence)
+    decisive = _decisive(evidence)
     return Outcome(
         kind=kind,
         reason=reason,
@@ -154,7 +159,16 @@ def judge(evidence: Evidence, *, now_wall_s: float) -> Outcome:
         resumed_from=evidence.resumed_from,
         checkpoint_before=evidence.checkpoint_before,
         saved_at_end=evidence.saved_at_end,
+        exit_code=decisive.exit_code if decisive is not None else None,
+        signal=signal_name(decisive.signal) if decisive is not None and decisive.signal else None,
     )
+
+
+def _decisive(evidence: Evidence) -> RankExit | None:
+    """Return the rank whose end decided: the first that ended badly, else the first one."""
+    if evidence.exit is None:
+        return None
+    return _culprit(evidence, evidence.exit) or next(iter(evidence.exit.ranks), None)
 
 
 _OF_THE_JOB: Final = frozenset(

@@ -8,6 +8,8 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+from trainerd.contract.safe_text import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -38,6 +40,7 @@ class Notifier:
 
     def status(self, text: str) -> None:
         """Say in one line what is going on, if that has changed."""
+        text = one_line(text)  # each line of a message to systemd is a variable
         if text != self._status:
             self._status = text
             self._send(f"STATUS={text}")

@@ -7,7 +7,6 @@ import contextlib
 import gc
 import os
 import signal
-import sys
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -27,6 +26,7 @@ from trainerd.supervisor.containment import HandlingPage
 from trainerd.supervisor.journal.journal import Journal
 from trainerd.supervisor.ledger import Ledger
 from trainerd.supervisor.log.logger import configure_logging
+from trainerd.supervisor.log.outside import emit
 from trainerd.supervisor.loop import Loop
 from trainerd.supervisor.scheduler import machine_capacity
 from trainerd.supervisor.service.handover import Handover, take
@@ -90,7 +90,7 @@ def serve(*, jobs_dir: Path, state_dir: Path, configuration: Configuration) -> N
             try:
                 replace_this_program()
             except OSError as error:  # it was there a moment ago, when it was checked
-                sys.stderr.write(f"trainerd: {error}: going on as before\n")
+                emit("supervisor.reload-failed", reason=f"{error}: going on as before")
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
@@ -305,7 +305,7 @@ class _Service:
             # All that was loaded stays: it need not be looked through again and again while requests wait.
             gc.freeze()
             gc.enable()
-            _log.info("supervisor.ready", socket=str(self._paths.socket), jobs=str(self._jobs_dir))
+            _log.info("supervisor.ready", socket=str(self._paths.socket), jobs_folder=str(self._jobs_dir))
             self._notifier.ready()
 
     async def _keep_template(self) -> None:

@@ -127,7 +127,7 @@ class FolderWatcher:
             self._complain(f"inotify is not to be had: {error.strerror or error}")
             return
         if self._complaint is not None:
-            _log.info("jobs folder is watched again", folder=str(self._path))
+            _log.info("jobs-folder.watched", folder=str(self._path))
         self._watched, self._complaint = identity, None
 
     def _has_emitter(self) -> bool:
@@ -144,7 +144,7 @@ class FolderWatcher:
     def _complain(self, reason: str) -> None:
         if reason != self._complaint:
             self._complaint = reason
-            _log.warning("jobs folder is polled", folder=str(self._path), reason=reason, every_s=POLL_S)
+            _log.warning("jobs-folder.polled", folder=str(self._path), reason=reason, every_s=POLL_S)
 
 
 class Arrivals:
