@@ -28,11 +28,12 @@ INSTALLED := $(VENV)/.installed
 FLOORS_INSTALLED := $(FLOORS_VENV)/.installed-with-torch-$(FLOORS_TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo chaos run test test-slow test-floors mutants check format install uninstall clean distclean
+.PHONY: help venv demo chaos run test test-slow test-floors mutants check format install uninstall \
+	install-user uninstall-user clean distclean
 
 help: ## list what can be made
 	@echo "make WHAT, where WHAT is one of"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' Makefile
 
 venv: $(INSTALLED) ## make the virtual environment (what needs it does so by itself)
 
@@ -73,6 +74,19 @@ install: ## put trainerd into /opt/trainerd and its units where systemd looks; a
 	@PYTHON="$(PYTHON)" PIP_FLAGS="$(PIP_FLAGS)" systemd/install.sh
 
 uninstall: ## drain the jobs and take away what install put there; runs and specs stay
+	@systemd/uninstall.sh
+
+# Where `make install-user` puts what.
+install-user uninstall-user: export PREFIX = $(HOME)/.local/share/trainerd
+install-user uninstall-user: export BINDIR = $(HOME)/.local/bin
+install-user uninstall-user: export LIBDIR = $(HOME)/.local/share
+install-user uninstall-user: export FOR_PERSON = 1
+
+install-user: ## put trainerd below your home folder, without root; again: upgrade
+	$(usable-python)
+	@PYTHON="$(PYTHON)" PIP_FLAGS="$(PIP_FLAGS)" systemd/install.sh
+
+uninstall-user: ## drain your jobs and take away what install-user put there; runs and specs stay
 	@systemd/uninstall.sh
 
 clean: ## remove caches, builds and what the demo left

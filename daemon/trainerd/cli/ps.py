@@ -21,6 +21,7 @@ from trainerd.cli.output import (
 )
 from trainerd.cli.progress import Pace, bar, share_done
 from trainerd.contract.clock import SystemClock
+from trainerd.contract.safe_text import one_line
 from trainerd.errors import TrainerdError
 
 if TYPE_CHECKING:
@@ -65,10 +66,14 @@ def command(state: StatePaths, as_json: bool, watch: bool) -> None:
             _watch(client, as_json=as_json)
         elif as_json:
             print_json(client.list_jobs())
-        elif jobs := client.list_jobs():
-            show(job_table(jobs, SystemClock().wall_s()))
         else:
-            click.echo(f"no jobs: drop a spec into {client.daemon().jobs_dir}, or use `trainerd submit`")
+            jobs, daemon = client.list_jobs(), client.daemon()
+            if daemon.journal_problem:
+                click.echo(f"deciding nothing: {one_line(daemon.journal_problem)}")
+            if jobs:
+                show(job_table(jobs, SystemClock().wall_s()))
+            elif not daemon.journal_problem:
+                click.echo(f"no jobs: drop a spec into {daemon.jobs_dir}, or use `trainerd submit`")
 
 
 def job_table(jobs: tuple[JobView, ...], now_s: float) -> Table:
@@ -144,7 +149,7 @@ def headline(daemon: DaemonView) -> str:
         ", ".join(f"{count} {state}" for state, count in sorted(daemon.jobs_by_state.items())) or "no jobs"
     )
     if daemon.journal_problem:
-        return f"deciding nothing: {daemon.journal_problem}"
+        return f"deciding nothing: {one_line(daemon.journal_problem)}"
     how = "stopping" if daemon.is_stopping else "on hold: starts nothing" if daemon.is_on_hold else "running"
     return f"trainerd {how} · {counts} · Ctrl-C ends the view"
 

@@ -31,6 +31,7 @@ from trainerd.supervisor.loop import Loop
 from trainerd.supervisor.scheduler import machine_capacity
 from trainerd.supervisor.service.handover import Handover, take
 from trainerd.supervisor.service.instance_lock import instance_lock
+from trainerd.supervisor.service.jobs_folder_lock import jobs_folder_lock, offer_lock
 from trainerd.supervisor.service.next_program import replace_this_program, why_it_cannot_start
 from trainerd.supervisor.service.priority import go_first
 from trainerd.supervisor.service.sd_notify import Notifier
@@ -71,7 +72,7 @@ def serve(*, jobs_dir: Path, state_dir: Path, configuration: Configuration) -> N
     """Supervise until asked to stop; then drain everything and return. SIGHUP runs the program anew in place.
 
     Raises:
-        LockedError: Another supervisor runs on the state folder.
+        LockedError: Another supervisor runs on the state folder, or on the jobs folder.
         SpaceError: The state folder is full or read-only.
         UserError: A folder cannot be used, or the journal is of a newer trainerd.
         CorruptError: The journal is damaged.
@@ -113,8 +114,10 @@ def _supervise(paths: StatePaths, jobs_dir: Path, configuration: Configuration) 
             journal = Journal(paths.journal)
             try:
                 service = _Service(paths, jobs_dir, configuration, journal, listener)
-                if not asyncio.run(service.run()):
-                    return None
+                with jobs_folder_lock(jobs_dir) as jobs_lock:
+                    if not asyncio.run(service.run()):
+                        return None
+                    offer_lock(os.dup(jobs_lock) if jobs_lock is not None else None)
             finally:
                 journal.close()
             return Handover(os.dup(lock), listener.detach(), _file_of(paths.socket))
