@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -11,8 +12,11 @@ from trainerd.cli.human import duration, epochs_done, moment, number
 from trainerd.cli.options import complete_job_names, json_option, state_option
 from trainerd.cli.output import ending_quietly, print_json
 from trainerd.cli.ps import reason_now
+from trainerd.cli.rank_log_size import rank_log_line
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.drill_record import read_drilled
+from trainerd.contract.paths import RunPaths
+from trainerd.contract.safe_text import one_line
 
 if TYPE_CHECKING:
     from trainerd.contract.drill_record import DrilledRecord
@@ -66,6 +70,7 @@ def daemon_lines(daemon: DaemonView, now_s: float) -> list[str]:
             ("pid", str(daemon.pid)),
             ("since", f"{moment(daemon.started_wall_s)} ({duration(now_s - daemon.started_wall_s)} ago)"),
             ("jobs", counts or "none"),
+            ("problem", one_line(daemon.journal_problem) or None),
             ("on hold", HOLD_NOTE if daemon.is_on_hold else None),
             ("jobs folder", daemon.jobs_dir),
             ("state folder", daemon.state_dir),
@@ -93,6 +98,7 @@ def job_lines(job: JobView, now_s: float, *, drilled: DrilledRecord | None = Non
             ("priority", str(job.priority) if job.priority else None),
             ("spec", job.spec_path),
             ("run folder", job.run_dir),
+            ("logs", rank_log_line(RunPaths(Path(job.run_dir)), job.attempt)),
         ),
     ]
     if job.resume_reasons:

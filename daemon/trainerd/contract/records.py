@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+RANK_LOG_BYTES_MAX: Final = 64 << 20
+"""Size at which the log of a rank is moved aside, unless something else is set."""
+
+RANK_LOG_COPIES: Final = 3
+"""How many of them are kept, unless something else is set."""
+
+
 @dataclass(frozen=True)
 class LaunchRecord:
     """What the shim is to start.
@@ -48,6 +55,8 @@ class LaunchRecord:
         is_group: Whether the ranks are told who they are and where they meet, as torchrun tells them.
         grace_s: From the first request to stop until SIGKILL, in seconds.
         log_paths: One log file a rank, appended to.
+        log_bytes_max: Size at which such a file is moved aside.
+        log_copies: How many of those moved aside are kept for each rank.
     """
 
     job: str
@@ -62,6 +71,8 @@ class LaunchRecord:
     memory_bytes: int | None = None
     uses_cgroup: bool = True
     is_group: bool = True
+    log_bytes_max: int = RANK_LOG_BYTES_MAX
+    log_copies: int = RANK_LOG_COPIES
 
 
 @dataclass(frozen=True)

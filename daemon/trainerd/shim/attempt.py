@@ -102,7 +102,10 @@ class RankGroup:
         self._are_ranks_recorded = False
         self._oom_kills_before = oom_kills()
         self._cgroup = AttemptCgroup(())
-        self._logs = [RankLog(Path(path)) for path in self._launch.log_paths]
+        self._logs = [
+            RankLog(Path(path), size_bytes_max=self._launch.log_bytes_max, copies=self._launch.log_copies)
+            for path in self._launch.log_paths
+        ]
         self._policy = StopPolicy(self._launch.grace_s, frozenset(range(self._launch.nproc)))
 
     def start_ranks(self) -> None:
@@ -171,7 +174,10 @@ class RankGroup:
                 self._record_ranks()
             if self._now_s() >= next_log_check_s:
                 was_full = [log.rotate_if_large() for log in self._logs]
-                next_log_check_s = self._now_s() + (FULL_LOG_CHECK_S if any(was_full) else LOG_CHECK_S)
+                soon_s = min([log.next_look_s(self._now_s()) for log in self._logs], default=LOG_CHECK_S)
+                next_log_check_s = self._now_s() + (
+                    min(FULL_LOG_CHECK_S, soon_s) if any(was_full) else soon_s
+                )
         RANKS_ENDED.hit()
 
     def _wait_s(self, next_log_check_s: float) -> float:

@@ -13,13 +13,18 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from trainerd.contract.records import RANK_LOG_BYTES_MAX, RANK_LOG_COPIES
 from trainerd.shim.notes import note
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SIZE_BYTES_MAX: Final = 64 << 20
-KEPT: Final = 3
+SIZE_BYTES_MAX: Final = RANK_LOG_BYTES_MAX
+KEPT: Final = RANK_LOG_COPIES
+
+LOOK_S_MIN: Final = 0.05
+LOOK_S_MAX: Final = 1.0
+"""A log is looked at as often as its rank fills it, within these bounds, in seconds."""
 
 _SLACK: Final = 4
 """A copy takes in what is written while it is made, up to this part of the limit."""
@@ -33,11 +38,14 @@ class RankLog:
     Args:
         path: Where; missing folders are made.
         size_bytes_max: Size from which it is rotated.
+        copies: How many rotated copies are kept.
     """
 
-    def __init__(self, path: Path, *, size_bytes_max: int = SIZE_BYTES_MAX) -> None:
+    def __init__(self, path: Path, *, size_bytes_max: int = SIZE_BYTES_MAX, copies: int = KEPT) -> None:
         self.path = path
         self._size_bytes_max = size_bytes_max
+        self._copies = copies
+        self._looked: tuple[float, int] | None = None
         self._has_complained = False
         self.descriptor = self._open()
 
@@ -67,6 +75,18 @@ class RankLog:
             is_torn = size_bytes > 0 and os.pread(self.descriptor, 1, size_bytes - 1) != b"\n"
             os.write(self.descriptor, ("\n" if is_torn else "").encode() + line.encode() + b"\n")
 
+    def next_look_s(self, now_s: float) -> float:
+        """Return when to look at it again, in seconds: about when it is full, as fast as it has grown."""
+        try:
+            size_bytes = os.fstat(self.descriptor).st_size
+        except OSError:
+            return LOOK_S_MAX
+        before, self._looked = self._looked, (now_s, size_bytes)
+        if before is None or now_s <= before[0] or size_bytes <= before[1]:
+            return LOOK_S_MAX
+        bytes_per_s = (size_bytes - before[1]) / (now_s - before[0])
+        return min(max((self._size_bytes_max - size_bytes) / bytes_per_s, LOOK_S_MIN), LOOK_S_MAX)
+
     def rotate_if_large(self) -> bool:
         """Copy a large log aside and truncate it; return whether that was done.
 
@@ -77,7 +97,7 @@ class RankLog:
             status = os.fstat(self.descriptor)
             if status.st_size < self._size_bytes_max:
                 return False
-            if status.st_nlink:
+            if status.st_nlink and self._copies:
                 self._copy_aside()
             os.ftruncate(self.descriptor, 0)
         except OSError as error:
@@ -88,7 +108,7 @@ class RankLog:
         return True
 
     def _copy_aside(self) -> None:
-        copies = rotated_paths(self.path)
+        copies = rotated_paths(self.path, self._copies)
         incoming = self.path.with_name(self.path.name + ".rotating")
         try:
             with incoming.open("wb") as file:
@@ -113,6 +133,6 @@ class RankLog:
         os.close(self.descriptor)
 
 
-def rotated_paths(path: Path) -> Sequence[Path]:
+def rotated_paths(path: Path, copies: int = KEPT) -> Sequence[Path]:
     """Return where the rotated copies of a log are, newest first."""
-    return [Path(f"{path}.{number}") for number in range(1, KEPT + 1)]
+    return [Path(f"{path}.{number}") for number in range(1, copies + 1)]

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from trainerd.shim.rank_log import KEPT, RankLog, rotated_paths
+from trainerd.shim.rank_log import KEPT, LOOK_S_MAX, LOOK_S_MIN, RankLog, rotated_paths
 
 LIMIT_BYTES = 100
 
@@ -94,3 +94,24 @@ def test_what_came_faster_than_it_was_looked_at_is_dropped_and_not_kept(log):
     assert all(copy.endswith(b"newest") for copy in copies)
     assert b"bytes before this were dropped" in copies[0]
     assert log.path.read_bytes() == b""
+
+
+def test_a_log_is_looked_at_as_often_as_its_rank_fills_it(tmp_path):
+    log = RankLog(tmp_path / "rank.log", size_bytes_max=1000)
+    assert log.next_look_s(0.0) == LOOK_S_MAX
+    os.write(log.descriptor, b"x" * 400)
+    assert log.next_look_s(0.2) == pytest.approx(0.3)  # 2000 bytes a second, and 600 are left
+    os.write(log.descriptor, b"x" * 400)
+    assert log.next_look_s(0.21) == LOOK_S_MIN
+    assert log.next_look_s(1.0) == LOOK_S_MAX
+    log.close()
+
+
+@pytest.mark.parametrize("copies", [0, 1, 2])
+def test_so_many_copies_are_kept(tmp_path, copies):
+    log = RankLog(tmp_path / "rank.log", size_bytes_max=10, copies=copies)
+    for _ in range(4):
+        os.write(log.descriptor, b"x" * 10)
+        assert log.rotate_if_large()
+    log.close()
+    assert len([path for path in tmp_path.iterdir() if path.name != "rank.log"]) == copies

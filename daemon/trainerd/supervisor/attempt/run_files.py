@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from trainerd.contract import records, resolved
@@ -153,7 +153,21 @@ def _trainers(paths: AttemptPaths, ranks: Sequence[ProcessIdentity]) -> list[Pro
 
 
 class DiskRunFiles:
-    """The run folders as they are on the disk."""
+    """The run folders as they are on the disk.
+
+    Args:
+        log_bytes_max: Size at which the log of a rank is moved aside.
+        log_copies: How many of those moved aside are kept for each rank.
+    """
+
+    def __init__(
+        self,
+        *,
+        log_bytes_max: int = records.RANK_LOG_BYTES_MAX,
+        log_copies: int = records.RANK_LOG_COPIES,
+    ) -> None:
+        self._log_bytes_max = log_bytes_max
+        self._log_copies = log_copies
 
     def newest_attempt(self, run: RunPaths) -> tuple[int, bool]:
         if not run.attempts.is_dir():
@@ -204,7 +218,8 @@ class DiskRunFiles:
             note_what_is_aside(run, attempt.number)
         # For people and tools that read the run folder with no daemon. A crash here leaves the old one.
         write_file(run.job, resolved.encode(attempt.job))
-        return launch_record(attempt.job, run, attempt.number, environ=environ, gpus=attempt.gpus)
+        record = launch_record(attempt.job, run, attempt.number, environ=environ, gpus=attempt.gpus)
+        return replace(record, log_bytes_max=self._log_bytes_max, log_copies=self._log_copies)
 
     def record_stall(
         self,

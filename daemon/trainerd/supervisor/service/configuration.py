@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
+from trainerd.contract.records import RANK_LOG_BYTES_MAX, RANK_LOG_COPIES
 from trainerd.errors import UserError
 from trainerd.supervisor.specs.document import BYTES_MAX, kind_name
 from trainerd.supervisor.specs.explanation import problems_of
@@ -89,11 +90,18 @@ class StopSection(Section):
 
 
 class LogSection(Section):
-    """The supervisor's own log, `logs/trainerd.jsonl` in the state folder."""
+    """The supervisor's own log, `logs/trainerd.jsonl` in the state folder, and the logs of the ranks."""
 
     level: Literal["debug", "info", "warning"] = Field("info", description="The least that is written.")
     file_size: Size = Field(32 * 1024**2, description="Size at which the file is moved aside.")
     files: Annotated[int, Field(ge=1, le=1000)] = Field(5, description="How many files are kept in all.")
+    rank_size: Size = Field(
+        RANK_LOG_BYTES_MAX,
+        description="Size at which the log of a rank is moved aside, from its next attempt on.",
+    )
+    rank_copies: Annotated[int, Field(ge=0, le=1000)] = Field(
+        RANK_LOG_COPIES, description="How many of those are kept for each rank."
+    )
 
     @property
     def level_number(self) -> int:
@@ -206,7 +214,7 @@ def field_table() -> str:
 
 
 def _written(name: str, default: object) -> str:
-    if name == "file_size":
+    if name in {"file_size", "rank_size"}:
         return f'"{int(str(default)) // 1024**2}MiB"'
     if isinstance(default, bool):
         return str(default).lower()

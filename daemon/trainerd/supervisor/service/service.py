@@ -21,6 +21,7 @@ from trainerd.supervisor.api.recent_attempts import RecentAttempts
 from trainerd.supervisor.api.unix_socket import listening
 from trainerd.supervisor.attempt.cgroups import prepare_cgroups
 from trainerd.supervisor.attempt.launcher import ShimLauncher
+from trainerd.supervisor.attempt.run_files import DiskRunFiles
 from trainerd.supervisor.bounded_io import BoundedIo
 from trainerd.supervisor.containment import HandlingPage
 from trainerd.supervisor.journal.journal import Journal
@@ -192,7 +193,17 @@ class _Service:
             limits_memory=configuration.cgroups.limit_memory,
         )
         recent = RecentAttempts(journal, paths, io)
-        self._loop = Loop(paths, ledger, folder, self._launcher, clock, io=io, observers=[recent.note])
+        log = configuration.log
+        self._loop = Loop(
+            paths,
+            ledger,
+            folder,
+            self._launcher,
+            clock,
+            io=io,
+            files=DiskRunFiles(log_bytes_max=log.rank_size, log_copies=log.rank_copies),
+            observers=[recent.note],
+        )
         self._leaving = Leaving(self._loop, paths, self._notifier, configuration.stop, io)
         self._facade = Facade(
             self._loop, journal, paths, jobs_dir, recent=recent, started_wall_s=clock.wall_s()
