@@ -119,7 +119,7 @@ def test_a_service_that_is_frozen_for_a_while_is_not_killed(machine):
 
 def test_a_release_that_cannot_start_never_takes_the_place_of_the_old_one(machine):
     main, sound = main_pid(machine), BROKEN.read_text()
-    machine.write(str(BROKEN), "import a_module_that_is_not_there\n" + sound)
+    machine.write(str(BROKEN), sound + "\nimport a_module_that_is_not_there\n")
     try:
         with pytest.raises(AssertionError, match="No module named 'a_module_that_is_not_there'"):
             make(machine, "install")
