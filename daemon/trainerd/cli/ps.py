@@ -68,12 +68,19 @@ def command(state: StatePaths, as_json: bool, watch: bool) -> None:
             print_json(client.list_jobs())
         else:
             jobs, daemon = client.list_jobs(), client.daemon()
-            if daemon.journal_problem:
-                click.echo(f"deciding nothing: {one_line(daemon.journal_problem)}")
+            for line in remarks(daemon, is_empty=not jobs):
+                click.echo(line)
             if jobs:
                 show(job_table(jobs, SystemClock().wall_s()))
-            elif not daemon.journal_problem:
-                click.echo(f"no jobs: drop a spec into {daemon.jobs_dir}, or use `trainerd submit`")
+
+
+def remarks(daemon: DaemonView, *, is_empty: bool) -> list[str]:
+    """Return what is to be said besides the table: that nothing can be decided, or that there is no job."""
+    if daemon.journal_problem:
+        return [f"deciding nothing: {one_line(daemon.journal_problem)}"]
+    if is_empty:
+        return [f"no jobs: drop a spec into {daemon.jobs_dir}, or use `trainerd submit`"]
+    return []
 
 
 def job_table(jobs: tuple[JobView, ...], now_s: float) -> Table:
