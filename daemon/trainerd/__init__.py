@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import os as _os
 from typing import TYPE_CHECKING, Any
 
 from trainerd.contract import start_folder as _start_folder  # noqa: F401 - notes the folder before it changes
@@ -27,6 +28,12 @@ _HOME = {
     "Session": "trainerd.training.session",
     "session": "trainerd.training.session",
 }
+
+
+if "TRAINERD_SIGNALS_HELD" in _os.environ:  # the shim has held them for the session that follows
+    from trainerd.training.interruption.early_signals import EARLY as _EARLY
+
+    _EARLY.take_over()
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,9 @@ STOP: Final = frozenset(
 """Signals that ask for a drain. Batch systems send SIGUSR1 (Slurm), SIGUSR2 (submitit) or SIGXCPU some time
 before a limit; SIGHUP is a lost terminal."""
 
+SIGNALS_HELD: Final = "TRAINERD_SIGNALS_HELD"
+"""Environment variable: `STOP` is held since the rank began, and `import trainerd` takes the signals over."""
+
 URGENT: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 """Those of which a second one means "now"."""
 

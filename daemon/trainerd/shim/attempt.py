@@ -19,13 +19,14 @@ from trainerd.contract.process import boot_id, identify
 from trainerd.contract.records import ExitRecord, RankExit, RanksRecord
 from trainerd.contract.request_page import ask_to_stop
 from trainerd.contract.session_record import session_files
-from trainerd.contract.signals import signal_name
+from trainerd.contract.signals import SIGNALS_HELD, STOP, signal_name
 from trainerd.errors import SpaceError, UserError
 from trainerd.shim import stop_policy
 from trainerd.shim.attempt_sessions import RegisteredSessions
 from trainerd.shim.background import BackgroundProcesses
 from trainerd.shim.cgroup import AttemptCgroup
 from trainerd.shim.environment_file import read_environment_file
+from trainerd.shim.held_start import takes_over_signals
 from trainerd.shim.kernel import followed_folder, wait_for_signal
 from trainerd.shim.memory import is_oom_victim, oom_kills
 from trainerd.shim.notes import note, timestamp
@@ -135,10 +136,12 @@ class RankGroup:
             return {}, str(error)
 
     def _start_rank(self, rank: int, environ: dict[str, str], log: RankLog) -> str | None:
+        command, workdir = self._launch.command, self._launch.workdir
+        held = STOP if takes_over_signals(command, workdir) else frozenset()
+        if held:
+            environ |= {SIGNALS_HELD: "1"}
         try:
-            pid = spawn(
-                self._launch.command, self._launch.workdir, environ, log.descriptor, cgroup=self._cgroup
-            )
+            pid = spawn(command, workdir, environ, log.descriptor, cgroup=self._cgroup, held=held)
         except UserError as error:
             return str(error)
         identity = identify(pid)

@@ -80,8 +80,9 @@ def spawn(
     log_descriptor: int,
     *,
     cgroup: AttemptCgroup | None = None,
+    held: frozenset[signal.Signals] = frozenset(),
 ) -> int:
-    """Start a program in a session of its own, with no signal held; return its pid.
+    """Start a program in a session of its own, with only the signals in `held` held; return its pid.
 
     What is ignored is inherited: the shim ignores nothing, so neither does the rank.
 
@@ -97,7 +98,8 @@ def spawn(
     try:
         program = find_program(command[0], environ.get("PATH", _DEFAULT_PATH))
         if cgroup is not None and cgroup.folders:
-            return _spawn_inside(cgroup, partial(_become_program, program, command, environ, log_descriptor))
+            become = partial(_become_program, program, command, environ, log_descriptor, held)
+            return _spawn_inside(cgroup, become)
         return os.posix_spawn(
             program,
             command,
@@ -108,7 +110,7 @@ def spawn(
                 (os.POSIX_SPAWN_DUP2, log_descriptor, 2),
             ],
             setsid=True,
-            setsigmask=[],
+            setsigmask=held,
         )
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
@@ -121,14 +123,18 @@ def spawn(
 
 
 def _become_program(
-    program: str, command: tuple[str, ...], environ: Mapping[str, str], log_descriptor: int
+    program: str,
+    command: tuple[str, ...],
+    environ: Mapping[str, str],
+    log_descriptor: int,
+    held: frozenset[signal.Signals],
 ) -> None:
     """Be what `posix_spawn` makes of a child."""
     os.setsid()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(log_descriptor, 1)
     os.dup2(log_descriptor, 2)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    signal.pthread_sigmask(signal.SIG_SETMASK, held)
     os.execve(program, command, environ)  # noqa: S606 - running the user's command is the purpose
 
 

@@ -75,6 +75,7 @@ class DrainFlag:
         os.set_blocking(self._notify, False)
         forget_in_children(self)
         if threading.current_thread() is not threading.main_thread():
+            EARLY.tell(self)
             return self
         self.former_wakeup = signal.set_wakeup_fd(self._notify, warn_on_full_buffer=False)
         self._former_file = _file_behind(self.former_wakeup)
@@ -91,6 +92,7 @@ class DrainFlag:
 
     def remove(self) -> None:
         """Give the signals back, and end what is read from `notices`."""
+        EARLY.tell(None)
         self._give_back()
         if self._has_wakeup:
             self._has_wakeup = False

@@ -2,7 +2,8 @@
 
 A program imports torch and prepares its data for seconds or minutes before it opens a session. A signal in
 that time would end it as a failure. Handlers are used, not a mask: a mask would be inherited by every program
-that this one starts.
+that this one starts. Where the shim has held the signals from the first instruction on, `import trainerd`
+takes them over.
 
 Invariants:
     Only signals with their default action are taken.
@@ -18,9 +19,10 @@ import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from trainerd.contract.signals import STOP, is_second
+from trainerd.contract.process import identify
+from trainerd.contract.signals import SIGNALS_HELD, STOP, is_second
 from trainerd.training.interruption.forked_children import forget_in_children
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ class EarlySignals:
     def __init__(self) -> None:
         self.first: tuple[int, float] | None = None
         self._former: dict[int, Any] = {}
+        self._successor: Listener | None = None
+        self._held_since_s: float | None = None
 
     def hold(self) -> None:
         """Note signals from now on, if this is the main thread; only there does Python allow it.
@@ -55,6 +59,27 @@ class EarlySignals:
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 self._former[number] = signal.signal(number, self._note)
 
+    def take_over(self) -> None:
+        """Note, instead of holding them, the signals that the shim has held since this process began.
+
+        What has come meanwhile counts from that beginning: the grace period may have begun then.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
+        os.environ.pop(SIGNALS_HELD, None)  # what this process starts holds nothing
+        self.hold()
+        self._held_since_s = _began_s()
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)  # runs the handlers of those that have come
+        finally:
+            self._held_since_s = None
+
+    def tell(self, listener: Listener | None) -> None:
+        """Pass what comes, and has come, on to a session that has no handlers: one that a thread opened."""
+        self._successor = listener if self._former else None
+        if self._successor is not None and self.first is not None:
+            _pass_on(self._successor, *self.first)
+
     def release(self) -> tuple[int, float] | None:
         """Give the signals back; return the first that came and when, None if none came."""
         for number, former in self._former.items():
@@ -69,7 +94,10 @@ class EarlySignals:
         self.release()
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        now_s = time.monotonic()
+        now_s = time.monotonic() if self._held_since_s is None else self._held_since_s
+        if self._successor is not None:
+            _pass_on(self._successor, number, now_s)
+            return
         name = signal.Signals(number).name
         if self.first is None:
             self.first = (number, now_s)
@@ -78,6 +106,36 @@ class EarlySignals:
             _say(f"trainerd: a second signal, {name}, before the session is open: ends now")
             self.release()
             signal.raise_signal(number)
+
+
+class Listener(Protocol):
+    """A session's flag, which hears signals from any thread."""
+
+    def hear(self, number: signal.Signals, at_s: float) -> None:
+        """Note that a signal came."""
+        ...
+
+    def notice(self, number: int) -> None:
+        """Tell what waits for signals."""
+        ...
+
+
+def _pass_on(listener: Listener, number: int, at_s: float) -> None:
+    listener.hear(signal.Signals(number), at_s)
+    listener.notice(number)
+
+
+def _began_s() -> float:
+    """Return when this process began, on the monotonic clock; now if that is not known."""
+    now_s = time.monotonic()
+    try:
+        identity = identify(os.getpid())
+    except OSError:
+        return now_s
+    if identity is None:
+        return now_s
+    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - identity.start_ticks / os.sysconf("SC_CLK_TCK")
+    return now_s - max(age_s, 0.0)
 
 
 def _is_multiprocessing_child() -> bool:

@@ -139,6 +139,33 @@ def test_the_session_counts_the_grace_period_from_the_early_signal(monkeypatch):
     assert (flag.is_set, flag.reason, flag.signalled_at_s) == (True, "SIGTERM", 5.0)
 
 
+def in_a_thread(function):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(function()))
+    thread.start()
+    thread.join(30)
+    return found[0]
+
+
+@pytest.mark.parametrize("is_before", [True, False], ids=["before it", "after it"])
+def test_a_session_in_a_thread_hears_a_signal_that_the_start_of_the_program_holds(monkeypatch, is_before):
+    early = EarlySignals()
+    monkeypatch.setattr(drain_flag, "EARLY", early)
+    early.hold()
+    try:
+        if is_before:
+            signal.raise_signal(signal.SIGUSR1)
+        flag = in_a_thread(DrainFlag().install)
+        if not is_before:
+            signal.raise_signal(signal.SIGUSR1)
+        assert (flag.is_set, flag.reason) == (True, "SIGUSR1")
+        assert os.read(flag.notices, 1) == bytes([signal.SIGUSR1 | drain_flag.LATE])
+        flag.remove()
+        signal.raise_signal(signal.SIGUSR1)  # heard by no flag that was removed
+    finally:
+        early.release()
+
+
 def test_the_stop_button_asks_and_a_second_press_is_raised_where_the_cell_stands(clock):
     flag = DrainFlag(is_interactive=True).install()
     try:
