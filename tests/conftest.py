@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import atexit
 import multiprocessing
+import os
 import shutil
 import signal
 import tempfile
+
+from hypothesis import settings
+
+settings.register_profile("everyday", derandomize=True)
+"""The same inputs each time: a test that failed fails again, and none fails for luck."""
+
+settings.register_profile("new-inputs", derandomize=False, print_blob=True)
+"""Other inputs each time, as CI tries them."""
+
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "everyday"))
 
 LONG_BYTES = 60
 """A TMPDIR longer than this leaves no room for the sockets of multiprocessing, such as those of loader

@@ -45,6 +45,7 @@ class RecentAttempts:
         self._heartbeats: dict[str, tuple[int, Heartbeat | None]] = {}
         self._resumes: dict[str, ResumeRecord | None] = {}
         self._observing: set[asyncio.Task[None]] = set()
+        self._gone: set[str] = set()  # jobs that went while they were observed
 
     def note(self, step: Step) -> None:
         """Observe a step of the loop."""
@@ -56,6 +57,8 @@ class RecentAttempts:
         if step.after is None:
             for kept in (self._outcomes, self._heartbeats, self._resumes):
                 kept.pop(step.name, None)
+            if self._observing:
+                self._gone.add(step.name)
 
     def last_outcome(self, name: str) -> OutcomeView | None:
         """Return how the newest ended attempt of a job ended, None if none has."""
@@ -79,10 +82,15 @@ class RecentAttempts:
         """
         task = asyncio.create_task(self._observe(attempts))
         self._observing.add(task)
-        task.add_done_callback(self._observing.discard)
+        task.add_done_callback(self._observed)
         await asyncio.wait({task}, timeout=ANSWER_WAIT_S)
         if task.done():
             task.result()
+
+    def _observed(self, task: asyncio.Task[None]) -> None:
+        self._observing.discard(task)
+        if not self._observing:
+            self._gone.clear()
 
     async def _observe(self, attempts: Mapping[str, int]) -> None:
         runs = {name: self._paths.run(name) for name in attempts}
@@ -90,7 +98,7 @@ class RecentAttempts:
             {run.root: partial(_read, run, self._unread(name, attempts[name])) for name, run in runs.items()}
         )
         for name, run in runs.items():
-            if run.root in seen:
+            if run.root in seen and name not in self._gone:
                 beat, self._resumes[name] = seen[run.root]
                 if self._unread(name, attempts[name]):
                     self._heartbeats[name] = attempts[name], beat

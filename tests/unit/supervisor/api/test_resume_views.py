@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 
 from tests.support.fake_control import MNIST
+from tests.support.supervisor_objects import job
 from trainerd.cli.status import REASONS_SHOWN_MAX, job_lines
 from trainerd.contract.paths import StatePaths
 from trainerd.contract.resume_record import ResumeRecord, judge, write_resume
@@ -13,6 +14,8 @@ from trainerd.contract.verdict import Reason
 from trainerd.supervisor.api.control import ReasonView
 from trainerd.supervisor.api.recent_attempts import RecentAttempts
 from trainerd.supervisor.api.views import resume_reasons
+from trainerd.supervisor.ledger import Step
+from trainerd.supervisor.machine.job_events import SpecVanished
 
 
 class NoEndings:
@@ -48,6 +51,30 @@ def test_the_record_of_the_run_folder_is_what_is_shown(paths):
 def test_a_record_that_cannot_be_read_is_unknown(paths, content):
     paths.run("ant").resume.write_bytes(content)
     assert observed(paths) is None
+
+
+class RemovesMeanwhile(InPlace):
+    """Removes the job while its run folder is read."""
+
+    recent = None
+
+    async def sweep(self, calls):
+        seen = await super().sweep(calls)
+        if self.recent is not None:
+            self.recent.note(Step("ant", SpecVanished(), job(None), None, "removed"))
+        return seen
+
+
+def test_nothing_is_kept_of_a_job_that_goes_while_it_is_observed(paths):
+    write_resume(paths.run("ant").resume, ResumeRecord(2, "step-000000003", 3))
+    io = RemovesMeanwhile()
+    recent = io.recent = RecentAttempts(NoEndings(), paths, io)
+    asyncio.run(recent.observe({"ant": 1}))
+    assert (recent._resumes, recent._heartbeats) == ({}, {})
+
+    io.recent = None  # one that comes under its name is another job
+    asyncio.run(recent.observe({"ant": 1}))
+    assert recent.last_resume("ant") is not None
 
 
 def test_what_a_terminal_would_obey_is_not_shown():
