@@ -56,7 +56,7 @@ def command(follow: bool, job: str | None, lines: int, state: StatePaths, as_jso
     with ending_quietly(), Client(state) as client:
         # A job's own events are spread thinly, so its last ones can only be found by reading them all.
         after = max(0, client.daemon().last_event - lines) if lines and job is None else 0
-        events = deque(_since(client, job, after), maxlen=lines or None)
+        events = deque(events_since(client, job, after), maxlen=lines or None)
         if as_json and not follow:
             print_json(list(events))
             return
@@ -65,14 +65,15 @@ def command(follow: bool, job: str | None, lines: int, state: StatePaths, as_jso
         while follow:
             pause(FOLLOW_INTERVAL_S)
             try:
-                fresh = list(_since(client, job, last))
+                fresh = list(events_since(client, job, last))
             except (NotRunningError, TryAgainError):
                 continue  # it is being restarted; the journal has what we miss
             _print(fresh, as_json=as_json)
             last = fresh[-1].sequence if fresh else last
 
 
-def _since(client: Client, job: str | None, after: int) -> Iterator[EventView]:
+def events_since(client: Client, job: str | None, after: int) -> Iterator[EventView]:
+    """Return the events with a sequence number above `after`, oldest first."""
     while True:
         events = client.list_events(job=job, after=after, limit=EVENTS_A_QUESTION)
         yield from events

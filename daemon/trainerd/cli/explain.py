@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 import click
 
+from trainerd.cli.events import events_since
 from trainerd.cli.human import NOTHING, duration, moment
 from trainerd.cli.options import json_option, name_argument, state_option
 from trainerd.cli.output import ending_quietly, print_json
 from trainerd.contract.clock import SystemClock
+from trainerd.contract.safe_text import safe_line
 
 if TYPE_CHECKING:
+    from trainerd.cli.client import Client
     from trainerd.contract.paths import StatePaths
-    from trainerd.supervisor.api.control import OutcomeView
+    from trainerd.supervisor.api.control import EventView, OutcomeView
 
 
 @click.command()
@@ -27,7 +31,7 @@ def command(name: str, last: int | None, state: StatePaths, as_json: bool) -> No
     Oldest first.
 
     Each ending has its class, the evidence that it rests on, the newest valid checkpoint, and what the
-    supervisor did about it.
+    supervisor did about it. Of a job that is set aside as faulted, the traceback comes last.
 
     \b
     Example:
@@ -42,12 +46,34 @@ def command(name: str, last: int | None, state: StatePaths, as_json: bool) -> No
         outcomes = outcomes[-last:] if last is not None else outcomes
         if as_json:
             print_json(outcomes)
-        elif outcomes:
-            now_s = SystemClock().wall_s()
-            blocks = ("\n".join(outcome_lines(outcome, now_s)) for outcome in outcomes)
-            click.echo("\n\n".join(blocks))
-        else:
-            click.echo(f"no attempt of {name} has ended yet")
+            return
+        now_s = SystemClock().wall_s()
+        blocks = ["\n".join(outcome_lines(outcome, now_s)) for outcome in outcomes]
+        fault = _newest_fault(client, name)
+        if fault is not None:
+            blocks.append("\n".join(fault_lines(fault, now_s)))
+        click.echo("\n\n".join(blocks) or f"no attempt of {name} has ended yet")
+
+
+def _newest_fault(client: Client, name: str) -> EventView | None:
+    """Return the event by which a job was set aside, None if it is not set aside."""
+    if client.get_job(name).state != "faulted":
+        return None
+    faults = (event for event in events_since(client, name, 0) if "traceback" in event.data)
+    return next(iter(deque(faults, maxlen=1)), None)
+
+
+def fault_lines(fault: EventView, now_s: float) -> list[str]:
+    """Describe why a job is set aside, a line each."""
+    found = fault.data.get("traceback")
+    first, *more = [str(line) for line in found] if isinstance(found, list) and found else [NOTHING]
+    return [
+        f"set aside as faulted, {moment(fault.wall_s)} ({duration(now_s - fault.wall_s)} ago)",
+        f"  reason      {safe_line(fault.message)}",
+        f"  traceback   {safe_line(first)}",
+        *(f"              {safe_line(line)}" for line in more),
+        f"  next        none until `trainerd resume {fault.job}` has it handled again",
+    ]
 
 
 def outcome_lines(outcome: OutcomeView, now_s: float) -> list[str]:

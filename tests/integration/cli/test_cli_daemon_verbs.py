@@ -112,6 +112,26 @@ def test_explain_shows_each_ending_oldest_first(trainerd, trainerd_json, supervi
     assert [one["kind"] for one in trainerd_json("explain", "mnist", "--last", 1)] == ["lost"]
 
 
+def fault(sequence, *lines):
+    reason = "trainerd failed in deciding about SlotGranted: KeyError: 'x'; this is a bug of trainerd"
+    data = {"event": "FaultSeen", "traceback": list(lines)}
+    return EventView(sequence, NOW_S - 5, "queue", "job.faulted", reason, data)
+
+
+def test_explain_shows_the_traceback_of_a_job_that_is_set_aside(trainerd, supervisor):
+    supervisor.events = [fault(1, "old"), fault(2, "Traceback:", "  File \x1b[2J", "KeyError: 'x'")]
+    assert "set aside" not in trainerd("explain", "queue").stdout  # it was handled again since
+    supervisor.jobs["queue"] = dataclasses.replace(supervisor.jobs["queue"], state="faulted")
+    supervisor.outcomes["queue"] = (CRASH,)
+    text = trainerd("explain", "queue").stdout
+    assert text.index("attempt 1 crashed") < text.index("set aside as faulted, 2027-01-15 07:59:55 (5s ago)")
+    assert "reason      trainerd failed in deciding about SlotGranted: KeyError: 'x'" in text
+    assert "traceback   Traceback:\n" in text
+    assert "              KeyError: 'x'\n  next        none until `trainerd resume queue`" in text
+    assert "old" not in text
+    assert "\x1b" not in text
+
+
 @pytest.mark.usefixtures("supervisor")
 def test_explain_of_a_job_that_has_not_ended_says_so(trainerd, trainerd_json):
     assert trainerd("explain", "queue").stdout == "no attempt of queue has ended yet\n"
