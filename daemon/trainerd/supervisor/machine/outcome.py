@@ -319,6 +319,9 @@ def _from_the_culprit(evidence: Evidence, rank: RankExit) -> _Verdict:
         return OutcomeKind.REJECTED, Retry.NEVER, f"{who} cannot be started: {problem}"
     if rank.signal is not None:
         return _ended_by_signal(evidence, rank, who)
+    left = _left_as_asked(evidence, evidence.exit, rank)
+    if left is not None:
+        return left
     if rank.exit_code == exit_codes.NEVER_RETRY:
         return OutcomeKind.REJECTED, Retry.NEVER, f"{who} exited with 93: never retry"
     if not evidence.has_stepped:
@@ -366,6 +369,24 @@ def _ended_by_signal(evidence: Evidence, rank: RankExit, who: str) -> _Verdict:
             )
         return OutcomeKind.KILLED, Retry.AFTER_BACKOFF, f"{who} was killed by {name} from outside"
     return OutcomeKind.CRASHED, Retry.AFTER_BACKOFF, f"{who} died of {name}"
+
+
+def _left_as_asked(evidence: Evidence, record: ExitRecord, rank: RankExit) -> _Verdict | None:
+    """Judge a bad exit code that comes of a request to stop, None if it does not."""
+    if record.stop_requested_s is None or rank.exit_code is None:
+        return None
+    who, number = f"rank {rank.rank}", rank.exit_code - _SHELL_SIGNAL
+    if number in STOP and not evidence.has_session:
+        reason = f"{who} left on {signal_name(number)}, as asked: exit code {rank.exit_code}"
+        return OutcomeKind.STOPPED, Retry.AFTER_BACKOFF, reason
+    # Ranks that were all asked to leave do so at different moments: one that waits for another may raise.
+    bad = [each.rank for each in record.ranks if not _ended_well(each)]
+    is_of_several = len(record.ranks) > 1 and all(_has_raised(evidence, each) for each in bad)
+    if rank.exit_code == exit_codes.FAILED and is_of_several:
+        origin = f"it goes on from {evidence.checkpoint}" if evidence.checkpoint else "nothing was saved yet"
+        reason = f"{who} raised {_error_of(evidence, rank.rank)} while the ranks were asked to stop; {origin}"
+        return OutcomeKind.STOPPED, Retry.AT_ONCE, reason
+    return None
 
 
 def _has_raised(evidence: Evidence, rank: int) -> bool:

@@ -85,6 +85,39 @@ def test_an_ending_that_was_asked_for_needs_proof(ranks, fields, kind):
     assert judged(*ranks, stop_requested_s=30.0, **fields).kind is kind
 
 
+RAISED_AS_ASKED = OutcomeRecord(
+    "exception", error_type="RuntimeError", error_message="Connection closed by peer"
+)
+DRAINED = OutcomeRecord("drained")
+
+
+@pytest.mark.parametrize("first", [DRAINED, RAISED_AS_ASKED], ids=["drained", "raised"])
+def test_a_rank_that_raises_while_all_are_asked_to_stop_is_no_failure(first):
+    ranks = [code(85 if first is DRAINED else 1, 0), code(1, 1)]
+    said = SESSION | OLD | {"outcomes": (first, RAISED_AS_ASKED)}
+    outcome = judged(*ranks, stop_requested_s=30.0, **said)
+    assert (outcome.kind, outcome.retry, outcome.failure) == (OutcomeKind.STOPPED, Retry.AT_ONCE, "")
+    assert "RuntimeError: Connection closed by peer while the ranks were asked to stop" in outcome.reason
+    assert outcome.reason.endswith("it goes on from step-000000100")
+    assert judged(*ranks, **said).kind is OutcomeKind.CRASHED  # not asked
+    silent = said | {"outcomes": (first, None)}
+    assert judged(*ranks, stop_requested_s=30.0, **silent).kind is OutcomeKind.CRASHED
+    alone = (
+        SESSION | OLD | {"outcomes": (RAISED_AS_ASKED,)}
+    )  # one rank alone drains by itself where that is possible
+    assert judged(code(1), stop_requested_s=30.0, **alone).kind is OutcomeKind.CRASHED
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_plain_command_that_ends_as_a_shell_says_a_signal_has_left_as_asked(name):
+    ended = code(128 + signal.Signals[name])
+    outcome = judged(ended, stop_requested_s=30.0)
+    assert outcome.kind is OutcomeKind.STOPPED
+    assert name in outcome.reason
+    assert judged(ended).kind is OutcomeKind.CRASHED
+    assert judged(code(128 + signal.SIGSEGV), stop_requested_s=30.0).kind is OutcomeKind.CRASHED
+
+
 @pytest.mark.parametrize(
     "line",
     [
