@@ -63,6 +63,15 @@ def is_alive(identity: ProcessIdentity) -> bool:
     return stat_fields(stat)[0] not in {b"Z", b"X"}
 
 
+def is_stopped(identity: ProcessIdentity) -> bool:
+    """Return whether that very process is stopped, as by SIGSTOP; unknown counts as no."""
+    try:
+        stat = Path(f"/proc/{identity.pid}/stat").read_bytes()
+        return stat_fields(stat)[0] in {b"T", b"t"} and identify(identity.pid) == identity
+    except OSError:
+        return False
+
+
 def open_pidfd(identity: ProcessIdentity) -> int | None:
     """Open a descriptor of that very process, None if it has ended and been collected.
 

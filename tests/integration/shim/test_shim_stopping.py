@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 
 import pytest
 from shim_workbench import python, runs, wait_for
 
+from trainerd.contract.process import is_stopped
 from trainerd.contract.signals import SECOND_AFTER_S
 
 TERM, INT, USR1 = int(signal.SIGTERM), int(signal.SIGINT), int(signal.SIGUSR1)
@@ -25,6 +27,18 @@ def test_a_rank_asked_to_stop_drains_within_the_grace_period(workbench, obedient
     record = workbench.ended(paths)
     assert [rank.exit_code for rank in record.ranks] == [85, 85]
     assert 0 < record.stop_requested_s <= record.duration_s
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGQUIT], ids=["stop", "kill"])
+def test_a_shim_that_was_stopped_is_continued_by_a_request(workbench, obedient, signum):
+    """It could not pass the request on, and its ranks would train for ever."""
+    paths = workbench.launch(obedient)
+    shim = workbench.running(paths, ready=(0,)).shim
+    os.kill(shim.pid, signal.SIGSTOP)
+    wait_for(lambda: is_stopped(shim))
+    assert workbench.launcher.signal(paths, signum)
+    (rank,) = workbench.ended(paths).ranks
+    assert (rank.exit_code, rank.killed_by_shim) == ((85, None) if signum == TERM else (None, "asked"))
 
 
 def test_a_rank_still_there_at_the_deadline_is_killed(workbench, stubborn):

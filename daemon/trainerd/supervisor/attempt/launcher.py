@@ -15,11 +15,13 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import structlog
+
 from trainerd.contract import records
 from trainerd.contract.clock import Clock, SystemClock
 from trainerd.contract.durable import make_directory, sweep_temporary, translated_space_errors
 from trainerd.contract.failpoints import declare
-from trainerd.contract.process import ProcessIdentity, boot_id, identify, is_alive, open_pidfd
+from trainerd.contract.process import ProcessIdentity, boot_id, identify, is_alive, is_stopped, open_pidfd
 from trainerd.contract.records import LaunchRecord, RanksRecord, ShimRecord, VoidRecord
 from trainerd.errors import CorruptError, InternalError, LockedError, TryAgainError
 from trainerd.shim.cgroup import folders_of
@@ -55,6 +57,8 @@ if TYPE_CHECKING:
 
     from trainerd.contract.paths import AttemptPaths
     from trainerd.supervisor.attempt.gpus import Gpus
+
+_log = structlog.get_logger(__name__)
 
 ADOPTION_LOOK_S: Final = 0.05
 """How often an adopted attempt is looked at while its shim is still starting: a few looks, if any."""
@@ -263,6 +267,9 @@ class ShimLauncher:
             return False
         try:
             signal.pidfd_send_signal(descriptor, signum)
+            if is_stopped(shim):  # it could not answer, and its ranks would train on
+                signal.pidfd_send_signal(descriptor, signal.SIGCONT)
+                _log.warning("attempt.shim-continued", shim=shim.pid, attempt=str(paths.root))
         except ProcessLookupError:
             return False
         finally:
