@@ -66,7 +66,7 @@ def side_documents(draw):
     return kind, {**document, "format": name}
 
 
-@settings(fuzzed, max_examples=50)
+@settings(fuzzed, max_examples=30)
 @given(side_documents())
 def test_any_side_record_is_read_or_unreadable(folder, document):
     kind, plain = document
