@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 VARIABLE: Final = "TRAINERD_DRILL"
 
-Action = Literal["drain", "kill", "flush"]
-Place = Literal["step", "evaluation", "after-loop", "epoch"]
+Action = Literal["drain", "kill", "flush", "stop"]
+Place = Literal["step", "evaluation", "after-loop", "epoch", "save"]
 
 WORKERS_NAME: Final = "workers.txt"
 """File in the folder that says which numbers of workers were changed, a line each."""
@@ -39,14 +39,17 @@ class Strike:
 
     Attributes:
         action: ``drain`` sends SIGTERM, ``kill`` SIGKILL; ``flush`` leaves as at the end of the grace period,
-            with the boundary that is copied aside.
-        place: Where: at a boundary of steps or epochs, after a batch of an evaluation, after a loop.
+            with the boundary that is copied aside; ``stop`` ends the process: it has come far enough.
+        place: Where: at a boundary of steps or epochs, after a batch of an evaluation, after a loop;
+            ``save``: after a Checkpointer has saved or resumed, in a script without a session.
         step: The first such place at which at least so many steps are done.
+        updates: So many steps of optimizers after a ``save``.
     """
 
     action: Action
     place: Place
     step: int
+    updates: int = 0
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from trainerd.drill.drill_report import DrillReport, FaultResult, overall
 from trainerd.drill.drilled_run import DrilledRun, RunPlaces
 from trainerd.drill.fault_plan import Measured, Undisturbed, choose_faults, choose_horizon
 from trainerd.drill.run_comparison import compare_runs, differing_names
+from trainerd.drill.saving_drill import SavingDrill
+from trainerd.drill.saving_plan import SAVES_MIN, saves_of
 from trainerd.drill.state_comparison import checkpoint_difference
 from trainerd.errors import CorruptError, UserError
 from trainerd.training.engine.row_comparison import Patterns
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from trainerd.contract.heartbeat import Heartbeat
     from trainerd.contract.resolved import ResolvedJob
+    from trainerd.contract.save_journal import SaveEvent
     from trainerd.drill.diagnosis import DrillCause
     from trainerd.drill.drill_attempt import DrillAttempt
     from trainerd.drill.fault_plan import FaultPlan, Horizon, PlannedFault
@@ -89,6 +92,8 @@ class Drill:
             UserError: The job does not run, or opens no session.
         """
         measured = self._measure()
+        if isinstance(measured, DrillReport):
+            return measured
         horizon = choose_horizon(measured, self._budget_s, steps=self._steps)
         expected_s = measured.start_s + measured.step_s * (horizon.stop_step or measured.steps_total or 0)
         self._limit_s = max(ATTEMPT_LIMIT_S_MIN, ATTEMPT_LIMIT_FACTOR * expected_s)
@@ -131,8 +136,8 @@ class Drill:
 
     # ------------------------------------------------------------------ undisturbed
 
-    def _measure(self) -> Measured:
-        """Watch the job for a short time."""
+    def _measure(self) -> Measured | DrillReport:
+        """Watch the job for a short time; a job without a session is drilled by its saves at once."""
         self._say("watching the job to measure a step")
         run = DrilledRun(self._job, self._places, "probe")
         seconds = max(PROBE_S_MIN, PROBE_SHARE * self._budget_s)
@@ -140,8 +145,16 @@ class Drill:
         def is_enough(beat: Heartbeat, since_first_s: float) -> bool:
             return since_first_s >= seconds and beat.step >= PROBE_STEPS_MIN
 
+        def is_saved_enough() -> bool:
+            saves = saves_of(run.events())
+            return len(saves) >= SAVES_MIN and saves[-1].monotonic_s - saves[0].monotonic_s >= seconds
+
         limit_s = max(PROBE_LIMIT_SHARE * self._budget_s, seconds)
-        end = run.attempt(limit_s=limit_s, is_enough=is_enough)
+        began_s = time.monotonic()
+        end = run.attempt(limit_s=limit_s, is_enough=is_enough, is_saved_enough=is_saved_enough)
+        if end.beat is None and (events := run.events()):
+            run.remove()
+            return self._drill_saves(events, end, began_s)
         _check_speed(end, limit_s)
         _check_runs(end)
         rows = run.trace().rows
@@ -159,6 +172,21 @@ class Drill:
             steps_per_epoch=epoch,
             steps_total=total,
         )
+
+    def _drill_saves(self, events: tuple[SaveEvent, ...], end: DrillAttempt, began_s: float) -> DrillReport:
+        if end.kind == "too-slow" and saves_of(events):
+            end = dataclasses.replace(end, kind="left")
+        drill = SavingDrill(
+            self._job,
+            self._places,
+            budget_s=self._budget_s,
+            began_s=self._began_s,
+            steps=self._steps,
+            ranks=self._ranks,
+            only=self._only,
+            say=self._say,
+        )
+        return drill.conduct(events, end, began_s)
 
     def _undisturbed(self, name: str, horizon: Horizon, *, traced_step: int | None = None) -> DrilledRun:
         self._say(f"running: {name}")
@@ -291,7 +319,7 @@ def _check_runs(end: DrillAttempt) -> None:
     if end.kind == "no-session":
         raise UserError(
             f"the job ended without opening a session{end.message}",
-            hint="a drill needs trainerd.session(): see docs/training-api.md",
+            hint="a drill needs trainerd.session(), or trainerd.Checkpointer: see docs/training-api.md",
         )
     if end.kind in {"failed", "killed"} or (end.kind == "too-slow" and end.step < 1):
         raise UserError(f"the job fails without any fault: {end.message.strip() or end.kind}")

@@ -110,6 +110,9 @@ def diagnose_fault(
     if not differences:
         return ()
     first = differences[0]
+    if fault == "ranks" and first.kind in {"samples", "rows", "end"}:
+        detail = "a step on other ranks uses other samples: each rank loads batches of the same size"
+        return (DrillCause(WORLD_SIZE, "", detail, "give each rank its share: batch_size // world_size"),)
     if fault == "ranks":
         detail = "sums over another number of ranks are added in another order, so the last bits may differ"
         return (DrillCause(WORLD_SIZE, "", detail, "resume on as many ranks where bits count"),)
@@ -153,6 +156,50 @@ def _from_difference(first: RunDifference) -> DrillCause:
         f"the samples are equal and {what}differs: an object, a variable or a generator that is not tracked "
         "decides it",
         "track it with session.track(…) or session.variables(…); `trainerd check` names the usual ones",
+    )
+
+
+def diagnose_saving(fault: str, differences: Sequence[RunDifference]) -> tuple[DrillCause, ...]:
+    """Return the likely causes for which a script with Checkpointers alone goes on differently.
+
+    Args:
+        fault: Name of the fault.
+        differences: What differs, the earliest first.
+    """
+    if not differences:
+        return ()
+    first = differences[0]
+    if fault == "ranks":
+        return diagnose_fault(fault, differences, ())
+    if first.kind == "end":
+        detail = "the disturbed run saved at other steps, or another number of times"
+        hint = "begin the loop at the step or epoch of checkpointer.resume(), and save it with save(step=…)"
+        return (DrillCause(ENDING, first.where, detail, hint),)
+    if first.kind == "report":
+        detail = "the saved state is equal: the score is made of what the Checkpointer does not save"
+        return (
+            DrillCause(
+                CARRIED, first.where, detail, "give it to the Checkpointer, or make it anew each epoch"
+            ),
+        )
+    path = first.where
+    what = path.partition(".")[0] or "the state"
+    return (
+        DrillCause(
+            GENERATOR,
+            path,
+            "a Checkpointer saves the objects that it is given, and no random generators: order of the data, "
+            "dropout and augmentations begin again after a resume",
+            "seed each epoch by its number, such as torch.manual_seed(seed + epoch); or use trainerd.session(), "
+            "which keeps generators and the place in the data",
+        ),
+        DrillCause(
+            STATE,
+            path,
+            f"{what} depends on an object or a variable that the Checkpointer is not given, or on batches "
+            "that were trained again or left out",
+            "save all of model, optimizer, scheduler, scaler and counters, and where the next epoch begins",
+        ),
     )
 
 

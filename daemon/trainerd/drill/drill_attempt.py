@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from trainerd.contract.heartbeat import Heartbeat
     from trainerd.contract.paths import AttemptPaths
     from trainerd.contract.records import LaunchRecord
+    from trainerd.contract.save_journal import SaveEvent
 
 LOOK_S: Final = 0.02
 """How often the heartbeat of an attempt is looked at, in seconds."""
@@ -29,7 +30,7 @@ END_LIMIT_S: Final = 15.0
 _OUTPUT_BYTES_MAX: Final = 8192
 _OUTPUT_LINES: Final = 6
 
-EndKind = Literal["finished", "drained", "killed", "failed", "no-session", "too-slow", "left"]
+EndKind = Literal["finished", "drained", "killed", "stopped", "failed", "no-session", "too-slow", "left"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class DrillAttempt:
 
     Attributes:
         kind: ``finished``, ``drained``, ``killed`` by SIGKILL, ``failed``; ``no-session`` if it never opened
-            one; ``too-slow`` if it was ended at its limit; ``left`` if it was ended once enough was seen.
+            one; ``stopped`` if a script without one was ended once it had come far enough; ``too-slow`` if it
+            was ended at its limit; ``left`` if it was ended once enough was seen.
         duration_s: From start to end, in seconds.
         first_step_s: From start to its first finished step, in seconds; None if there was none.
         step_s: A step, in seconds, from the first to the last one seen; None for less than two.
@@ -70,6 +72,8 @@ def run_attempt(
     *,
     limit_s: float,
     is_enough: Callable[[Heartbeat, float], bool] | None = None,
+    saves: Callable[[], tuple[SaveEvent, ...]] = tuple,
+    is_saved_enough: Callable[[], bool] | None = None,
 ) -> DrillAttempt:
     """Run an attempt to its end.
 
@@ -78,6 +82,8 @@ def run_attempt(
         launch: What to start.
         limit_s: It is killed after so long, in seconds.
         is_enough: Tells from the heartbeat, and the seconds since the first step, whether to kill it now.
+        saves: Returns what the Checkpointers of the attempt did; looked at if it opened no session.
+        is_saved_enough: Tells whether to kill an attempt without a session now.
     """
     paths.root.mkdir(parents=True)
     for log in launch.log_paths:
@@ -97,7 +103,11 @@ def run_attempt(
     try:
         while shim.poll() is None:
             beat = watch.look()
-            if beat is not None and is_enough is not None and is_enough(beat, watch.since_first_step_s):
+            if beat is None:
+                has_seen_enough = is_saved_enough is not None and is_saved_enough()
+            else:
+                has_seen_enough = is_enough is not None and is_enough(beat, watch.since_first_step_s)
+            if has_seen_enough:
                 ended = "left"
             elif time.monotonic() - began_s > limit_s:
                 ended = "too-slow"
@@ -107,7 +117,7 @@ def run_attempt(
     finally:
         _end(shim)
     beat = watch.look()
-    kind, message = (ended, "") if ended is not None else _how_it_ended(paths, launch, beat)
+    kind, message = (ended, "") if ended is not None else _how_it_ended(paths, launch, beat, saves)
     if kind == "too-slow":
         message = f"it did not end within {limit_s:.0f} s" + _last_lines(launch)
     return DrillAttempt(
@@ -168,7 +178,12 @@ def _end(shim: subprocess.Popen[bytes]) -> None:
         shim.wait()
 
 
-def _how_it_ended(paths: AttemptPaths, launch: LaunchRecord, beat: Heartbeat | None) -> tuple[EndKind, str]:
+def _how_it_ended(
+    paths: AttemptPaths,
+    launch: LaunchRecord,
+    beat: Heartbeat | None,
+    saves: Callable[[], tuple[SaveEvent, ...]],
+) -> tuple[EndKind, str]:
     exit_record = records.read(paths.exit, ExitRecord)
     if exit_record is None:
         return "failed", f"the shim left no record{_tail(paths.shim_log)}"
@@ -192,12 +207,32 @@ def _how_it_ended(paths: AttemptPaths, launch: LaunchRecord, beat: Heartbeat | N
             return "failed", f"{name}{outcome.error_message or outcome.kind}"
     if any(_is_killed(rank.signal, rank.exit_code) for rank in exit_record.ranks) and beat is not None:
         return "killed", ""
+    if beat is None and (events := saves()):
+        return _how_it_ended_without_session(exit_record, events, launch)
     if beat is None:
         return "no-session", _last_lines(launch)
     codes = ", ".join(
         str(each.exit_code if each.signal is None else -each.signal) for each in exit_record.ranks
     )
     return "failed", f"it left with exit code {codes} and without an outcome{_last_lines(launch)}"
+
+
+def _how_it_ended_without_session(
+    exit_record: ExitRecord, events: tuple[SaveEvent, ...], launch: LaunchRecord
+) -> tuple[EndKind, str]:
+    """Return how a script with Checkpointers alone ended: it leaves as it likes once it was struck."""
+    if events[-1].kind == "stop":
+        return "stopped", ""
+    if any(each.kind == "strike" for each in events):
+        return (
+            "killed"
+            if any(_is_killed(each.signal, each.exit_code) for each in exit_record.ranks)
+            else "drained"
+        ), ""
+    ends = [each.exit_code if each.signal is None else -each.signal for each in exit_record.ranks]
+    if all(code == 0 for code in ends):
+        return "finished", ""
+    return "failed", f"it left with exit code {', '.join(map(str, ends))}{_last_lines(launch)}"
 
 
 def _is_killed(signum: int | None, code: int | None) -> bool:

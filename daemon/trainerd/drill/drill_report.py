@@ -57,6 +57,7 @@ class DrillReport:
         took_s: How long the drill took, in seconds.
         wall_s: When it ended, in seconds since the epoch.
         left_out: Names of logged numbers that differ between undisturbed runs of equal state: measurements.
+        unseen: What no run of this job shows, so that it is not compared, in words.
         losses: Step and loss of the undisturbed run, if it logs one.
         spec_digest: Of the spec that was drilled, empty for a command.
     """
@@ -69,6 +70,7 @@ class DrillReport:
     took_s: float
     wall_s: float
     left_out: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
     losses: tuple[tuple[float, ...], ...] = ()
     spec_digest: str = ""
 

@@ -15,6 +15,7 @@ from trainerd.contract.metric_history import read_history
 from trainerd.contract.paths import RunPaths
 from trainerd.contract.rehearsal import Rehearsal, RehearsalNotes, Strike
 from trainerd.contract.resume_record import read_resume
+from trainerd.contract.save_journal import CHECKPOINTERS_NAME, SaveEvent, read_events
 from trainerd.drill.drill_attempt import DrillAttempt, run_attempt
 from trainerd.drill.drilled_job import cadence, loggers_aside
 from trainerd.drill.run_comparison import Boundary, RunTrace
@@ -50,6 +51,17 @@ class RunPlaces:
     keeps: bool = False
 
 
+def checkpoints_by_boundary(store: CheckpointStore) -> dict[Boundary, Checkpoint]:
+    """Return checkpoints by their boundaries, the oldest first; of several at one, the newest."""
+    found: dict[Boundary, Checkpoint] = {}
+    for checkpoint in store.checkpoints():
+        manifest = checkpoint.manifest
+        key = (manifest.step, manifest.epoch, manifest.batch, manifest.is_final)
+        found.pop(key, None)
+        found[key] = checkpoint
+    return found
+
+
 class DrilledRun:
     """One run of the job.
 
@@ -59,6 +71,7 @@ class DrilledRun:
         name: Name of this run.
         every_steps: It makes a checkpoint every so many steps.
         stop_step: It is drained once so many steps are done; None runs to its end.
+        saves_alone: Whether the job opens no session: it has Checkpointers alone.
 
     Attributes:
         evaluated: Whether an attempt was in an evaluation that the session drives.
@@ -72,8 +85,10 @@ class DrilledRun:
         *,
         every_steps: int = PROBE_EVERY_STEPS,
         stop_step: int | None = None,
+        saves_alone: bool = False,
     ) -> None:
         self.evaluated = False
+        self._saves_alone = saves_alone
         self._folder = places.root / name
         self._run = RunPaths(self._folder / "run")
         self._keeps = places.keeps
@@ -97,11 +112,13 @@ class DrilledRun:
         traced_step: int | None = None,
         ranks: int | None = None,
         is_enough: Callable[[Heartbeat, float], bool] | None = None,
+        is_saved_enough: Callable[[], bool] | None = None,
     ) -> DrillAttempt:
         """Run the next attempt; it is stopped at the last step of the drill if it comes so far."""
         self._attempts += 1
         if self._stop_step is not None:
-            strikes = (*strikes, Strike("drain", "step", self._stop_step))
+            stop = Strike("stop", "save", self._stop_step)
+            strikes = (*strikes, stop if self._saves_alone else Strike("drain", "step", self._stop_step))
         asked = Rehearsal(str(self._folder), strikes, changes_workers, traced_step)
         job = self._job if ranks is None else dataclasses.replace(self._job, nproc=ranks)
         launch = launch_record(job, self._run, self._attempts, environ=os.environ)
@@ -116,7 +133,15 @@ class DrilledRun:
             )
         launch = dataclasses.replace(launch, command=command, env=launch.env | variables, uses_cgroup=False)
         paths = self._run.attempt(self._attempts)
-        end = run_attempt(paths, launch, limit_s=limit_s, is_enough=is_enough)
+        number = self._attempts
+        end = run_attempt(
+            paths,
+            launch,
+            limit_s=limit_s,
+            is_enough=is_enough,
+            saves=lambda: self.events(number),
+            is_saved_enough=is_saved_enough,
+        )
         self.evaluated = self.evaluated or end.evaluated
         return end
 
@@ -151,13 +176,17 @@ class DrilledRun:
 
     def checkpoints(self) -> dict[Boundary, Checkpoint]:
         """Return its checkpoints by their boundaries, the oldest first; of several at one, the newest."""
-        found: dict[Boundary, Checkpoint] = {}
-        for checkpoint in CheckpointStore.of_run(self._run).checkpoints():
-            manifest = checkpoint.manifest
-            key = (manifest.step, manifest.epoch, manifest.batch, manifest.is_final)
-            found.pop(key, None)
-            found[key] = checkpoint
-        return found
+        return checkpoints_by_boundary(CheckpointStore.of_run(self._run))
+
+    def checkpointers(self) -> tuple[CheckpointStore, ...]:
+        """Return the folders into which Checkpointers of the script saved, in the order of their names."""
+        folder = self._folder / CHECKPOINTERS_NAME
+        return tuple(CheckpointStore(each) for each in sorted(folder.iterdir())) if folder.is_dir() else ()
+
+    def events(self, attempt: int | None = None) -> tuple[SaveEvent, ...]:
+        """Return what the Checkpointers of one attempt did, or of all."""
+        found = read_events(self._folder)
+        return found if attempt is None else tuple(each for each in found if each.attempt == attempt)
 
     def notes(self) -> RehearsalNotes:
         """Return what its session noted."""

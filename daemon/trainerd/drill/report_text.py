@@ -45,6 +45,7 @@ def explanations(report: DrillReport) -> list[str]:
             f"not compared: {names}: differs between two undisturbed runs of equal state; name it in "
             "trainerd.session(uncompared=…)"
         )
+    lines += [f"not compared: {safe_line(each)}" for each in report.unseen]
     return lines
 
 

@@ -22,6 +22,7 @@ from trainerd.checkpoint.store import Checkpoint, CheckpointStore
 from trainerd.contract.policy import KeepBest, KeepEvery, Mode, RetentionPolicy
 from trainerd.errors import UserError
 from trainerd.training.engine.checkpoint_manager import COMMITTING_RANK, CheckpointManager
+from trainerd.training.engine.rehearsed_saves import rehearsed_saves
 from trainerd.training.state.objects import TrackedObjects
 from trainerd.training.state.rank_files import read_verified
 from trainerd.training.state.snapshot import take_snapshot
@@ -83,6 +84,12 @@ class Checkpointer:
         rank: int | None = None,
     ) -> None:
         self.store = directory if isinstance(directory, CheckpointStore) else CheckpointStore(Path(directory))
+        self._rehearsed = rehearsed_saves()
+        self._real_store = self.store
+        if self._rehearsed is not None:
+            # A drill touches no real run: it saves elsewhere, and mirrors nothing.
+            self.store = CheckpointStore(self._rehearsed.folder_for(self.store.directory))
+            keep_last, mirror = None, None
         named = {"state": objects} if isinstance(objects, Stateful) else objects
         self.objects = TrackedObjects()
         for name, value in named.items():
@@ -99,6 +106,8 @@ class Checkpointer:
             on_saved=on_saved,
         )
         self.is_committer = self._manager.is_committer
+        if self._rehearsed is not None:
+            self._rehearsed.opened(self.store.directory, self.objects, self._manager.writer.wait)
 
     def open(self) -> Self:
         """Take the writers' lock and sweep what a crash left. Done by the first save or resume.
@@ -145,8 +154,14 @@ class Checkpointer:
             SpaceError: The disk is full; the former checkpoints are as they were.
             DeviceCopyError: A tensor arrived damaged from its CUDA device in two saves.
         """
-        if not self.is_committer:
-            return
+        if self.is_committer:
+            self._save(step=step, epoch=epoch, scores=scores, reason=reason)
+        if self._rehearsed is not None:
+            self._rehearsed.saved(self.store.directory, step, epoch or 0, self._manager.writer.wait)
+
+    def _save(
+        self, *, step: int, epoch: int | None, scores: Mapping[str, float] | None, reason: str | None
+    ) -> None:
         _check_whole("step", step)
         _check_whole("epoch", epoch or 0)
         all_scores = {name: function() for name, function in self._score_functions.items()} | dict(
@@ -203,6 +218,7 @@ class Checkpointer:
             tree = found[1] if found is not None else read_verified(checkpoint, 0)
             tree.apply(self.objects, source=checkpoint.name)
             self._manager.lineage.adopt(checkpoint)
+            self._note_resume(checkpoint)
         return checkpoint
 
     def load(
@@ -229,13 +245,26 @@ class Checkpointer:
             MismatchError: It does not fit; nothing was changed.
         """
         self._manager.writer.wait()
-        checkpoint = self.store.find(which) if isinstance(which, str) else which
+        checkpoint = self._find(which) if isinstance(which, str) else which
         with self.store.reading(checkpoint):
             tree = read_verified(checkpoint, 0)
         tree.apply(self.objects, source=checkpoint.name, strict=strict, only=only, exclude=exclude)
         if strict and only is None and not exclude:
             self._manager.lineage.go_on_from(checkpoint)
+            self._note_resume(checkpoint)
         return checkpoint
+
+    def _find(self, which: str) -> Checkpoint:
+        try:
+            return self.store.find(which)
+        except UserError:
+            if self._rehearsed is None:
+                raise
+            return self._real_store.find(which)  # a drill reads what the script begins with
+
+    def _note_resume(self, checkpoint: Checkpoint) -> None:
+        if self._rehearsed is not None:
+            self._rehearsed.resumed(self.store.directory, checkpoint.step)
 
     def _agreed(self, found: Checkpoint | None) -> Checkpoint | None:
         if not _is_distributed():

@@ -24,6 +24,9 @@ def measured(end, folder, monkeypatch):
         def attempt(self, **_options):
             return end
 
+        def events(self):
+            return ()
+
         def trace(self):
             return RunTrace((), (), ())
 
