@@ -7,6 +7,7 @@ import functools
 import itertools
 from typing import TYPE_CHECKING, Final
 
+from trainerd.adoption.accumulation import accumulation_of
 from trainerd.adoption.carrying import CarriedNames, check_can_carry, first_value, scope_at
 from trainerd.adoption.edit_plan import EditPlan, Renaming, Span, Wrapping
 from trainerd.adoption.emptied_files import truncating_opens
@@ -61,6 +62,7 @@ class AdoptionPlan:
         check_bound_once(script, nest, reach, self._tracked)
         self._carried: dict[Scope, CarriedNames] = {}
         self._losses = losses_of(nest)
+        self._accumulation = accumulation_of(nest)
         self._has_session = {script.scopes[0], nest.outer.scope, *(scope for _, scope in self._to_outer)}
         if nest.inner is not None:
             self._has_session |= {nest.inner.scope, *(scope for _, scope in nest.calls)}
@@ -73,6 +75,12 @@ class AdoptionPlan:
             found.append(
                 "no loss is logged, as the loop does not name it: add session.log(loss=loss), so that a "
                 "resume can be compared"
+            )
+        if self._accumulation is not None and not self._accumulation.takes_rest:
+            found.append(
+                f"batches that are left at the end of an epoch, fewer than "
+                f"{ast.unparse(self._accumulation.batches)}, make a step of their own: the plain script adds "
+                "their gradients to the next epoch's first step"
             )
         saves = [
             each
@@ -219,7 +227,7 @@ class AdoptionPlan:
         elif nest.count is not None:
             edit_count(plan, nest, self._session, self._span, text)
         if nest.inner is not None:
-            edit_loader(plan, nest, self._session, self._span, text)
+            edit_loader(plan, nest, self._session, self._span, text, accumulation=self._accumulation)
 
     def _check_heads(self) -> None:
         """Check that no head that is written again has a variable that becomes one of the session.

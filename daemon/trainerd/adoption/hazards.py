@@ -64,6 +64,37 @@ def loop_hazards(script: Script, reach: Reach, nest: Nest) -> Iterator[Refusal]:
                 yield from _of_handlers(around)
     if nest.inner is not None and nest.inner != nest.outer:
         yield from _drawn_before(script, reach, nest)
+    yield from _ends_in_session(script, reach, nest)
+
+
+def _ends_in_session(script: Script, reach: Reach, nest: Nest) -> Iterator[Refusal]:
+    """Yield ends of the process with success within the session: the run would never be finished."""
+    to_outer = reach.calls_to(nest.outer.scope, script.scopes[0])
+    inside = {node for node, _ in reach.code([nest.outer.node], nest.outer.scope)}
+    places = [(nest.outer.node.lineno, nest.outer.scope), *((call.lineno, scope) for call, scope in to_outer)]
+    for first, scope in places:
+        inside |= {
+            node
+            for node in scope.nodes
+            if isinstance(node, ast.Call) and (node.end_lineno or node.lineno) >= first
+        }
+    for node in inside:
+        if isinstance(node, ast.Call) and _ends_well(script, node):
+            yield Refusal(
+                node.lineno,
+                f"{ast.unparse(node.func)}() ends the process within the session: the run is never finished",
+                "return or break there, and the end of the process after main()",
+            )
+
+
+def _ends_well(script: Script, node: ast.Call) -> bool:
+    """Tell whether a call ends the process, and may do so with success."""
+    if script.names.resolved(node.func) not in {"sys.exit", "exit", "quit", "SystemExit"}:
+        return False
+    argument = node.args[0] if node.args else None
+    if argument is None or isinstance(argument, ast.Call):
+        return True
+    return isinstance(argument, ast.Constant) and argument.value in {0, None}
 
 
 def _of_import(node: ast.Import | ast.ImportFrom) -> Iterator[Refusal]:

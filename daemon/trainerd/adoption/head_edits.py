@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trainerd.adoption.accumulation import Accumulation
     from trainerd.adoption.edit_plan import EditPlan, Span
     from trainerd.adoption.nest import Nest
 
@@ -45,12 +46,24 @@ def edit_pull(plan: EditPlan, nest: Nest, session: str, text_of: Texts, *, is_co
     plan.removed |= {nest.pull.statement.lineno, nest.pull.iterator}
 
 
-def edit_loader(plan: EditPlan, nest: Nest, session: str, span: Spans, text_of: Texts) -> None:
+def edit_loader(
+    plan: EditPlan,
+    nest: Nest,
+    session: str,
+    span: Spans,
+    text_of: Texts,
+    *,
+    accumulation: Accumulation | None,
+) -> None:
     """Make a loop over loaders one over the batches of a session."""
     head, inner = nest.loader, nest.inner
     assert head is not None
     assert inner is not None
     loaders = ", ".join(map(text_of, head.loaders))
+    if accumulation is not None:
+        loaders += f", accumulate={text_of(accumulation.batches)}"
+        for condition in accumulation.conditions:
+            plan.expressions[span(condition)] = f"{session}.ends_step"
     text = f"{session}.{'batches' if head.count is None else 'enumerate'}({loaders})"
     if head.bar is not None:
         rest = [text_of(each) for each in head.bar.args[1:]]

@@ -90,6 +90,10 @@ def range_head(script: Script, loop: ast.For) -> RangeHead | None:
         return RangeHead(call, bar, 0, text_of(script, call.args[0]), loop.target.id)
     first, stop = call.args
     start = _small_number(first)
+    if start is None and isinstance(first, ast.Constant):
+        raise refused(
+            loop, f"the range begins at {ast.unparse(first)}, and not at 0 or 1", "for epoch in range(n)"
+        )
     if start is None:
         raise refused(
             loop,

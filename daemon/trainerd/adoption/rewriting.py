@@ -192,7 +192,9 @@ def _comments(statement: _Statement) -> list[cst.EmptyLine]:
     """Return the comments of a statement that is left out, each on a line of its own."""
     found = [line for line in statement.leading_lines if line.comment]
     if isinstance(statement, cst.SimpleStatementLine) and statement.trailing_whitespace.comment:
-        found.append(cst.EmptyLine(comment=statement.trailing_whitespace.comment))
+        comment = statement.trailing_whitespace.comment
+        # The type of a variable that is left out belongs to no other line.
+        found += [] if comment.value.startswith("# type:") else [cst.EmptyLine(comment=comment)]
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Final
 
+from trainerd.adoption.accumulation import accumulation_of, accumulation_refusal
 from trainerd.adoption.reach import is_backward
 from trainerd.adoption.refusal import Refusal
 from trainerd.analysis.kinds import OPTIMIZER, kind_of
@@ -19,23 +20,23 @@ if TYPE_CHECKING:
     from trainerd.analysis.script import Script
 
 _OUTPUT: Final = ("prof", "bar", "timer", "writer")
-_ACCUMULATES: Final = "gradients wait over several batches for a step, and are in no checkpoint"
 
 
 def step_refusals(script: Script, reach: Reach, nest: Nest) -> Iterator[Refusal]:
     """Yield what of the steps is not understood: optimizers that cannot be told, accumulated gradients."""
     loop = nest.step_loop
     changing = _assigned(loop.node) | _assigned(nest.outer.node)
+    accumulation = accumulation_of(nest)
+    # Under its condition a step is one of the session's, and nothing that is computed before it waits longer.
+    known = set(walk_scope(list(accumulation.blocks))) if accumulation is not None else set()
     optimizers = resets = 0
     for node, scope in reach.code(loop.node.body, loop.scope):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
         if node.func.attr == "zero_grad":
             resets += 1
-            if _waits(script, node, changing):
-                yield Refusal(
-                    node.lineno, _ACCUMULATES, "session.batches(loader, accumulate=k) and session.ends_step"
-                )
+            if node not in known and _waits(script, node, changing):
+                yield accumulation_refusal(node.lineno)
         elif node.func.attr == "step":
             stepped = _optimizer_of(script, node, scope)
             if stepped is None:
@@ -46,12 +47,9 @@ def step_refusals(script: Script, reach: Reach, nest: Nest) -> Iterator[Refusal]
                 optimizers += 1
                 if node.args and kind_at(script, node.func.value, scope) == OPTIMIZER:
                     yield Refusal(node.lineno, "the optimizer gets a closure, whose steps are not followed")
-                if _waits(script, node, changing):
-                    yield Refusal(
-                        node.lineno,
-                        _ACCUMULATES,
-                        "session.batches(loader, accumulate=k) and session.ends_step",
-                    )
+                waits = _waits(script, node, changing) if accumulation is None else node not in known
+                if waits:
+                    yield accumulation_refusal(node.lineno)
     yield from _left_before_step(script, reach, nest)
     if not optimizers:
         yield Refusal(loop.line, "no optimizer of this file steps in the loop")
@@ -97,9 +95,7 @@ def _left_before_step(script: Script, reach: Reach, nest: Nest) -> Iterator[Refu
                 leaves = isinstance(node, ast.Return)
             if leaves:
                 assert isinstance(node, ast.stmt)
-                yield Refusal(
-                    node.lineno, _ACCUMULATES, "session.batches(loader, accumulate=k) and session.ends_step"
-                )
+                yield accumulation_refusal(node.lineno)
 
 
 def _resets_first(reach: Reach, statements: list[ast.stmt], scope: Scope) -> bool:

@@ -190,8 +190,8 @@ def diagnose_saving(fault: str, differences: Sequence[RunDifference]) -> tuple[D
             path,
             "a Checkpointer saves the objects that it is given, and no random generators: order of the data, "
             "dropout and augmentations begin again after a resume",
-            "seed each epoch by its number, such as torch.manual_seed(seed + epoch); or use trainerd.session(), "
-            "which keeps generators and the place in the data",
+            "seed each epoch by its number, such as torch.manual_seed(seed + epoch); or use "
+            "trainerd.session(), which keeps generators and the place in the data",
         ),
         DrillCause(
             STATE,

@@ -544,6 +544,46 @@ for epoch in range(2):
 """
 )
 
+ACCUMULATION = (
+    PARTS
+    + """
+torch.manual_seed(0)
+accum = 4
+loader = DataLoader(make_data(40), batch_size=4)
+model = nn.Linear(4, 2)
+optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+scheduler = optim.lr_scheduler.StepLR(optimizer, 2)
+optimizer.zero_grad()
+for epoch in range(2):
+    for i, (x, y) in enumerate(loader):
+        loss = F.cross_entropy(model(x), y) / accum
+        loss.backward()
+        # a step every few batches, and at the end
+        if (i + 1) % accum == 0 or i + 1 == len(loader):
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+"""
+)
+
+ACCUMULATION_FROM_1 = (
+    PARTS
+    + """
+torch.manual_seed(0)
+loader = DataLoader(make_data(32), batch_size=4)
+model = nn.Linear(4, 2)
+optimizer = optim.SGD(model.parameters(), lr=0.1)
+for epoch in range(2):
+    for i, (x, y) in enumerate(tqdm(loader), 1):
+        loss = F.cross_entropy(model(x), y)
+        (loss / 4).backward()
+        if not i % 4:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+"""
+)
+
 RIGHT = {
     name.lower(): source for name, source in dict(globals()).items() if name.isupper() and name != "PARTS"
 }

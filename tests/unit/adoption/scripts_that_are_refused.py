@@ -16,19 +16,65 @@ _STEP = """
 """
 _LOOP = f"for epoch in range(2):\n    for x, y in loader:{_STEP}"
 
-# Each: what it is called, the script with `>>>` at the line that is named, and a part of the reason.
-_CASES = {
-    "accumulation": (
-        _MADE
-        + """
+_WAITS = "gradients wait over several batches"
+
+
+def _accumulated(condition: str, *, before: str = "", after: str = "") -> str:
+    return f"""{_MADE}
 for epoch in range(2):
     for i, (x, y) in enumerate(loader):
-        (F.cross_entropy(model(x), y) / 4).backward()
-        if (i + 1) % 4 == 0:
+{before}        (F.cross_entropy(model(x), y) / 4).backward()
+        if {condition}:
 >>>            optimizer.step()
             optimizer.zero_grad()
-""",
-        "gradients wait over several batches",
+{after}"""
+
+
+# Each: what it is called, the script with `>>>` at the line that is named, and a part of the reason.
+_CASES = {
+    "accumulation_by_another_count": (_accumulated("i % 4 == 0"), _WAITS),
+    "accumulation_by_a_count_over_epochs": (
+        "\nseen = 0\n" + _accumulated("seen % 4 == 0", before="        seen += 1\n"),
+        _WAITS,
+    ),
+    "accumulation_to_the_end_of_another_loader": (
+        _accumulated("(i + 1) % 4 == 0 or i + 1 == len(other_loader)"),
+        _WAITS,
+    ),
+    "accumulation_and_something_else": (_accumulated("(i + 1) % 4 == 0 and epoch > 0"), _WAITS),
+    "accumulation_over_a_number_that_changes": (
+        "\nk = 2\n" + _accumulated("(i + 1) % k == 0", after="        k = 4\n"),
+        _WAITS,
+    ),
+    "accumulation_that_is_left_early": (
+        _accumulated("(i + 1) % 4 == 0", after="        if i > 2:\n            break\n"),
+        _WAITS,
+    ),
+    "accumulation_with_batches_left_out": (
+        _accumulated("(i + 1) % 4 == 0", before="        if x.sum() > 9:\n            continue\n"),
+        _WAITS,
+    ),
+    "accumulation_with_gradients_after_the_step": (
+        _accumulated("(i + 1) % 4 == 0", after="        model(x).sum().backward()\n"),
+        _WAITS,
+    ),
+    "the_end_of_the_process_in_the_loop": (
+        "import sys\n" + _MADE + _LOOP + "        if loss < 1e-9:\n>>>            sys.exit(0)\n",
+        "the run is never finished",
+    ),
+    "the_end_of_the_process_after_the_loop": (
+        "import sys\n" + _MADE + _LOOP + "print('done')\n>>>exit()\n",
+        "the run is never finished",
+    ),
+    "the_end_of_the_process_around_main": (
+        "import sys\n\ndef main():\n    "
+        + (_MADE + _LOOP).replace("\n", "\n    ")
+        + "\n>>>sys.exit(main())\n",
+        "the run is never finished",
+    ),
+    "a_range_from_2": (
+        _MADE + f"\n>>>for epoch in range(2, 5):\n    for x, y in loader:{_STEP}",
+        "the range begins at 2",
     ),
     "never_zeroed": (
         _MADE + "\nfor epoch in range(2):\n>>>    for x, y in loader:\n"

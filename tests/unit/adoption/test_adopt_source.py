@@ -193,3 +193,23 @@ def main():
 main()
 """
 )
+
+
+def test_batches_that_are_left_at_the_end_of_an_accumulating_loop_are_named_where_the_script_leaves_them():
+    assert "session.enumerate(loader, accumulate=accum)" in adopted_once(RIGHT["accumulation"]).text
+    assert adopted_once(RIGHT["accumulation"]).notes == ()
+    notes = adopted_once(RIGHT["accumulation_from_1"]).notes
+    assert any("a step of their own" in note for note in notes)
+
+
+def test_the_type_of_a_variable_that_is_left_out_is_no_comment_of_another_line():
+    source = (
+        RIGHT["module_level"]
+        .replace("for epoch", "seen = 0  # type: int\nfor epoch", 1)
+        .replace(
+            "        optimizer.step()",
+            "        optimizer.step()\n        seen += 1\n        if seen > 9:\n            break",
+            1,
+        )
+    )
+    assert "type: int" not in adopt_source(source).text
