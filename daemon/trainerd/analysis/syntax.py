@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -15,21 +15,29 @@ Comprehension: TypeAlias = ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.D
 Place: TypeAlias = ast.expr | ast.stmt
 
 _AST: Final = ast.AST
-_LEAVES: Final = (ast.Name, ast.Constant)
+_LEAVES: Final = frozenset({ast.Name, ast.Constant})
+_NOTHING: Final[list[ast.AST]] = []
 _TOKENS: Final = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop)
+_NAME: Final = ast.Name
+_ATTRIBUTE: Final = ast.Attribute
 _KNOWN: Final = "trainerd_children"
-_OWN_SCOPE: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+_KNOWN_NAME: Final = "trainerd_dotted"
+_OWN_SCOPE: Final = frozenset({ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef})
 
 
 def dotted(node: ast.AST) -> str | None:
     """Return ``a.b.c`` for a name or a chain of attributes, None for anything else."""
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    if not isinstance(node, ast.Name):
+    kind = node.__class__
+    if kind is _NAME:
+        return node.id  # type: ignore[attr-defined, no-any-return] # it is a Name
+    if kind is not _ATTRIBUTE:
         return None
-    return ".".join([node.id, *reversed(parts)])
+    known: dict[str, Any] = node.__dict__
+    if _KNOWN_NAME not in known:
+        above = dotted(known["value"])
+        known[_KNOWN_NAME] = None if above is None else f"{above}.{known['attr']}"
+    found: str | None = known[_KNOWN_NAME]
+    return found
 
 
 def last_part(name: str) -> str:
@@ -104,8 +112,8 @@ def walk_scope(statements: Iterable[ast.AST]) -> Iterator[ast.AST]:
     while waiting:
         node = waiting.pop()
         yield node
-        if not isinstance(node, _OWN_SCOPE):
-            waiting += children(node)[::-1]
+        if node.__class__ not in _OWN_SCOPE and (below := children(node)):
+            waiting += below[::-1]
 
 
 def children(node: ast.AST) -> list[ast.AST]:
@@ -113,8 +121,8 @@ def children(node: ast.AST) -> list[ast.AST]:
 
     They are kept at the node, as each rule walks over the same tree, which none of them changes.
     """
-    if isinstance(node, _LEAVES):
-        return []
+    if node.__class__ in _LEAVES:
+        return _NOTHING
     known: list[ast.AST] | None = node.__dict__.get(_KNOWN)
     if known is not None:
         return known
@@ -135,7 +143,8 @@ def walk(node: ast.AST) -> Iterator[ast.AST]:
     while waiting:
         node = waiting.pop()
         yield node
-        waiting += children(node)[::-1]
+        if below := children(node):
+            waiting += below[::-1]
 
 
 def is_constant(node: ast.AST, value: object) -> bool:

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from trainerd.analysis.check_script import check_source
 from trainerd.analysis.source_text import decoded
 from trainerd.contract import environment
 from trainerd.contract.verdict import Reason
+from trainerd.training.engine.check_cache import findings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ def check_caller(suspicions: Suspicions, say: Callable[[str], None]) -> None:
             return
         key = _key(path)
         if key not in _known:
-            _known[key] = check_source(_source(path, key))
+            _known[key] = findings_of(_source(path, key))
         findings = _known[key]
     except Exception:  # noqa: BLE001 - see above
         return
