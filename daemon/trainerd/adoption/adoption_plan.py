@@ -7,7 +7,6 @@ import functools
 import itertools
 from typing import TYPE_CHECKING, Final
 
-from trainerd.adoption.accumulation import accumulation_of
 from trainerd.adoption.carrying import CarriedNames, check_can_carry, first_value, scope_at
 from trainerd.adoption.edit_plan import EditPlan, Renaming, Span, Wrapping
 from trainerd.adoption.emptied_files import truncating_opens
@@ -16,6 +15,7 @@ from trainerd.adoption.refusal import refused
 from trainerd.adoption.session_place import session_place
 from trainerd.adoption.state_of_run import check_bound_once, objects_to_track
 from trainerd.adoption.step_rules import losses_of
+from trainerd.adoption.waiting_gradients import accumulation_of
 from trainerd.adoption.wording import lines_of, text_of
 from trainerd.analysis.syntax import Function, walk, walk_scope
 

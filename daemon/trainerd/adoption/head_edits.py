@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trainerd.adoption.accumulation import Accumulation
     from trainerd.adoption.edit_plan import EditPlan, Span
     from trainerd.adoption.nest import Nest
+    from trainerd.adoption.waiting_gradients import Accumulation
 
     Spans = Callable[[ast.expr], Span]
     Texts = Callable[[ast.expr], str]

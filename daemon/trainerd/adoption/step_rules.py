@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Final
 
-from trainerd.adoption.accumulation import accumulation_of, accumulation_refusal
 from trainerd.adoption.reach import is_backward
 from trainerd.adoption.refusal import Refusal
+from trainerd.adoption.waiting_gradients import accumulation_of, accumulation_refusal
 from trainerd.analysis.kinds import OPTIMIZER, kind_of
 from trainerd.analysis.syntax import dotted, last_part, stored_in, walk, walk_scope
 
