@@ -184,8 +184,7 @@ def _is_known_body(body: list[ast.stmt], block: ast.If, count: str) -> bool:
                 not isinstance(node, ast.If) or any(is_backward(each) for each in walk(node))
             ):
                 return False
-            is_method = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-            if is_method and node.func.attr == "zero_grad":
+            if isinstance(node, ast.Attribute) and node.attr == "zero_grad":
                 return False
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == count:
                 return False
