@@ -13,7 +13,8 @@ from trainerd.checkpoint.checkpoint_names import CheckpointName
 from trainerd.checkpoint.fingerprint import OPTIONS, changes, compared
 from trainerd.contract.metric_history import HEADER
 from trainerd.contract.verdict import Reason
-from trainerd.training.state.program_options import GROUPS, SCHEDULE
+from trainerd.training.state.other_hardware import other_scalers
+from trainerd.training.state.program_options import GROUPS, SCHEDULE, SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
 
     from trainerd.checkpoint.fingerprint import FieldVerdict
     from trainerd.checkpoint.store import Checkpoint, CheckpointStore
+    from trainerd.training.state.device_generators import SeededGenerators
     from trainerd.training.state.tracked import Objects
 
+GENERATORS: Final = "device-generators"
+"""Kind of reason: a random generator has no state to go on from on this machine."""
 _IMPORTED: Final = "imported_from"
 """Where `trainerd import` says what it made a checkpoint from."""
 _PLANS: Final = {
@@ -102,6 +106,37 @@ def another_run_reason(store: CheckpointStore, used: Checkpoint, *, job: str) ->
     return Reason("another-run", used.name, detail, hint)
 
 
+def generator_reasons(seeded: SeededGenerators | None, reseeded: Iterable[str]) -> Iterator[Reason]:
+    """Yield a reason for each kind of generator that has no state to go on from on this machine.
+
+    Args:
+        seeded: Global generators of devices that could not be put back, if any.
+        reseeded: What is known of single generators that are on another kind of device here.
+    """
+    hint = "for an exact resume, give the run as many devices of the same kind as it had"
+    if seeded is not None:
+        yield Reason(GENERATORS, "CUDA generators", str(seeded), hint)
+    for what in dict.fromkeys(reseeded):
+        yield Reason(GENERATORS, what, "it is seeded from its saved state", hint)
+
+
+def scaler_reasons(objects: Objects, saved: Mapping[str, Any]) -> Iterator[Reason]:
+    """Yield a reason for each gradient scaler that is enabled here or was enabled there, and not both.
+
+    Args:
+        objects: What the program tracks.
+        saved: State of each object in the checkpoint.
+    """
+    for name, scaler in other_scalers(objects, saved).items():
+        detail = (
+            "it was disabled when the checkpoint was made, and is enabled here: it begins with its first scale"
+            if scaler.is_enabled()
+            else "it was enabled when the checkpoint was made, and is disabled here: its scale is not restored"
+        )
+        hint = "for an exact resume, train with the same precision on the same kind of device"
+        yield Reason("scaler-not-restored", name, detail, hint)
+
+
 def program_changes(saved: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[FieldVerdict, ...]:
     """Return what changed in the program since a checkpoint was made, but for options; see `option_reasons`.
 
@@ -131,6 +166,8 @@ def option_reasons(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator
         return
     names = [name for name in saved[OPTIONS] if name in now[OPTIONS]]
     for name in names:
+        if any(side[OPTIONS][name] == {SETTINGS: {}} for side in (saved, now)):
+            continue  # a disabled scaler; see `scaler_reasons`
         both = [{OPTIONS: {name: side[OPTIONS][name]}} for side in (saved, now)]
         for each in changes(compared(*both, is_inside_epoch=False)):
             yield _option_reason(each, is_scheduler=SCHEDULE in now[OPTIONS][name])

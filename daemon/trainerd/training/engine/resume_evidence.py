@@ -114,6 +114,8 @@ class ResumeEvidence:
             keep_bytes, short = self._history_part(checkpoint, former)
             reasons += [short] if short is not None else []
             reasons += self._changes(checkpoint, fingerprint, fields)
+            if tree is not None:
+                reasons += resume_checks.scaler_reasons(self._state.objects, tree.objects)
         elif history.position_bytes <= len(HEADER) and not reasons:
             return 0  # the first attempt
         is_clean = former is None or not (former.differing or former.differing_before)

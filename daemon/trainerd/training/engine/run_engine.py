@@ -182,6 +182,7 @@ class RunEngine:
         if position.late and self._is_in_step:
             self._cross()  # the loop before was found to be over without a boundary: this is one
         self.run.state.use_source(position.loop, source)
+        resume.suspect_generators()  # a loader may have one of its own
         self.run.state.values.loop_begins(goes_on=goes_on)
 
     def begin_evaluation(self) -> None:

@@ -95,7 +95,13 @@ class RunParts:
             settings, self.state, self.checkpoints, self.history, self.suspicions, is_alone=ranks is None
         )
         self.resume = RunResume(
-            settings, self.state, self.checkpoints, self.history, ranks=ranks, evidence=self.evidence
+            settings,
+            self.state,
+            self.checkpoints,
+            self.history,
+            ranks=ranks,
+            evidence=self.evidence,
+            suspicions=self.suspicions,
         )
         self.pacing = Pacing(
             checkpoint.every,

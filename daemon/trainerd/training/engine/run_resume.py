@@ -11,13 +11,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainerd.checkpoint.fingerprint import DATA, changes, compared
+from trainerd.contract.verdict import Reason
 from trainerd.errors import MismatchError
 from trainerd.training.distributed.joint_resume import confirm_together, resume_together
 from trainerd.training.engine.loop_sources import LOOPS_MAX
 from trainerd.training.engine.position import Position
-from trainerd.training.engine.resume_checks import change_reasons, program_changes
+from trainerd.training.engine.resume_checks import GENERATORS, change_reasons, generator_reasons, program_changes
 from trainerd.training.engine.run_announcement import new_run_hint, note_program
 from trainerd.training.interruption.leaving import say
+from trainerd.training.state.generators import take_reseeded
 from trainerd.training.state.restore import NOT_FITTING_HINT
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from trainerd.training.engine.resume_evidence import ResumeEvidence
     from trainerd.training.engine.run_state import RunState
     from trainerd.training.engine.silent_history import SilentHistory
+    from trainerd.training.engine.suspicions import Suspicions
     from trainerd.training.settings import Settings
     from trainerd.training.state.restore import StateTree
 
@@ -43,6 +46,7 @@ class RunResume:
         history: Metric history.
         ranks: This rank and the others, None if there are none.
         evidence: Finds out whether the resume is exact.
+        suspicions: Known causes of inexactness.
 
     Attributes:
         position: Boundary of the checkpoint.
@@ -57,6 +61,7 @@ class RunResume:
         *,
         ranks: Ranks | None,
         evidence: ResumeEvidence,
+        suspicions: Suspicions,
     ) -> None:
         self.position = Position()
         self._settings = settings
@@ -65,6 +70,7 @@ class RunResume:
         self._history = history
         self._ranks = ranks
         self._evidence = evidence
+        self._suspicions = suspicions
         self._pending: StateTree | None = None
         self._final: StateTree | None = None
         self._saved_data: dict[str, dict[str, int]] = {}
@@ -157,6 +163,7 @@ class RunResume:
             confirm_together(self._ranks, problem)
         if problem is not None:
             raise problem
+        self._suspect_generators_of_all()
         before, now = checkpoint.manifest.world_size, self._settings.environment.world_size
         if before != now and self._checkpoints.is_committer:
             say(
@@ -166,6 +173,21 @@ class RunResume:
                 "another size, and "
                 "the random generators of ranks other than 0 begin anew"
             )
+
+    def _suspect_generators_of_all(self) -> None:
+        """Tell what could not be put back, on whatever rank: the first one keeps the record."""
+        self.suspect_generators()
+        if self._ranks is None:
+            return
+        own = [str(each) for each in self._suspicions.reasons if each.kind == GENERATORS]
+        for rank, found in enumerate(self._ranks.gather("resume/generators", own)):
+            if self._checkpoints.is_committer and rank != self._ranks.rank and found:
+                self._suspicions.add(Reason(GENERATORS, f"rank {rank}", str(found[0])))
+
+    def suspect_generators(self) -> None:
+        """Take in that random generators could not be put back since the last call."""
+        for reason in generator_reasons(self._state.seeded_generators, take_reseeded()):
+            self._suspicions.add(reason)
 
     # ------------------------------------------------------------ until the interrupted loop is reached again
 
@@ -267,6 +289,7 @@ class RunResume:
         tree, self._pending = self._pending, None
         if tree is not None:
             self._state.restore(tree, source=self._source)
+            self.suspect_generators()
 
     def trains_on(self) -> None:
         """Something is trained that is not in the checkpoint: a run that was finished goes on."""

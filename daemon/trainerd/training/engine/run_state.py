@@ -19,6 +19,7 @@ from trainerd.training.state.values import Values
 
 if TYPE_CHECKING:
     from trainerd.training.data.passes import Source
+    from trainerd.training.state.device_generators import SeededGenerators
 
 _NO_DIGEST_YET: Final = f"{BEGINNING:x}"
 """What is taken to stand in a checkpoint that was made before there were digests."""
@@ -38,6 +39,7 @@ class RunState:
         seed: Of the data order and of sample randomness.
         loop_sources: Where the batches of each training loop of an epoch come from.
         digest: Of the samples of all batches so far; None if some had none.
+        seeded_generators: Generators of devices that the last `restore` could not put back, if any.
     """
 
     def __init__(self, seed: int, *, rank: int = 0, world_size: int = 1) -> None:
@@ -52,6 +54,7 @@ class RunState:
         self.digest: int | None = BEGINNING
         self._fingerprint: dict[str, Any] | None = None
         self._is_restored = False
+        self.seeded_generators: SeededGenerators | None = None
 
     def snapshot(self) -> Snapshot:
         """Take all of it. The tensors are live memory until they are copied."""
@@ -90,7 +93,8 @@ class RunState:
         self.digest = None if saved is None else int(saved, 16)
         self.loop_sources.restore(own["sources"], form=own.get("sources_form", 1))
         if self.position.world_size == self._world_size or self._rank == 0:
-            restore_rng(own["rng"])
+            here = (self.seed, self._rank, self.position.step)
+            self.seeded_generators = restore_rng(own["rng"], seeds=here)
         else:
             seed_everything(derive_seed(self.seed, _RANK, self._world_size, self._rank, self.position.step))
         self.position.shard_over(self._world_size)

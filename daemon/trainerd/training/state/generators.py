@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import random
 import sys
-from typing import Any
+from typing import Any, Final
 
 import torch
+
+from trainerd.checkpoint.digest import digest_of_bytes
+
+_CPU_STATE_BYTES: Final = torch.default_generator.get_state().numel()
+_SEED_BITS: Final = 63
+
+_reseeded: Final[list[str]] = []
 
 
 def is_generator(value: object) -> bool:
@@ -20,7 +27,7 @@ def is_generator(value: object) -> bool:
 def generator_state(generator: Any) -> Any:
     """Return the state of a generator as a tree of plain values and tensors."""
     if isinstance(generator, torch.Generator):
-        return {"kind": "torch", "state": generator.get_state()}
+        return {"kind": "torch", "state": generator.get_state(), "device": generator.device.type}
     if isinstance(generator, random.Random):
         return {"kind": "python", **python_state_dict(generator)}
     import numpy as np
@@ -33,6 +40,9 @@ def generator_state(generator: Any) -> Any:
 def set_generator_state(generator: Any, state: Any) -> None:
     """Put a generator into the state that `generator_state` returned for one of its kind.
 
+    A generator of torch on another kind of device draws from another stream and cannot take the state: it is
+    seeded from it, and `take_reseeded` says so.
+
     Raises:
         ValueError: The state is that of a generator of another kind.
     """
@@ -42,13 +52,36 @@ def set_generator_state(generator: Any, state: Any) -> None:
             f"a {type(generator).__qualname__} does not take the state of a generator of kind {kind}"
         )
     if kind == "torch":
-        generator.set_state(state["state"])
+        _set_torch_state(generator, state)
     elif kind == "python":
         load_python_state(generator, state)
     elif kind == "numpy-legacy":
         generator.set_state(state["state"])
     else:
         generator.bit_generator.state = state["state"]
+
+
+def _set_torch_state(generator: torch.Generator, state: dict[str, Any]) -> None:
+    saved: torch.Tensor = state["state"]
+    was, is_ = state.get("device") or _device_of(saved), generator.device.type
+    if was == is_:
+        generator.set_state(saved)
+        return
+    digest = digest_of_bytes(bytes(saved.tolist()))
+    generator.manual_seed(int(digest.rpartition(":")[2], 16) & ((1 << _SEED_BITS) - 1))
+    _reseeded.append(f"a generator of device {was} is one of {is_} here")
+
+
+def _device_of(state: torch.Tensor) -> str:
+    """Return the kind of device that a state without a note of it is of."""
+    return "cpu" if state.numel() == _CPU_STATE_BYTES else "cuda"
+
+
+def take_reseeded() -> list[str]:
+    """Return which generators were seeded since the last call, because their state is of another device."""
+    taken = list(_reseeded)
+    _reseeded.clear()
+    return taken
 
 
 def python_state_dict(generator: Any) -> dict[str, Any]:

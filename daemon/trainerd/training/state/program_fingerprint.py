@@ -17,12 +17,13 @@ import torch
 
 from trainerd.checkpoint.digest import digest_of_bytes
 from trainerd.checkpoint.fingerprint import OPTIONS, PARAMETERS
+from trainerd.training.state.machine_facts import machine_facts
 from trainerd.training.state.program_options import program_options
 from trainerd.training.state.tracked import Objects, unwrapped
 from trainerd.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 CODE_FILES_MAX: Final = 200
 """So many of the program's files are told apart; of the others one digest is taken."""
@@ -42,7 +43,7 @@ def take_fingerprint(objects: Objects, *, seed: int, world_size: int) -> dict[st
         "world_size": world_size,
         "precision": _precision(),
         "libraries": _libraries(),
-        "machine": {"device": _device(), "threads": torch.get_num_threads()},
+        "machine": machine_facts(objects),
         PARAMETERS: {
             name: _parameters(module)
             for name, value in objects.items()
@@ -100,29 +101,47 @@ def _own_files(folder: Path) -> Iterator[Path]:
 
 
 def _precision() -> dict[str, Any]:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     return {
         "default_dtype": str(torch.get_default_dtype()).removeprefix("torch."),
-        "float32_matmul": torch.get_float32_matmul_precision(),
+        "float32_matmul": _asked(
+            torch.get_float32_matmul_precision, lambda: f"fp32_precision {matmul.fp32_precision}"
+        ),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "cudnn_benchmark": torch.backends.cudnn.benchmark,
-        "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+        "cudnn_benchmark": cudnn.benchmark,
+        "cudnn_tf32": _asked(
+            lambda: cudnn.allow_tf32,
+            lambda: f"fp32_precision conv {cudnn.conv.fp32_precision}, rnn {cudnn.rnn.fp32_precision}",
+        ),
+        "cudnn_deterministic": cudnn.deterministic,
+        "cudnn_enabled": cudnn.enabled,
+        "matmul_tf32": _asked(lambda: matmul.allow_tf32, lambda: f"fp32_precision {matmul.fp32_precision}"),
+        "fp16_reduced_precision": str(matmul.allow_fp16_reduced_precision_reduction),
+        "bf16_reduced_precision": str(matmul.allow_bf16_reduced_precision_reduction),
     }
+
+
+def _asked(setting: Callable[[], object], instead: Callable[[], str]) -> Any:
+    """Return a setting; what torch has in its place if a program has set it by the newer interface.
+
+    torch then raises for the older one.
+    """
+    try:
+        return setting()
+    except RuntimeError:
+        return instead()
 
 
 def _libraries() -> dict[str, str]:
     found = {"python": platform.python_version(), "torch": torch.__version__, "trainerd": VERSION}
     if torch.version.cuda is not None:
         found["cuda"] = torch.version.cuda
+        found["cudnn"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
     for name in ("numpy", "torchvision", "transformers", "datasets", "lightning"):
         version = getattr(sys.modules.get(name), "__version__", None)
         if isinstance(version, str):
             found[name] = version
     return {name: str(version) for name, version in found.items()}
-
-
-def _device() -> str:
-    is_cuda = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    return torch.cuda.get_device_name() if is_cuda else platform.machine()
 
 
 def _parameters(module: torch.nn.Module) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from trainerd.training.state.optimizer_names import (
     named_parameters,
     parameter_names,
 )
+from trainerd.training.state.other_hardware import is_other_scaler, loadable_groups, other_scalers
 from trainerd.training.state.selection import selected_states
 from trainerd.training.state.shards import placed_states
 from trainerd.training.state.snapshot import TREE_FORMAT
@@ -121,7 +122,12 @@ class StateTree:
     def states_for(self, objects: Objects) -> dict[str, Any]:
         """Return the state of each object as it should be once the whole tree was applied to `objects`."""
         matchings = self._matchings(objects, self.objects)
-        return {**self.objects, **{name: matching.state for name, matching in matchings.items()}}
+        kept = {name: scaler.state_dict() for name, scaler in other_scalers(objects, self.objects).items()}
+        states = {**self.objects, **{name: matching.state for name, matching in matchings.items()}, **kept}
+        return {
+            name: loadable_groups(unwrapped(objects[name]), state) if name in objects else state
+            for name, state in states.items()
+        }
 
     def _matchings(self, objects: Objects, states: dict[str, Any]) -> dict[str, Matching]:
         """Match the optimizers among `states` with the live ones by the names of their parameters."""
@@ -243,6 +249,9 @@ def _load(target: Stateful, state: Any, *, strict: bool) -> None:
     if isinstance(target, torch.nn.Module):
         target.load_state_dict(state, strict=strict)
         return
+    if is_other_scaler(target, state):
+        return  # the resume says so
+    state = loadable_groups(target, state)
     # Others may keep the very objects that they are given, and training then changes them in place.
     target.load_state_dict(copied_state(state))
     if isinstance(target, torch.optim.Optimizer) and _certainty(target) == 1:

@@ -1,7 +1,8 @@
 """The global random number generators: Python's, NumPy's, torch's on the CPU and on every CUDA device.
 
 Their states are captured as plain values and tensors, so that a checkpoint holds them without pickle, and are
-restored exactly. CUDA is looked at only where it is in use already: asking would otherwise initialise it.
+restored exactly. CUDA is looked at only where it is in use already: asking would otherwise initialise it. A
+checkpoint of another machine may hold the states of more devices or fewer; see `device_generators`.
 """
 
 from __future__ import annotations
@@ -12,19 +13,25 @@ from typing import Any, Final
 
 import torch
 
-from trainerd.errors import MismatchError
+from trainerd.training.state.device_generators import (
+    CUDA_GENERATORS,
+    DeviceGenerators,
+    SeededGenerators,
+    device_states,
+    put_back_states,
+)
 from trainerd.training.state.generator_memory import numpy_state, python_state
 from trainerd.training.state.generators import load_python_state, python_state_dict
 
 _NUMPY_SEED_BITS: Final = 32
 
 
-def capture_rng() -> dict[str, Any]:
+def capture_rng(devices: DeviceGenerators = CUDA_GENERATORS) -> dict[str, Any]:
     """Return the states of all generators as a tree of plain values and CPU tensors."""
     state: dict[str, Any] = {
         "python": python_state_dict(random),
         "torch": torch.get_rng_state(),
-        "cuda": [],
+        "cuda": device_states(devices),
     }
     if "numpy" in sys.modules:
         import numpy as np
@@ -37,16 +44,21 @@ def capture_rng() -> dict[str, Any]:
             "has_gauss": int(legacy["has_gauss"]),
             "gauss": float(legacy["gauss"]),
         }
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        state["cuda"] = [torch.cuda.get_rng_state(device) for device in range(torch.cuda.device_count())]
     return state
 
 
-def restore_rng(state: dict[str, Any]) -> None:
+def restore_rng(
+    state: dict[str, Any], devices: DeviceGenerators = CUDA_GENERATORS, *, seeds: tuple[int, ...] = ()
+) -> SeededGenerators | None:
     """Put all generators into the states that `capture_rng` returned.
 
-    Raises:
-        MismatchError: There are states of CUDA devices that this machine does not have.
+    Args:
+        state: Of this machine or of another one.
+        devices: Devices of this machine.
+        seeds: Numbers that the seeds of device generators without a state are derived from.
+
+    Returns:
+        What could not be put back, because the devices are others; None if all was.
     """
     load_python_state(random, state["python"])
     torch.set_rng_state(state["torch"])
@@ -62,25 +74,7 @@ def restore_rng(state: dict[str, Any]) -> None:
                 "gauss": saved["gauss"],
             }
         )
-    if state["cuda"]:
-        restore_cuda_rng(state["cuda"])
-
-
-def restore_cuda_rng(states: list[torch.Tensor]) -> None:
-    """Restore the generators of the CUDA devices.
-
-    Raises:
-        MismatchError: This machine has fewer devices than there are states.
-    """
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if found < len(states):
-        raise MismatchError(
-            "the checkpoint holds random states of CUDA devices that are not here",
-            [f"cuda devices: checkpoint {len(states)}, here {found}"],
-            hint="resume on as many devices, or load with only= the objects that you need",
-        )
-    for device, device_state in enumerate(states):
-        torch.cuda.set_rng_state(device_state, device)
+    return put_back_states(state["cuda"], devices, seeds=seeds)
 
 
 def seed_everything(seed: int) -> None:
