@@ -18,7 +18,6 @@ from trainerd.contract.safe_text import safe_text
 from trainerd.errors import UserError
 from trainerd.training import loop_misuse
 from trainerd.training.batch_loops import BatchLoops
-from trainerd.training.engine.measurements import as_number
 from trainerd.training.engine.run_engine import RunEngine
 from trainerd.training.engine.run_parts import RunParts
 from trainerd.training.epoch_loops import EpochLoops
@@ -239,12 +238,11 @@ class Session:
         """
         self._begin()
         self._loops.end_broken_loop()
-        numbers = {name: float(as_number(name, score)) for name, score in scores.items()}
+        found = self._run.measurements.scores_of(scores)
         if self._run.resume.is_replaying:
             return  # reported before, by an earlier attempt
-        self._run.saves.scores |= numbers
-        self._run.evidence.reported(numbers)
-        self._run.measurements.report(numbers)
+        self._run.saves.scores |= found
+        self._run.measurements.report(found, self._run.evidence.reported)
 
     def checkpoint_now(self) -> None:
         """Save at the next step boundary, whatever the cadence says."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from trainerd.checkpoint.store import Checkpoint, CheckpointStore
     from trainerd.contract.policy import RetentionPolicy
     from trainerd.training.distributed.rank_store import Ranks
+    from trainerd.training.engine.arriving_rows import ArrivingRows
     from trainerd.training.engine.history import HistoryWriter
     from trainerd.training.engine.silent_history import SilentHistory
     from trainerd.training.state.restore import StateTree
@@ -46,6 +47,7 @@ class CheckpointManager:
         rank: Rank of this process. Rank 0 holds the lock, commits and prunes.
         ranks: The ranks that write each checkpoint together, None if rank 0 writes alone.
         history: Metric history that the manifests count on.
+        rows: Rows that are not in it yet.
         mirror: Other place that checkpoints are copied to, and brought back from if the folder is empty.
         on_saved: The user's function for each new checkpoint.
 
@@ -64,6 +66,7 @@ class CheckpointManager:
         rank: int,
         ranks: Ranks | None = None,
         history: HistoryWriter | SilentHistory | None = None,
+        rows: ArrivingRows | None = None,
         mirror: Mirror | None = None,
         on_saved: Callable[[Checkpoint], None] | None = None,
     ) -> None:
@@ -71,7 +74,14 @@ class CheckpointManager:
         self.is_committer = rank == COMMITTING_RANK
         self.lineage = Lineage(store)
         self.sequence = SaveSequence(
-            store, self.lineage, policy, ranks=ranks, history=history, mirror=mirror, on_saved=on_saved
+            store,
+            self.lineage,
+            policy,
+            ranks=ranks,
+            history=history,
+            rows=rows,
+            mirror=mirror,
+            on_saved=on_saved,
         )
         self.writer = CheckpointWriter(self.sequence)
         self._policy = policy

@@ -129,9 +129,9 @@ def scaler_reasons(objects: Objects, saved: Mapping[str, Any]) -> Iterator[Reaso
     """
     for name, scaler in other_scalers(objects, saved).items():
         detail = (
-            "it was disabled when the checkpoint was made, and is enabled here: it begins with its first scale"
+            "it was disabled at the checkpoint and is enabled here: it begins with its first scale"
             if scaler.is_enabled()
-            else "it was enabled when the checkpoint was made, and is disabled here: its scale is not restored"
+            else "it was enabled at the checkpoint and is disabled here: its scale is not restored"
         )
         hint = "for an exact resume, train with the same precision on the same kind of device"
         yield Reason("scaler-not-restored", name, detail, hint)

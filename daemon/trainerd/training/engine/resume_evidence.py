@@ -240,11 +240,10 @@ class ResumeEvidence:
         if self._proof is not None and not self._proof.is_over:
             self._proof.step_done(place, written)
 
-    def reported(self, scores: Mapping[str, float]) -> None:
-        """Compare scores that were reported just now."""
+    def reported(self, place: tuple[int, int], scores: Mapping[str, float]) -> None:
+        """Compare scores that were reported at a step of an epoch."""
         if self._proof is not None:
-            position = self._state.position
-            self._proof.reported((position.step, position.epoch), scores)
+            self._proof.reported(place, scores)
 
     def pass_boundary(self, *, is_final: bool = False) -> None:
         """Compare the state at the boundary crossed just now."""

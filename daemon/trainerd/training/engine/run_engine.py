@@ -392,9 +392,7 @@ class RunEngine:
         self._is_in_step = False
 
     def _end_row(self, batch: int) -> None:
-        written = self.run.measurements.end_step(batch)
-        position = self.run.state.position
-        self.run.evidence.step_done((position.step, position.epoch, batch), written)
+        self.run.measurements.end_step(batch, self.run.evidence.step_done)
 
     # ------------------------------------------------------------------ the end
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from trainerd.checkpoint.store import Checkpoint
     from trainerd.training.distributed.agreement import Agreement
     from trainerd.training.distributed.rank_store import Ranks
+    from trainerd.training.engine.arriving_rows import ArrivingRows
     from trainerd.training.engine.position import Position
     from trainerd.training.engine.resume_evidence import ResumeEvidence
     from trainerd.training.engine.run_resume import RunResume
@@ -74,6 +75,7 @@ class RunExit:
         resume: RunResume,
         *,
         evidence: ResumeEvidence,
+        rows: ArrivingRows,
         link: SupervisorLink,
         flag: DrainFlag,
         agreement: Agreement,
@@ -87,6 +89,7 @@ class RunExit:
         self._saves = saves
         self._resume = resume
         self._evidence = evidence
+        self._rows = rows
         self._link = link
         self._flag = flag
         self._agreement = agreement
@@ -106,6 +109,7 @@ class RunExit:
         self.is_leaving = True
         self._link.beat(Phase.DRAIN)
         self._saves.save_now("drain")
+        self._rows.close()
         self._evidence.close()
         newest = self._saves.newest
         self._evidence.witness.take(newest, self._flag.interruptible)

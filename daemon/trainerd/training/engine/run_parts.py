@@ -18,8 +18,10 @@ from trainerd.training.distributed.joint_buckets import JointBuckets
 from trainerd.training.distributed.rank_store import Ranks, rendezvous
 from trainerd.training.distributed.restart_rounds import stays_drained
 from trainerd.training.distributed.shared_folder import check_shared
+from trainerd.training.engine.arriving_rows import ArrivingRows
 from trainerd.training.engine.caller_check import check_caller
 from trainerd.training.engine.checkpoint_manager import CheckpointManager
+from trainerd.training.engine.device_values import CUDA_VALUES
 from trainerd.training.engine.fresh_run import settled
 from trainerd.training.engine.history import HistoryWriter
 from trainerd.training.engine.measurements import Measurements
@@ -54,6 +56,7 @@ class RunParts:
     Attributes:
         state: State of the run.
         history: Metric history.
+        rows: Rows of the history whose numbers are on their way from a device.
         measurements: Measurements of the step in progress.
         checkpoints: Makes and finds checkpoints.
         suspicions: Known causes of inexactness that are present.
@@ -79,8 +82,13 @@ class RunParts:
         )
         self.ranks = ranks
         self.history = HistoryWriter(settings.run.metrics) if environment.rank == 0 else SilentHistory()
+        self.rows = ArrivingRows(self.history)
         self.measurements = Measurements(
-            self.state, self.history, stops_on_nonfinite=environment.on_nonfinite_loss != "ignore"
+            self.state,
+            self.history,
+            self.rows,
+            CUDA_VALUES,
+            stops_on_nonfinite=environment.on_nonfinite_loss != "ignore",
         )
         self.checkpoints = CheckpointManager(
             CheckpointStore.of_run(settings.run),
@@ -88,6 +96,7 @@ class RunParts:
             rank=environment.rank,
             ranks=ranks,
             history=self.history,
+            rows=self.rows,
         )
         self.suspicions = Suspicions(leaving.say)
         self.buckets = JointBuckets(ranks, self.state.buckets, self.suspicions.add)
@@ -115,7 +124,7 @@ class RunParts:
             settings,
             self.state,
             self.checkpoints,
-            self.history,
+            self.rows,
             resume=self.resume,
             pacing=self.pacing,
             is_alone=ranks is None,
@@ -138,6 +147,7 @@ class RunParts:
             self.saves,
             self.resume,
             evidence=self.evidence,
+            rows=self.rows,
             link=self.link,
             flag=self.flag,
             agreement=self.agreement,
@@ -236,6 +246,7 @@ class RunParts:
         if not DEPARTURE.is_begun:  # while the script cleans up, signals are still heard
             self.flag.remove()
         self.link.close()
+        self.rows.close()
         self.evidence.close()
         self.evidence.witness.end_loop()
         try:

@@ -16,7 +16,12 @@ from trainerd.errors import MismatchError
 from trainerd.training.distributed.joint_resume import confirm_together, resume_together
 from trainerd.training.engine.loop_sources import LOOPS_MAX
 from trainerd.training.engine.position import Position
-from trainerd.training.engine.resume_checks import GENERATORS, change_reasons, generator_reasons, program_changes
+from trainerd.training.engine.resume_checks import (
+    GENERATORS,
+    change_reasons,
+    generator_reasons,
+    program_changes,
+)
 from trainerd.training.engine.run_announcement import new_run_hint, note_program
 from trainerd.training.interruption.leaving import say
 from trainerd.training.state.generators import take_reseeded

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
     from trainerd.checkpoint.manifest import Manifest
     from trainerd.checkpoint.store import Checkpoint
+    from trainerd.training.engine.arriving_rows import ArrivingRows
     from trainerd.training.engine.checkpoint_manager import CheckpointManager
-    from trainerd.training.engine.history import HistoryWriter
+    from trainerd.training.engine.measurements import LateScore
     from trainerd.training.engine.run_resume import RunResume
     from trainerd.training.engine.run_state import RunState
-    from trainerd.training.engine.silent_history import SilentHistory
     from trainerd.training.schedule.pacing import Pacing
     from trainerd.training.settings import Settings
     from trainerd.training.state.snapshot import Snapshot
@@ -53,7 +53,7 @@ class RunSaves:
         settings: Settings of the session.
         state: State of the run.
         checkpoints: Makes the checkpoints.
-        history: Metric history.
+        rows: Rows of the metric history, as far as they are not in it yet.
         resume: How far the resume has come.
         pacing: Learns what a save costs.
         is_alone: Whether this is the only rank.
@@ -68,19 +68,19 @@ class RunSaves:
         settings: Settings,
         state: RunState,
         checkpoints: CheckpointManager,
-        history: HistoryWriter | SilentHistory,
+        rows: ArrivingRows,
         *,
         resume: RunResume,
         pacing: Pacing,
         is_alone: bool,
     ) -> None:
-        self.scores: dict[str, float] = {}
+        self.scores: dict[str, float | LateScore] = {}
         self.is_asked = False
         self._settings = settings
         self._state = state
         self._checkpoints = checkpoints
         self._writer = checkpoints.writer
-        self._history = history
+        self._rows = rows
         self._resume = resume
         self._pacing = pacing
         self._is_alone = is_alone
@@ -290,11 +290,15 @@ class RunSaves:
             job=self._settings.run_name,
             attempt=self._settings.attempt,
             batch=position.batch,
-            history_bytes=self._history.position_bytes,
+            history_bytes=self._rows.mark(),
             world_size=environment.world_size,
             is_final=is_final,
             fingerprint=self._state.fingerprint(with_data=True),
         )
         return self._checkpoints.lineage.manifest(
-            step=position.step, epoch=position.epoch, scores=self.scores, reason=reason, details=details
+            step=position.step,
+            epoch=position.epoch,
+            scores={name: score() if callable(score) else score for name, score in self.scores.items()},
+            reason=reason,
+            details=details,
         )

@@ -1,7 +1,8 @@
 """What is done, in which order, to make the files of a snapshot the newest checkpoint.
 
 1. The writer writes the files into a staging folder: `begin`, then `CheckpointWriter`.
-2. The metric history is made durable as far as the manifest says.
+2. The rows that belong to the checkpoint are waited for, if their numbers are still on a device, and the
+   metric history is made durable as far as the manifest says.
 3. The staging folder is published under its name, durably: `CheckpointStore.commit`. Of several ranks, rank 0
    does that once all have announced their files.
 4. ``last`` points to it, and it is read back, unless the save is urgent.
@@ -17,10 +18,11 @@ All of it happens in the thread that writes, before anything else may be written
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from trainerd.training.distributed.joint_save import JointSaves
+from trainerd.training.engine.arriving_rows import ArrivingRows
 from trainerd.training.engine.silent_history import SilentHistory
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class SaveSequence:
         policy: What is kept of them.
         ranks: The ranks that write each checkpoint together, None if this process writes alone.
         history: Metric history that the manifests count on.
+        rows: Rows that are not in it yet.
         mirror: Other place that they are copied to.
         on_saved: The user's function for each new checkpoint.
 
@@ -76,6 +79,7 @@ class SaveSequence:
         *,
         ranks: Ranks | None = None,
         history: HistoryWriter | SilentHistory | None = None,
+        rows: ArrivingRows | None = None,
         mirror: Mirror | None = None,
         on_saved: Callable[[Checkpoint], None] | None = None,
     ) -> None:
@@ -88,6 +92,7 @@ class SaveSequence:
         self._policy = policy
         self._joint_saves = JointSaves(ranks, store) if ranks is not None else None
         self._history = history or SilentHistory()
+        self._rows = rows or ArrivingRows(self._history)
         self._mirror = mirror
         self._on_saved = on_saved
         self._began_s = 0.0
@@ -105,7 +110,12 @@ class SaveSequence:
         return SoloPart(self._store, self._store.begin(manifest.step))
 
     def commit(self, part: Part, manifest: Manifest, *, is_urgent: bool) -> Checkpoint:
-        """Do all that follows once the files are written."""
+        """Do all that follows once the files are written.
+
+        Raises:
+            NonFiniteLossError: The loss of a step before the boundary has arrived, and is NaN or infinite.
+        """
+        manifest = replace(manifest, history_bytes=self._rows.reach(manifest.history_bytes))
         self._history.sync()
         checkpoint = part.commit(manifest, reads_back=not is_urgent)
         self._lineage.extend(checkpoint)

@@ -1,4 +1,4 @@
-"""What of a machine decides the bits of a result: the devices that train, how many there are, their driver."""
+"""What of a machine decides the bits of a result: the devices that train, their number and their driver."""
 
 from __future__ import annotations
 

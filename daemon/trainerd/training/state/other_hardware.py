@@ -19,7 +19,7 @@ _CAPTURABLE = "capturable"
 
 
 def is_other_scaler(target: Stateful, state: Any) -> bool:
-    """Return whether a gradient scaler is enabled and its saved state that of a disabled one, or otherwise."""
+    """Return whether only one of a gradient scaler and its saved state is of an enabled one."""
     return isinstance(target, torch.amp.GradScaler) and bool(state) != target.is_enabled()
 
 

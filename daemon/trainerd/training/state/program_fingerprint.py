@@ -102,6 +102,7 @@ def _own_files(folder: Path) -> Iterator[Path]:
 
 def _precision() -> dict[str, Any]:
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    newer: Any = cudnn  # its types do not know the newer interface
     return {
         "default_dtype": str(torch.get_default_dtype()).removeprefix("torch."),
         "float32_matmul": _asked(
@@ -111,7 +112,7 @@ def _precision() -> dict[str, Any]:
         "cudnn_benchmark": cudnn.benchmark,
         "cudnn_tf32": _asked(
             lambda: cudnn.allow_tf32,
-            lambda: f"fp32_precision conv {cudnn.conv.fp32_precision}, rnn {cudnn.rnn.fp32_precision}",
+            lambda: f"fp32_precision conv {newer.conv.fp32_precision}, rnn {newer.rnn.fp32_precision}",
         ),
         "cudnn_deterministic": cudnn.deterministic,
         "cudnn_enabled": cudnn.enabled,
