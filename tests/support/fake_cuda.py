@@ -18,6 +18,7 @@ from trainerd.checkpoint.host_memory import address_of
 from trainerd.training.state.live_objects import live_instances
 from trainerd.training.writing.checksum import word_bytes_of, words_of
 from trainerd.training.writing.device_copy import Checksum, Copy
+from trainerd.training.writing.grouped_copy import Gathered, Run
 
 ALREADY_REGISTERED = 712
 NOT_REGISTERED = 713
@@ -28,13 +29,15 @@ class FakeCuda:
     """See the module.
 
     Attributes:
+        is_gathering: Whether there is room on the device to gather tensors before they are moved.
         registrations: Size and memory of each registration, by address.
         refusals: How many further registrations are refused.
         damages: How many further tensors arrive damaged.
         blocking_copies: How many tensors were copied into memory that was not page-locked.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_gathering: bool = False) -> None:
+        self.is_gathering = is_gathering
         self.registrations: dict[int, tuple[int, weakref.ref[mmap.mmap]]] = {}
         self.refusals = 0
         self.damages = 0
@@ -87,7 +90,9 @@ class FakeCuda:
     def clear_error(self) -> None:
         self._error = 0
 
-    def start_copies(self, copies: Sequence[Copy], *, is_pinned: bool) -> FakeTransfer:
+    def start_copies(self, copies: Sequence[Copy], *, is_pinned: bool) -> FakeTransfer | FakeGatheredTransfer:
+        if is_pinned and self.is_gathering and any(copy.source.numel() for copy in copies):
+            return FakeGatheredTransfer(self, copies)
         transfer = FakeTransfer(self, [copy._replace(source=copy.source.clone()) for copy in copies])
         if not is_pinned:
             self.blocking_copies += len(copies)
@@ -142,6 +147,39 @@ class FakeTransfer:
     def checksums(self) -> dict[str, Checksum]:
         assert self.has_arrived, "nothing waited for the copies"
         return self._checksums
+
+    def blocks(self) -> list[tuple[Run, list[int]]]:
+        return []
+
+
+class FakeGatheredTransfer:
+    """Copies that were gathered at the call, and arrive when they are waited for."""
+
+    def __init__(self, cuda: FakeCuda, copies: Sequence[Copy]) -> None:
+        self._cuda = cuda
+        self._gathered: Gathered | None = Gathered(copies)
+        self._runs = self._gathered.runs
+        self._pending = list(copies)
+        self._sums: list[torch.Tensor] = []
+
+    @property
+    def has_arrived(self) -> bool:
+        return self._gathered is None
+
+    def wait(self) -> None:
+        if self._gathered is not None:
+            self._sums = self._gathered.move(is_pinned=True)
+            self._gathered = None
+            for _, target, _ in self._pending:
+                self._cuda._arrive(target, target.clone())
+            self._pending = []
+
+    def checksums(self) -> dict[str, Checksum]:
+        return {}
+
+    def blocks(self) -> list[tuple[Run, list[int]]]:
+        assert self.has_arrived, "nothing waited for the copies"
+        return [(run, sums.tolist()) for run, sums in zip(self._runs, self._sums, strict=True)]
 
 
 def _memory_at(address: int) -> mmap.mmap:

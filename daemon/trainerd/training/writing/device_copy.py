@@ -1,28 +1,33 @@
 """Copies from CUDA devices into host memory, on their own stream, each with a checksum from the device.
 
-The processor does not wait for copies into page-locked memory. What the loop launches next on its own stream
-waits, on the device, until its tensors are copied: the values are those of the call, whatever the loop does
-next.
+The processor does not wait for copies into page-locked memory. Where the device has room, the tensors are
+gathered in flat memory there first (`grouped_copy`), and what the loop launches next on its own stream waits,
+on the device, for that alone; otherwise it waits until its tensors are on the host. Either way the values are
+those of the call, whatever the loop does next.
 
-A digest of host memory proves what was written, not that it is what the device held. So each tensor is summed
-on the device in the same stream, and the sum is compared with one of what arrived (`Transfer.damaged`).
+A digest of host memory proves what was written, not that it is what the device held. So what is copied is
+summed on the device in the same stream, and the sums are compared with those of what arrived (`damaged`).
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import torch
 
 from trainerd.errors import DeviceCopyError
 from trainerd.training.writing.checksum import checksum_of, word_bytes_of, words_of
+from trainerd.training.writing.grouped_copy import Gathered, Run, damaged_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 COPIES_MAX: Final = 2
 """How often one tensor is copied before a save gives up."""
+SPARE_BYTES: Final = 1 << 30
+"""So much memory of a device is left to the program when its tensors are gathered there."""
 NAMES_MAX: Final = 3
 """How many tensors an error message names."""
 
@@ -66,6 +71,10 @@ class Transfer(Protocol):
 
     def checksums(self) -> Mapping[str, Checksum]:
         """Return what the device held, by tensor name, once `wait` has returned."""
+        ...
+
+    def blocks(self) -> Sequence[tuple[Run, Sequence[int]]]:
+        """Return the sums of the blocks of tensors that were moved together, once `wait` has returned."""
         ...
 
 
@@ -115,7 +124,7 @@ def damaged(transfer: Transfer, targets: Mapping[str, torch.Tensor]) -> list[str
         name
         for name, (word_bytes, total) in transfer.checksums().items()
         if checksum_of(targets[name], word_bytes) != total
-    ]
+    ] + [name for run, sums in transfer.blocks() for name in damaged_in(run, sums, targets)]
 
 
 class CudaRuntime:
@@ -209,25 +218,41 @@ class _CudaTransfer:
     def checksums(self) -> dict[str, Checksum]:
         return {name: checksum for part in self._on_devices for name, checksum in part.checksums().items()}
 
+    def blocks(self) -> list[tuple[Run, list[int]]]:
+        return [each for part in self._on_devices for each in part.blocks()]
+
 
 class _OnDevice:
     """The copies from one device."""
 
     def __init__(self, device: torch.device, copies: Sequence[Copy], *, is_pinned: bool) -> None:
         loop, self._side = torch.cuda.current_stream(device), _side_stream(device)
-        self._names = [copy.name for copy in copies]
+        self._names: list[str] = []
         self._word_bytes: list[int] = []
+        self._runs: list[Run] = []
         self._side.wait_stream(loop)  # what computes these values was launched before
         try:
             with torch.cuda.stream(self._side), torch.no_grad():
-                self._sums = torch.empty(len(copies), dtype=torch.int64, device=device)
-                for slot, (_, target, source) in enumerate(copies):
-                    self._start(slot, target, source, is_pinned=is_pinned)
+                gathered = _gathered(device, copies) if is_pinned else None
+                if gathered is not None:
+                    for copy in copies:
+                        copy.source.record_stream(self._side)
+                    loop.wait_event(self._side.record_event())
+                    self._runs = gathered.runs
+                    block_sums = gathered.move(is_pinned=is_pinned)
+                    self._counts = [len(sums) for sums in block_sums]
+                    self._sums = torch.cat(block_sums)
+                else:
+                    self._names = [copy.name for copy in copies]
+                    self._sums = torch.empty(len(copies), dtype=torch.int64, device=device)
+                    for slot, (_, target, source) in enumerate(copies):
+                        self._start(slot, target, source, is_pinned=is_pinned)
         except BaseException:
             self._side.synchronize()  # nothing is on its way into memory that is given up now
             raise
         self.event: Any = self._side.record_event()
-        loop.wait_event(self.event)
+        if gathered is None:
+            loop.wait_event(self.event)
 
     def _start(self, slot: int, target: torch.Tensor, source: torch.Tensor, *, is_pinned: bool) -> None:
         target.copy_(source, non_blocking=is_pinned)
@@ -237,9 +262,34 @@ class _OnDevice:
         source.record_stream(self._side)  # its memory is not given away before both have read it
 
     def checksums(self) -> dict[str, Checksum]:
+        if self._runs:
+            return {}
         with torch.cuda.stream(self._side):
             totals = self._sums.tolist()
         return dict(zip(self._names, map(Checksum, self._word_bytes, totals), strict=True))
+
+    def blocks(self) -> list[tuple[Run, list[int]]]:
+        if not self._runs:
+            return []
+        with torch.cuda.stream(self._side):
+            sums = iter(self._sums.tolist())
+        return [
+            (run, list(itertools.islice(sums, count)))
+            for run, count in zip(self._runs, self._counts, strict=True)
+        ]
+
+
+def _gathered(device: torch.device, copies: Sequence[Copy]) -> Gathered | None:
+    """Gather the tensors on their device, in the current stream; None without room or elements."""
+    needed = sum(copy.source.nbytes for copy in copies)
+    free, _ = torch.cuda.mem_get_info(device)
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if not 0 < needed <= free + unused - SPARE_BYTES:
+        return None
+    try:
+        return Gathered(copies)
+    except torch.OutOfMemoryError:
+        return None
 
 
 @functools.cache

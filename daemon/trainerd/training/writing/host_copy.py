@@ -14,6 +14,7 @@ There are two ways, and neither is always the faster one:
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from collections import deque
 from typing import Final, Literal
@@ -102,7 +103,7 @@ def copy_all(targets: list[torch.Tensor], sources: list[torch.Tensor], way: Way)
     """Copy every source into its target, of the same dtype and shape, and return when all is copied."""
     with torch.no_grad():
         if way == "team":
-            _copy_with_team(targets, sources)
+            copy_together(targets, sources)
             return
         for target, source in zip(targets, sources, strict=True):
             if is_plain_memory(source):
@@ -111,10 +112,12 @@ def copy_all(targets: list[torch.Tensor], sources: list[torch.Tensor], way: Way)
                 target.copy_(source)
 
 
-def _copy_with_team(targets: list[torch.Tensor], sources: list[torch.Tensor]) -> None:
+def copy_together(targets: list[torch.Tensor], sources: list[torch.Tensor]) -> None:
+    """Copy every source into its target: by one call, if torch has its private function for that."""
     if (all_at_once := getattr(torch, "_foreach_copy_", None)) is not None:
-        all_at_once(targets, sources)
-        return
+        with contextlib.suppress(RuntimeError):  # not for this dtype or layout
+            all_at_once(targets, sources)
+            return
     for target, source in zip(targets, sources, strict=True):  # the same, with a call for each
         target.copy_(source)
 

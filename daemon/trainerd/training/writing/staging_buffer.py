@@ -60,7 +60,8 @@ def stored_tensors(snapshot: Snapshot) -> tuple[dict[str, torch.Tensor], Shapes]
     """Return the tensors in the form in which they lie in the file, and what the layout depends on."""
     stored: dict[str, torch.Tensor] = {}
     shapes: list[tuple[str, str, torch.Size]] = []
-    for name, tensor in snapshot.tensors.items():
+    # What is on a device comes first, so that it is moved in few runs. Tensors on the CPU keep their order.
+    for name, tensor in sorted(snapshot.tensors.items(), key=lambda item: item[1].device.type == "cpu"):
         form, dtype = stored_form(tensor)
         stored[name] = form
         shapes.append((name, dtype, form.shape))

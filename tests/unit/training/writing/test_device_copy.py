@@ -45,6 +45,14 @@ class Fake:
         self.launch = self.runtime.launch
 
 
+class FakeWithRoom(Fake):
+    """The same, with room to gather what is copied."""
+
+    def __init__(self):
+        super().__init__()
+        self.runtime.is_gathering = True
+
+
 class Real:
     def __init__(self):
         self.runtime = CUDA
@@ -52,14 +60,15 @@ class Real:
         self.launch = lambda: torch.ones(1, device="cuda").mul_(2).item()
 
 
-@pytest.fixture
-def cuda():
-    return FakeCuda()
+@pytest.fixture(params=[False, True], ids=["one by one", "gathered"])
+def cuda(request):
+    return FakeCuda(is_gathering=request.param)
 
 
 @pytest.fixture(
     params=[
         Fake,
+        FakeWithRoom,
         pytest.param(
             Real,
             marks=[

@@ -1,0 +1,107 @@
+"""Kill jobs with a GPU under a real supervisor, and compare what they train with a run left alone.
+
+    python -m bench.cuda_kills              # resources: {gpus: 1}
+    python -m bench.cuda_kills --device cpu # a rehearsal
+
+Three jobs want the one GPU, so two wait. The first is left alone, the second is killed twice, the third is
+told to stop twice. Exits with 1 if the results differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+JOB = Path(__file__).with_name("cuda_job.py")
+START_LIMIT_S = 60.0
+RUN_LIMIT_S = 200.0
+STEPS_BEFORE_STRIKE = 12
+LOOK_S = 0.05
+STRIKES = {"left-alone": (), "killed": (signal.SIGKILL,) * 2, "stopped": (signal.SIGTERM,) * 2}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench.cuda_kills", description=__doc__.partition("\n")[0])
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    device = parser.parse_args().device
+    folder = Path(tempfile.mkdtemp(prefix="cuda-kills-"))
+    jobs, state = folder / "jobs", folder / "state"
+    jobs.mkdir()
+    with (folder / "log").open("wb") as log:
+        supervisor = subprocess.Popen(
+            [sys.executable, "-m", "trainerd", "run", "--jobs", jobs, "--state", state],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        results = {name: _result(folder, name, device) for name in STRIKES}
+    finally:
+        supervisor.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            supervisor.wait(START_LIMIT_S)
+    expected = results["left-alone"]
+    has_failed = expected is None
+    for name, found in results.items():
+        is_equal = found is not None and found == expected
+        has_failed |= not is_equal
+        print(f"{name}: {found and found[:16]} {'EQUAL' if is_equal else 'DIFFERS'}")
+    if has_failed:
+        print((folder / "log").read_text(errors="replace")[-4000:])
+    shutil.rmtree(folder, ignore_errors=True)
+    return int(has_failed)
+
+
+def _result(folder: Path, name: str, device: str) -> str | None:
+    """Run one job to its end, struck as often as the plan says; return its digest, None if there is none."""
+    digest = folder / f"{name}.digest"
+    resources = {"gpus": 1} if device == "cuda" else {}
+    spec = {
+        "name": name,
+        "command": [sys.executable, str(JOB), str(digest), device],
+        "resources": resources,
+        "checkpoint": {"every": {"steps": 17}},
+    }
+    place = folder / "jobs" / f".{name}"
+    place.write_text(json.dumps(spec))  # JSON is YAML
+    place.rename(folder / "jobs" / f"{name}.yaml")
+    end_s = time.monotonic() + RUN_LIMIT_S
+    for strike in STRIKES[name]:
+        seen = _rows(folder, name)
+        while _rows(folder, name) < seen + STEPS_BEFORE_STRIKE and time.monotonic() < end_s:
+            time.sleep(LOOK_S)
+        for pid in _pids(str(digest)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, strike)
+    while not digest.exists() and time.monotonic() < end_s:
+        time.sleep(LOOK_S)
+    return digest.read_text() if digest.exists() else None
+
+
+def _rows(folder: Path, name: str) -> int:
+    found = list((folder / "state").glob(f"**/{name}/**/metrics.jsonl"))
+    return found[0].read_bytes().count(b'"batch"') if found else 0
+
+
+def _pids(argument: str) -> list[int]:
+    """Return the processes that train: their command line ends with the digest file and the device."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (place / "cmdline").read_bytes().split(b"\0")
+            if len(command) > 2 and command[1] == str(JOB).encode() and argument.encode() in command:
+                found.append(int(place.name))
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
