@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import trainerd
 
-EPOCHS, SAMPLES, BATCH = 6, 1024, 64
+EPOCHS, SAMPLES, BATCH = 4, 512, 32
 PAUSE_S = 0.02
 """Between two steps, so that a kill falls between them as well as in them."""
 
@@ -30,10 +30,10 @@ def main() -> None:
     device = sys.argv[2] if len(sys.argv) > 2 else "cuda"
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(3)
-    layers = [nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.2), nn.Flatten()]
-    model = nn.Sequential(*layers, nn.Linear(8 * 26 * 26, 10)).to(device)
+    layers = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.2), nn.Flatten()]
+    model = nn.Sequential(*layers, nn.Linear(4 * 26 * 26, 10)).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=400)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=100)
     scaler = torch.amp.GradScaler(device, enabled=device == "cuda")
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(SAMPLES, 1, 28, 28, generator=generator)

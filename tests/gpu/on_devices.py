@@ -17,7 +17,7 @@ from tests.support.training_runs import result_of
 
 HAS_CUDA = torch.cuda.is_available()
 ON_CUDA = [pytest.mark.gpu, pytest.mark.skipif(not HAS_CUDA, reason="no CUDA device")]
-DEVICES = [pytest.param("cpu"), pytest.param("cuda", marks=ON_CUDA)]
+DEVICES = [pytest.param("cpu", marks=pytest.mark.slow), pytest.param("cuda", marks=ON_CUDA)]
 """Where a test makes sense on both: on the CPU it rehearses what CI cannot run on a device."""
 
 Step = Callable[[torch.Tensor], Any]

@@ -29,6 +29,7 @@ parser.add_argument("--step-ms", type=float, default=0.0)
 parser.add_argument("--slow-rank-ms", type=float, default=0.0, help="added to each step of rank 1")
 parser.add_argument("--ddp", action="store_true")
 parser.add_argument("--nccl", action="store_true", help="each rank trains on a CUDA device of its own")
+parser.add_argument("--one-device", action="store_true", help="all ranks share a CUDA device, over gloo")
 parser.add_argument("--workers", type=int, default=0)
 parser.add_argument(
     "--evaluate-ms", type=float, default=0.0, help="of each evaluation batch, on rank 0 alone"
@@ -62,6 +63,8 @@ with trainerd.session(every={"steps": 5, "epochs": 1}) as session:
     width = 32 if session.rank == args.misfit_rank else 16
     model: nn.Module = nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Dropout(0.2), nn.Linear(width, 1))
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if args.nccl else torch.device("cpu")
+    if args.one_device:
+        device = torch.device("cuda", 0)
     model = model.to(device)
     torch.manual_seed(1000 + session.rank)  # each rank drops out units of its own
     if args.ddp and session.world_size > 1:

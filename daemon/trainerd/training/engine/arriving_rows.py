@@ -53,7 +53,7 @@ class LateRow:
 
 
 @dataclass
-class _Mark:
+class _Place:
     number: int
 
 
@@ -66,7 +66,7 @@ class ArrivingRows:
 
     def __init__(self, history: HistoryWriter | SilentHistory) -> None:
         self._history = history
-        self._waiting: deque[LateRow | _Mark] = deque()
+        self._waiting: deque[LateRow | _Place] = deque()
         self._comparisons: deque[Callable[[], None]] = deque()
         self._places: dict[int, int] = {}
         self._marks = 0
@@ -138,7 +138,7 @@ class ArrivingRows:
             if self.is_empty:
                 return self._history.position_bytes
             self._marks += 1
-            self._waiting.append(_Mark(self._marks))
+            self._waiting.append(_Place(self._marks))
             return -self._marks
 
     # ------------------------------------------------------------------ from the thread that commits
@@ -167,13 +167,13 @@ class ArrivingRows:
 
     def _write_arrived(self) -> None:
         for entry in self._arrived():
-            if isinstance(entry, _Mark):
+            if isinstance(entry, _Place):
                 self._places[entry.number] = self._history.position_bytes
                 self._places.pop(entry.number - MARKS_MAX, None)
             else:
                 self._write(entry)
 
-    def _arrived(self) -> Iterator[LateRow | _Mark]:
+    def _arrived(self) -> Iterator[LateRow | _Place]:
         """Yield what can be written. Each stays first in the queue until it is."""
         while self._waiting:
             first = self._waiting[0]
