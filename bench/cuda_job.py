@@ -1,8 +1,9 @@
 """A run that is killed: convolution, batch norm, dropout, OneCycleLR and, on a device, fp16 with a scaler.
 
-    python bench/cuda_job.py DIGEST-FILE [cpu]
+    python -P bench/cuda_job.py DIGEST-FILE [cpu]
 
-It writes a digest of everything that was trained.
+It writes a digest of everything that was trained. Without -P, torch would take bench/cuda.py for the package
+cuda.
 """
 
 from __future__ import annotations

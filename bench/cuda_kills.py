@@ -3,7 +3,8 @@
     python -m bench.cuda_kills              # resources: {gpus: 1}
     python -m bench.cuda_kills --device cpu # a rehearsal
 
-Three jobs want the one GPU, so two wait. One is killed twice, one is told to stop twice, one is left alone. Exits with 1 if the results differ.
+Three jobs want the one GPU, so two wait. One is killed twice, one is told to stop twice, one is left alone.
+Exits with 1 if the results differ.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def main() -> int:
 def _submit(folder: Path, name: str, device: str) -> None:
     spec = {
         "name": name,
-        "command": [sys.executable, str(JOB), str(folder / f"{name}.digest"), device],
+        "command": [sys.executable, "-P", str(JOB), str(folder / f"{name}.digest"), device],
         "resources": {"gpus": 1} if device == "cuda" else {},
         "checkpoint": {"every": {"steps": 17}},
     }
@@ -76,7 +77,7 @@ def _submit(folder: Path, name: str, device: str) -> None:
 
 
 def _result(folder: Path, name: str) -> str | None:
-    """Strike a job as often as the plan says, wait for its end and return its digest, None if there is none."""
+    """Strike a job as the plan says, wait for its end and return its digest, None if there is none."""
     digest = folder / f"{name}.digest"
     end_s = time.monotonic() + RUN_LIMIT_S
     for strike in STRIKES[name]:
@@ -104,7 +105,7 @@ def _pids(argument: str) -> list[int]:
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             command = (place / "cmdline").read_bytes().split(b"\0")
-            if len(command) > 2 and command[1] == str(JOB).encode() and argument.encode() in command:
+            if str(JOB).encode() in command[:3] and argument.encode() in command:
                 found.append(int(place.name))
     return found
 

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 _NO_DIGEST_YET: Final = f"{BEGINNING:x}"
 """What is taken to stand in a checkpoint that was made before there were digests."""
+_DEVICE: Final = 0x646576696365
 _RANK: Final = 0x72616E6B
-"""Keeps the seeds of ranks that had no generators in a checkpoint apart from those of the order and the
-samples."""
+"""Keep the seeds of devices and ranks that had no generators in a checkpoint apart from those of the order
+and the samples."""
 
 
 class RunState:
@@ -94,7 +95,9 @@ class RunState:
         self.loop_sources.restore(own["sources"], form=own.get("sources_form", 1))
         if self.position.world_size == self._world_size or self._rank == 0:
             here = (self.seed, self._rank, self.position.step)
-            self.seeded_generators = restore_rng(own["rng"], seeds=here)
+            self.seeded_generators = restore_rng(
+                own["rng"], seed_of=lambda device: derive_seed(*here, _DEVICE, device)
+            )
         else:
             seed_everything(derive_seed(self.seed, _RANK, self._world_size, self._rank, self.position.step))
         self.position.shard_over(self._world_size)

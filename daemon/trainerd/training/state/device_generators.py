@@ -11,13 +11,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import torch
 
-from trainerd.training.data.seeds import derive_seed
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-_DEVICE: Final = 0x646576696365
-"""Keeps the seeds of device generators apart from those of the order and the samples."""
+    from collections.abc import Callable, Sequence
 
 
 class DeviceGenerators(Protocol):
@@ -108,7 +103,7 @@ def device_states(devices: DeviceGenerators) -> list[torch.Tensor]:
 
 
 def put_back_states(
-    states: Sequence[torch.Tensor], devices: DeviceGenerators, *, seeds: tuple[int, ...]
+    states: Sequence[torch.Tensor], devices: DeviceGenerators, *, seed_of: Callable[[int], int]
 ) -> SeededGenerators | None:
     """Put back the generators that exist here, and seed the others.
 
@@ -117,7 +112,7 @@ def put_back_states(
     Args:
         states: Of the checkpoint, by number of the device.
         devices: Of this machine.
-        seeds: Numbers from which the seeds of the others are derived: seed of the run, rank and step.
+        seed_of: Returns the seed of a device that the checkpoint has no state of, given its number.
 
     Returns:
         What could not be put back; None if all was.
@@ -128,5 +123,5 @@ def put_back_states(
     for device, state in enumerate(states[:here]):
         devices.set_state(device, state)
     for device in range(len(states), here):
-        devices.seed(device, derive_seed(_DEVICE, *seeds, device))
+        devices.seed(device, seed_of(device))
     return None if len(states) == here else SeededGenerators(len(states), here)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import sys
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
@@ -22,6 +22,9 @@ from trainerd.training.state.device_generators import (
 )
 from trainerd.training.state.generator_memory import numpy_state, python_state
 from trainerd.training.state.generators import load_python_state, python_state_dict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _NUMPY_SEED_BITS: Final = 32
 
@@ -48,14 +51,17 @@ def capture_rng(devices: DeviceGenerators = CUDA_GENERATORS) -> dict[str, Any]:
 
 
 def restore_rng(
-    state: dict[str, Any], devices: DeviceGenerators = CUDA_GENERATORS, *, seeds: tuple[int, ...] = ()
+    state: dict[str, Any],
+    devices: DeviceGenerators = CUDA_GENERATORS,
+    *,
+    seed_of: Callable[[int], int] = lambda device: device,
 ) -> SeededGenerators | None:
     """Put all generators into the states that `capture_rng` returned.
 
     Args:
         state: Of this machine or of another one.
         devices: Devices of this machine.
-        seeds: Numbers that the seeds of device generators without a state are derived from.
+        seed_of: Returns the seed of a device of which there is no state, given its number.
 
     Returns:
         What could not be put back, because the devices are others; None if all was.
@@ -74,7 +80,7 @@ def restore_rng(
                 "gauss": saved["gauss"],
             }
         )
-    return put_back_states(state["cuda"], devices, seeds=seeds)
+    return put_back_states(state["cuda"], devices, seed_of=seed_of)
 
 
 def seed_everything(seed: int) -> None:
