@@ -34,6 +34,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.cuda_kills", description=__doc__.partition("\n")[0])
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     device = parser.parse_args().device
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # a limit from outside ends the supervisor too
     folder = Path(tempfile.mkdtemp(prefix="cuda-kills-"))
     jobs, state = folder / "jobs", folder / "state"
     jobs.mkdir()
