@@ -48,7 +48,7 @@ def main() -> int:
     try:
         for name in STRIKES:
             _submit(folder, name, device)
-        results = {name: _result(folder, name) for name in STRIKES}
+        results = _results(folder)
     finally:
         supervisor.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -77,22 +77,27 @@ def _submit(folder: Path, name: str, device: str) -> None:
     place.rename(folder / "jobs" / f"{name}.yaml")
 
 
-def _result(folder: Path, name: str) -> str | None:
-    """Strike a job as the plan says, wait for its end and return its digest, None if there is none."""
-    digest = folder / f"{name}.digest"
+def _results(folder: Path) -> dict[str, str | None]:
+    """Strike the jobs as planned, wait for their ends, and return the digest of each, None without one."""
+    left = {name: list(strikes) for name, strikes in STRIKES.items()}
+    goal = dict.fromkeys(STRIKES, STEPS_BEFORE_STRIKE)
+    digests = {name: folder / f"{name}.digest" for name in STRIKES}
     end_s = time.monotonic() + RUN_LIMIT_S
-    for strike in STRIKES[name]:
-        seen = _rows(folder, name)
-        while _rows(folder, name) < seen + STEPS_BEFORE_STRIKE and time.monotonic() < end_s:
-            time.sleep(LOOK_S)
-        struck = _pids(str(digest))
-        print(f"{name}: {strike.name} to {len(struck)} processes", flush=True)
-        for pid in struck:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, strike)
-    while not digest.exists() and time.monotonic() < end_s:
+    while not all(each.exists() for each in digests.values()) and time.monotonic() < end_s:
+        for name, strikes in left.items():
+            if strikes and (rows := _rows(folder, name)) >= goal[name]:
+                struck = _pids(str(digests[name]))
+                goal[name] = rows + STEPS_BEFORE_STRIKE
+                strike = strikes.pop(0)
+                print(f"{name}: {strike.name} to {len(struck)} processes after {rows} rows", flush=True)
+                for pid in struck:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, strike)
         time.sleep(LOOK_S)
-    return digest.read_text() if digest.exists() else None
+    if any(left.values()):
+        print(f"not struck as often as planned: {sorted(name for name in left if left[name])}")
+        return dict.fromkeys(STRIKES)
+    return {name: each.read_text() if each.exists() else None for name, each in digests.items()}
 
 
 def _rows(folder: Path, name: str) -> int:
