@@ -22,12 +22,14 @@ SCRIPTS = REPOSITORY / "tests" / "support" / "scripts"
 RANKS_LOOP = SCRIPTS / "ranks_loop.py"
 SHARDED_LOOP = SCRIPTS / "sharded_loop.py"
 SHAPES_LOOP = SCRIPTS / "shapes_loop.py"
+PARALLEL_LOOP = SCRIPTS / "parallel_loop.py"
 RUN_LIMIT_S = 60
 _LOOK_S = 0.002
 _servers = {  # each starts with its first rank and ends with this process
     RANKS_LOOP: RankServer("torch._dynamo"),  # which DistributedDataParallel imports
     SHARDED_LOOP: RankServer("torch.distributed.fsdp", "torch._dynamo"),
     SHAPES_LOOP: RankServer("torch.distributed.fsdp", "torch._dynamo"),
+    PARALLEL_LOOP: RankServer("torch.distributed.fsdp", "torch._dynamo"),
 }
 _USED = re.compile(r"^used (\d+) (\d+) (\d+) (\d+) (\[.*\])$", re.MULTILINE)
 

@@ -34,9 +34,11 @@ from trainerd.training.data.loop_end import (
     was_left_on_purpose,
 )
 from trainerd.training.data.passes import Pass
+from trainerd.training.data.replica_place import ReplicaPlace, StatedSharding
 from trainerd.training.data.sharding import ShardPlan
 from trainerd.training.data.source_cache import SourceCache
 from trainerd.training.data.zipped_source import ZippedSource
+from trainerd.training.engine.replica_places import ReplicaPlaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +60,7 @@ class _Loop:
     Attributes:
         loaders: What it draws from, in step.
         source: Where its batches come from.
+        place: Which share of them is this rank's.
         accumulate: How many batches make a step.
         is_numbered: Whether the script gets the number of each batch as well.
         thread: The thread that asked for the loop.
@@ -70,6 +73,7 @@ class _Loop:
 
     loaders: tuple[Any, ...]
     source: Source
+    place: ReplicaPlace
     accumulate: int
     is_numbered: bool
     thread: int = field(default_factory=threading.get_ident)
@@ -91,6 +95,7 @@ class BatchLoops:
         self.has_begun = False
         self._engine = engine
         self._position = engine.run.state.position
+        self._places = ReplicaPlaces(engine.run)
         self._sources = SourceCache(self._warn_once, engine.run.suspicions.add)
         self._accumulate = 1
         self._current: _Loop | None = None  # the loop that was begun last
@@ -116,17 +121,28 @@ class BatchLoops:
 
     # ------------------------------------------------------------------ loops that begin
 
-    def train(self, loaders: tuple[Any, ...], accumulate: int, *, is_numbered: bool = False) -> BatchIterator:
+    def train(
+        self,
+        loaders: tuple[Any, ...],
+        sharding: StatedSharding,
+        accumulate: int,
+        *,
+        is_numbered: bool = False,
+    ) -> BatchIterator:
         """Return the batches that are left of the next training loop."""
-        return self._iterator(_Loop(loaders, self._source(loaders), accumulate, is_numbered))
+        sources = self._sources_of(loaders)
+        place = self._places.place(sharding, loaders, tuple(sources))
+        return self._iterator(_Loop(loaders, _in_step(sources), place, accumulate, is_numbered))
 
     def count(self, total: int) -> BatchIterator:
         """Return the numbers that are left of the next training loop, which has no loader."""
-        return self._iterator(_Loop((total,), CountedSource(total), 1, is_numbered=False))
+        return self._iterator(
+            _Loop((total,), CountedSource(total), self._places.by_rank, 1, is_numbered=False)
+        )
 
     def evaluate(self, loaders: tuple[Any, ...], *, is_numbered: bool = False) -> BatchIterator:
         """Return the batches of a loop that does not train."""
-        source = self._source(loaders)
+        source = _in_step(self._sources_of(loaders))
         place = (_EVALUATION, *self._position.key()[2:], self._number_of_evaluation())
         which = Pass(place, self._position.epoch)
         return BatchIterator(
@@ -192,6 +208,7 @@ class BatchLoops:
         if self._current is None and loop.generator is not None:  # once is enough: it takes milliseconds
             loop_misuse.check_wrapper(loop.generator())
         engine.begin_loop(source)
+        position.shard_over(loop.place.size)
         if self._series is None or not _are_same(self._series, (position.epoch, loop.loaders)):
             position.series = position.loop
         self._series = None
@@ -383,10 +400,14 @@ class BatchLoops:
     # ------------------------------------------------------------------ sources
 
     def _pass(self, loop: _Loop) -> Pass:
-        environment, position = self._engine.run.settings.environment, self._position
-        plan = ShardPlan(
-            environment.rank, environment.world_size, position.resharded_at, position.resharded_after
-        )
+        position, resume = self._position, self._engine.run.resume
+        if loop.is_replayed:
+            plan = ShardPlan(loop.place.rank, loop.place.size)
+        else:
+            # Where the loop goes on, if it is the one that was interrupted and has not begun.
+            at = (resume.position if resume.is_pending and not loop.has_begun else position).copied()
+            at.shard_over(loop.place.size)
+            plan = ShardPlan(loop.place.rank, loop.place.size, at.resharded_at, at.resharded_after)
         return Pass((_TRAINING, position.loop), position.epoch, plan, loop.indices)
 
     def _left(self, loop: _Loop) -> int | None:
@@ -407,18 +428,21 @@ class BatchLoops:
             total = min(total, done - done % loop.accumulate + steps_left * loop.accumulate)
         return max(total - done, 0)
 
-    def _source(self, loaders: tuple[Any, ...]) -> Source:
-        """Return the source of loaders: of each one, made at its first use, or of several in step."""
+    def _sources_of(self, loaders: tuple[Any, ...]) -> list[Source]:
+        """Return the source of each loader, made at its first use."""
         if not loaders:
             raise UserError("batches() needs a loader")
         seed, epoch = self._engine.run.state.seed, self._position.epoch
-        sources = [self._sources.source(loader, seed=seed, epoch=epoch) for loader in loaders]
-        return sources[0] if len(sources) == 1 else ZippedSource(sources)
+        return [self._sources.source(loader, seed=seed, epoch=epoch) for loader in loaders]
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:
             self._warned.add(message)
             warnings.warn(f"trainerd: {message}", stacklevel=3)
+
+
+def _in_step(sources: list[Source]) -> Source:
+    return sources[0] if len(sources) == 1 else ZippedSource(sources)
 
 
 def _are_same(one: tuple[int, tuple[Any, ...]], other: tuple[int, tuple[Any, ...]]) -> bool:

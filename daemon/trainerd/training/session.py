@@ -18,6 +18,7 @@ from trainerd.contract.safe_text import safe_text
 from trainerd.errors import UserError
 from trainerd.training import loop_misuse
 from trainerd.training.batch_loops import BatchLoops
+from trainerd.training.data.replica_place import StatedSharding
 from trainerd.training.engine.run_engine import RunEngine
 from trainerd.training.engine.run_parts import RunParts
 from trainerd.training.epoch_loops import EpochLoops
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
+
+    from torch.distributed.device_mesh import DeviceMesh
 
     from trainerd.checkpoint.store import Checkpoint
     from trainerd.contract.policy import Cadence, KeepBest, KeepEvery
@@ -301,7 +304,15 @@ class Session:
             raise UserError(f"max_steps={max_steps}: a run has at least 1 step")
         return self._epoch_loops.train(total, max_steps)
 
-    def batches(self, *loaders: Any, train: bool = True, accumulate: int = 1) -> BatchIterator:
+    def batches(
+        self,
+        *loaders: Any,
+        train: bool = True,
+        accumulate: int = 1,
+        mesh: DeviceMesh | None = None,
+        dp_rank: int | None = None,
+        dp_size: int | None = None,
+    ) -> BatchIterator:
         """Return the batches that are left of the next loop over a loader.
 
         It has a ``len()`` if the loader has one.
@@ -312,19 +323,36 @@ class Session:
             train: Whether the loop trains. One that does not is not resumed in the middle, makes no steps,
                 and is where a request to stop is heard too.
             accumulate: Every so many batches make one step; the last batch of the loop always ends one.
+            mesh: Over which of several ranks the batches are dealt: the data-parallel part of a `DeviceMesh`,
+                ``mesh["dp"]``, or all of it, if the names of its dimensions tell which of them are. Ranks
+                that differ in other dimensions get the same batches. Where neither this nor `dp_size` is
+                given, the meshes of the tracked models decide.
+            dp_rank: The same without a mesh: number of the replica that this rank belongs to, from 0.
+            dp_size: How many replicas there are.
 
         Raises:
-            UserError: `accumulate` is less than 1, there is no loader, or one is there twice.
+            UserError: `accumulate` is less than 1, there is no loader, or one is there twice; it is not known
+                which ranks get the same batches, or ranks that compute a step together would get other ones.
         """
-        return self._batches(loaders, train=train, accumulate=accumulate, is_numbered=False)
+        sharding = StatedSharding(mesh, dp_rank, dp_size)
+        return self._batches(loaders, sharding, train=train, accumulate=accumulate, is_numbered=False)
 
-    def enumerate(self, *loaders: Any, train: bool = True, accumulate: int = 1) -> BatchIterator:
+    def enumerate(
+        self,
+        *loaders: Any,
+        train: bool = True,
+        accumulate: int = 1,
+        mesh: DeviceMesh | None = None,
+        dp_rank: int | None = None,
+        dp_size: int | None = None,
+    ) -> BatchIterator:
         """Return what `batches` does, each batch with its number within the loop, counted over all attempts.
 
         ``for number, batch in session.enumerate(loader)`` has the numbers that ``enumerate(loader)`` would
         have in a run without interruption.
         """
-        return self._batches(loaders, train=train, accumulate=accumulate, is_numbered=True)
+        sharding = StatedSharding(mesh, dp_rank, dp_size)
+        return self._batches(loaders, sharding, train=train, accumulate=accumulate, is_numbered=True)
 
     def steps(self, total: int) -> BatchIterator:
         """Return the numbers that are left of a loop that has `total` steps and no loader.
@@ -341,15 +369,27 @@ class Session:
         return self._loops.count(total)
 
     def _batches(
-        self, loaders: tuple[Any, ...], *, train: bool, accumulate: int, is_numbered: bool
+        self,
+        loaders: tuple[Any, ...],
+        sharding: StatedSharding,
+        *,
+        train: bool,
+        accumulate: int,
+        is_numbered: bool,
     ) -> BatchIterator:
+        if not train and not sharding.is_empty:
+            raise UserError(
+                "batches(train=False, mesh=…): a loop that does not train is not dealt: each rank gets "
+                "all that its loader yields",
+                hint="leave mesh=, dp_rank= and dp_size= out, or give the loader a DistributedSampler",
+            )
         if accumulate < 1:
             raise UserError(f"accumulate={accumulate}: at least 1 batch makes a step")
         self._begin()
         self._loops.end_broken_loop()
         if not train:
             return self._loops.evaluate(loaders, is_numbered=is_numbered)
-        return self._loops.train(loaders, accumulate, is_numbered=is_numbered)
+        return self._loops.train(loaders, sharding, accumulate, is_numbered=is_numbered)
 
     # ------------------------------------------------------------------ the block
 

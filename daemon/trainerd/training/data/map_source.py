@@ -32,6 +32,9 @@ class MapSource:
         suspect: Takes in a known cause of inexactness.
         is_sharded_here: Whether each of several ranks gets its share of what the sampler yields; else it
             gets all that its own sampler yields.
+
+    Attributes:
+        is_sharded_here: As given.
     """
 
     is_idle_at_boundary = True
@@ -45,7 +48,7 @@ class MapSource:
         is_sharded_here: bool = True,
     ) -> None:
         self._view = view
-        self._is_sharded_here = is_sharded_here
+        self.is_sharded_here = is_sharded_here
         self._seed = seed
         self._suspect = suspect
         self._requests = BatchRequests()
@@ -120,7 +123,7 @@ class MapSource:
             self._loader._iterator = None  # noqa: SLF001
 
     def _order(self, which: Pass) -> RankOrder:
-        return self._orders.order(which if self._is_sharded_here else replace(which, plan=None))
+        return self._orders.order(which if self.is_sharded_here else replace(which, plan=None))
 
     def _watched(self, iterator: Iterator[Any], found: set[str]) -> Iterator[Any]:
         """Look, once the first batch was loaded, for generators that were made in doing so."""

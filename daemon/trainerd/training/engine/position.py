@@ -30,9 +30,10 @@ class Position:
         loop: Which training loop of the epoch is next or in progress, from 0: most epochs have one.
         batch: Batches of that loop that are finished.
         epoch_start_step: `step` when the epoch began.
-        world_size: How many ranks the batches of that loop are sharded to. A batch is one of each rank then.
-        resharded_at: `batch` when they were last sharded to another number of ranks within that loop.
-        resharded_after: How many batches all ranks together had finished of it then.
+        world_size: How many replicas the batches of that loop are sharded to: ranks, or groups of ranks that
+            get the same batches. A batch is one of each replica then.
+        resharded_at: `batch` when they were last sharded to another number of replicas within that loop.
+        resharded_after: How many batches all replicas together had finished of it then.
         late: Whether the state is that of the beginning of loop `loop`, not of the end of the loop before:
             that one was found to be over only here, after the code between the two.
         series: First of the loops up to this one that an explicit ``next`` has drawn from the same loader,
@@ -80,7 +81,7 @@ class Position:
         self.epoch_start_step = self.step
 
     def shard_over(self, world_size: int) -> None:
-        """What is left of the loop in progress is sharded to `world_size` ranks from here on."""
+        """What is left of the loop in progress is sharded to `world_size` replicas from here on."""
         if world_size == self.world_size:
             return
         self.resharded_after += (self.batch - self.resharded_at) * self.world_size

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _NO_DIGEST_YET: Final = f"{BEGINNING:x}"
 """What is taken to stand in a checkpoint that was made before there were digests."""
+_RANKS: Final = "ranks"
+"""How many ranks the generators are of, where the batches are not sharded to as many."""
 _DEVICE: Final = 0x646576696365
 _RANK: Final = 0x72616E6B
 """Keep the seeds of devices and ranks that had no generators in a checkpoint apart from those of the order
@@ -68,6 +70,8 @@ class RunState:
             "sources": self.loop_sources.saved(self.position),
             "sources_form": SOURCES_FORM,
         }
+        if self.position.world_size != self._world_size:
+            own[_RANKS] = self._world_size
         if objects := self.values.objects():
             own["value_objects"] = objects
         if self._world_size > 1:
@@ -93,14 +97,13 @@ class RunState:
         saved = own.get("digest", _NO_DIGEST_YET)
         self.digest = None if saved is None else int(saved, 16)
         self.loop_sources.restore(own["sources"], form=own.get("sources_form", 1))
-        if self.position.world_size == self._world_size or self._rank == 0:
+        if own.get(_RANKS, self.position.world_size) == self._world_size or self._rank == 0:
             here = (self.seed, self._rank, self.position.step)
             self.seeded_generators = restore_rng(
                 own["rng"], seed_of=lambda device: derive_seed(*here, _DEVICE, device)
             )
         else:
             seed_everything(derive_seed(self.seed, _RANK, self._world_size, self._rank, self.position.step))
-        self.position.shard_over(self._world_size)
 
     def fingerprint(self, *, with_data: bool = False) -> dict[str, Any]:
         """Return what the program looks like, as it was when this was asked first.

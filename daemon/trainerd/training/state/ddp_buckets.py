@@ -24,7 +24,7 @@ from trainerd.training.state.comm_hooks import HookStates
 from trainerd.training.state.optimizer_names import named_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch.nn.parallel import DistributedDataParallel
 
@@ -248,9 +248,8 @@ class BucketOrders:
         names = {id(parameter): name for name, parameter in named_parameters(self._objects)}
         new = [
             WatchedReplica(replica, names, is_seen_from_start=is_start)
-            for replica in ddp_reducer.replicas(self._objects.values())
+            for replica in tracked_replicas(self._objects, names)
             if id(replica) not in known
-            and any(each.requires_grad and id(each) in names for each in replica.parameters())
         ]
         self._watched = sorted([*self.watched, *new], key=lambda watched: watched.names)
         return new
@@ -280,6 +279,22 @@ class BucketOrders:
         self.unplaced = [
             name for name, saved in state.items() if name not in live or not live[name].load_state_dict(saved)
         ]
+
+
+def tracked_replicas(
+    objects: Objects, names: dict[int, str] | None = None
+) -> Iterator[DistributedDataParallel]:
+    """Yield the replicas of this process that train tracked parameters. Goes through all objects.
+
+    Args:
+        objects: What is tracked.
+        names: Name of each tracked parameter, by its id, if they are at hand.
+    """
+    if names is None:
+        names = {id(parameter): name for name, parameter in named_parameters(objects)}
+    for replica in ddp_reducer.replicas(objects.values()):
+        if any(each.requires_grad and id(each) in names for each in replica.parameters()):
+            yield replica
 
 
 def _encoded(saved: SavedOrder) -> dict[str, Any]:
