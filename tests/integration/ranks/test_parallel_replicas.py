@@ -1,4 +1,4 @@
-"""Ranks that compute one step together get the same batch: tensor parallelism under FSDP2, under DDP, alone."""
+"""Ranks that compute one step together get the same batch, over kills and drains."""
 
 from __future__ import annotations
 
@@ -121,3 +121,11 @@ def test_a_loader_dealt_over_the_whole_world_is_refused_with_what_to_write(tmp_p
     assert "would get other batches" in output
     assert 'mesh["dp"]' in output
     assert "used 1" not in output or "--say" in words  # before any rank has trained, if one knows it alone
+
+
+def test_a_replica_over_a_part_of_the_ranks_needs_to_be_told_who_gets_which_batches(tmp_path):
+    output = refused(tmp_path / "run", "ddp-part")
+    assert "which of the 4 ranks get the same batches is not known" in output
+    assert "averaged over ranks [0, 2] only" in output
+    assert 'session.batches(loader, mesh=mesh["dp"])' in output
+    assert "used 1" not in output

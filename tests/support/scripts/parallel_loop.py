@@ -19,9 +19,11 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 import trainerd
 
 parser = argparse.ArgumentParser()
-parser.add_argument("shape", choices=["fsdp-tp", "ddp-tp", "tp", "by-hand"])
+parser.add_argument("shape", choices=["fsdp-tp", "ddp-part", "tp", "by-hand"])
 parser.add_argument("--sampler", choices=["none", "world", "replicas"], default="none")
-parser.add_argument("--say", choices=["nothing", "mesh", "all-of-mesh", "numbers", "world"], default="nothing")
+parser.add_argument(
+    "--say", choices=["nothing", "mesh", "all-of-mesh", "numbers", "world"], default="nothing"
+)
 parser.add_argument("--strike", nargs=3, type=int, default=[0, 0, 0], help="rank, step and signal")
 parser.add_argument("--tp", type=int, default=2, help="ranks of one replica")
 args = parser.parse_args()
@@ -35,12 +37,12 @@ mesh = init_device_mesh("cpu", (world_size // args.tp, args.tp), mesh_dim_names=
 with trainerd.session(seed=0, every={"steps": 2, "seconds": None, "epochs": None}) as session:
     torch.manual_seed(3)
     model: nn.Module = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 5))
-    if args.shape != "by-hand":
+    if args.shape in {"fsdp-tp", "tp"}:
         plan = {"0": parallel.ColwiseParallel(), "2": parallel.RowwiseParallel()}
         parallel.parallelize_module(model, mesh["tp"], plan)
     if args.shape == "fsdp-tp":
         fully_shard(model, mesh=mesh["dp"])
-    if args.shape == "ddp-tp":
+    if args.shape == "ddp-part":
         model = nn.parallel.DistributedDataParallel(model, process_group=mesh.get_group("dp"))
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, foreach=False)
     session.track(model=model, optimizer=optimizer)
