@@ -28,6 +28,7 @@ from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-
 
 from trainerd.contract.process import ProcessIdentity, identify, is_alive
 from trainerd.errors import RankLostError, UserError
+from trainerd.training.distributed.bounded_store import BoundedStore, StoreSilentError
 from trainerd.training.distributed.life_signs import SILENCE_LIMIT_S, Pulse, Silence
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ FAILING_LIMIT_S: Final = 5.0
 """How long a rank that is failing itself waits for what another one has promised to say, in seconds."""
 TELL_LIMIT_S: Final = 3.0
 """How long rank 0, which has the store, stays until the others have heard why it fails, in seconds."""
+STORE_LIMIT_S: Final = SILENCE_LIMIT_S
+"""How long the store may take for one answer, in seconds. Rank 0, which has it, may be stopped."""
 POLL_S: Final = 0.005
 _SIGNS_S: Final = 2.0  # between two looks at the life signs of the others
 _LOOK_S: Final = 0.25  # between two looks at whether the others live
@@ -68,6 +71,7 @@ class Ranks:
         self.rank = rank
         self.world_size = world_size
         self._store = store
+        self._bounded = BoundedStore("trainerd-store")
         self._peers: dict[int, ProcessIdentity] = {}
         self._looked_s = 0.0
         self._signs_s = 0.0
@@ -197,6 +201,7 @@ class Ranks:
             return  # no rank is left to tell
         finally:
             self._pulse.stop()
+            self._bounded.close()
 
     def _wait_until_heard(self) -> None:
         """Stay until the others know: their question would end with the store."""
@@ -225,10 +230,18 @@ class Ranks:
             return  # what was to be saved is saved
         finally:
             self._pulse.stop()
+            self._bounded.close()
 
     def _ask(self, question: Callable[[], Any]) -> Any:
+        is_failing = self._failing_since_s is not None
+        limit_s = min(STORE_LIMIT_S, FAILING_LIMIT_S) if is_failing else STORE_LIMIT_S
         try:
-            return question()
+            return self._bounded.ask(question, limit_s=limit_s)
+        except StoreSilentError:
+            raise RankLostError(
+                f"rank 0, at which the ranks rendezvous, has given no answer for {limit_s:g} s: its process "
+                "is stopped, its host is down, or the network between is"
+            ) from None
         except RuntimeError as error:  # torch's DistError is one
             raise RankLostError(
                 "rank 0, at which the ranks rendezvous, does not answer any more: it has ended, or the "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import asdict
 
 import pytest
@@ -120,3 +121,54 @@ def test_rank_0_stays_until_the_others_have_heard_why_it_fails(store, monkeypatc
         second.get("save/1/done", limit_s=30)
     failing.join(30)
     assert not failing.is_alive()
+
+
+class StoppedStore:
+    """A store whose process is stopped: it keeps the connection, and answers nothing."""
+
+    def __init__(self):
+        self.goes_on = threading.Event()
+
+    def check(self, *_):
+        self.goes_on.wait(30)
+        return True
+
+    set = get = compare_set = check
+
+
+@pytest.fixture
+def stopped():
+    store = StoppedStore()
+    yield store
+    store.goes_on.set()
+
+
+def test_no_wait_outlasts_a_store_that_is_stopped(stopped, monkeypatch):
+    monkeypatch.setattr(rank_store, "STORE_LIMIT_S", 0.05)
+    ranks = Ranks(stopped, rank=1, world_size=2)
+    for ask in (
+        ranks.look_for_the_lost,
+        lambda: ranks.get("what rank 0 is to say"),
+        lambda: ranks.put("word", 1),
+        lambda: ranks.put_first("word", 1),
+        lambda: ranks.gather("word", 1),
+    ):
+        with pytest.raises(RankLostError, match=r"has given no answer for 0.05 s: its process is stopped"):
+            ask()
+
+
+def test_a_rank_that_fails_does_not_wait_for_a_stopped_store(stopped, monkeypatch):
+    monkeypatch.setattr(rank_store, "FAILING_LIMIT_S", 0.05)
+    began_s = time.monotonic()
+    Ranks(stopped, rank=1, world_size=2).say_failed(ValueError("wrong"))
+    assert time.monotonic() - began_s < 10
+
+
+def test_the_thread_that_asks_ends_with_the_farewell(store):
+    before = set(threading.enumerate())
+    ranks = Ranks(store, rank=1, world_size=2)
+    ranks.put("word", 1)
+    (thread,) = [each for each in set(threading.enumerate()) - before if each.name == "trainerd-store"]
+    ranks.leave()
+    thread.join(5)
+    assert not thread.is_alive()
