@@ -106,10 +106,22 @@ def test_the_table_in_the_documents_has_the_cells_that_are_tested():
     assert rows == list(TABLE)
 
 
-def test_uneven_inputs_are_refused_in_the_first_step(tmp_path):
-    with Attempt(tmp_path / "run", "join", script=SHAPES_LOOP, world_size=2) as attempt:
+def test_uneven_inputs_are_refused_before_the_first_step(tmp_path):
+    with Attempt(tmp_path / "run", "join", "--strike", 1, 0, 15, script=SHAPES_LOOP, world_size=2) as attempt:
         assert attempt.wait(LIMIT_S) == [1, 1], attempt.output
-    assert "uneven inputs" in attempt.output
+    assert attempt.output.count("UserError: uneven inputs") == 2
+    assert "strikes" not in attempt.output  # before the body of a step
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("now", [1, 2])
+def test_a_zero_optimizer_does_not_go_on_with_other_ranks_and_says_with_how_many(tmp_path, now):
+    run = tmp_path / "run"
+    strike(run, "zero", 3, 1, 5, signal.SIGTERM)
+    with Attempt(run, "zero", script=SHAPES_LOOP, world_size=now) as attempt:
+        assert attempt.wait(LIMIT_S) == [1] * now, attempt.output
+    assert attempt.output.count("go on with 3 ranks") == now
+    finish(run, "zero", 3)
 
 
 @pytest.mark.slow

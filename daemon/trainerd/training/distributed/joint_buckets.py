@@ -105,11 +105,7 @@ class JointBuckets:
         if new and self._is_resumed:
             self._say("it was made after the state was restored", new)
         if any(takes_uneven_inputs(watched.replica) for watched in self._orders.watched):
-            raise UserError(
-                "uneven inputs (join() of DistributedDataParallel) are not supported: the ranks would not "
-                "make the same steps, and have no boundary in common to save",
-                hint="leave join() out: session.batches(loader) gives every rank as many batches",
-            )
+            raise uneven_inputs_error()
         for watched in self._orders.watched:
             try:
                 watched.catch_up()
@@ -125,3 +121,12 @@ class JointBuckets:
                     "the last bits of a gradient may differ from an undisturbed run"
                 )
                 self._suspect(Reason(KIND, name, detail, _WRAP_FIRST if "made" in why else ""))
+
+
+def uneven_inputs_error() -> UserError:
+    """Return the error of a run whose ranks may make different numbers of steps."""
+    return UserError(
+        "uneven inputs (join() of DistributedDataParallel) are not supported: the ranks would not "
+        "make the same steps, and have no boundary in common to save",
+        hint="leave join() out: session.batches(loader) gives every rank as many batches",
+    )

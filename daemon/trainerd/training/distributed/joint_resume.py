@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from trainerd.checkpoint.committed import Checkpoint
     from trainerd.checkpoint.store import CheckpointStore
     from trainerd.training.distributed.rank_store import Ranks
+    from trainerd.training.state.objects import TrackedObjects
     from trainerd.training.state.restore import StateTree
-    from trainerd.training.state.tracked import Objects
 
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ _STALE_LOOK_S: Final = 0.1
 
 
 def resume_together(
-    ranks: Ranks, store: CheckpointStore, find: Callable[[], Checkpoint | None], objects: Objects
+    ranks: Ranks, store: CheckpointStore, find: Callable[[], Checkpoint | None], objects: TrackedObjects
 ) -> tuple[Checkpoint, StateTree] | None:
     """Return the newest checkpoint that is sound on all ranks, and this rank's state of it.
 
@@ -74,7 +74,7 @@ def resume_together(
 
 
 def _read_together(
-    ranks: Ranks, store: CheckpointStore, name: str, objects: Objects, key: str
+    ranks: Ranks, store: CheckpointStore, name: str, objects: TrackedObjects, key: str
 ) -> tuple[Checkpoint, StateTree]:
     """Return this rank's state, once every rank has its own and has compared it with its objects.
 
@@ -108,8 +108,9 @@ def _seen(look: Callable[[], T]) -> T:
             time.sleep(_STALE_LOOK_S)
 
 
-def _read_own(ranks: Ranks, checkpoint: Checkpoint, objects: Objects) -> StateTree:
+def _read_own(ranks: Ranks, checkpoint: Checkpoint, objects: TrackedObjects) -> StateTree:
     """Return what this rank's objects take: its own part if that is what they hold, or else the whole."""
+    objects.check_ranks(checkpoint.name, saved=checkpoint.manifest.world_size, now=ranks.world_size)
     whose = rank_to_read(checkpoint, ranks.rank, ranks.world_size)
     try:
         tree = read_verified(_only_files_of(checkpoint, whose), whose, is_whole=False)

@@ -10,8 +10,10 @@ from trainerd.contract.verdict import Reason
 from trainerd.errors import UserError
 from trainerd.training.data.map_source import MapSource
 from trainerd.training.data.replica_place import REMEDY, ReplicaPlace, StatedSharding, place_of_sampler
+from trainerd.training.distributed.joint_buckets import uneven_inputs_error
 from trainerd.training.distributed.joint_places import SaidPlace, check_places
 from trainerd.training.state.ddp_buckets import tracked_replicas
+from trainerd.training.state.ddp_reducer import takes_uneven_inputs
 from trainerd.training.state.parallel_meshes import ParallelRanks, parallel_ranks
 
 if TYPE_CHECKING:
@@ -52,8 +54,8 @@ class ReplicaPlaces:
             sources: Where the batches of each loader come from.
 
         Raises:
-            UserError: What the script, the models and the samplers say cannot all be right, or it is not
-                known which ranks get the same batches.
+            UserError: What the script, the models and the samplers say cannot all be right, it is not known
+                which ranks get the same batches, or the ranks take uneven inputs.
         """
         world_size = self._by_rank.size
         said = stated.place(rank=self._torch_rank(), world_size=world_size)
@@ -78,9 +80,12 @@ class ReplicaPlaces:
         if not self._has_looked:
             self._has_looked = True
             objects = self._run.state.objects
+            replicas = list(tracked_replicas(objects))
+            if any(map(takes_uneven_inputs, replicas)):
+                raise uneven_inputs_error()
             self._shown = parallel_ranks(
                 objects,
-                tracked_replicas(objects),
+                replicas,
                 rank=self._torch_rank(),
                 world_size=self._by_rank.size,
             )

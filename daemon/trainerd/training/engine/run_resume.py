@@ -151,7 +151,11 @@ class RunResume:
 
     def _find(self) -> tuple[Checkpoint, StateTree] | None:
         if self._ranks is None:
-            return self._checkpoints.find()
+            found = self._checkpoints.find()
+            if found is not None:
+                checkpoint = found[0]
+                self._state.objects.check_ranks(checkpoint.name, saved=checkpoint.manifest.world_size, now=1)
+            return found
         return resume_together(self._ranks, self._checkpoints.store, self._find_newest, self._state.objects)
 
     def _find_newest(self) -> Checkpoint | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trainerd.errors import UserError
+from trainerd.errors import MismatchError, UserError
 from trainerd.training.state.module_extras import ModuleBaseline, put_back
 from trainerd.training.state.optimizer_names import parameter_names
 from trainerd.training.state.optimizer_wrappers import OptimizerWrapper, wrapper_of
@@ -39,6 +39,22 @@ class TrackedObjects(dict[str, Stateful]):
         if isinstance(module, torch.nn.Module):
             check_placements(name, module)
             self._baselines[name] = ModuleBaseline(module)
+
+    def check_ranks(self, source: str, *, saved: int, now: int) -> None:
+        """Check that a checkpoint of so many ranks can be resumed by so many.
+
+        Raises:
+            MismatchError: The state of an optimizer is spread over the ranks, and there are not as many.
+        """
+        spread = [name for name, wrapper in self._wrappers.items() if wrapper.is_spread]
+        if spread and saved != now:
+            raise MismatchError(
+                f"{source} is of {saved} ranks, and {spread[0]} is a ZeroRedundancyOptimizer, of which each "
+                f"rank saves the part that it updates: {now} ranks would need other parts",
+                [],
+                hint=f"go on with {saved} ranks; FSDP2, and an optimizer without ZeroRedundancyOptimizer, go on "
+                "with any number",
+            )
 
     def check_initialized(self) -> None:
         """Check that every module has all its parameters and buffers.

@@ -34,6 +34,11 @@ class OptimizerWrapper:
     def __init__(self, outer: Any) -> None:
         self.outer = outer
 
+    @property
+    def is_spread(self) -> bool:
+        """Whether each rank holds the state of other parameters."""
+        return _is_a(self.outer, _ZERO)
+
     def changes(self) -> dict[str, Any]:
         """Make the inner optimizer complete, and return what it does not hold."""
         _copy_groups(self.outer, self.outer.optim)

@@ -10,7 +10,7 @@ from torch.distributed.algorithms.model_averaging.averagers import PeriodicModel
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.optim import PostLocalSGDOptimizer, ZeroRedundancyOptimizer
 
-from trainerd.errors import UserError
+from trainerd.errors import MismatchError, UserError
 from trainerd.training.state.objects import TrackedObjects
 
 pytestmark = pytest.mark.torch
@@ -41,6 +41,20 @@ def test_the_learning_rate_of_a_zero_optimizer_is_restored_outside_too(group):
     outer.optim.param_groups[0]["lr"] = 0.125  # as loading its state does
     objects.put_back({})
     assert outer.param_groups[0]["lr"] == 0.125
+
+
+def test_a_zero_optimizer_of_another_number_of_ranks_is_refused_by_that_number(group):
+    outer = ZeroRedundancyOptimizer(nn.Linear(4, 4).parameters(), torch.optim.SGD, lr=0.5)
+    for value in (outer, outer.optim):
+        objects = TrackedObjects()
+        objects.track("optimizer", value)
+        objects.check_ranks("step-000000006", saved=3, now=3)
+        with pytest.raises(MismatchError, match=r"is of 3 ranks, and optimizer is a Zero.* 2 ranks") as raised:
+            objects.check_ranks("step-000000006", saved=3, now=2)
+        assert "go on with 3 ranks" in str(raised.value.hint)
+    plain = TrackedObjects()
+    plain.track("optimizer", torch.optim.SGD(nn.Linear(4, 4).parameters(), lr=0.5))
+    plain.check_ranks("step-000000006", saved=3, now=2)
 
 
 def test_the_wrapper_of_an_inner_optimizer_is_found(group):
