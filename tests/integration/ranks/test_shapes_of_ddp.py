@@ -109,7 +109,7 @@ def test_the_table_in_the_documents_has_the_cells_that_are_tested():
 def test_uneven_inputs_are_refused_before_the_first_step(tmp_path):
     with Attempt(tmp_path / "run", "join", "--strike", 1, 0, 15, script=SHAPES_LOOP, world_size=2) as attempt:
         assert attempt.wait(LIMIT_S) == [1, 1], attempt.output
-    assert attempt.output.count("UserError: uneven inputs") == 2
+    assert attempt.output.count("error: uneven inputs") == 2
     assert "strikes" not in attempt.output  # before the body of a step
 
 

@@ -49,7 +49,7 @@ def test_a_zero_optimizer_of_another_number_of_ranks_is_refused_by_that_number(g
         objects = TrackedObjects()
         objects.track("optimizer", value)
         objects.check_ranks("step-000000006", saved=3, now=3)
-        with pytest.raises(MismatchError, match=r"is of 3 ranks, and optimizer is a Zero.* 2 ranks") as raised:
+        with pytest.raises(MismatchError, match=r"of 3 ranks, and optimizer is a Zero.* 2 ranks") as raised:
             objects.check_ranks("step-000000006", saved=3, now=2)
         assert "go on with 3 ranks" in str(raised.value.hint)
     plain = TrackedObjects()
