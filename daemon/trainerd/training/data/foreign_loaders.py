@@ -28,7 +28,7 @@ from trainerd.training.data.found_generators import find_generators
 from trainerd.training.data.own_streams import OwnStreams
 from trainerd.training.data.purity import draws_nothing
 from trainerd.training.data.seeds import derive_seed
-from trainerd.training.data.workers import ignore_drain_signals
+from trainerd.training.data.workers import end_with_parent, ignore_drain_signals
 from trainerd.training.state.rng import isolated_cpu_generators
 
 _BEGINNING: Final = 0x6265676E
@@ -92,6 +92,7 @@ class _Wrapped:
             return
         if self.__dict__["_found_in"] != os.getpid():
             ignore_drain_signals()  # they were blocked when the worker was made
+            end_with_parent()
             found = find_generators(dataset=self._dataset, collate_fn=self._collate)
             self.__dict__.update(_streams=OwnStreams(found.by_path), _found_in=os.getpid())
         self.__dict__["_streams"].seed(derive_seed(int(self._pass_seed), number))

@@ -3,14 +3,18 @@
 A SIGTERM to the group, as systemd, Slurm, torchrun and a terminal's Ctrl-C send it, kills a plain loader's
 workers, and with them the rank before it can save. So the workers ignore it: they are created with the drain
 signals blocked, so that no moment is left in which one could kill them, and then ignore them. What they
-still notice is the end of their parent.
+still notice is the end of their parent: the kernel ends them with it. A worker that was forked holds the
+connections of its rank to the other ranks, and these would notice only at its end that the rank is gone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import os
 import signal
-from typing import TYPE_CHECKING, Any
+import threading
+from typing import TYPE_CHECKING, Any, Final
 
 import torch.utils.data
 
@@ -18,6 +22,10 @@ from trainerd.contract.signals import STOP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+_PR_SET_PDEATHSIG: Final = 1
+_FORKING: Final = threading.local()
+"""``parent``: number of this process while its main thread creates workers, which inherit it by a fork."""
 
 
 class WorkerStart:
@@ -29,6 +37,7 @@ class WorkerStart:
 
     def __call__(self, worker: int) -> None:
         ignore_drain_signals()
+        end_with_parent()
         info = torch.utils.data.get_worker_info()
         if info is not None:
             # The user's function expects to find the user's dataset, not the one that wraps it.
@@ -44,6 +53,20 @@ def ignore_drain_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
 
 
+def end_with_parent() -> None:
+    """Have the kernel end this forked worker at the end of the process that forked it.
+
+    It does so at the end of the thread that forked it: only the main thread lives as long as the process.
+    """
+    parent = getattr(_FORKING, "parent", None)
+    if parent is None:
+        return
+    with contextlib.suppress(OSError, AttributeError):  # where there is no such call, torch looks every 5 s
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)  # it ended before the call
+
+
 @contextlib.contextmanager
 def drain_signals_blocked() -> Iterator[None]:
     """Block the drain signals while workers are created; they inherit that.
@@ -51,7 +74,10 @@ def drain_signals_blocked() -> Iterator[None]:
     None is lost: it comes afterwards.
     """
     former = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
+    former_parent = getattr(_FORKING, "parent", None)
+    _FORKING.parent = os.getpid() if threading.current_thread() is threading.main_thread() else None
     try:
         yield
     finally:
+        _FORKING.parent = former_parent
         signal.pthread_sigmask(signal.SIG_SETMASK, former)

@@ -52,8 +52,8 @@ class TrackedObjects(dict[str, Stateful]):
                 f"{source} is of {saved} ranks, and {spread[0]} is a ZeroRedundancyOptimizer, of which each "
                 f"rank saves the part that it updates: {now} ranks would need other parts",
                 [],
-                hint=f"go on with {saved} ranks; FSDP2, and optimizers without ZeroRedundancyOptimizer, go on "
-                "with any number",
+                hint=f"go on with {saved} ranks; FSDP2, and optimizers without ZeroRedundancyOptimizer, go "
+                "on with any number",
             )
 
     def check_initialized(self) -> None:
