@@ -172,11 +172,17 @@ class RunParts:
             )
             raise SystemExit(DRAINED)
         ranks = rendezvous(settings.environment)
-        settings = settled(settings, ranks, os.environ)
-        if ranks is not None:  # each of several ranks would count an attempt of its own
+        if ranks is None:
+            return cls(settled(settings, None, os.environ), None)
+        try:
+            settings = settled(settings, ranks, os.environ)
+            # Each of several ranks would count an attempt of its own.
             root = ranks.agreed("attempt", lambda: str(settings.attempt_paths.root))
             settings = dataclasses.replace(settings, attempt_paths=AttemptPaths(Path(root)))
             check_shared(ranks, settings.run.root)
+        except BaseException as error:
+            ranks.say_failed(error)  # or the others would hear only that this rank is gone
+            raise
         return cls(settings, ranks)
 
     @property
