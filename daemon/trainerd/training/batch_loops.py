@@ -39,6 +39,7 @@ from trainerd.training.data.sharding import ShardPlan
 from trainerd.training.data.source_cache import SourceCache
 from trainerd.training.data.zipped_source import ZippedSource
 from trainerd.training.engine.replica_places import ReplicaPlaces
+from trainerd.training.read_ahead import ReadAhead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,6 +108,13 @@ class BatchLoops:
         self._error: BaseException | None = None
         self._evaluated: tuple[tuple[int, ...], int] = ((), 0)
         self._warned: set[str] = set()
+        run = engine.run
+        self._read_ahead = ReadAhead(
+            run.state.objects,
+            run.suspicions,
+            lambda: run.measurements.has_any,
+            is_strict=run.settings.is_strict,
+        )
 
     @property
     def ends_step(self) -> bool:
@@ -186,6 +194,7 @@ class BatchLoops:
         """Let go of the loaders, and so of workers that persist."""
         self._sources.clear()
         self._current = self._in_hand = self._series = None
+        self._read_ahead.close()
 
     # ------------------------------------------------------------------ training
 
@@ -219,6 +228,7 @@ class BatchLoops:
         iterator = source.iterate(which, position.batch, engine.hears_drain)
         witness = engine.run.evidence.witness
         witness.begin_loop(iterator)
+        is_watched = not isinstance(source, CountedSource) and self._read_ahead.begin_loop()
         fetched: tuple[bool, Any] | None = None
         while True:
             if fetched is None:
@@ -233,6 +243,8 @@ class BatchLoops:
             engine.enter_step()
             BATCH.hit()
             self._in_hand = loop
+            if is_watched:
+                self._read_ahead.hand(batch)
             try:
                 yield (position.batch, batch) if loop.is_numbered else batch
             except GeneratorExit:  # by a break, after which the batch counts, or by an exception
@@ -242,6 +254,7 @@ class BatchLoops:
                 loop_misuse.refuse_two_loops()
             loop_misuse.check_thread(loop.thread)
             self._in_hand = None
+            is_watched = is_watched and self._read_ahead.asked()
             ends_step = (position.batch + 1) % loop.accumulate == 0
             is_over = ends_step and engine.is_last_step
             if not is_over and position.batch + 1 == total:
@@ -250,9 +263,11 @@ class BatchLoops:
                 self._check_length(loop, total, is_over=is_over)
             self._note_samples(loop)
             if is_over:
+                self._read_ahead.exhausted()
                 self._end(loop, is_in_series=is_asked_explicitly(), is_exhausted=fetched is not None)
                 return
             engine.batch_done(ends_step=ends_step, is_last=False)
+        self._read_ahead.exhausted()
         self._end_exhausted(loop, total, is_in_series=is_asked_explicitly())
 
     def _way(self, loop: _Loop, *, is_explicit: bool) -> Literal["skip", "replay", "train"]:

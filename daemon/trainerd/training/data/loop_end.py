@@ -102,6 +102,11 @@ def is_asked_explicitly(depth: int = 1) -> bool:
     return frame is not None and _instruction(frame).startswith(("CALL", "PRECALL"))
 
 
+def is_at_for(frame: FrameType) -> bool:
+    """Tell whether a frame stands where a ``for`` asks for its next item."""
+    return _instruction(frame) == _ASKS
+
+
 def _instruction(frame: FrameType) -> str:
     at = frame.f_lasti
     while at > 0 and opcode.opname[frame.f_code.co_code[at]] == "CACHE":

@@ -63,6 +63,11 @@ class Measurements:
         self._losses: list[Callable[[], Number]] = []
         self._step_noted = 0
 
+    @property
+    def has_any(self) -> bool:
+        """Whether something was noted for the step in progress."""
+        return bool(self._row)
+
     def note(self, values: Mapping[str, Any]) -> None:
         """Note measurements of the step in progress.
 
