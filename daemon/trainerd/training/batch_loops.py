@@ -226,9 +226,7 @@ class BatchLoops:
         total = source.length(which)
         engine.run_loop(total)
         iterator = source.iterate(which, position.batch, engine.hears_drain)
-        witness = engine.run.evidence.witness
-        witness.begin_loop(iterator)
-        is_watched = not isinstance(source, CountedSource) and self._read_ahead.begin_loop()
+        witness = self._watch(source, iterator)
         fetched: tuple[bool, Any] | None = None
         while True:
             if fetched is None:
@@ -243,8 +241,7 @@ class BatchLoops:
             engine.enter_step()
             BATCH.hit()
             self._in_hand = loop
-            if is_watched:
-                self._read_ahead.hand(batch)
+            self._read_ahead.hand(batch)
             try:
                 yield (position.batch, batch) if loop.is_numbered else batch
             except GeneratorExit:  # by a break, after which the batch counts, or by an exception
@@ -254,7 +251,7 @@ class BatchLoops:
                 loop_misuse.refuse_two_loops()
             loop_misuse.check_thread(loop.thread)
             self._in_hand = None
-            is_watched = is_watched and self._read_ahead.asked()
+            self._read_ahead.asked()
             ends_step = (position.batch + 1) % loop.accumulate == 0
             is_over = ends_step and engine.is_last_step
             if not is_over and position.batch + 1 == total:
@@ -269,6 +266,18 @@ class BatchLoops:
             engine.batch_done(ends_step=ends_step, is_last=False)
         self._read_ahead.exhausted()
         self._end_exhausted(loop, total, is_in_series=is_asked_explicitly())
+
+    def _watch(self, source: Source, iterator: Iterator[Any]) -> Witness | None:
+        """Watch the batches of a loop that begins, unless they are mere numbers. Return what takes witness.
+
+        Numbers are the same whatever the script draws for them: they are no witness of it.
+        """
+        if isinstance(source, CountedSource):
+            return None
+        witness = self._engine.run.evidence.witness
+        witness.begin_loop(iterator)
+        self._read_ahead.begin_loop()
+        return witness
 
     def _way(self, loop: _Loop, *, is_explicit: bool) -> Literal["skip", "replay", "train"]:
         """Return what becomes of the loop that begins: those finished before the checkpoint do not train.

@@ -73,41 +73,38 @@ class ReadAhead:
         self._seen: set[tuple[CodeType, int]] = set()
         self._loop: _WatchedLoop | None = None
 
-    def begin_loop(self) -> bool:
-        """A loop asks for its first batch. Tell whether it is to be watched. To be called by its generator."""
+    def begin_loop(self) -> None:
+        """A loop asks for its first batch. To be called below its generator."""
         self.close()
         asker = _asker(sys._getframe(1))  # noqa: SLF001 - the public way there, inspect, asks the same
         if asker is None or (place := (asker.f_code, asker.f_lasti)) in self._seen:
-            return False
+            return
         self._seen.add(place)
         signs = TrainingSigns(self._objects)
-        if not signs.can_show:
-            return False
-        self._loop = _WatchedLoop(signs, _variables(_consumer(asker)), self._report)
-        return True
+        if signs.can_show:
+            self._loop = _WatchedLoop(signs, _consumer(asker), self._report)
 
     def hand(self, batch: Any) -> None:
         """The script gets a batch."""
         if self._loop is not None:
             self._loop.hand(batch)
 
-    def asked(self) -> bool:
-        """The next batch is asked for. Tell whether to go on watching. To be called by the generator.
+    def asked(self) -> None:
+        """The next batch is asked for. To be called by the generator.
 
         Raises:
             UserError: Batches are read ahead.
         """
         loop = self._loop
-        if loop is None:
-            return False
+        if loop is None or (loop.batches >= _IDLE_MAX and not loop.has_trained):
+            return
         if loop.has_trained or self._has_measured() or loop.signs.have_changed():
             loop.trained()
             self.close()
-            return False
+            return
         loop.idle(_asker(sys._getframe(1)))  # noqa: SLF001 - see above
         if loop.batches >= _IDLE_MAX and not loop.is_pulled:
             self.close()
-        return self._loop is not None
 
     def exhausted(self) -> None:
         """The loop is over: a step of an optimizer from here on would train what was pulled before."""
@@ -125,8 +122,8 @@ class ReadAhead:
     def _report(self, where: str, batches: int, *, is_certain: bool) -> None:
         many = "the first batch was" if batches == 1 else f"the first {batches} batches were"
         detail = (
-            f"session.batches is read ahead: {many} followed by the next one before anything was trained, so a "
-            "saved position is ahead of the weights"
+            f"session.batches is read ahead: {many} followed by the next one before anything was trained, "
+            "so a saved position is ahead of the weights"
         )
         hint = (
             "put what prefetches around the loader, session.batches(prefetch(loader)), or let the loader "
@@ -143,7 +140,7 @@ class _WatchedLoop:
 
     Args:
         signs: What shows that something was trained.
-        variables: Of the code that the batches go to, at its first request.
+        consumer: Code that the first batch goes to.
         report: Told where, how many batches were pulled without training, and whether that is certain.
 
     Attributes:
@@ -153,13 +150,11 @@ class _WatchedLoop:
         is_over: Whether the loop has no more batches.
     """
 
-    def __init__(
-        self, signs: TrainingSigns, variables: dict[str, int], report: Callable[..., None]
-    ) -> None:
+    def __init__(self, signs: TrainingSigns, consumer: FrameType, report: Callable[..., None]) -> None:
         self.signs = signs
         self.batches = 0
         self.has_trained = self.is_pulled = self.is_over = False
-        self._variables = variables
+        self._code, self._variables = consumer.f_code, _variables(consumer)
         self._report = report
         self._where = ""
         self._handed: list[weakref.ref[torch.Tensor]] = []
@@ -176,7 +171,8 @@ class _WatchedLoop:
         self._handed += self._last
         if self.batches == 1 and asker is not None:
             consumer = _consumer(asker)
-            has_run = _variables(consumer) != self._variables
+            is_same = consumer.f_code is self._code
+            has_run = is_same and _variables(consumer) != self._variables
             self.is_pulled = not (is_at_for(consumer) and has_run)
             self._where = place_of_frame(asker)
         if self._hook is None and self.is_pulled and _register_hook is not None:

@@ -60,6 +60,7 @@ class ForeignLoaders:
 
     def begin(self, iterator: Any, loader: DataLoader[Any], init: Any) -> None:
         """Run the constructor of an iterator over a loader."""
+        iterator.begun_by_trainerd = True  # for `LoadersBeside`
         # The seed of the workers is not drawn from the loader's generator, which its sampler has too: workers
         # that persist are begun once in an attempt, not once in a pass.
         generator, loader.generator = loader.generator, None

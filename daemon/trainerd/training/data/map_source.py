@@ -129,6 +129,7 @@ class MapSource:
         """Look, once the first batch was loaded, for generators that were made in doing so."""
         for batch in iterator:
             yield batch
+            del batch  # or it would be kept for the whole pass
             break
         for path in sorted(self._fetch.find_generators() - found):
             self._suspect(

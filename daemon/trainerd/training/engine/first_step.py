@@ -1,4 +1,4 @@
-"""The first step of an attempt: audited, and what is not tracked is an error or a suspicion."""
+"""The first steps of an attempt: audited, and what is not tracked is an error or a suspicion."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from trainerd.contract.verdict import Reason
 from trainerd.errors import UserError
 from trainerd.training.state.audit import Audit, Untracked
+from trainerd.training.state.loaders_beside import LoadersBeside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,12 +19,15 @@ _SHOWN_MAX: Final = 6
 
 
 class FirstStep:
-    """Audits the first step of one attempt.
+    """Audits the first step of one attempt, and looks in the second one for loaders that go on beside it.
 
     Args:
         state: State of the run.
         suspicions: Take what is found if it is no error.
         is_strict: Whether what is found is an error.
+
+    Attributes:
+        is_over: Whether nothing is looked at any more.
     """
 
     def __init__(self, state: RunState, suspicions: Suspicions, *, is_strict: bool) -> None:
@@ -31,6 +35,8 @@ class FirstStep:
         self._suspicions = suspicions
         self._is_strict = is_strict
         self._is_watching = False
+        self._beside: LoadersBeside | None = None
+        self.is_over = False
 
     def begin(self) -> None:
         """The body of a step begins. Only the first call counts."""
@@ -39,19 +45,23 @@ class FirstStep:
             self._audit.watch()
 
     def end(self) -> None:
-        """The first step is done.
+        """A step is done, the first or the second one.
 
         Raises:
             UserError: Something that decides the rest of the run is in no checkpoint.
         """
         audit, self._audit = self._audit, None
         if audit is None:
+            for reason in self._beside.reasons() if self._beside is not None else ():
+                self._suspicions.add(reason)
+            self.is_over = True
             return
         found = audit.findings() if self._is_watching else []
         if found and self._is_strict:
             raise audit_error(found)
         for each in found:
             self._suspicions.add(Reason(each.kind, each.where, each.detail, each.hint))
+        self._beside = LoadersBeside()
 
     def close(self) -> None:
         """The attempt is over."""

@@ -233,7 +233,8 @@ class RunEngine:
         """
         if self._first_step is not None:
             self._first_step.end()
-            self._first_step = None
+            if self._first_step.is_over:
+                self._first_step = None
         self._cross()
         position, saves = self.run.state.position, self.run.saves
         self._count_step()

@@ -173,3 +173,19 @@ def test_a_script_that_no_longer_comes_to_the_interrupted_loop_is_suspect(tmp_pa
     assert run.attempt()
     assert [reason.kind for reason in found[-1].reasons] == ["loop-not-reached"]
     assert [row["step"] for row in read_history(RunPaths(tmp_path).metrics).rows] == list(range(1, 11))
+
+
+def test_a_zip_with_a_range_counts_from_its_beginning(tmp_path):
+    def script(session):
+        for _ in zip(range(2), session.batches(FEW), strict=False):
+            pass
+
+    assert "session.enumerate" in refused(tmp_path, script)
+
+
+def test_a_zip_with_a_plain_loader_begins_again(tmp_path):
+    def script(session):
+        for _ in zip(session.batches(FEW), torch.utils.data.DataLoader(FEW), strict=True):
+            pass
+
+    assert "session.batches(loader, other)" in refused(tmp_path, script)
