@@ -15,17 +15,38 @@ from trainerd.version import VERSION
 if TYPE_CHECKING:
     from trainerd.contract.policy import KeepBest, KeepEvery
     from trainerd.training.checkpointer import Checkpointer
-    from trainerd.training.session import Session, session
+    from trainerd.training.data.exact_loader import exact
+    from trainerd.training.drive import Drive
+    from trainerd.training.session import Session, driven, session
+    from trainerd.training.state.files import Files
+    from trainerd.training.state.plain_tree import plain_tree
 
 __version__ = VERSION
 
-__all__ = ["Checkpointer", "KeepBest", "KeepEvery", "Session", "__version__", "session"]
+__all__ = [
+    "Checkpointer",
+    "Drive",
+    "Files",
+    "KeepBest",
+    "KeepEvery",
+    "Session",
+    "__version__",
+    "driven",
+    "exact",
+    "plain_tree",
+    "session",
+]
 
 _HOME = {
     "Checkpointer": "trainerd.training.checkpointer",
+    "Drive": "trainerd.training.drive",
+    "Files": "trainerd.training.state.files",
     "KeepBest": "trainerd.contract.policy",
     "KeepEvery": "trainerd.contract.policy",
     "Session": "trainerd.training.session",
+    "driven": "trainerd.training.session",
+    "exact": "trainerd.training.data.exact_loader",
+    "plain_tree": "trainerd.training.state.plain_tree",
     "session": "trainerd.training.session",
 }
 

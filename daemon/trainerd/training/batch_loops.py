@@ -157,6 +157,11 @@ class BatchLoops:
             self._evaluated_batches(source, which, is_numbered=is_numbered), lambda: source.length(which)
         )
 
+    def length(self, loader: Any) -> int | None:
+        """Return how many batches this rank has of an epoch of a loader, None if that is not known."""
+        source = self._source((loader,))
+        return source.length(self._pass(_Loop((loader,), source, 1, is_numbered=False)))
+
     def end_broken_loop(self, *, is_over: bool = False) -> None:
         """A loop that was left in the middle ends, unless that was done.
 

@@ -19,6 +19,7 @@ from trainerd.errors import UserError
 from trainerd.training import loop_misuse
 from trainerd.training.batch_loops import BatchLoops
 from trainerd.training.data.replica_place import StatedSharding
+from trainerd.training.drive import Drive
 from trainerd.training.engine.run_engine import RunEngine
 from trainerd.training.engine.run_parts import RunParts
 from trainerd.training.epoch_loops import EpochLoops
@@ -57,6 +58,7 @@ def session(
     grace_s: float | None = None,
     uncompared: Sequence[str] = (),
     strict: bool = True,
+    signals: bool = True,
 ) -> Session:
     """Open a training session.
 
@@ -103,8 +105,23 @@ def session(
             grace_s=grace_s,
             uncompared=uncompared,
             strict=strict,
+            signals=signals,
         )
     )
+
+
+def driven(run_dir: str | Path | None = None, **settings: Any) -> Drive:
+    """Open a session for a framework whose hooks have no ``with`` block, and return its drive.
+
+    `Drive.finish`, `Drive.leave` and `Drive.fail` close the session, which is ``drive.session``.
+
+    Args:
+        run_dir: As `session` takes it.
+        settings: As `session` takes them.
+    """
+    opened = session(run_dir, **settings)
+    opened.__enter__()
+    return opened.drive()
 
 
 class Session:
@@ -116,6 +133,7 @@ class Session:
         self._loops = BatchLoops(self._engine)
         self._epoch_loops = EpochLoops(self._engine, self._loops)
         self._is_open = self._is_over = self._is_forked = False
+        self._drive: Drive | None = None
         forget_in_children(self)
 
     def forget_in_child(self) -> None:
@@ -239,8 +257,11 @@ class Session:
         Raises:
             UserError: A score is not a number.
         """
-        self._begin()
-        self._loops.end_broken_loop()
+        if self._drive is None:
+            self._begin()
+            self._loops.end_broken_loop()
+        else:
+            self._check_open()
         found = self._run.measurements.scores_of(scores)
         if self._run.resume.is_replaying:
             return  # reported before, by an earlier attempt
@@ -276,6 +297,39 @@ class Session:
             raise UserError(f"on_leave({function!r:.80}): not a function")
         self._run.exit.last_words.add(function)
         return function
+
+    def take_signals(self) -> None:
+        """Take the signals that ask for a stop, again if a library has put handlers of its own over ours."""
+        self._check_open()
+        self._run.flag.take()
+
+    def hand_over_signals(self) -> None:
+        """Give the signals back to the handlers that were there before, until `take_signals`."""
+        self._check_open()
+        self._run.flag.hand_over()
+
+    # ------------------------------------------------------------------ the loop of a framework
+
+    def drive(self) -> Drive:
+        """Return what drives the run for a framework, which has the loop; see `Drive`.
+
+        Raises:
+            UserError: The session's own loops have begun.
+        """
+        self._check_open()
+        if self._drive is None:
+            if self._engine.is_begun:
+                raise UserError("drive() comes before the session's own loops, and instead of them")
+            self._drive = Drive(self, self._engine)
+        return self._drive
+
+    def length(self, loader: Any) -> int | None:
+        """Return how many batches an epoch of a loader has in this session, None if that is not known.
+
+        With several ranks that is the share of this one.
+        """
+        self._check_open()
+        return self._loops.length(loader)
 
     # ------------------------------------------------------------------ the loop
 
@@ -406,10 +460,18 @@ class Session:
     ) -> None:
         if self._is_forked:
             return
+        if self._is_over:  # the drive has ended it
+            if error is None or isinstance(error, Exception):
+                self._run.exit.raise_if_left()
+            return
         try:
             if self._run.exit.is_left:
                 if error is None or isinstance(error, Exception):
                     self._run.exit.raise_if_left()
+            elif self._drive is not None and self._drive.is_over:
+                return
+            elif self._drive is not None and error is None:
+                self._drive.end_block()
             elif error is None:
                 self._epoch_loops.end_all()
                 self._engine.finish()
@@ -419,11 +481,15 @@ class Session:
                 self._engine.fail(error)
         finally:
             self._is_open, self._is_over = False, True
+            if self._drive is not None:
+                self._drive.close()
             self._loops.close()
             self._engine.close()
 
     def _begin(self) -> None:
         self._check_open()
+        if self._drive is not None:
+            raise UserError("this run is driven by a framework: it has the loop, and not the session")
         self._engine.begin()
 
     def _check_open(self) -> None:

@@ -39,6 +39,7 @@ class Settings:
         is_strict: Whether what the audit at the first step finds is an error.
         choice: How the run was found, None if its folder was given.
         is_fresh: Whether the run that is there is to be moved aside, and a new one to begin.
+        takes_signals: Whether the session takes the signals that ask for a stop.
     """
 
     run: RunPaths
@@ -51,6 +52,7 @@ class Settings:
     is_strict: bool = True
     choice: RunChoice | None = None
     is_fresh: bool = False
+    takes_signals: bool = True
 
     @property
     def run_name(self) -> str:
@@ -78,6 +80,7 @@ def resolve_settings(
     grace_s: float | None,
     uncompared: Sequence[str] = (),
     strict: bool = True,
+    signals: bool = True,
     environ: Mapping[str, str] = os.environ,
 ) -> Settings:
     """Complete what the script says with what the environment says; where both speak, the environment wins.
@@ -105,6 +108,7 @@ def resolve_settings(
         is_strict=strict,
         choice=choice,
         is_fresh=fresh if environment.is_fresh is None else environment.is_fresh,
+        takes_signals=signals,
     )
 
 

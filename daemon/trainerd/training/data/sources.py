@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from torch.utils.data import DataLoader, IterableDataset
 
+from trainerd.training.data.exact_loader import ExactLoader
 from trainerd.training.data.iterable_source import IterableSource
 from trainerd.training.data.loader_view import view_of
 from trainerd.training.data.map_source import MapSource
@@ -56,6 +57,8 @@ def source_for(
         warn: Says something to the user once.
         suspect: Takes in a known cause of inexactness.
     """
+    if isinstance(loader, ExactLoader):
+        return MapSource(loader.source_view, seed=seed, suspect=suspect)
     if has_state_of_torchdata_alone(loader):
         return MapSource(view_of(loader), seed=seed, suspect=suspect, is_sharded_here=False)
     if _has_state(loader):

@@ -191,6 +191,12 @@ class RunEngine:
             self.run.saves.stage("drain")
         self.run.link.beat(Phase.EVALUATION)
 
+    def skip_audit(self) -> None:
+        """Leave the audit of the first step out: what trains is tracked through objects that hide it."""
+        if self._first_step is not None:
+            self._first_step.close()
+            self._first_step = None
+
     def run_loop(self, batches: int | None) -> None:
         """The first batch of the loop is about to be fetched."""
         self.run.link.batches = UNKNOWN if batches is None else batches

@@ -219,7 +219,7 @@ class RunParts:
             check_caller(self.suspicions, leaving.say)
         leaving.end_workers_at_exit()
         leaving.show_stacks_when_asked()
-        self.flag.install()
+        self.flag.install(takes_signals=self.settings.takes_signals)
         if self.flag.notices is not None:
             DeadlineGuard(
                 self.flag,

@@ -8,11 +8,11 @@ Invariants:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainerd.checkpoint.fingerprint import DATA, changes, compared
 from trainerd.contract.verdict import Reason
-from trainerd.errors import MismatchError
+from trainerd.errors import MismatchError, UserError
 from trainerd.training.distributed.joint_resume import confirm_together, resume_together
 from trainerd.training.engine.loop_sources import LOOPS_MAX
 from trainerd.training.engine.position import Position
@@ -25,9 +25,12 @@ from trainerd.training.engine.resume_checks import (
 from trainerd.training.engine.run_announcement import new_run_hint, note_program
 from trainerd.training.interruption.leaving import say
 from trainerd.training.state.generators import take_reseeded
+from trainerd.training.state.rank_files import read_verified
 from trainerd.training.state.restore import NOT_FITTING_HINT
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from trainerd.checkpoint.fingerprint import FieldVerdict
     from trainerd.checkpoint.store import Checkpoint
     from trainerd.training.distributed.rank_store import Ranks
@@ -55,6 +58,7 @@ class RunResume:
 
     Attributes:
         position: Boundary of the checkpoint.
+        keeps_state: Whether the state of the checkpoint is kept for `put_back` until `forget`.
     """
 
     def __init__(
@@ -69,6 +73,9 @@ class RunResume:
         suspicions: Suspicions,
     ) -> None:
         self.position = Position()
+        self.keeps_state = False
+        self._kept: StateTree | None = None
+        self._found: tuple[Checkpoint, StateTree] | None = None
         self._settings = settings
         self._state = state
         self._checkpoints = checkpoints
@@ -123,6 +130,7 @@ class RunResume:
         if (found := self._find()) is not None:
             checkpoint, tree = found
             self._put_back(tree, checkpoint)
+            self._kept = tree if self.keeps_state else None
             saved = checkpoint.manifest.fingerprint
             self._saved_data = dict(saved.get(DATA, {}))
             changed = program_changes(saved, now)
@@ -149,9 +157,54 @@ class RunResume:
         )
         return checkpoint
 
+    def saved_state(self, name: str) -> Any:
+        """Return the state that one object has in the checkpoint that `restore` will take; None if none.
+
+        Nothing is changed, and the other objects need not exist yet.
+        """
+        if self._ranks is not None:
+            found = self._ranks.agreed(f"saved-state/{name}", self._find_name)
+            if found is None:
+                return None
+            checkpoint = self._checkpoints.store.find(found)
+            rank = self._settings.environment.rank
+            tree = read_verified(checkpoint, rank if rank < checkpoint.manifest.world_size else 0)
+            return tree.objects.get(name)
+        if self._found is None:
+            self._found = self._checkpoints.find()
+        return self._found[1].objects.get(name) if self._found is not None else None
+
+    def put_back(self, names: Collection[str], *, has_generators: bool) -> None:
+        """Put back some objects, and the random generators if asked, from the state that was kept.
+
+        Raises:
+            UserError: Nothing was kept, or not any more.
+        """
+        if self._kept is None:
+            raise UserError(
+                "there is no state to put back: the run was not resumed, or a step was done since"
+            )
+        if names:
+            self._state.restore_objects(self._kept, names, source=self._source)
+        if has_generators:
+            self._state.restore_generators(self._kept)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a state for `put_back`."""
+        return self._kept is not None
+
+    def forget(self) -> None:
+        """Let go of the state that was kept."""
+        self._kept = None
+
+    def _find_name(self) -> str | None:
+        found = self._find_newest()
+        return found.name if found is not None else None
+
     def _find(self) -> tuple[Checkpoint, StateTree] | None:
         if self._ranks is None:
-            found = self._checkpoints.find()
+            found, self._found = self._found or self._checkpoints.find(), None
             if found is not None:
                 checkpoint = found[0]
                 self._state.objects.check_ranks(checkpoint.name, saved=checkpoint.manifest.world_size, now=1)

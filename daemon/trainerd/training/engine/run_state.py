@@ -18,6 +18,8 @@ from trainerd.training.state.snapshot import Snapshot, take_snapshot
 from trainerd.training.state.values import Values
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from trainerd.training.data.passes import Source
     from trainerd.training.state.device_generators import SeededGenerators
 
@@ -97,13 +99,27 @@ class RunState:
         saved = own.get("digest", _NO_DIGEST_YET)
         self.digest = None if saved is None else int(saved, 16)
         self.loop_sources.restore(own["sources"], form=own.get("sources_form", 1))
-        if own.get(_RANKS, self.position.world_size) == self._world_size or self._rank == 0:
-            here = (self.seed, self._rank, self.position.step)
+        self.restore_generators(tree)
+
+    def restore_objects(self, tree: StateTree, names: Collection[str], *, source: str) -> None:
+        """Put back some of the tracked objects, and nothing else.
+
+        Raises:
+            MismatchError: They do not fit; nothing was changed.
+        """
+        tree.apply(self.objects, source=source, only=list(names))
+
+    def restore_generators(self, tree: StateTree) -> None:
+        """Put back the global random generators, and nothing else."""
+        own = tree.extra["session"]
+        step, replicas = int(own["position"]["step"]), int(own["position"].get("world_size", 1))
+        if own.get(_RANKS, replicas) == self._world_size or self._rank == 0:
+            here = (self.seed, self._rank, step)
             self.seeded_generators = restore_rng(
                 own["rng"], seed_of=lambda device: derive_seed(*here, _DEVICE, device)
             )
         else:
-            seed_everything(derive_seed(self.seed, _RANK, self._world_size, self._rank, self.position.step))
+            seed_everything(derive_seed(self.seed, _RANK, self._world_size, self._rank, step))
 
     def fingerprint(self, *, with_data: bool = False) -> dict[str, Any]:
         """Return what the program looks like, as it was when this was asked first.

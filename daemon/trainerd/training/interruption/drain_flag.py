@@ -69,13 +69,22 @@ class DrainFlag:
         """Whether Ctrl-C in a notebook or at a prompt asked."""
         return self.is_interactive and self.reason == signal.SIGINT.name
 
-    def install(self) -> Self:
-        """Take over the signals, if this is the main thread; only there does Python allow it."""
+    def install(self, *, takes_signals: bool = True) -> Self:
+        """Take over the signals, if this is the main thread; only there does Python allow it.
+
+        Args:
+            takes_signals: Whether to; if not, the caller hears them and calls `ask`, or calls `take` later.
+        """
         self.notices, self._notify = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._notify, False)
         forget_in_children(self)
         if threading.current_thread() is not threading.main_thread():
             EARLY.tell(self)
+            return self
+        if not takes_signals:
+            early = EARLY.release()
+            if early is not None:
+                self.hear(signal.Signals(early[0]), early[1])
             return self
         self.former_wakeup = signal.set_wakeup_fd(self._notify, warn_on_full_buffer=False)
         self._former_file = _file_behind(self.former_wakeup)
@@ -90,17 +99,41 @@ class DrainFlag:
             self.notice(early[0])
         return self
 
+    def take(self) -> None:
+        """Take the signals over, again if a library has put handlers of its own in the place of ours.
+
+        Those are put back by `hand_over` and `remove`.
+        """
+        if threading.current_thread() is not threading.main_thread() or self._notify is None:
+            return
+        for number in STOP:
+            former = signal.getsignal(number)
+            if former != self._handle and (number not in _SCRIPTS_OWN or former is signal.SIG_DFL):
+                self._former[number] = signal.signal(number, self._handle)
+        if not self._has_wakeup:
+            self.former_wakeup = signal.set_wakeup_fd(self._notify, warn_on_full_buffer=False)
+            self._former_file = _file_behind(self.former_wakeup)
+            self._has_wakeup = True
+
+    def hand_over(self) -> None:
+        """Give the signals back until `take`. The requests of others are still heard."""
+        self._give_back()
+        self._give_back_wakeup()
+
+    def _give_back_wakeup(self) -> None:
+        if not self._has_wakeup:
+            return
+        self._has_wakeup = False
+        former = self.former_wakeup if self.is_former_wakeup_open() else -1
+        try:
+            signal.set_wakeup_fd(former)
+        except (OSError, ValueError):  # such as a file that took its number
+            signal.set_wakeup_fd(-1)
+
     def remove(self) -> None:
         """Give the signals back, and end what is read from `notices`."""
         EARLY.tell(None)
-        self._give_back()
-        if self._has_wakeup:
-            self._has_wakeup = False
-            former = self.former_wakeup if self.is_former_wakeup_open() else -1
-            try:
-                signal.set_wakeup_fd(former)
-            except (OSError, ValueError):  # such as a file that took its number
-                signal.set_wakeup_fd(-1)
+        self.hand_over()
         # Forgotten first: a child that is forked now closes no other.
         notify, self._notify = self._notify, None
         if notify is not None:

@@ -25,6 +25,7 @@ from trainerd.training.state.audit_kinds import (
 )
 from trainerd.training.state.caller_names import CallerNames, Known, place_of_frame, user_frames
 from trainerd.training.state.hand_kept_averages import CopiesBefore
+from trainerd.training.state.kept_gradients import KeptGradients
 from trainerd.training.state.live_objects import live_instances
 from trainerd.training.state.optimizer_names import named_parameters
 from trainerd.training.state.tracked import Objects, Stateful, unwrapped
@@ -262,6 +263,8 @@ class Audit:
             )
 
     def _accumulation(self, coverage: Coverage, names: CallerNames) -> Iterator[Untracked]:
+        if any(isinstance(value, KeptGradients) for value in self._objects.values()):
+            return
         known = [each.value for each in names]
         if self._gradients is not None and self._gradients.are_kept_for_later(coverage, known):
             name = self._name_of(coverage.optimizers[0], names)

@@ -1,0 +1,1 @@
+"""Integrations with training frameworks: `trainerd.integrations.ignite`. Each needs its framework installed."""

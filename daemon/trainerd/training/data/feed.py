@@ -1,0 +1,106 @@
+"""Batches for a framework that lets its iterator be replaced: pass after pass, from where the run is."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from trainerd.training.data.passes import Pass
+from trainerd.training.data.sources import source_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from trainerd.contract.verdict import Reason
+    from trainerd.training.data.passes import Source
+
+_TRAINING: Final = 1
+"""As in the loops of a session: the same loader has the same order in both."""
+
+
+class Feed:
+    """One stream of batches over a loader, which is begun again each time it is exhausted.
+
+    Any loader that a session takes. It is tracked as an object: its state is where the stream is. Each rank
+    gets what its own sampler yields.
+
+    Args:
+        seed: Of the session.
+        suspect: Takes in a known cause of inexactness.
+        warn: Says something to the user once.
+    """
+
+    def __init__(
+        self, seed: int, *, suspect: Callable[[Reason], None], warn: Callable[[str], None]
+    ) -> None:
+        self._seed = seed
+        self._suspect = suspect
+        self._warn = warn
+        self._loader: Any = None
+        self._source: Source | None = None
+        self._number = 0
+        self._batch = 0
+        self._has_begun = False
+        self._is_resumed = False
+        self._saved: Any = None
+        self._indices: deque[Any] = deque()
+        self._done: list[Any] = []
+
+    def iterate(self, loader: Any) -> Iterator[Any]:
+        """Begin the next pass over `loader`, or what is left of the one that was interrupted."""
+        if loader is not self._loader or self._source is None:
+            self._close_source()
+            self._loader = loader
+            self._source = source_for(loader, seed=self._seed, warn=self._warn, suspect=self._suspect)
+        if self._is_resumed:
+            self._is_resumed = False
+        else:
+            self._number += self._has_begun
+            self._batch = 0
+        self._has_begun = True
+        saved, self._saved = self._saved, None
+        self._indices = deque()
+        self._source.begin(saved, self._batch)
+        which = Pass((_TRAINING, 0), self._number, None, self._indices)
+        self._source.length(which)  # draws the order of the pass that trains
+        return self._batches(self._source, which)
+
+    def _batches(self, source: Source, which: Pass) -> Iterator[Any]:
+        for batch in source.iterate(which, self._batch, lambda: False):
+            self._batch += 1
+            if self._indices:
+                self._done.append(self._indices.popleft())
+            yield batch
+
+    def taken(self) -> list[Any]:
+        """Return what the sampler gave for the batches since the last call, as far as that is known."""
+        done, self._done = self._done, []
+        return done
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the stream is."""
+        state: dict[str, Any] = {"has_begun": self._has_begun, "number": self._number, "batch": self._batch}
+        if self._source is not None and self._has_begun:
+            state["source"] = self._source.saved(self._batch)
+        elif self._saved is not None:
+            state["source"] = self._saved
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there with the next `iterate`. A stream that has begun already is left as it is."""
+        if self._source is not None:
+            return
+        self._has_begun = self._is_resumed = state["has_begun"]
+        self._number, self._batch = state["number"], state["batch"]
+        self._saved = state.get("source")
+
+    def close(self) -> None:
+        """Let go of the loader, and so of workers that persist."""
+        self._close_source()
+        self._loader = None
+
+    def _close_source(self) -> None:
+        close = getattr(self._source, "close", None)
+        if close is not None:
+            close()
+        self._source = None

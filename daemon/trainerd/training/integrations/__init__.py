@@ -1,0 +1,1 @@
+"""Integrations with frameworks that have the loop. Each imports its framework, and nothing else here does."""
