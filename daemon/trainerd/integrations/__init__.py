@@ -1,1 +1,1 @@
-"""Integrations with training frameworks: `trainerd.integrations.ignite`. Each needs its framework installed."""
+"""Integrations with training frameworks, such as `trainerd.integrations.ignite`. Each needs its framework."""

@@ -143,7 +143,7 @@ class Drive:
 
     # ------------------------------------------------------------------ boundaries
 
-    def step_done(self, step: int, epoch: int, batch: int, is_last: bool = False) -> None:  # noqa: FBT001, FBT002 - as an integration's hooks have it
+    def step_done(self, step: int, epoch: int, batch: int, is_last: bool = False) -> None:
         """A step is done: a boundary. Saves and drains happen here.
 
         Args:

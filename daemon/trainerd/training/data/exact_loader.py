@@ -1,8 +1,8 @@
 """`exact`: a `DataLoader` whose batches are functions of (seed, epoch, batch), for loops that are not ours.
 
 All of it lies in the dataset and the batch sampler. So it survives what frameworks do with a loader: they
-build another one from its parts, fetch ahead, skip the first batches, or give each rank a share of the batches
-or of each batch.
+build another one from its parts, fetch ahead, skip the first batches, or give each rank a share of the
+batches or of each batch.
 
 Invariants:
     A sample carries the seed that belongs to its place in the epoch: a list of samples may be cut, joined or
@@ -19,6 +19,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, Sampler
 
 from trainerd.errors import UserError
+from trainerd.training.data.batch_requests import numbered
 from trainerd.training.data.drawing import known_length
 from trainerd.training.data.loader_view import LoaderView, view_of
 from trainerd.training.data.order import batch_order
@@ -83,16 +84,14 @@ class ExactBatches(BatchSampler):
 
     def __iter__(self) -> Iterator[list[Any]]:
         epoch, start = self._epoch.begin()
-        for samples in self.seeded(epoch, start):
-            yield samples
+        yield from self.seeded(epoch, start)
 
     def seeded(self, epoch: int, start: int) -> Iterator[list[Any]]:
         """Yield the batches of an epoch from number `start` on."""
         order = batch_order(self._view, seed=derive_seed(self._seed, _EXACT), epoch=epoch)
         seeds = folded(self._seed, SAMPLE, _EXACT, epoch)
-        for number in range(start, len(order)):
+        for number, batch in numbered(order, start):
             state = folded(number, state=seeds)
-            batch = order[number]
             samples = batch if self._view.batch_sampler is not None else [batch]
             yield [
                 SeededSample(folded(place, state=state) >> 1, index) for place, index in enumerate(samples)
@@ -125,11 +124,9 @@ class ExactDataset(Dataset[Any]):
 
     def __init__(self, view: LoaderView) -> None:
         self.dataset = view.dataset
-        self._fetch = SeededFetch(
-            view.dataset, view.collate_fn, is_batched=view.batch_sampler is not None
-        )
+        self._fetch = SeededFetch(view.dataset, view.collate_fn, is_batched=view.batch_sampler is not None)
 
-    def __getitems__(self, samples: list[SeededSample]) -> Any:
+    def __getitems__(self, samples: list[Any]) -> Any:
         first = samples[0]
         if not isinstance(first, SeededSample):
             fetch_many = getattr(self.dataset, "__getitems__", None)
@@ -158,6 +155,7 @@ class ExactLoader(DataLoader[Any]):
     """
 
     source_view: LoaderView
+    _epoch: ExactEpoch
 
     def begin_at(self, epoch: int, batch: int = 0) -> None:
         """Let the next pass be that of `epoch`, from number `batch` on: nothing is loaded to skip the rest.
@@ -234,5 +232,5 @@ def exact_of(view: LoaderView, seed: int) -> ExactLoader:
         **view.worker_options(),
     )
     loader.source_view = view
-    loader._epoch = epoch  # noqa: SLF001 - made here
+    loader._epoch = epoch
     return loader

@@ -30,9 +30,7 @@ class Feed:
         warn: Says something to the user once.
     """
 
-    def __init__(
-        self, seed: int, *, suspect: Callable[[Reason], None], warn: Callable[[str], None]
-    ) -> None:
+    def __init__(self, seed: int, *, suspect: Callable[[Reason], None], warn: Callable[[str], None]) -> None:
         self._seed = seed
         self._suspect = suspect
         self._warn = warn

@@ -56,8 +56,8 @@ class Files:
             CorruptError: A path leads out of the folder.
         """
         for name in state:
-            path = PurePosixPath(name)
-            if path.is_absolute() or ".." in path.parts or not path.parts:
+            inner = PurePosixPath(name)
+            if inner.is_absolute() or ".." in inner.parts or not inner.parts:
                 raise CorruptError(f"a file of the checkpoint would be outside of its folder: {name!r:.80}")
         for name, path in self._found().items():
             if name not in state:
@@ -73,4 +73,8 @@ class Files:
 
 
 def _as_tensor(content: bytes) -> torch.Tensor:
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)
+    return (
+        torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        if content
+        else torch.empty(0, dtype=torch.uint8)
+    )

@@ -1,4 +1,4 @@
-"""Encoding on request what a checkpoint refuses: subclasses of dict, list and tuple, as what they stand for."""
+"""Encoding on request what a checkpoint refuses: subclasses of dict, list and tuple, as plain ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import torch
 
-_EXACT: Final = frozenset({dict, OrderedDict, Counter, defaultdict})
+_EXACT: Final[dict[type, Any]] = {OrderedDict: OrderedDict, Counter: Counter}
+_PLAIN: Final[tuple[Any, ...]] = (bool, int, float, str, bytes)
 
 
 def plain_tree(tree: Any) -> Any:
@@ -29,18 +30,16 @@ def plain_tree(tree: Any) -> Any:
     if isinstance(tree, Enum):
         return plain_tree(tree.value)
     if isinstance(tree, Mapping):
-        pairs = [(plain_tree(key), plain_tree(value)) for key, value in tree.items()]
-        kind = type(tree)
-        if kind is defaultdict:
-            return defaultdict(tree.default_factory, pairs)
-        return kind(dict(pairs)) if kind in _EXACT else dict(pairs)
+        plain = {plain_tree(key): plain_tree(value) for key, value in tree.items()}
+        if type(tree) is defaultdict:
+            return defaultdict(tree.default_factory, plain)
+        return _EXACT.get(type(tree), dict)(plain)
     if isinstance(tree, torch.Size):
         return tree
     if isinstance(tree, list):
         return [plain_tree(each) for each in tree]
     if isinstance(tree, tuple):
         return tuple(plain_tree(each) for each in tree)
-    for kind in (bool, int, float, str, bytes):
-        if isinstance(tree, kind) and type(tree) is not kind and type(tree).__module__ != "numpy":
-            return kind(tree)
-    return tree
+    if type(tree).__module__ == "numpy" or type(tree) in _PLAIN:
+        return tree
+    return next((kind(tree) for kind in _PLAIN if isinstance(tree, kind)), tree)

@@ -1,10 +1,12 @@
-"""A run that is driven: every crash and every drain leads to the weights and the history of an undisturbed run."""
+"""A run that is driven: a crash or a drain leads to the weights and the history of an undisturbed run."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,7 @@ def train(session: trainerd.Session, tick: Any, *, epochs: int = 3, log: list[fl
                 optimizer.step()
                 step += 1
                 session.log(loss=loss)
-                total.value += float(loss)
+                total.value += loss.item()
                 drive.step_done(step, epoch, batch + 1, batch + 1 == len(loader))
         tick()
         scheduler.step()
@@ -69,25 +71,25 @@ def train(session: trainerd.Session, tick: Any, *, epochs: int = 3, log: list[fl
         log.extend([*model.state_dict()[next(iter(model.state_dict()))].flatten().tolist(), total.value])
 
 
-CALLS = 3 * (4 + 2)
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return undisturbed(tmp_path_factory.mktemp("undisturbed"), train, steps=2)
 
 
-@pytest.mark.parametrize("crash_at", range(1, CALLS + 1))
-def test_a_crash_anywhere_changes_nothing(crash_at: int, tmp_path: Path) -> None:
-    expected = undisturbed(tmp_path / "a", train, steps=2)
-    assert disturbed(tmp_path / "b", train, (crash_at,), steps=2) == expected
+# Of the six calls of an epoch, four are steps, the fifth comes before its end, the sixth within it.
+@pytest.mark.parametrize("crash_at", [1, 4, 5, 6, 7, 18])
+def test_a_crash_anywhere_changes_nothing(crash_at: int, tmp_path: Path, expected: Any) -> None:
+    assert disturbed(tmp_path, train, (crash_at,), steps=2) == expected
 
 
-@pytest.mark.parametrize("call", range(1, CALLS - 1))
-def test_a_drain_anywhere_changes_nothing(call: int, tmp_path: Path) -> None:
-    expected = undisturbed(tmp_path / "a", train, steps=100)
-    drained_at(tmp_path / "b", train, call)
-    assert disturbed(tmp_path / "b", train, (), steps=100) == expected
+@pytest.mark.parametrize("call", [1, 4, 5, 6, 9, 16])
+def test_a_drain_anywhere_changes_nothing(call: int, tmp_path: Path, expected: Any) -> None:
+    drained_at(tmp_path, train, call)
+    assert disturbed(tmp_path, train, (), steps=2) == expected
 
 
-def test_a_resume_of_a_resume_changes_nothing(tmp_path: Path) -> None:
-    expected = undisturbed(tmp_path / "a", train, steps=1)
-    assert disturbed(tmp_path / "b", train, (3, 2, 5, 4), steps=1) == expected
+def test_a_resume_of_a_resume_changes_nothing(tmp_path: Path, expected: Any) -> None:
+    assert disturbed(tmp_path, train, (3, 2, 5, 4), steps=1) == expected
 
 
 def test_more_epochs_continue_and_a_finished_run_trains_nothing(tmp_path: Path) -> None:
@@ -224,3 +226,49 @@ def test_length_is_the_number_of_batches_of_an_epoch(tmp_path: Path) -> None:
         assert session.length(trainerd.exact(DataLoader(Noisy(), batch_size=4))) == 3
         assert session.length([1, 2, 3, 4]) == 4
         assert session.length(each for each in "ab") is None
+
+
+def test_signals_are_handed_over_and_taken_back(tmp_path: Path) -> None:
+    heard: list[int] = []
+
+    def of_framework(number: int, _frame: Any) -> None:
+        heard.append(number)
+
+    former = signal.signal(signal.SIGTERM, of_framework)
+    try:
+        with trainerd.session(tmp_path, signals=False) as session:
+            flag = session._run.flag
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert (heard, flag.is_set) == ([signal.SIGTERM], False)
+            session.take_signals()
+            signal.signal(signal.SIGTERM, of_framework)
+            session.take_signals()
+            session.hand_over_signals()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert (heard, flag.is_set) == ([signal.SIGTERM] * 2, False)
+            session.take_signals()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert (heard, flag.is_set) == ([signal.SIGTERM] * 2, True)
+            flag.is_set = False
+        assert signal.getsignal(signal.SIGTERM) is of_framework
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def test_what_was_asked_for_drains_at_the_next_boundary(tmp_path: Path) -> None:
+    reached: list[str] = []
+
+    def loop(session: trainerd.Session, tick: Any) -> None:
+        drive = session.drive()
+        drive.begin()
+        drive.step_done(1, 0, 1)
+        tick()
+        drive.evaluation_batch_done()  # within a step
+        reached.append("evaluated")
+        drive.step_done(2, 0, 2)
+        reached.append("went on")
+
+    drained_at(tmp_path, loop, 1, strict=False, signals=False)
+    assert reached == ["evaluated"]
+    with trainerd.session(tmp_path, strict=False) as session:
+        assert session.drive().begin().step == 2
