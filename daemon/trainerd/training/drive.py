@@ -19,7 +19,9 @@ Invariants:
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from trainerd.errors import UserError
@@ -245,6 +247,24 @@ class Drive:
         self._engine.has_told_drain = self._engine.has_told_drain or near
         self.is_over = True
         self._engine.finish()
+
+    def raise_if_left(self) -> None:
+        """Leave again, if the framework has kept the process from leaving.
+
+        Raises:
+            SystemExit: The run was drained.
+        """
+        self._engine.run.exit.raise_if_left()
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the run was drained, and all that is left to do is to end."""
+        return self._engine.run.exit.is_left
+
+    @property
+    def tracked(self) -> Mapping[str, Any]:
+        """What is tracked, by name."""
+        return MappingProxyType(self._engine.run.state.objects)
 
     def close(self) -> None:
         """Let go of the loaders."""

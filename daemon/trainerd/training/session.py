@@ -83,6 +83,8 @@ def session(
             state such as ``values.elapsed_s``: shell patterns. After a resume all others are compared.
         strict: Whether the first step of each attempt raises a `UserError` if something that decides the rest
             of the run is not tracked. False trains on, and the resume is called suspect.
+        signals: Whether the session takes the signals that ask for a stop. If not, the caller hears them and
+            calls ``session.ask_to_stop``, or ``session.take_signals`` later.
 
     Raises:
         UserError: A setting cannot be read.

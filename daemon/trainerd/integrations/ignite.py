@@ -1,0 +1,8 @@
+"""PyTorch-Ignite: `attach` makes a trainer resumable, `StoreSaver` writes Ignite's own checkpoints durably."""
+
+from __future__ import annotations
+
+from trainerd.training.integrations.ignite_saver import StoreSaver
+from trainerd.training.integrations.ignite_trainer import attach
+
+__all__ = ["StoreSaver", "attach"]
