@@ -1,4 +1,4 @@
-"""PyTorch-Ignite: `attach` makes a trainer resumable, `StoreSaver` writes Ignite's own checkpoints durably."""
+"""PyTorch-Ignite: `attach` makes a trainer resumable, `StoreSaver` writes durable checkpoints."""
 
 from __future__ import annotations
 

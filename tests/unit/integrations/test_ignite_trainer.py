@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -74,7 +75,9 @@ def program(
             scheduler.step()
             torch.rand(1)
             tick()
-            epochs_logged.append([engine.state.epoch, dict(engine.state.metrics), evaluator.state.metrics["value"]])
+            epochs_logged.append(
+                [engine.state.epoch, dict(engine.state.metrics), evaluator.state.metrics["value"]]
+            )
 
         stopping = EarlyStopping(50, lambda engine: engine.state.metrics["value"], trainer)
         evaluator.add_event_handler(Events.COMPLETED, stopping)
@@ -150,6 +153,7 @@ def test_crashes_change_nothing(
         assert not attempt(tmp_path / "run", train, crash_at=crash_at, steps=2)
     assert attempt(tmp_path / "run", train, steps=2)
     assert found == undisturbed(variant)
+    assert verdict(tmp_path) != "different"
 
 
 @pytest.mark.parametrize(
@@ -171,6 +175,11 @@ def test_a_drain_changes_nothing(variant: str, call: int, tmp_path: Path, undist
     drained_at(tmp_path / "run", train, call)
     assert attempt(tmp_path / "run", train, steps=100)
     assert found == undisturbed(variant)
+    assert verdict(tmp_path) != "different"
+
+
+def verdict(out: Path) -> str:
+    return str(json.loads((out / "run" / "resume.json").read_text())["verdict"])
 
 
 def test_more_epochs_continue_and_a_finished_run_trains_nothing(tmp_path: Path, undisturbed: Any) -> None:
@@ -190,6 +199,7 @@ def test_more_epochs_continue_and_a_finished_run_trains_nothing(tmp_path: Path, 
         ticks.append(calls[0])
     assert ticks == [12, 0, 6]
     assert found == undisturbed("plain")
+    assert verdict(tmp_path) != "different"
 
 
 def test_a_trainer_is_attached_once(tmp_path: Path) -> None:

@@ -38,6 +38,9 @@ DAEMON_FREE = (
     "trainerd.shim",
 )
 
+INTEGRATIONS = "trainerd.training.integrations."
+"""Each imports its framework, which need not be installed."""
+
 BLOCK_DAEMON = f"""
 import sys
 for name in {sorted({*PACKAGES, "starlette", "fsspec"})}:
@@ -63,7 +66,9 @@ def modules_below(packages: tuple[str, ...]) -> list[str]:
     return [
         module.name
         for module in pkgutil.walk_packages(trainerd.__path__, "trainerd.")
-        if module.name.startswith(packages) and not module.name.endswith("__main__")
+        if module.name.startswith(packages)
+        and not module.name.endswith("__main__")
+        and not module.name.startswith(INTEGRATIONS)
     ]
 
 
@@ -161,6 +166,7 @@ def third_party_imports(package: str) -> dict[str, str]:
     return {
         module.partition(".")[0]: path.name
         for path in sorted((REPOSITORY / "daemon" / package).rglob("*.py"))
+        if package.endswith("integrations") or path.parent.name != "integrations"
         for module in imported_modules(path)
         if module.partition(".")[0] not in {*sys.stdlib_module_names, "trainerd"}
     }
@@ -173,6 +179,10 @@ def test_training_imports_nothing_but_torch_numpy_and_xxhash() -> None:
     below = third_party_imports("trainerd/checkpoint") | third_party_imports("trainerd/contract")
     assert set(training) == {"torch", "numpy", "xxhash"}, training
     assert set(below) == {"xxhash", "fsspec"}, below  # fsspec: only for a mirror that is named by a URL
+
+
+def test_integrations_import_their_frameworks_alone() -> None:
+    assert set(third_party_imports("trainerd/training/integrations")) <= {"ignite", "torch", "numpy"}
 
 
 def test_imports_go_one_way() -> None:

@@ -232,5 +232,5 @@ def exact_of(view: LoaderView, seed: int) -> ExactLoader:
         **view.worker_options(),
     )
     loader.source_view = view
-    loader._epoch = epoch
+    loader._epoch = epoch  # noqa: SLF001 - made here
     return loader

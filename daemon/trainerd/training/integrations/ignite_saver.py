@@ -29,9 +29,9 @@ _MODE: Final = 0o644
 class StoreSaver(DiskSaver):
     """A save handler in the place of Ignite's `DiskSaver`, with the same arguments.
 
-    Each file is written to a temporary one, made durable and renamed, so that a crash leaves the former file or
-    the new one. Its digest lies beside the folder, in ``<dirname>.digests``; `verified` reads a file and checks
-    it.
+    Each file is written to a temporary one, made durable and renamed, so that a crash leaves the former file
+    or the new one. Its digest lies beside the folder, in ``<dirname>.digests``; `verified` reads a file and
+    checks it.
 
     Args:
         dirname: Folder of the files.
@@ -102,7 +102,9 @@ class StoreSaver(DiskSaver):
             self._storage.remove(filename)
 
     def verified(self, filename: str | Path) -> Path:
-        """Return the path of a checkpoint once it is compared with its digest; bring it back if it is missing.
+        """Return the path of a checkpoint once it is compared with its digest.
+
+        One that is missing is brought back from the storage.
 
         Args:
             filename: Its name, or the path that ``last_checkpoint`` returns.
@@ -132,13 +134,14 @@ class StoreSaver(DiskSaver):
         write_file(path, content, mode=_MODE)
 
     def _path(self, filename: str) -> Path:
-        path = self.dirname / filename
+        path: Path = self.dirname / filename
         if path.resolve().parent != self.dirname.resolve():
             raise UserError(f"the checkpoint name {filename!r:.80} leads out of {self.dirname}")
         return path
 
     def _record(self, filename: str) -> Path:
-        return self._digests / f"{filename}.json"
+        record: Path = self._digests / f"{filename}.json"
+        return record
 
 
 def _storage_at(place: Storage | str | None) -> Storage | None:

@@ -38,14 +38,18 @@ class EngineState:
 
     Attributes:
         saved: What the checkpoint holds, None in a fresh run.
+        is_waiting: Whether the engine does not have the saved counters yet.
     """
 
     def __init__(self, trainer: Any) -> None:
         self.saved: dict[str, Any] | None = None
+        self.is_waiting = False
         self._trainer = trainer
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the counters, the metrics and the user's attributes, as far as a checkpoint can hold them."""
+        """Return the counters, and the metrics and attributes that a checkpoint can hold."""
+        if self.is_waiting and self.saved is not None:
+            return self.saved
         state = self._trainer.state
         return {
             "iteration": state.iteration,
@@ -61,6 +65,8 @@ class EngineState:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put the metrics and attributes back. The counters are put into the engine before it runs."""
+        if self.saved is None:
+            self.is_waiting = True
         self.saved = state
         self._trainer.state.metrics.update(state["metrics"])
         for name, value in state["attributes"].items():

@@ -1,8 +1,8 @@
 """Ignite: an attached trainer is drained, resumed in the middle of an epoch, and continued.
 
 The boundary of a step comes after all handlers of ``ITERATION_COMPLETED``, that of an epoch after those of
-``EPOCH_COMPLETED``, in whatever order they were added. Ignite has no public hook there, nor one for its data
-iterator: five methods of the engine are replaced on the instance, and `attach` refuses an engine without them.
+``EPOCH_COMPLETED``, in whatever order they were added. Ignite has no public hook there, nor one for its
+data iterator: five methods of the engine are replaced on the instance, and `attach` refuses an engine without them.
 """
 
 from __future__ import annotations
@@ -139,7 +139,8 @@ class _AttachedTrainer:
             optimizer.register_step_post_hook(self._note_step)
         self._session.track(
             ignite_gradients=KeptGradients(
-                optimizers, lambda: self._stepped_at != self._trainer.state.iteration
+                optimizers,
+                lambda: self._place is None or self._stepped_at != self._trainer.state.iteration,
             )
         )
 
@@ -168,6 +169,7 @@ class _AttachedTrainer:
     ) -> None:
         """Put the counters into the engine: it goes on from them."""
         saved = self._state.saved or {}
+        self._state.is_waiting = False
         state.iteration, state.epoch = saved["iteration"], place.epoch
         state.epoch_length = saved["epoch_length"]
         state.max_iters = max_iters
