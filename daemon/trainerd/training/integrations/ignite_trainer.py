@@ -2,7 +2,8 @@
 
 The boundary of a step comes after all handlers of ``ITERATION_COMPLETED``, that of an epoch after those of
 ``EPOCH_COMPLETED``, in whatever order they were added. Ignite has no public hook there, nor one for its
-data iterator: five methods of the engine are replaced on the instance, and `attach` refuses an engine without them.
+data iterator: five methods of the engine are replaced on the instance, and `attach` refuses an engine
+without them.
 """
 
 from __future__ import annotations
