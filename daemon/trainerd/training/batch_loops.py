@@ -159,8 +159,9 @@ class BatchLoops:
 
     def length(self, loader: Any) -> int | None:
         """Return how many batches this rank has of an epoch of a loader, None if that is not known."""
-        source = self._source((loader,))
-        return source.length(self._pass(_Loop((loader,), source, 1, is_numbered=False)))
+        (source,) = self._sources_of((loader,))
+        place = self._places.place(StatedSharding(), (loader,), (source,))
+        return source.length(self._pass(_Loop((loader,), source, place, 1, is_numbered=False)))
 
     def end_broken_loop(self, *, is_over: bool = False) -> None:
         """A loop that was left in the middle ends, unless that was done.

@@ -114,6 +114,7 @@ class Drive:
         resume.restore_again()
         self.plan(epochs)
         position = engine.run.state.position
+        position.shard_over(engine.run.settings.environment.world_size)
         place = DrivenPlace(
             position.step,
             position.epoch,
