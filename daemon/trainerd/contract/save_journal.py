@@ -63,7 +63,7 @@ def read_events(folder: Path | str) -> tuple[SaveEvent, ...]:
             data = file.read(_BYTES_MAX)
     except FileNotFoundError:
         return ()
-    return tuple(SaveEvent(**json.loads(line)) for line in data.split(b"\n")[:-1])
+    return tuple([SaveEvent(**json.loads(line)) for line in data.split(b"\n")[:-1]])
 
 
 def now_s() -> float:

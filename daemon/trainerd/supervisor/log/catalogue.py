@@ -153,6 +153,12 @@ _OTHERS: Final = (
         is_bounded=True,
     ),
     LogEvent("supervisor.filesystem-answers", "info", "It answers again.", ("what", "hung"), is_bounded=True),
+    LogEvent(
+        "api.peer-unknown",
+        "warning",
+        "A request that changes something is refused: it may come from a job.",
+        ("reason",),
+    ),
     # --- what is kept on the disk ---
     LogEvent(
         "journal.full",

@@ -73,7 +73,7 @@ def _read(file: Path) -> tuple[ScriptFinding, ...] | None:
     try:
         with file.open("rb") as stream:
             known = json.loads(stream.read(_BYTES_MAX))
-        found = tuple(ScriptFinding(**each) for each in known)
+        found = tuple([ScriptFinding(**each) for each in known])
     except (OSError, ValueError, TypeError, RecursionError):
         return None
     is_sound = all(

@@ -39,7 +39,7 @@ def plain_tree(tree: Any) -> Any:
     if isinstance(tree, list):
         return [plain_tree(each) for each in tree]
     if isinstance(tree, tuple):
-        return tuple(plain_tree(each) for each in tree)
+        return tuple([plain_tree(each) for each in tree])
     if type(tree).__module__ == "numpy" or type(tree) in _PLAIN:
         return tree
     return next((kind(tree) for kind in _PLAIN if isinstance(tree, kind)), tree)

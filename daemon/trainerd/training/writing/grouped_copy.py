@@ -77,8 +77,8 @@ class Gathered:
                 sources.append(copy.source.detach().resolve_conj().resolve_neg())
             host = flat_target(group[0].target, flat.numel())
             word_bytes = min(word_bytes_of(flat), word_bytes_of(host))
-            names = tuple(copy.name for copy in group)
-            self.runs.append(Run(names, tuple(copy.source.numel() for copy in group), word_bytes))
+            names = tuple([copy.name for copy in group])
+            self.runs.append(Run(names, tuple([copy.source.numel() for copy in group]), word_bytes))
         with torch.no_grad():
             for targets, sources in by_dtype.values():
                 copy_together(targets, sources)
