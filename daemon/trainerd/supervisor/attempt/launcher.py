@@ -269,7 +269,7 @@ class ShimLauncher:
             signal.pidfd_send_signal(descriptor, signum)
             if is_stopped(shim):  # it could not answer, and its ranks would train on
                 signal.pidfd_send_signal(descriptor, signal.SIGCONT)
-                _log.warning("attempt.shim-continued", shim=shim.pid, attempt=str(paths.root))
+                _log.warning("attempt.shim-continued", pid=shim.pid, folder=str(paths.root))
         except ProcessLookupError:
             return False
         finally:

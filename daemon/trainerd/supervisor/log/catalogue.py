@@ -211,6 +211,12 @@ _OTHERS: Final = (
         is_bounded=True,
     ),
     LogEvent(
+        "attempt.shim-continued",
+        "warning",
+        "The shim was stopped, and is continued for a request.",
+        ("pid", "folder"),
+    ),
+    LogEvent(
         "attempt.not-signalled",
         "warning",
         "A signal could not be sent; it is tried again.",
