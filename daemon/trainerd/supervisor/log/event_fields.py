@@ -37,7 +37,7 @@ FIELDS: Final[dict[str, str]] = {
     "pid": "Process id.",
     "socket": "Where requests are answered.",
     "jobs_folder": "The jobs folder.",
-    "folder": "The jobs folder.",
+    "folder": "A folder: of the jobs, or of an attempt.",
     "every_s": "How often it is read, in seconds.",
     "jobs": "How many jobs run.",
     "limit_s": "How long it may take, in seconds; null without a limit.",
