@@ -346,6 +346,6 @@ def resolve(future: asyncio.Future) -> None:
 
 
 SILENT = SimpleNamespace(
-    **dict.fromkeys(["debug", "info", "warning", "error"], lambda *_args, **_fields: None)
+    **dict.fromkeys(["debug", "info", "warning", "error", "log"], lambda *_args, **_fields: None)
 )
 """In the place of the loggers: a simulated supervisor writes no log."""

@@ -18,7 +18,7 @@ from simulated_supervisor import SILENT
 from simulated_world import World
 
 from trainerd.supervisor import bounded_io, loop
-from trainerd.supervisor.attempt import monitor
+from trainerd.supervisor.log import say
 
 SEED = os.environ.get("TRAINERD_SIMULATION_SEED")
 IS_REPLAY = SEED is not None
@@ -36,7 +36,7 @@ NAMES = ("ant", "bee", "cat", "dog", "eel")
 
 @pytest.fixture(autouse=True)
 def _no_logs(monkeypatch):
-    for module in (bounded_io, loop, monitor):
+    for module in (bounded_io, loop, say):
         monkeypatch.setattr(module, "_log", SILENT)
 
 

@@ -259,10 +259,18 @@ def test_the_state_folder_may_be_named_by_option_or_variable(trainerd, control, 
         assert trainerd("ps").stdout == PS
 
 
-def test_fields_of_a_newer_supervisor_are_ignored(trainerd, monkeypatch, state):
-    newer = json.dumps([to_plain(MNIST) | {"color": "blue"}]).encode()
+@pytest.mark.usefixtures("state")
+def test_fields_of_a_newer_supervisor_are_ignored(trainerd, monkeypatch, control):
+    answers = {
+        "/v1/jobs": [to_plain(MNIST) | {"color": "blue"}],
+        "/v1/daemon": to_plain(control.daemon_view) | {"color": "blue"},
+    }
     monkeypatch.setattr(
-        httpx.Client, "request", lambda *_args, **_options: httpx.Response(200, content=newer)
+        httpx.Client,
+        "request",
+        lambda _self, _method, path, **_options: httpx.Response(
+            200, content=json.dumps(answers[path.partition("?")[0]]).encode()
+        ),
     )
     assert "mnist" in trainerd("ps").stdout
 

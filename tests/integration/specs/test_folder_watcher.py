@@ -226,7 +226,7 @@ def test_without_inotify_it_polls_and_says_so_once(folder, watching, monkeypatch
             calls.wait_beyond(calls.count)
         assert watcher.is_polling
         watcher.close()
-    assert [(line["event"], line["log_level"]) for line in lines] == [("jobs folder is polled", "warning")]
+    assert [(line["event"], line["log_level"]) for line in lines] == [("jobs-folder.polled", "warning")]
     assert "inotify watch limit reached" in lines[0]["reason"]
 
 

@@ -8,11 +8,13 @@ takes them over.
 Invariants:
     Only signals with their default action are taken.
     A second signal, or the only one if no session follows, is not swallowed: the second one acts as it would
-    have without this module.
+    have without this module. So does the first, under a supervisor, if no session opens within a part of the
+    grace period: preparing data may take longer than that, and there is nothing to save.
 """
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import signal
@@ -21,6 +23,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from trainerd.contract.environment import GRACE_S
 from trainerd.contract.process import identify
 from trainerd.contract.signals import SIGNALS_HELD, STOP, is_second
 from trainerd.training.interruption.forked_children import forget_in_children
@@ -29,6 +32,12 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _LOG: Final = 2
+
+UNANSWERED_PART: Final = 0.5
+"""So much of the grace period a session has to open after a request, before the program ends without it."""
+
+UNANSWERED_MAX_S: Final = 30.0
+"""However long the grace period is, a session has no longer than this."""
 
 
 class EarlySignals:
@@ -43,6 +52,8 @@ class EarlySignals:
         self._former: dict[int, Any] = {}
         self._successor: Listener | None = None
         self._held_since_s: float | None = None
+        self._limit_s: float | None = None
+        self._is_unanswered = False
 
     def hold(self) -> None:
         """Note signals from now on, if this is the main thread; only there does Python allow it.
@@ -67,6 +78,7 @@ class EarlySignals:
         if threading.current_thread() is not threading.main_thread():
             return
         os.environ.pop(SIGNALS_HELD, None)  # what this process starts holds nothing
+        self._limit_s = _limit_s()
         self.hold()
         self._held_since_s = _began_s()
         try:
@@ -102,10 +114,25 @@ class EarlySignals:
         if self.first is None:
             self.first = (number, now_s)
             _say(f"trainerd: {name} came before the session is open: the program leaves when it opens it")
+            if self._limit_s is not None:
+                # Not `threading`: the code that this handler interrupts may hold one of its locks.
+                _thread.start_new_thread(self._end_unanswered, (number, self._limit_s, os.getpid()))
+        elif self._is_unanswered:
+            _say(f"trainerd: no session was opened within {self._limit_s:g} s of {name}: ends now")
+            self.release()
+            signal.raise_signal(number)
         elif is_second(self.first[1], now_s):
             _say(f"trainerd: a second signal, {name}, before the session is open: ends now")
             self.release()
             signal.raise_signal(number)
+
+    def _end_unanswered(self, number: int, limit_s: float, pid: int) -> None:
+        time.sleep(limit_s)
+        main = threading.main_thread().ident
+        if os.getpid() != pid or self.first is None or self._successor is not None or main is None:
+            return
+        self._is_unanswered = True
+        signal.pthread_kill(main, number)
 
 
 class Listener(Protocol):
@@ -123,6 +150,15 @@ class Listener(Protocol):
 def _pass_on(listener: Listener, number: int, at_s: float) -> None:
     listener.hear(signal.Signals(number), at_s)
     listener.notice(number)
+
+
+def _limit_s() -> float | None:
+    """Return how long a session may take to open after a request, None without a grace period."""
+    try:
+        grace_s = float(os.environ.get(GRACE_S, ""))
+    except ValueError:
+        return None
+    return min(grace_s * UNANSWERED_PART, UNANSWERED_MAX_S)
 
 
 def _began_s() -> float:
