@@ -76,12 +76,6 @@ class AdoptionPlan:
                 "no loss is logged, as the loop does not name it: add session.log(loss=loss), so that a "
                 "resume can be compared"
             )
-        if self._accumulation is not None and not self._accumulation.takes_rest:
-            found.append(
-                f"batches that are left at the end of an epoch, fewer than "
-                f"{ast.unparse(self._accumulation.batches)}, make a step of their own: the plain script adds "
-                "their gradients to the next epoch's first step"
-            )
         saves = [
             each
             for each, _ in self._script.names.calls

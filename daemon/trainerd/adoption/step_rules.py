@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainerd.adoption.reach import is_backward
 from trainerd.adoption.refusal import Refusal
-from trainerd.adoption.waiting_gradients import accumulation_of, accumulation_refusal
+from trainerd.adoption.waiting_gradients import accumulation_of, accumulation_refusal, rest_refusal
 from trainerd.analysis.kinds import OPTIMIZER, kind_of
 from trainerd.analysis.syntax import dotted, last_part, stored_in, walk, walk_scope
 
@@ -51,6 +51,8 @@ def step_refusals(script: Script, reach: Reach, nest: Nest) -> Iterator[Refusal]
                 if waits:
                     yield accumulation_refusal(node.lineno)
     yield from _left_before_step(script, reach, nest)
+    if accumulation is not None and not accumulation.takes_rest:
+        yield rest_refusal(nest, accumulation)
     if not optimizers:
         yield Refusal(loop.line, "no optimizer of this file steps in the loop")
     elif not resets:

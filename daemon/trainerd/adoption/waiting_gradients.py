@@ -1,6 +1,7 @@
 """Gradients that wait over k batches for a step: where they do so in a shape that a session can keep.
 
-``if (i + 1) % k == 0:`` around the optimizer's step becomes ``accumulate=k`` and ``if session.ends_step:``.
+``if (i + 1) % k == 0 or i + 1 == len(loader):`` around the optimizer's step becomes ``accumulate=k`` and
+``if session.ends_step:``. Without the second half, gradients may wait beyond the end of the loop: refused.
 """
 
 from __future__ import annotations
@@ -67,6 +68,24 @@ def accumulation_of(nest: Nest) -> Accumulation | None:
 def accumulation_refusal(line: int) -> Refusal:
     """Return the refusal of gradients that wait in another shape."""
     return Refusal(line, WAITS, _INSTEAD)
+
+
+def rest_refusal(nest: Nest, accumulation: Accumulation) -> Refusal:
+    """Return the refusal of gradients that are left at the end of a loop, without a step of the script.
+
+    A session makes one, so the changed script would not train what the plain one does.
+    """
+    head, condition = nest.loader, accumulation.conditions[0]
+    assert head is not None
+    text, loader = ast.unparse(condition), ast.unparse(head.loaders[0])
+    ordinal = head.count if head.first == 1 else f"{head.count} + 1"
+    instead = f"if {text} or {ordinal} == len({loader}):" if len(head.loaders) == 1 else _INSTEAD
+    return Refusal(
+        condition.lineno,
+        f"gradients of fewer than {ast.unparse(accumulation.batches)} batches may be left at the end of the "
+        "loop without a step, and are in no checkpoint",
+        instead,
+    )
 
 
 def _every(test: ast.expr, count: str, first: int, loaders: list[str]) -> tuple[ast.expr, bool] | None:

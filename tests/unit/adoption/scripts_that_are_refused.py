@@ -32,6 +32,29 @@ for epoch in range(2):
 
 # Each: what it is called, the script with `>>>` at the line that is named, and a part of the reason.
 _CASES = {
+    "accumulation_that_leaves_a_rest": (
+        _MADE
+        + """
+for epoch in range(2):
+    for i, (x, y) in enumerate(loader):
+        (F.cross_entropy(model(x), y) / 4).backward()
+>>>        if (i + 1) % 4 == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+""",
+        "may be left at the end of the loop without a step",
+    ),
+    "accumulation_that_leaves_a_rest_of_one_pass": (
+        _MADE
+        + """
+for i, (x, y) in enumerate(loader, 1):
+    (F.cross_entropy(model(x), y) / 4).backward()
+>>>    if not i % 4:
+        optimizer.step()
+        optimizer.zero_grad()
+""",
+        "may be left at the end of the loop without a step",
+    ),
     "accumulation_by_another_count": (_accumulated("i % 4 == 0"), _WAITS),
     "accumulation_by_a_count_over_epochs": (
         "\nseen = 0\n" + _accumulated("seen % 4 == 0", before="        seen += 1\n"),

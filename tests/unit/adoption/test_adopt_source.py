@@ -195,11 +195,20 @@ main()
 )
 
 
-def test_batches_that_are_left_at_the_end_of_an_accumulating_loop_are_named_where_the_script_leaves_them():
-    assert "session.enumerate(loader, accumulate=accum)" in adopted_once(RIGHT["accumulation"]).text
-    assert adopted_once(RIGHT["accumulation"]).notes == ()
-    notes = adopted_once(RIGHT["accumulation_from_1"]).notes
-    assert any("a step of their own" in note for note in notes)
+@pytest.mark.parametrize(
+    ("name", "rest"),
+    [("accumulation", " or i + 1 == len(loader)"), ("accumulation_from_1", " or len(loader) == i")],
+)
+def test_gradients_left_at_the_end_of_a_loop_are_refused_with_the_condition_that_takes_them(name, rest):
+    plain = RIGHT[name]
+    assert rest in plain
+    with pytest.raises(AdoptionRefusedError) as caught:
+        adopt_source(plain.replace(rest, ""))
+    (refusal,) = caught.value.refusals
+    line = plain.splitlines()[refusal.line - 1]
+    remedied = plain.replace(line.strip(), refusal.instead)
+    assert remedied.replace("len(loader) == i", "i == len(loader)").count(refusal.instead) == 1
+    assert adopt_source(remedied).text == adopted_once(plain).text
 
 
 def test_the_type_of_a_variable_that_is_left_out_is_no_comment_of_another_line():
