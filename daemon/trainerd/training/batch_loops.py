@@ -233,6 +233,7 @@ class BatchLoops:
         engine.run_loop(total)
         iterator = source.iterate(which, position.batch, engine.hears_drain)
         witness = self._watch(source, iterator)
+        read_ahead = self._read_ahead
         fetched: tuple[bool, Any] | None = None
         while True:
             if fetched is None:
@@ -247,7 +248,7 @@ class BatchLoops:
             engine.enter_step()
             BATCH.hit()
             self._in_hand = loop
-            self._read_ahead.hand(batch)
+            read_ahead.hand(batch)
             try:
                 yield (position.batch, batch) if loop.is_numbered else batch
             except GeneratorExit:  # by a break, after which the batch counts, or by an exception
@@ -257,7 +258,8 @@ class BatchLoops:
                 loop_misuse.refuse_two_loops()
             loop_misuse.check_thread(loop.thread)
             self._in_hand = None
-            self._read_ahead.asked()
+            if read_ahead.loop is not None:
+                read_ahead.asked()
             ends_step = (position.batch + 1) % loop.accumulate == 0
             is_over = ends_step and engine.is_last_step
             if not is_over and position.batch + 1 == total:

@@ -56,6 +56,9 @@ class ReadAhead:
         suspicions: Take what is not certain, or all if it is no error.
         has_measured: Tells whether the script has logged something for the step in progress.
         is_strict: Whether what is certain is an error.
+
+    Attributes:
+        loop: The loop that is watched, None once it has trained: most of the time.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class ReadAhead:
         self._has_measured = has_measured
         self._is_strict = is_strict
         self._seen: set[tuple[CodeType, int]] = set()
-        self._loop: _WatchedLoop | None = None
+        self.loop: _WatchedLoop | None = None
 
     def begin_loop(self) -> None:
         """A loop asks for its first batch. To be called below its generator."""
@@ -82,12 +85,12 @@ class ReadAhead:
         self._seen.add(place)
         signs = TrainingSigns(self._objects)
         if signs.can_show:
-            self._loop = _WatchedLoop(signs, _consumer(asker), self._report)
+            self.loop = _WatchedLoop(signs, _consumer(asker), self._report)
 
     def hand(self, batch: Any) -> None:
         """The script gets a batch."""
-        if self._loop is not None:
-            self._loop.hand(batch)
+        if self.loop is not None:
+            self.loop.hand(batch)
 
     def asked(self) -> None:
         """The next batch is asked for. To be called by the generator.
@@ -95,7 +98,7 @@ class ReadAhead:
         Raises:
             UserError: Batches are read ahead.
         """
-        loop = self._loop
+        loop = self.loop
         if loop is None or (loop.batches >= _IDLE_MAX and not loop.has_trained):
             return
         if loop.has_trained or self._has_measured() or loop.signs.have_changed():
@@ -108,16 +111,16 @@ class ReadAhead:
 
     def exhausted(self) -> None:
         """The loop is over: a step of an optimizer from here on would train what was pulled before."""
-        if self._loop is not None:
-            self._loop.is_over = True
-            if not self._loop.is_pulled:
+        if self.loop is not None:
+            self.loop.is_over = True
+            if not self.loop.is_pulled:
                 self.close()
 
     def close(self) -> None:
         """Stop watching."""
-        if self._loop is not None:
-            self._loop.close()
-            self._loop = None
+        if self.loop is not None:
+            self.loop.close()
+            self.loop = None
 
     def _report(self, where: str, batches: int, *, is_certain: bool) -> None:
         many = "the first batch was" if batches == 1 else f"the first {batches} batches were"

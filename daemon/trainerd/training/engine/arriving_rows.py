@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 WAITING_MAX: Final = 4096
 """So many rows may wait; then the loop waits for the oldest. A device's own queue is shorter."""
-MARKS_MAX: Final = 256
-"""So many places in the history are remembered. A save uses one of the newest."""
 
 
 @dataclass
@@ -54,7 +52,13 @@ class LateRow:
 
 @dataclass
 class _Place:
-    number: int
+    size_bytes: int | None = None
+
+
+class LateMark(int):
+    """Size of the history at a moment at which rows waited, as a negative number; `reach` says what it is."""
+
+    place: _Place
 
 
 class ArrivingRows:
@@ -62,28 +66,25 @@ class ArrivingRows:
 
     Args:
         history: Where they go.
+
+    Attributes:
+        waiting: The rows, and the marks between them. Nothing waits: the next row may be written at once.
+        problem: What a loss that has arrived shows, for `check`.
     """
 
     def __init__(self, history: HistoryWriter | SilentHistory) -> None:
         self._history = history
-        self._waiting: deque[LateRow | _Place] = deque()
+        self.waiting: deque[LateRow | _Place] = deque()
         self._comparisons: deque[Callable[[], None]] = deque()
-        self._places: dict[int, int] = {}
-        self._marks = 0
         self._lock = threading.RLock()
-        self._problem: NonFiniteLossError | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing waits: what is noted next may be written at once."""
-        return not self._waiting
+        self.problem: NonFiniteLossError | None = None
 
     # ------------------------------------------------------------------ from the thread that trains
 
     def add(self, row: LateRow) -> None:
         """Take a row behind those that wait."""
-        self._waiting.append(row)
-        if len(self._waiting) > WAITING_MAX:
+        self.waiting.append(row)
+        if len(self.waiting) > WAITING_MAX:
             self._wait_for_first()
 
     def advance(self) -> None:
@@ -93,7 +94,7 @@ class ArrivingRows:
             NonFiniteLossError: A loss that has arrived is NaN or infinite.
             SpaceError: The disk is full.
         """
-        if self._waiting and self._lock.acquire(blocking=False):
+        if self.waiting and self._lock.acquire(blocking=False):
             try:
                 self._write_arrived()
             finally:
@@ -108,8 +109,8 @@ class ArrivingRows:
         Raises:
             NonFiniteLossError: A loss that has arrived is NaN or infinite.
         """
-        if self._problem is not None:
-            raise NonFiniteLossError(*self._problem.args)
+        if self.problem is not None:
+            raise NonFiniteLossError(*self.problem.args)
 
     def settle(self) -> None:
         """Wait for everything, write and compare it.
@@ -118,7 +119,7 @@ class ArrivingRows:
             NonFiniteLossError: A loss is NaN or infinite.
             SpaceError: The disk is full.
         """
-        while self._waiting:
+        while self.waiting:
             self._wait_for_first()
         self._compare()
         self.check()
@@ -135,11 +136,12 @@ class ArrivingRows:
         While rows wait that is not known: then it is a negative number, which `reach` takes.
         """
         with self._lock:
-            if self.is_empty:
+            if not self.waiting:
                 return self._history.position_bytes
-            self._marks += 1
-            self._waiting.append(_Place(self._marks))
-            return -self._marks
+            mark = LateMark(-1)
+            mark.place = _Place()
+            self.waiting.append(mark.place)
+            return mark
 
     # ------------------------------------------------------------------ from the thread that commits
 
@@ -150,16 +152,19 @@ class ArrivingRows:
             NonFiniteLossError: One of their losses is NaN or infinite.
             SpaceError: The disk is full.
         """
-        while mark < 0 and -mark not in self._places:
+        if not isinstance(mark, LateMark):
+            self.check()
+            return mark
+        while mark.place.size_bytes is None:
             self._wait_for_first()
         self.check()
-        return mark if mark >= 0 else self._places[-mark]
+        return mark.place.size_bytes
 
     # ------------------------------------------------------------------ within
 
     def _wait_for_first(self) -> None:
         with contextlib.suppress(IndexError):  # another thread has written it meanwhile
-            first = self._waiting[0]
+            first = self.waiting[0]
             if isinstance(first, LateRow) and first.batch is not None:
                 first.batch.wait()
         with self._lock:
@@ -168,19 +173,18 @@ class ArrivingRows:
     def _write_arrived(self) -> None:
         for entry in self._arrived():
             if isinstance(entry, _Place):
-                self._places[entry.number] = self._history.position_bytes
-                self._places.pop(entry.number - MARKS_MAX, None)
+                entry.size_bytes = self._history.position_bytes
             else:
                 self._write(entry)
 
     def _arrived(self) -> Iterator[LateRow | _Place]:
         """Yield what can be written. Each stays first in the queue until it is."""
-        while self._waiting:
-            first = self._waiting[0]
+        while self.waiting:
+            first = self.waiting[0]
             if isinstance(first, LateRow) and first.batch is not None and not first.batch.has_arrived():
                 return
             yield first
-            self._waiting.popleft()
+            self.waiting.popleft()
 
     def _write(self, row: LateRow) -> None:
         values = {name: value() if callable(value) else value for name, value in row.values.items()}
@@ -192,7 +196,7 @@ class ArrivingRows:
             try:
                 row.take_loss(float(loss()))
             except NonFiniteLossError as error:
-                self._problem = self._problem or error
+                self.problem = self.problem or error
 
     def _compare(self) -> None:
         while self._comparisons:

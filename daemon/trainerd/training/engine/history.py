@@ -8,6 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any, Self
 
@@ -89,6 +90,9 @@ class HistoryWriter:
             if written < len(line):
                 write_all(self._descriptor, memoryview(line)[written:])
         except OSError as error:
+            # A part of the line may be there, and this line may be tried again.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self.position_bytes)
             with translated_space_errors(self._path):
                 raise error  # noqa: TRY201 - translated only now: every step comes by here
         self.position_bytes += len(line)

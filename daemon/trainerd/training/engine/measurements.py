@@ -75,7 +75,8 @@ class Measurements:
             UserError: A value is not a number.
             NonFiniteLossError: The loss, or one before it that has arrived by now, is NaN or infinite.
         """
-        self._rows.check()
+        if self._rows.problem is not None:
+            self._rows.check()
         row = self._row
         for name, value in values.items():
             if type(value) is float:
@@ -113,7 +114,7 @@ class Measurements:
         position = self._state.position
         place = (position.step, position.epoch, batch)
         digest = f"{self._state.digest:016x}" if self._state.digest else None
-        if late is None and self._rows.is_empty:
+        if late is None and not self._rows.waiting:
             if row:
                 self._history.line(encode_row(*place, row, digest))
             step_done(place, (digest, row) if row else None)
@@ -157,7 +158,7 @@ class Measurements:
             return functools.partial(reported, (step, epoch), numbers)
 
         late = [score for score in scores.values() if isinstance(score, LateScore)]
-        if not late and self._rows.is_empty:
+        if not late and not self._rows.waiting:
             write(dict(scores))()
             return
         self._rows.add(LateRow(scores, write, _All(late) if late else None))

@@ -1,5 +1,7 @@
 """Numbers on a device are logged without a wait, reach the history in order, and before what is committed."""
 
+import errno
+import json
 import math
 import threading
 from unittest import mock
@@ -10,11 +12,12 @@ import torch
 import trainerd
 from tests.support.fake_values import FakeValues
 from tests.support.in_process import attempt
+from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.metric_history import read_history
 from trainerd.contract.resume_record import read_resume
 from trainerd.errors import NonFiniteLossError, UserError
 from trainerd.training.engine import run_parts
-from trainerd.training.engine.arriving_rows import MARKS_MAX, ArrivingRows, LateRow
+from trainerd.training.engine.arriving_rows import ArrivingRows, LateRow
 
 pytestmark = pytest.mark.torch
 
@@ -56,7 +59,7 @@ def test_rows_are_written_in_order_whatever_has_arrived():
     device.run()
     rows.advance()
     assert lines.lines == ["first", "second"]
-    assert rows.is_empty
+    assert not rows.waiting
     assert device.waits == []
 
 
@@ -78,17 +81,16 @@ def test_a_mark_is_reached_when_all_rows_before_it_are_written_and_none_after():
     assert rows.mark() == 3
 
 
-def test_old_marks_are_forgotten():
+def test_a_mark_is_reached_however_many_came_after_it():
     device, lines = FakeValues(), Lines()
-    rows = ArrivingRows(lines)
-    for _ in range(MARKS_MAX + 10):
+    rows, marks = ArrivingRows(lines), []
+    for _ in range(2000):
         batch = device.batch()
         batch.add(device.tensor(1.0))
         rows.add(row(lines, 0, batch))
-        mark = rows.mark()
+        marks.append(rows.mark())
     rows.settle()
-    assert len(rows._places) == MARKS_MAX
-    assert rows.reach(mark) == MARKS_MAX + 10
+    assert [rows.reach(mark) for mark in marks] == list(range(1, 2001))
 
 
 def test_a_thread_that_commits_waits_while_the_loop_goes_on():
@@ -183,6 +185,52 @@ def test_steps_that_are_run_again_are_compared_when_their_numbers_arrive(tmp_pat
     record = read_resume(run / "resume.json")
     assert (record.run_again, record.differing) == (record.lost, 0)
     assert record.lost > 0
+
+
+@pytest.mark.parametrize("lag", [1, None], ids=str)
+def test_rows_are_neither_lost_nor_doubled_wherever_a_run_is_struck(tmp_path, device, lag):
+    """The last `lag` numbers are on their way still; None: none arrives unless something waits for it."""
+    losses = tuple(range(9, 0, -1))
+
+    def on_step(step):
+        if lag is not None:
+            device.run(max(device.started - lag - device.done, 0))
+
+    def loop():
+        device.started = device.done = 0  # a new process
+        return loop_of(device, losses=losses, scores=True, on_step=on_step)
+
+    assert attempt(tmp_path / "undisturbed", loop(), steps=2)
+    expected = read_history(tmp_path / "undisturbed" / "metrics.jsonl")
+    assert [each["step"] for each in expected.rows] == list(range(1, len(losses) + 1))
+    for at in (2, 5, 9):
+        run = tmp_path / f"at-{at}"
+        assert not attempt(run, loop(), steps=2, crash_at=at)
+        assert attempt(run, loop(), steps=2)
+        found = read_history(run / "metrics.jsonl")
+        assert (found.rows, found.reports) == (expected.rows, expected.reports), at
+
+
+def test_rows_are_neither_lost_nor_doubled_if_the_run_ends_between_their_arrival_and_the_commit(
+    tmp_path, device
+):
+    run, commits = tmp_path / "run", []
+    commit = CheckpointStore.commit
+
+    def ending(store, staging, manifest, *arguments, **options):
+        commits.append(manifest.history_bytes)
+        if len(commits) == 2:
+            rows = (run / "metrics.jsonl").read_bytes()[: manifest.history_bytes].splitlines()
+            assert json.loads(rows[-1])["step"] == manifest.step  # they have arrived
+            raise OSError(errno.EIO, "the end of the process, here")
+        return commit(store, staging, manifest, *arguments, **options)
+
+    with mock.patch.object(CheckpointStore, "commit", ending), pytest.raises(OSError, match="the end of"):
+        attempt(run, loop_of(device), steps=2)
+    assert attempt(run, loop_of(device), steps=2)
+    assert min(commits) > 0
+    rows = read_history(run / "metrics.jsonl").rows
+    assert [(each["step"], each["loss"]) for each in rows] == [(step, 9.0 - step) for step in range(1, 7)]
 
 
 def test_a_value_that_differs_is_found_though_it_arrives_later(tmp_path, device):

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
+import pytest
+
+from trainerd.errors import SpaceError
 from trainerd.training.engine import history
 from trainerd.training.engine.history import HistoryWriter
 
@@ -13,3 +19,23 @@ def test_the_name_of_a_new_history_is_durable_before_anything_is_written(tmp_pat
     monkeypatch.setattr(history, "sync_directory", synced.append)
     HistoryWriter(tmp_path / "metrics.jsonl").open().close()
     assert synced == [tmp_path]
+
+
+def test_a_line_that_did_not_fit_leaves_nothing_and_may_be_tried_again(tmp_path, monkeypatch):
+    writer = HistoryWriter(tmp_path / "metrics.jsonl").open()
+    writer.line(b"first\n")
+    write = os.write
+
+    def full(descriptor, line):
+        write(descriptor, bytes(line[:2]))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(history, "write_all", full)
+        patched.setattr(history.os, "write", lambda descriptor, line: write(descriptor, line[:2]))
+        with pytest.raises(SpaceError):
+            writer.line(b"second\n")
+    writer.line(b"second\n")
+    assert (tmp_path / "metrics.jsonl").read_bytes() == b"first\nsecond\n"
+    assert writer.position_bytes == writer.sync() == 13
+    writer.close()
