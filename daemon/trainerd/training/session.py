@@ -279,12 +279,15 @@ class Session:
     def ask_to_stop(self, reason: str) -> None:
         """Ask for a drain: the next boundary is saved, and the process leaves with exit code 85.
 
-        May be called from any thread.
+        May be called from any thread. In a session with ``signals=False`` the grace period begins with it: if
+        no boundary comes in time, the newest one that is held in memory is saved.
 
         Args:
             reason: Why, for the log and the record of the attempt.
         """
-        self._run.flag.ask(safe_text(str(reason), characters_max=REASON_CHARACTERS_MAX) or "asked to stop")
+        self._run.flag.ask_as_caller(
+            safe_text(str(reason), characters_max=REASON_CHARACTERS_MAX) or "asked to stop"
+        )
 
     def on_leave(self, function: Callable[[], Any]) -> Callable[[], Any]:
         """Call `function` when the process leaves because a stop was asked for; also usable as a decorator.

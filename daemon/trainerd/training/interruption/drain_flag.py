@@ -60,6 +60,7 @@ class DrainFlag:
         self._former: dict[int, Any] = {}
         self._former_file: tuple[int, int] | None = None
         self._has_wakeup = False
+        self._is_handed_over = False
         self._notify: int | None = None
         self._interruption: BaseException | None = None
         self._interrupting = threading.Lock()
@@ -82,9 +83,11 @@ class DrainFlag:
             EARLY.tell(self)
             return self
         if not takes_signals:
+            self._is_handed_over = True
             early = EARLY.release()
             if early is not None:
                 self.hear(signal.Signals(early[0]), early[1])
+                self.notice(early[0])
             return self
         self.former_wakeup = signal.set_wakeup_fd(self._notify, warn_on_full_buffer=False)
         self._former_file = _file_behind(self.former_wakeup)
@@ -106,6 +109,7 @@ class DrainFlag:
         """
         if threading.current_thread() is not threading.main_thread() or self._notify is None:
             return
+        self._is_handed_over = False
         for number in STOP:
             former = signal.getsignal(number)
             if former != self._handle and (number not in _SCRIPTS_OWN or former is signal.SIG_DFL):
@@ -117,6 +121,7 @@ class DrainFlag:
 
     def hand_over(self) -> None:
         """Give the signals back until `take`. The requests of others are still heard."""
+        self._is_handed_over = True
         self._give_back()
         self._give_back_wakeup()
 
@@ -163,6 +168,16 @@ class DrainFlag:
         if not self.is_set:
             self.reason = reason
             self.is_set = True
+
+    def ask_as_caller(self, reason: str) -> None:
+        """Ask for a drain as the caller of the session.
+
+        A caller that has the signals asks because of one: the grace period begins.
+        """
+        if self._is_handed_over and self.signalled_at_s is None:
+            self.signalled_at_s = time.monotonic()
+            self.notice(0)  # what listens there takes the time from here
+        self.ask(reason)
 
     def hear(self, number: signal.Signals, at_s: float) -> None:
         """Note that a signal came. May come from any thread."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FILES_MAX: Final = 10_000
 """More files than that in one folder are a data set, and no state."""
+_READS_MAX: Final = 5
 
 
 class Files:
@@ -40,20 +41,22 @@ class Files:
         """Return the contents by path below the folder.
 
         Raises:
-            UserError: There are too many files.
+            UserError: There are too many files, or one of them is being written.
         """
         if self._write is not None:
             self._write(self._folder)
         found = self._found()
         if len(found) > FILES_MAX:
             raise UserError(f"{self._folder} has {len(found)} files: more than {FILES_MAX} are no state")
-        return {name: _as_tensor(path.read_bytes()) for name, path in found.items()}
+        contents = {name: _content(path) for name, path in found.items()}
+        return {name: _as_tensor(content) for name, content in contents.items() if content is not None}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Write the files back.
 
         Raises:
             CorruptError: A path leads out of the folder.
+            UserError: There is a folder with other files in the place of a file.
         """
         for name in state:
             inner = PurePosixPath(name)
@@ -65,11 +68,52 @@ class Files:
         for name, content in state.items():
             path = self._folder / name
             make_directory(path.parent)
+            _remove_empty_folder(path)
             write_file(path, content.numpy().tobytes())
 
     def _found(self) -> dict[str, Path]:
         paths = sorted(path for path in self._folder.rglob(self._pattern) if path.is_file())
         return {path.relative_to(self._folder).as_posix(): path for path in paths}
+
+
+def _content(path: Path) -> bytes | None:
+    """Return the content of a file as it is at one moment; None if the file has gone since it was found.
+
+    Raises:
+        UserError: It changes whenever it is read.
+    """
+    for _ in range(_READS_MAX):
+        try:
+            before = path.stat()
+            content = path.read_bytes()
+            after = path.stat()
+        except FileNotFoundError:
+            return None
+        if (before.st_mtime_ns, before.st_ino, before.st_size) == (
+            after.st_mtime_ns,
+            after.st_ino,
+            len(content),
+        ):
+            return content
+    raise UserError(
+        f"{path} is written while it is saved: {_READS_MAX} times it was another file after it was read",
+        hint="let Files(write=…) write what belongs to a checkpoint, or leave the file out with pattern=",
+    )
+
+
+def _remove_empty_folder(path: Path) -> None:
+    """Remove a folder of folders that stands where a file is to be written."""
+    if path.is_symlink() or not path.is_dir():
+        return
+    try:
+        for folder in sorted(path.rglob("*"), reverse=True):
+            folder.rmdir()
+        path.rmdir()
+    except OSError as error:
+        raise UserError(
+            f"{path} is a folder with other files, and was a file when the checkpoint was made",
+            hint="move the folder away",
+        ) from error
 
 
 def _as_tensor(content: bytes) -> torch.Tensor:

@@ -259,3 +259,24 @@ if __name__ == "__main__":
 """)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == f"{-signal.SIGTERM}\n"
+
+
+@pytest.mark.parametrize("has_signals", [True, False], ids=["the session has", "the caller has"])
+def test_a_caller_that_has_the_signals_begins_the_grace_period_when_it_asks(has_signals):
+    said = []
+    flushed = threading.Event()
+
+    def flush(reason):
+        said.append(reason)
+        flushed.set()
+
+    flag = DrainFlag().install(takes_signals=has_signals)
+    try:
+        DeadlineGuard(flag, grace_s=0.1, margin=lambda _: 0.05, flush=flush)
+        flag.ask_as_caller("the framework heard SIGTERM")
+        assert (flag.is_set, flag.reason) == (True, "the framework heard SIGTERM")
+        assert flushed.wait(0.3 if has_signals else 30) == (not has_signals)
+        assert (flag.left_s(60) is None) == has_signals
+    finally:
+        flag.remove()
+    assert said == ([] if has_signals else ["no step boundary came within the 0.1 s of grace"])
