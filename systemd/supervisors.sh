@@ -18,7 +18,7 @@ owner_of() { stat -c %U "/proc/$1"; }
 
 # state_of PID: its state folder.
 state_of() {
-    state=$(tr '\000' '\n' < "/proc/$1/cmdline" | sed -n '/^--state$/{n;p;}')
+    state=$(tr '\000' '\n' < "/proc/$1/cmdline" | sed -n -e '/^--state$/{n;p;}' -e 's/^--state=//p' | tail -n 1)
     case $state in
     /*) echo "$state" ;;
     *) echo "$(readlink "/proc/$1/cwd")/${state:-.trainerd}" ;;

@@ -179,7 +179,7 @@ def diagnose_saving(fault: str, differences: Sequence[RunDifference]) -> tuple[D
         detail = "the saved state is equal: the score is made of what the Checkpointer does not save"
         return (
             DrillCause(
-                CARRIED, first.where, detail, "give it to the Checkpointer, or make it anew each epoch"
+                CARRIED, first.where, detail, "give it to the Checkpointer, or make a new one in each epoch"
             ),
         )
     path = first.where

@@ -7,8 +7,8 @@ of the weights. What shows it:
 * Nothing was trained with the first batch when the second one is asked for.
 * Who asks is no ``for`` of the script, or the script has not run in between: its variables are the same.
 
-Whoever skips the first batch on purpose looks alike to a loop by ``next``, but does not keep that batch. So
-what is kept until the first step of an optimizer is an error, and the rest a reason not to be exact.
+A script that skips the first batch on purpose looks alike to a loop by ``next``, but does not keep that
+batch. So what is kept until the first step of an optimizer is an error, and the rest a suspicion.
 
 Only the first batches of a loop are watched, until something was trained, and each place in the script once.
 """

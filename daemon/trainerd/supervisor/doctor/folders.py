@@ -160,7 +160,7 @@ def check_socket(
 
 
 def check_jobs_folder(jobs_dir: Path, uid: int | None = None) -> Iterator[Finding]:
-    """Look at the jobs folder: whoever may write there runs commands as the supervisor.
+    """Look at the jobs folder: a user who may write there runs commands as the supervisor.
 
     Args:
         jobs_dir: The folder.

@@ -52,7 +52,7 @@ def reconnect(
 ) -> None:
     """Put a new connection to journald in the place of each descriptor that led there.
 
-    After journald was stopped and started, nobody reads the old one.
+    After journald was stopped and started, the old one has no reader.
 
     Raises:
         OSError: journald does not answer.

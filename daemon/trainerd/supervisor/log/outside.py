@@ -17,7 +17,7 @@ STANDARD_ERROR = 2
 
 
 def emit(name: str, *, descriptor: int = STANDARD_OUTPUT, **fields: Any) -> None:
-    """Write one line to a descriptor. Nobody may read it: then it is lost."""
+    """Write one line to a descriptor. If it has no reader, the line is lost."""
     level = CATALOGUE[name].level
     said = {
         key: safe_text(value if key in _KEEPS_LINES else one_line(value), characters_max=VALUE_CHARACTERS_MAX)
