@@ -129,6 +129,25 @@ def test_a_release_that_cannot_start_never_takes_the_place_of_the_old_one(machin
     assert (main_pid(machine), machine.property("ActiveState")) == (main, "active")
 
 
+def test_a_release_that_passes_its_check_and_is_refused_in_its_place_gives_the_old_one_back(machine):
+    main, sound = main_pid(machine), BROKEN.read_text()
+    unit = machine.path("/usr/local/lib/systemd/system/trainerd.service").read_text()
+    refusal = "import sys\nif sys.prefix == '/opt/trainerd':\n    raise RuntimeError('not at home here')\n"
+    machine.write(str(BROKEN), f"{sound}\n{refusal}")
+    try:
+        with pytest.raises(AssertionError) as said:
+            make(machine, "install")
+    finally:
+        machine.write(str(BROKEN), sound)
+    for part in ("was not renewed, and the old program is in /opt/trainerd again", "not at home here"):
+        assert part in str(said.value)
+    assert machine.run("grep", "-rl", "not at home here", "/opt/trainerd", check=False) == ""
+    assert not machine.path("/opt/trainerd.new").exists()
+    assert machine.path("/usr/local/lib/systemd/system/trainerd.service").read_text() == unit
+    machine.run("systemctl", "reload", "trainerd")
+    assert (main_pid(machine), machine.property("ActiveState")) == (main, "active")
+
+
 def test_settings_that_are_refused_leave_the_old_program_in_place(machine):
     settings = machine.path("/etc/trainerd/trainerd.toml")
     sound, before = settings.read_text(), machine.run("stat", "-c", "%i", "/opt/trainerd")

@@ -8,21 +8,25 @@ be such a supervisor counts: one of our user, of root, or of the folder's owner.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import re
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import structlog
 
 from trainerd.errors import LockedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, MutableMapping
+    from collections.abc import MutableMapping
 
 VARIABLE: Final = "TRAINERD_HANDOVER_JOBS"
+
+LOCK_TRIES: Final = 10
+LOCK_RETRY_S: Final = 0.02
+"""Between two tries: those who submit lock the folder for some microseconds."""
 
 _FORM: Final = re.compile(r"1 pid=(\d+) lock=(\d+)", re.ASCII)
 _LOCKS: Final = Path("/proc/locks")
@@ -33,34 +37,74 @@ _FLOCK: Final = re.compile(
 _log = structlog.get_logger(__name__)
 
 
-@contextlib.contextmanager
-def jobs_folder_lock(folder: Path, environ: MutableMapping[str, str] = os.environ) -> Iterator[int | None]:
-    """Hold the lock of a jobs folder.
+class JobsFolderLock:
+    """Lock of a jobs folder, held by a supervisor for as long as it lives.
 
     Args:
         folder: The folder.
         environ: Where the program before this one, in the same process, says how it holds it already.
 
-    Yields:
-        The descriptor by which it is held, None if it cannot be locked here.
-
     Raises:
         LockedError: Another supervisor runs on it; the message names its process.
     """
-    held = _inherited(folder, environ)
-    try:
-        descriptor = (
-            held if held is not None else os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        )
-    except OSError as error:
-        _say_not_locked(folder, error)
-        yield None
-        return
-    try:
-        is_held = _lock(descriptor, folder)
-        yield descriptor if is_held else None
-    finally:
-        os.close(descriptor)
+
+    def __init__(self, folder: Path, environ: MutableMapping[str, str] = os.environ) -> None:
+        self._folder = folder
+        self._descriptor: int | None = None
+        self._tried: tuple[int, int] | None = None
+        inherited = _inherited(folder, environ)
+        if inherited is None:
+            self.keep()
+        else:
+            self._take(inherited)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @property
+    def descriptor(self) -> int | None:
+        """Descriptor by which the folder is held, None if it cannot be locked here."""
+        return self._descriptor
+
+    def keep(self) -> None:
+        """Lock the folder that has the name now: the one that was locked may have been deleted and made again.
+
+        Raises:
+            LockedError: Another supervisor runs on it.
+        """
+        try:
+            status = self._folder.stat()
+            if (status.st_dev, status.st_ino) == self._tried:
+                return
+            descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            if self._tried is None:
+                _say_not_locked(self._folder, error)
+            return  # the scan says what is wrong with the folder
+        self._take(descriptor)
+
+    def _take(self, descriptor: int) -> None:
+        try:
+            is_held = _lock(descriptor, self._folder)
+        except LockedError:
+            os.close(descriptor)
+            raise
+        status = os.fstat(descriptor)
+        self._tried = status.st_dev, status.st_ino
+        self.close()  # only now: while the old folder is open, no new one has its number
+        if is_held:
+            self._descriptor = descriptor
+        else:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Give the lock up, as the end of the process does."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def offer_lock(descriptor: int | None, environ: MutableMapping[str, str] = os.environ) -> None:
@@ -87,7 +131,7 @@ def _inherited(folder: Path, environ: MutableMapping[str, str]) -> int | None:
 
 def _lock(descriptor: int, folder: Path) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock_alone_then_share(descriptor)
     except BlockingIOError as error:
         holder = _holder(os.fstat(descriptor))
         if holder is not None and not _may_supervise(holder, os.fstat(descriptor)):
@@ -102,6 +146,25 @@ def _lock(descriptor: int, folder: Path) -> bool:
         _say_not_locked(folder, error)
         return False
     return True
+
+
+def _lock_alone_then_share(descriptor: int) -> None:
+    """Lock a folder that no other supervisor holds, so that those who submit see no exclusive lock.
+
+    Raises:
+        BlockingIOError: Another process holds it for longer than one that submits looks at it.
+    """
+    for left in reversed(range(LOCK_TRIES)):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Not in one step: of two that start at the same moment, one is refused here.
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not left:
+                raise
+            time.sleep(LOCK_RETRY_S)
+        else:
+            return
 
 
 def _holder(status: os.stat_result) -> int | None:

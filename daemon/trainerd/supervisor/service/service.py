@@ -32,7 +32,7 @@ from trainerd.supervisor.loop import Loop
 from trainerd.supervisor.scheduler import machine_capacity
 from trainerd.supervisor.service.handover import Handover, take
 from trainerd.supervisor.service.instance_lock import instance_lock
-from trainerd.supervisor.service.jobs_folder_lock import jobs_folder_lock, offer_lock
+from trainerd.supervisor.service.jobs_folder_lock import JobsFolderLock, offer_lock
 from trainerd.supervisor.service.next_program import replace_this_program, why_it_cannot_start
 from trainerd.supervisor.service.priority import go_first
 from trainerd.supervisor.service.sd_notify import Notifier
@@ -115,10 +115,11 @@ def _supervise(paths: StatePaths, jobs_dir: Path, configuration: Configuration) 
             journal = Journal(paths.journal)
             try:
                 service = _Service(paths, jobs_dir, configuration, journal, listener)
-                with jobs_folder_lock(jobs_dir) as jobs_lock:
+                with service.jobs_lock as jobs_lock:
                     if not asyncio.run(service.run()):
                         return None
-                    offer_lock(os.dup(jobs_lock) if jobs_lock is not None else None)
+                    jobs = jobs_lock.descriptor
+                    offer_lock(os.dup(jobs) if jobs is not None else None)
             finally:
                 journal.close()
             return Handover(os.dup(lock), listener.detach(), _file_of(paths.socket))
@@ -176,6 +177,7 @@ class _Service:
         self._page = HandlingPage(paths.handling)
         ledger = Ledger(journal, machine_capacity(configuration.limits), clock, page=self._page)
         self._make_jobs_folder(is_new=not ledger.jobs)
+        self.jobs_lock = JobsFolderLock(jobs_dir)
         self._arrivals = Arrivals()
         folder = SpecFolder(
             jobs_dir,
@@ -183,6 +185,7 @@ class _Service:
             clock=clock,
             holders=_holders(ledger),
             take_arrived=self._arrivals.take,
+            keep_lock=self.jobs_lock.keep,
         )
         prepare_cgroups(paths)
         io = BoundedIo()

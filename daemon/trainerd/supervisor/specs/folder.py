@@ -86,6 +86,7 @@ class SpecFolder:
         clock: Tells when a file has settled.
         holders: Names that files held before this supervisor started, with the file of each.
         take_arrived: Returns the names of files that came by a rename and were not touched since.
+        keep_lock: Locks the folder that has the name now; raises if another supervisor runs on it.
     """
 
     path: Path
@@ -93,6 +94,7 @@ class SpecFolder:
     clock: Clock = field(default_factory=SystemClock)
     holders: Mapping[str, Path] = field(default_factory=dict)
     take_arrived: Callable[[], frozenset[str]] = frozenset
+    keep_lock: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.path = Path(os.path.abspath(self.path))  # noqa: PTH100 (links are kept)
@@ -105,10 +107,12 @@ class SpecFolder:
 
         Raises:
             UntrustedError: Somebody else could write to the folder: nothing in it can be believed.
+            LockedError: Another supervisor runs the jobs of the folder.
             OSError: The folder cannot be read. It is unknown, not empty.
         """
         if self.trust is not None:
             self.trust.judge_folder(self.path)
+        self.keep_lock()
         arrived = self.take_arrived()  # before the look: what comes after it is news for the next one
         found = self._listed()
         self._check_device(is_empty=not found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -16,6 +17,9 @@ from trainerd.supervisor.specs.load import claimed_name, read_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+LOCK_NAME: Final = ".trainerd-submit.lock"
+"""File in the jobs folder that is locked, hidden from the scan. The folder itself is locked by its supervisor."""
 
 LOCK_LIMIT_S: Final = 5.0
 LOCK_RETRY_S: Final = 0.02
@@ -40,29 +44,70 @@ def specs_of(name: str, jobs_dir: Path) -> list[Path]:
 def locked(jobs_dir: Path) -> Iterator[None]:
     """Keep others who submit at the same moment waiting, so that none overwrites what it did not see."""
     with translated(jobs_dir):
-        descriptor = os.open(jobs_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        path = jobs_dir.resolve(strict=True) / LOCK_NAME
+        descriptor = _lock(path, jobs_dir)
+    if descriptor is None:
+        yield
+        return
     try:
-        _wait_for_lock(descriptor, jobs_dir)
         yield
     finally:
+        with contextlib.suppress(OSError):
+            path.unlink()  # while it is locked: who has opened it already sees that it is gone
         os.close(descriptor)
 
 
-def _wait_for_lock(descriptor: int, jobs_dir: Path) -> None:
+def _lock(path: Path, jobs_dir: Path) -> int | None:
+    """Return a descriptor of the locked file, None where the disk has no room for an empty file.
+
+    A spec can be removed there all the same.
+    """
     clock = SystemClock()
     deadline_s = clock.monotonic_s() + LOCK_LIMIT_S
     while True:
         try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                return None
+            raise
+        try:
+            _await_older_versions(jobs_dir)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(path, descriptor):
+                return descriptor
         except BlockingIOError as error:
             if clock.monotonic_s() >= deadline_s:
+                os.close(descriptor)
                 raise LockedError(
                     f"somebody else has been submitting to {jobs_dir} for {LOCK_LIMIT_S:.0f} s",
                     hint="try again; a stopped `trainerd submit` may be in the way",
                 ) from error
-            time.sleep(LOCK_RETRY_S)
-        else:
-            return
+        except OSError:  # a filesystem without locks: two who submit at once may overwrite each other
+            os.close(descriptor)
+            return None
+        os.close(descriptor)
+        time.sleep(LOCK_RETRY_S)
+
+
+def _await_older_versions(jobs_dir: Path) -> None:
+    """Raise BlockingIOError while a `trainerd submit` of an older version locks the folder itself.
+
+    A supervisor shares its lock of the folder.
+    """
+    folder = os.open(jobs_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    finally:
+        os.close(folder)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Return whether a file still has its name: the one who held the lock before removed the name."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager
