@@ -34,23 +34,26 @@ def command(names: tuple[str, ...], no_wait: bool, state: StatePaths, as_json: b
       trainerd resume mnist
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.client import Client
+    from trainerd.cli.each_name import EachName
     from trainerd.cli.waiting import wait_until_idle
 
     with ending_quietly(), Client(state) as client:
+        each = EachName(names)
         if names:
-            for name in names:
-                client.hold(name)
+            each.ask(client.hold)
         else:
             client.hold_all()
-        if not no_wait:
-            wait_until_idle(client, names, shows_progress=not as_json)
-        jobs = [job for job in client.list_jobs() if job.name in names or not names]
+        if not no_wait and (each.granted or not names):
+            wait_until_idle(client, each.granted, shows_progress=not as_json)
+        jobs = [job for job in client.list_jobs() if job.name in each.granted or not names]
         if as_json:
             print_json(jobs)
+            each.finish()
             return
         for job in jobs:
             if names or job.state == "draining":
                 click.echo(f"{job.name}: {job.state}: {job.reason}")
+        each.finish()
         if not names:
             left = sum(job.state in {"starting", "running", "draining"} for job in jobs)
             what = "no job runs" if not left else f"{left} of {len(jobs)} jobs still drain"

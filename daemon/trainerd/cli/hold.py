@@ -29,11 +29,14 @@ def command(names: tuple[str, ...], state: StatePaths, as_json: bool) -> None:
       trainerd resume mnist
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.client import Client
+    from trainerd.cli.each_name import EachName
 
     with ending_quietly(), Client(state) as client:
-        jobs = [client.hold(name) for name in names]
+        each = EachName(names)
+        jobs = each.ask(client.hold)
         if as_json:
             print_json(jobs)
         else:
             for job in jobs:
                 click.echo(f"{job.name}: {job.state}, held: {job.reason}")
+        each.finish()

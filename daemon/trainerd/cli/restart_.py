@@ -41,30 +41,31 @@ def command(names: tuple[str, ...], *, fresh: bool, state: StatePaths, as_json: 
       trainerd checkpoints mnist.old-1
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.client import Client
+    from trainerd.cli.each_name import EachName
+    from trainerd.cli.waiting import wait_for_rest
 
     with ending_quietly(), Client(state) as client:
-        for name in names:
-            client.check_restart(name)  # a job that would not start again is not stopped either
+        each = EachName(names)
+        each.ask(client.check_restart)  # a job that would not start again is not stopped either
         if fresh:
-            jobs = [_begin_again(client, state, name, shows_progress=not as_json) for name in names]
+            each.finish(is_done=False)  # no run is moved aside by a request that is refused in part
+            jobs = each.ask(lambda name: _begin_again(client, state, name, shows_progress=not as_json))
         else:
-            _stop(client, names, shows_progress=not as_json)
-            jobs = [client.restart(name) for name in names]
+            each.ask(lambda name: _ask_to_stop(client, name))
+            wait_for_rest(client, each.granted, shows_progress=not as_json)
+            jobs = each.ask(client.restart)
         if as_json:
             print_json(jobs)
         else:
             for job in jobs:
                 click.echo(f"{job.name}: {job.state}: {job.reason}")
+        each.finish()
 
 
-def _stop(client: Client, names: tuple[str, ...], *, shows_progress: bool) -> None:
-    """Stop what runs or waits, and wait until nothing of it runs."""
-    from trainerd.cli.waiting import wait_for_rest
-
-    for name in names:
-        if client.get_job(name).state not in _AT_REST:
-            client.stop(name)
-    wait_for_rest(client, names, shows_progress=shows_progress)
+def _ask_to_stop(client: Client, name: str) -> None:
+    """Stop what runs or waits."""
+    if client.get_job(name).state not in _AT_REST:
+        client.stop(name)
 
 
 def _begin_again(client: Client, state: StatePaths, name: str, *, shows_progress: bool) -> JobView:
@@ -75,10 +76,12 @@ def _begin_again(client: Client, state: StatePaths, name: str, *, shows_progress
         TrainerdError: Its run cannot be moved, or the supervisor refuses or does not answer.
     """
     from trainerd.checkpoint.run_aside import move_run_aside
+    from trainerd.cli.waiting import wait_for_rest
     from trainerd.contract.folder_owner import acting_as_owner_of
     from trainerd.supervisor.purge import refuse_if_live
 
-    _stop(client, (name,), shows_progress=shows_progress)
+    _ask_to_stop(client, name)
+    wait_for_rest(client, (name,), shows_progress=shows_progress)
     run = state.run(name)
     refuse_if_live(run)
     with acting_as_owner_of(state.root):

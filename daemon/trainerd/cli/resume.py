@@ -53,6 +53,7 @@ def command(
       trainerd resume --all
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.client import Client
+    from trainerd.cli.each_name import EachName
 
     if everything == bool(names):
         raise click.UsageError("name the jobs, or give --all to end `trainerd drain`")
@@ -64,15 +65,16 @@ def command(
             else:
                 click.echo("jobs are started again; those that were held or stopped one by one stay so")
             return
+        each = EachName(names)
         if from_checkpoint is not None:
-            for name in names:
-                _go_back(client, state, name, from_checkpoint)
-        jobs = [_go_on(client, name, is_back=from_checkpoint is not None) for name in names]
+            each.ask(lambda name: _go_back(client, state, name, from_checkpoint))
+        jobs = each.ask(lambda name: _go_on(client, name, is_back=from_checkpoint is not None))
         if as_json:
             print_json(jobs)
         else:
             for job in jobs:
                 click.echo(f"{job.name}: {job.state}: {job.reason}")
+        each.finish()
 
 
 def _go_on(client: Client, name: str, *, is_back: bool) -> JobView:

@@ -31,11 +31,14 @@ def command(names: tuple[str, ...], state: StatePaths, as_json: bool) -> None:
       trainerd ps --json | jq -r '.[] | select(.state == "parked") | .name' | xargs trainerd retry
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.client import Client
+    from trainerd.cli.each_name import EachName
 
     with ending_quietly(), Client(state) as client:
-        jobs = [client.retry(name) for name in names]
+        each = EachName(names)
+        jobs = each.ask(client.retry)
         if as_json:
             print_json(jobs)
         else:
             for job in jobs:
                 click.echo(f"{job.name}: {job.state}: {job.reason}")
+        each.finish()

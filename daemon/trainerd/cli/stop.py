@@ -33,14 +33,17 @@ def command(names: tuple[str, ...], wait: bool, state: StatePaths, as_json: bool
       trainerd resume mnist
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.client import Client
+    from trainerd.cli.each_name import EachName
     from trainerd.cli.waiting import wait_for_rest
 
     with ending_quietly(), Client(state) as client:
-        jobs = [client.stop(name) for name in names]
+        each = EachName(names)
+        jobs = each.ask(client.stop)
         if wait:
-            jobs = list(wait_for_rest(client, names, shows_progress=not as_json).values())
+            jobs = list(wait_for_rest(client, each.granted, shows_progress=not as_json).values())
         if as_json:
             print_json(jobs)
         elif not wait:
             for job in jobs:
                 click.echo(f"{job.name}: {job.state}: {job.reason}")
+        each.finish()

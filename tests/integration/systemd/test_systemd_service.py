@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.systemd.machine import COMMAND_LIMIT_S, REPOSITORY, Machine, wait_for, why_not
+from tests.integration.systemd.machine import REPOSITORY, Machine, wait_for, why_not
 from tests.support.training_runs import result_of, train
 
 pytestmark = [
@@ -72,7 +72,7 @@ def wheels(tmp_path_factory) -> Path:
         [*fetch, "-c", REPOSITORY / "constraints.txt", "setuptools>=77", "wheel", *needed],
         capture_output=True,
         text=True,
-        timeout=COMMAND_LIMIT_S,
+        timeout=INSTALL_LIMIT_S,
         check=False,
     )
     if done.returncode:

@@ -70,7 +70,7 @@ class JobsFolderLock:
         return self._descriptor
 
     def keep(self) -> None:
-        """Lock the folder that has the name now: the one that was locked may have been deleted and made again.
+        """Lock the folder that has the name now: it may have been deleted and made again.
 
         Raises:
             LockedError: Another supervisor runs on it.

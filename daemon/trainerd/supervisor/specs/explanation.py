@@ -63,6 +63,13 @@ _SYNONYMS: Final = {
 """What other tools call a field, where the spelling alone does not lead to ours."""
 
 
+_NOT_OFFERED: Final = frozenset({"user", "group", "uid", "gid", "runas", "run_as", "username", "run_as_user"})
+_ONE_UNIT_PER_PERSON: Final = (
+    "a job runs as the user of its supervisor: give each person a supervisor of their own, "
+    "`systemctl --user enable --now trainerd` (docs/security.md)"
+)
+
+
 def problems_of(
     error: ValidationError, document: Document, model: type[BaseModel] = JobSpec
 ) -> list[Problem]:
@@ -158,6 +165,8 @@ def _nearest(place: FieldPath, model: type[BaseModel]) -> str:
     written = str(place[-1])[:_NAME_CHARACTERS_MAX]
     siblings = _fields(section, model)
     plain = written.lower().replace("-", "_")
+    if model is JobSpec and not section and plain in _NOT_OFFERED:
+        return _ONE_UNIT_PER_PERSON
     if close := difflib.get_close_matches(plain, siblings, n=1, cutoff=0.7):
         return _meant((*section, close[0]))
     if model is JobSpec and not section and plain in _SYNONYMS:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOCK_NAME: Final = ".trainerd-submit.lock"
-"""File in the jobs folder that is locked, hidden from the scan. The folder itself is locked by its supervisor."""
+"""File in the jobs folder that is locked; no spec. The folder itself is locked by its supervisor."""
 
 LOCK_LIMIT_S: Final = 5.0
 LOCK_RETRY_S: Final = 0.02

@@ -26,6 +26,9 @@ GOOD = "command: [python, train.py]\n"
         ),
         (GOOD + "keep_last: 3", ("job.yaml:2: keep_last: unknown field 'keep_last'; did you mean "
                                 "'checkpoint.keep_last'?")),
+        (GOOD + "user: anne", ("job.yaml:2: user: unknown field 'user'; a job runs as the user of its "
+                              "supervisor: give each person a supervisor of their own, `systemctl --user "
+                              "enable --now trainerd` (docs/security.md)")),
         (GOOD + "cwd: /", "job.yaml:2: cwd: unknown field 'cwd'; did you mean 'workdir'?"),
         (GOOD + "Grace: 3", "job.yaml:2: Grace: unknown field 'Grace'; did you mean 'grace'?"),
         (GOOD + "restart:\n  zzz: 1", ("job.yaml:3: restart.zzz: unknown field 'zzz'; the fields of "
