@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ from trainerd.cli.options import complete_job_names, json_option, state_option
 from trainerd.cli.output import ending_quietly, pause
 from trainerd.cli.rank_logs import RankLogs
 from trainerd.cli.run_folder import find_run
+from trainerd.cli.terminal_bytes import for_terminal
 from trainerd.errors import UserError
 
 if TYPE_CHECKING:
@@ -123,5 +125,5 @@ def _show_daemon_log(
 
 
 def _write(data: bytes) -> None:
-    # What a job prints need not be text: bytes go through as they are.
-    click.echo(data, nl=False)
+    # What a job prints need not be text: into a pipe, bytes go through as they are.
+    click.echo(for_terminal(data) if sys.stdout.isatty() else data, nl=False)

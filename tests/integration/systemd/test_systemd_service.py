@@ -37,7 +37,7 @@ PACE_S = 0.8
 """Slow enough for the job to live through all chapters, on a busy machine too."""
 PACED = REPOSITORY / "tests" / "support" / "scripts" / "paced_tiny.py"
 ARGUMENTS = ("--epochs", "6", "--batches", "60")
-INSTALL_LIMIT_S = 200
+INSTALL_LIMIT_S = 400
 
 WHEELS = "/srv/wheels"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
+from typing import Final
 
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract import codec
@@ -44,6 +45,12 @@ from trainerd.training.interruption.request_watch import RequestWatch
 from trainerd.training.schedule.pacing import Pacing
 from trainerd.training.settings import DEFAULT_SEED, Settings
 from trainerd.training.state.rng import seed_everything
+
+_DEAF: Final = (
+    "trainerd: warning: a thread opened this session, and Python handles signals in the main thread only: "
+    "SIGTERM and Ctrl-C end the process without a checkpoint; write `import trainerd.early` at the top of the "
+    "script"
+)
 
 
 class RunParts:
@@ -228,6 +235,8 @@ class RunParts:
                 flush=self.agreement.leave_without_boundary if self.ranks else self.exit.flush_alone,
             )
         self.link.open()
+        if self.settings.takes_signals and self.flag.is_deaf and not self.link.hears_requests:
+            leaving.say(_DEAF)
         self.watch.start()
         if self.settings.seed is not None:
             seed_everything(self.settings.seed)

@@ -94,6 +94,11 @@ class SupervisorLink:
         """Tell whether a checkpoint was asked for since the last call."""
         return self._requests is not None and self._requests.take_checkpoint_request()
 
+    @property
+    def hears_requests(self) -> bool:
+        """Whether a shim is there that asks for a stop on the request page too."""
+        return shim_pid_of(os.environ.get(ATTEMPT_ID, "")) is not None
+
     def stop_signal(self) -> int | None:
         """Return the number of the signal by which the page asks for a stop, None if it does not."""
         return self._requests.stop_signal() if self._requests is not None else None

@@ -102,6 +102,11 @@ class DrainFlag:
             self.notice(early[0])
         return self
 
+    @property
+    def is_deaf(self) -> bool:
+        """Whether no signal is heard: a thread opened the session, and the main thread holds no signals."""
+        return not EARLY.is_holding and threading.current_thread() is not threading.main_thread()
+
     def take(self) -> None:
         """Take the signals over, again if a library has put handlers of its own in the place of ours.
 

@@ -55,6 +55,11 @@ class EarlySignals:
         self._limit_s: float | None = None
         self._is_unanswered = False
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether the signals of this process are noted here."""
+        return bool(self._former)
+
     def hold(self) -> None:
         """Note signals from now on, if this is the main thread; only there does Python allow it.
 

@@ -166,6 +166,18 @@ def test_a_session_in_a_thread_hears_a_signal_that_the_start_of_the_program_hold
         early.release()
 
 
+def test_a_session_in_a_thread_is_deaf_unless_the_start_of_the_program_holds_signals(monkeypatch):
+    early = EarlySignals()
+    monkeypatch.setattr(drain_flag, "EARLY", early)
+    assert not DrainFlag().is_deaf
+    assert in_a_thread(lambda: DrainFlag().is_deaf)
+    early.hold()
+    try:
+        assert not in_a_thread(lambda: DrainFlag().is_deaf)
+    finally:
+        early.release()
+
+
 def test_the_stop_button_asks_and_a_second_press_is_raised_where_the_cell_stands(clock):
     flag = DrainFlag(is_interactive=True).install()
     try:
