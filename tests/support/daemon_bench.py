@@ -18,7 +18,8 @@ from trainerd.contract.heartbeat import read_heartbeat
 from trainerd.contract.paths import StatePaths
 from trainerd.contract.process import identify, is_alive
 
-WAIT_S = 20.0
+WAIT_S = 60.0
+"""Longest wait for something that comes: a start takes 1 s, and 25 s on a machine at load 14."""
 LOOK_S = 0.02
 UNKNOWN_SHIM_S = 1.0
 STEP_LIMIT_S = 90.0

@@ -48,8 +48,8 @@ from trainerd.training.state.rng import seed_everything
 
 _DEAF: Final = (
     "trainerd: warning: a thread opened this session, and Python handles signals in the main thread only: "
-    "SIGTERM and Ctrl-C end the process without a checkpoint; write `import trainerd.early` at the top of the "
-    "script"
+    "SIGTERM and Ctrl-C end the process without a checkpoint; write `import trainerd.early` at the top of "
+    "the script"
 )
 
 

@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-import trainerd  # noqa: E402 - only where torch is
-from trainerd.contract.environment import ATTEMPT_ID  # noqa: E402
+import trainerd
+from trainerd.contract.environment import ATTEMPT_ID
 
 pytestmark = pytest.mark.torch
 
