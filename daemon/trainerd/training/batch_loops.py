@@ -305,6 +305,8 @@ class BatchLoops:
             number = position.loop
             if engine.skips_loop(loop.source.total if isinstance(loop.source, CountedSource) else None):
                 engine.run.state.skip_source(number, loop.source)
+                if not engine.run.resume.is_pending:
+                    engine.run.state.put_back_skipped_sources()
                 return "skip"
         if engine.is_at_max:
             return "skip"

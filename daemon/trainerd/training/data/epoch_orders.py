@@ -60,6 +60,10 @@ class EpochOrders:
             saved.get("memory_at_beginning" if self._saved.get("drawn") else "memory", {}), is_inside=done > 0
         )
 
+    def put_back(self, saved: Mapping[str, Any]) -> None:
+        """Put back what is remembered between two passes, whatever the code before has done."""
+        self._memory.put_back(saved.get("memory", {}), is_inside=True)
+
     def saved(self, done: int | None) -> dict[str, Any]:
         """Return what a checkpoint must hold after `done` batches of the pass that trains."""
         tree: dict[str, Any] = {}

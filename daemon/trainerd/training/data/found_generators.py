@@ -136,7 +136,7 @@ def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
 def _class_variables(kind: type) -> Iterator[tuple[str, Any]]:
     """Return the class attributes that may be or hold generators, and what the methods name."""
     for each in kind.__mro__:
-        if _is_library(each.__module__):
+        if is_library(each.__module__):
             continue
         for name, value in list(each.__dict__.items()):
             plain = value.__func__ if isinstance(value, staticmethod | classmethod) else value
@@ -158,7 +158,7 @@ def _variables(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
             yield f".<{name}>", cell.cell_contents
         except ValueError:
             continue  # not assigned yet
-    if _is_library(function.__module__):
+    if is_library(function.__module__):
         return
     yield from _globals_of(function.__code__, function.__globals__)
     wrapped = getattr(function, "__wrapped__", None)
@@ -169,7 +169,7 @@ def _variables(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
 def _globals_of(code: types.CodeType, variables: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for name in code.co_names:
         value = variables.get(name)
-        is_own_function = isinstance(value, types.FunctionType) and not _is_library(value.__module__)
+        is_own_function = isinstance(value, types.FunctionType) and not is_library(value.__module__)
         if (
             is_generator(value)
             or is_own_function
@@ -188,10 +188,11 @@ def _is_callable_object(value: Any) -> bool:
     return (
         isinstance(value, Callable)  # type: ignore[arg-type]
         and not isinstance(value, type | types.FunctionType | types.BuiltinFunctionType)
-        and (not _is_library(type(value).__module__) or "transforms" in getattr(value, "__dict__", ()))
+        and (not is_library(type(value).__module__) or "transforms" in getattr(value, "__dict__", ()))
     )
 
 
-def _is_library(module: str | None) -> bool:
+def is_library(module: str | None) -> bool:
+    """Tell whether a module belongs to a library whose objects the search stays out of."""
     top = (module or "").partition(".")[0]
     return top in _LIBRARIES or (top in sys.stdlib_module_names and top != "__main__")

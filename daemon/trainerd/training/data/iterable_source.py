@@ -74,6 +74,10 @@ class IterableSource:
         self._now = saved.get("memory", {}) if done else {}
         self._memory.put_back(saved.get("memory_at_beginning" if done else "memory", {}), is_inside=done > 0)
 
+    def put_back(self, saved: Mapping[str, Any]) -> None:
+        """Put back what is remembered between two passes, whatever the code before has done."""
+        self._memory.put_back(saved.get("memory", {}), is_inside=True)
+
     def saved(self, done: int | None) -> dict[str, Any]:
         changes = self._memory.saved()
         tree = {"memory": changes} if changes else {}

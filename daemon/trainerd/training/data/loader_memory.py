@@ -75,7 +75,7 @@ class LoaderMemory:
         self._roots = {name: value for name, value in roots.items() if value is not None}
         self._owners = [name for name in owners if name in self._roots]
         self.find()
-        self._marks = {path: _mark(value) for path, value in self._values()}
+        self._marks = {path: content_mark(value) for path, value in self._values()}
 
     def find(self) -> None:
         """Look for generators again: one may have been replaced."""
@@ -91,7 +91,7 @@ class LoaderMemory:
         attributes: dict[str, Any] = {}
         generators: dict[str, Any] = {}
         for path, value in self._values():
-            if _mark(value) == self._marks.get(path, _UNMARKED):
+            if content_mark(value) == self._marks.get(path, _UNMARKED):
                 continue
             if is_generator(value):
                 generators[path] = generator_state(value)
@@ -116,13 +116,13 @@ class LoaderMemory:
         now = dict(self._values())
         first = saved["first"]
         for path, value in (*saved["attributes"].items(), *saved["generators"].items()):
-            if not is_inside and _mark(now.get(path)) != first.get(path, _UNMARKED):
+            if not is_inside and content_mark(now.get(path)) != first.get(path, _UNMARKED):
                 continue
             owner, _, name = path.rpartition(".")
             if path in saved["generators"]:
                 _set_generator(self.generators.get(path), value)
             elif owner in owners:
-                _set(owners[owner], name, copied_state(value))
+                set_attribute(owners[owner], name, copied_state(value))
         self._marks = dict(first)
 
     def _values(self) -> Iterator[tuple[str, Any]]:
@@ -163,7 +163,7 @@ def _counts(owner: Owner, name: str, value: Any) -> bool:
         return False
     if owner.takes_numbers_only:
         return type(value) in _NUMBERS
-    return type(value) in _SCALARS or _is_plain(value)
+    return type(value) in _SCALARS or is_plain(value)
 
 
 @functools.cache
@@ -176,7 +176,8 @@ def _is_of_loading(value: Any) -> bool:
     return hasattr(kind, "__iter__") and kind.__module__ != "builtins" and not isinstance(value, torch.Tensor)
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
+    """Tell whether a value is a container, tensor or array that a checkpoint can hold."""
     kind = type(value)
     if kind in {list, dict, tuple, set}:
         return len(value) <= ELEMENTS_MAX
@@ -185,7 +186,7 @@ def _is_plain(value: Any) -> bool:
     )
 
 
-def _mark(value: Any) -> str:
+def content_mark(value: Any) -> str:
     """Return a digest of a value; an empty one if a checkpoint could not hold it."""
     if is_generator(value):
         value = generator_state(value)
@@ -210,7 +211,7 @@ def _set_generator(generator: Any, state: Any) -> None:
             set_generator_state(generator, state)
 
 
-def _set(owner: Any, name: str, value: Any) -> None:
+def set_attribute(owner: Any, name: str, value: Any) -> None:
     """Set an attribute, in place if it can be: the script may hold the same list or tensor."""
     former = vars(owner).get(name)
     if type(former) is type(value):
@@ -224,8 +225,23 @@ def _set(owner: Any, name: str, value: Any) -> None:
         if isinstance(value, list):
             former[:] = value
             return
+        if isinstance(value, tuple) and _are_alike(former, value):
+            with torch.no_grad():
+                for own, each in zip(former, value, strict=True):
+                    own.copy_(each)
+            return
         if isinstance(value, dict | set):
             former.clear()
             former.update(value)
             return
     vars(owner)[name] = value  # not by setattr: a loader refuses some of its own names
+
+
+def _are_alike(former: tuple[Any, ...], value: tuple[Any, ...]) -> bool:
+    """Tell whether all are tensors that can take over the values of the others in place."""
+    return len(former) == len(value) and all(
+        isinstance(own, torch.Tensor)
+        and isinstance(each, torch.Tensor)
+        and (own.shape, own.dtype) == (each.shape, each.dtype)
+        for own, each in zip(former, value, strict=True)
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch.utils.data import DataLoader
@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from trainerd.contract.verdict import Reason
 from trainerd.training.data.batch_requests import BatchRequests, RankOrder, length_of, numbered
 from trainerd.training.data.batch_wait import interruptible
+from trainerd.training.data.dataset_memory import DatasetMemory, FirstMarks
 from trainerd.training.data.drawing import known_length
 from trainerd.training.data.epoch_orders import EpochOrders
 from trainerd.training.data.loader_memory import LoaderMemory
@@ -21,6 +22,10 @@ from trainerd.training.data.passes import SAMPLE, Pass
 from trainerd.training.data.seeded_fetch import SeededFetch, as_it_is
 from trainerd.training.data.seeds import derive_seed, folded
 from trainerd.training.data.workers import drain_signals_blocked
+
+_WATCHED: Final = 3
+"""So many batches of a pass are looked at for what reading changes."""
+_END: Final = object()
 
 
 class MapSource:
@@ -32,6 +37,7 @@ class MapSource:
         suspect: Takes in a known cause of inexactness.
         is_sharded_here: Whether each of several ranks gets its share of what the sampler yields; else it
             gets all that its own sampler yields.
+        first: What the run has seen of datasets before.
 
     Attributes:
         is_sharded_here: As given.
@@ -46,6 +52,7 @@ class MapSource:
         seed: int,
         suspect: Callable[[Reason], None],
         is_sharded_here: bool = True,
+        first: FirstMarks | None = None,
     ) -> None:
         self._view = view
         self.is_sharded_here = is_sharded_here
@@ -66,6 +73,12 @@ class MapSource:
         )
         parts = ("sampler", "batch_sampler", "dataset", "collate_fn", "generator")
         memory = LoaderMemory({name: getattr(view, name) for name in parts}, ("sampler", "batch_sampler"))
+        self._data = DatasetMemory(
+            {"dataset": view.dataset, "collate_fn": view.collate_fn}, suspect, first or FirstMarks()
+        )
+        self._data_at_beginning: dict[str, Any] = {}
+        self._data_now: Mapping[str, Any] = {}
+        self._trains_next = False
         self._orders = EpochOrders(view, memory, seed=seed, suspect=suspect)
         for path in memory.unseedable:
             suspect(
@@ -98,18 +111,37 @@ class MapSource:
                     "resume from the end of an epoch, or with the loader that the checkpoint has",
                 )
             )
+        data = (saved or {}).get("data", {})
+        # The order of the pass, and the copies of its workers, are of the dataset as the pass began.
+        self._data.put_back(data.get("at_beginning" if done else "now", {}), is_inside=done > 0)
+        self._data_now = data.get("now", {}) if done else {}
+        self._trains_next = True
+        self._suspect_workers_that_persist(data.get("now"))
         self._orders.begin(saved or {}, done)
 
+    def put_back(self, saved: Mapping[str, Any]) -> None:
+        """Put back what is remembered between two passes, whatever the code before has done."""
+        self._data.put_back(saved.get("data", {}).get("now", {}), is_inside=True)
+        self._orders.put_back(saved)
+
     def saved(self, done: int | None) -> dict[str, Any]:
-        return self._orders.saved(done)
+        data = {"now": self._data.saved(), "at_beginning": self._data_at_beginning if done else {}}
+        own = {"data": data} if any(data.values()) else {}
+        return self._orders.saved(done) | own
 
     def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
         seeds = folded(self._seed, SAMPLE, *which.place, which.epoch)
         self._requests.point_at(self._order(which), start, seeds, which.indices)
         self._generator.manual_seed(derive_seed(self._seed, *which.place, which.epoch))
         found = self._fetch.find_generators()
+        trains, self._trains_next = self._trains_next, False
+        if trains:
+            self._data_at_beginning = self._data.saved()
         with drain_signals_blocked():
             iterator = iter(self._loader)
+        if trains:
+            self._data.put_back(self._data_now, is_inside=True)
+            self._data_now = {}
         if self._view.num_workers > 0:
             return interruptible(iterator, is_draining)
         return iterator if self._fetch.draws_nothing else self._watched(iterator, found)
@@ -126,11 +158,19 @@ class MapSource:
         return self._orders.order(which if self.is_sharded_here else replace(which, plan=None))
 
     def _watched(self, iterator: Iterator[Any], found: set[str]) -> Iterator[Any]:
-        """Look, once the first batch was loaded, for generators that were made in doing so."""
-        for batch in iterator:
+        """Look at what the first batches change: generators that are made, attributes that are no state."""
+        for number in range(_WATCHED):
+            with self._data.reading():
+                batch = next(iterator, _END)
+            if batch is _END:
+                return
             yield batch
-            del batch  # or it would be kept for the whole pass
-            break
+            del batch  # or it would be kept until the next one is asked for
+            if number == 0:
+                self._suspect_late_generators(found)
+        yield from iterator
+
+    def _suspect_late_generators(self, found: set[str]) -> None:
         for path in sorted(self._fetch.find_generators() - found):
             self._suspect(
                 Reason(
@@ -140,7 +180,18 @@ class MapSource:
                     "make it in __init__",
                 )
             )
-        yield from iterator
+
+    def _suspect_workers_that_persist(self, changes: Mapping[str, Any] | None) -> None:
+        if changes and self._view.persistent_workers:
+            self._suspect(
+                Reason(
+                    "dataset-changed",
+                    next(iter(changes["first"])),
+                    "the script changed this after the workers had started: they kept their copy, and those "
+                    "of a resumed attempt start with the changed one",
+                    "leave persistent_workers=True out, so that each epoch's workers see the change",
+                )
+            )
 
 
 def extent_of(dataset: Any, loader: Any) -> dict[str, int]:

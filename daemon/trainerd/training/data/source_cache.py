@@ -10,6 +10,7 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from trainerd.training.data.dataset_memory import FirstMarks
 from trainerd.training.data.sources import is_stock, source_for
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class SourceCache:
         self._warn = warn
         self._suspect = suspect
         self._entries: dict[int, _Entry] = {}
+        self._first = FirstMarks()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -58,7 +60,7 @@ class SourceCache:
         if entry is None or not entry.is_of(loader):
             _close(entry)
             self._drop_unused(epoch)
-            source = source_for(loader, seed=seed, warn=self._warn, suspect=self._suspect)
+            source = source_for(loader, seed=seed, warn=self._warn, suspect=self._suspect, first=self._first)
             entry = _Entry(self._reference(loader, key), source, epoch)
         entry.epoch = epoch
         self._entries[key] = entry  # the one used last comes last

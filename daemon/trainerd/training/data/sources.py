@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trainerd.contract.verdict import Reason
+    from trainerd.training.data.dataset_memory import FirstMarks
 
 __all__ = ["IterableSource", "MapSource", "Pass", "Source", "StatefulSource", "is_stock", "source_for"]
 
@@ -48,6 +49,7 @@ def source_for(
     seed: int,
     warn: Callable[[str], None],
     suspect: Callable[[Reason], None] = _ignored,
+    first: FirstMarks | None = None,
 ) -> Source:
     """Return the source for what the user passed to ``session.batches``.
 
@@ -56,19 +58,20 @@ def source_for(
         seed: Of the session.
         warn: Says something to the user once.
         suspect: Takes in a known cause of inexactness.
+        first: What the run has seen of datasets before.
     """
     if isinstance(loader, ExactLoader):
-        return MapSource(loader.source_view, seed=seed, suspect=suspect)
+        return MapSource(loader.source_view, seed=seed, suspect=suspect, first=first)
     if has_state_of_torchdata_alone(loader):
-        return MapSource(view_of(loader), seed=seed, suspect=suspect, is_sharded_here=False)
+        return MapSource(view_of(loader), seed=seed, suspect=suspect, is_sharded_here=False, first=first)
     if _has_state(loader):
         return StatefulSource(loader, seed=seed, suspect=suspect)
     if is_stock(loader):
         if not isinstance(loader.dataset, IterableDataset):
-            return MapSource(view_of(loader), seed=seed, suspect=suspect)
+            return MapSource(view_of(loader), seed=seed, suspect=suspect, first=first)
         return IterableSource(reseeded_loader(loader), seed=seed, warn=warn, suspect=suspect, is_copy=True)
     if (view := unrepeated(loader)) is not None:
-        return MapSource(view, seed=seed, suspect=suspect)
+        return MapSource(view, seed=seed, suspect=suspect, first=first)
     return IterableSource(loader, seed=seed, warn=warn, suspect=suspect)
 
 

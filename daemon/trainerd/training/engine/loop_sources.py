@@ -36,6 +36,20 @@ class LoopSources:
         """A loop that was finished before the checkpoint is skipped: its source may be drawn from again."""
         self._skipped[id(source)] = (source, loop)
 
+    def put_back_skipped(self) -> None:
+        """Give the sources of skipped loops what they remembered: the code after the loops uses it."""
+        for key, (source, loop) in list(self._skipped.items()):
+            put_back = getattr(source, "put_back", None)
+            if put_back is None:
+                continue
+            loops = [loop, *self._same.pop(str(loop), ())]
+            state = self._taken(str(loop))
+            if state is not None:
+                put_back(state)
+                del self._skipped[key]
+                for other in loops:
+                    self._by_loop.setdefault(other, source)
+
     def use(self, loop: int, source: Source, *, done: int) -> None:
         """A loop begins to draw from a source, which gets back the state that it had.
 

@@ -143,3 +143,7 @@ class RunState:
     def skip_source(self, loop: int, source: Source) -> None:
         """Note where the batches of a training loop came from that was finished before the checkpoint."""
         self.loop_sources.skip(loop, source)
+
+    def put_back_skipped_sources(self) -> None:
+        """The last loop that was finished before the checkpoint is skipped: what follows is new."""
+        self.loop_sources.put_back_skipped()

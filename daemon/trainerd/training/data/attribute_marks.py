@@ -1,0 +1,128 @@
+"""Digests of attribute values, bounded in what they cost.
+
+A value that a checkpoint can hold is marked by its contents, any other one by its structure: the kinds of its
+parts, their lengths, and a sample of long ones. Both are the same in every process.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any, Final
+
+import torch
+import xxhash
+
+from trainerd.training.data.loader_memory import content_mark, is_plain
+from trainerd.training.state.generators import is_generator
+
+BYTES_MAX: Final = 16 << 20
+"""A value that is larger is data: it is sampled, and in no checkpoint."""
+ABSENT: Final = ""
+NONE: Final = "=None"
+_NODES_MAX: Final = 512
+_DEPTH_MAX: Final = 5
+_PARTS_MAX: Final = 64
+_SAMPLE: Final = 1024
+_SCALARS: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
+_OPENED: Final = ("torch", "torchvision", "torchaudio", "functools")
+"""Libraries whose objects are looked into: their transforms have plain attributes."""
+
+
+def mark_of(value: Any) -> str:
+    """Return the mark of a value."""
+    if value is None:
+        return NONE
+    if (type(value) in _SCALARS or is_plain(value)) and _estimated_bytes(value) <= BYTES_MAX:
+        digest = content_mark(value)
+        if digest:
+            return f"={digest}"
+    parts = "|".join(itertools.islice(_structure(value, 0, set()), _NODES_MAX))
+    return f"~{xxhash.xxh3_64_hexdigest(parts.encode(errors='replace'))}"
+
+
+def can_be_saved(mark: str) -> bool:
+    """Tell whether a value with this mark is one that a checkpoint can hold."""
+    return mark.startswith("=")
+
+
+def _estimated_bytes(value: Any, depth: int = 0) -> int:
+    if isinstance(value, str | bytes):
+        return len(value)
+    if hasattr(value, "nbytes"):
+        return int(value.nbytes)
+    if isinstance(value, dict | list | tuple | set):
+        parts = value.values() if isinstance(value, dict) else value
+        some = [_estimated_bytes(each, depth + 1) for each in _some(parts, 16)] if depth < 3 else []
+        return len(value) * (32 + (sum(some) // len(some) if some else 0))
+    return 32
+
+
+def _some(values: Any, count: int) -> list[Any]:
+    """Return a sample of values, spread over a sequence, or the first ones of anything else."""
+    if isinstance(values, list | tuple):
+        return list(values[:: max(1, len(values) // count)][:count])
+    return list(itertools.islice(values, count))
+
+
+def _structure(value: Any, depth: int, seen: set[int]) -> Iterator[str]:
+    kind = type(value)
+    yield f"{kind.__module__}.{kind.__qualname__}"
+    if kind in _SCALARS:
+        yield repr(value)[:_SAMPLE]
+        return
+    if isinstance(value, type):
+        yield f"{value.__module__}.{value.__qualname__}"
+        return
+    if is_generator(value) or id(value) in seen or depth > _DEPTH_MAX:
+        return
+    seen.add(id(value))
+    if isinstance(value, torch.Tensor) or kind.__name__ == "ndarray":
+        yield _sample_of(value)
+    elif isinstance(value, list | tuple | dict | set | frozenset):
+        yield str(len(value))
+        if not isinstance(value, set | frozenset):
+            parts = value.items() if isinstance(value, dict) else value
+            for each in _some(parts, _PARTS_MAX):
+                yield from _structure(each, depth + 1, seen)
+    elif isinstance(value, types.FunctionType):
+        yield value.__qualname__
+        cells = [_content(cell) for cell in value.__closure__ or ()]
+        yield from _structure([value.__defaults__, cells], depth + 1, seen)
+    elif isinstance(value, types.MethodType):
+        yield value.__name__
+        yield from _structure(value.__self__, depth + 1, seen)
+    elif isinstance(value, functools.partial):
+        yield from _structure([value.func, value.args, value.keywords], depth + 1, seen)
+    elif _is_looked_into(kind.__module__):
+        for name, each in sorted(getattr(value, "__dict__", {}).items()):
+            yield name
+            yield from _structure(each, depth + 1, seen)
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
+def _is_looked_into(module: str) -> bool:
+    top = module.partition(".")[0]
+    return top in _OPENED or top == "__main__" or top not in sys.stdlib_module_names
+
+
+def _sample_of(value: Any) -> str:
+    shape = f"{value.dtype}{tuple(value.shape)}"
+    if isinstance(value, torch.Tensor) and (value.device.type != "cpu" or value.layout != torch.strided):
+        return shape
+    try:
+        flat = value.reshape(-1) if value.size else value
+        flat = value.detach().reshape(-1) if isinstance(value, torch.Tensor) else flat
+        some = flat[:: max(1, len(flat) // _SAMPLE)][:_SAMPLE]
+        return f"{shape}{xxhash.xxh3_64_hexdigest(str(some.tolist()).encode())}"
+    except (RuntimeError, ValueError, TypeError):
+        return shape

@@ -1,0 +1,218 @@
+"""What a script changes in a dataset, its transforms and a collate function while a run goes on.
+
+Hard examples, pseudo labels, a size that grows: attributes of the dataset that the script replaces or changes
+in place decide the samples from there on, and are in no ``state_dict``.
+
+Invariants:
+    What did not change since the run first used the loader is configuration, and stays as the program has it.
+    What reading a sample changes, such as a cache or a file that is opened, is not state.
+    At the beginning of a loop, what the code before the loop has changed already in this attempt is left
+    alone: that code runs again. Inside a loop, everything is put back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+from torch.utils.data import Dataset
+
+from trainerd.contract.verdict import Reason
+from trainerd.training.data.attribute_marks import ABSENT, NONE, can_be_saved, mark_of
+from trainerd.training.data.found_generators import is_library
+from trainerd.training.data.loader_memory import set_attribute
+from trainerd.training.state.copied_state import copied_state
+from trainerd.training.state.generators import is_generator
+
+_OWNERS_MAX: Final = 64
+_DEPTH_MAX: Final = 4
+_PLACES: Final = (list, tuple)
+
+
+class FirstMarks:
+    """What there was when the run first used each dataset and collate function, for all its loaders.
+
+    A script may make a loader anew for each epoch, over a dataset that it has changed.
+    """
+
+    def __init__(self) -> None:
+        self._by_id: dict[int, tuple[weakref.ref[Any], _Seen]] = {}
+
+    def of(self, root: Any, now: Mapping[str, str]) -> _Seen:
+        """Return what is known of an object whose marks are these now."""
+        known = self._by_id.get(id(root))
+        if known is not None and known[0]() is root:
+            return known[1]
+        seen = _Seen(dict(now))
+        with contextlib.suppress(TypeError):  # one without weak references is new each time
+            self._by_id[id(root)] = (weakref.ref(root), seen)
+        return seen
+
+
+@dataclass
+class _Seen:
+    """What was seen of a dataset or collate function.
+
+    Attributes:
+        marks: Of its attributes when the run first used it, by path.
+        by_reading: Paths of attributes that reading a batch changed.
+    """
+
+    marks: dict[str, str]
+    by_reading: set[str] = field(default_factory=set)
+
+
+class DatasetMemory:
+    """The attributes of a dataset, and of what it and a collate function consist of.
+
+    Args:
+        roots: The dataset and the collate function, by name.
+        suspect: Takes in what changed and could not be put back.
+        first: What the run has seen of them before.
+    """
+
+    def __init__(
+        self, roots: Mapping[str, Any], suspect: Callable[[Reason], None], first: FirstMarks
+    ) -> None:
+        self._roots = dict(roots)
+        self._suspect = suspect
+        now = self._marked()
+        self._seen = {
+            name: first.of(root, {path: mark for path, mark in now.items() if _root_of(path) == name})
+            for name, root in self._roots.items()
+        }
+
+    def saved(self) -> dict[str, Any]:
+        """Return what changed since the run first used the loader, as a tree; empty if nothing did."""
+        values = dict(self._values())
+        changed: dict[str, Any] = {}
+        unsaved: dict[str, str] = {}
+        opened: list[str] = []
+        marks = {path: mark for seen in self._seen.values() for path, mark in seen.marks.items()}
+        for path in {**marks, **values}:
+            mark = mark_of(values[path]) if path in values else ABSENT
+            if mark == marks.get(path, ABSENT) or self._is_of_reading(path):
+                continue
+            if can_be_saved(mark):
+                changed[path] = copied_state(values[path])
+            elif path in values and not callable(values[path]) and marks.get(path, ABSENT) in _NOTHING:
+                opened.append(path.rpartition(".")[0])  # a file, say: opened again when it is needed
+            else:
+                unsaved[path] = mark
+        if not (changed or unsaved):
+            return {}
+        first = {path: marks.get(path, ABSENT) for path in (*changed, *unsaved)}
+        return {"first": first, "changed": changed, "unsaved": unsaved, "opened": opened}
+
+    def put_back(self, saved: Mapping[str, Any], *, is_inside: bool) -> None:
+        """Make the changes that `saved` returned.
+
+        Args:
+            saved: What it returned.
+            is_inside: Whether the loop goes on in the middle.
+        """
+        if not saved:
+            return
+        owners, now = dict(self._owners()), dict(self._values())
+        first, opened = saved["first"], set(saved["opened"])
+        for path, mark in first.items():
+            self._seen[_root_of(path)].marks[path] = mark
+        for path, value in saved["changed"].items():
+            mark = mark_of(now[path]) if path in now else ABSENT
+            if not is_inside and mark != first[path]:
+                continue
+            owner, _, name = path.rpartition(".")
+            if owner not in owners:
+                self._report(path, "is not there any more")
+            elif mark != mark_of(value) and not (owner in opened and isinstance(value, bool)):
+                set_attribute(owners[owner], name, copied_state(value))
+        for path, mark in saved["unsaved"].items():
+            current = mark_of(now[path]) if path in now else ABSENT
+            if current != mark and (is_inside or current == first[path]):
+                self._report(path, "is too large for a checkpoint, or of a kind that it cannot hold")
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Note what reading a batch in this process changes."""
+        before = self._marked()
+        yield
+        after = self._marked()
+        for path in {**before, **after}:
+            if before.get(path, ABSENT) != after.get(path, ABSENT):
+                self._seen[_root_of(path)].by_reading.add(path)
+
+    def _is_of_reading(self, path: str) -> bool:
+        return path in self._seen[_root_of(path)].by_reading
+
+    def _report(self, path: str, why: str) -> None:
+        self._suspect(
+            Reason(
+                "dataset-changed",
+                path,
+                f"the script changed this before the checkpoint, and it could not be put back: it {why}",
+                "set it before the loop, from the number of the epoch or what session.value(…) keeps",
+            )
+        )
+
+    def _marked(self) -> dict[str, str]:
+        return {path: mark_of(value) for path, value in self._values()}
+
+    def _values(self) -> Iterator[tuple[str, Any]]:
+        """Return the attributes that count. What has attributes that count itself is not one."""
+        owners = dict(self._owners())
+        known = {id(owner) for owner in owners.values()}
+        for path, owner in owners.items():
+            for name, value in list(vars(owner).items()):
+                if id(value) in known:
+                    yield f"{path}.{name}", type(value)  # its attributes are looked at by themselves
+                elif not (is_generator(value) or _is_datasets(value)):
+                    yield f"{path}.{name}", value
+
+    def _owners(self) -> Iterator[tuple[str, Any]]:
+        seen: dict[int, Any] = {}
+        for name, root in self._roots.items():
+            yield from _owners_below(name, root, seen, 0)
+
+
+_NOTHING: Final = (ABSENT, NONE)
+
+
+def _is_datasets(value: Any) -> bool:
+    return type(value) in _PLACES and 0 < len(value) <= _OWNERS_MAX and isinstance(value[0], Dataset)
+
+
+def _owners_below(path: str, value: Any, seen: dict[int, Any], depth: int) -> Iterator[tuple[str, Any]]:
+    if id(value) in seen or len(seen) >= _OWNERS_MAX or not _is_owner(value):
+        return
+    seen[id(value)] = value
+    yield path, value
+    if depth >= _DEPTH_MAX:
+        return
+    for name, each in list(vars(value).items()):
+        yield from _owners_below(f"{path}.{name}", each, seen, depth + 1)
+        if _is_datasets(each):
+            for number, inner in enumerate(each):
+                yield from _owners_below(f"{path}.{name}[{number}]", inner, seen, depth + 1)
+
+
+def _is_owner(value: Any) -> bool:
+    """Tell whether the attributes of an object are looked at: a dataset, or what the user's code defines."""
+    if not isinstance(getattr(value, "__dict__", None), dict) or isinstance(value, type | torch.nn.Module):
+        return False
+    if isinstance(value, Dataset):
+        return True
+    return not (is_library(type(value).__module__) or _is_installed(type(value).__module__))
+
+
+def _is_installed(module: str) -> bool:
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
+    return "site-packages" in file or "dist-packages" in file
+
+
+def _root_of(path: str) -> str:
+    return path.partition(".")[0]
