@@ -3,17 +3,20 @@
 A SIGTERM to the group, as systemd, Slurm, torchrun and a terminal's Ctrl-C send it, kills a plain loader's
 workers, and with them the rank before it can save. So the workers ignore it: they are created with the drain
 signals blocked, so that no moment is left in which one could kill them, and then ignore them. What they
-still notice is the end of their parent: the kernel ends them with it. A worker that was forked holds the
-connections of its rank to the other ranks, and these would notice only at its end that the rank is gone.
+still notice is the end of their parent: the kernel ends them with it, or a thread that waits for that.
+A worker that was forked holds the connections of its rank to the other ranks, and these would notice only at
+its end that the rank is gone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import multiprocessing
 import os
 import signal
 import threading
+from multiprocessing import connection
 from typing import TYPE_CHECKING, Any, Final
 
 import torch.utils.data
@@ -54,17 +57,32 @@ def ignore_drain_signals() -> None:
 
 
 def end_with_parent() -> None:
-    """Have the kernel end this forked worker at the end of the process that forked it.
+    """Have this worker end with the process that asked for it.
 
-    It does so at the end of the thread that forked it: only the main thread lives as long as the process.
+    The kernel ends a forked worker at the end of the thread that forked it: only the main thread lives as
+    long as the process. Any other worker, such as one of a fork server, has another parent, and watches.
     """
     parent = getattr(_FORKING, "parent", None)
     if parent is None:
+        _watch_parent()
         return
     with contextlib.suppress(OSError, AttributeError):  # where there is no such call, torch looks every 5 s
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)  # it ended before the call
+
+
+def _watch_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(
+            target=_end_after, args=(parent.sentinel,), name="trainerd-parent", daemon=True
+        ).start()
+
+
+def _end_after(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)
 
 
 @contextlib.contextmanager

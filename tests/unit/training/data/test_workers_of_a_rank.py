@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import select
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from torch.utils.data import DataLoader, Dataset, IterableDataset
@@ -80,3 +82,19 @@ def test_a_forked_worker_does_not_outlive_a_rank_that_is_killed():
     assert has_ended
     assert os.read(reading, 1) == b""
     os.close(reading)
+
+
+def test_a_worker_of_a_fork_server_ends_with_the_process_that_asked_for_it(monkeypatch):
+    reading, writing = os.pipe()
+    worker = os.fork()
+    if worker == 0:
+        os.close(writing)
+        monkeypatch.setattr(multiprocessing, "parent_process", lambda: SimpleNamespace(sentinel=reading))
+        end_with_parent()
+        time.sleep(60)
+        os._exit(0)
+    os.close(reading)
+    time.sleep(0.05)
+    assert os.waitpid(worker, os.WNOHANG) == (0, 0)
+    os.close(writing)
+    assert os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) == 1
