@@ -24,7 +24,7 @@ from trainerd.training.data.seeds import derive_seed, folded
 from trainerd.training.data.workers import drain_signals_blocked
 
 _WATCHED: Final = 3
-"""So many batches of a pass are looked at for what reading changes."""
+"""So many batches of an attempt are looked at for what reading changes: a long list takes milliseconds."""
 _END: Final = object()
 
 
@@ -79,6 +79,7 @@ class MapSource:
         self._data_at_beginning: dict[str, Any] = {}
         self._data_now: Mapping[str, Any] = {}
         self._trains_next = False
+        self._to_watch = _WATCHED
         self._orders = EpochOrders(view, memory, seed=seed, suspect=suspect)
         for path in memory.unseedable:
             suspect(
@@ -160,8 +161,9 @@ class MapSource:
     def _watched(self, iterator: Iterator[Any], found: set[str]) -> Iterator[Any]:
         """Look at what the first batches change: generators that are made, attributes that are no state."""
         for number in range(_WATCHED):
-            with self._data.reading():
+            with self._data.reading() if self._to_watch > 0 else contextlib.nullcontext():
                 batch = next(iterator, _END)
+            self._to_watch -= 1
             if batch is _END:
                 return
             yield batch
