@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from trainerd.analysis.sessions import Sessions
 
 _BOX_CALLS: Final = frozenset({"value", "variables"})
+_PROTECTS: Final = frozenset({"trainerd.integrations.transformers.protect"})
+"""Calls that track what trains, whatever the script tracks besides."""
 _PASSES_MAX: Final = 5
 
 
@@ -28,7 +30,8 @@ class Tracking:
 
     Attributes:
         calls: Calls of ``track``, and those that make a `Checkpointer`.
-        is_unknown: Whether objects are tracked that cannot be told here, such as ``track(**objects)``.
+        is_unknown: Whether objects are tracked that cannot be told here, such as ``track(**objects)``
+            or those of a framework's trainer.
     """
 
     def __init__(self, names: Names, sessions: Sessions, scopes: list[Scope]) -> None:
@@ -44,6 +47,8 @@ class Tracking:
             elif call in sessions.checkpointer_calls:
                 self.calls.append(call)
                 self._note_checkpointer(call, scope)
+            elif names.resolved(call.func) in _PROTECTS:
+                self.is_unknown = True
         self._boxes = {
             name
             for scope in scopes

@@ -449,3 +449,13 @@ with trainerd.session() as session:
         session.report(accuracy=accuracy.compute())
         accuracy.reset()
 """
+
+RIGHT["a trainer of Transformers, which tracks what trains"] = """
+import trainerd
+from transformers import Trainer
+from trainerd.integrations.transformers import protect
+with trainerd.session() as session:
+    trainer = Trainer(build(), train_dataset=data)
+    protect(trainer, session)
+    trainer.train()
+"""

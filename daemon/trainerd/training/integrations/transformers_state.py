@@ -1,0 +1,97 @@
+"""What of a Transformers `Trainer` belongs to the state of a run, besides model, optimizer and scheduler."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from transformers.trainer_callback import ExportableState
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_COUNTERS: Final = ("_total_loss_scalar", "_globalstep_last_logged", "_initial_global_step", "current_flos")
+"""Attributes of the trainer that it sets to zero in each attempt. With them goes ``_tr_loss``, a tensor."""
+
+_OF_THE_RUN: Final = (
+    "log_history",
+    "total_flos",
+    "num_input_tokens_seen",
+    "best_metric",
+    "best_global_step",
+    "best_model_checkpoint",
+)
+"""Fields of its `TrainerState` that what runs before the first step may change."""
+
+
+class TrainerRun:
+    """The counters of a trainer, its `TrainerState`, and its callbacks with a state.
+
+    Attributes:
+        saved: What the checkpoint holds, None in a fresh run.
+        output: The result of a complete run, with its log, as JSON.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.saved: dict[str, Any] | None = None
+        self.output: str | None = None
+        self._trainer = trainer
+        self._frozen: dict[str, Any] | None = None
+        self._is_waiting = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the run; after its end that of the last boundary, with the result."""
+        if self._is_waiting and self.saved is not None:
+            return self.saved
+        if self._frozen is not None:
+            return {**self._frozen, "output": self.output}
+        trainer = self._trainer
+        return {
+            "state": json.dumps(dataclasses.asdict(trainer.state), sort_keys=True),
+            "callbacks": json.dumps([each.state() for each in self._callbacks()]),
+            "is_stopped": bool(trainer.control.should_training_stop),
+            "loss": getattr(trainer, "_tr_loss", torch.tensor(0.0)).detach().clone(),
+            "counters": {name: getattr(trainer, name, 0) for name in _COUNTERS},
+            "output": None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Note what was saved; `put_back` puts it into the trainer."""
+        self.saved, self._is_waiting = state, True
+
+    def freeze(self) -> None:
+        """The run is trained: what the trainer adds at its end is no state that a longer run goes on from."""
+        self._frozen = self.state_dict()
+
+    def freeze_as_saved(self, output: str) -> None:
+        """The run was finished before, and nothing of it is done again."""
+        self._frozen, self.output = self.saved, output
+
+    def write(self, folder: Path) -> None:
+        """Write the saved `TrainerState` where the trainer reads one."""
+        assert self.saved is not None
+        (folder / "trainer_state.json").write_text(self.saved["state"])
+
+    def put_back(self) -> None:
+        """Put what was saved into the trainer."""
+        saved, trainer = self.saved, self._trainer
+        self._is_waiting = False
+        if saved is None:
+            return
+        trainer._tr_loss = saved["loss"].to(trainer.args.device).clone()  # noqa: SLF001 - no public name
+        for name, value in saved["counters"].items():
+            setattr(trainer, name, value)
+        state = json.loads(saved["state"])
+        for name in _OF_THE_RUN:
+            if name in state:
+                setattr(trainer.state, name, state[name])
+        for callback, entry in zip(self._callbacks(), json.loads(saved["callbacks"]), strict=False):
+            for name, value in entry["attributes"].items():
+                setattr(callback, name, value)
+
+    def _callbacks(self) -> list[Any]:
+        return [
+            each for each in self._trainer.callback_handler.callbacks if isinstance(each, ExportableState)
+        ]

@@ -1,0 +1,38 @@
+"""Ignite under real kills and real requests to stop: the end is that of an undisturbed run, bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ignite", reason="pytorch-ignite is not installed")
+
+from tests.integration.integrations.disturbed_runs import compare_runs
+
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+
+JOB = Path(__file__).with_name("ignite_job.py")
+
+STRIKES = (
+    "1:KILL",  # the first batch, before any checkpoint
+    "1:TERM",
+    "4:KILL",
+    "checkpoint.data.written=kill",  # during a save
+    "6:KILL",  # the last batch of an epoch
+    "6:TERM",
+    "validation1:KILL",
+    "validation1:TERM",
+    "epoch2:KILL",  # between two epochs
+    "epoch2:TERM",
+    "9:INT",
+    "10:TERM",  # a resume of a resume, within one epoch and into the next
+    "validation3:TERM",
+)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("accumulate", [1, 4])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_kills_and_drains_change_nothing(workers: int, accumulate: int, tmp_path: Path) -> None:
+    compare_runs(JOB, tmp_path, STRIKES, workers=workers, accumulate=accumulate)
