@@ -95,7 +95,7 @@ def _check_options(trainer: Any) -> None:
         )
 
 
-class _ProtectedTrainer(TrainerCallback):  # type: ignore[misc]
+class _ProtectedTrainer(TrainerCallback):
     def __init__(self, trainer: Any, session: Session) -> None:
         self.drive: Drive = session.drive()
         self._trainer = trainer
@@ -179,7 +179,8 @@ class _ProtectedTrainer(TrainerCallback):  # type: ignore[misc]
 
     def _epoch_length(self) -> int:
         loader = self._trainer.callback_handler.train_dataloader
-        return max(math.ceil(len(loader) / self._trainer.args.gradient_accumulation_steps), 1)
+        accumulated: int = self._trainer.args.gradient_accumulation_steps
+        return max(math.ceil(len(loader) / accumulated), 1)
 
     # ------------------------------------------------------------------ what is replaced
 
