@@ -258,6 +258,11 @@ class Drive:
         self._engine.run.exit.raise_if_left()
 
     @property
+    def seed(self) -> int:
+        """The seed of the session, for loaders of `trainerd.exact`."""
+        return self._engine.run.state.seed
+
+    @property
     def is_left(self) -> bool:
         """Whether the run was drained, and all that is left to do is to end."""
         return self._engine.run.exit.is_left

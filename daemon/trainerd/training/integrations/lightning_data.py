@@ -1,0 +1,131 @@
+"""Loaders of a Lightning trainer that begin an epoch at any batch, each batch a function of its place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from trainerd.training.data.exact_loader import ExactLoader
+    from trainerd.training.data.feed import Feed
+
+    Place = Callable[[], tuple[int, int]]
+
+_NEXT_PASS: Final = 1 << 32
+"""From the epoch number of one pass over a loader to that of the next one within the same epoch."""
+
+
+class EpochLoader:
+    """An exact loader whose passes begin where the trainer is.
+
+    Everything else is the loader's own.
+
+    Args:
+        loader: The loader.
+        place: Tells the epoch that begins, and how many of its batches are done.
+        is_cycled: Whether it is begun again within an epoch, when a longer one beside it goes on.
+    """
+
+    def __init__(self, loader: ExactLoader, place: Place, *, is_cycled: bool) -> None:
+        self.loader = loader
+        self._place = place
+        self._is_cycled = is_cycled
+        self._epoch = -1
+        self._number = self._first = 0
+        self._has_fetched = False
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        epoch, batch = self._place()
+        if epoch != self._epoch or not self._has_fetched:
+            length = max(len(self), 1)
+            self._epoch = epoch
+            self._number, self._first = divmod(batch, length) if self._is_cycled else (0, min(batch, length))
+        else:
+            self._number, self._first = self._number + 1, 0
+        self._has_fetched = False
+        return self._batches(self._epoch + self._number * _NEXT_PASS, self._first)
+
+    def _batches(self, epoch: int, first: int) -> Iterator[Any]:
+        # Only now: Lightning sets the epoch of samplers after it has made the iterator.
+        self._has_fetched = True
+        self.loader.begin_at(epoch, first)
+        yield from self.loader
+
+    @property
+    def _iterator(self) -> Any:
+        return self.loader._iterator  # noqa: SLF001 - Lightning shuts workers down through it
+
+    @_iterator.setter
+    def _iterator(self, value: Any) -> None:
+        self.loader._iterator = value  # noqa: SLF001 - as above
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "loader" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self.__dict__["loader"], name)
+
+
+class FeedLoader:
+    """Any other loader, such as one of an iterable dataset: its position is state of the run.
+
+    Args:
+        feed: The stream over the loader.
+        place: Tells the epoch that begins, and how many of its batches are done.
+    """
+
+    def __init__(self, feed: Feed, place: Place) -> None:
+        self.loader: Any = None
+        self._feed = feed
+        self._place = place
+        self._is_resumed = False
+        self._before: dict[str, Any] | None = None
+
+    def over(self, loader: Any) -> FeedLoader | SizedFeedLoader:
+        """Return this, with the loader that it is to read."""
+        self.loader = loader
+        return SizedFeedLoader(self) if hasattr(loader, "__len__") else self
+
+    def __iter__(self) -> Iterator[Any]:
+        _, batch = self._place()
+        return self.batches(is_inside=batch > 0)
+
+    def batches(self, *, is_inside: bool) -> Iterator[Any]:
+        """Yield the batches of a pass."""
+        stream = self._feed.iterate(self.loader)
+        if self._is_resumed and not is_inside:
+            stream = self._feed.iterate(self.loader)  # the pass of the checkpoint was over
+        self._is_resumed = False
+        while True:
+            # Of a loader without a length, Lightning fetches one batch ahead to see the end.
+            self._before = None if hasattr(self.loader, "__len__") else self._feed.state_dict()
+            try:
+                batch = next(stream)
+            except StopIteration:
+                return
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the trainer is in the stream."""
+        return self._feed.state_dict() if self._before is None else self._before
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self._is_resumed = state["has_begun"]
+        self._feed.load_state_dict(state)
+
+
+class SizedFeedLoader:
+    """A stream over a loader that has a length."""
+
+    def __init__(self, stream: FeedLoader) -> None:
+        self._stream = stream
+
+    def __len__(self) -> int:
+        return len(self._stream.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._stream)

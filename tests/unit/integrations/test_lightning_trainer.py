@@ -1,0 +1,333 @@
+"""A trainer of Lightning with the callback: a crash or a drain anywhere leads to an undisturbed run's state."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+import trainerd
+from tests.support.in_process import attempt
+from tests.support.in_process_drain import drained_at
+from tests.support.lightning_packages import lightning_or_skip
+from trainerd.errors import UserError
+
+pl = lightning_or_skip("lightning")
+
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint  # noqa: E402
+from torchmetrics import MeanSquaredError  # noqa: E402
+
+from trainerd.integrations.lightning import TrainerdCallback  # noqa: E402
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
+
+logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+
+
+class Noisy(Dataset[Any]):
+    def __init__(self, length: int = 10) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.tensor([index / self.length]) + torch.rand(1) * 0.1 + random.random() * 0.01
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        for index in range(10):
+            yield torch.tensor([index / 10]) + torch.rand(1) * 0.1
+
+
+class Module(pl.LightningModule):
+    def __init__(self, tick: Callable[[], None], *, plateau: bool, validates_often: bool) -> None:
+        super().__init__()
+        self.tick = tick
+        self.plateau = plateau
+        self.net = torch.nn.Sequential(torch.nn.Linear(1, 3), torch.nn.Dropout(0.4), torch.nn.Linear(3, 1))
+        self.error, self.valid_error = MeanSquaredError(), MeanSquaredError()
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        self.tick()
+        x = batch["a"] + batch["b"][: len(batch["a"])] if isinstance(batch, dict) else batch
+        found = self.net(x)
+        loss = (found - 1).square().mean()
+        self.error(found, torch.ones_like(found))
+        self.log("loss", loss, on_step=True, on_epoch=True)
+        self.log("most", loss, on_step=False, on_epoch=True, reduce_fx="max")
+        self.log("error", self.error, on_step=False, on_epoch=True)
+        if batch_idx == 0:
+            self.log("first", loss, on_step=False, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.tick()
+        found = self.net(batch)
+        self.valid_error(found, torch.ones_like(found))
+        self.log("valid", (found - 1).square().mean() + torch.rand(()) * 0.01)
+        self.log("valid_error", self.valid_error)
+
+    def on_train_epoch_end(self) -> None:
+        torch.rand(1)
+        self.tick()
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.parameters(), 0.05)
+        if self.plateau:
+            scheduler: Any = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
+        else:
+            scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.7)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "valid"}}
+
+
+class TwoOptimizers(Module):
+    """Optimizes by hand, and lets gradients of the second optimizer stay over batches."""
+
+    automatic_optimization = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        first, second = self.optimizers()
+        self.manual_backward(super().training_step(batch, batch_idx))
+        first.step()
+        first.zero_grad()
+        if batch_idx % 3 == 2:
+            second.step()
+            second.zero_grad()
+            self.lr_schedulers().step()
+
+    def configure_optimizers(self) -> Any:
+        first = torch.optim.SGD(self.net[0].parameters(), 0.05, momentum=0.9)
+        second = torch.optim.Adam(self.net[2].parameters(), 0.05)
+        return [first, second], [torch.optim.lr_scheduler.StepLR(second, 1, 0.9)]
+
+
+class Epochs(Callback):
+    """Notes the metrics of each epoch, in state of its own."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        values = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        self.seen.append([trainer.current_epoch, values])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.seen = state["seen"]
+
+
+def loader_of(kind: str) -> Any:
+    def batches(length: int = 10) -> DataLoader[Any]:
+        return DataLoader(Noisy(length), batch_size=3, shuffle=True)
+
+    if kind == "stream":
+        return DataLoader(Stream(), batch_size=3)
+    return {"a": batches(), "b": batches(5)} if kind == "cycled" else batches()
+
+
+def program(
+    out: Path,
+    found: dict[str, Any],
+    *,
+    epochs: int = 3,
+    accumulate: int = 1,
+    every: float = 1.0,
+    plateau: bool = True,
+    data: str = "map",
+    module: type[Module] = Module,
+    stop_after: float | None = None,
+    **settings: Any,
+) -> Callable[[trainerd.Session, Any], None]:
+    """Return a training script that notes what it ends with in `found`."""
+
+    def train(session: trainerd.Session, tick: Any) -> None:
+        model = module(tick, plateau=plateau, validates_often=every < 1)
+        best = ModelCheckpoint(out / "best", monitor="valid", save_top_k=2, save_last=True)
+        stopping = EarlyStopping("valid", patience=50, stopping_threshold=stop_after)
+        seen = Epochs()
+        trainer = pl.Trainer(
+            max_epochs=epochs,
+            accelerator="cpu",
+            devices=1,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            accumulate_grad_batches=accumulate,
+            val_check_interval=every,
+            callbacks=[TrainerdCallback(session=session), best, stopping, seen],
+            default_root_dir=out,
+            **settings,
+        )
+        trainer.fit(model, loader_of(data), DataLoader(Noisy(4), batch_size=2, shuffle=True))
+        found.update(
+            model=[each.tolist() for each in model.state_dict().values()],
+            optimizers=repr([each.state_dict() for each in trainer.optimizers]),
+            schedulers=repr([each.scheduler.state_dict() for each in trainer.lr_scheduler_configs]),
+            stopping=repr(stopping.state_dict()),
+            best=sorted(path.name for path in (out / "best").iterdir()),
+            scores={Path(name).name: float(score) for name, score in best.best_k_models.items()},
+            seen=seen.seen,
+            counters=(trainer.global_step, trainer.current_epoch, trainer.fit_loop.total_batch_idx),
+            random=torch.get_rng_state().tolist()[:40],
+        )
+
+    return train
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "accumulated": {"accumulate": 4},
+    "stepwise": {"plateau": False, "every": 0.5, "accumulate": 2},
+    "by-hand": {"module": TwoOptimizers},
+    "stream": {"data": "stream"},
+    "cycled": {"data": "cycled"},
+    "max-steps": {"epochs": -1, "max_steps": 10},
+}
+"""Of a loader with 4 batches; after sanity checks of two calls, an epoch has seven calls, or nine."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Any]]:
+    known: dict[str, dict[str, Any]] = {}
+
+    def of(variant: str) -> dict[str, Any]:
+        if variant not in known:
+            out = tmp_path_factory.mktemp(variant)
+            known[variant] = {}
+            assert attempt(out / "run", program(out, known[variant], **VARIANTS[variant]), steps=100)
+        return known[variant]
+
+    return of
+
+
+def verdict(out: Path) -> str:
+    return str(json.loads((out / "run" / "resume.json").read_text())["verdict"])
+
+
+# After the sanity check (calls 1 and 2): four steps, two batches of the validation, the end of the epoch.
+@pytest.mark.parametrize(
+    ("variant", "crashes"),
+    [
+        ("plain", (5,)),
+        ("plain", (7,)),
+        ("plain", (8,)),
+        ("plain", (9,)),
+        ("plain", (12, 6, 3)),
+        ("plain", (23,)),
+        ("accumulated", (12, 9)),
+        ("stepwise", (6, 9)),
+        ("stepwise", (11, 5)),
+        ("by-hand", (7, 8)),
+        ("stream", (7, 9)),
+        ("cycled", (7, 10)),
+        ("max-steps", (7, 10)),
+    ],
+    ids=str,
+)
+def test_crashes_change_nothing(
+    variant: str, crashes: tuple[int, ...], tmp_path: Path, undisturbed: Any
+) -> None:
+    found: dict[str, Any] = {}
+    train = program(tmp_path, found, **VARIANTS[variant])
+    for crash_at in crashes:
+        assert not attempt(tmp_path / "run", train, crash_at=crash_at, steps=2)
+    assert attempt(tmp_path / "run", train, steps=2)
+    assert found == undisturbed(variant)
+    assert verdict(tmp_path) != "different"
+
+
+@pytest.mark.parametrize(
+    ("variant", "call"),
+    [
+        ("plain", 3),
+        ("plain", 6),
+        ("plain", 7),
+        ("plain", 9),
+        ("plain", 22),
+        ("accumulated", 11),
+        ("stepwise", 6),
+        ("stepwise", 14),
+        ("by-hand", 4),
+        ("stream", 10),
+        ("stream", 6),
+        ("max-steps", 6),
+        ("max-steps", 9),
+    ],
+    ids=str,
+)
+def test_a_drain_changes_nothing(variant: str, call: int, tmp_path: Path, undisturbed: Any) -> None:
+    found: dict[str, Any] = {}
+    train = program(tmp_path, found, **VARIANTS[variant])
+    drained_at(tmp_path / "run", train, call)
+    assert attempt(tmp_path / "run", train, steps=100)
+    assert found == undisturbed(variant)
+    assert verdict(tmp_path) != "different"
+
+
+def test_more_epochs_continue_and_a_finished_run_trains_nothing(
+    tmp_path: Path, undisturbed: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found: dict[str, Any] = {}
+    counts: list[int] = []
+    for epochs in (2, 2, 3):
+        calls: list[int] = []
+
+        def train(session: Any, tick: Any, epochs: int = epochs, calls: list[int] = calls) -> None:
+            program(tmp_path, found, epochs=epochs)(session, lambda: calls.append(1))
+
+        capsys.readouterr()
+        assert attempt(tmp_path / "run", train, steps=100)
+        counts.append(len(calls))
+        assert ("this run is finished" in capsys.readouterr().err) == (len(counts) == 2)
+    assert counts == [16, 0, 7]
+    assert found == undisturbed("plain")
+
+
+def test_a_run_that_was_stopped_early_is_finished(tmp_path: Path) -> None:
+    calls: list[int] = []
+    for _ in range(2):
+
+        def train(session: Any, tick: Any) -> None:
+            program(tmp_path, {}, epochs=5, stop_after=1e6)(session, lambda: calls.append(1))
+
+        assert attempt(tmp_path / "run", train, steps=100)
+    assert len(calls) == 2 + 7
+
+
+def test_a_trainer_has_its_methods_back(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        callback = TrainerdCallback(tmp_path / "run", strict=False)
+        trainer = pl.Trainer(
+            max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False,
+            enable_model_summary=False, enable_checkpointing=False, callbacks=[callback],
+        )  # fmt: skip
+        module = Module(lambda: None, plateau=False, validates_often=False)
+        trainer.fit(module, loader_of("map"), DataLoader(Noisy(4)))
+    assert "run" not in vars(trainer.fit_loop)
+    assert callback.session is not None
+    assert callback.session.epoch == 1
+    trainer.validate(module, DataLoader(Noisy(4)))
+
+
+def test_a_session_and_settings_of_one_are_refused(tmp_path: Path) -> None:
+    with trainerd.session(tmp_path, strict=False) as session:
+        with pytest.raises(UserError, match="not both"):
+            TrainerdCallback(tmp_path, session=session)
+        session.epochs(1)
