@@ -23,6 +23,7 @@ from trainerd.errors import UserError
 pl = lightning_or_skip("lightning")
 
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint  # noqa: E402
+from lightning.pytorch.loggers import CSVLogger  # noqa: E402
 from torchmetrics import MeanSquaredError  # noqa: E402
 
 from trainerd.integrations.lightning import TrainerdCallback  # noqa: E402
@@ -59,7 +60,7 @@ class Module(pl.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
         self.tick()
-        x = batch["a"] + batch["b"][: len(batch["a"])] if isinstance(batch, dict) else batch
+        x = batch["a"] + batch["b"].mean() if isinstance(batch, dict) else batch
         found = self.net(x)
         loss = (found - 1).square().mean()
         self.error(found, torch.ones_like(found))
@@ -152,20 +153,22 @@ def program(
     data: str = "map",
     module: type[Module] = Module,
     stop_after: float | None = None,
+    logger: bool = False,
+    best_in_logs: bool = False,
     **settings: Any,
 ) -> Callable[[trainerd.Session, Any], None]:
     """Return a training script that notes what it ends with in `found`."""
 
     def train(session: trainerd.Session, tick: Any) -> None:
         model = module(tick, plateau=plateau, validates_often=every < 1)
-        best = ModelCheckpoint(out / "best", monitor="valid", save_top_k=2, save_last=True)
+        best = ModelCheckpoint(None if best_in_logs else out / "best", monitor="valid", save_top_k=2, save_last=True)
         stopping = EarlyStopping("valid", patience=50, stopping_threshold=stop_after)
         seen = Epochs()
         trainer = pl.Trainer(
             max_epochs=epochs,
             accelerator="cpu",
             devices=1,
-            logger=False,
+            logger=CSVLogger(out) if logger else False,
             enable_progress_bar=False,
             enable_model_summary=False,
             accumulate_grad_batches=accumulate,
@@ -180,7 +183,7 @@ def program(
             optimizers=repr([each.state_dict() for each in trainer.optimizers]),
             schedulers=repr([each.scheduler.state_dict() for each in trainer.lr_scheduler_configs]),
             stopping=repr(stopping.state_dict()),
-            best=sorted(path.name for path in (out / "best").iterdir()),
+            best=sorted(path.name for path in Path(best.dirpath).iterdir()),
             scores={Path(name).name: float(score) for name, score in best.best_k_models.items()},
             seen=seen.seen,
             counters=(trainer.global_step, trainer.current_epoch, trainer.fit_loop.total_batch_idx),
@@ -264,7 +267,7 @@ def test_crashes_change_nothing(
         ("stepwise", 6),
         ("stepwise", 14),
         ("by-hand", 4),
-        ("stream", 10),
+        ("stream", 11),
         ("stream", 6),
         ("max-steps", 6),
         ("max-steps", 9),
@@ -278,6 +281,24 @@ def test_a_drain_changes_nothing(variant: str, call: int, tmp_path: Path, undist
     assert attempt(tmp_path / "run", train, steps=100)
     assert found == undisturbed(variant)
     assert verdict(tmp_path) != "different"
+
+
+def test_loggers_and_the_folder_of_checkpoints_are_the_same_in_each_attempt(tmp_path: Path) -> None:
+    rows: list[str] = []
+    for crashes in ((), (9,), (12, 3)):
+        out = tmp_path / str(len(rows))
+
+        def train(session: Any, tick: Any, out: Path = out) -> None:
+            program(out, {}, epochs=2, logger=True, log_every_n_steps=1, best_in_logs=True)(session, tick)
+
+        for crash_at in crashes:
+            assert not attempt(out / "run", train, crash_at=crash_at, steps=3)
+        assert attempt(out / "run", train, steps=3)
+        (version,) = (out / "lightning_logs").iterdir()
+        assert len(list((version / "checkpoints").iterdir())) == 3
+        rows.append((version / "metrics.csv").read_text())
+    assert rows[0].count("\n") > 8
+    assert rows[1:] == rows[:1] * 2
 
 
 def test_more_epochs_continue_and_a_finished_run_trains_nothing(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from trainerd.training.data.drawing import known_length
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -87,7 +89,7 @@ class FeedLoader:
     def over(self, loader: Any) -> FeedLoader | SizedFeedLoader:
         """Return this, with the loader that it is to read."""
         self.loader = loader
-        return SizedFeedLoader(self) if hasattr(loader, "__len__") else self
+        return SizedFeedLoader(self) if known_length(loader) is not None else self
 
     def __iter__(self) -> Iterator[Any]:
         _, batch = self._place()
@@ -99,9 +101,10 @@ class FeedLoader:
         if self._is_resumed and not is_inside:
             stream = self._feed.iterate(self.loader)  # the pass of the checkpoint was over
         self._is_resumed = False
+        is_ahead = known_length(self.loader) is None
         while True:
             # Of a loader without a length, Lightning fetches one batch ahead to see the end.
-            self._before = None if hasattr(self.loader, "__len__") else self._feed.state_dict()
+            self._before = self._feed.state_dict() if is_ahead else None
             try:
                 batch = next(stream)
             except StopIteration:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.errors import UnsupportedValueError
+from trainerd.training.integrations.lightning_loggers import loggers_state
 from trainerd.training.integrations.lightning_metrics import put_back_metrics, running_metrics
 from trainerd.training.state.plain_tree import plain_tree
 from trainerd.training.state.tensor_layouts import TensorTable
@@ -55,6 +56,7 @@ class LightningState:
             "limits": [trainer.fit_loop.max_epochs, trainer.max_steps],
             "should_stop": trainer.should_stop,
             "epoch_offset": self.epoch_offset,
+            "loggers": loggers_state(trainer),
             "files": {str(number): _files_of(each) for number, each in self._savers()},
         }
 

@@ -17,6 +17,7 @@ import trainerd
 from trainerd.errors import UserError
 from trainerd.training.data.exact_loader import exact
 from trainerd.training.integrations.lightning_data import EpochLoader, FeedLoader
+from trainerd.training.integrations.lightning_loggers import put_back_loggers
 from trainerd.training.integrations.lightning_state import LightningState
 from trainerd.training.interruption.leaving import say
 from trainerd.training.state.kept_gradients import KeptGradients
@@ -150,6 +151,7 @@ class _ProtectedFit:
         self._former_signals = self._replace(signals, "register_signal_handlers", self._take_signals)
         if saved is not None:
             self._state.saved = saved
+            put_back_loggers(trainer, saved["loggers"])
             trainer.num_sanity_val_steps = 0  # it would reset the progress of the validation loop
             self._replace(trainer._checkpoint_connector, "resume_start", self._resume_start)  # noqa: SLF001
 

@@ -1,0 +1,77 @@
+"""Loggers of a resumed trainer: the same version, and one curve in the file of a `CSVLogger`."""
+
+from __future__ import annotations
+
+import csv
+import io
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+_EMPTY_EVENTS: Final = "events.out.tfevents.*"
+
+
+def loggers_state(trainer: Any) -> list[dict[str, Any]]:
+    """Return the version of each logger, and the rows of one that writes a CSV file."""
+    return [
+        {"kind": type(each).__name__, "version": _version(each), "rows": _rows(each)}
+        for each in trainer.loggers
+    ]
+
+
+def put_back_loggers(trainer: Any, saved: list[dict[str, Any]]) -> None:
+    """Have loggers go on with the version that they had, before others derive folders from it.
+
+    Rows of a CSV file that were written after the checkpoint are removed: they come again.
+    """
+    for logger, state in zip(trainer.loggers, saved, strict=False):
+        if type(logger).__name__ != state["kind"]:
+            continue
+        version = _version(logger)
+        if version is not None and version != state["version"] and hasattr(logger, "_version"):
+            _leave_new_folder(logger)
+            logger._version = state["version"]  # noqa: SLF001 - Lightning has no public way to it
+            logger._experiment = None  # noqa: SLF001 - as above
+        if state["rows"] is not None and _has_csv_file(logger):
+            _put_back_rows(logger.experiment, state["rows"].numpy().tobytes().decode())
+
+
+def _version(logger: Any) -> Any:
+    version = getattr(logger, "version", None)
+    return version if type(version) in (int, str) else None
+
+
+def _has_csv_file(logger: Any) -> bool:
+    experiment = getattr(logger, "_experiment", None) or getattr(logger, "experiment", None)
+    return hasattr(experiment, "metrics_file_path") and hasattr(experiment, "metrics_keys")
+
+
+def _rows(logger: Any) -> torch.Tensor | None:
+    if not _has_csv_file(logger):
+        return None
+    logger.experiment.save()
+    path = Path(logger.experiment.metrics_file_path)
+    content = path.read_bytes() if path.is_file() else b""
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else None
+
+
+def _put_back_rows(experiment: Any, text: str) -> None:
+    experiment.metrics = []
+    experiment.metrics_keys = next(csv.reader(io.StringIO(text)), [])
+    Path(experiment.metrics_file_path).write_text(text, newline="")
+
+
+def _leave_new_folder(logger: Any) -> None:
+    """Remove the folder that a logger has just made for another version, if nothing is in it."""
+    folder = Path(str(logger.log_dir))
+    close = getattr(getattr(logger, "_experiment", None), "close", None)
+    if close is not None:
+        close()
+    with suppress(OSError):
+        inside = list(folder.iterdir())
+        if all(each.match(_EMPTY_EVENTS) for each in inside):
+            for each in inside:
+                each.unlink()
+            folder.rmdir()
