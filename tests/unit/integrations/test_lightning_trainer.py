@@ -1,4 +1,4 @@
-"""A trainer of Lightning with the callback: a crash or a drain anywhere leads to an undisturbed run's state."""
+"""A Lightning trainer with the callback: a crash or a drain anywhere leads to an undisturbed run's state."""
 
 from __future__ import annotations
 
@@ -161,7 +161,9 @@ def program(
 
     def train(session: trainerd.Session, tick: Any) -> None:
         model = module(tick, plateau=plateau, validates_often=every < 1)
-        best = ModelCheckpoint(None if best_in_logs else out / "best", monitor="valid", save_top_k=2, save_last=True)
+        best = ModelCheckpoint(
+            None if best_in_logs else out / "best", monitor="valid", save_top_k=2, save_last=True
+        )
         stopping = EarlyStopping("valid", patience=50, stopping_threshold=stop_after)
         seen = Epochs()
         trainer = pl.Trainer(
@@ -227,19 +229,19 @@ def verdict(out: Path) -> str:
 @pytest.mark.parametrize(
     ("variant", "crashes"),
     [
-        ("plain", (5,)),
-        ("plain", (7,)),
-        ("plain", (8,)),
+        pytest.param(*("plain", (5,)), marks=pytest.mark.slow),
+        pytest.param(*("plain", (7,)), marks=pytest.mark.slow),
+        pytest.param(*("plain", (8,)), marks=pytest.mark.slow),
         ("plain", (9,)),
         ("plain", (12, 6, 3)),
-        ("plain", (23,)),
-        ("accumulated", (12, 9)),
+        pytest.param(*("plain", (23,)), marks=pytest.mark.slow),
+        pytest.param(*("accumulated", (12, 9)), marks=pytest.mark.slow),
         ("stepwise", (6, 9)),
-        ("stepwise", (11, 5)),
+        pytest.param(*("stepwise", (11, 5)), marks=pytest.mark.slow),
         ("by-hand", (7, 8)),
-        ("stream", (7, 9)),
-        ("cycled", (7, 10)),
-        ("max-steps", (7, 10)),
+        pytest.param(*("stream", (7, 9)), marks=pytest.mark.slow),
+        pytest.param(*("cycled", (7, 10)), marks=pytest.mark.slow),
+        pytest.param(*("max-steps", (7, 10)), marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -258,18 +260,18 @@ def test_crashes_change_nothing(
 @pytest.mark.parametrize(
     ("variant", "call"),
     [
-        ("plain", 3),
+        pytest.param(*("plain", 3), marks=pytest.mark.slow),
         ("plain", 6),
-        ("plain", 7),
+        pytest.param(*("plain", 7), marks=pytest.mark.slow),
         ("plain", 9),
-        ("plain", 22),
-        ("accumulated", 11),
-        ("stepwise", 6),
+        pytest.param(*("plain", 22), marks=pytest.mark.slow),
+        pytest.param(*("accumulated", 11), marks=pytest.mark.slow),
+        pytest.param(*("stepwise", 6), marks=pytest.mark.slow),
         ("stepwise", 14),
-        ("by-hand", 4),
+        pytest.param(*("by-hand", 4), marks=pytest.mark.slow),
         ("stream", 11),
-        ("stream", 6),
-        ("max-steps", 6),
+        pytest.param(*("stream", 6), marks=pytest.mark.slow),
+        pytest.param(*("max-steps", 6), marks=pytest.mark.slow),
         ("max-steps", 9),
     ],
     ids=str,
@@ -283,6 +285,7 @@ def test_a_drain_changes_nothing(variant: str, call: int, tmp_path: Path, undist
     assert verdict(tmp_path) != "different"
 
 
+@pytest.mark.slow
 def test_loggers_and_the_folder_of_checkpoints_are_the_same_in_each_attempt(tmp_path: Path) -> None:
     rows: list[str] = []
     for crashes in ((), (9,), (12, 3)):

@@ -1,4 +1,4 @@
-"""What Lightning's checkpoints leave out of an epoch in progress: logged results, metrics, the logger connector."""
+"""What Lightning's checkpoints leave out of an epoch in progress: logged results and metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_CONNECTOR: Final = ("_callback_metrics", "_logged_metrics", "_progress_bar_metrics", "_first_loop_iter", "_current_fx")
+_CONNECTOR: Final = (
+    "_callback_metrics",
+    "_logged_metrics",
+    "_progress_bar_metrics",
+    "_first_loop_iter",
+    "_current_fx",
+)
 _META: Final = (
     "fx",
     "name",
@@ -56,7 +62,7 @@ def put_back_metrics(trainer: Any, saved: dict[str, Any]) -> None:
 
 
 def _metrics(module: torch.nn.Module) -> Iterator[tuple[str, Any]]:
-    """Yield the metrics of torchmetrics in a module: by what they have, as their package need not be imported."""
+    """Yield the metrics of torchmetrics in a module, by their attributes: the package need not be there."""
     for name, each in module.named_modules():
         if isinstance(getattr(each, "_defaults", None), dict) and hasattr(each, "_update_count"):
             yield name, each
@@ -96,7 +102,7 @@ def _results(results: Any, names: dict[int, str]) -> dict[str, Any]:
                 "_should": result.meta.sync.should,
                 "rank_zero_only": result.meta.sync.rank_zero_only,
             },
-            "values": {} if is_metric else {each: getattr(result, each).clone() for each in result._defaults},  # noqa: SLF001
+            "values": {} if is_metric else _metric_state(result)["values"],
             "count": result._update_count,  # noqa: SLF001 - as above
             "cache": cache.clone() if isinstance(cache, torch.Tensor) else None,
             "has_reset": result.has_reset,

@@ -16,11 +16,22 @@ from trainerd.training.state.tensors import encode_state
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_HYPERPARAMETERS: Final = ("hyper_parameters", "hparams_name", "hparams_type", "datamodule_hyper_parameters",
-                           "datamodule_hparams_name", "datamodule_hparams_type")
+_HYPERPARAMETERS: Final = (
+    "hyper_parameters",
+    "hparams_name",
+    "hparams_type",
+    "datamodule_hyper_parameters",
+    "datamodule_hparams_name",
+    "datamodule_hparams_type",
+)
 """Never read by a resumed fit, and often of a kind that a checkpoint refuses."""
 
-_LEFT_OUT: Final = ("_last_global_step_saved", "_last_checkpoint_saved", "_defer_save_until_validation", "current_score")
+_LEFT_OUT: Final = (
+    "_last_global_step_saved",
+    "_last_checkpoint_saved",
+    "_defer_save_until_validation",
+    "current_score",
+)
 """Attributes of a `ModelCheckpoint` that its ``state_dict`` or its ``load_state_dict`` leaves out."""
 
 
@@ -42,7 +53,7 @@ class LightningState:
         self._loaded: dict[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return Lightning's checkpoint, without hyperparameters that cannot be saved, and what it leaves out."""
+        """Return Lightning's checkpoint, and what that leaves out."""
         if self.is_waiting and self.saved is not None:
             return self.saved
         trainer = self._trainer
@@ -124,7 +135,7 @@ def _names_below(folder: Any) -> set[str]:
 
 
 def _forget_later_files(saver: Any, known: set[str]) -> None:
-    """Have a `ModelCheckpoint` write files that an attempt wrote after the checkpoint over, under the same names.
+    """Have a `ModelCheckpoint` overwrite the files that an attempt wrote after the checkpoint.
 
     It would give them another name, as it does where a file of another run is in the way.
     """

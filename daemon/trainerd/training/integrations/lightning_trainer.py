@@ -1,7 +1,7 @@
-"""Lightning: a `Trainer` with `TrainerdCallback` is drained, resumed in the middle of an epoch, and continued.
+"""Lightning: a trainer with the callback is drained, resumed in the middle of an epoch, and continued.
 
 The boundary of a step comes after its hooks and before a validation that follows it, that of an epoch after
-all hooks and schedulers of its end. Lightning has hooks in neither place: eight methods are replaced on the
+all hooks and schedulers of its end. Lightning has hooks in neither place: methods are replaced on the
 instances of the trainer until `fit` ends, and a version of Lightning without them is refused.
 """
 
@@ -239,8 +239,7 @@ class _ProtectedFit:
         trainer, fit_loop, state = self._trainer, self._fit_loop, self._state
         gradients = KeptGradients(trainer.optimizers, self._needs_gradients)
         self.drive.session.track(**{_GRADIENTS: gradients})
-        saved, state.saved = state.saved, None
-        if saved is None:
+        if state.saved is None:
             state.epoch_offset = fit_loop.epoch_progress.current.processed
         is_limited = fit_loop.max_epochs is not None and fit_loop.max_epochs >= 0
         epochs = max(fit_loop.max_epochs - state.epoch_offset, 0) if is_limited else None
@@ -263,7 +262,7 @@ class _ProtectedFit:
         return not is_automatic or self._epoch_loop._should_accumulate()  # noqa: SLF001
 
     def _end_restart(self) -> None:
-        """Have the loops go on like loops that were not resumed: Lightning leaves work of the end out else."""
+        """Have the loops go on as if they were not resumed, or Lightning leaves out work at the end."""
         self._fit_loop._restarting = False  # noqa: SLF001 - its setter keeps it if max_steps is set
         self._epoch_loop.restarting = False
 
