@@ -459,3 +459,22 @@ with trainerd.session() as session:
     protect(trainer, session)
     trainer.train()
 """
+
+RIGHT["the callback of Lightning, which tracks all that the trainer trains"] = """
+import torch, trainerd
+from lightning.pytorch import LightningModule, Trainer
+from trainerd.integrations.lightning import TrainerdCallback
+
+class Net(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch).mean()
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), 0.1)
+        return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1)]
+
+with trainerd.session() as session:
+    Trainer(callbacks=[TrainerdCallback(session=session)]).fit(Net(), loader)
+"""
