@@ -91,6 +91,14 @@ class Module(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "valid"}}
 
 
+class LateTick(Module):
+    """May crash after the files of an epoch were written."""
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        super().lr_scheduler_step(scheduler, metric)
+        self.tick()
+
+
 class TwoOptimizers(Module):
     """Optimizes by hand, and lets gradients of the second optimizer stay over batches."""
 
@@ -199,6 +207,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "accumulated": {"accumulate": 4},
     "stepwise": {"plateau": False, "every": 0.5, "accumulate": 2},
+    "late": {"module": LateTick},
     "by-hand": {"module": TwoOptimizers},
     "stream": {"data": "stream"},
     "cycled": {"data": "cycled"},
@@ -237,6 +246,7 @@ def verdict(out: Path) -> str:
         pytest.param(*("plain", (23,)), marks=pytest.mark.slow),
         pytest.param(*("accumulated", (12, 9)), marks=pytest.mark.slow),
         ("stepwise", (6, 9)),
+        ("late", (10,)),
         pytest.param(*("stepwise", (11, 5)), marks=pytest.mark.slow),
         ("by-hand", (7, 8)),
         pytest.param(*("stream", (7, 9)), marks=pytest.mark.slow),
@@ -270,6 +280,7 @@ def test_crashes_change_nothing(
         ("stepwise", 14),
         pytest.param(*("by-hand", 4), marks=pytest.mark.slow),
         ("stream", 11),
+        ("cycled", 5),
         pytest.param(*("stream", 6), marks=pytest.mark.slow),
         pytest.param(*("max-steps", 6), marks=pytest.mark.slow),
         ("max-steps", 9),
