@@ -24,7 +24,7 @@ BYTES_MAX: Final = 16 << 20
 ABSENT: Final = ""
 NONE: Final = "=None"
 CONTENT_NODES_MAX: Final = 4096
-"""A list or dict with more parts, those of its parts included, is sampled: to go through 100,000 takes 0.1 s."""
+"""A list or dict with more parts, theirs included, is sampled: to go through 100,000 takes 0.1 s."""
 _NODES_MAX: Final = 512
 _DEPTH_MAX: Final = 5
 _PARTS_MAX: Final = 64

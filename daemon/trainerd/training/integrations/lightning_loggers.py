@@ -1,15 +1,25 @@
-"""Loggers of a resumed trainer: the same version, and one curve in the file of a `CSVLogger`."""
+"""Loggers of a resumed trainer: the same version, and one curve in the file of a `CSVLogger`.
+
+A checkpoint holds both. An attempt that ends before its first checkpoint leaves the folder of a logger:
+the versions are in a file of the run folder too, and the next attempt begins again in the same folder.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
+from trainerd.contract.durable import write_file
+
+VERSIONS: Final = "lightning-loggers.json"
+"""In the run folder: the kind and the version of each logger. Replaced as a whole."""
+_BYTES_MAX: Final = 1 << 16
 _EMPTY_EVENTS: Final = "events.out.tfevents.*"
 
 
@@ -19,6 +29,27 @@ def loggers_state(trainer: Any) -> list[dict[str, Any]]:
         {"kind": type(each).__name__, "version": _version(each), "rows": _rows(each)}
         for each in trainer.loggers
     ]
+
+
+def record_versions(trainer: Any, run_dir: Path) -> None:
+    """Note the versions in the run folder, for an attempt that finds no checkpoint."""
+    if trainer.is_global_zero:
+        versions = [[type(each).__name__, _version(each)] for each in trainer.loggers]
+        write_file(run_dir / VERSIONS, json.dumps(versions).encode())
+
+
+def recorded_loggers(run_dir: Path) -> list[dict[str, Any]]:
+    """Return what an attempt without a checkpoint has noted, with no rows; nothing if it is unreadable."""
+    try:
+        with (run_dir / VERSIONS).open("rb") as file:
+            versions = json.loads(file.read(_BYTES_MAX))
+        return [
+            {"kind": str(kind), "version": version, "rows": torch.empty(0, dtype=torch.uint8)}
+            for kind, version in versions
+            if type(version) in (int, str)
+        ]
+    except (OSError, ValueError, TypeError, RecursionError):
+        return []
 
 
 def put_back_loggers(trainer: Any, saved: list[dict[str, Any]]) -> None:
@@ -60,7 +91,11 @@ def _rows(logger: Any) -> torch.Tensor | None:
 def _put_back_rows(experiment: Any, text: str) -> None:
     experiment.metrics = []
     experiment.metrics_keys = next(csv.reader(io.StringIO(text)), [])
-    Path(experiment.metrics_file_path).write_text(text, newline="")
+    path = Path(experiment.metrics_file_path)
+    if text:
+        path.write_text(text, newline="")
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _leave_new_folder(logger: Any) -> None:

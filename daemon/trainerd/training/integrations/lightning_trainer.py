@@ -17,7 +17,11 @@ import trainerd
 from trainerd.errors import UserError
 from trainerd.training.data.exact_loader import exact
 from trainerd.training.integrations.lightning_data import EpochLoader, FeedLoader
-from trainerd.training.integrations.lightning_loggers import put_back_loggers
+from trainerd.training.integrations.lightning_loggers import (
+    put_back_loggers,
+    record_versions,
+    recorded_loggers,
+)
 from trainerd.training.integrations.lightning_state import LightningState
 from trainerd.training.interruption.leaving import say
 from trainerd.training.state.kept_gradients import KeptGradients
@@ -154,6 +158,9 @@ class _ProtectedFit:
             put_back_loggers(trainer, saved["loggers"])
             trainer.num_sanity_val_steps = 0  # it would reset the progress of the validation loop
             self._replace(trainer._checkpoint_connector, "resume_start", self._resume_start)  # noqa: SLF001
+        else:
+            put_back_loggers(trainer, recorded_loggers(drive.session.run_dir))
+        record_versions(trainer, drive.session.run_dir)
 
     def _replace(self, owner: Any, name: str, function: Callable[..., Any]) -> Any:
         former = getattr(owner, name)
