@@ -46,8 +46,9 @@ chaos: $(INSTALLED) ## break real jobs on purpose, every scenario once; CHAOS_FL
 run: $(INSTALLED) ## start the supervisor on ./jobs with its state in ./.trainerd
 	@exec $(BIN)/trainerd run --jobs $(JOBS) --state $(STATE)
 
+# In the order of collection: the long ones are in tests/integration, and so come first.
 test: $(INSTALLED) ## run the everyday tests
-	@exec $(BIN)/python -m pytest -q --numprocesses auto --dist loadfile -m "not slow" $(PYTEST_FLAGS)
+	@exec $(BIN)/python -m pytest -q --numprocesses auto --dist loadfile --no-loadscope-reorder -m "not slow" $(PYTEST_FLAGS)
 
 test-slow: $(INSTALLED) ## run the others: a real systemd, power cuts, every scenario of chaos (root runs more of them)
 	@exec $(BIN)/python -m pytest -q --numprocesses auto --dist loadfile -m slow $(PYTEST_FLAGS)

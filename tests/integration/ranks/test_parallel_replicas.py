@@ -59,6 +59,7 @@ def check_replicas(attempts, replicas):
         assert sorted(used) == list(range(SAMPLES))
 
 
+@pytest.mark.slow
 def test_the_ranks_of_a_replica_get_the_same_batches_over_a_drain(tmp_path):
     parts = [strike(tmp_path / "run", signal.SIGTERM, "fsdp-tp"), run(tmp_path / "run", "fsdp-tp")]
     check_replicas(parts, [(0, 1), (2, 3)])

@@ -70,6 +70,7 @@ def test_a_drained_run_of_sharded_ranks_equals_an_undisturbed_one(tmp_path, undi
     assert resumed == [("resumed", str(max(before)), before[max(before)])]
 
 
+@pytest.mark.slow
 def test_two_one_two_ranks_have_the_same_whole_state_after_each_resume(tmp_path):
     run = tmp_path / "run"
     two, _ = drain(run, 5)
