@@ -78,7 +78,7 @@ def test_the_ranks_of_a_replica_get_the_same_batches_over_a_drain(tmp_path):
         (("fsdp-tp", "--say", "mesh"), [(0, 1), (2, 3)]),
         (("fsdp-tp", "--say", "all-of-mesh"), [(0, 1), (2, 3)]),
         (("fsdp-tp", "--sampler", "replicas"), [(0, 1), (2, 3)]),
-        (("ddp-tp",), [(0, 1), (2, 3)]),
+        (("ddp-part", "--say", "mesh"), [(0, 1), (2, 3)]),
         (("tp", "--tp", "4"), [(0, 1, 2, 3)]),
         (("by-hand", "--say", "numbers"), [(0, 1), (2, 3)]),
         (("by-hand", "--sampler", "replicas"), [(0, 1), (2, 3)]),
