@@ -27,6 +27,7 @@ ENTRIES_MAX: Final = 200
 """Most scripts that are kept; one more, and all others are forgotten."""
 
 _BYTES_MAX: Final = 1 << 20
+_FIELDS: Final = {"line": int, "column": int, "rule": str, "name": str, "why": str, "instead": str}
 
 
 def findings_of(source: str, environ: Mapping[str, str] = os.environ) -> tuple[ScriptFinding, ...]:
@@ -35,10 +36,10 @@ def findings_of(source: str, environ: Mapping[str, str] = os.environ) -> tuple[S
     Raises:
         ScriptSyntaxError: It is not valid Python.
     """
-    folder = _folder(environ)
-    if folder is None:
+    folder, analysis = _folder(environ), _analysis()
+    if folder is None or analysis is None:
         return check_source(source)
-    file = folder / f"{_key(source)}.json"
+    file = folder / f"{_key(source, analysis)}.json"
     known = _read(file)
     if known is not None:
         return known
@@ -55,17 +56,22 @@ def _folder(environ: Mapping[str, str]) -> Path | None:
     return root / "trainerd" / "check" if root is not None else None
 
 
-def _key(source: str) -> str:
-    text = f"{_analysis()}\n{sys.version}\n{source}"
+def _key(source: str, analysis: str) -> str:
+    text = f"{analysis}\n{sys.version}\n{source}"
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 @functools.cache
-def _analysis() -> str:
-    """Return what tells one version of the analysis from another."""
-    folder = Path(trainerd.analysis.__file__ or "").parent
-    files = sorted((each.name, each.stat()) for each in os.scandir(folder) if each.name.endswith(".py"))
-    return repr([(name, status.st_mtime_ns, status.st_size) for name, status in files])
+def _analysis() -> str | None:
+    """Return the digest of the analysis itself, None if its source is not in files, as in a zip archive."""
+    digest = hashlib.blake2b(digest_size=16)
+    files = sorted(Path(trainerd.analysis.__file__ or "").parent.glob("*.py"))
+    try:
+        for file in files:
+            digest.update(file.read_bytes())
+    except OSError:
+        return None
+    return digest.hexdigest() if files else None
 
 
 def _read(file: Path) -> tuple[ScriptFinding, ...] | None:
@@ -76,18 +82,14 @@ def _read(file: Path) -> tuple[ScriptFinding, ...] | None:
         found = tuple([ScriptFinding(**each) for each in known])
     except (OSError, ValueError, TypeError, RecursionError):
         return None
-    is_sound = all(
-        type(getattr(each, name)) is kind
-        for each in found
-        for name, kind in (("line", int), ("column", int), ("rule", str), ("name", str), ("why", str))
-    ) and all(type(each.instead) is str for each in found)
+    is_sound = all(type(getattr(each, name)) is kind for each in found for name, kind in _FIELDS.items())
     return found if is_sound else None
 
 
 def _write(file: Path, found: tuple[ScriptFinding, ...]) -> None:
     """Keep findings. They are not worth waiting for the disk: a torn file is one that cannot be read."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    entries = list(file.parent.glob("*.json"))
+    entries = list(file.parent.iterdir())  # parts that a process did not finish are among them
     if len(entries) >= ENTRIES_MAX:
         for each in entries:
             each.unlink(missing_ok=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
+import trainerd.analysis
 from trainerd.analysis.check_script import check_source
 from trainerd.training.engine import check_cache
 from trainerd.training.engine.check_cache import ENTRIES_MAX, findings_of
@@ -55,6 +57,36 @@ def test_another_script_and_another_analysis_are_analysed_again(analysed, tmp_pa
     assert len(analysed) == 3
 
 
+@pytest.fixture
+def analysis_in(tmp_path, monkeypatch):
+    """Return the folder in which the analysis is taken to lie."""
+    folder = tmp_path / "analysis"
+    folder.mkdir()
+    monkeypatch.setattr(trainerd.analysis, "__file__", str(folder / "__init__.py"))
+    check_cache._analysis.cache_clear()
+    yield folder
+    check_cache._analysis.cache_clear()
+
+
+def test_the_content_of_the_analysis_counts_and_not_the_time_of_its_files(analysed, tmp_path, analysis_in):
+    for content in ("a = 1", "a = 2", "a = 1"):
+        file = analysis_in / "rules.py"
+        file.write_text(content)
+        os.utime(file, (1, 1))
+        check_cache._analysis.cache_clear()
+        findings_of(WRONG, environ(tmp_path))
+    assert len(analysed) == 2
+
+
+def test_an_analysis_that_is_not_in_files_finds_the_same_and_keeps_nothing(analysed, tmp_path, analysis_in):
+    for _ in range(2):
+        assert findings_of(WRONG, environ(tmp_path))
+    analysis_in.rmdir()
+    assert findings_of(WRONG, environ(tmp_path))
+    assert len(analysed) == 3
+    assert not (tmp_path / "trainerd").exists()
+
+
 @pytest.mark.parametrize(
     "content",
     ["", "{", "null", "3", '[{"line": 1}]', json.dumps([dict.fromkeys(("line", "column", "rule"), 1)]),
@@ -78,6 +110,9 @@ def test_where_nothing_can_be_kept_a_script_is_analysed_each_time(analysed, tmp_
 
 def test_not_more_than_some_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(check_cache, "check_source", lambda source: ())
-    for number in range(ENTRIES_MAX + 1):
+    unfinished = tmp_path / "trainerd" / "check" / ".0.json.1"
+    unfinished.parent.mkdir(parents=True)
+    unfinished.write_text("")
+    for number in range(ENTRIES_MAX):
         findings_of(str(number), environ(tmp_path))
     assert len(list((tmp_path / "trainerd" / "check").iterdir())) == 1
