@@ -89,7 +89,7 @@ def _read_together(
         found = checkpoint, _seen(lambda: _read_own(ranks, checkpoint, objects))
     except (MismatchError, CorruptError) as error:
         problem = error
-    _all_or_none(ranks, key, problem)
+    _all_or_none(ranks, key, problem, [])
     assert found is not None
     return found
 
@@ -121,13 +121,21 @@ def _read_own(ranks: Ranks, checkpoint: Checkpoint, objects: TrackedObjects) -> 
     return tree
 
 
-def confirm_together(ranks: Ranks, problem: MismatchError | None) -> None:
+def confirm_together(ranks: Ranks, problem: MismatchError | None, noted: list[str]) -> list[list[str]]:
     """Say whether this rank's objects took their state, and hear it from the others.
+
+    Args:
+        ranks: This rank and the others.
+        problem: Why they did not, None if they did.
+        noted: What the others are to know of it.
+
+    Returns:
+        What each rank noted.
 
     Raises:
         MismatchError: Those of some rank did not.
     """
-    _all_or_none(ranks, "resume/taken", problem)
+    return _all_or_none(ranks, "resume/taken", problem, noted)
 
 
 def rank_to_read(checkpoint: Checkpoint, rank: int, world_size: int) -> int:
@@ -141,7 +149,9 @@ def _only_files_of(checkpoint: Checkpoint, rank: int) -> Checkpoint:
     return dataclasses.replace(checkpoint, manifest=dataclasses.replace(checkpoint.manifest, files=files))
 
 
-def _all_or_none(ranks: Ranks, key: str, problem: MismatchError | CorruptError | None) -> None:
+def _all_or_none(
+    ranks: Ranks, key: str, problem: MismatchError | CorruptError | None, noted: list[str]
+) -> list[list[str]]:
     mine = None
     if problem is not None:
         mine = {
@@ -149,7 +159,8 @@ def _all_or_none(ranks: Ranks, key: str, problem: MismatchError | CorruptError |
             "differences": list(getattr(problem, "differences", ())),
             "is_corrupt": isinstance(problem, CorruptError),
         }
-    all_said = ranks.gather(key, mine)
+    answers = ranks.gather(key, [mine, noted])
+    all_said = [said for said, _ in answers]
     for rank, said in enumerate(all_said):  # damage first: all ranks answer it alike
         if said is not None and said["is_corrupt"]:
             raise CorruptError(f"rank {rank}: {said['message']}")
@@ -158,3 +169,4 @@ def _all_or_none(ranks: Ranks, key: str, problem: MismatchError | CorruptError |
     for rank, said in enumerate(all_said):
         if said is not None:
             raise MismatchError(f"rank {rank}: {said['message']}", said["differences"])
+    return [their for _, their in answers]

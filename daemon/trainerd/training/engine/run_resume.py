@@ -29,7 +29,7 @@ from trainerd.training.state.rank_files import read_verified
 from trainerd.training.state.restore import NOT_FITTING_HINT
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from trainerd.checkpoint.fingerprint import FieldVerdict
     from trainerd.checkpoint.store import Checkpoint
@@ -221,11 +221,13 @@ class RunResume:
             self._state.restore(tree, source=checkpoint.name)
         except MismatchError as error:
             problem = error
+        own = list(self._other_generators())
+        all_noted: list[list[str]] = []
         if self._ranks is not None:
-            confirm_together(self._ranks, problem)
+            all_noted = confirm_together(self._ranks, problem, list(map(str, own)))
         if problem is not None:
             raise problem
-        self._suspect_generators_of_all()
+        self._suspect_generators_of_all(own, all_noted)
         before, now = checkpoint.manifest.world_size, self._settings.environment.world_size
         if before != now and self._checkpoints.is_committer:
             say(
@@ -236,20 +238,21 @@ class RunResume:
                 "the random generators of ranks other than 0 begin anew"
             )
 
-    def _suspect_generators_of_all(self) -> None:
-        """Tell what could not be put back, on whatever rank: the first one keeps the record."""
-        self.suspect_generators()
-        if self._ranks is None:
-            return
-        own = [str(each) for each in self._suspicions.reasons if each.kind == GENERATORS]
-        for rank, found in enumerate(self._ranks.gather("resume/generators", own)):
-            if self._checkpoints.is_committer and rank != self._ranks.rank and found:
-                self._suspicions.add(Reason(GENERATORS, f"rank {rank}", str(found[0])))
+    def _suspect_generators_of_all(self, own: list[Reason], all_noted: list[list[str]]) -> None:
+        """Take in what could not be put back, on whatever rank: the first one keeps the record."""
+        for reason in own:
+            self._suspicions.add(reason)
+        for rank, noted in enumerate(all_noted):
+            if self._checkpoints.is_committer and rank != self._settings.environment.rank and noted:
+                self._suspicions.add(Reason(GENERATORS, f"rank {rank}", noted[0]))
 
     def suspect_generators(self) -> None:
         """Take in that random generators could not be put back since the last call."""
-        for reason in generator_reasons(self._state.seeded_generators, take_reseeded()):
+        for reason in self._other_generators():
             self._suspicions.add(reason)
+
+    def _other_generators(self) -> Iterator[Reason]:
+        return generator_reasons(self._state.seeded_generators, take_reseeded())
 
     # ------------------------------------------------------------ until the interrupted loop is reached again
 

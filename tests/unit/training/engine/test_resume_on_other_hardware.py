@@ -4,6 +4,7 @@ suspect.
 No device is needed: the checkpoints are made with the states and settings that one would have.
 """
 
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -12,7 +13,10 @@ import torch
 from tests.support.fake_generators import FakeGenerators
 from tests.support.in_process import attempt
 from trainerd.contract.resume_record import read_resume
+from trainerd.training.distributed.rank_store import Ranks
 from trainerd.training.engine import run_state
+from trainerd.training.engine.run_resume import RunResume
+from trainerd.training.engine.suspicions import Suspicions
 from trainerd.training.state import program_fingerprint
 from trainerd.training.state.rng import capture_rng, restore_rng
 
@@ -193,3 +197,25 @@ def test_a_tracked_generator_of_a_device_is_seeded_on_the_cpu_and_that_is_said(t
     assert attempt(run, loop_of(torch.Generator()), steps=3)
     found = [each for each in read_resume(run / "resume.json").reasons if each.kind == "device-generators"]
     assert [each.where for each in found] == ["a generator of device cuda is one of cpu here"]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_another_rank_could_not_put_back_is_said_and_kept_by_rank_0_alone(rank):
+    store, other = torch.distributed.HashStore(), 1 - rank
+    noted = ["CUDA generators: none restored", "something else"]
+    Ranks(store, rank=other, world_size=2).put(f"resume/taken/{other}", [None, noted])
+    said = []
+    suspicions = Suspicions(said.append)
+    resume = RunResume(
+        SimpleNamespace(environment=SimpleNamespace(rank=rank, world_size=2)),
+        SimpleNamespace(restore=lambda tree, source: None, seeded_generators=None),
+        SimpleNamespace(is_committer=rank == 0),
+        history=None,
+        ranks=Ranks(store, rank=rank, world_size=2),
+        evidence=None,
+        suspicions=suspicions,
+    )
+    resume._put_back(None, SimpleNamespace(name="step-1", manifest=SimpleNamespace(world_size=2)))
+    expected = [("device-generators", "rank 1", noted[0])] if rank == 0 else []
+    assert [(each.kind, each.where, each.detail) for each in suspicions.reasons] == expected
+    assert len(said) == len(expected)
