@@ -14,7 +14,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from trainerd.drill.diagnosis import diagnose_fault, diagnose_undisturbed, first_differing_output
+from trainerd.drill.diagnosis import diagnose_fault
+from trainerd.drill.drill_budget import attempt_limit_s, unless_used_up
 from trainerd.drill.drill_report import DrillReport, FaultResult, overall
 from trainerd.drill.drilled_run import DrilledRun, RunPlaces
 from trainerd.drill.fault_plan import Measured, Undisturbed, choose_faults, choose_horizon
@@ -22,7 +23,8 @@ from trainerd.drill.run_comparison import compare_runs, differing_names
 from trainerd.drill.saving_drill import SavingDrill
 from trainerd.drill.saving_plan import SAVES_MIN, saves_of
 from trainerd.drill.state_comparison import checkpoint_difference
-from trainerd.errors import CorruptError, UserError
+from trainerd.drill.traced_runs import trace_causes
+from trainerd.errors import UserError
 from trainerd.training.engine.row_comparison import Patterns
 
 if TYPE_CHECKING:
@@ -42,11 +44,6 @@ PROBE_S_MIN: Final = 2.0
 PROBE_STEPS_MIN: Final = 3
 PROBE_LIMIT_SHARE: Final = 0.4
 """Share of the budget within which the job must have made some steps."""
-ATTEMPT_LIMIT_S_MIN: Final = 60.0
-ATTEMPT_LIMIT_FACTOR: Final = 5.0
-"""An attempt may take so many times what is expected of it."""
-OVERRUN: Final = 1.2
-"""No fault is begun after so many budgets."""
 _LOSSES_MAX: Final = 2000
 
 
@@ -96,7 +93,7 @@ class Drill:
             return measured
         horizon = choose_horizon(measured, self._budget_s, steps=self._steps)
         expected_s = measured.start_s + measured.step_s * (horizon.stop_step or measured.steps_total or 0)
-        self._limit_s = max(ATTEMPT_LIMIT_S_MIN, ATTEMPT_LIMIT_FACTOR * expected_s)
+        self._limit_s = attempt_limit_s(expected_s)
         self._say(f"runs of {horizon.why}; a step takes {measured.step_s * 1000:.1f} ms")
         reference = self._undisturbed("undisturbed", horizon)
         second = self._undisturbed("undisturbed-again", horizon)
@@ -224,16 +221,8 @@ class Drill:
         """Replay the step in which the runs part, twice, and compare the outputs of all modules."""
         step = min((each.step for each in compared.differences if each.step), default=1)
         short = dataclasses.replace(horizon, stop_step=step + 1) if reference.steps > step else horizon
-        notes = []
-        for name in ("traced", "traced-again"):
-            run = self._undisturbed(name, short, traced_step=step)
-            notes.append(run.notes())
-            run.remove()
-        return diagnose_undisturbed(
-            compared.differences,
-            first_module=first_differing_output(notes[0].outputs, notes[1].outputs),
-            kernels=notes[0].kernels,
-            is_deterministic=notes[0].is_deterministic,
+        return trace_causes(
+            compared.differences, lambda name: self._undisturbed(name, short, traced_step=step)
         )
 
     # ------------------------------------------------------------------ struck
@@ -241,11 +230,9 @@ class Drill:
     def _struck(self, plan: FaultPlan, reference: DrilledRun, horizon: Horizon) -> list[FaultResult]:
         results = []
         for fault in plan.faults:
-            if time.monotonic() - self._began_s > OVERRUN * self._budget_s:
-                message = f"the budget of {self._budget_s:g} s is used up: give a larger --budget"
-                results.append(
-                    FaultResult(fault.name, fault.title, "not-run", message=message, lacks_budget=True)
-                )
+            result = unless_used_up(fault, began_s=self._began_s, budget_s=self._budget_s)
+            if result is not None:
+                results.append(result)
                 continue
             self._say(f"running: {fault.title}")
             run = DrilledRun(
@@ -293,10 +280,7 @@ class Drill:
         then, now = reference.checkpoints(), other.checkpoints()
 
         def difference(boundary: Boundary) -> tuple[str, str] | None:
-            try:
-                return checkpoint_difference(then[boundary], now[boundary], uncompared=self._uncompared)
-            except (CorruptError, OSError) as error:
-                return "", f"a checkpoint cannot be read: {error}"
+            return checkpoint_difference(then[boundary], now[boundary], uncompared=self._uncompared)
 
         return compare_runs(reference.trace(), other.trace(), difference, uncompared=self._uncompared)
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from trainerd.drill.drilled_run import checkpoints_by_boundary
 from trainerd.drill.run_comparison import Compared, RunDifference, RunTrace, compare_runs, differing_names
 from trainerd.drill.state_comparison import checkpoint_difference
-from trainerd.errors import CorruptError
 from trainerd.training.engine.row_comparison import Patterns
 
 if TYPE_CHECKING:
@@ -60,10 +59,7 @@ def _compare(
     then: dict[Boundary, Checkpoint], now: dict[Boundary, Checkpoint], uncompared: Patterns
 ) -> Compared:
     def difference(boundary: Boundary) -> tuple[str, str] | None:
-        try:
-            return checkpoint_difference(then[boundary], now[boundary], uncompared=uncompared)
-        except (CorruptError, OSError) as error:
-            return "", f"a checkpoint cannot be read: {error}"
+        return checkpoint_difference(then[boundary], now[boundary], uncompared=uncompared)
 
     common = [each for each in then if each in now]
     compared = compare_runs(_trace(then, common), _trace(now, common), difference, uncompared=uncompared)

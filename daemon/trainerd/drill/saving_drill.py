@@ -6,7 +6,8 @@ import math
 import time
 from typing import TYPE_CHECKING, Final
 
-from trainerd.drill.diagnosis import diagnose_saving, diagnose_undisturbed, first_differing_output
+from trainerd.drill.diagnosis import diagnose_saving
+from trainerd.drill.drill_budget import attempt_limit_s, unless_used_up
 from trainerd.drill.drill_report import DrillReport, FaultResult, overall
 from trainerd.drill.drilled_run import DrilledRun
 from trainerd.drill.saved_comparison import compare_saved, differing_scores
@@ -19,6 +20,7 @@ from trainerd.drill.saving_plan import (
     saves_of,
     steps_lost,
 )
+from trainerd.drill.traced_runs import trace_causes
 from trainerd.errors import UserError
 from trainerd.training.engine.row_comparison import Patterns
 
@@ -30,13 +32,6 @@ if TYPE_CHECKING:
     from trainerd.drill.drill_attempt import DrillAttempt
     from trainerd.drill.drilled_run import RunPlaces
     from trainerd.drill.fault_plan import PlannedFault
-
-ATTEMPT_LIMIT_S_MIN: Final = 60.0
-ATTEMPT_LIMIT_FACTOR: Final = 5.0
-"""An attempt may take so many times what is expected of it."""
-OVERRUN: Final = 1.2
-"""No fault is begun after so many budgets."""
-
 
 _FIRST_SAVE: Final = SavingHorizon(1, "the first save")
 
@@ -145,7 +140,7 @@ class SavingDrill:
             steps=self._steps,
         )
         expected_s = start_s + interval_s * max(len(saves), SAVES_MIN * 2)
-        self._limit_s = max(ATTEMPT_LIMIT_S_MIN, ATTEMPT_LIMIT_FACTOR * expected_s)
+        self._limit_s = attempt_limit_s(expected_s)
         return horizon
 
     def _run(self, name: str, horizon: SavingHorizon) -> DrilledRun:
@@ -171,24 +166,15 @@ class SavingDrill:
             compared = compare_saved(reference, second, uncompared=self._uncompared)
         if compared.is_exact:
             return FaultResult("undisturbed", title, "exact", compared=compared), left_out
-        notes = []
-        for name in ("traced", "traced-again"):
-            # Step 1 of the optimizers, not of the script: it shows how the run begins.
-            run = self._undisturbed(name, _FIRST_SAVE, traced_step=1)
-            notes.append(run.notes())
-            run.remove()
-        causes = diagnose_undisturbed(
-            compared.differences,
-            first_module=first_differing_output(notes[0].outputs, notes[1].outputs),
-            kernels=notes[0].kernels,
-            is_deterministic=notes[0].is_deterministic,
+        # Step 1 of the optimizers, not of the script: it shows how the run begins.
+        causes = trace_causes(
+            compared.differences, lambda name: self._undisturbed(name, _FIRST_SAVE, traced_step=1)
         )
         return FaultResult("undisturbed", title, "different", compared=compared, causes=causes), left_out
 
     def _struck(self, fault: PlannedFault, reference: DrilledRun, horizon: SavingHorizon) -> FaultResult:
-        if time.monotonic() - self._began_s > OVERRUN * self._budget_s:
-            message = f"the budget of {self._budget_s:g} s is used up: give a larger --budget"
-            return FaultResult(fault.name, fault.title, "not-run", message=message, lacks_budget=True)
+        if (result := unless_used_up(fault, began_s=self._began_s, budget_s=self._budget_s)) is not None:
+            return result
         self._say(f"running: {fault.title}")
         run = self._run(fault.name, horizon)
         result = self._strike(run, fault, reference)

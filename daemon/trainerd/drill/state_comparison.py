@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from trainerd.errors import CorruptError
 from trainerd.training.state.rank_files import read_verified
 from trainerd.training.state.tree_difference import first_difference
 
@@ -21,15 +22,20 @@ def checkpoint_difference(
 ) -> tuple[str, str] | None:
     """Return path and detail of the first difference in the whole state, None if there is none.
 
+    A checkpoint that does not verify or cannot be read is a difference.
+
     Args:
         then: Checkpoint of the undisturbed run.
         now: The other one.
         uncompared: Paths to leave out.
-
-    Raises:
-        CorruptError: One of them does not verify.
-        OSError: One of them cannot be read.
     """
+    try:
+        return _difference(then, now, uncompared)
+    except (CorruptError, OSError) as error:
+        return "", f"a checkpoint cannot be read: {error}"
+
+
+def _difference(then: Checkpoint, now: Checkpoint, uncompared: Patterns) -> tuple[str, str] | None:
     ranks = then.manifest.world_size
     # With another number of ranks the others have generators of their own: the state is that of rank 0.
     for rank in range(ranks if now.manifest.world_size == ranks else 1):

@@ -1,0 +1,29 @@
+"""How long an attempt of a drill may take, and when no further fault is begun."""
+
+import time
+
+import pytest
+
+from trainerd.drill.drill_budget import ATTEMPT_LIMIT_S_MIN, OVERRUN, attempt_limit_s, unless_used_up
+from trainerd.drill.fault_plan import PlannedFault
+
+FAULT = PlannedFault("kill", "SIGKILL", ())
+
+
+def test_a_fault_is_not_begun_once_the_budget_is_used_up_and_the_result_says_so(monkeypatch):
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    spent_s = OVERRUN * 60.0
+    assert unless_used_up(FAULT, began_s=1001.0 - spent_s, budget_s=60.0) is None
+    found = unless_used_up(FAULT, began_s=999.0 - spent_s, budget_s=60.0)
+    assert (found.name, found.title, found.verdict, found.lacks_budget) == (
+        "kill",
+        "SIGKILL",
+        "not-run",
+        True,
+    )
+    assert found.message == "the budget of 60 s is used up: give a larger --budget"
+
+
+@pytest.mark.parametrize(("expected_s", "limit_s"), [(1.0, ATTEMPT_LIMIT_S_MIN), (100.0, 500.0)])
+def test_an_attempt_may_take_several_times_what_is_expected(expected_s, limit_s):
+    assert attempt_limit_s(expected_s) == limit_s
