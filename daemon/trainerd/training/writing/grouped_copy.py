@@ -60,25 +60,19 @@ class Gathered:
 
     def __init__(self, copies: Sequence[Copy]) -> None:
         groups = _adjacent(copies)
-        self._flat = [
-            torch.empty(
-                sum(copy.source.numel() for copy in group), dtype=group[0].source.dtype, device=device
-            )
-            for group in groups
-            for device in (group[0].source.device,)
-        ]
+        self._flat: list[torch.Tensor] = []
         by_dtype: dict[torch.dtype, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
         self.runs: list[Run] = []
-        for flat, group in zip(self._flat, groups, strict=True):
-            parts = torch.split(flat, [copy.source.numel() for copy in group])
+        for group in groups:
+            first, sizes = group[0], [copy.source.numel() for copy in group]
+            flat = torch.empty(sum(sizes), dtype=first.source.dtype, device=first.source.device)
+            self._flat.append(flat)
             targets, sources = by_dtype.setdefault(flat.dtype, ([], []))
-            for part, copy in zip(parts, group, strict=True):
+            for part, copy in zip(torch.split(flat, sizes), group, strict=True):
                 targets.append(part.view(copy.source.shape))
                 sources.append(copy.source.detach().resolve_conj().resolve_neg())
-            host = flat_target(group[0].target, flat.numel())
-            word_bytes = min(word_bytes_of(flat), word_bytes_of(host))
-            names = tuple([copy.name for copy in group])
-            self.runs.append(Run(names, tuple([copy.source.numel() for copy in group]), word_bytes))
+            word_bytes = min(word_bytes_of(flat), word_bytes_of(flat_target(first.target, flat.numel())))
+            self.runs.append(Run(tuple([copy.name for copy in group]), tuple(sizes), word_bytes))
         with torch.no_grad():
             for targets, sources in by_dtype.values():
                 copy_together(targets, sources)
