@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from trainerd.analysis.sessions import Sessions
 
 _BOX_CALLS: Final = frozenset({"value", "variables"})
-_PROTECTS: Final = frozenset({"trainerd.integrations.transformers.protect"})
+_TRACK_ALL: Final = frozenset(
+    {"trainerd.integrations.transformers.protect", "trainerd.integrations.lightning.TrainerdCallback"}
+)
 """Calls that track what trains, whatever the script tracks besides."""
 _PASSES_MAX: Final = 5
 
@@ -47,7 +49,7 @@ class Tracking:
             elif call in sessions.checkpointer_calls:
                 self.calls.append(call)
                 self._note_checkpointer(call, scope)
-            elif names.resolved(call.func) in _PROTECTS:
+            elif names.resolved(call.func) in _TRACK_ALL:
                 self.is_unknown = True
         self._boxes = {
             name

@@ -20,15 +20,12 @@ if TYPE_CHECKING:
 
 RULE: Final = "untracked-object"
 GENERATOR_RULE: Final = "untracked-generator"
-_TRACKS_ALL: Final = "trainerd.integrations.lightning."
 _FORGOTTEN: Final = "is not tracked: a resume begins with a new one"
 
 
 def untracked_objects(script: Script) -> Iterator[ScriptFinding]:
     """Yield optimizers, schedulers, scalers, averages, models and generators that are not tracked."""
     if script.tracking.is_unknown or not script.has_session:
-        return
-    if any(_tracks_all(script, node) for node in walk(script.tree)):
         return
     if not script.tracking.calls:
         yield from _nothing_tracked(script)
@@ -78,11 +75,6 @@ def _nothing_tracked(script: Script) -> Iterator[ScriptFinding]:
         why="the session tracks nothing: a resume restores no weights",
         instead="session.track(model=model, optimizer=optimizer) before the first loop",
     )
-
-
-def _tracks_all(script: Script, node: ast.AST) -> bool:
-    """Tell whether this is an integration that tracks all that its framework trains."""
-    return isinstance(node, ast.Call) and script.names.resolved(node.func).startswith(_TRACKS_ALL)
 
 
 def _of_call(
