@@ -205,15 +205,13 @@ def _how_it_ended(
         if outcome is not None and outcome.kind not in {"finished", "drained"}:
             name = f"{outcome.error_type}: " if outcome.error_type else ""
             return "failed", f"{name}{outcome.error_message or outcome.kind}"
-    if any(_is_killed(rank.signal, rank.exit_code) for rank in exit_record.ranks) and beat is not None:
+    if beat is not None and _was_killed(exit_record):
         return "killed", ""
     if beat is None and (events := saves()):
         return _how_it_ended_without_session(exit_record, events, launch)
     if beat is None:
         return "no-session", _last_lines(launch)
-    codes = ", ".join(
-        str(each.exit_code if each.signal is None else -each.signal) for each in exit_record.ranks
-    )
+    codes = ", ".join(map(str, _codes(exit_record)))
     return "failed", f"it left with exit code {codes} and without an outcome{_last_lines(launch)}"
 
 
@@ -224,20 +222,20 @@ def _how_it_ended_without_session(
     if events[-1].kind == "stop":
         return "stopped", ""
     if any(each.kind == "strike" for each in events):
-        return (
-            "killed"
-            if any(_is_killed(each.signal, each.exit_code) for each in exit_record.ranks)
-            else "drained"
-        ), ""
-    ends = [each.exit_code if each.signal is None else -each.signal for each in exit_record.ranks]
-    if all(code == 0 for code in ends):
+        return ("killed" if _was_killed(exit_record) else "drained"), ""
+    codes = _codes(exit_record)
+    if all(code == 0 for code in codes):
         return "finished", ""
-    return "failed", f"it left with exit code {', '.join(map(str, ends))}{_last_lines(launch)}"
+    return "failed", f"it left with exit code {', '.join(map(str, codes))}{_last_lines(launch)}"
 
 
-def _is_killed(signum: int | None, code: int | None) -> bool:
+def _codes(exit_record: ExitRecord) -> list[int | None]:
+    return [each.exit_code if each.signal is None else -each.signal for each in exit_record.ranks]
+
+
+def _was_killed(exit_record: ExitRecord) -> bool:
     # A shell between the shim and the program says so by its exit code.
-    return signum == signal.SIGKILL or code == 128 + signal.SIGKILL
+    return any(code in {-signal.SIGKILL, 128 + signal.SIGKILL} for code in _codes(exit_record))
 
 
 def _last_lines(launch: LaunchRecord) -> str:
