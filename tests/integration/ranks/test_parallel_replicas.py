@@ -60,8 +60,9 @@ def check_replicas(attempts, replicas):
 
 
 @pytest.mark.slow
-def test_the_ranks_of_a_replica_get_the_same_batches_over_a_drain(tmp_path):
-    parts = [strike(tmp_path / "run", signal.SIGTERM, "fsdp-tp"), run(tmp_path / "run", "fsdp-tp")]
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM], ids=str)
+def test_the_ranks_of_a_replica_get_the_same_batches_where_only_the_models_show_it(tmp_path, signum):
+    parts = [strike(tmp_path / "run", signum, "fsdp-tp"), run(tmp_path / "run", "fsdp-tp")]
     check_replicas(parts, [(0, 1), (2, 3)])
     whole = run(tmp_path / "undisturbed", "fsdp-tp")
     assert {rank: of_rank(parts, rank) for rank in range(4)} == {
