@@ -95,6 +95,7 @@ class EarlySignals:
         """Pass what comes, and has come, on to a session that has no handlers: one that a thread opened."""
         self._successor = listener if self._former else None
         if self._successor is not None and self.first is not None:
+            self._limit_s = None  # answered, however long that session takes
             _pass_on(self._successor, *self.first)
 
     def release(self) -> tuple[int, float] | None:
@@ -121,8 +122,8 @@ class EarlySignals:
             _say(f"trainerd: {name} came before the session is open: the program leaves when it opens it")
             if self._limit_s is not None:
                 # Not `threading`: the code that this handler interrupts may hold one of its locks.
-                _thread.start_new_thread(self._end_unanswered, (number, self._limit_s, os.getpid()))
-        elif self._is_unanswered:
+                _thread.start_new_thread(self._end_unanswered, (number, self._limit_s))
+        elif self._is_unanswered and self._limit_s is not None:
             _say(f"trainerd: no session was opened within {self._limit_s:g} s of {name}: ends now")
             self.release()
             signal.raise_signal(number)
@@ -131,13 +132,12 @@ class EarlySignals:
             self.release()
             signal.raise_signal(number)
 
-    def _end_unanswered(self, number: int, limit_s: float, pid: int) -> None:
+    def _end_unanswered(self, number: int, limit_s: float) -> None:
         time.sleep(limit_s)
         main = threading.main_thread().ident
-        if os.getpid() != pid or self.first is None or self._successor is not None or main is None:
-            return
-        self._is_unanswered = True
-        signal.pthread_kill(main, number)
+        if self.first is not None and self._limit_s is not None and main is not None:
+            self._is_unanswered = True
+            signal.pthread_kill(main, number)
 
 
 class Listener(Protocol):

@@ -8,8 +8,12 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from trainerd.contract.environment import GRACE_S
 from trainerd.contract.signals import SIGNALS_HELD
+from trainerd.training.interruption import early_signals
+from trainerd.training.interruption.early_signals import EarlySignals
 
 HELD = """
 import os, signal, sys, time
@@ -47,3 +51,28 @@ def test_a_request_that_no_session_answers_ends_the_program_before_the_grace_per
 def test_a_session_that_opens_in_time_is_left_alone():
     code, said, _ = ended("opens", grace_s=0.8)
     assert (code, "ends now" in said) == (0, False)
+
+
+class Heard:
+    def hear(self, number: signal.Signals, at_s: float) -> None: ...
+
+    def notice(self, number: int) -> None: ...
+
+
+@pytest.mark.parametrize(("is_answered", "ended"), [(False, [signal.SIGUSR1]), (True, [])], ids=str)
+def test_a_request_that_a_thread_has_answered_is_never_called_unanswered(is_answered, ended, monkeypatch):
+    sent: list[int] = []
+    monkeypatch.setattr(early_signals.signal, "pthread_kill", lambda _, number: sent.append(number))
+    monkeypatch.setattr(early_signals, "_limit_s", lambda: 1.0)
+    monkeypatch.setattr(early_signals._thread, "start_new_thread", lambda *_: None)
+    early = EarlySignals()
+    try:
+        early.take_over()
+        signal.raise_signal(signal.SIGUSR1)
+        if is_answered:
+            early.tell(Heard())
+            early.tell(None)  # its session is over, and the program still cleans up
+        early._end_unanswered(signal.SIGUSR1, 0.0)
+    finally:
+        early.release()
+    assert sent == ended
