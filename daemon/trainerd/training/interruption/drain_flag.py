@@ -74,7 +74,8 @@ class DrainFlag:
         """Take over the signals, if this is the main thread; only there does Python allow it.
 
         Args:
-            takes_signals: Whether to; if not, the caller hears them and calls `ask`, or calls `take` later.
+            takes_signals: Whether to; if not, the caller hears them and calls `ask_as_caller`, or calls
+                `take` later.
         """
         self.notices, self._notify = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._notify, False)
@@ -82,21 +83,12 @@ class DrainFlag:
         if threading.current_thread() is not threading.main_thread():
             EARLY.tell(self)
             return self
-        if not takes_signals:
-            self._is_handed_over = True
-            early = EARLY.release()
-            if early is not None:
-                self.hear(signal.Signals(early[0]), early[1])
-                self.notice(early[0])
-            return self
-        self.former_wakeup = signal.set_wakeup_fd(self._notify, warn_on_full_buffer=False)
-        self._former_file = _file_behind(self.former_wakeup)
-        self._has_wakeup = True
+        self._is_handed_over = not takes_signals
+        if takes_signals:
+            self._take_wakeup()  # first: little may lie between the early handlers and ours
         early = EARLY.release()
-        for number in STOP:
-            former = signal.getsignal(number)
-            if number not in _SCRIPTS_OWN or former is signal.SIG_DFL:
-                self._former[number] = signal.signal(number, self._handle)
+        if takes_signals:
+            self.take()
         if early is not None:
             self.hear(signal.Signals(early[0]), early[1])
             self.notice(early[0])
@@ -119,16 +111,19 @@ class DrainFlag:
             former = signal.getsignal(number)
             if former != self._handle and (number not in _SCRIPTS_OWN or former is signal.SIG_DFL):
                 self._former[number] = signal.signal(number, self._handle)
-        if not self._has_wakeup:
-            self.former_wakeup = signal.set_wakeup_fd(self._notify, warn_on_full_buffer=False)
-            self._former_file = _file_behind(self.former_wakeup)
-            self._has_wakeup = True
+        self._take_wakeup()
 
     def hand_over(self) -> None:
         """Give the signals back until `take`. The requests of others are still heard."""
         self._is_handed_over = True
         self._give_back()
         self._give_back_wakeup()
+
+    def _take_wakeup(self) -> None:
+        if not self._has_wakeup and self._notify is not None:
+            self.former_wakeup = signal.set_wakeup_fd(self._notify, warn_on_full_buffer=False)
+            self._former_file = _file_behind(self.former_wakeup)
+            self._has_wakeup = True
 
     def _give_back_wakeup(self) -> None:
         if not self._has_wakeup:
