@@ -37,7 +37,7 @@ _PLACES: Final = (list, tuple)
 class FirstMarks:
     """What there was when the run first used each dataset and collate function, for all its loaders.
 
-    A script may make a loader anew for each epoch, over a dataset that it has changed.
+    A script may make a new loader for each epoch, over a dataset that it has changed.
     """
 
     def __init__(self) -> None:
@@ -95,8 +95,10 @@ class DatasetMemory:
         opened: list[str] = []
         marks = {path: mark for seen in self._seen.values() for path, mark in seen.marks.items()}
         for path in {**marks, **values}:
+            if self._is_of_reading(path):
+                continue  # before its mark, which is the larger part of the work for a cache
             mark = mark_of(values[path]) if path in values else ABSENT
-            if mark == marks.get(path, ABSENT) or self._is_of_reading(path):
+            if mark == marks.get(path, ABSENT):
                 continue
             if can_be_saved(mark):
                 changed[path] = copied_state(values[path])
