@@ -15,6 +15,7 @@ from ignite.engine import Events
 
 from trainerd.errors import UserError
 from trainerd.training.integrations.ignite_state import EngineState, stateful_handlers
+from trainerd.training.integrations.replaced_methods import check_methods
 from trainerd.training.state.kept_gradients import KeptGradients
 
 if TYPE_CHECKING:
@@ -55,12 +56,7 @@ def attach(trainer: Any, session: Session, *, evaluators: Sequence[Any] = ()) ->
     Raises:
         UserError: This version of Ignite lacks a method that is replaced, or the trainer is attached already.
     """
-    missing = [name for name in _REPLACED if not hasattr(trainer, name)]
-    if missing:
-        raise UserError(
-            f"this version of Ignite has no Engine.{missing[0]}, which attach() replaces",
-            hint="install a version that trainerd is tested with: pip install 'trainerd[ignite]'",
-        )
+    check_methods(trainer, _REPLACED, framework="Ignite", by="attach()")
     if "run" in vars(trainer):
         raise UserError("this trainer is attached to a session already")
     attached = _AttachedTrainer(trainer, session, evaluators)

@@ -23,6 +23,7 @@ from trainerd.training.integrations.lightning_loggers import (
     recorded_loggers,
 )
 from trainerd.training.integrations.lightning_state import LightningState
+from trainerd.training.integrations.replaced_methods import check_methods
 from trainerd.training.interruption.leaving import say
 from trainerd.training.state.kept_gradients import KeptGradients
 
@@ -119,12 +120,7 @@ def _check(trainer: Any) -> None:
         trainer._signal_connector: ("register_signal_handlers",),  # noqa: SLF001 - as above
     }
     for owner, methods in needed.items():
-        for method in methods:
-            if not hasattr(owner, method):
-                raise UserError(
-                    f"this version of Lightning has no {type(owner).__name__}.{method}, which is replaced",
-                    hint="install a version that trainerd is tested with: pip install 'trainerd[lightning]'",
-                )
+        check_methods(owner, methods, framework="Lightning", by="TrainerdCallback")
 
 
 class _ProtectedFit:

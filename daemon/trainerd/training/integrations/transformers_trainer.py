@@ -20,6 +20,7 @@ from transformers.trainer_utils import TrainOutput
 
 from trainerd.errors import UserError
 from trainerd.training.data.exact_loader import exact
+from trainerd.training.integrations.replaced_methods import check_methods
 from trainerd.training.integrations.transformers_state import TrainerRun
 
 if TYPE_CHECKING:
@@ -60,12 +61,7 @@ def protect(trainer: Any, session: Session) -> Drive:
         UserError: This version of Transformers lacks a method that is replaced, an option of the trainer
             cannot be resumed exactly, or the trainer is protected already.
     """
-    missing = [name for name in _REPLACED if not hasattr(trainer, name)]
-    if missing:
-        raise UserError(
-            f"this version of Transformers has no Trainer.{missing[0]}, which protect() replaces",
-            hint="install a version that trainerd is tested with: pip install 'trainerd[transformers]'",
-        )
+    check_methods(trainer, _REPLACED, framework="Transformers", by="protect()")
     if "train" in vars(trainer):
         raise UserError("this trainer is protected by a session already")
     _check_options(trainer)
