@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from trainerd.training.integrations.lightning_loggers import VERSIONS, record_versions, recorded_loggers
+from trainerd.training.integrations.lightning_loggers import (
+    VERSIONS,
+    loggers_state,
+    put_back_loggers,
+    record_versions,
+    recorded_loggers,
+)
 
 pytestmark = pytest.mark.torch
 
@@ -38,3 +45,25 @@ def test_only_the_first_rank_notes_it(tmp_path):
 def test_an_unreadable_note_counts_as_none(tmp_path, content):
     (tmp_path / VERSIONS).write_bytes(content)
     assert recorded_loggers(tmp_path) == []
+
+
+class CsvExperiment:
+    def __init__(self, path: Path) -> None:
+        self.metrics_file_path = str(path)
+        self.metrics_keys: list[str] = []
+        self.metrics: list[dict[str, float]] = []
+
+    def save(self) -> None: ...
+
+
+@pytest.mark.parametrize("before", [b"", b"loss,step\n0.5,1\n"], ids=["no rows", "a row"])
+def test_rows_that_were_written_after_the_checkpoint_are_removed(before, tmp_path):
+    file = tmp_path / "metrics.csv"
+    if before:
+        file.write_bytes(before)
+    logger = Csv()
+    logger.experiment = CsvExperiment(file)
+    saved = loggers_state(trainer(logger))
+    file.write_bytes(before + b"0.4,2\n")
+    put_back_loggers(trainer(logger), saved)
+    assert (file.read_bytes() if file.exists() else b"") == before

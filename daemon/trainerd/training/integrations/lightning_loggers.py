@@ -11,11 +11,13 @@ import io
 import json
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
-
-import torch
+from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.contract.durable import write_file
+from trainerd.training.state.files import as_tensor
+
+if TYPE_CHECKING:
+    import torch
 
 VERSIONS: Final = "lightning-loggers.json"
 """In the run folder: the kind and the version of each logger. Replaced as a whole."""
@@ -44,7 +46,7 @@ def recorded_loggers(run_dir: Path) -> list[dict[str, Any]]:
         with (run_dir / VERSIONS).open("rb") as file:
             versions = json.loads(file.read(_BYTES_MAX))
         return [
-            {"kind": str(kind), "version": version, "rows": torch.empty(0, dtype=torch.uint8)}
+            {"kind": str(kind), "version": version, "rows": as_tensor(b"")}
             for kind, version in versions
             if type(version) in (int, str)
         ]
@@ -85,7 +87,7 @@ def _rows(logger: Any) -> torch.Tensor | None:
     logger.experiment.save()
     path = Path(logger.experiment.metrics_file_path)
     content = path.read_bytes() if path.is_file() else b""
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else None
+    return as_tensor(content)  # without rows as well: later ones are removed by a resume
 
 
 def _put_back_rows(experiment: Any, text: str) -> None:

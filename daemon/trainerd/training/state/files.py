@@ -49,7 +49,7 @@ class Files:
         if len(found) > FILES_MAX:
             raise UserError(f"{self._folder} has {len(found)} files: more than {FILES_MAX} are no state")
         contents = {name: _content(path) for name, path in found.items()}
-        return {name: _as_tensor(content) for name, content in contents.items() if content is not None}
+        return {name: as_tensor(content) for name, content in contents.items() if content is not None}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Write the files back.
@@ -116,7 +116,8 @@ def _remove_empty_folder(path: Path) -> None:
         ) from error
 
 
-def _as_tensor(content: bytes) -> torch.Tensor:
+def as_tensor(content: bytes) -> torch.Tensor:
+    """Return the content of a file as a tensor, the form in which a checkpoint holds bytes."""
     return (
         torch.frombuffer(bytearray(content), dtype=torch.uint8)
         if content
