@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from ignite.metrics import Frequency, Metric
 
-from trainerd.errors import UnsupportedValueError
-from trainerd.training.state.tensor_layouts import TensorTable
-from trainerd.training.state.tensors import encode_state
+from trainerd.training.state.tensors import is_encodable
 from trainerd.training.state.tracked import Stateful
 
 if TYPE_CHECKING:
@@ -93,15 +91,7 @@ class PlainAttributes:
 
 def plain_part(values: dict[str, Any]) -> dict[str, Any]:
     """Return what of `values` a checkpoint can hold."""
-    return {name: value for name, value in values.items() if isinstance(name, str) and _is_plain(value)}
-
-
-def _is_plain(value: Any) -> bool:
-    try:
-        encode_state(value, TensorTable(takes_shards=False), root="value")
-    except UnsupportedValueError:
-        return False
-    return True
+    return {name: value for name, value in values.items() if isinstance(name, str) and is_encodable(value)}
 
 
 def stateful_handlers(engine: Any) -> Iterator[tuple[str, Any]]:

@@ -6,12 +6,10 @@ import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from trainerd.errors import UnsupportedValueError
 from trainerd.training.integrations.lightning_loggers import loggers_state
 from trainerd.training.integrations.lightning_metrics import put_back_metrics, running_metrics
 from trainerd.training.state.plain_tree import plain_tree
-from trainerd.training.state.tensor_layouts import TensorTable
-from trainerd.training.state.tensors import encode_state
+from trainerd.training.state.tensors import is_encodable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +57,7 @@ class LightningState:
         trainer = self._trainer
         checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)  # noqa: SLF001
         for name in _HYPERPARAMETERS:
-            if name in checkpoint and not _is_plain(checkpoint[name]):
+            if name in checkpoint and not is_encodable(plain_tree(checkpoint[name])):
                 del checkpoint[name]
         return {
             "checkpoint": plain_tree(checkpoint),
@@ -150,11 +148,3 @@ def _forget_later_files(saver: Any, known: set[str]) -> None:
         return bool(former(filepath, trainer))
 
     saver.file_exists = file_exists
-
-
-def _is_plain(value: Any) -> bool:
-    try:
-        encode_state(plain_tree(value), TensorTable(takes_shards=False), root="value")
-    except UnsupportedValueError:
-        return False
-    return True

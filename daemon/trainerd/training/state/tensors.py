@@ -42,6 +42,15 @@ def encode_state(state: Any, table: TensorTable, *, root: str) -> Any:
     return encode_tree(state, leaf=partial(_encode_leaf, table), root=root)
 
 
+def is_encodable(state: Any) -> bool:
+    """Tell whether a checkpoint can hold a tree."""
+    try:
+        encode_state(state, TensorTable(takes_shards=False), root="value")
+    except UnsupportedValueError:
+        return False
+    return True
+
+
 def _encode_leaf(table: TensorTable, value: Any, path: str) -> dict[str, Any] | None:
     if type(value) is torch.Tensor and is_ordinary(value):
         return {"$tensor": table.name_of(value, path)}
