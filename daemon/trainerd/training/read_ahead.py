@@ -22,6 +22,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from trainerd.contract.verdict import Reason
 from trainerd.errors import UserError
@@ -29,13 +30,6 @@ from trainerd.training.data.loop_end import is_at_for
 from trainerd.training.state.audit_coverage import tensors_in
 from trainerd.training.state.caller_names import place_of_frame
 from trainerd.training.state.training_signs import TrainingSigns
-
-try:
-    from torch.optim.optimizer import register_optimizer_step_post_hook
-except ImportError:
-    _register_hook: Any = None
-else:
-    _register_hook = register_optimizer_step_post_hook
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -178,8 +172,8 @@ class _WatchedLoop:
             has_run = is_same and _variables(consumer) != self._variables
             self.is_pulled = not (is_at_for(consumer) and has_run)
             self._where = place_of_frame(asker)
-        if self._hook is None and self.is_pulled and _register_hook is not None:
-            self._hook = _register_hook(self._note_step)
+        if self._hook is None and self.is_pulled:
+            self._hook = register_optimizer_step_post_hook(self._note_step)
 
     def trained(self) -> None:
         """The next batch is asked for, and something was trained with the last one, or with one before it."""
