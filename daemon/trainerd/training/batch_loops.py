@@ -33,7 +33,7 @@ from trainerd.training.data.loop_end import (
     loops_that_ask,
     was_left_on_purpose,
 )
-from trainerd.training.data.passes import Pass
+from trainerd.training.data.passes import TRAINING, Pass
 from trainerd.training.data.replica_place import ReplicaPlace, StatedSharding
 from trainerd.training.data.sharding import ShardPlan
 from trainerd.training.data.source_cache import SourceCache
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 
 BATCH = declare("training.batch", "the newest checkpoint; the steps since are run again")
 
-_TRAINING: Final = 1
 _EVALUATION: Final = 2
 
 
@@ -442,7 +441,7 @@ class BatchLoops:
             at = (resume.position if resume.is_pending and not loop.has_begun else position).copied()
             at.shard_over(loop.place.size)
             plan = ShardPlan(loop.place.rank, loop.place.size, at.resharded_at, at.resharded_after)
-        return Pass((_TRAINING, position.loop), position.epoch, plan, loop.indices)
+        return Pass((TRAINING, position.loop), position.epoch, plan, loop.indices)
 
     def _left(self, loop: _Loop) -> int | None:
         """Return how many batches of a loop are left, None if that is not known."""

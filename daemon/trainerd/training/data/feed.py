@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from trainerd.training.data.passes import Pass
+from trainerd.training.data.passes import TRAINING, Pass
 from trainerd.training.data.sources import source_for
 
 if TYPE_CHECKING:
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 
     from trainerd.contract.verdict import Reason
     from trainerd.training.data.passes import Source
-
-_TRAINING: Final = 1
-"""As in the loops of a session: the same loader has the same order in both."""
 
 
 class Feed:
@@ -59,7 +56,7 @@ class Feed:
         saved, self._saved = self._saved, None
         self._indices = deque()
         self._source.begin(saved, self._batch)
-        which = Pass((_TRAINING, 0), self._number, None, self._indices)
+        which = Pass((TRAINING, 0), self._number, None, self._indices)
         self._source.length(which)  # draws the order of the pass that trains
         return self._batches(self._source, which)
 

@@ -9,6 +9,8 @@ from typing import Any, Final, Protocol
 
 from trainerd.training.data.sharding import ShardPlan
 
+TRAINING: Final = 1
+"""First number of the place of a pass that trains: a loader has the same order in whatever draws from it."""
 SAMPLE: Final = 0x73616D70
 """Keeps the seeds of the samples apart from those of the order."""
 
