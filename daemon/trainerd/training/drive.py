@@ -242,8 +242,6 @@ class Drive:
 
     def end_block(self) -> None:
         """The block of the session ends without an error: finish, unless a stop was asked for before that."""
-        if self.is_over:
-            return
         near = self._engine.run.agreement.is_drain_near()
         self._engine.has_told_drain = self._engine.has_told_drain or near
         self.is_over = True

@@ -99,11 +99,9 @@ class _AttachedTrainer:
                 self._fill(state, place, max_epochs, max_iters)
         self.drive.plan(max_epochs or self._trainer.state.max_epochs)
         try:
-            found = self._run(data, max_epochs=max_epochs, max_iters=max_iters, epoch_length=epoch_length)
+            return self._run(data, max_epochs=max_epochs, max_iters=max_iters, epoch_length=epoch_length)
         finally:
-            if self.drive.is_left:
-                self.drive.raise_if_left()  # a handler of exceptions may have caught it
-        return found
+            self.drive.raise_if_left()  # a handler of exceptions may have caught it
 
     def _begin(self, max_epochs: int | None) -> DrivenPlace:
         self._track()
