@@ -110,3 +110,12 @@ def test_a_path_that_leads_out_of_the_folder_is_refused_before_anything_is_chang
         with pytest.raises(CorruptError, match="outside of its folder"):
             files.load_state_dict({name: state["a"]})
     assert contents(folder) == {"a": b"a"}
+
+
+def test_a_folder_with_too_many_files_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("trainerd.training.state.files.FILES_MAX", 1)
+    (tmp_path / "one").touch()
+    assert trainerd.Files(tmp_path).state_dict().keys() == {"one"}
+    (tmp_path / "two").touch()
+    with pytest.raises(UserError, match="has 2 files: more than 1 are no state"):
+        trainerd.Files(tmp_path).state_dict()
