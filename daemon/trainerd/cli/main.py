@@ -11,7 +11,7 @@ import difflib
 import importlib
 import pkgutil
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
@@ -95,13 +95,15 @@ class Verbs(click.Group):
         except PermissionError as error:
             from trainerd.cli.rights import without_rights
 
-            click.echo(f"error: {safe_text(str(without_rights(error)))}", err=True)
-            ctx.exit(1)
+            _fail(ctx, without_rights(error))
         except TrainerdError as error:
-            if is_said_as_line(ctx.invoked_subcommand, error):
-                ctx.exit(1)
-            click.echo(f"error: {safe_text(str(error), characters_max=ERROR_CHARACTERS_MAX)}", err=True)
-            ctx.exit(1)
+            _fail(ctx, error)
+
+
+def _fail(ctx: click.Context, error: TrainerdError) -> NoReturn:
+    if not is_said_as_line(ctx.invoked_subcommand, error):
+        click.echo(f"error: {safe_text(str(error), characters_max=ERROR_CHARACTERS_MAX)}", err=True)
+    ctx.exit(1)
 
 
 @click.group(
