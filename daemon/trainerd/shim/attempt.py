@@ -114,13 +114,16 @@ class RankGroup:
         self._cgroup = AttemptCgroup.make(self._admission.cgroups, self._launch.memory_bytes)
         secrets, refusal = self._read_secrets()
         master_port = free_port() if self._launch.is_group else None
+        held = STOP if takes_over_signals(self._launch.command, self._launch.workdir) else frozenset()
         for rank, log in enumerate(self._logs):
             log.say(f"--- attempt {self._launch.attempt} started {timestamp(self._clock.wall_s())} ---")
             if refusal is None:
                 environ = rank_environment(
                     self._launch, secrets, rank=rank, mark=self._mark, master_port=master_port
                 )
-                refusal = self._start_rank(rank, environ, log)
+                if held:
+                    environ |= {SIGNALS_HELD: "1"}
+                refusal = self._start_rank(rank, environ, log, held)
             if refusal is not None:
                 log.say(f"trainerd: rank {rank} was not started: {refusal}")
                 self._rank_ended(RankExit(rank, spawn_error=refusal))
@@ -135,11 +138,10 @@ class RankGroup:
         except UserError as error:
             return {}, str(error)
 
-    def _start_rank(self, rank: int, environ: dict[str, str], log: RankLog) -> str | None:
+    def _start_rank(
+        self, rank: int, environ: dict[str, str], log: RankLog, held: frozenset[signal.Signals]
+    ) -> str | None:
         command, workdir = self._launch.command, self._launch.workdir
-        held = STOP if takes_over_signals(command, workdir) else frozenset()
-        if held:
-            environ |= {SIGNALS_HELD: "1"}
         try:
             pid = spawn(command, workdir, environ, log.descriptor, cgroup=self._cgroup, held=held)
         except UserError as error:
