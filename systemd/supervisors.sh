@@ -1,4 +1,4 @@
-# Sourced by install.sh and uninstall.sh: the supervisors that run from PREFIX, whoever started them.
+# Sourced by install.sh and uninstall.sh: the supervisors that run from PREFIX, of all users.
 
 # supervisors: the process id of each.
 supervisors() {
@@ -41,14 +41,7 @@ check() {
     (
         cd "/proc/$1/cwd" 2> /dev/null || cd /
         sed -z '1,/^run$/d' "/proc/$1/cmdline" > "$build/arguments"
-        set -- "$1" "$2" -m trainerd run --check
-        if [ "$(id -u)" = 0 ] && [ "$(owner_of "$1")" != root ]; then
-            user_id=$(stat -c %u "/proc/$1") group_id=$(stat -c %g "/proc/$1")
-            shift
-            set -- x setpriv --reuid="$user_id" --regid="$group_id" --init-groups "$@"
-        fi
-        shift
-        xargs -0 "$@" < "$build/arguments" 2>&1 > /dev/null
+        as_owner "$1" xargs -0 "$2" -m trainerd run --check < "$build/arguments" 2>&1 > /dev/null
     )
 }
 

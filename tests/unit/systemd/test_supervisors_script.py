@@ -1,7 +1,10 @@
 """`systemd/supervisors.sh`: what the scripts find out about supervisors from their command lines."""
 
+import os
+import pwd
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -36,3 +39,43 @@ def test_the_state_folder_of_a_supervisor_is_read_from_its_command_line(tmp_path
         )
         process.stdin.close()
     assert found.stdout == state.format(cwd=tmp_path.resolve()) + "\n"
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        pytest.param(pwd.getpwuid(os.geteuid()).pw_name, id="own"),
+        pytest.param(
+            "daemon",
+            id="another",
+            marks=[
+                pytest.mark.root,
+                pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root: becomes another user"),
+            ],
+        ),
+    ],
+)
+def test_the_new_program_is_checked_as_the_user_and_with_the_words_of_the_supervisor(user):
+    words = ["run", "--state", "/some where/state", "--jobs=/j"]
+    command = ["/bin/sh", "-c", "echo; read -r _", "sh", *words]
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        program = Path(folder, "program")
+        program.write_text('#!/bin/sh\necho out\n{ id -un; pwd -P; printf "<%s>" "$@"; } >&2\nexit 3\n')
+        program.chmod(0o755)
+        other = {} if user == pwd.getpwuid(os.geteuid()).pw_name else {"user": user, "extra_groups": []}
+        with subprocess.Popen(
+            command, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **other
+        ) as process:
+            process.stdout.readline()
+            found = subprocess.run(
+                ["/bin/sh", "-uc", '. "$0"; check "$1" "$2"', str(SCRIPT), str(process.pid), str(program)],
+                env={"PATH": "/usr/bin:/bin", "PREFIX": "/opt/trainerd", "build": folder},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            process.stdin.close()
+    assert found.returncode != 0
+    shown = "<-m><trainerd><run><--check><--state></some where/state><--jobs=/j>"
+    assert found.stdout == f"{user}\n/\n{shown}"
