@@ -36,6 +36,7 @@ HIDDEN: Final = "(hidden)"
 """Stands in the place of a value that may be a secret."""
 
 _FIRST_KEYS: Final = ("ts", "level", "event", "job", "attempt")
+_ON_ONE_LINE: Final = frozenset({"reason", "hint"})
 _SECRET_KEY: Final = re.compile(r"passw|secret|token|credential|api_?key|^env$|^environ", re.IGNORECASE)
 _EVENT_WIDTH: Final = 24
 
@@ -225,21 +226,13 @@ def _hide_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 def _made_safe(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Escape what could forge a line or steer a terminal, from any source."""
-    return {str(key): _safe(_ONE_LINE.get(str(key), _as_it_is)(value)) for key, value in event.items()}
+    return {str(key): safe_field(str(key), value) for key, value in event.items()}
 
 
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
-def _on_one_line(value: Any) -> Any:
-    return one_line(value) if isinstance(value, str) else value
-
-
-_ONE_LINE: Final = {"reason": _on_one_line, "hint": _on_one_line}
-
-
-def _safe(value: Any) -> Any:
+def safe_field(key: str, value: Any) -> Any:
+    """Return the value of a field as a line may have it."""
+    if key in _ON_ONE_LINE and isinstance(value, str):
+        value = one_line(value)
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, dict | list | tuple):

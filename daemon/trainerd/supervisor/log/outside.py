@@ -7,10 +7,9 @@ import io
 import os
 from typing import Any
 
-from trainerd.contract.safe_text import one_line, safe_text
 from trainerd.supervisor.log.catalogue import CATALOGUE
 from trainerd.supervisor.log.journal_stream import is_journal_stream, prioritised
-from trainerd.supervisor.log.logger import VALUE_CHARACTERS_MAX, render_json, timestamp
+from trainerd.supervisor.log.logger import render_json, safe_field, timestamp
 
 STANDARD_OUTPUT = 1
 STANDARD_ERROR = 2
@@ -19,17 +18,10 @@ STANDARD_ERROR = 2
 def emit(name: str, *, descriptor: int = STANDARD_OUTPUT, **fields: Any) -> None:
     """Write one line to a descriptor. If it has no reader, the line is lost."""
     level = CATALOGUE[name].level
-    said = {
-        key: safe_text(value if key in _KEEPS_LINES else one_line(value), characters_max=VALUE_CHARACTERS_MAX)
-        for key, value in fields.items()
-        if value
-    }
+    said = {key: safe_field(key, value) for key, value in fields.items() if value}
     line = render_json({"ts": timestamp(), "level": level, "event": name, **said})
     with contextlib.suppress(OSError):
         os.write(descriptor, prioritised(line, level) if is_journal_stream(descriptor) else line)
-
-
-_KEEPS_LINES = frozenset({"exception", "message"})
 
 
 class PrintedLines(io.TextIOBase):
