@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trainerd.contract.resume_record import ResumeRecord
 
 TOLD_MAX: Final = 1000
-"""So many findings of one attempt are told."""
+"""So many findings are told at one look."""
 
 _TOLD_BYTES_MAX: Final = 1 << 20
 _INEXACT: Final = frozenset({"suspect", "different"})
