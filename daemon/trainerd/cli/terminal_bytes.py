@@ -8,7 +8,7 @@ from typing import Final
 _UNSAFE: Final = re.compile(
     rb"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]"  # control characters but tab, ends of lines and escape
     rb"|\x1b(?!\[[0-9;]*m)"  # escape sequences but those of colours
-    rb"|\xc2[\x80-\x9f]"  # the second set of control characters, in UTF-8
+    rb"|\xc2(?:[\x80-\x9f]|\Z)"  # the second set of control characters, in UTF-8, also if cut off here
 )
 
 

@@ -21,9 +21,20 @@ from trainerd.cli.terminal_bytes import for_terminal
         (b"\x1bP+q\x1b\\", rb"\x1bP+q\x1b" + b"\\"),
         (b"\x1b[31", rb"\x1b[31"),
         (b"\xc2\x9b2J", rb"\xc2\x9b2J"),
+        (b"\n\xc2", b"\n" + rb"\xc2"),
         (b"\x00\x08\x7f\xff", rb"\x00\x08\x7f" + b"\xff"),
     ],
-    ids=["text", "colours", "title", "cursor", "device control", "cut off", "second set", "controls"],
+    ids=[
+        "text",
+        "colours",
+        "title",
+        "cursor",
+        "device control",
+        "cut off",
+        "second set",
+        "its first half",
+        "controls",
+    ],
 )
 def test_escape_sequences_are_written_and_not_sent(data, shown):
     assert for_terminal(data) == shown
