@@ -115,7 +115,7 @@ def test_without_inotify_the_folder_is_looked_at_every_second(bench):
     bench.drop("ant", script("ant", OBEDIENT))
     bench.wait_running("ant")
     bench.wait_for(
-        lambda: any(line["event"] == "jobs-folder.polled" for line in bench.log()), "it to be said aloud"
+        lambda: any(line["event"] == "jobs-folder.polled" for line in bench.log()), "a line that says so"
     )
     (bench.jobs / "ant.json").unlink()
     bench.wait_gone("ant")

@@ -93,7 +93,7 @@ def test_another_stream_than_the_journal_gets_json_alone(tmp_path, monkeypatch):
 
 
 def test_after_journald_was_restarted_lines_arrive_again(journald, monkeypatch):
-    """The line that found nobody is sent to the new one, on every descriptor that led to the old one."""
+    """The line that had no reader is sent to the new one, on every descriptor that led to the old one."""
     way = journald.connect()
     other = way.dup()
     environ = {VARIABLE: named(way.fileno())}
@@ -126,7 +126,7 @@ def test_while_journald_is_away_nothing_fails_and_its_return_is_noticed(journald
     journald.close()
     Path(journald.address).unlink()
     for _ in range(3):
-        stream.write(b"to nobody\n")
+        stream.write(b"without a reader\n")
     journald.__init__(journald.address)
     stream.write(b"again\n")
     journald.accept()
@@ -141,7 +141,7 @@ def test_a_named_pipe_gets_lines_again_with_its_next_reader(tmp_path):
     writer = os.open(path, os.O_WRONLY)
     stream = Stream(writer, lambda lost: b"lost %d\n" % lost)
     os.close(reader)
-    stream.write(b"to nobody\n")
+    stream.write(b"without a reader\n")
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     stream.write(b"again\n")
     assert os.read(reader, 100) == b"lost 1\nagain\n"
