@@ -10,6 +10,7 @@ import contextlib
 import grp
 import os
 import pwd
+import shlex
 from typing import TYPE_CHECKING, Final
 
 from trainerd.errors import UserError
@@ -51,6 +52,16 @@ def as_root(command: str) -> str:
 def as_user(uid: int, command: str) -> str:
     """Return a command for a user as this user has to type it."""
     return command if os.geteuid() == uid else f"sudo -u {sudo_user(uid)} {command}"
+
+
+def as_owner(owner_uid: int, command: str) -> str:
+    """Return a command for the owner of a file, or root, as this user has to type it."""
+    return command if os.geteuid() == owner_uid else as_root(command)
+
+
+def quoted(path: Path) -> str:
+    """Return a path as a shell takes it."""
+    return shlex.quote(str(path))
 
 
 def owner_of(folder: Path) -> int | None:

@@ -7,7 +7,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from trainerd.contract.access_list import READ, read_access_list
-from trainerd.contract.folder_owner import ROOT_UID, account_name, group_name
+from trainerd.contract.folder_owner import ROOT_UID, account_name, as_owner, as_root, group_name, quoted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,10 +52,9 @@ def _is_readable(status: os.stat_result, users: dict[int, int], uid: int | None)
 
 def _remedy(path: Path, status: os.stat_result, reader_uid: int | None) -> str:
     """Return what closes the file and leaves it readable for those who need it."""
+    closing = f"chmod 600 {quoted(path)}"
     if reader_uid in {None, status.st_uid}:
-        sudo = "" if os.geteuid() in {ROOT_UID, status.st_uid} else "sudo "
-        return f"{sudo}chmod 600 {path}"
+        return as_owner(status.st_uid, closing)
     assert reader_uid is not None
-    sudo = "" if os.geteuid() == ROOT_UID else "sudo "
     # Not chmod alone: with that the group would be shut out by which the supervisor has read it so far.
-    return f"{sudo}chown {account_name(reader_uid)} {path} && {sudo}chmod 600 {path}"
+    return f"{as_root(f'chown {account_name(reader_uid)} {quoted(path)}')} && {as_root(closing)}"

@@ -6,11 +6,11 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
-from trainerd.contract.folder_owner import account_name, as_root
+from trainerd.contract.folder_owner import account_name, as_owner, as_root, quoted
 from trainerd.errors import UserError
 from trainerd.supervisor.api.unix_socket import is_answered
 from trainerd.supervisor.doctor.finding import broken, ok, skipped, warning
-from trainerd.supervisor.doctor.state_rights import as_owner, judged_access, judged_privacy, quoted
+from trainerd.supervisor.doctor.state_rights import judged_access, judged_privacy
 from trainerd.supervisor.specs.folder import is_spec_name
 from trainerd.supervisor.specs.load import load_spec
 from trainerd.supervisor.specs.trust import TrustPolicy
@@ -131,14 +131,14 @@ def check_socket(
         yield broken(
             "supervisor",
             f"{state.socket} is in the way: it is not a socket",
-            as_owner(found, f"mv {quoted(state.socket)} {quoted(state.socket)}.aside"),
+            as_owner(found.st_uid, f"mv {quoted(state.socket)} {quoted(state.socket)}.aside"),
         )
         return
     if stat.S_IMODE(found.st_mode) & 0o007:
         yield warning(
             "supervisor",
             f"{state.socket} is open to everybody by its mode",
-            as_owner(found, f"chmod o-rwx {quoted(state.socket)}"),
+            as_owner(found.st_uid, f"chmod o-rwx {quoted(state.socket)}"),
         )
     try:
         answers = is_answered(state.socket)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import stat
 from typing import TYPE_CHECKING, Final
 
-from trainerd.contract.folder_owner import ROOT_UID, account_name, as_root
+from trainerd.contract.folder_owner import ROOT_UID, account_name, as_owner, as_root, quoted
 from trainerd.supervisor.doctor.finding import broken, ok, warning
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def judged_access(state: StatePaths, status: os.stat_result, uid: int) -> Findin
         return broken(
             "state folder",
             f"{root} can be written by everybody: checkpoints and the journal could be anybody's",
-            as_owner(status, f"chmod o-w {quoted(root)}"),
+            as_owner(status.st_uid, f"chmod o-w {quoted(root)}"),
         )
     if uid not in {status.st_uid, ROOT_UID}:
         return broken(
@@ -41,7 +40,7 @@ def judged_access(state: StatePaths, status: os.stat_result, uid: int) -> Findin
         return broken(
             "state folder",
             f"{root} cannot be written by {name}, its owner (mode {stat.S_IMODE(status.st_mode):04o})",
-            as_owner(status, f"chmod u+rwx {quoted(root)}"),
+            as_owner(status.st_uid, f"chmod u+rwx {quoted(root)}"),
         )
     foreign = _foreign_entries(state, uid)
     if foreign:
@@ -95,15 +94,5 @@ def judged_privacy(state: StatePaths, status: os.stat_result) -> Iterator[Findin
     yield warning(
         "state folder",
         f"{state.root} can be read by everybody: specs, logs and checkpoints can",
-        as_owner(status, command),
+        as_owner(status.st_uid, command),
     )
-
-
-def as_owner(status: os.stat_result, command: str) -> str:
-    """Return a command for the owner of a file, or root, as this user has to type it."""
-    return command if os.geteuid() == status.st_uid else as_root(command)
-
-
-def quoted(path: Path) -> str:
-    """Return a path as a shell takes it."""
-    return shlex.quote(str(path))

@@ -14,14 +14,21 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-import shlex
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from trainerd.contract.access_list import WRITE, read_access_list
-from trainerd.contract.folder_owner import ROOT_UID, account_name, group_name, owner_of
+from trainerd.contract.folder_owner import (
+    ROOT_UID,
+    account_name,
+    as_owner,
+    as_root,
+    group_name,
+    owner_of,
+    quoted,
+)
 from trainerd.errors import UntrustedError
 
 _LINKS_MAX: Final = 40  # as the kernel has it
@@ -125,8 +132,7 @@ class TrustPolicy:
     def _remedy_of_rights(self, command: str, path: Path, status: os.stat_result, link: Path | None) -> str:
         if link is not None and status.st_uid != self.supervisor_uid:
             return _copy_for_link(link, account_name(self.supervisor_uid))
-        sudo = "" if os.geteuid() in {ROOT_UID, status.st_uid} else "sudo "
-        return f"{sudo}{command} {_quoted(path)}"
+        return as_owner(status.st_uid, f"{command} {quoted(path)}")
 
     def _judge_granted(self, path: Path, status: os.stat_result, remedy: str) -> None:
         """Judge who may write besides the owner: the group, and with an access list also users and groups."""
@@ -159,20 +165,17 @@ class TrustPolicy:
         folder elsewhere is left alone.
         """
         user = account_name(self.supervisor_uid)
-        sudo = "" if os.geteuid() == ROOT_UID else "sudo "
         if link is not None:
             return _copy_for_link(link, user)
         if stat.S_ISDIR(status.st_mode):
             if _is_shared_place(path):
                 return f"keep specs in a folder of {user}'s own, and name that one with --jobs"
-            return f"sudo chown {user} {_quoted(path)}"
+            return f"sudo chown {user} {quoted(path)}"
         if is_copied_to is not None and is_copied_to != path.parent:
             copy = is_copied_to / path.name
-            return (
-                f"name a copy that you have read: {sudo}install -o {user} -m 600 "
-                f"{_quoted(path)} {_quoted(copy)}"
-            )
-        return f"sudo chown {user} {_quoted(path)}"
+            install = as_root(f"install -o {user} -m 600 {quoted(path)} {quoted(copy)}")
+            return f"name a copy that you have read: {install}"
+        return f"sudo chown {user} {quoted(path)}"
 
     def judge_links(self, path: Path) -> None:
         """Judge every folder that a chain of symbolic links beginning at `path` leads through.
@@ -204,12 +207,9 @@ def _is_own_group(uid: int, gid: int) -> bool:
 
 def _copy_for_link(link: Path, user: str) -> str:
     """Return what leaves the target to its owner; relative paths in it began at the link's folder anyway."""
-    sudo = "" if os.geteuid() == ROOT_UID else "sudo "
     target = Path(os.path.realpath(link))
-    return (
-        "put a copy that you have read in the place of the link: "
-        f"{sudo}install -o {user} -m 644 {_quoted(target)} {_quoted(link)}"
-    )
+    install = as_root(f"install -o {user} -m 644 {quoted(target)} {quoted(link)}")
+    return f"put a copy that you have read in the place of the link: {install}"
 
 
 def remedy_of_rights(path: Path) -> str:
@@ -222,11 +222,11 @@ def remedy_of_rights(path: Path) -> str:
             return "run this as a user who may read it"
         return _copy_for_link(path, user)
     if status.st_uid == os.geteuid():
-        return f"chmod u+r {_quoted(path)}"
+        return f"chmod u+r {quoted(path)}"
     if path.is_symlink():
         return _copy_for_link(path, user)
     if owner_of(path.parent) == os.geteuid():  # a folder of this user's own: so is what lies in it
-        return f"sudo chown {user} {_quoted(path)}"
+        return f"sudo chown {user} {quoted(path)}"
     return f"run this as a user who may read it, such as {account_name(status.st_uid)}"
 
 
@@ -235,7 +235,3 @@ def _is_shared_place(folder: Path) -> bool:
     folder = Path(os.path.realpath(folder))
     homes = {Path(each.pw_dir) for each in pwd.getpwall() if each.pw_dir and each.pw_uid != os.geteuid()}
     return len(folder.parts) <= _TOP_PARTS or any(folder == home or folder in home.parents for home in homes)
-
-
-def _quoted(path: Path) -> str:
-    return shlex.quote(str(path))
