@@ -24,6 +24,13 @@ def test_relative_links_lead_somewhere(page: str) -> None:
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
+def test_the_tests_that_the_page_on_security_names_are_there() -> None:
+    page = (REPOSITORY / "docs" / "security.md").read_text()
+    named = set(re.findall(r"`((?:unit|integration|contract)/[\w/]*(?:\.py)?)`", page))
+    assert len(named) > 10
+    assert [name for name in sorted(named) if not (REPOSITORY / "tests" / name).exists()] == []
+
+
 def test_the_tree_in_the_readme_is_there() -> None:
     tree = re.search(r"## What is where\n\n```\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)[
         1
