@@ -272,19 +272,15 @@ class Loop:
         return found
 
     async def _scan_folder(self) -> None:
-        complaint = ""
         while True:
             try:
                 await self.scan()
-                complaint = ""
             except SpaceError as error:  # it was read, and what it says could not be recorded
                 self._note_journal(error)
                 asyncio.get_running_loop().call_later(SCAN_RETRY_S, self.rescan)
             except Exception as error:  # noqa: BLE001 - whatever is in the folder, the jobs that are known go on
-                if str(error) != complaint:
-                    complaint = str(error)
-                    is_bug = not isinstance(error, TrainerdError | OSError)
-                    _log.error("jobs-folder.unreadable", reason=complaint or repr(error), exc_info=is_bug)
+                is_bug = not isinstance(error, TrainerdError | OSError)
+                _log.error("jobs-folder.unreadable", reason=str(error) or repr(error), exc_info=is_bug)
                 asyncio.get_running_loop().call_later(SCAN_RETRY_S, self.rescan)
             await self._scan_is_due.wait()
             self._scan_is_due.clear()
