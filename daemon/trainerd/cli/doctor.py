@@ -104,13 +104,12 @@ def _examine(state_dir: Path | None, jobs_dir: Path | None) -> list[Finding]:
         findings.append(skipped("jobs folder", "none is named, and there is no ./jobs"))
         return findings
     findings += folders.check_jobs_folder(jobs_dir, uid)
-    if uid in {os.geteuid(), ROOT_UID} or os.geteuid() != ROOT_UID:
-        about_specs, jobs = folders.check_specs(jobs_dir, uid)
-        return [*findings, *about_specs, *installation.check_interpreters(jobs)]
-    # Specs name programs, which are asked: never as root, where the supervisor is another user.
     with acting_as_user(uid, jobs_dir):
         about_specs, jobs = folders.check_specs(jobs_dir, uid)
-    return [*findings, *about_specs, *installation.check_interpreters(jobs, uid)]
+    # Specs name programs, which are asked: never as root, where the supervisor is another user.
+    is_root_for_another = os.geteuid() == ROOT_UID != uid
+    interpreters = installation.check_interpreters(jobs, uid if is_root_for_another else None)
+    return [*findings, *about_specs, *interpreters]
 
 
 def _supervisor_uid(state: StatePaths | None, daemon: DaemonView | None, jobs_dir: Path | None) -> int:
