@@ -55,7 +55,7 @@ def test_what_is_no_offer_to_this_process_is_ignored(tmp_path, text):
         assert held.descriptor is not None
 
 
-def test_the_lock_of_a_stranger_keeps_nobody_from_starting(tmp_path, monkeypatch):
+def test_the_lock_of_a_stranger_does_not_prevent_a_start(tmp_path, monkeypatch):
     stranger = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(stranger, fcntl.LOCK_EX)
     monkeypatch.setattr(module, "_may_supervise", lambda *_: False)
