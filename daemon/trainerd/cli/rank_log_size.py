@@ -37,6 +37,7 @@ def _limit(run: RunPaths, attempt: int) -> str:
         return ""
     if launch is None:
         return ""
-    return (
-        f"; each is moved aside at {size(launch.log_bytes_max)}, {launch.log_copies} copies a rank are kept"
-    )
+    limit = size(launch.log_bytes_max)
+    if not launch.log_copies:
+        return f"; each is emptied at {limit}"
+    return f"; each is moved aside at {limit}, {launch.log_copies} copies a rank are kept"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from trainerd.cli.rank_log_size import rank_log_line
 from trainerd.contract import records
 from trainerd.contract.paths import RunPaths
@@ -19,5 +21,7 @@ def test_size_and_limit_are_shown(tmp_path):
     launch = LaunchRecord("a", 1, ("x",), "/", {}, 1, 30.0, (), log_bytes_max=1 << 20, log_copies=2)
     records.write(run.attempt(1).launch, launch)
     assert rank_log_line(run, 1).endswith("; each is moved aside at 1.0 MiB, 2 copies a rank are kept")
+    records.write(run.attempt(1).launch, dataclasses.replace(launch, log_copies=0))
+    assert rank_log_line(run, 1).endswith("; each is emptied at 1.0 MiB")
     run.attempt(1).launch.write_text("damaged")
     assert rank_log_line(run, 1) == "2 files, 2.0 KiB"

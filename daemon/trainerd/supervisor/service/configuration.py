@@ -100,7 +100,7 @@ class LogSection(Section):
         description="Size at which the log of a rank is moved aside, from its next attempt on.",
     )
     rank_copies: Annotated[int, Field(ge=0, le=1000)] = Field(
-        RANK_LOG_COPIES, description="How many of those are kept for each rank."
+        RANK_LOG_COPIES, description="How many of those are kept for each rank; with 0 a full log is emptied."
     )
 
     @property
