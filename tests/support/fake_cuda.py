@@ -3,12 +3,14 @@
 Like the driver, it refuses to register memory that overlaps with a registration, and leaves an error for the
 next kernel launch of the thread to raise; it forgets a registration only when it is told to, so that copies
 to an address whose memory was freed and mapped again go to the old pages, and the new memory keeps its zeros;
-copies into page-locked memory arrive later, with the values of the call.
+copies into page-locked memory arrive later, with the values of the call; while a graph is captured it refuses
+every thread that has not asked to be let through what makes a thread wait.
 """
 
 from __future__ import annotations
 
 import mmap
+import threading
 import weakref
 from collections.abc import Iterable, Sequence
 
@@ -34,6 +36,7 @@ class FakeCuda:
         refusals: How many further registrations are refused.
         damages: How many further tensors arrive damaged.
         blocking_copies: How many tensors were copied into memory that was not page-locked.
+        is_capturing: Whether the thread of the script captures a graph.
     """
 
     def __init__(self, *, is_gathering: bool = False) -> None:
@@ -42,6 +45,8 @@ class FakeCuda:
         self.refusals = 0
         self.damages = 0
         self.blocking_copies = 0
+        self.is_capturing = False
+        self._unhindered: set[int] = set()
         self._error = 0
         self._tensors: dict[int, torch.Tensor] = {}
 
@@ -69,6 +74,7 @@ class FakeCuda:
         return tensor.layout is torch.strided and tensor.untyped_storage().data_ptr() in self._tensors
 
     def register(self, address: int, size: int) -> int:
+        self.check_capture()
         if self.refusals:
             self.refusals -= 1
             return self._fail(NO_MEMORY)
@@ -89,6 +95,14 @@ class FakeCuda:
 
     def clear_error(self) -> None:
         self._error = 0
+
+    def ignore_captures_of_others(self) -> None:
+        self._unhindered.add(threading.get_ident())
+
+    def check_capture(self) -> None:
+        """Fail as each call does that may wait."""
+        if self.is_capturing and threading.get_ident() not in self._unhindered:
+            raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
 
     def start_copies(self, copies: Sequence[Copy], *, is_pinned: bool) -> FakeTransfer | FakeGatheredTransfer:
         if is_pinned and self.is_gathering and any(copy.source.numel() for copy in copies):
@@ -140,11 +154,13 @@ class FakeTransfer:
         return not self._pending
 
     def wait(self) -> None:
+        self._cuda.check_capture()
         copies, self._pending = self._pending, []
         for _, target, source in copies:
             self._cuda._arrive(target, source)
 
     def checksums(self) -> dict[str, Checksum]:
+        self._cuda.check_capture()
         assert self.has_arrived, "nothing waited for the copies"
         return self._checksums
 
@@ -167,6 +183,7 @@ class FakeGatheredTransfer:
         return self._gathered is None
 
     def wait(self) -> None:
+        self._cuda.check_capture()
         if self._gathered is not None:
             self._sums = self._gathered.move(is_pinned=True)
             self._gathered = None
@@ -178,6 +195,7 @@ class FakeGatheredTransfer:
         return {}
 
     def blocks(self) -> list[tuple[Run, list[int]]]:
+        self._cuda.check_capture()
         assert self.has_arrived, "nothing waited for the copies"
         return [(run, sums.tolist()) for run, sums in zip(self._runs, self._sums, strict=True)]
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 import torch
 
 from trainerd.errors import DeviceCopyError
+from trainerd.training.writing.capture_mode import ignore_captures_of_others
 from trainerd.training.writing.checksum import checksum_of, word_bytes_of, words_of
 from trainerd.training.writing.grouped_copy import Gathered, Run, damaged_in
 
@@ -97,6 +98,10 @@ class Runtime(Protocol):
         """Clear the error that a refused call leaves in this thread for the next kernel launch to raise."""
         ...
 
+    def ignore_captures_of_others(self) -> None:
+        """Let this thread wait and copy while another one captures a CUDA graph: else both fail."""
+        ...
+
     def start_copies(self, copies: Sequence[Copy], *, is_pinned: bool) -> Transfer:
         """Start copies. Into memory that is not page-locked they are complete when this returns."""
         ...
@@ -153,6 +158,10 @@ class CudaRuntime:
             torch.zeros(1, device="cuda").add_(1)
         except RuntimeError:
             torch.zeros(1, device="cuda").add_(1)  # raises again only if the device itself is lost
+
+    def ignore_captures_of_others(self) -> None:
+        """Tell the driver to look at the captures of this thread alone."""
+        ignore_captures_of_others()
 
     def start_copies(self, copies: Sequence[Copy], *, is_pinned: bool) -> Transfer:
         """Start copies on the side stream of each device, after what the current streams compute."""

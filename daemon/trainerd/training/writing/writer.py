@@ -88,6 +88,7 @@ class CheckpointWriter:
         self._thread.start()
 
         def work() -> None:
+            self._runtime.ignore_captures_of_others()
             self._arena.prepare(snapshot)
             self._ring.prepare(snapshot.predicted_bytes)
 
@@ -170,6 +171,7 @@ class CheckpointWriter:
         def work() -> None:
             if not flight.future.set_running_or_notify_cancel():
                 return
+            self._runtime.ignore_captures_of_others()
             try:
                 checkpoint = self._write(
                     snapshot.document,

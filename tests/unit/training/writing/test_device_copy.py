@@ -12,6 +12,7 @@ import gc
 import os
 import subprocess
 import sys
+import threading
 import warnings
 
 import pytest
@@ -44,6 +45,12 @@ class Fake:
         self.tensor = self.runtime.tensor
         self.launch = self.runtime.launch
 
+    @contextlib.contextmanager
+    def capture(self):
+        self.runtime.is_capturing = True
+        yield
+        self.runtime.is_capturing = False
+
 
 class FakeWithRoom(Fake):
     """The same, with room to gather what is copied."""
@@ -58,6 +65,14 @@ class Real:
         self.runtime = CUDA
         self.tensor = lambda values: values.cuda()
         self.launch = lambda: torch.ones(1, device="cuda").mul_(2).item()
+
+    @contextlib.contextmanager
+    def capture(self):
+        number = torch.zeros(1, device="cuda")
+        with torch.cuda.graph(torch.cuda.CUDAGraph()):
+            number.add_(1)
+            yield
+            number.add_(1)
 
 
 @pytest.fixture(params=[False, True], ids=["one by one", "gathered"])
@@ -138,6 +153,27 @@ def test_copies_have_the_values_of_the_call_and_their_checksums(device, is_pinne
     assert damaged(transfer, {"a": target}) == []
     target[17] += 1
     assert damaged(transfer, {"a": target}) == ["a"]
+
+
+def test_a_thread_that_ignores_the_captures_of_others_may_wait_during_one(device):
+    buffer = HostBuffer(SIZE, device.runtime)
+    assert buffer.pin()
+    target = torch.frombuffer(buffer.memory, dtype=torch.float32, count=1000)
+    expected = torch.randn(1000)
+    transfer = device.runtime.start_copies([Copy("a", target, device.tensor(expected))], is_pinned=True)
+    found = []
+
+    def work():
+        device.runtime.ignore_captures_of_others()
+        transfer.wait()
+        found.append(damaged(transfer, {"a": target}))
+
+    with device.capture():
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(60)
+    assert found == [[]]
+    assert torch.equal(target, expected)
 
 
 KINDS = {
@@ -370,6 +406,17 @@ def test_a_save_whose_tensor_arrives_damaged_is_not_committed_and_the_next_one_i
     assert saved_values(checkpointer) == {1: 1.0, 3: 2.0}
     assert cuda.blocking_copies == 1
     assert cuda.registrations == {}
+
+
+def test_a_save_is_written_while_the_script_captures_a_graph(checkpointer, cuda):
+    checkpointer.save(step=1)
+    checkpointer.wait()
+    checkpointer.box.tensor.fill_(2)
+    checkpointer.save(step=2)
+    cuda.is_capturing = True
+    assert checkpointer.wait().step == 2
+    cuda.is_capturing = False
+    assert saved_values(checkpointer)[2] == 2.0
 
 
 def test_a_second_damaged_save_is_an_error(checkpointer, cuda):
