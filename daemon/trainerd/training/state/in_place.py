@@ -18,7 +18,7 @@ from trainerd.training.state.copied_state import copied_state
 from trainerd.training.state.tensor_dtypes import dense_stride
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 Path = tuple[Any, ...]
 """Keys and indices that lead from a value to something nested in it."""
@@ -224,16 +224,22 @@ def devices_in(value: Any) -> dict[str, list[Path]]:
     return found
 
 
-def on_devices(value: Any, devices: dict[str, list[Path]]) -> Any:
-    """Return a value with its tensors on the devices that `devices_in` told, as far as they are here."""
-    places = {tuple(path): torch.device(name) for name, paths in devices.items() for path in paths}
+def on_devices(value: Any, devices: Mapping[str, Sequence[Sequence[Any]]]) -> Any:
+    """Return a value with its tensors on the devices that `devices_in` told, as far as they are here.
+
+    Where a device of that number is not here, the current one of its type takes its place, if there is one.
+    """
+    here = {name: _device_here(torch.device(name)) for name in devices}
+    places = {
+        tuple(path): device for name, paths in devices.items() if (device := here[name]) for path in paths
+    }
     moved: dict[int, Any] = {}
 
     def put(each: Any, path: Path) -> Any:
         kind = type(each)
         if isinstance(each, torch.Tensor):
             device = places.get(path)
-            if device is not None and id(each) not in moved and _is_here(device):
+            if device is not None and id(each) not in moved:
                 tensor = each.detach().to(device)
                 moved[id(each)] = tensor.requires_grad_(each.requires_grad)
             return moved.get(id(each), each)
@@ -250,9 +256,11 @@ def on_devices(value: Any, devices: dict[str, list[Path]]) -> Any:
     return put(value, ()) if places else value
 
 
-def _is_here(device: torch.device) -> bool:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        return False
-    return True
+def _device_here(device: torch.device) -> torch.device | None:
+    for candidate in (device, torch.device(device.type)):
+        try:
+            torch.empty(0, device=candidate)
+        except (RuntimeError, AssertionError):
+            continue
+        return candidate
+    return None

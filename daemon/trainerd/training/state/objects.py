@@ -107,3 +107,4 @@ class TrackedObjects(dict[str, Stateful]):
 CLASSES = "classes"
 PARAMETER_NAMES = "parameter_names"
 MODULE_CHANGES = "module_changes"
+OBJECT_DEVICES = "object_devices"

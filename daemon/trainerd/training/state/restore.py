@@ -17,7 +17,14 @@ import torch
 from trainerd.errors import CorruptError, MismatchError
 from trainerd.training.state.copied_state import copied_state
 from trainerd.training.state.fitting import differences, fitting_states
-from trainerd.training.state.objects import CLASSES, MODULE_CHANGES, PARAMETER_NAMES, TrackedObjects
+from trainerd.training.state.in_place import on_devices
+from trainerd.training.state.objects import (
+    CLASSES,
+    MODULE_CHANGES,
+    OBJECT_DEVICES,
+    PARAMETER_NAMES,
+    TrackedObjects,
+)
 from trainerd.training.state.optimizer_names import (
     Matching,
     Names,
@@ -37,7 +44,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
 NOT_FITTING_HINT: Final = "change the program back, resume from another checkpoint, or load with strict=False"
-_OWN: Final = frozenset({"format", "objects", "module_versions", CLASSES, PARAMETER_NAMES, MODULE_CHANGES})
+_OWN: Final = frozenset(
+    {"format", "objects", "module_versions", CLASSES, PARAMETER_NAMES, MODULE_CHANGES, OBJECT_DEVICES}
+)
 _SHOWN_MAX: Final = 10
 _LOAD_HOOKS: Final = ("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks")
 
@@ -53,6 +62,7 @@ class StateTree:
         self.classes: dict[str, str] = document.get(CLASSES, {})
         self.parameter_names: dict[str, Names] = document.get(PARAMETER_NAMES, {})
         self.module_changes = decode_state(document.get(MODULE_CHANGES, {}), tensors)
+        self._devices: dict[str, Any] = decode_state(document.get(OBJECT_DEVICES, {}), {})
         for name, encoded in document["objects"].items():
             state = decode_state(encoded, tensors)
             if name in self.modules:
@@ -102,7 +112,7 @@ class StateTree:
             states = placed_states(objects, states)
             if strict:
                 self._check(objects, states, matchings, source=source, is_partial=is_partial)
-            _apply_all(objects, states, source=source, strict=not is_partial)
+            _apply_all(objects, states, self._devices, source=source, strict=not is_partial)
             keep()
         if isinstance(objects, TrackedObjects) and not is_partial:
             objects.put_back(self.module_changes)
@@ -176,14 +186,16 @@ def _shortened(lines: list[str]) -> str:
     return "\n".join(f"    {line}" for line in [*lines[:_SHOWN_MAX], *more])
 
 
-def _apply_all(objects: Objects, states: dict[str, Any], *, source: str, strict: bool) -> None:
+def _apply_all(
+    objects: Objects, states: dict[str, Any], devices: dict[str, Any], *, source: str, strict: bool
+) -> None:
     targets = [(name, unwrapped(objects[name])) for name in states]
     targets.sort(key=lambda item: _certainty(item[1]))
     undo: list[tuple[str, Stateful, Any]] = []
     for name, target in targets:
         try:
             undo.append((name, target, _former_state(target)))
-            _load(target, states[name], strict=strict)
+            _load(target, states[name], devices.get(name, {}), strict=strict)
         except Exception as error:
             stuck = _put_back(undo)
             raise MismatchError(
@@ -245,7 +257,7 @@ def _put_back(undo: list[tuple[str, Stateful, Any]]) -> list[str]:
     return stuck
 
 
-def _load(target: Stateful, state: Any, *, strict: bool) -> None:
+def _load(target: Stateful, state: Any, devices: dict[str, Any], *, strict: bool) -> None:
     if isinstance(target, torch.nn.Module):
         target.load_state_dict(state, strict=strict)
         return
@@ -253,7 +265,7 @@ def _load(target: Stateful, state: Any, *, strict: bool) -> None:
         return  # the resume says so
     state = loadable_groups(target, state)
     # Others may keep the very objects that they are given, and training then changes them in place.
-    target.load_state_dict(copied_state(state))
+    target.load_state_dict(on_devices(copied_state(state), devices))
     if isinstance(target, torch.optim.Optimizer) and _certainty(target) == 1:
         _undo_casts(target, state)
 

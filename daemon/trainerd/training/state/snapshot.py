@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from trainerd.training.state.objects import MODULE_CHANGES, TrackedObjects
+from trainerd.training.state.in_place import devices_in
+from trainerd.training.state.objects import MODULE_CHANGES, OBJECT_DEVICES, TrackedObjects
 from trainerd.training.state.tensor_layouts import TensorTable
 from trainerd.training.state.tensors import encode_state
 from trainerd.training.state.tracked import Objects, Stateful, unwrapped
@@ -58,14 +59,19 @@ def take_snapshot(objects: Objects, *, extra: Mapping[str, Any] | None = None) -
     table = TensorTable()
     states: dict[str, Any] = {}
     versions: dict[str, Any] = {}
+    devices: dict[str, Any] = {}
     changes = objects.module_changes() if isinstance(objects, TrackedObjects) else {}
     for name, value in objects.items():
         state = _state_of(unwrapped(value))
         states[name] = encode_state(state, table, root=name)
+        if not isinstance(unwrapped(value), (torch.nn.Module, torch.optim.Optimizer)):  # torch moves theirs
+            devices[name] = devices_in(state)
         metadata = getattr(state, "_metadata", None)
         if metadata is not None:  # the versions of the modules, which load_state_dict looks at
             versions[name] = encode_state(dict(metadata), TensorTable(), root=f"{name}._metadata")
     document: dict[str, Any] = {"format": TREE_FORMAT, "objects": states, "module_versions": versions}
+    if devices := {name: found for name, found in devices.items() if found}:
+        document[OBJECT_DEVICES] = encode_state(devices, TensorTable(), root=f"_{OBJECT_DEVICES}")
     if isinstance(objects, TrackedObjects):
         if changes:
             document[MODULE_CHANGES] = encode_state(changes, table, root=f"_{MODULE_CHANGES}")

@@ -8,7 +8,7 @@ import torch
 from tests.support.exact import Box, assert_same, through_disk
 from trainerd.errors import MismatchError, UserError
 from trainerd.training.checkpointer import Checkpointer
-from trainerd.training.state import restore
+from trainerd.training.state import restore, snapshot
 from trainerd.training.state.copied_state import copied_state
 
 pytestmark = pytest.mark.torch
@@ -396,3 +396,42 @@ def test_a_pattern_that_matches_nothing_is_a_mistake(tmp_path, how, said):
     saved(tmp_path, {"model": backbone(2), "optimizer": Box({"state": 1})})
     with pytest.raises(UserError, match=said):
         load(tmp_path, {"model": backbone(2), "optimizer": Box()}, **how)
+
+
+# --------------------------------------------------------------------- objects of the script's own
+
+
+class Velocities:
+    """Keeps what it is given, as many objects of scripts do: it moves nothing to a device."""
+
+    def __init__(self):
+        self.state = {"velocity": torch.ones(3), "count": torch.ones(1), "nested": [torch.ones(2)]}
+
+    def state_dict(self):
+        return self.state
+
+    def load_state_dict(self, state):
+        self.state = state
+
+
+@pytest.mark.parametrize(
+    ("was_on", "comes_back_on"), [("meta", "meta"), ("meta:3", "meta"), ("cuda:0", "cpu")], ids=str
+)
+def test_an_object_gets_its_tensors_on_the_devices_that_they_were_on(
+    tmp_path, monkeypatch, was_on, comes_back_on
+):
+    """`meta` stands for a device that is here, `cuda` for one that is not."""
+    paths = [("velocity",), ("nested", 0)]
+    monkeypatch.setattr(snapshot, "devices_in", lambda state: {was_on: paths} if "velocity" in state else {})
+    saved(tmp_path, {"optimizer": Velocities(), "model": network()})
+    back = Velocities()
+    if comes_back_on == "cpu" and torch.cuda.is_available():
+        pytest.skip("a CUDA device is here")
+    load(tmp_path, {"optimizer": back, "model": network()})
+    assert back.state["velocity"].device.type == comes_back_on
+    assert back.state["nested"][0].device.type == comes_back_on
+    assert back.state["count"].device.type == "cpu"
+
+
+def test_a_checkpoint_without_a_device_says_nothing_of_devices():
+    assert "object_devices" not in snapshot.take_snapshot({"optimizer": Velocities()}).document
