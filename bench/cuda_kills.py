@@ -48,7 +48,7 @@ def main() -> int:
     try:
         for name in STRIKES:
             _submit(folder, name, device)
-        results = _results(folder)
+        results = _results(folder, supervisor)
     finally:
         supervisor.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -77,13 +77,16 @@ def _submit(folder: Path, name: str, device: str) -> None:
     place.rename(folder / "jobs" / f"{name}.yaml")
 
 
-def _results(folder: Path) -> dict[str, str | None]:
+def _results(folder: Path, supervisor: subprocess.Popen[bytes]) -> dict[str, str | None]:
     """Strike the jobs as planned, wait for their ends, and return the digest of each, None without one."""
     left = {name: list(strikes) for name, strikes in STRIKES.items()}
     goal = dict.fromkeys(STRIKES, STEPS_BEFORE_STRIKE)
     digests = {name: folder / f"{name}.digest" for name in STRIKES}
     end_s = time.monotonic() + RUN_LIMIT_S
     while not all(each.exists() for each in digests.values()) and time.monotonic() < end_s:
+        if supervisor.poll() is not None:
+            print(f"the supervisor has ended: {supervisor.returncode}")
+            return dict.fromkeys(STRIKES)
         for name, strikes in left.items():
             if strikes and (rows := _rows(folder, name)) >= goal[name]:
                 struck = _pids(str(digests[name]))
