@@ -24,6 +24,8 @@ export LIBDIR ?= /usr/local/lib
 export SYSCONFDIR ?= /etc
 
 BIN := $(VENV)/bin
+# Two steps: what jobs, the supervisor and the demo need, and on top of it what developers need.
+RUNS := $(VENV)/.runs
 INSTALLED := $(VENV)/.installed
 FLOORS_INSTALLED := $(FLOORS_VENV)/.installed-with-torch-$(FLOORS_TORCH)
 
@@ -37,13 +39,13 @@ help: ## list what can be made
 
 venv: $(INSTALLED) ## make the virtual environment (what needs it does so by itself)
 
-demo: $(INSTALLED) ## watch a training run be killed, resumed and come out equal to the last bit
+demo: $(RUNS) ## watch a training run be killed, resumed and come out equal to the last bit
 	@exec $(BIN)/python -m chaos.demo $(DEMO_FLAGS)
 
-chaos: $(INSTALLED) ## break real jobs on purpose, every scenario once; CHAOS_FLAGS="--for 8h" for the soak
+chaos: $(RUNS) ## break real jobs on purpose, every scenario once; CHAOS_FLAGS="--for 8h" for the soak
 	@exec $(BIN)/python -m chaos $(CHAOS_FLAGS)
 
-run: $(INSTALLED) ## start the supervisor on ./jobs with its state in ./.trainerd
+run: $(RUNS) ## start the supervisor on ./jobs with its state in ./.trainerd
 	@exec $(BIN)/trainerd run --jobs $(JOBS) --state $(STATE)
 
 # In the order of collection: the long ones are in tests/integration, and so come first.
@@ -107,11 +109,20 @@ define usable-python
 		"On Debian and Ubuntu: sudo apt-get install python3-venv"; exit 1; }
 endef
 
-$(INSTALLED): pyproject.toml constraints.txt
+# In a terminal pip shows what it does.
+PIP_QUIET := $(shell test -t 2 || echo --quiet)
+INSTALL = $(BIN)/python -m pip install $(PIP_QUIET) --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e
+
+$(RUNS): pyproject.toml constraints.txt
 	$(usable-python)
-	@echo "Making $(VENV) (torch is large: the first time may take minutes) ..."
+	@echo "Making $(VENV), once: 1.4 GB, of which torch is the most; two minutes or more ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	@$(INSTALL) '.[examples]'
+	@touch $@
+
+$(INSTALLED): $(RUNS)
+	@echo "Adding what developers need to $(VENV), once: 0.6 GB, a minute or more ..."
+	@$(INSTALL) '.[dev]'
 	@touch $@
 
 $(FLOORS_INSTALLED): override PYTHON = $(FLOORS_PYTHON)

@@ -47,6 +47,13 @@ def test_an_unusable_python_is_named_and_nothing_is_made(tmp_path: Path, python:
     assert not (tmp_path / "venv").exists()
 
 
+def test_the_demo_installs_what_it_needs_and_the_tests_what_developers_need(tmp_path: Path) -> None:
+    venv = f"VENV={tmp_path / 'venv'}"
+    demo, test = make("--dry-run", "demo", venv).stdout, make("--dry-run", "test", venv).stdout
+    assert re.findall(r"'\.\[(\w+)\]'", demo) == ["examples"]
+    assert re.findall(r"'\.\[(\w+)\]'", test) == ["examples", "dev"]
+
+
 def test_no_python_at_all_says_what_to_do(tmp_path: Path) -> None:
     result = make("venv", "PYTHON=", f"VENV={tmp_path / 'venv'}")
     assert result.returncode != 0
