@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib
 import json
+import os
 import pkgutil
 import signal
 
@@ -140,4 +141,7 @@ def records_of_the_contract():
 
 
 def test_the_fuzzers_try_the_same_inputs_in_every_everyday_run():
-    assert settings().derandomize == (settings.get_current_profile_name() == "everyday")
+    assert settings.get_profile("everyday").derandomize
+    assert not settings.get_profile("new-inputs").derandomize
+    chosen = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "everyday"))
+    assert settings().derandomize == chosen.derandomize

@@ -66,6 +66,9 @@ def test_a_request_that_a_thread_has_answered_is_never_called_unanswered(is_answ
     monkeypatch.setattr(early_signals, "_limit_s", lambda: 1.0)
     monkeypatch.setattr(early_signals._thread, "start_new_thread", lambda *_: None)
     early = EarlySignals()
+    former = signal.signal(
+        signal.SIGUSR1, signal.SIG_DFL
+    )  # it takes over no signal that another test handles
     try:
         early.take_over()
         signal.raise_signal(signal.SIGUSR1)
@@ -75,4 +78,5 @@ def test_a_request_that_a_thread_has_answered_is_never_called_unanswered(is_answ
         early._end_unanswered(signal.SIGUSR1, 0.0)
     finally:
         early.release()
+        signal.signal(signal.SIGUSR1, former)
     assert sent == ended
