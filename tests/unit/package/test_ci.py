@@ -16,7 +16,7 @@ SLOW_MARK = re.compile(r"\bmark\.slow\b")
 def paths_of_parts() -> list[Path]:
     """Return the test folders and files that the slow parts name."""
     text = SCRIPT.read_text().replace("\\\n", " ")
-    parts = re.findall(r"^run .* test-slow (.*)$", text, re.MULTILINE)
+    parts = re.findall(r"^ *run .* test-slow (.*)$", text, re.MULTILINE)
     return [REPOSITORY / word for part in parts for word in part.split() if word.startswith("tests/")]
 
 
@@ -50,6 +50,16 @@ def test_no_slow_test_is_run_twice():
     parts = paths_of_parts()
     for path in slow_files():
         assert sum(path.is_relative_to(part) for part in parts) == 1, path
+
+
+def test_what_stands_in_a_function_is_run_and_waited_for():
+    text = SCRIPT.read_text()
+    defined = re.findall(r"^(\w+)\(\) \{$(.*?)^\}$", text, re.MULTILINE | re.DOTALL)
+    with_parts = [name for name, body in defined if re.search(r"^ *run ", body, re.MULTILINE)]
+    started = re.findall(r"^beside (\w+)$", text, re.MULTILINE)
+    assert started == with_parts
+    assert len(re.findall(r"^joined$", text, re.MULTILINE)) == len(started)
+    assert text.rindex("\nbeside ") < text.rindex("\njoined\n") < text.rindex("exit ")
 
 
 def test_the_script_is_one_that_bash_understands():
