@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.support.rank_server import ForkedRank, RankServer
-from tests.support.training_runs import REPOSITORY, training_environment
+from tests.support.training_runs import FORK_SERVER, REPOSITORY, training_environment
 from trainerd.contract.heartbeat import read_heartbeat
 from trainerd.contract.paths import RunPaths
 
@@ -25,11 +25,12 @@ SHAPES_LOOP = SCRIPTS / "shapes_loop.py"
 PARALLEL_LOOP = SCRIPTS / "parallel_loop.py"
 RUN_LIMIT_S = 60
 _LOOK_S = 0.002
+_sharding_server = RankServer("torch.distributed.fsdp", "torch._dynamo")
 _servers = {  # each starts with its first rank and ends with this process
-    RANKS_LOOP: RankServer("torch._dynamo"),  # which DistributedDataParallel imports
-    SHARDED_LOOP: RankServer("torch.distributed.fsdp", "torch._dynamo"),
-    SHAPES_LOOP: RankServer("torch.distributed.fsdp", "torch._dynamo"),
-    PARALLEL_LOOP: RankServer("torch.distributed.fsdp", "torch._dynamo"),
+    RANKS_LOOP: FORK_SERVER,
+    SHARDED_LOOP: _sharding_server,
+    SHAPES_LOOP: _sharding_server,
+    PARALLEL_LOOP: _sharding_server,
 }
 _USED = re.compile(r"^used (\d+) (\d+) (\d+) (\d+) (\[.*\])$", re.MULTILINE)
 

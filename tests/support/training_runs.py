@@ -18,7 +18,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 TINY = REPOSITORY / "jobs" / "examples" / "tiny" / "train.py"
 HARD_LOOP = REPOSITORY / "tests" / "support" / "scripts" / "hard_loop.py"
 _RUN_LIMIT_S = 60
-_server = RankServer("torch._dynamo")  # which torch.optim imports; it ends with this process
+FORK_SERVER = RankServer("torch._dynamo")  # which torch.optim imports
+"""For all tests of this process, with which it ends: torch is imported once for them."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def train(
 ) -> Ending:
     """Run one attempt without a supervisor, in a process that has torch already, and wait for its end."""
     with tempfile.NamedTemporaryFile("r", prefix="trainerd-test-", suffix=".log") as output:
-        rank = _server.launch(
+        rank = FORK_SERVER.launch(
             script,
             [*map(str, arguments)],
             training_environment(run_dir, failpoints=failpoints, **environment),

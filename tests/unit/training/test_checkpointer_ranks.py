@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import signal
 
 import pytest
 import torch
 
 from tests.support.checkpoints import flip_bit
 from tests.support.exact import Box
+from tests.support.training_runs import FORK_SERVER, REPOSITORY, training_environment
 from trainerd import Checkpointer
 
 pytestmark = pytest.mark.torch
 
 LIMIT_S = 60
+PYTHONPATH = os.pathsep.join([str(REPOSITORY / "daemon"), str(REPOSITORY)])
 RANK = """
 import sys
 import torch
@@ -47,23 +48,21 @@ def test_one_rank_writes_and_all_resume_what_it_found(tmp_path):
         box.tree = "newer"
         checkpointer.save(step=2)
     flip_bit(folder / "step-000000002" / "rank-00000.json", offset=-3)
-    arguments = [sys.executable, "-c", RANK, str(folder), str(tmp_path / "rendezvous")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    script = tmp_path / "rank.py"
+    script.write_text(RANK)
+    logs = [tmp_path / f"{rank}.log" for rank in (0, 1)]
+    environment = training_environment(tmp_path / "run", PYTHONPATH=PYTHONPATH)
     ranks = [
-        subprocess.Popen(
-            [*arguments, str(rank)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in (0, 1)
+        FORK_SERVER.launch(script, [str(folder), str(tmp_path / "rendezvous"), str(rank)], environment, log)
+        for rank, log in enumerate(logs)
     ]
     try:
-        outputs = [rank.communicate(timeout=LIMIT_S)[0] for rank in ranks]
+        codes = [rank.wait(LIMIT_S) for rank in ranks]
     finally:
         for rank in ranks:
-            rank.kill()
+            rank.send_signal(signal.SIGKILL)
+    outputs = [log.read_text() for log in logs]
+    assert codes == [0, 0], outputs
     assert "0 True step-000000001 older" in outputs[0], outputs
     assert "1 False step-000000001 older" in outputs[1], outputs
     assert [checkpoint.step for checkpoint in checkpointer.checkpoints()] == [1, 2]
