@@ -80,9 +80,11 @@ def run_mutants(
             sound = {file: pool.submit(run, None, file) for file in files}
             try:
                 untouched = {file: ran.result() for file, ran in sound.items()}
+                # The slowest files first, so that none of them runs at the end, beside nothing.
+                slowest_first = sorted(chosen, key=lambda each: -untouched[each[1].caught_by].seconds)
                 judged = {
                     pool.submit(_judge, number, mutant, untouched[mutant.caught_by], run)
-                    for number, mutant in chosen
+                    for number, mutant in slowest_first
                 }
                 return _reported((done.result() for done in as_completed(judged)), report)
             except BaseException:
