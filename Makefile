@@ -48,18 +48,21 @@ chaos: $(RUNS) ## break real jobs on purpose, every scenario once; CHAOS_FLAGS="
 run: $(RUNS) ## start the supervisor on ./jobs with its state in ./.trainerd
 	@exec $(BIN)/trainerd run --jobs $(JOBS) --state $(STATE)
 
+# Compiled files are kept: thousands of processes would each compile what they import.
+PYTEST = unset PYTHONDONTWRITEBYTECODE; exec $(1)/python -m pytest -q --numprocesses auto --dist loadfile
+
 # In the order of collection: the long ones are in tests/integration, and so come first.
 test: $(INSTALLED) ## run the everyday tests
-	@exec $(BIN)/python -m pytest -q --numprocesses auto --dist loadfile --no-loadscope-reorder -m "not slow" $(PYTEST_FLAGS)
+	@$(call PYTEST,$(BIN)) --no-loadscope-reorder -m "not slow" $(PYTEST_FLAGS)
 
 test-slow: $(INSTALLED) ## run the others: a real systemd, power cuts, every scenario of chaos (root runs more of them)
-	@exec $(BIN)/python -m pytest -q --numprocesses auto --dist loadfile -m slow $(PYTEST_FLAGS)
+	@$(call PYTEST,$(BIN)) -m slow $(PYTEST_FLAGS)
 
 mutants: $(INSTALLED) ## break the code in a copy, line by line, and see a test fail each time
 	@exec $(BIN)/python -m tests.mutants $(MUTANTS_FLAGS)
 
 test-floors: $(FLOORS_INSTALLED) ## run the unit tests with the lowest versions that pyproject.toml allows, except for torch
-	@exec $(FLOORS_VENV)/bin/python -m pytest -q --numprocesses auto --dist loadfile -m "not slow" $(PYTEST_FLAGS) \
+	@$(call PYTEST,$(FLOORS_VENV)/bin) -m "not slow" $(PYTEST_FLAGS) \
 		tests/unit tests/contract tests/formats
 
 check: $(INSTALLED) ## check format, lint, types and the direction of imports

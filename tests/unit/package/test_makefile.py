@@ -88,3 +88,9 @@ def test_a_folder_that_is_not_ours_is_neither_replaced_nor_removed(tmp_path: Pat
         assert result.returncode != 0
         assert "not of trainerd's making" in result.stderr
     assert mine.is_dir()
+
+
+@pytest.mark.parametrize("target", ["test", "test-slow", "test-floors"])
+def test_what_tests_import_is_compiled_once(target) -> None:
+    """Else each of thousands of processes compiles the package."""
+    assert "unset PYTHONDONTWRITEBYTECODE; exec" in make("-n", target).stdout
