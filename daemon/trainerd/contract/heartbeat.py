@@ -5,7 +5,8 @@ by a sequence number that is odd while it is being written (a seqlock); a reader
 reads again, and one that never gets a quiet moment says that it does not know.
 
 Layout, little-endian: magic ``TRNDHB01``, sequence u64, then the fields of `Heartbeat` in order. The longest
-silences at its end were added later: a page without them has zeros there, which say that nothing is known.
+silences and what follows them were added later: a page without them has zeros there, which say that nothing
+is known.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ PAGE_BYTES: Final = 4096
 _MAGIC: Final = b"TRNDHB01"
 _HEAD: Final = struct.Struct("<8sQ")
 _BODY: Final = struct.Struct("<IIqqqqqqqdqqq")
-_SILENCES: Final = struct.Struct("<6d")
-_SILENCES_OFFSET: Final = _HEAD.size + _BODY.size
+_LATER: Final = struct.Struct("<6d6dddqd")
+_LATER_OFFSET: Final = _HEAD.size + _BODY.size
 _SEQUENCE: Final = struct.Struct("<Q")
 _READ_TRIES: Final = 100
 _UNKNOWN: Final = -1
@@ -65,6 +66,11 @@ class Heartbeat:
         beat_monotonic_ns: When, by CLOCK_MONOTONIC, which all processes of a boot share.
         longest_silences_s: Longest time between two beats of this attempt, in seconds, by what it was `doing`
             meanwhile: one number a `Phase`. What a stall is told from.
+        spent_s: Time between the beats of this attempt, in seconds, by what it was `doing` meanwhile.
+        repeated_s: The part of the time of steps that went into steps which an earlier attempt had done.
+        opened_wall_s: When the first session opened the page, seconds since the epoch; 0 if unknown.
+        furthest_step: Step that the attempts before this one had reached.
+        last_save_s: How long the newest save took until it was durable, in seconds; 0 before the first.
     """
 
     phase: Phase = Phase.START
@@ -80,6 +86,11 @@ class Heartbeat:
     resumed_step: int = _UNKNOWN
     beat_monotonic_ns: int = 0
     longest_silences_s: tuple[float, ...] = (0.0,) * len(Phase)
+    spent_s: tuple[float, ...] = (0.0,) * len(Phase)
+    repeated_s: float = 0.0
+    opened_wall_s: float = 0.0
+    furthest_step: int = 0
+    last_save_s: float = 0.0
 
     @property
     def doing(self) -> Phase:
@@ -96,9 +107,17 @@ def _doing(phase: Phase, step: int, resumed_step: int) -> Phase:
 
 
 class HeartbeatWriter:
-    """Writes one rank's page. Not for use from several threads."""
+    """Writes one rank's page. Not for use from several threads.
 
-    def __init__(self, path: Path) -> None:
+    A page that an earlier session of the same attempt has left goes on: its times are kept.
+
+    Args:
+        path: The page.
+        furthest_step: Step that earlier attempts had reached: steps until then are repeated.
+    """
+
+    def __init__(self, path: Path, *, furthest_step: int = 0) -> None:
+        earlier = _earlier(path)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             # Not sparse: touching a hole on a full disk is a SIGBUS, and here an error.
@@ -111,6 +130,13 @@ class HeartbeatWriter:
         self._beat_ns = time.monotonic_ns()
         self._doing = Phase.START
         self._silences_s = [0.0] * len(Phase)
+        self._spent_s = list(earlier.spent_s)
+        self._repeated_s = earlier.repeated_s
+        self._opened_wall_s = earlier.opened_wall_s or time.time()
+        self._furthest_step = furthest_step
+        self._is_repeating = False
+        if earlier.opened_wall_s:  # between two sessions
+            self._spent_s[Phase.START] += max(self._beat_ns - earlier.beat_monotonic_ns, 0) / 1e9
         _HEAD.pack_into(self._page, 0, _MAGIC, 0)
 
     def beat(
@@ -126,12 +152,18 @@ class HeartbeatWriter:
         loss: float,
         saves: int,
         resumed_step: int,
+        last_save_s: float = 0.0,
     ) -> None:
         """Publish. The sequence number is odd in between, so no reader sees half of it."""
         now_ns = time.monotonic_ns()
         silence_s = (now_ns - self._beat_ns) / 1e9
-        self._silences_s[self._doing] = max(self._silences_s[self._doing], silence_s)
+        was_doing = self._doing
+        self._silences_s[was_doing] = max(self._silences_s[was_doing], silence_s)
+        self._spent_s[was_doing] += silence_s
+        if self._is_repeating and was_doing is Phase.STEP:
+            self._repeated_s += silence_s
         self._beat_ns, self._doing = now_ns, _doing(phase, step, resumed_step)
+        self._is_repeating = step < self._furthest_step
         self._beats += 1
         self._sequence += 2
         _SEQUENCE.pack_into(self._page, 8, self._sequence - 1)
@@ -152,7 +184,16 @@ class HeartbeatWriter:
             resumed_step,
             now_ns,
         )
-        _SILENCES.pack_into(self._page, _SILENCES_OFFSET, *self._silences_s)
+        _LATER.pack_into(
+            self._page,
+            _LATER_OFFSET,
+            *self._silences_s,
+            *self._spent_s,
+            self._repeated_s,
+            self._opened_wall_s,
+            self._furthest_step,
+            last_save_s,
+        )
         _SEQUENCE.pack_into(self._page, 8, self._sequence)
 
     def close(self) -> None:
@@ -186,13 +227,31 @@ def read_heartbeat(path: Path) -> Heartbeat | None:
     return None
 
 
+def _earlier(path: Path) -> Heartbeat:
+    """Return what an earlier session of the attempt has left, the times of none if there is no such page."""
+    try:
+        beat = read_heartbeat(path)
+    except OSError:
+        beat = None
+    return beat if beat is not None else Heartbeat()
+
+
 def _decoded(data: bytes) -> Heartbeat | None:
     phase, _, *fields = _BODY.unpack_from(data, _HEAD.size)
-    is_long = len(data) >= _SILENCES_OFFSET + _SILENCES.size
-    silences_s = _SILENCES.unpack_from(data, _SILENCES_OFFSET) if is_long else (0.0,) * len(Phase)
-    if phase >= len(Phase) or not all(0.0 <= silence_s < math.inf for silence_s in silences_s):
+    is_long = len(data) >= _LATER_OFFSET + _LATER.size
+    later = _LATER.unpack_from(data, _LATER_OFFSET) if is_long else (0.0,) * 14 + (0, 0.0)
+    if phase >= len(Phase) or not all(0.0 <= number < math.inf for number in later):
         return None
-    return replace(Heartbeat(Phase(phase), *fields), longest_silences_s=silences_s)
+    count = len(Phase)
+    return replace(
+        Heartbeat(Phase(phase), *fields),
+        longest_silences_s=later[:count],
+        spent_s=later[count : 2 * count],
+        repeated_s=later[-4],
+        opened_wall_s=later[-3],
+        furthest_step=later[-2],
+        last_save_s=later[-1],
+    )
 
 
 def _sequence_now(descriptor: int) -> int:

@@ -4,6 +4,8 @@ import math
 import threading
 
 from trainerd.contract.heartbeat import HeartbeatWriter, Phase, read_heartbeat
+from trainerd.contract.paths import RunPaths
+from trainerd.contract.reached_before import furthest_step_before
 
 
 def beat(writer, step, **changes):
@@ -86,3 +88,50 @@ def test_a_page_of_a_writer_that_knew_no_silences_is_read(tmp_path):
     (tmp_path / "heartbeat").write_bytes(page[:112].ljust(4096, b"\0"))
     seen = read_heartbeat(tmp_path / "heartbeat")
     assert (seen.step, set(seen.longest_silences_s)) == (7, {0.0})
+
+
+def test_every_second_between_beats_is_counted_once(tmp_path, monkeypatch):
+    """By what was being done, and of the steps those apart that an earlier attempt had done."""
+    now_s = iter([0.0, 5.0, 7.0, 8.0, 10.0, 14.0])
+    monkeypatch.setattr("time.monotonic_ns", lambda: int(next(now_s) * 1e9))
+    writer = HeartbeatWriter(tmp_path / "heartbeat", furthest_step=3)
+    for step in range(5):
+        beat(writer, step)
+    seen = read_heartbeat(tmp_path / "heartbeat")
+    assert (seen.spent_s[Phase.START], seen.spent_s[Phase.STEP]) == (7.0, 7.0)
+    assert seen.repeated_s == 3.0, "steps 2 and 3 were done before; the first counts to the start"
+    assert sum(seen.spent_s) == 14.0
+    assert seen.opened_wall_s > 1e9
+
+
+def test_a_second_session_of_an_attempt_goes_on_with_the_page(tmp_path, monkeypatch):
+    now_s = iter([0.0, 5.0, 6.0, 10.0, 11.0])
+    monkeypatch.setattr("time.monotonic_ns", lambda: int(next(now_s) * 1e9))
+    first = HeartbeatWriter(tmp_path / "heartbeat")
+    beat(first, 1)
+    beat(first, 2)
+    opened_wall_s = read_heartbeat(tmp_path / "heartbeat").opened_wall_s
+    beat(HeartbeatWriter(tmp_path / "heartbeat"), 3)
+    seen = read_heartbeat(tmp_path / "heartbeat")
+    assert (sum(seen.spent_s), seen.spent_s[Phase.STEP]) == (11.0, 1.0)
+    assert seen.opened_wall_s == opened_wall_s
+
+
+def test_a_page_that_was_never_opened_says_no_times(tmp_path):
+    writer = HeartbeatWriter(tmp_path / "heartbeat")
+    beat(writer, 7)
+    page = (tmp_path / "heartbeat").read_bytes()
+    (tmp_path / "heartbeat").write_bytes(page[:160].ljust(4096, b"\0"))
+    seen = read_heartbeat(tmp_path / "heartbeat")
+    assert (seen.step, seen.opened_wall_s, sum(seen.spent_s)) == (7, 0.0, 0.0)
+
+
+def test_how_far_earlier_attempts_came_is_handed_on(tmp_path):
+    run = RunPaths(tmp_path)
+    for number in (1, 2, 4):
+        run.attempt(number).root.mkdir(parents=True)
+    beat(HeartbeatWriter(run.attempt(1).heartbeat(0)), 30)
+    second = run.attempt(2)
+    beat(HeartbeatWriter(second.heartbeat(0), furthest_step=furthest_step_before(second, rank=0)), 20)
+    assert furthest_step_before(run.attempt(1), rank=0) == 0
+    assert furthest_step_before(run.attempt(4), rank=0) == 30, "attempt 3 left no page"

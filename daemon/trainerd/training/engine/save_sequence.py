@@ -69,6 +69,7 @@ class SaveSequence:
     Attributes:
         saves: How many checkpoints were made.
         longest_save_s: How long the slowest of them took, in seconds; None before the first.
+        last_save_s: How long the newest of them took until it was durable, in seconds; 0 before the first.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class SaveSequence:
         self.is_joint = ranks is not None
         self.saves = 0
         self.longest_save_s: float | None = None
+        self.last_save_s = 0.0
         self._store = store
         self._lineage = lineage
         self._policy = policy
@@ -125,7 +127,8 @@ class SaveSequence:
                 self._mirror.warn()
                 self._mirror.take(checkpoint, removed=removed)
         self.saves += 1
-        self.longest_save_s = max(self.longest_save_s or 0.0, time.monotonic() - self._began_s)
+        self.last_save_s = time.monotonic() - self._began_s
+        self.longest_save_s = max(self.longest_save_s or 0.0, self.last_save_s)
         if self._on_saved is not None:
             self._on_saved(checkpoint)
         return checkpoint

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from trainerd.contract.durable import translated_space_errors
 from trainerd.contract.environment import ATTEMPT_ID
 from trainerd.contract.heartbeat import HeartbeatWriter
+from trainerd.contract.reached_before import furthest_step_before
 from trainerd.contract.request_page import RequestPage
 from trainerd.contract.session_record import SessionRecord, close_session, register_session, shim_pid_of
 
@@ -67,7 +68,10 @@ class SupervisorLink:
         with translated_space_errors(self._paths.root):
             # What an earlier session of this attempt said about its end is not about this one.
             self._paths.outcome(self._rank).unlink(missing_ok=True)
-            self._heartbeat = HeartbeatWriter(self._paths.heartbeat(self._rank))
+            self._heartbeat = HeartbeatWriter(
+                self._paths.heartbeat(self._rank),
+                furthest_step=furthest_step_before(self._paths, rank=self._rank),
+            )
             self._requests = RequestPage(self._paths.requests)
             shim_pid = shim_pid_of(os.environ.get(ATTEMPT_ID, ""))
             self._session = register_session(self._paths, rank=self._rank, shim_pid=shim_pid)
@@ -88,6 +92,7 @@ class SupervisorLink:
             loss=self._measurements.last_loss,
             saves=self._sequence.saves,
             resumed_step=self.resumed_step,
+            last_save_s=self._sequence.last_save_s,
         )
 
     def takes_checkpoint_request(self) -> bool:
