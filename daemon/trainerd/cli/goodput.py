@@ -1,0 +1,78 @@
+"""`trainerd goodput`: where the time of a run went. Needs no supervisor."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from trainerd.cli.human import duration
+from trainerd.cli.options import json_option, name_argument, state_option
+from trainerd.cli.output import ending_quietly, make_table, print_json, show
+from trainerd.cli.run_folder import find_run
+from trainerd.contract.clock import SystemClock
+
+if TYPE_CHECKING:
+    from trainerd.contract.paths import StatePaths
+    from trainerd.supervisor.goodput.goodput_buckets import Goodput
+
+_MEANINGS: Final = {
+    "starting": "from the launch until the session is open",
+    "loading": "from there until the first step is done",
+    "useful": "steps done for the first time, and evaluation",
+    "repeated": "steps that an earlier attempt had done and lost",
+    "saving": "training waits for a save; draining, finishing",
+    "waiting": "for a slot, for room on the disk, or stopped",
+    "down": "lost with a fault, or no supervisor ran",
+}
+
+
+@click.command()
+@name_argument
+@state_option
+@json_option
+def command(name: str, state: StatePaths, as_json: bool) -> None:
+    """Show where the time of a run went.
+
+    Every second of its wall time is in one bucket, and the buckets add up. The time in which it was finished
+    is not counted.
+
+    \b
+    Example:
+      trainerd goodput mnist
+      trainerd goodput mnist --json | jq .share
+    """  # noqa: D301 (click leaves alone the lines after this escape)
+    from trainerd.supervisor.goodput.goodput_facts import read_facts
+
+    find_run(state, name)
+    goodput = read_facts(state, name).goodput(SystemClock().wall_s())
+    with ending_quietly():
+        if as_json:
+            print_json({"job": name, **dataclasses.asdict(goodput)})
+        else:
+            _show(name, goodput)
+
+
+def _show(name: str, goodput: Goodput) -> None:
+    if not goodput.wall_s:
+        click.echo(f"{name} has not begun")
+        return
+    table = make_table("BUCKET", "TIME", "SHARE", "WHAT", right=("TIME", "SHARE"))
+    for bucket, seconds in goodput.buckets.items():
+        share = f"{100 * seconds / goodput.wall_s:.1f} %"
+        table.add_row(bucket, _precise(seconds), share, _MEANINGS[bucket])
+    table.add_row("sum", _precise(goodput.wall_s), "100.0 %", "")
+    show(table)
+    attempts = f"{goodput.attempts} attempt{'' if goodput.attempts == 1 else 's'}"
+    click.echo(f"\n{attempts}, {goodput.lost_steps} lost steps", nl=False)
+    if goodput.return_s is not None:
+        click.echo(f"; back at work {_precise(goodput.return_s)} after the newest death", nl=False)
+    click.echo()
+    if goodput.silent_attempts:
+        silent = ", ".join(map(str, goodput.silent_attempts))
+        click.echo(f"of attempt {silent} only beginning and end are known: no session noted its times")
+
+
+def _precise(seconds: float) -> str:
+    return f"{seconds:.1f}s" if seconds < 60 else duration(seconds)
