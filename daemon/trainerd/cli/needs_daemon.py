@@ -13,6 +13,8 @@ PACKAGES: Final = (
     "click",
     "fastapi",
     "httpx",
+    "jinja2",
+    "prometheus_client",
     "psutil",
     "pydantic",
     "rich",

@@ -5,17 +5,19 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from fastapi import FastAPI, Path, Query
+from fastapi import FastAPI, Path, Query, Response
 
 from trainerd.contract.names import NAME_LENGTH_MAX, NAME_PATTERN
 from trainerd.contract.nearest import nearest_hint
 from trainerd.supervisor.api.control import DaemonView, EventView, JobView, OutcomeView
 from trainerd.supervisor.api.http_errors import UnknownJobError, answer_problems, problem_responses
+from trainerd.supervisor.api.metrics_answer import answer_metrics
 from trainerd.supervisor.api.models import Done
 from trainerd.version import VERSION
 
 if TYPE_CHECKING:
     from trainerd.supervisor.api.control import Control
+    from trainerd.supervisor.api.run_readings import RunReadings
 
 EVENTS_MAX: Final = 1000
 """Most events in one answer."""
@@ -32,8 +34,13 @@ _BUSY = problem_responses(HTTPStatus.SERVICE_UNAVAILABLE)
 _REFUSED = problem_responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-def create_app(control: Control) -> FastAPI:
-    """Return the API as an ASGI application. Its routes run on the event loop, never in a thread."""
+def create_app(control: Control, *, readings: RunReadings | None = None) -> FastAPI:
+    """Return the API as an ASGI application. Its routes run on the event loop, never in a thread.
+
+    Args:
+        control: The supervisor.
+        readings: What is read of runs beyond the views; without them there are no metrics.
+    """
     app = _Api(
         title="trainerd",
         version=VERSION,
@@ -45,6 +52,8 @@ def create_app(control: Control) -> FastAPI:
     answer_problems(app)
     _add_views(app, control)
     _add_requests(app, control)
+    if readings is not None:
+        _add_metrics(app, control, readings)
     return app
 
 
@@ -108,6 +117,12 @@ def _add_views(app: FastAPI, control: Control) -> None:
     ) -> list[EventView]:
         """Return what happened after the event with sequence number `after`, oldest first."""
         return list(control.list_events(job=job, after=after, limit=limit))
+
+
+def _add_metrics(app: FastAPI, control: Control, readings: RunReadings) -> None:
+    @app.get("/metrics", include_in_schema=False)
+    async def show_metrics() -> Response:
+        return await answer_metrics(control, readings)
 
 
 def _add_requests(app: FastAPI, control: Control) -> None:

@@ -155,7 +155,7 @@ def _said(paths: AttemptPaths, exited: ExitRecord) -> str:
     """Return the class of an ending that no supervisor has judged yet, from what the attempt has left."""
     said = _read(paths.outcome(0), OutcomeRecord)
     if said is not None and said.kind in {"finished", "drained"}:
-        return said.kind
+        return str(said.kind)
     return "finished" if all(each.exit_code == 0 for each in exited.ranks) else "crashed"
 
 

@@ -18,6 +18,7 @@ from trainerd.contract.signals import STOP
 from trainerd.errors import UserError
 from trainerd.supervisor.api.facade import Facade
 from trainerd.supervisor.api.recent_attempts import RecentAttempts
+from trainerd.supervisor.api.run_readings import RunReadings
 from trainerd.supervisor.api.unix_socket import listening
 from trainerd.supervisor.attempt.cgroups import prepare_cgroups
 from trainerd.supervisor.attempt.launcher import ShimLauncher
@@ -211,6 +212,7 @@ class _Service:
         self._facade = Facade(
             self._loop, journal, paths, jobs_dir, recent=recent, started_wall_s=clock.wall_s()
         )
+        self._readings = RunReadings(paths, io)
         self._stop_requests = StopRequests()
         self._stop_asked = asyncio.Event()
         self._reload_asked = asyncio.Event()
@@ -310,7 +312,7 @@ class _Service:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(
                 serve(
-                    create_app(self._facade),
+                    create_app(self._facade, readings=self._readings),
                     self._listener,
                     stop=stop,
                     ready=ready,
