@@ -6,8 +6,12 @@ import gc
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from trainerd.supervisor.api.web.web_server import WebSettings
 
 
 @click.command()
@@ -37,7 +41,16 @@ import click
     is_flag=True,
     help="Only check the code, the configuration, the folders and the journal; start and change nothing.",
 )
-def command(jobs_dir: Path, state_dir: Path, config: Path | None, check: bool) -> None:
+@click.option(
+    "--web",
+    metavar="ADDRESS",
+    help="Serve a page for browsers: HOST:PORT such as 127.0.0.1:7878, opened by a token that is printed, or "
+    "unix:PATH for a proxy.  [default: none]",
+)
+@click.option("--web-actions", is_flag=True, help="Let the page stop, hold, resume and retry jobs.")
+def command(
+    *, jobs_dir: Path, state_dir: Path, config: Path | None, check: bool, web: str | None, web_actions: bool
+) -> None:
     """Supervise every job of a folder, in the foreground.
 
     SIGTERM or Ctrl-C drains all jobs and exits 0; the next `trainerd run` resumes them. A second one hurries.
@@ -47,10 +60,12 @@ def command(jobs_dir: Path, state_dir: Path, config: Path | None, check: bool) -
     \b
     Example:
       trainerd run --jobs jobs --state .trainerd
+      trainerd run --web 127.0.0.1:7878
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.contract.folder_owner import refuse_root_on_anothers
     from trainerd.supervisor.service.configuration import load_configuration
 
+    settings = _web_settings(web, allows_actions=web_actions)
     if check:
         from trainerd.contract.folder_owner import acting_as_owner_of
         from trainerd.contract.paths import StatePaths
@@ -71,7 +86,18 @@ def command(jobs_dir: Path, state_dir: Path, config: Path | None, check: bool) -
     gc.disable()
     from trainerd.supervisor.service.service import serve
 
-    serve(jobs_dir=jobs_dir, state_dir=state_dir, configuration=configuration)
+    serve(jobs_dir=jobs_dir, state_dir=state_dir, configuration=configuration, web=settings)
+
+
+def _web_settings(web: str | None, *, allows_actions: bool) -> WebSettings | None:
+    if web is None:
+        if allows_actions:
+            raise click.UsageError("--web-actions needs --web ADDRESS")
+        return None
+    from trainerd.supervisor.api.web.web_address import parse_web_address
+    from trainerd.supervisor.api.web.web_server import WebSettings
+
+    return WebSettings(parse_web_address(web), allows_actions=allows_actions)
 
 
 def _unit_of(state_dir: Path) -> str | None:

@@ -27,6 +27,11 @@ class StatePaths:
         return self.root / "trainerd.sock"
 
     @property
+    def web_token(self) -> Path:
+        """What a browser must know to see the page."""
+        return self.root / "web.token"
+
+    @property
     def log(self) -> Path:
         return self.root / "logs" / "trainerd.jsonl"
 

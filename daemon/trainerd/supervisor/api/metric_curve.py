@@ -124,7 +124,8 @@ def _sampled(
     lines: Iterator[tuple[int, bytes]], stride: int
 ) -> tuple[list[tuple[int, dict[str, Any]]], list[tuple[int, RestartMark, int]]]:
     """Return every so many rows with their offsets, and all markers with what they keep."""
-    rows, marks = [], []
+    rows: list[tuple[int, dict[str, Any]]] = []
+    marks: list[tuple[int, RestartMark, int]] = []
     for number, (offset, line) in enumerate(lines):
         is_marker = line.startswith(_MARKER)
         if not is_marker and number % stride:
@@ -136,16 +137,22 @@ def _sampled(
         if not isinstance(record, dict):
             continue
         if is_marker:
-            mark = record.get("resume")
-            numbers = (
-                [mark.get(key) for key in ("attempt", "step", "keep_bytes")] if isinstance(mark, dict) else []
-            )
-            if numbers and all(type(each) is int for each in numbers):
-                attempt, step, keep_bytes = numbers
-                marks.append((offset, RestartMark(attempt, step), max(keep_bytes, len(HEADER))))
+            mark = _mark(record.get("resume"))
+            if mark is not None:
+                marks.append((offset, *mark))
         elif type(record.get("step")) is int and "report" not in record:
             rows.append((offset, record))
     return rows, marks
+
+
+def _mark(plain: Any) -> tuple[RestartMark, int] | None:
+    """Return what a marker says and how much of the history it keeps, None if it is none."""
+    if not isinstance(plain, dict):
+        return None
+    attempt, step, keep_bytes = (plain.get(key) for key in ("attempt", "step", "keep_bytes"))
+    if not (type(attempt) is int and type(step) is int and type(keep_bytes) is int):
+        return None
+    return RestartMark(attempt, step), max(keep_bytes, len(HEADER))
 
 
 def _add(points: dict[str, list[Point]], row: dict[str, Any]) -> None:

@@ -153,6 +153,7 @@ _OTHERS: Final = (
         is_bounded=True,
     ),
     LogEvent("supervisor.filesystem-answers", "info", "It answers again.", ("what", "hung"), is_bounded=True),
+    LogEvent("web.failed", "error", "The page is not served; all else goes on.", ("reason",)),
     LogEvent(
         "api.peer-unknown",
         "warning",

@@ -37,6 +37,7 @@ from trainerd.supervisor.service.jobs_folder_lock import JobsFolderLock, offer_l
 from trainerd.supervisor.service.next_program import replace_this_program, why_it_cannot_start
 from trainerd.supervisor.service.priority import go_first
 from trainerd.supervisor.service.sd_notify import Notifier
+from trainerd.supervisor.service.served_page import ServedPage, page_of
 from trainerd.supervisor.service.shutdown import Leaving
 from trainerd.supervisor.service.socket_group import check_socket_group
 from trainerd.supervisor.service.stop_requests import StopRequests
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from trainerd.supervisor.api.web.web_server import WebSettings
     from trainerd.supervisor.service.configuration import Configuration
 
 LEAVE: Final = STOP - {signal.SIGHUP}
@@ -70,8 +72,16 @@ TEMPLATE_RETRY_S: Final = 1.0
 _log = structlog.get_logger(__name__)
 
 
-def serve(*, jobs_dir: Path, state_dir: Path, configuration: Configuration) -> None:
+def serve(
+    *, jobs_dir: Path, state_dir: Path, configuration: Configuration, web: WebSettings | None = None
+) -> None:
     """Supervise until asked to stop; then drain everything and return. SIGHUP runs the program anew in place.
+
+    Args:
+        jobs_dir: The jobs folder.
+        state_dir: The state folder.
+        configuration: Limits and settings.
+        web: How the page is served, None if it is not.
 
     Raises:
         LockedError: Another supervisor runs on the state folder, or on the jobs folder.
@@ -86,7 +96,7 @@ def serve(*, jobs_dir: Path, state_dir: Path, configuration: Configuration) -> N
     # between would else end the supervisor without a drain.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
     try:
-        while (handover := _supervise(paths, jobs_dir.absolute(), configuration)) is not None:
+        while (handover := _supervise(paths, jobs_dir.absolute(), configuration, web)) is not None:
             # Same process, new code and configuration. Attempts are found as after any other end of a
             # supervisor; the journal is closed by now. A crash here is one more such end.
             handover.offer()
@@ -98,7 +108,9 @@ def serve(*, jobs_dir: Path, state_dir: Path, configuration: Configuration) -> N
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _supervise(paths: StatePaths, jobs_dir: Path, configuration: Configuration) -> Handover | None:
+def _supervise(
+    paths: StatePaths, jobs_dir: Path, configuration: Configuration, web: WebSettings | None
+) -> Handover | None:
     """Supervise; return what the next program takes over, None if there is to be none."""
     handover = take()
     held, inherited = (handover.lock, handover.inherited_socket) if handover else (None, None)
@@ -112,10 +124,11 @@ def _supervise(paths: StatePaths, jobs_dir: Path, configuration: Configuration) 
                 paths.log, level=log.level_number, bytes_max=log.file_size, files_max=log.files
             ),
             listening(paths.socket, inherited=inherited, group_id=group_id) as listener,
+            page_of(web, paths, may_fail=handover is not None) as page,
         ):
             journal = Journal(paths.journal)
             try:
-                service = _Service(paths, jobs_dir, configuration, journal, listener)
+                service = _Service(paths, jobs_dir, configuration, journal, listener, page=page)
                 with service.jobs_lock as jobs_lock:
                     if not asyncio.run(service.run()):
                         return None
@@ -168,11 +181,14 @@ class _Service:
         configuration: Configuration,
         journal: Journal,
         listener: socket.socket,
+        *,
+        page: ServedPage | None,
     ) -> None:
         clock = SystemClock()
         self._paths = paths
         self._configuration = configuration
         self._listener = listener
+        self._served_page = page
         self._jobs_dir = jobs_dir
         self._notifier = Notifier()
         self._page = HandlingPage(paths.handling)
@@ -247,6 +263,14 @@ class _Service:
                 work = tasks.create_task(self._loop.run())
                 health = tasks.create_task(self._report_health())
                 template = tasks.create_task(self._keep_template())
+                if self._served_page is not None:
+                    page = self._served_page.serve(
+                        self._facade,
+                        self._readings,
+                        stop=api_stop,
+                        group_id=self._configuration.socket.group_id,
+                    )
+                    tasks.create_task(page)
                 watcher.start()
                 is_reload = await self._until_asked()
                 if not is_reload:

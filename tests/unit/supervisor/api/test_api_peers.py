@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.fake_control import MNIST, FakeControl, served
 from tests.support.unix_sockets import connect
-from trainerd.supervisor.api import server
+from trainerd.supervisor.api import limited_protocol, server, stoppable_server
 
 STRANGER = 65534
 TRAINERS = 4242
@@ -101,7 +101,7 @@ def test_a_judgement_that_fails_leaves_a_refused_connection_with_its_limits(path
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(server, "is_trusted_peer", broken)
-    monkeypatch.setattr(server, "KEEP_ALIVE_S", 0.3)
+    monkeypatch.setattr(stoppable_server, "KEEP_ALIVE_S", 0.3)
     control = FakeControl(MNIST)
     with (
         served(control, path),
@@ -145,13 +145,13 @@ def dribbled(path, parts: list[bytes], pause_s: float) -> float:
 )
 def test_a_request_that_dribbles_in_has_a_limit_in_all(path, monkeypatch, parts):
     """A byte from time to time keeps no connection."""
-    monkeypatch.setattr(server, "REQUEST_LIMIT_S", 0.5)
+    monkeypatch.setattr(limited_protocol, "REQUEST_LIMIT_S", 0.5)
     with served(FakeControl(MNIST), path):
         assert dribbled(path, parts, 0.05) < 3.0
 
 
 def test_requests_that_are_whole_go_on_for_longer_than_the_limit(path, monkeypatch):
-    monkeypatch.setattr(server, "REQUEST_LIMIT_S", 0.2)
+    monkeypatch.setattr(limited_protocol, "REQUEST_LIMIT_S", 0.2)
     request = b"GET /v1/jobs/mnist HTTP/1.1\r\nhost: x\r\n\r\n"
     with served(FakeControl(MNIST), path), socket.socket(socket.AF_UNIX) as client:
         client.settimeout(10)
@@ -166,7 +166,7 @@ def test_requests_that_are_whole_go_on_for_longer_than_the_limit(path, monkeypat
 
 
 def test_a_client_that_does_not_read_its_answer_is_hung_up_on(path, monkeypatch):
-    monkeypatch.setattr(server, "READER_LIMIT_S", 0.3)
+    monkeypatch.setattr(limited_protocol, "READER_LIMIT_S", 0.3)
     request = b"GET /v1/openapi.json HTTP/1.1\r\nhost: x\r\n\r\n"
     with served(FakeControl(MNIST), path), socket.socket(socket.AF_UNIX) as client:
         client.settimeout(10)

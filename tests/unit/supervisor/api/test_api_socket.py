@@ -20,7 +20,7 @@ import pytest
 from tests.support.fake_control import MNIST, FakeControl, served
 from tests.support.unix_sockets import bind, connect
 from trainerd.errors import LockedError, UserError
-from trainerd.supervisor.api import server
+from trainerd.supervisor.api import stoppable_server
 from trainerd.supervisor.api.app import create_app
 from trainerd.supervisor.api.server import serve
 from trainerd.supervisor.api.unix_socket import (
@@ -228,7 +228,7 @@ def test_a_silent_client_does_not_keep_the_supervisor_from_stopping(path):
 
 
 def test_whoever_connects_and_stays_silent_is_hung_up_on(path, monkeypatch):
-    monkeypatch.setattr(server, "KEEP_ALIVE_S", 0.2)
+    monkeypatch.setattr(stoppable_server, "KEEP_ALIVE_S", 0.2)
     with served(FakeControl(), path), socket.socket(socket.AF_UNIX) as client:
         client.settimeout(10)
         connect(client, path)
