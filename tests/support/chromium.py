@@ -35,7 +35,7 @@ class Chromium:
             [
                 "sh",
                 "-c",
-                'exec "$0" "$@" 3<&%d 4>&%d' % (ours[0], theirs[1]),
+                f'exec "$0" "$@" 3<&{ours[0]} 4>&{theirs[1]}',
                 program,
                 "--headless=new",
                 "--no-sandbox",
