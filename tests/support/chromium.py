@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import itertools
 import json
 import os
@@ -21,6 +22,15 @@ def chromium_program() -> str | None:
     return next((found for name in PROGRAMS if (found := shutil.which(name))), None)
 
 
+def _place(reads: int, writes: int) -> None:
+    """Put two descriptors where the browser looks for them, wherever they are now."""
+    reads, writes = (fcntl.fcntl(each, fcntl.F_DUPFD, 100) for each in (reads, writes))
+    os.dup2(reads, 3)
+    os.dup2(writes, 4)
+    os.close(reads)
+    os.close(writes)
+
+
 class Chromium:
     """One page of a browser. Use it as a context manager."""
 
@@ -33,9 +43,6 @@ class Chromium:
         assert program is not None
         self._process = subprocess.Popen(
             [
-                "sh",
-                "-c",
-                f'exec "$0" "$@" 3<&{ours[0]} 4>&{theirs[1]}',
                 program,
                 "--headless=new",
                 "--no-sandbox",
@@ -47,7 +54,8 @@ class Chromium:
                 f"--user-data-dir={profile}",
                 "about:blank",
             ],
-            pass_fds=(ours[0], theirs[1]),
+            preexec_fn=lambda: _place(ours[0], theirs[1]),  # noqa: PLW1509 - it calls nothing of Python's own
+            close_fds=False,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

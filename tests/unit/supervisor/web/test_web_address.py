@@ -30,8 +30,13 @@ def test_an_address_is_understood(text, address):
     assert is_loopback(address)
 
 
-@pytest.mark.parametrize("text", ["", "7878", ":7878", "localhost", "localhost:", "h:99999", "h:-1", "h:x", "::1:7878",
-                                  "unix:", "h:\u0663", "h:" + "9" * 5000])  # fmt: skip
+NO_ADDRESSES = (
+    "", "7878", ":7878", "localhost", "localhost:", "h:99999", "h:-1", "h:x", "::1:7878", "unix:", "h:\u0663",
+    "h:" + "9" * 5000,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NO_ADDRESSES, ids=range(len(NO_ADDRESSES)))
 def test_what_is_no_address_is_refused_with_an_example(text):
     with pytest.raises(UserError) as refused:
         parse_web_address(text)
