@@ -47,7 +47,7 @@ def bench(tmp_path):
     bench.clean_up()
 
 
-def test_a_death_and_a_return_are_seen_by_whoever_watches(bench, tmp_path):
+def test_a_death_and_a_return_are_seen_by_a_browser_that_watches(bench, tmp_path):
     (bench.work / "train.py").write_text(SCRIPT)
     spec = f"command: [python, train.py]\nworkdir: {bench.work}\ncheckpoint:\n  every: {{steps: 20}}\n"
     bench.start()

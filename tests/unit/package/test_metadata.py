@@ -68,6 +68,8 @@ def test_the_wheel_has_one_package_and_asks_for_nothing_of_the_daemon(tmp_path: 
         metadata = wheel.read(f"trainerd-{trainerd.__version__}.dist-info/METADATA").decode()
     daemon = REPOSITORY / "daemon"
     expected = {path.relative_to(daemon).as_posix() for path in (daemon / "trainerd").rglob("*.py")}
+    page = daemon / "trainerd" / "supervisor" / "api" / "web"
+    expected |= {path.relative_to(daemon).as_posix() for path in page.glob("[st]*/*.*")}
     assert expected | {"trainerd/py.typed"} <= names
     assert {name.split("/")[0] for name in names} == {
         "trainerd",

@@ -1,4 +1,4 @@
-"""HTTP with limits on the time that a peer may take, whoever it is."""
+"""HTTP with limits on the time that any peer may take."""
 
 from __future__ import annotations
 

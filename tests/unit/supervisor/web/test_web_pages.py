@@ -10,9 +10,9 @@ from tests.support.watched_run import BACK_TO, HOSTILE, LOST_TO, STEPS, leave_ru
 from trainerd.supervisor.api.control import EventView, ReasonView
 
 WORDS = """
-    html head meta title link script body header a nav span main footer p h1 h2 article div b small time progress
-    svg polyline rect table thead tbody tr th td code section select label i details summary ul li pre form input
-    button
+    html head meta title link script body header a nav span main footer p h1 h2 article div b small
+    time progress svg polyline rect table thead tbody tr th td code section select label i details
+    summary ul li pre form input button
 """
 TAGS = frozenset(WORDS.split())
 

@@ -81,7 +81,7 @@ class WebAccess:
         return self.token is not None and hmac.compare_digest(given.encode(), self.token.encode())
 
     def is_known(self, headers: Headers) -> bool:
-        """Whether a request comes from somebody who has the token."""
+        """Whether a request brings the token, or the cookie that stands for it."""
         if self.token is None:
             return True
         kind, _, given = headers.get("authorization", "").partition(" ")

@@ -24,6 +24,8 @@ from trainerd.supervisor.api.web.page_views import ACTIONS, job_card
 from trainerd.supervisor.api.web.web_access import WebAccess, WebGuard
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from starlette.requests import Request
     from starlette.types import ASGIApp
 
@@ -175,7 +177,7 @@ class _Page:
             return await self._missing(request)
         if not self._access.is_form_token(await _form_field(request, "token")):
             return await self._problem(request, 403, "The form is an old one.", "Load the page again.")
-        acts = {
+        acts: dict[str, Callable[[str], Awaitable[JobView]]] = {
             "stop": self._control.stop,
             "resume": self._control.resume,
             "hold": self._control.hold,
