@@ -106,7 +106,7 @@ def test_every_lower_bound_is_one_that_make_test_floors_installs() -> None:
 
 def test_the_extra_of_the_daemon_is_what_the_command_misses_by_name() -> None:
     declared = {
-        re.match(r"[a-z]+", requirement)[0] for requirement in PROJECT["optional-dependencies"]["daemon"]
+        re.match(r"\w+", requirement)[0] for requirement in PROJECT["optional-dependencies"]["daemon"]
     }
     assert {name.replace("pyyaml", "yaml") for name in declared} == set(PACKAGES)
 
