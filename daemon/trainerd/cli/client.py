@@ -71,6 +71,10 @@ class Client:
         """Describe the supervisor."""
         return _view(self._ask("GET", "/v1/daemon"), DaemonView)
 
+    def last_event(self) -> int:
+        """Return the sequence number of the newest event, 0 if there is none."""
+        return self.daemon().last_event
+
     def list_jobs(self) -> tuple[JobView, ...]:
         """Describe every job, by name."""
         return _views(self._ask("GET", "/v1/jobs"), JobView)
@@ -159,7 +163,8 @@ class Client:
             return refusal
         return NotRunningError(
             f"no supervisor is running on {self._state.root}",
-            hint=f"start one with `{start_command(self._state)}`, or name another state folder with --state",
+            hint=f"start one with `{start_command(self._state)}`, "
+            "or name another state folder with --state-dir",
         )
 
 

@@ -27,6 +27,7 @@ _STYLES: Final = {"ok": "green", "skipped": "bright_black", "warning": "yellow",
 
 @click.command()
 @click.option(
+    "--state-dir",
     "--state",
     "state_dir",
     type=click.Path(path_type=Path, readable=False),

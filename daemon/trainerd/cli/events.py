@@ -15,7 +15,7 @@ from trainerd.errors import TryAgainError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from trainerd.cli.client import Client
+    from trainerd.cli.post_mortem import Reader
     from trainerd.contract.paths import StatePaths
     from trainerd.supervisor.api.control import EventView
 
@@ -52,16 +52,24 @@ def command(follow: bool, job: str | None, lines: int, state: StatePaths, as_jso
       trainerd events -f --json | jq -c 'select(.kind == "job.parked")'
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.client import Client, NotRunningError
+    from trainerd.cli.readers import reader
 
-    with ending_quietly(), Client(state) as client:
+    with ending_quietly(), reader(state) as client:
+        if job is not None:
+            _check_known(client, state, job)
         # A job's own events are spread thinly, so its last ones can only be found by reading them all.
-        after = max(0, client.daemon().last_event - lines) if lines and job is None else 0
+        after = max(0, client.last_event() - lines) if lines and job is None else 0
         events = deque(events_since(client, job, after), maxlen=lines or None)
         if as_json and not follow:
             print_json(list(events))
             return
         _print(events, as_json=as_json)
         last = events[-1].sequence if events else after
+        if follow and not isinstance(client, Client):
+            raise NotRunningError(
+                "no supervisor is running, so nothing more will happen",
+                hint="without --follow, what has happened is shown",
+            )
         while follow:
             pause(FOLLOW_INTERVAL_S)
             try:
@@ -72,7 +80,21 @@ def command(follow: bool, job: str | None, lines: int, state: StatePaths, as_jso
             last = fresh[-1].sequence if fresh else last
 
 
-def events_since(client: Client, job: str | None, after: int) -> Iterator[EventView]:
+def _check_known(client: Reader, state: StatePaths, job: str) -> None:
+    """Refuse a name of which there is neither a job nor an event nor a run.
+
+    Raises:
+        UserError: There is none; the hint names the nearest one.
+    """
+    from trainerd.cli.run_folder import find_run
+
+    if client.list_events(job=job, limit=1):
+        return  # a job that is gone has its history
+    if job not in {each.name for each in client.list_jobs()}:
+        find_run(state, job)
+
+
+def events_since(client: Reader, job: str | None, after: int) -> Iterator[EventView]:
     """Return the events with a sequence number above `after`, oldest first."""
     while True:
         events = client.list_events(job=job, after=after, limit=EVENTS_A_QUESTION)

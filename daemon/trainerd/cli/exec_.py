@@ -36,6 +36,7 @@ _MEANINGS: Final = {
 @click.command()
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option(
+    "--state-dir",
     "--state",
     "state_dir",
     type=click.Path(path_type=Path),

@@ -15,7 +15,7 @@ from trainerd.contract.clock import SystemClock
 from trainerd.contract.safe_text import safe_line
 
 if TYPE_CHECKING:
-    from trainerd.cli.client import Client
+    from trainerd.cli.post_mortem import Reader
     from trainerd.contract.paths import StatePaths
     from trainerd.supervisor.api.control import EventView, OutcomeView
 
@@ -39,9 +39,9 @@ def command(name: str, last: int | None, state: StatePaths, as_json: bool) -> No
       trainerd explain mnist --last 1
       trainerd explain mnist --json | jq -r '.[].kind' | sort | uniq -c
     """  # noqa: D301 (click leaves alone the lines after this escape)
-    from trainerd.cli.client import Client
+    from trainerd.cli.readers import reader
 
-    with ending_quietly(), Client(state) as client:
+    with ending_quietly(), reader(state) as client:
         outcomes = client.list_outcomes(name)
         outcomes = outcomes[-last:] if last is not None else outcomes
         if as_json:
@@ -55,7 +55,7 @@ def command(name: str, last: int | None, state: StatePaths, as_json: bool) -> No
         click.echo("\n\n".join(blocks) or f"no attempt of {name} has ended yet")
 
 
-def _newest_fault(client: Client, name: str) -> EventView | None:
+def _newest_fault(client: Reader, name: str) -> EventView | None:
     """Return the event by which a job was set aside, None if it is not set aside."""
     if client.get_job(name).state != "faulted":
         return None

@@ -36,7 +36,12 @@ if TYPE_CHECKING:
 @click.option("--all", "is_whole", is_flag=True, help="All that is tracked, optimizer included (.pt only).")
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 @click.option(
-    "--state", type=click.Path(path_type=Path), metavar="DIR", help="State folder of the supervisor."
+    "--state-dir",
+    "--state",
+    "state",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="State folder of the supervisor.",
 )
 @json_option
 def command(

@@ -24,7 +24,12 @@ from trainerd.errors import UserError
 @click.option("--step", type=click.IntRange(min=0), metavar="N", help="Optimizer steps done.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the run: data order and generators.")
 @click.option(
-    "--state", type=click.Path(path_type=Path), metavar="DIR", help="State folder of the supervisor."
+    "--state-dir",
+    "--state",
+    "state",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="State folder of the supervisor.",
 )
 @json_option
 def command(

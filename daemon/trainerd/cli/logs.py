@@ -111,7 +111,7 @@ def _show_daemon_log(
         if not state.log.exists() and not follow:
             raise UserError(
                 f"there is no log {state.log}",
-                hint="no supervisor has run on this state folder; name another with --state",
+                hint="no supervisor has run on this state folder; name another with --state-dir",
             )
         while True:
             has_more = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -22,15 +23,25 @@ Command = TypeVar("Command", bound="Callable[..., Any]")
 
 
 def state_option(command: Command) -> Command:
-    """Add ``--state``; the verb's parameter `state` is a `StatePaths`."""
+    """Add ``--state-dir``, also as ``--state``; the verb's parameter `state` is a `StatePaths`."""
+    return _state_option("--state-dir", "--state")(command)
+
+
+def state_dir_option(command: Command) -> Command:
+    """Add ``--state-dir`` alone, for a verb of which ``--state`` is something else."""
+    return _state_option("--state-dir")(command)
+
+
+def _state_option(*spellings: str) -> Callable[[Command], Command]:
     return click.option(
-        "--state",
+        *spellings,
+        "state",
         type=click.Path(path_type=Path, readable=False),  # who may not look is told more than that
         metavar="DIR",
         callback=lambda _context, _option, value: find_state(value),
-        help=f"State folder of the supervisor.  [default: ${STATE_VARIABLE}, else ./{LOCAL_STATE}, "
-        f"else {SYSTEM_STATE}]",
-    )(command)
+        help=f"State folder of the supervisor.  [default: ${STATE_VARIABLE}, else {LOCAL_STATE} in this "
+        f"folder or the nearest one above, else {SYSTEM_STATE}]",
+    )
 
 
 def names_argument(command: Command) -> Command:
@@ -75,10 +86,34 @@ def find_state(given: Path | None) -> StatePaths:
         given = Path(os.environ[STATE_VARIABLE])
     if given is not None:
         return StatePaths(given)
-    for usual in (LOCAL_STATE, SYSTEM_STATE):
-        if os.path.isdir(usual):  # noqa: PTH112 (never raises)
-            return StatePaths(usual)
+    found = _nearest_state()
+    if found is None and os.path.isdir(SYSTEM_STATE):  # noqa: PTH112 (never raises)
+        found = SYSTEM_STATE
+    if found is not None:
+        return StatePaths(found)
     raise UserError(
-        f"no state folder: there is no ./{LOCAL_STATE} here and no {SYSTEM_STATE}",
-        hint=f"name it with --state DIR or {STATE_VARIABLE}, or start a supervisor with `trainerd run`",
+        f"no state folder: there is no ./{LOCAL_STATE} here, none in a folder above, and no {SYSTEM_STATE}",
+        hint=f"name it with --state-dir DIR or {STATE_VARIABLE}, or start a supervisor with `trainerd run`",
     )
+
+
+def _nearest_state() -> Path | None:
+    """Return the state folder here, else the nearest one above, as git looks for its own.
+
+    Above, only folders of this user and of root count: any user may make one in /tmp.
+    """
+    if os.path.isdir(LOCAL_STATE):  # noqa: PTH112 (never raises)
+        return LOCAL_STATE
+    try:
+        here = Path.cwd()
+    except OSError:
+        return None
+    for folder in here.parents:
+        candidate = folder / LOCAL_STATE
+        try:
+            status = candidate.stat()
+        except OSError:
+            continue
+        if stat.S_ISDIR(status.st_mode) and status.st_uid in {os.geteuid(), 0}:
+            return candidate
+    return None

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from trainerd.cli.human import NOTHING, duration, epochs_done, number
-from trainerd.cli.options import json_option, state_option
-from trainerd.cli.output import (
-    STATE_STYLES,
-    cut,
-    ending_quietly,
-    make_console,
-    make_table,
-    pause,
-    print_json,
-    print_json_line,
-    show,
-)
-from trainerd.cli.progress import Pace, bar, share_done
+from trainerd.cli.fitting_table import fitting_lines
+from trainerd.cli.job_query import SORT_KEYS, STATES, choose, read_format, read_states, sort_jobs
+from trainerd.cli.job_table import COLUMNS, WATCH_COLUMNS, event_line, job_rows, watch_rows
+from trainerd.cli.options import complete_job_names, find_state, json_option
+from trainerd.cli.output import ending_quietly, make_console, pause, print_json, print_json_line
+from trainerd.cli.progress import Pace, bar
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.safe_text import one_line
 from trainerd.errors import TrainerdError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console, RenderableType
-    from rich.table import Table
+    from rich.text import Text
 
     from trainerd.cli.client import Client
     from trainerd.contract.paths import StatePaths
@@ -36,42 +30,137 @@ if TYPE_CHECKING:
 
 WATCH_INTERVAL_S: Final = 1.0
 
-_WATCH_HEADINGS: Final = ("NAME", "STATE", "PROGRESS", "DONE", "LEFT", "STEP", "LOSS", "SINCE", "REASON")
-_WATCH_NUMBERS: Final = ("DONE", "LEFT", "STEP", "LOSS", "SINCE")
-_HEADINGS: Final = ("NAME", "STATE", "EPOCH", "STEP", "LOSS", "CHECKPOINT", "ATTEMPT", "SINCE", "REASON")
-_NUMBERS: Final = ("EPOCH", "STEP", "LOSS", "CHECKPOINT", "ATTEMPT", "SINCE")
-
 
 @click.command()
-@state_option
-@json_option
+@click.argument("names", nargs=-1, metavar="[NAME...]", shell_complete=complete_job_names)
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    metavar="STATE",
+    shell_complete=lambda _context, _option, beginning: [
+        state for state in STATES if state.startswith(beginning)
+    ],
+    help="Only jobs in this state; several with commas, or given twice.",
+)
+@click.option("--sort", metavar="KEY", help=f"Order: {', '.join(SORT_KEYS)}; -KEY for the other direction.")
+@click.option("--format", "form", metavar="TEXT", help="A line for each job, such as '{name} {step}'.")
+@click.option("--quiet", "-q", is_flag=True, help="Names only, one a line.")
 @click.option("--watch", "-w", is_flag=True, help="Show it again every second, until Ctrl-C.")
-def command(state: StatePaths, as_json: bool, watch: bool) -> None:
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path, readable=False),
+    metavar="DIR",
+    help="State folder of the supervisor.  [default: as of the other verbs]",
+)
+@json_option
+def command(
+    *,
+    names: tuple[str, ...],
+    states: tuple[str, ...],
+    sort: str | None,
+    form: str | None,
+    quiet: bool,
+    watch: bool,
+    state_dir: Path | None,
+    as_json: bool,
+) -> None:
     """Show all jobs: where each one is, and why.
 
     EPOCH counts the epochs that are done, of how many: 1.30/10 is in the second. CHECKPOINT is the step of
-    the newest one: what a crash now would go back to. --watch shows a bar and the time that is left at the
-    pace seen.
+    the newest one: what a crash now would go back to. Of a job that does not train at the moment, STEP and
+    EPOCH are those of that checkpoint. Where the terminal is narrow, columns are left out, never a name.
+    --watch shows a bar and the time that is left at the pace seen; in a pipe, a line for each change.
 
     \b
     Example:
       trainerd ps
       trainerd ps --watch
+      trainerd ps --state parked,rejected -q
+      trainerd ps --format '{name} {step} {loss}' --sort -step
       trainerd ps --json | jq -r '.[] | select(.state == "parked") | .name'
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.client import Client
+    from trainerd.cli.readers import reader
 
-    with ending_quietly(), Client(state) as client:
+    if sum((form is not None, quiet, as_json)) > 1:
+        raise click.UsageError("--format, --quiet and --json exclude one another")
+    states, state_dir, word = _old_spelling(states, state_dir)
+    wanted = read_states(states)
+    sort_jobs((), sort)
+    line_of = (lambda job: job.name) if quiet else read_format(form) if form is not None else None
+    state = find_state(state_dir)
+
+    def chosen(jobs: Sequence[JobView]) -> list[JobView]:
+        return sort_jobs(choose(jobs, names, wanted), sort)
+
+    with ending_quietly():
         if watch:
-            _watch(client, as_json=as_json)
-        elif as_json:
-            print_json(client.list_jobs())
-        else:
-            jobs, daemon = client.list_jobs(), client.daemon()
-            for line in remarks(daemon, is_empty=not jobs):
-                click.echo(line)
-            if jobs:
-                show(job_table(jobs, SystemClock().wall_s()))
+            with Client(state) as client:
+                client.daemon()
+                _say(word)
+                _watch(client, chosen, line_of, as_json=as_json)
+        with reader(state) as source:
+            _say(word)
+            jobs = chosen(source.list_jobs())
+            if as_json:
+                print_json(jobs)
+            elif line_of is not None:
+                for job in jobs:
+                    click.echo(line_of(job))
+            else:
+                daemon = source.daemon() if isinstance(source, Client) else None
+                is_filtered = bool(names or wanted)
+                _show(jobs, daemon, state, is_filtered=is_filtered)
+
+
+def _old_spelling(
+    states: tuple[str, ...], state_dir: Path | None
+) -> tuple[tuple[str, ...], Path | None, str | None]:
+    """Return states, folder and a word about it, where ``--state`` names the folder, as it once did."""
+    folders = [
+        text
+        for text in states
+        if text not in STATES and ("/" in text or text.startswith((".", "~")) or Path(text).is_dir())
+    ]
+    if state_dir is not None or len(folders) != 1:
+        return states, state_dir, None
+    word = f"--state of `ps` is a job's state now; taken as --state-dir {folders[0]}: write that"
+    return tuple(text for text in states if text != folders[0]), Path(folders[0]), word
+
+
+def _say(word: str | None) -> None:
+    if word is not None:
+        click.echo(word, err=True)
+
+
+def _show(
+    jobs: Sequence[JobView], daemon: DaemonView | None, state: StatePaths, *, is_filtered: bool
+) -> None:
+    lines = [] if daemon is None else remarks(daemon, is_empty=not jobs and not is_filtered)
+    if not jobs and (is_filtered or daemon is None):
+        lines.append("no such job" if is_filtered else f"no jobs in {state.root}")
+    for line in lines:
+        click.echo(line)
+    if jobs:
+        show_lines(fitting_lines(COLUMNS, job_rows(jobs, SystemClock().wall_s()), terminal_width()))
+
+
+def terminal_width() -> int | None:
+    """Return how many characters a line may have, None where nothing has to fit."""
+    import os
+
+    is_sized = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return make_console().width if is_sized else None
+
+
+def show_lines(lines: Sequence[Text]) -> None:
+    """Print lines of rich's as they are: none is wrapped or cut."""
+    console = make_console()
+    for line in lines:
+        with console.capture() as captured:
+            console.print(line, soft_wrap=True)
+        click.echo(captured.get().rstrip("\n").rstrip(), color=True)
 
 
 def remarks(daemon: DaemonView, *, is_empty: bool) -> list[str]:
@@ -83,71 +172,81 @@ def remarks(daemon: DaemonView, *, is_empty: bool) -> list[str]:
     return []
 
 
-def job_table(jobs: tuple[JobView, ...], now_s: float) -> Table:
-    """Return one row a job."""
-    table = make_table(*_HEADINGS, right=_NUMBERS, flexible="REASON")
-    for job in jobs:
-        table.add_row(
-            job.name,
-            _styled(job.state),
-            epochs_done(job.epoch, job.epochs, job.batch, job.batches),
-            number(job.step),
-            number(job.loss),
-            number(job.checkpoint_step),
-            str(job.attempt) if job.attempt else NOTHING,
-            duration(now_s - job.since_wall_s),
-            cut(reason_now(job, now_s)),
-        )
-    return table
-
-
-def reason_now(job: JobView, now_s: float) -> str:
-    """Return why a job is in its state, and while it waits for its next attempt, for how long."""
-    if job.retry_at_wall_s is None or job.state != "backing-off":
-        return job.reason
-    return f"next attempt in {duration(job.retry_at_wall_s - now_s)}: {job.reason}"
-
-
-def _styled(state: str) -> RenderableType:
-    from rich.text import Text
-
-    return Text(state, style=STATE_STYLES.get(state, ""))
-
-
-def _watch(client: Client, *, as_json: bool) -> None:
+def _watch(
+    client: Client,
+    chosen: Callable[[Sequence[JobView]], list[JobView]],
+    line_of: Callable[[JobView], str] | None,
+    *,
+    as_json: bool,
+) -> None:
     """Show the jobs until interrupted; a supervisor that is away for a while is waited for."""
-    from rich.live import Live
-
     if as_json:
         while True:
-            print_json_line({"jobs": [*client.list_jobs()]})
+            print_json_line({"jobs": chosen(client.list_jobs())})
             pause(WATCH_INTERVAL_S)
-    client.daemon()  # none at all is an error now, and not something to wait for
+    chosen(client.list_jobs())  # no supervisor, or no job of a name, is an error now: nothing to wait for
+    if not sys.stdout.isatty() or line_of is not None:
+        _watch_lines(client, chosen, line_of)
+    from rich.live import Live
+
     paces: dict[str, Pace] = {}
     console = make_console()
     is_plain = not _can_show(console, bar(0.99))
     with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:
         while True:
-            live.update(_glance(client, paces, is_plain=is_plain), refresh=True)
+            live.update(_glance(client, chosen, paces, is_plain=is_plain, width=console.width), refresh=True)
             pause(WATCH_INTERVAL_S)
 
 
-def _glance(client: Client, paces: dict[str, Pace], *, is_plain: bool) -> RenderableType:
+def _watch_lines(
+    client: Client,
+    chosen: Callable[[Sequence[JobView]], list[JobView]],
+    line_of: Callable[[JobView], str] | None,
+) -> None:
+    """Print a line for each job, and another for each change of it."""
+    seen: dict[str, object] = {}
+    while True:
+        try:
+            jobs = chosen(client.list_jobs())
+        except TrainerdError:
+            jobs = []  # it is being restarted, or a job is gone
+        for job in jobs:
+            what: object = (
+                (job.state, job.attempt, job.reason, job.checkpoint_step) if line_of is None else line_of(job)
+            )
+            if seen.get(job.name) != what:
+                seen[job.name] = what
+                click.echo(event_line(job, SystemClock().wall_s()) if line_of is None else line_of(job))
+        sys.stdout.flush()
+        pause(WATCH_INTERVAL_S)
+
+
+def _glance(
+    client: Client,
+    chosen: Callable[[Sequence[JobView]], list[JobView]],
+    paces: dict[str, Pace],
+    *,
+    is_plain: bool,
+    width: int,
+) -> RenderableType:
     try:
-        daemon, jobs = client.daemon(), client.list_jobs()
+        daemon, jobs = client.daemon(), chosen(client.list_jobs())
     except TrainerdError as error:
         return f"{error.message}; trying again"
-    from rich.console import Group
+    from rich.text import Text
 
     clock = SystemClock()
     for gone in paces.keys() - {job.name for job in jobs}:
         del paces[gone]
     for job in jobs:
         paces.setdefault(job.name, Pace()).see(job, clock.monotonic_s())
-    head = headline(daemon)
-    if not jobs:
-        return Group(head, f"no jobs: drop a spec into {daemon.jobs_dir}")
-    return Group(head, watch_table(jobs, paces, clock.wall_s(), is_plain=is_plain))
+    lines = [Text(headline(daemon), no_wrap=True, overflow="ellipsis")]
+    if jobs:
+        rows = watch_rows(jobs, paces, clock.wall_s(), is_plain=is_plain)
+        lines += fitting_lines(WATCH_COLUMNS, rows, width)
+    else:
+        lines.append(Text(f"no jobs: drop a spec into {daemon.jobs_dir}"))
+    return Text("\n", no_wrap=True).join(lines)
 
 
 def headline(daemon: DaemonView) -> str:
@@ -159,31 +258,6 @@ def headline(daemon: DaemonView) -> str:
         return f"deciding nothing: {one_line(daemon.journal_problem)}"
     how = "stopping" if daemon.is_stopping else "on hold: starts nothing" if daemon.is_on_hold else "running"
     return f"trainerd {how} · {counts} · Ctrl-C ends the view"
-
-
-def watch_table(
-    jobs: Sequence[JobView], paces: Mapping[str, Pace], now_s: float, *, is_plain: bool = False
-) -> Table:
-    """Return one row a job, with how far it is and how long it will take."""
-    from rich.text import Text
-
-    table = make_table(*_WATCH_HEADINGS, right=_WATCH_NUMBERS, flexible="REASON")
-    for job in jobs:
-        share = share_done(job)
-        left_s = paces[job.name].left_s() if job.name in paces else None
-        style = STATE_STYLES.get(job.state, "")
-        table.add_row(
-            job.name,
-            _styled(job.state),
-            Text(bar(share, is_plain=is_plain) if share is not None else NOTHING, style=style),
-            f"{share:.0%}" if share is not None else NOTHING,
-            duration(left_s) if left_s is not None else NOTHING,
-            number(job.step),
-            number(job.loss),
-            duration(now_s - job.since_wall_s),
-            cut(reason_now(job, now_s)),
-        )
-    return table
 
 
 def _can_show(console: Console, text: str) -> bool:

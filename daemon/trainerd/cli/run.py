@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--state",
+    "--state-dir",
     "state_dir",
     type=click.Path(path_type=Path, readable=False),
     default=Path(".trainerd"),

@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trainerd.cli.rights import without_rights
 from trainerd.contract.names import check_name
 from trainerd.contract.nearest import nearest_hint
+from trainerd.contract.paths import StatePaths
 from trainerd.errors import TrainerdError, UserError
 
 if TYPE_CHECKING:
-    from trainerd.contract.paths import RunPaths, StatePaths
+    from trainerd.contract.paths import RunPaths
+
+EXEC: Final = "exec"
+"""Folder in a state folder in which `trainerd exec` keeps a state folder for each job."""
 
 
 def find_run(state: StatePaths, name: str) -> RunPaths:
@@ -32,12 +36,20 @@ def find_run(state: StatePaths, name: str) -> RunPaths:
         pass
     if not state.root.is_dir():
         raise UserError(
-            f"there is no state folder {state.root}", hint="name it with --state DIR or TRAINERD_STATE"
+            f"there is no state folder {state.root}", hint="name it with --state-dir DIR or TRAINERD_STATE"
         )
+    if (other := _of_exec(state, name)) is not None:
+        return other
     waiting = _known_to_supervisor(state)
     if name in waiting:
         return run
     raise UserError(f"no job {name!r}", hint=nearest_hint(name, {*_folders(state), *waiting}))
+
+
+def _of_exec(state: StatePaths, name: str) -> RunPaths | None:
+    """Return the run of a job that `trainerd exec` ran here, None if there is none."""
+    run = StatePaths(state.root / EXEC / name).run(name)
+    return run if run.root.is_dir() else None
 
 
 def _folders(state: StatePaths) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -9,9 +10,9 @@ import click
 
 from trainerd.cli.explain import outcome_lines
 from trainerd.cli.human import duration, epochs_done, moment, number
+from trainerd.cli.job_table import reason_now
 from trainerd.cli.options import complete_job_names, json_option, state_option
 from trainerd.cli.output import ending_quietly, print_json
-from trainerd.cli.ps import reason_now
 from trainerd.cli.rank_log_size import rank_log_line
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.drill_record import read_drilled
@@ -19,12 +20,28 @@ from trainerd.contract.paths import RunPaths
 from trainerd.contract.safe_text import one_line
 
 if TYPE_CHECKING:
+    from trainerd.cli.post_mortem import Reader
     from trainerd.contract.drill_record import DrilledRecord
     from trainerd.contract.paths import StatePaths
     from trainerd.supervisor.api.control import DaemonView, JobView
 
 
 REASONS_SHOWN_MAX: Final = 10
+
+EXIT_CODES: Final = {
+    "queued": 10,
+    "backing-off": 11,
+    "paused": 12,
+    "stopped": 13,
+    "parked": 14,
+    "rejected": 15,
+    "faulted": 16,
+    "ended": 17,
+}
+"""Exit codes by the state of the job; every other state is one in which all is well, and 0."""
+
+RUNS_ALONE: Final = 18
+"""Exit code for a job that runs, and that no supervisor would restart."""
 
 HOLD_NOTE: Final = "it starts nothing until `trainerd resume --all`"
 
@@ -33,12 +50,16 @@ HOLD_NOTE: Final = "it starts nothing until `trainerd resume --all`"
 @click.argument("name", required=False, shell_complete=complete_job_names)
 @state_option
 @json_option
-def command(name: str | None, state: StatePaths, as_json: bool) -> None:
+@click.pass_context
+def command(context: click.Context, *, name: str | None, state: StatePaths, as_json: bool) -> None:
     """Show everything about one job.
 
     Without a NAME, about the supervisor itself.
 
-    The last outcome comes with its evidence and with what the supervisor does about it.
+    The last outcome comes with its evidence and with what the supervisor does about it. The exit code says
+    which state the job is in: 0 finished, running, starting or draining; 10 queued; 11 backing-off;
+    12 paused; 13 stopped; 14 parked; 15 rejected; 16 faulted. With no supervisor: 17 the
+    attempt has ended, 18 it runs, and nothing restarts it.
 
     \b
     Example:
@@ -47,18 +68,42 @@ def command(name: str | None, state: StatePaths, as_json: bool) -> None:
       trainerd status
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.client import Client
+    from trainerd.cli.post_mortem import LIVE
+    from trainerd.cli.readers import reader
 
-    with ending_quietly(), Client(state) as client:
-        view = client.daemon() if name is None else client.get_job(name)
-        if as_json:
-            print_json(view)
-            return
-        now_s = SystemClock().wall_s()
+    with ending_quietly():
         if name is None:
-            lines = daemon_lines(view, now_s)  # type: ignore[arg-type]
+            with reader(state) as source:
+                if not isinstance(source, Client):
+                    _show_left(source, state, as_json=as_json)
+                    context.exit(1)
+                daemon = source.daemon()
+            if as_json:
+                print_json(daemon)
+            else:
+                click.echo("\n".join(daemon_lines(daemon, SystemClock().wall_s())))
+            return
+        with reader(state) as source:
+            job = source.get_job(name)
+        if as_json:
+            print_json(job)
         else:
-            lines = job_lines(view, now_s, drilled=read_drilled(state.drill(name)))  # type: ignore[arg-type]
-        click.echo("\n".join(lines))
+            drilled = read_drilled(state.drill(name))
+            click.echo("\n".join(job_lines(job, SystemClock().wall_s(), drilled=drilled)))
+    code = EXIT_CODES.get(job.state, 0)
+    is_alone = not isinstance(source, Client) and job.state in LIVE
+    context.exit(RUNS_ALONE if is_alone else code)
+
+
+def _show_left(source: Reader, state: StatePaths, *, as_json: bool) -> None:
+    """Show what there is of a supervisor that does not run."""
+    counts = dict(sorted(Counter(job.state for job in source.list_jobs()).items()))
+    if as_json:
+        print_json({"state_dir": str(state.root), "jobs_by_state": counts, "last_event": source.last_event()})
+        return
+    shown = ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
+    lines = _aligned(("jobs", shown), ("state folder", str(state.root)))
+    click.echo("\n".join(["trainerd: no supervisor is running", *lines]))
 
 
 def daemon_lines(daemon: DaemonView, now_s: float) -> list[str]:
@@ -140,7 +185,7 @@ def _progress(job: JobView) -> str | None:
         parts.append(f"epochs {epochs_done(job.epoch, job.epochs, job.batch, job.batches)}")
     if job.batch is not None:
         parts.append(f"batch {job.batch}" + (f"/{job.batches}" if job.batches is not None else ""))
-    if job.phase is not None:
+    if job.phase not in {None, "importing", "no-session"}:
         parts.append(f"in {job.phase}")
     return ", ".join(parts) or None
 

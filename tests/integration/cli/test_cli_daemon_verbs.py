@@ -240,7 +240,7 @@ def test_a_name_that_can_be_no_job_is_an_error_before_anybody_is_asked(trainerd,
 def test_without_a_supervisor_the_error_says_how_to_start_one(trainerd, state, words):
     assert trainerd(*words, code=1).stderr == (
         "error: no supervisor is running on .trainerd\n"
-        "  start one with `trainerd run --state .trainerd`, or name another state folder with --state\n"
+        "  start one with `trainerd run --state .trainerd`, or name another state folder with --state-dir\n"
     )
     state.socket.touch()  # nor is a file one
     assert "no supervisor is running" in trainerd(*words, code=1).stderr
@@ -254,7 +254,10 @@ def test_the_state_folder_may_be_named_by_option_or_variable(trainerd, control, 
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     with served(control, elsewhere / "trainerd.sock"):
-        assert trainerd("ps", "--state", elsewhere).stdout == PS
+        assert trainerd("ps", "--state-dir", elsewhere).stdout == PS
+        old = trainerd("ps", "--state", elsewhere)
+        assert old.stdout == PS
+        assert old.stderr.startswith("--state of `ps` is a job's state now; taken as --state-dir")
         monkeypatch.setenv("TRAINERD_STATE", str(elsewhere))
         assert trainerd("ps").stdout == PS
 

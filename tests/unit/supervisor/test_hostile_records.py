@@ -26,6 +26,7 @@ from trainerd.contract.records import (
     VoidRecord,
 )
 from trainerd.errors import CorruptError
+from trainerd.supervisor.api.saved_progress import read_saved
 from trainerd.supervisor.api.views import job_view, outcome_view
 from trainerd.supervisor.attempt.evidence import gather_evidence
 from trainerd.supervisor.attempt.probe import ProbedEnded, ProbedUnknown, probe
@@ -137,7 +138,9 @@ def test_an_ending_of_any_records_is_judged_recorded_and_shown(state, said, ende
         assert journal.jobs()["bee"] == subject
         (kept,) = journal.endings("bee")
     beat = DiskRunFiles().heartbeat(run, 1, 0)
-    shown = job_view(subject, run, heartbeat=beat, last_outcome=outcome_view(kept))
+    shown = job_view(
+        subject, run, heartbeat=beat, past=beat, saved=read_saved(run), last_outcome=outcome_view(kept)
+    )
     text = json.dumps(dataclasses.asdict(shown), ensure_ascii=False)
     text.encode()
     assert "\x1b" not in "".join(shown.last_outcome.evidence)

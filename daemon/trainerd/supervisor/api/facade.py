@@ -22,7 +22,6 @@ ON_HOLD: Final = "the supervisor starts nothing until `trainerd resume --all`"
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainerd.contract.heartbeat import Heartbeat
     from trainerd.contract.paths import StatePaths
     from trainerd.supervisor.api.control import EventView, JobView, OutcomeView
     from trainerd.supervisor.api.recent_attempts import RecentAttempts
@@ -95,11 +94,14 @@ class Facade:
         return None if job is None else self._view(job)
 
     def _view(self, job: Job) -> JobView:
+        monitor = self._loop.monitors.get(job.name)
         return job_view(
             job,
             self._paths.run(job.name),
-            monitor=self._loop.monitors.get(job.name),
-            heartbeat=self._heartbeat(job),
+            monitor=monitor,
+            heartbeat=monitor.heartbeat if monitor is not None else None,
+            past=self._recent.last_heartbeat(job.name, self._spoke_last(job)),
+            saved=self._recent.last_saved(job.name),
             last_outcome=self._recent.last_outcome(job.name),
             wait=self._wait(job),
             resume=self._recent.last_resume(job.name),
@@ -116,13 +118,6 @@ class Facade:
         if job.is_held:
             return HELD
         return ON_HOLD if self._loop.is_on_hold else self._loop.ledger.waits.get(job.name)
-
-    def _heartbeat(self, job: Job) -> Heartbeat | None:
-        """Return what the newest attempt said last; before it has said anything, what the one before did."""
-        monitor = self._loop.monitors.get(job.name)
-        if monitor is not None and monitor.heartbeat is not None:
-            return monitor.heartbeat
-        return self._recent.last_heartbeat(job.name, self._spoke_last(job))
 
     def _spoke_last(self, job: Job) -> int:
         """Return the newest attempt that has said something, 0 if there is none.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from trainerd.contract.heartbeat import read_heartbeat
 from trainerd.contract.resume_record import read_resume
 from trainerd.errors import CorruptError
+from trainerd.supervisor.api.saved_progress import read_saved
 from trainerd.supervisor.api.views import outcome_view
 from trainerd.supervisor.machine.job_events import AttemptEnded
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from trainerd.contract.paths import RunPaths, StatePaths
     from trainerd.contract.resume_record import ResumeRecord
     from trainerd.supervisor.api.control import OutcomeView
+    from trainerd.supervisor.api.saved_progress import SavedProgress
     from trainerd.supervisor.bounded_io import BoundedIo
     from trainerd.supervisor.journal.journal import Journal
     from trainerd.supervisor.ledger import Step
@@ -44,6 +46,7 @@ class RecentAttempts:
         self._outcomes = {name: outcome_view(row) for name, row in journal.last_endings().items()}
         self._heartbeats: dict[str, tuple[int, Heartbeat | None]] = {}
         self._resumes: dict[str, ResumeRecord | None] = {}
+        self._saved: dict[str, SavedProgress | None] = {}
         self._observing: set[asyncio.Task[None]] = set()
         self._gone: set[str] = set()  # jobs that went while they were observed
 
@@ -55,7 +58,7 @@ class RecentAttempts:
             self._heartbeats.pop(step.name, None)
 
         if step.after is None:
-            for kept in (self._outcomes, self._heartbeats, self._resumes):
+            for kept in (self._outcomes, self._heartbeats, self._resumes, self._saved):
                 kept.pop(step.name, None)
             if self._observing:
                 self._gone.add(step.name)
@@ -72,6 +75,10 @@ class RecentAttempts:
     def last_resume(self, name: str) -> ResumeRecord | None:
         """Return what is known of the newest resume of a job, as far as it was observed."""
         return self._resumes.get(name)
+
+    def last_saved(self, name: str) -> SavedProgress | None:
+        """Return what is in the run folder of a job, as far as it was observed."""
+        return self._saved.get(name)
 
     async def observe(self, attempts: Mapping[str, int]) -> None:
         """Read what these attempts said last, by job, and how the jobs' resumes went.
@@ -95,11 +102,14 @@ class RecentAttempts:
     async def _observe(self, attempts: Mapping[str, int]) -> None:
         runs = {name: self._paths.run(name) for name in attempts}
         seen = await self._io.sweep(
-            {run.root: partial(_read, run, self._unread(name, attempts[name])) for name, run in runs.items()}
+            {
+                run.root: partial(_read, run, self._unread(name, attempts[name]), self._saved.get(name))
+                for name, run in runs.items()
+            }
         )
         for name, run in runs.items():
             if run.root in seen and name not in self._gone:
-                beat, self._resumes[name] = seen[run.root]
+                beat, self._resumes[name], self._saved[name] = seen[run.root]
                 if self._unread(name, attempts[name]):
                     self._heartbeats[name] = attempts[name], beat
 
@@ -108,12 +118,15 @@ class RecentAttempts:
         return 0 if self._heartbeats.get(name, (0, None))[0] == attempt else attempt
 
 
-def _read(run: RunPaths, attempt: int) -> tuple[Heartbeat | None, ResumeRecord | None]:
+def _read(
+    run: RunPaths, attempt: int, known: SavedProgress | None
+) -> tuple[Heartbeat | None, ResumeRecord | None, SavedProgress | None]:
     beat = None
     if attempt:
         with contextlib.suppress(OSError, ValueError):
             beat = read_heartbeat(run.attempt(attempt).heartbeat(0))
+    saved = read_saved(run, known)
     try:
-        return beat, read_resume(run.resume)
+        return beat, read_resume(run.resume), saved
     except (CorruptError, OSError):
-        return beat, None  # unknown, and nothing hangs on it
+        return beat, None, saved  # unknown, and nothing hangs on it

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from trainerd.contract.resume_record import summary
 from trainerd.contract.safe_text import safe_line, safe_text, safe_value
 from trainerd.supervisor.api.control import EventView, JobView, OutcomeView, ReasonView
-from trainerd.supervisor.machine.states import LIVE, BackingOff, Paused, Queued
+from trainerd.supervisor.api.job_progress import job_progress
+from trainerd.supervisor.machine.states import BackingOff, Paused, Queued
 
 if TYPE_CHECKING:
     from trainerd.contract.heartbeat import Heartbeat
     from trainerd.contract.paths import RunPaths
     from trainerd.contract.resume_record import ResumeRecord
+    from trainerd.supervisor.api.saved_progress import SavedProgress
     from trainerd.supervisor.attempt.monitor import Monitor
     from trainerd.supervisor.journal.journal import EndingRow, EventRow
     from trainerd.supervisor.machine.states import Job
@@ -25,6 +27,8 @@ def job_view(
     *,
     monitor: Monitor | None = None,
     heartbeat: Heartbeat | None = None,
+    past: Heartbeat | None = None,
+    saved: SavedProgress | None = None,
     last_outcome: OutcomeView | None = None,
     wait: str | None = None,
     resume: ResumeRecord | None = None,
@@ -35,12 +39,14 @@ def job_view(
         job: The job.
         run: Its run folder.
         monitor: Of its live attempt.
-        heartbeat: What its newest attempt last said.
+        heartbeat: What its live attempt said last.
+        past: What the newest attempt that is not live said last.
+        saved: What is in its run folder, None if that was not observed.
         last_outcome: How its newest ended attempt ended.
         wait: Why it waits for a slot.
         resume: What is known of its newest resume.
     """
-    beat = heartbeat
+    progress = job_progress(job, live=heartbeat, past=past, saved=saved)
     return JobView(
         name=job.name,
         state=job.state.NAME,
@@ -49,14 +55,7 @@ def job_view(
         attempt=job.attempt,
         spec_path=safe_line(job.spec.spec_path) if job.spec is not None else "",
         run_dir=safe_line(str(run.root)),
-        phase=beat.phase.name.lower() if beat is not None and isinstance(job.state, LIVE) else None,
-        step=beat.step if beat is not None else None,
-        epoch=beat.epoch if beat is not None else None,
-        epochs=_known(beat.epochs) if beat is not None else None,
-        batch=beat.batch if beat is not None else None,
-        batches=_known(beat.batches) if beat is not None else None,
-        loss=beat.loss if beat is not None and not math.isnan(beat.loss) else None,
-        checkpoint_step=_known(beat.checkpoint_step) if beat is not None else None,
+        **asdict(progress),
         shim_pid=monitor.shim.pid if monitor is not None and monitor.shim is not None else None,
         pids=tuple(rank.pid for rank in monitor.ranks) if monitor is not None else (),
         retry_at_wall_s=job.state.until_wall_s if isinstance(job.state, BackingOff | Paused) else None,
@@ -90,10 +89,6 @@ def resume_reasons(record: ResumeRecord | None) -> tuple[ReasonView, ...]:
 def _one_line(text: str) -> str:
     """Return a text of a job's as it can be displayed: whatever a terminal would obey is replaced."""
     return "".join(each if each.isprintable() else " " for each in text)
-
-
-def _known(number: int) -> int | None:
-    return number if number >= 0 else None
 
 
 def outcome_view(row: EndingRow) -> OutcomeView:

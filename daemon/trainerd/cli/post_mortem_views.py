@@ -1,0 +1,132 @@
+"""Jobs as shown when no supervisor runs: what the journal said last, and how the attempt stands now."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import TYPE_CHECKING
+
+from trainerd.cli.post_mortem import ENDED, newest_attempt
+from trainerd.contract import records
+from trainerd.contract.heartbeat import read_heartbeat
+from trainerd.contract.records import FinishedRecord
+from trainerd.contract.resume_record import read_resume
+from trainerd.errors import TrainerdError
+from trainerd.supervisor.api.saved_progress import read_saved
+from trainerd.supervisor.api.views import job_view
+from trainerd.supervisor.attempt.probe import (
+    ProbedEnded,
+    ProbedLost,
+    ProbedNotStarted,
+    ProbedRunning,
+    probe,
+)
+from trainerd.supervisor.machine.states import Job, Running, Stopped
+
+if TYPE_CHECKING:
+    from trainerd.contract.heartbeat import Heartbeat
+    from trainerd.contract.paths import RunPaths
+    from trainerd.contract.resume_record import ResumeRecord
+    from trainerd.supervisor.api.control import JobView, OutcomeView
+    from trainerd.supervisor.attempt.probe import ProbeResult
+
+
+def journal_view(job: Job, run: RunPaths, last_outcome: OutcomeView | None) -> JobView:
+    """Return a job of the journal as shown.
+
+    A state in which an attempt may run is the journal's last word, so the attempt is looked at.
+    """
+    found = probe(run.attempt(job.attempt)) if job.is_live else None
+    is_over = isinstance(found, ProbedEnded | ProbedLost | ProbedNotStarted)
+    beat = _beat(run, job.attempt)
+    view = job_view(
+        job,
+        run,
+        heartbeat=beat if job.is_live and not is_over else None,
+        past=beat if not job.is_live or is_over else None,
+        saved=read_saved(run),
+        last_outcome=last_outcome,
+        resume=_resume(run),
+    )
+    # Nothing is tried again with no supervisor.
+    view = dataclasses.replace(view, retry_at_wall_s=None)
+    if found is None:
+        return view
+    reason = _standing(found, job.attempt)
+    if is_over:
+        return dataclasses.replace(view, state=ENDED, phase=None, reason=reason)
+    if isinstance(found, ProbedRunning):
+        pids = tuple(rank.pid for rank in found.ranks)
+        return dataclasses.replace(view, reason=reason, shim_pid=found.shim.pid, pids=pids)
+    return dataclasses.replace(view, reason=reason)
+
+
+def folder_view(name: str, run: RunPaths, last_outcome: OutcomeView | None) -> JobView:
+    """Return a run that no journal knows as shown."""
+    attempt = newest_attempt(run)
+    found = probe(run.attempt(attempt)) if attempt else None
+    is_live = isinstance(found, ProbedRunning)
+    since_s = 0.0
+    with contextlib.suppress(OSError):
+        since_s = run.root.stat().st_mtime
+    job = Job(name, Running() if is_live else Stopped(), "", since_s, attempt=attempt)
+    beat = _beat(run, attempt)
+    view = job_view(
+        job,
+        run,
+        heartbeat=beat if is_live else None,
+        past=None if is_live else beat,
+        saved=read_saved(run),
+        last_outcome=last_outcome,
+        resume=_resume(run),
+    )
+    finished = _finished(run)
+    if finished is not None and not is_live:
+        return dataclasses.replace(
+            view, state="finished", reason=f"finished at step {finished.step}", since_wall_s=finished.wall_s
+        )
+    if isinstance(found, ProbedRunning):
+        pids = tuple(rank.pid for rank in found.ranks)
+        return dataclasses.replace(view, reason=_standing(found, attempt), shim_pid=found.shim.pid, pids=pids)
+    reason = _standing(found, attempt) if found is not None else "a run folder that no journal knows"
+    return dataclasses.replace(view, state=ENDED, reason=reason)
+
+
+def _standing(found: ProbeResult, attempt: int) -> str:
+    """Return how an attempt stands, in a sentence."""
+    later = "the next supervisor decides what follows"
+    if isinstance(found, ProbedRunning):
+        return f"attempt {attempt} runs without a supervisor"
+    if isinstance(found, ProbedEnded):
+        ranks = ", ".join(f"rank {rank.rank} {_how(rank)}" for rank in found.record.ranks[:4])
+        return f"attempt {attempt} has ended ({ranks}); {later}"
+    if isinstance(found, ProbedLost):
+        return f"attempt {attempt} is gone: {found.evidence}; {later}"
+    if isinstance(found, ProbedNotStarted):
+        return f"attempt {attempt} was never started; {later}"
+    return f"attempt {attempt} may run: its shim cannot be told"
+
+
+def _how(rank: records.RankExit) -> str:
+    if rank.signal is not None:
+        return f"was ended by signal {rank.signal}"
+    return f"exited with {rank.exit_code}"
+
+
+def _beat(run: RunPaths, attempt: int) -> Heartbeat | None:
+    if attempt:
+        with contextlib.suppress(OSError, ValueError):
+            return read_heartbeat(run.attempt(attempt).heartbeat(0))
+    return None
+
+
+def _resume(run: RunPaths) -> ResumeRecord | None:
+    with contextlib.suppress(TrainerdError, OSError):
+        return read_resume(run.resume)
+    return None
+
+
+def _finished(run: RunPaths) -> FinishedRecord | None:
+    with contextlib.suppress(TrainerdError, OSError):
+        return records.read(run.finished, FinishedRecord)
+    return None
