@@ -28,6 +28,61 @@ if TYPE_CHECKING:
 ERROR_CHARACTERS_MAX: Final = 100_000
 """Longest error that is printed, in characters: a spec may have many problems."""
 
+GROUPS: Final[dict[str, tuple[str, ...]]] = {
+    "Start with these": ("run", "submit", "ps", "logs", "stop"),
+    "Look": ("status", "wait", "explain", "events", "metrics", "goodput", "checkpoints"),
+    "Steer": ("resume", "restart", "retry", "hold", "drain", "checkpoint", "reload"),
+    "Jobs and their specs": ("edit", "rm", "validate", "schema", "exec", "sweep", "clone"),
+    "Checkpoints": ("pin", "prune", "export", "import"),
+    "Training scripts": ("check", "adopt", "drill"),
+    "This installation": ("doctor", "notify", "completion"),
+}
+"""Verbs by task, as ``--help`` lists them; those of a newcomer first. A verb that is in none comes last."""
+
+ELSEWHERE: Final = {
+    "list": "ps",
+    "ls": "ps",
+    "jobs": "ps",
+    "queue": "ps",
+    "squeue": "ps",
+    "top": "ps --watch",
+    "watch": "ps --watch",
+    "describe": "status",
+    "show": "status",
+    "info": "status",
+    "inspect": "status",
+    "kill": "stop",
+    "cancel": "stop",
+    "scancel": "stop",
+    "abort": "stop",
+    "end": "stop",
+    "pause": "hold",
+    "start": "submit",
+    "add": "submit",
+    "create": "submit",
+    "sbatch": "submit",
+    "launch": "submit",
+    "up": "run",
+    "serve": "run",
+    "daemon": "run",
+    "down": "drain",
+    "shutdown": "drain",
+    "unpause": "resume",
+    "continue": "resume",
+    "delete": "rm",
+    "remove": "rm",
+    "purge": "rm --purge",
+    "log": "logs",
+    "tail": "logs -f",
+    "history": "events",
+    "why": "explain",
+    "version": "--version",
+    "lint": "validate",
+    "test": "drill",
+    "save": "checkpoint",
+}
+"""Verbs of other programs, and what does that here."""
+
 
 def _verb_files() -> Iterator[tuple[str, Path]]:
     """Yield each module of this folder with the verb it would be; a trailing underscore avoids a keyword."""
@@ -71,9 +126,13 @@ class Verbs(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs from their sources: importing them all would make help slow."""
         del ctx
-        rows = [(verb, summary) for verb, path in _verb_files() if (summary := _summary(path)) is not None]
-        with formatter.section("Verbs"):
-            formatter.write_dl(rows)
+        rows = {verb: summary for verb, path in _verb_files() if (summary := _summary(path)) is not None}
+        for title, verbs in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(verb, rows.pop(verb)) for verb in verbs if verb in rows])
+        if rows:
+            with formatter.section("More"):
+                formatter.write_dl(list(rows.items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -81,10 +140,19 @@ class Verbs(click.Group):
         """Find the verb, or say which one was probably meant."""
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
-            near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
-            meant = f"; did you mean {near[0]!r}?" if near else ""
-            ctx.fail(f"there is no verb {name!r}{meant}")
+            ctx.fail(f"there is no verb {name!r}{self._meant(ctx, name)}")
         return super().resolve_command(ctx, args)
+
+    def _meant(self, ctx: click.Context, name: str) -> str:
+        """Return what a word that is no verb was probably meant to be, empty if that cannot be told."""
+        if name.lower() in ELSEWHERE:
+            return f"; you may want `trainerd {ELSEWHERE[name.lower()]}`"
+        if name.endswith((".yaml", ".yml", ".json", ".toml")):
+            return f"; to run a spec: `trainerd submit {name}`, or alone and here: `trainerd exec {name}`"
+        if name.endswith(".py"):
+            return f"; to run a script as a job: `trainerd submit -- python {name}`"
+        near = difflib.get_close_matches(name.lower(), self.list_commands(ctx), n=1)
+        return f"; did you mean {near[0]!r}?" if near else "; `trainerd --help` lists them"
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb; a mistake of the user's ends as one message, a bug of ours as a traceback."""
