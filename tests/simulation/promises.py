@@ -71,6 +71,11 @@ class Promises:
             self.held_by_user.discard(name)
         if isinstance(event, happened.HoldAsked):
             self.held_by_user.add(name)
+        if isinstance(event, happened.PreemptionAsked) and event.by in self.ledger.jobs:
+            by = self.ledger.jobs[event.by]
+            is_higher = by.spec.priority > step.before.spec.priority
+            self.require(is_higher, f"{name}: makes room for {event.by}, which has no higher priority")
+            self.require(isinstance(by.state, Queued), f"{name}: makes room for {event.by}, which waits not")
         is_new_try = not step.is_ignored and isinstance(
             event, happened.ResumeAsked | happened.RetryAsked | happened.RestartAsked
         )

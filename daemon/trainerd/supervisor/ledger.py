@@ -17,8 +17,15 @@ from trainerd.supervisor.containment import HandlingPage, fault_of
 from trainerd.supervisor.journal.journal import EndingRow, Entry, check_encodable
 from trainerd.supervisor.log.narration import event_kind, next_action
 from trainerd.supervisor.machine import decide
-from trainerd.supervisor.machine.job_events import AttemptEnded, FaultSeen, NeverFits, SlotGranted
+from trainerd.supervisor.machine.job_events import (
+    AttemptEnded,
+    FaultSeen,
+    NeverFits,
+    PreemptionAsked,
+    SlotGranted,
+)
 from trainerd.supervisor.machine.states import Draining, Faulted, Job, Queued, Running, Starting
+from trainerd.supervisor.preemption import Occupant, preemptions
 from trainerd.supervisor.scheduler import Request, Schedule, SlotOwner, schedule
 
 if TYPE_CHECKING:
@@ -114,6 +121,9 @@ class Ledger:
                 steps.append(self._taken(drafts, name, NeverFits(why), now))
             for name, gpus in answer.grants:
                 steps.append(self._taken(drafts, name, SlotGranted(gpus), now))
+            waiting = _requests(drafts) if self.grants_slots else []
+            for name, by in preemptions(self._capacity, _occupants(drafts), waiting):
+                steps.append(self._taken(drafts, name, PreemptionAsked(by), now))
         steps = self._recorded(drafts, steps, now)
         self._jobs = drafts
         self._schedule = answer
@@ -192,6 +202,21 @@ def _place(job: Job | None) -> object:
 
 def _owners(jobs: Mapping[str, Job]) -> list[SlotOwner]:
     return [SlotOwner(job.held, _gpus(job)) for job in jobs.values() if job.may_have_processes]
+
+
+def _occupants(jobs: Mapping[str, Job]) -> list[Occupant]:
+    return [
+        Occupant(
+            job.name,
+            SlotOwner(job.held, _gpus(job)),
+            priority=job.spec.priority if job.spec is not None else 0,
+            since_wall_s=job.since_wall_s,
+            is_leaving=isinstance(job.state, Draining),
+            can_leave=isinstance(job.state, Starting | Running),
+        )
+        for job in jobs.values()
+        if job.may_have_processes
+    ]
 
 
 def _gpus(job: Job) -> tuple[int, ...]:

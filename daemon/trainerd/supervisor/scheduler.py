@@ -134,11 +134,11 @@ def _go_through(
     """
     taken = {gpu for owner in owners for gpu in owner.gpus}
     free_gpus = [gpu for gpu in capacity.indices if gpu not in taken]
-    free = _Free(capacity, owners, len(free_gpus))
+    free = Free(capacity, owners, len(free_gpus))
     ahead: str | None = None
     for request in queue:
         wanted = request.resources
-        if not _ever_fits(capacity, wanted):
+        if not ever_fits(capacity, wanted):
             if misfits is not None:
                 misfits[request.name] = _misfit(capacity, wanted)
             continue
@@ -153,7 +153,7 @@ def _go_through(
         free.take(wanted)
 
 
-class _Free:
+class Free:
     """What is left, less what is reserved; below zero where more is reserved than there is."""
 
     def __init__(self, capacity: Capacity, owners: Sequence[SlotOwner], gpus: int) -> None:
@@ -197,7 +197,8 @@ _ROUNDING = 1e-9
 """Ten times a tenth of a cpu is a cpu."""
 
 
-def _ever_fits(capacity: Capacity, wanted: Resources) -> bool:
+def ever_fits(capacity: Capacity, wanted: Resources) -> bool:
+    """Return whether the machine is large enough for what is asked for."""
     return (
         wanted.cpus <= capacity.cpus + _ROUNDING
         and wanted.gpus <= capacity.gpus

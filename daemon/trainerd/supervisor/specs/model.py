@@ -244,4 +244,10 @@ class JobSpec(Section):
         "that opens a session has when its session has finished, whatever is written here.",
         examples=["record"],
     )
-    priority: int = Field(0, ge=-1_000_000, le=1_000_000, description="Higher goes first.", examples=[10])
+    priority: int = Field(
+        0,
+        ge=-1_000_000,
+        le=1_000_000,
+        description="Higher goes first; one that does not fit drains jobs of lower priority, which go on later.",
+        examples=[10],
+    )
