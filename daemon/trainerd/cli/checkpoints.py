@@ -116,6 +116,9 @@ def _show(name: str, found: dict[str, Any], *, is_verified: bool) -> None:
     else:
         click.echo(f"{name} has no checkpoint yet")
     for row in found["checkpoints"]:
+        if row["pin"]:
+            click.echo(f"\npinned: {row['name']}\n  {safe_text(row['pin'])}")
+    for row in found["checkpoints"]:
         if row["problem"]:
             click.echo(f"\nfailed: {safe_text(row['problem'])}")
     for what in ("quarantined", "abandoned"):

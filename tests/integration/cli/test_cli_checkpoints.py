@@ -14,6 +14,9 @@ TABLE = """\
 NAME            STEP  EPOCH  WHY          SIZE    AGE  PIN     SCORES
 step-000000100   100      0  periodic  3.0 KiB  2m00s  -       -
 step-000000120   120      1  epoch     3.0 KiB  1m40s  pinned  accuracy=0.91 loss=nan
+
+pinned: step-000000120
+  the one in the paper
 """
 
 

@@ -248,6 +248,7 @@ class JobSpec(Section):
         0,
         ge=-1_000_000,
         le=1_000_000,
-        description="Higher goes first; one that does not fit drains jobs of lower priority, which go on later.",
+        description="Higher goes first; a job that does not fit drains jobs of lower priority, which go on "
+        "when there is room again.",
         examples=[10],
     )
