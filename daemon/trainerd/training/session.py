@@ -11,7 +11,8 @@ with trainerd.session() as session:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+import inspect
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from trainerd.contract.exit_codes import DRAINED
 from trainerd.contract.safe_text import safe_text
@@ -110,6 +111,32 @@ def session(
             signals=signals,
         )
     )
+
+
+_Kind = TypeVar("_Kind", bound="Session")
+
+
+def open_session(make: Callable[[Settings], _Kind], run_dir: str | Path | None, **settings: Any) -> _Kind:
+    """Open a session of another kind, with the settings of `session` and its defaults.
+
+    Args:
+        make: Makes it.
+        run_dir: As `session` takes it.
+        settings: As `session` takes them.
+
+    Raises:
+        UserError: There is no such setting, or one cannot be read.
+        SystemExit: A session of this process has drained: the process is to end.
+    """
+    leaving.show_user_errors_without_traceback()
+    if DEPARTURE.is_begun:
+        raise SystemExit(DRAINED)
+    try:
+        bound = inspect.signature(session).bind(run_dir, **settings)
+    except TypeError as error:
+        raise UserError(f"session(): {error}") from None
+    bound.apply_defaults()
+    return make(resolve_settings(**bound.arguments))
 
 
 def driven(run_dir: str | Path | None = None, **settings: Any) -> Drive:

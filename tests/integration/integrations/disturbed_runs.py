@@ -25,13 +25,23 @@ def expected_code(strike: str) -> int:
     return KILLED if strike.endswith(":KILL") or "=kill" in strike else DRAINED
 
 
-def compare_runs(job: Path, folder: Path, strikes: Sequence[str], **settings: object) -> None:
-    """Assert that the disturbed run ends as the undisturbed one, and that a finished one trains nothing."""
+def compare_runs(
+    job: Path, folder: Path, strikes: Sequence[str], *, first_batch: str = "3:KILL", **settings: object
+) -> None:
+    """Assert that the disturbed run ends as the undisturbed one, and that a finished one trains nothing.
+
+    Args:
+        job: The job.
+        folder: For both runs.
+        strikes: One for each attempt of the disturbed run.
+        first_batch: A strike that an attempt meets if it trains from the beginning.
+        settings: For the job.
+    """
     common = {f"JOB_{name.upper()}": str(value) for name, value in settings.items()}
     plan = [
         {**common, "JOB_OUT": str(folder / "undisturbed"), "JOB_STRIKE": ""},
         *({**common, "JOB_OUT": str(folder / "disturbed"), **_strike(each)} for each in (*strikes, "")),
-        {**common, "JOB_OUT": str(folder / "disturbed"), **_strike("3:KILL")},
+        {**common, "JOB_OUT": str(folder / "disturbed"), **_strike(first_batch)},
     ]
     codes = _run(job, folder, plan)
     assert codes[0] == 0

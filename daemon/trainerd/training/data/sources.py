@@ -9,6 +9,7 @@ stock map-style loader   `MapSource`: order and sample randomness are functions 
 torchdata's, of a        the same, unless its dataset, collate function or sampler has a state of its
 map-style dataset        own
 has ``state_dict``       `StatefulSource`: through its own state
+`ToldLoader`             as the loader within
 any other iterable       `IterableSource`: skipped by consumption, said once
 =======================  ===========================================================================
 """
@@ -27,6 +28,7 @@ from trainerd.training.data.passes import Pass, Source
 from trainerd.training.data.repeating import unrepeated
 from trainerd.training.data.stateful_source import StatefulSource
 from trainerd.training.data.stream_loader import reseeded_loader
+from trainerd.training.data.told_loader import ToldLoader, ToldSource
 from trainerd.training.data.torchdata_loaders import has_state_of_torchdata_alone
 from trainerd.training.state.rng import isolated_cpu_generators
 
@@ -60,6 +62,9 @@ def source_for(
         suspect: Takes in a known cause of inexactness.
         first: What the run has seen of datasets before.
     """
+    if isinstance(loader, ToldLoader):
+        within = source_for(loader.loader, seed=seed, warn=warn, suspect=suspect, first=first)
+        return ToldSource(within, loader.listener)
     if isinstance(loader, ExactLoader):
         return MapSource(loader.source_view, seed=seed, suspect=suspect, first=first)
     if has_state_of_torchdata_alone(loader):
