@@ -1,0 +1,185 @@
+"""torch.distributed.checkpoint: checkpoints that appear as a whole, and are compared with digests when read.
+
+All ranks write into a hidden folder beside the checkpoint. The coordinator puts the digests of all files into
+it, syncs it and renames it: a crash at any moment leaves no checkpoint of that name, or all of it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+
+from trainerd.checkpoint.digest import digest_of_bytes, digest_of_file
+from trainerd.contract.durable import make_directory, read_file, sync_directory, write_file
+from trainerd.errors import CorruptError, UserError
+
+if TYPE_CHECKING:
+    import os
+
+    from torch.distributed.checkpoint.metadata import Metadata
+    from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, SavePlan, SavePlanner
+    from torch.distributed.checkpoint.storage import WriteResult
+    from torch.futures import Future
+
+FORMAT: Final = "trainerd.dcp/1"
+DIGESTS: Final = "digests.json"
+_METADATA: Final = ".metadata"
+
+
+class StoreWriter(FileSystemWriter):
+    """A storage writer for ``torch.distributed.checkpoint.save`` and ``async_save``.
+
+    Args:
+        path: Folder of the checkpoint, which must not exist. ``checkpoint_id`` of a save replaces it.
+        options: For torch's `FileSystemWriter`, but for ``sync_files`` and ``overwrite``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
+        for name in ("overwrite", "sync_files"):
+            if name in options:
+                raise UserError(
+                    f"StoreWriter({name}=...): a checkpoint is always synced, and never replaced",
+                    hint=f"leave {name} out, and give each checkpoint a folder of its own",
+                )
+        super().__init__(path, sync_files=True, overwrite=True, **options)
+        self._final = Path(path)
+        self.path = _staging(self._final)
+
+    def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
+        super().reset(checkpoint_id)
+        if checkpoint_id:
+            self._final = Path(checkpoint_id)
+            self.path = _staging(self._final)
+
+    @property
+    def checkpoint_id(self) -> Path:
+        """Folder of the checkpoint."""
+        return self._final
+
+    def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
+        if not self.use_collectives:
+            raise UserError(
+                "StoreWriter commits a checkpoint for all ranks together",
+                hint="leave use_collectives=False out",
+            )
+        if self._final.exists():
+            raise UserError(
+                f"{self._final} exists: StoreWriter replaces no checkpoint",
+                hint="give each checkpoint a folder of its own, such as one named after the step",
+            )
+        make_directory(Path(self.path))
+        return plan
+
+    def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
+        for left in Path(self.path).iterdir():  # by a save that was interrupted; no rank writes yet
+            left.unlink()
+        return super().prepare_global_plan(plans)
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
+        written = super().write_data(plan, planner)
+        names = {each.storage_data.relative_path for each in written.wait()}
+        digests = {name: _entry(Path(self.path) / name) for name in sorted(names)}
+        write_file(Path(self.path) / f"{plan.storage_data.prefix}{DIGESTS}", json.dumps(digests).encode())
+        return written
+
+    def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
+        folder = Path(self.path)
+        super().finish(metadata, results)
+        files = {_METADATA: _entry(folder / _METADATA)}
+        for part in sorted(folder.glob(f"*_{DIGESTS}")):
+            files |= json.loads(read_file(part))
+            part.unlink()
+        names = {each.storage_data.relative_path for of_rank in results for each in of_rank}
+        if missing := sorted(names - files.keys()):
+            raise CorruptError(
+                f"{self._final}: {missing[0]} of another rank is not in {folder}: do all ranks see that one?"
+            )
+        write_file(folder / DIGESTS, _document(files))
+        sync_directory(folder)
+        folder.rename(self._final)
+        sync_directory(self._final.parent)
+
+
+class StoreReader(FileSystemReader):
+    """A storage reader for ``torch.distributed.checkpoint.load`` that compares each file with its digest.
+
+    Each rank reads, and compares, the files that hold its part.
+
+    Args:
+        path: Folder of a checkpoint that a `StoreWriter` wrote.
+    """
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        _check(Path(self.path), _METADATA)
+        return super().read_metadata(*args, **kwargs)
+
+    def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
+        for name in sorted({self.storage_data[item.storage_index].relative_path for item in plan.items}):
+            _check(Path(self.path), name)
+        return super().read_data(plan, planner)
+
+
+def verify(path: str | os.PathLike[str]) -> None:
+    """Read a checkpoint of a `StoreWriter`, all of it, and compare it with its digests.
+
+    Raises:
+        CorruptError: A file is missing, or is not what was written.
+    """
+    for name in sorted(_digests(Path(path))):
+        _check(Path(path), name)
+
+
+def remove_unfinished(path: str | os.PathLike[str]) -> None:
+    """Remove what a save that was interrupted has left of a checkpoint. Only while no rank writes it."""
+    shutil.rmtree(_staging(Path(path)), ignore_errors=True)
+
+
+def _staging(final: Path) -> Path:
+    return final.with_name(f".staging-{final.name}")
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    size, digest = digest_of_file(path)
+    return {"bytes": size, "digest": digest}
+
+
+def _document(files: dict[str, Any]) -> bytes:
+    return json.dumps({"format": FORMAT, "digest": _digest_of(files), "files": files}, indent=1).encode()
+
+
+def _digest_of(files: dict[str, Any]) -> str:
+    return digest_of_bytes(json.dumps(files, sort_keys=True).encode())
+
+
+def _digests(folder: Path) -> dict[str, Any]:
+    path = folder / DIGESTS
+    try:
+        found = json.loads(read_file(path))
+        files: dict[str, Any] = found["files"]
+        is_sound = found["format"] == FORMAT and found["digest"] == _digest_of(files)
+    except FileNotFoundError:
+        raise CorruptError(f"{path} is missing: no StoreWriter has finished a checkpoint there") from None
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise CorruptError(f"{path} is damaged: {error}") from None
+    if not is_sound:
+        raise CorruptError(f"{path} is damaged, or of a newer trainerd: its digest or its format is another")
+    return files
+
+
+def _check(folder: Path, name: str) -> None:
+    path, expected = folder / name, _digests(folder).get(name)
+    if expected is None:
+        raise CorruptError(f"{path}: {folder / DIGESTS} has no digest of it")
+    try:
+        found = _entry(path)
+    except FileNotFoundError:
+        raise CorruptError(f"{path} is missing") from None
+    if found != expected:
+        raise CorruptError(
+            f"{path} is damaged: it has {found['bytes']} bytes with {found['digest']}, and {expected} "
+            "was written"
+        )
