@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from trainerd.checkpoint.store import Checkpoint
     from trainerd.contract.policy import Cadence, KeepBest, KeepEvery
     from trainerd.training.batch_iterator import BatchIterator
+    from trainerd.training.engine.history import HistoryFollower
     from trainerd.training.state.values import Value
 
 
@@ -329,6 +330,17 @@ class Session:
             raise UserError(f"on_leave({function!r:.80}): not a function")
         self._run.exit.last_words.add(function)
         return function
+
+    def follow_history(self, follower: HistoryFollower) -> None:
+        """Tell a follower of each line of the metric history, on rank 0: for trackers.
+
+        Raises:
+            UserError: Training has begun already.
+        """
+        self._check_open()
+        if self._engine.is_begun:
+            raise UserError("a tracker comes before the first epoch or batch: it would miss points")
+        self._run.history.follow(follower)
 
     def take_signals(self) -> None:
         """Take the signals that ask for a stop, again if a library has put handlers of its own over ours."""

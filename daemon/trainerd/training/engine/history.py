@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from trainerd.contract.durable import sync_directory, translated_space_errors, write_all
 from trainerd.contract.failpoints import declare
@@ -24,6 +24,18 @@ HISTORY_SYNCED = declare(
 )
 
 
+class HistoryFollower(Protocol):
+    """What is told of each line of a history once it is written."""
+
+    def line(self, line: bytes) -> None:
+        """Take a whole line."""
+        ...
+
+    def close(self) -> None:
+        """The attempt is over."""
+        ...
+
+
 class HistoryWriter:
     """Appends to one run's history, once it is open."""
 
@@ -31,6 +43,11 @@ class HistoryWriter:
         self._path = path
         self._descriptor = -1
         self.position_bytes = 0
+        self._followers: list[HistoryFollower] = []
+
+    def follow(self, follower: HistoryFollower) -> None:
+        """Tell a follower of the lines that come."""
+        self._followers.append(follower)
 
     def open(self) -> Self:
         """Open the file, or make it."""
@@ -83,6 +100,8 @@ class HistoryWriter:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+        while self._followers:
+            self._followers.pop().close()
 
     def _append(self, line: bytes) -> None:
         try:
@@ -96,3 +115,6 @@ class HistoryWriter:
             with translated_space_errors(self._path):
                 raise error  # noqa: TRY201 - translated only now: every step comes by here
         self.position_bytes += len(line)
+        if self._followers and line != b"\n":
+            for follower in self._followers:
+                follower.line(line)
