@@ -111,7 +111,8 @@ class Drive:
         if not is_audited:
             engine.skip_audit()
         engine.begin()
-        resume.restore_again()
+        if not resume.enter_phase(0, is_first=True):
+            resume.restore_again()
         self.plan(epochs)
         position = engine.run.state.position
         position.shard_over(engine.run.settings.environment.world_size)

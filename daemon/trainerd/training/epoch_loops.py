@@ -33,12 +33,13 @@ class EpochLoops:
     def train(self, total: int | None, max_steps: int | None) -> Iterator[int]:
         """Yield the numbers of the epochs that are left, beginning with the one that was interrupted."""
         engine, asking = self._engine, loops_that_ask()
+        was_begun = engine.is_begun
         engine.begin()
         self.end_raised()
         position = engine.run.state.position
         if self._begun == 0:
             self._trained_outside = int(self._batch_loops.has_begun)
-        engine.run.resume.enter_phase(self._begun + self._trained_outside)
+        engine.enter_phase(self._begun + self._trained_outside, is_first=not was_begun)
         self._begun += 1
         engine.run.link.epochs = UNKNOWN if total is None else total
         engine.max_steps = max_steps

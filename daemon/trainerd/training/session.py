@@ -534,7 +534,9 @@ class Session:
         self._check_open()
         if self._drive is not None:
             raise UserError("this run is driven by a framework: it has the loop, and not the session")
-        self._engine.begin()
+        if not self._engine.is_begun:
+            self._engine.begin()
+            self._engine.stage_beginning()
 
     def _check_open(self) -> None:
         self._check_not_over()

@@ -1,4 +1,7 @@
-"""The first steps of an attempt: audited, and what is not tracked is an error or a suspicion."""
+"""The audited steps of an attempt: what is not tracked is an error or a suspicion.
+
+They are the first one, and each later one in which an optimizer steps for the first time.
+"""
 
 from __future__ import annotations
 
@@ -21,55 +24,65 @@ _SHOWN_MAX: Final = 6
 class FirstStep:
     """Audits the first step of one attempt, and looks in the second one for loaders that go on beside it.
 
+    Later steps cost the question whether an optimizer has stepped that has not before.
+
     Args:
         state: State of the run.
         suspicions: Take what is found if it is no error.
         is_strict: Whether what is found is an error.
-
-    Attributes:
-        is_over: Whether nothing is looked at any more.
     """
 
     def __init__(self, state: RunState, suspicions: Suspicions, *, is_strict: bool) -> None:
-        self._audit: Audit | None = Audit(state.objects, state.values.state_dict)
+        self._audit = Audit(state.objects, state.values.state_dict)
+        self._position = state.position
         self._suspicions = suspicions
         self._is_strict = is_strict
-        self._is_watching = False
+        self._is_watching = self._is_audited = False
         self._beside: LoadersBeside | None = None
-        self.is_over = False
 
     def begin(self) -> None:
         """The body of a step begins. Only the first call counts."""
-        if self._audit is not None and not self._is_watching:
+        if not self._is_watching:
             self._is_watching = True
             self._audit.watch()
 
     def end(self) -> None:
-        """A step is done, the first or the second one.
+        """A step is done, and not counted yet.
 
         Raises:
             UserError: Something that decides the rest of the run is in no checkpoint.
         """
-        audit, self._audit = self._audit, None
-        if audit is None:
-            for reason in self._beside.reasons() if self._beside is not None else ():
-                self._suspicions.add(reason)
-            self.is_over = True
+        if self._is_audited:
+            if self._beside is not None:
+                self._look_beside()
+            if self._audit.has_later:
+                step = self._position.step + 1
+                self._judge(
+                    self._audit.later_findings(),
+                    f"step {step}, in which an optimizer steps that had not before,",
+                )
             return
-        found = audit.findings() if self._is_watching else []
-        if found and self._is_strict:
-            raise audit_error(found)
-        for each in found:
-            self._suspicions.add(Reason(each.kind, each.where, each.detail, each.hint))
+        self._is_audited = True
+        self._judge(self._audit.findings() if self._is_watching else [], "the first step")
         self._beside = LoadersBeside()
 
     def close(self) -> None:
         """The attempt is over."""
-        if self._audit is not None:
-            self._audit.close()
+        self._audit.close()
+
+    def _look_beside(self) -> None:
+        beside, self._beside = self._beside, None
+        for reason in beside.reasons() if beside is not None else ():
+            self._suspicions.add(reason)
+
+    def _judge(self, found: list[Untracked], which_step: str) -> None:
+        if found and self._is_strict:
+            raise audit_error(found, which_step)
+        for each in found:
+            self._suspicions.add(Reason(each.kind, each.where, each.detail, each.hint))
 
 
-def audit_error(found: Sequence[Untracked]) -> UserError:
+def audit_error(found: Sequence[Untracked], which_step: str = "the first step") -> UserError:
     """Return the error that names what was found, with the line to add."""
     shown = [f"    {each.where}: {each.detail}" for each in found[:_SHOWN_MAX]]
     more = [f"    and {len(found) - _SHOWN_MAX} more"] if len(found) > _SHOWN_MAX else []
@@ -81,5 +94,5 @@ def audit_error(found: Sequence[Untracked]) -> UserError:
         )
         hints.insert(0, f"add before the loop: {session}.track({', '.join(arguments)})")
     hints.append("or open session(strict=False), and the resume is called suspect")
-    lines = ["the first step shows what no checkpoint would hold:", *shown, *more]
+    lines = [f"{which_step} shows what no checkpoint would hold:", *shown, *more]
     return UserError("\n".join(lines), hint="\n  ".join(hints))

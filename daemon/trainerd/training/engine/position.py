@@ -14,6 +14,7 @@ _DEFAULTS: Final = {
     "ended_at": 0,
     "phase": 0,
     "over": 0,
+    "entered": False,
 }
 """Left out of a checkpoint where they hold."""
 _SAVED_NAMES: Final = {"resharded_at": "redealt_at", "resharded_after": "redealt_after"}
@@ -41,6 +42,8 @@ class Position:
         ended_at: Batches of the loop that ended last, if it ended by itself.
         phase: How many loops over epochs, or times of training outside of any, came before the present one.
         over: How many of the script's loops over epochs are over; counts those up to one that was left early.
+        entered: Whether the loop over epochs has begun and no step or epoch of it is done: the script has run
+            what comes before it, and what it has logged there is in no row yet.
     """
 
     step: int = 0
@@ -56,6 +59,7 @@ class Position:
     ended_at: int = 0
     phase: int = 0
     over: int = 0
+    entered: bool = False
 
     def end_loop(self, *, ended_at: int = 0, is_in_series: bool = False, is_late: bool = False) -> None:
         """The training loop in progress has ended, by itself or by a ``break``.
@@ -78,6 +82,7 @@ class Position:
         self.epoch += 1
         self.loop = self.batch = self.resharded_at = self.resharded_after = 0
         self.late, self.series, self.ended_at = False, 0, 0
+        self.entered = False
         self.epoch_start_step = self.step
 
     def shard_over(self, world_size: int) -> None:
@@ -95,6 +100,10 @@ class Position:
     def is_inside_epoch(self) -> bool:
         """Return whether some of the epoch's training is done already."""
         return self.loop > 0 or self.batch > 0
+
+    def is_at_start(self) -> bool:
+        """Return whether nothing that a resumed attempt would run again was run yet."""
+        return not (self.entered or self.phase or self.over or any(self.key()))
 
     def state_dict(self) -> dict[str, int | bool]:
         state = asdict(self)

@@ -146,11 +146,28 @@ class RunEngine:
         if checkpoint is None and self.run.settings.checkpoint.every.at_start:
             self.run.saves.save("start")
 
+    def stage_beginning(self) -> None:
+        """The script goes on before its first loop: a drain there saves what was, and it runs that again."""
+        if self.run.state.position.is_at_start():
+            self.run.saves.stage("drain")
+
+    def enter_phase(self, phase: int, *, is_first: bool) -> None:
+        """A loop over epochs begins.
+
+        Args:
+            phase: Its number.
+            is_first: Whether nothing of the script has run since `begin`.
+        """
+        goes_on = self.run.resume.enter_phase(phase, is_first=is_first)
+        if goes_on and not self.run.state.position.entered:
+            self.run.measurements.forget()  # they are in a row that an earlier attempt has written
+
     def begin_epoch(self) -> None:
         """An epoch begins, or what is left of it."""
         self.run.resume.trains_on()
         self.run.link.batches = UNKNOWN
-        self.run.saves.stage("drain")
+        if not self.run.saves.is_safe_here():  # what came before the loop over epochs would run twice
+            self.run.saves.stage("drain")
         self.run.link.beat(Phase.STEP)
 
     def skips_loop(self, total: int | None = None) -> bool:
@@ -235,12 +252,10 @@ class RunEngine:
         """A step is done, and its batches were counted.
 
         Raises:
-            UserError: It is the first one, and shows something that is not tracked.
+            UserError: It shows something that is not tracked: it is the first one, or an optimizer's first one.
         """
         if self._first_step is not None:
             self._first_step.end()
-            if self._first_step.is_over:
-                self._first_step = None
         self._cross()
         position, saves = self.run.state.position, self.run.saves
         self._count_step()
@@ -263,6 +278,7 @@ class RunEngine:
     def _count_step(self) -> None:
         position = self.run.state.position
         position.step += 1
+        position.entered = False
         self._end_row(position.batch - 1)
         self.run.buckets.step_done()
 

@@ -141,8 +141,9 @@ class RunResume:
                 self._final = tree
                 self._reopen_epochs()
             self.position = position.copied()
-            if position.is_inside_epoch() or position.phase:
+            if not position.is_at_start():  # else nothing was run before it that would run again
                 self._pending = tree
+            if position.is_inside_epoch() or position.phase:
                 position.loop = position.batch = position.phase = 0
                 position.late = False
         keep_bytes = self._evidence.begin(checkpoint, tree, self.position, now, changed)
@@ -291,14 +292,29 @@ class RunResume:
         position, target = self._state.position, self.position
         return self._pending is not None and (position.phase < target.phase or position.loop < target.loop)
 
-    def enter_phase(self, phase: int) -> None:
+    def enter_phase(self, phase: int, *, is_first: bool) -> bool:
         """A loop over epochs begins. Put the state back if it is the one that is resumed between two epochs.
 
         What came before it in the script, and was done before the checkpoint, is undone.
+
+        Args:
+            phase: Its number.
+            is_first: Whether nothing of the script has run since the state was restored.
+
+        Returns:
+            Whether the script goes on here, with code that it has not run before.
         """
-        self._state.position.phase = phase
-        if self._pending is not None and phase >= self.position.phase and not self.position.is_inside_epoch():
+        position = self._state.position
+        position.phase = phase
+        goes_on = self._pending is not None and phase >= self.position.phase
+        if not goes_on or self.position.is_inside_epoch():
+            position.entered = True
+            return False
+        if is_first:
+            self._pending = None
+        else:
             self.restore_again()
+        return True
 
     def repeats_end(self) -> bool:
         """Tell whether a loop that begins is beyond the end of a run that was finished before.

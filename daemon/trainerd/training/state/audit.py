@@ -2,14 +2,14 @@
 
 While the first step runs, torch tells of every optimizer that steps. At its end the live objects are looked
 through once: schedulers, gradient scalers and averages that belong to something tracked and are in no
-checkpoint. Nothing of it is left for the steps after.
+checkpoint. The same is done at the end of a later step in which an optimizer steps for the first time.
 """
 
 from __future__ import annotations
 
 import gc
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,6 +26,7 @@ from trainerd.training.state.audit_kinds import (
 from trainerd.training.state.caller_names import CallerNames, Known, place_of_frame, user_frames
 from trainerd.training.state.hand_kept_averages import CopiesBefore
 from trainerd.training.state.kept_gradients import KeptGradients
+from trainerd.training.state.later_steps import LaterSteps
 from trainerd.training.state.live_objects import live_instances
 from trainerd.training.state.optimizer_names import named_parameters
 from trainerd.training.state.tracked import Objects, Stateful, unwrapped
@@ -85,6 +86,12 @@ class Audit:
         self._gradients: GradientsBefore | None = None
         self._copies: CopiesBefore | None = None
         self._words: dict[str, Any] = {}
+        self._later: LaterSteps | None = None
+
+    @property
+    def has_later(self) -> bool:
+        """Whether an optimizer has stepped for the first time since `findings` or `later_findings`."""
+        return self._later is not None and self._later.has_new
 
     def watch(self) -> None:
         """Note from here on which optimizers step. Call it where the body of the first step begins."""
@@ -100,10 +107,13 @@ class Audit:
         hook, self._hook = self._hook, None
         if hook is not None:
             hook.remove()
-        self._stepped, self._words, self._copies = {}, {}, None
+        if self._later is not None:
+            self._later.close()
+            self._later = None
+        self._forget_step()
 
     def findings(self) -> list[Untracked]:
-        """Return what of the step that is done is not tracked, and stop watching."""
+        """Return what of the step that is done is not tracked, and watch for optimizers that step later."""
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
@@ -111,6 +121,33 @@ class Audit:
             self._note_optimizers_with_state()
         coverage = Coverage(self._objects, self._values())
         names = CallerNames(sys._getframe(1))  # noqa: SLF001 - the documented way to it
+        found = self._untracked(coverage, names)
+        if not any(each.kind == "untracked-average" for each in found):
+            found += self._averages_by_hand(coverage, names)
+        if not found and not self._stepped and _register_hook is not None:
+            found += self._accumulation(coverage, names)
+        stepped = [each.optimizer for each in self._stepped.values()]
+        self._forget_step()
+        self._later = LaterSteps(stepped, lambda optimizer: self._note_step(optimizer, (), {}))
+        return found
+
+    def later_findings(self) -> list[Untracked]:
+        """Return what is not tracked of a later step, in which an optimizer has stepped for the first time."""
+        if self._later is not None:
+            self._later.has_new = False
+        coverage = Coverage(self._objects, self._values())
+        names = CallerNames(sys._getframe(1))  # noqa: SLF001 - the documented way to it
+        for identity, stepped in list(self._stepped.items()):
+            if not stepped.optimizer.state and _is_remade(stepped, coverage):
+                del self._stepped[identity]  # such as plain SGD that is made again in each epoch
+        found = self._untracked(coverage, names)
+        self._forget_step()
+        return found
+
+    def _forget_step(self) -> None:
+        self._stepped, self._words, self._copies, self._gradients = {}, {}, None, None
+
+    def _untracked(self, coverage: Coverage, names: CallerNames) -> list[Untracked]:
         found = list(self._untracked_optimizers(coverage, names))
         untracked = [each.optimizer for each in self._stepped.values() if self._is_missing(each, coverage)]
         found += self._unknown_parameters(coverage, names)
@@ -118,13 +155,7 @@ class Audit:
         if others:
             gc.collect()  # what only waits to be freed takes part in nothing
             others = list(self._untracked_others(coverage, names, untracked))
-        found += others
-        if not any(each.kind == "untracked-average" for each in others):
-            found += self._averages_by_hand(coverage, names)
-        if not found and not self._stepped and _register_hook is not None:
-            found += self._accumulation(coverage, names)
-        self.close()
-        return found
+        return found + others
 
     # ------------------------------------------------------------------ optimizers
 
@@ -166,13 +197,11 @@ class Audit:
                 ]
                 first = labels.get(id(trained[0]), "a tracked parameter")
                 more = f" and {len(trained) - 1} more" if len(trained) > 1 else ""
-                yield self._missing(
-                    "untracked-optimizer",
-                    stepped.optimizer,
-                    names,
-                    where=stepped.where or None,
-                    what=f"steps {first}{more} and is not tracked",
+                what, is_remade = f"steps {first}{more} and is not tracked", _is_remade(stepped, coverage)
+                finding = self._missing(
+                    "untracked-optimizer", stepped.optimizer, names, where=stepped.where or None, what=what
                 )
+                yield _remade(finding) if is_remade else finding
 
     def _unknown_parameters(self, coverage: Coverage, names: CallerNames) -> Iterator[Untracked]:
         for optimizer in coverage.optimizers:
@@ -306,6 +335,26 @@ class Audit:
         tracked = next((name for name, each in self._objects.items() if each is optimizer), None)
         known = names.of(optimizer)
         return tracked or (known.expression if known else f"a {type(optimizer).__name__}")
+
+
+def _is_remade(stepped: _Stepped, coverage: Coverage) -> bool:
+    """Tell whether an optimizer takes the place of a tracked one: of its kind, with the same parameters."""
+    own = set(map(id, parameters_of(stepped.optimizer)))
+    return any(
+        type(each) is type(stepped.optimizer) and own <= set(map(id, parameters_of(each)))
+        for each in coverage.optimizers
+    )
+
+
+def _remade(finding: Untracked) -> Untracked:
+    """Return a finding about an optimizer that takes the place of a tracked one: to track it is no way."""
+    return replace(
+        finding,
+        detail=f"{finding.detail}: it was made again, and the one that is tracked has other state",
+        hint="make the optimizer once, before the loop; to begin it again, use optimizer.state.clear() and "
+        "set its param_groups",
+        argument="",
+    )
 
 
 def _owners(parameters: list[torch.Tensor], names: CallerNames) -> list[tuple[Known, int]]:
