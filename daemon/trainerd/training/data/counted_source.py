@@ -34,6 +34,9 @@ class CountedSource:
     def begin(self, saved: Mapping[str, Any] | None, done: int) -> None:
         """Do nothing: the numbers follow from where the loop goes on."""
 
+    def generators(self) -> list[Any]:
+        return []
+
     def saved(self, done: int | None) -> dict[str, Any]:
         """Return nothing."""
         del done

@@ -78,6 +78,9 @@ class IterableSource:
         """Put back what is remembered between two passes, whatever the code before has done."""
         self._memory.put_back(saved.get("memory", {}), is_inside=True)
 
+    def generators(self) -> list[Any]:
+        return list(self._memory.generators.values())
+
     def saved(self, done: int | None) -> dict[str, Any]:
         changes = self._memory.saved()
         tree = {"memory": changes} if changes else {}

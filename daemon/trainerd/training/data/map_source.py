@@ -73,6 +73,7 @@ class MapSource:
         )
         parts = ("sampler", "batch_sampler", "dataset", "collate_fn", "generator")
         memory = LoaderMemory({name: getattr(view, name) for name in parts}, ("sampler", "batch_sampler"))
+        self._memory = memory
         self._data = DatasetMemory(
             {"dataset": view.dataset, "collate_fn": view.collate_fn}, suspect, first or FirstMarks()
         )
@@ -124,6 +125,9 @@ class MapSource:
         """Put back what is remembered between two passes, whatever the code before has done."""
         self._data.put_back(saved.get("data", {}).get("now", {}), is_inside=True)
         self._orders.put_back(saved)
+
+    def generators(self) -> list[Any]:
+        return list(self._memory.generators.values())
 
     def saved(self, done: int | None) -> dict[str, Any]:
         data = {"now": self._data.saved(), "at_beginning": self._data_at_beginning if done else {}}

@@ -69,6 +69,10 @@ class Source(Protocol):
         """
         ...
 
+    def generators(self) -> list[Any]:
+        """Return the random generators of the loader whose state `saved` returns too."""
+        ...
+
     def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
         """Yield the batches of the pass from number `start` on.
 

@@ -59,6 +59,9 @@ class StatefulSource:
         if "loader" in saved and (done > 0 or not self._begins_again):
             self._loader.load_state_dict(saved["loader"])
 
+    def generators(self) -> list[Any]:
+        return list(self._memory.generators.values())
+
     def saved(self, done: int | None) -> dict[str, Any]:
         tree: dict[str, Any] = {"loader": self._loader.state_dict()}
         if memory := self._memory.saved():

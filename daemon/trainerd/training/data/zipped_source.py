@@ -54,6 +54,9 @@ class ZippedSource:
         for number, source in enumerate(self._sources):
             source.begin((saved or {}).get(str(number)), done)
 
+    def generators(self) -> list[Any]:
+        return [generator for source in self._sources for generator in source.generators()]
+
     def saved(self, done: int | None) -> dict[str, Any]:
         """Return what a checkpoint must hold of each source, by its number."""
         found = {str(number): source.saved(done) for number, source in enumerate(self._sources)}

@@ -5,11 +5,14 @@ They are the first one, and each later one in which an optimizer steps for the f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.contract.verdict import Reason
 from trainerd.errors import UserError
+from trainerd.training.data.generators_beside import GeneratorsBeside
 from trainerd.training.state.audit import Audit, Untracked
+from trainerd.training.state.audit_coverage import Coverage
+from trainerd.training.state.caller_names import CallerNames
 from trainerd.training.state.loaders_beside import LoadersBeside
 
 if TYPE_CHECKING:
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from trainerd.training.engine.suspicions import Suspicions
 
 _SHOWN_MAX: Final = 6
+_EPOCHS_WATCHED: Final = 2
+"""At the ends of so many epochs it is asked which generators were drawn from since the first step."""
 
 
 class FirstStep:
@@ -34,7 +39,9 @@ class FirstStep:
 
     def __init__(self, state: RunState, suspicions: Suspicions, *, is_strict: bool) -> None:
         self._audit = Audit(state.objects, state.values.state_dict)
-        self._position = state.position
+        self._state = state
+        self._generators: GeneratorsBeside | None = None
+        self._epochs = 0
         self._suspicions = suspicions
         self._is_strict = is_strict
         self._is_watching = self._is_audited = False
@@ -45,6 +52,7 @@ class FirstStep:
         if not self._is_watching:
             self._is_watching = True
             self._audit.watch()
+            self._generators = GeneratorsBeside(CallerNames())
 
     def end(self) -> None:
         """A step is done, and not counted yet.
@@ -56,7 +64,7 @@ class FirstStep:
             if self._beside is not None:
                 self._look_beside()
             if self._audit.has_later:
-                step = self._position.step + 1
+                step = self._state.position.step + 1
                 self._judge(
                     self._audit.later_findings(),
                     f"step {step}, in which an optimizer steps that had not before,",
@@ -65,10 +73,34 @@ class FirstStep:
         self._is_audited = True
         self._judge(self._audit.findings() if self._is_watching else [], "the first step")
         self._beside = LoadersBeside()
+        self._look_at_generators()
+
+    def end_epoch(self) -> None:
+        """An epoch is over: what its steps did not draw, the code between them may have drawn."""
+        self._look_at_generators()
+        self._epochs += 1
+        if self._epochs >= _EPOCHS_WATCHED:
+            self._generators = None
 
     def close(self) -> None:
         """The attempt is over."""
         self._audit.close()
+        self._generators = None
+
+    def _look_at_generators(self) -> None:
+        if self._generators is None:
+            return
+        coverage = Coverage(self._state.objects, self._state.values.state_dict())
+        kept = list(map(id, self._state.loop_sources.generators()))
+        for module in coverage.modules:
+            for each in module.modules():
+                kept.extend(map(id, vars(each).values()))
+
+        def is_kept(generator: Any) -> bool:
+            return id(generator) in kept or coverage.keeps(generator)
+
+        for reason in self._generators.reasons(is_kept):
+            self._suspicions.add(reason)
 
     def _look_beside(self) -> None:
         beside, self._beside = self._beside, None

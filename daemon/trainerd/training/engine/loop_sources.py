@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from trainerd.training.data.passes import Source
     from trainerd.training.engine.position import Position
@@ -105,6 +105,11 @@ class LoopSources:
             groups.setdefault(first, []).append(int(loop))
         self._same = {str(loop): group for group in groups.values() for loop in group}
         self._states = dict(saved) if form > 1 else {loop: {"loader": state} for loop, state in saved.items()}
+
+    def generators(self) -> Iterator[Any]:
+        """Yield the random generators whose state is saved with the sources."""
+        for source in self._by_loop.values():
+            yield from source.generators()
 
     def clear(self) -> None:
         """Let go of the sources."""

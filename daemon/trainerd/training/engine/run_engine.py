@@ -344,6 +344,8 @@ class RunEngine:
             position.over = over
         self.run.resume.end_epoch()
         self._end_row(0)
+        if self._first_step is not None:
+            self._first_step.end_epoch()
         self.run.evidence.pass_boundary()
         if reason := self.run.pacing.after_epoch(
             position.step, epochs_done=position.epoch, is_asked=saves.is_asked, scores=saves.scores
