@@ -162,6 +162,10 @@ class BatchLoops:
         place = self._places.place(StatedSharding(), (loader,), (source,))
         return source.length(self._pass(_Loop((loader,), source, place, 1, is_numbered=False)))
 
+    def look_around(self) -> None:
+        """Note what the data looks like that the script may change in its first epoch."""
+        self._sources.look_around()
+
     def end_broken_loop(self, *, is_over: bool = False) -> None:
         """A loop that was left in the middle ends, unless that was done.
 

@@ -39,6 +39,7 @@ class EpochLoops:
         position = engine.run.state.position
         if self._begun == 0:
             self._trained_outside = int(self._batch_loops.has_begun)
+            self._batch_loops.look_around()
         engine.enter_phase(self._begun + self._trained_outside, is_first=not was_begun)
         self._begun += 1
         engine.run.link.epochs = UNKNOWN if total is None else total

@@ -25,6 +25,9 @@ ABSENT: Final = ""
 NONE: Final = "=None"
 CONTENT_NODES_MAX: Final = 4096
 """A list or dict with more parts, theirs included, is sampled: to go through 100,000 takes 0.1 s."""
+SMALL_NODES_MAX: Final = 1024
+SMALL_BYTES_MAX: Final = 256 << 10
+"""What reading a batch changes is saved up to this size: a counter, a window of samples, not a cache."""
 _NODES_MAX: Final = 512
 _DEPTH_MAX: Final = 5
 _PARTS_MAX: Final = 64
@@ -45,6 +48,14 @@ def mark_of(value: Any) -> str:
             return f"={digest}"
     parts = "|".join(itertools.islice(_structure(value, 0, set()), _NODES_MAX))
     return f"~{xxhash.xxh3_64_hexdigest(parts.encode(errors='replace'))}"
+
+
+def is_small(value: Any) -> bool:
+    """Tell whether a value can be saved at every save, though each batch that is read may change it."""
+    if type(value) in _SCALARS:
+        return _estimated_bytes(value) <= SMALL_BYTES_MAX
+    is_short = is_plain(value) and _estimated_nodes(value) <= SMALL_NODES_MAX
+    return is_short and _estimated_bytes(value) <= SMALL_BYTES_MAX
 
 
 def can_be_saved(mark: str) -> bool:

@@ -5,7 +5,8 @@ in place decide the samples from there on, and are in no ``state_dict``.
 
 Invariants:
     What did not change since the run first used the loader is configuration, and stays as the program has it.
-    What reading a sample changes, such as a cache or a file that is opened, is not state.
+    What reading a sample changes is state if it is small, such as a counter or the sample before. A large
+    cache, or a file that is opened, is none.
     At the beginning of a loop, what the code before the loop has changed already in this attempt is left
     alone: that code runs again. Inside a loop, everything is put back.
 """
@@ -20,17 +21,21 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from trainerd.contract.verdict import Reason
-from trainerd.training.data.attribute_marks import ABSENT, NONE, can_be_saved, mark_of
+from trainerd.training.data.attribute_marks import ABSENT, NONE, can_be_saved, is_small, mark_of
 from trainerd.training.data.found_generators import is_library
-from trainerd.training.data.loader_memory import set_attribute
+from trainerd.training.data.loader_memory import FirstSight, set_attribute
+from trainerd.training.data.root_identity import IDENTITIES, IS_BACK, identity_of
 from trainerd.training.state.copied_state import copied_state
 from trainerd.training.state.generators import is_generator
+from trainerd.training.state.live_objects import live_instances
 
 _OWNERS_MAX: Final = 64
 _DEPTH_MAX: Final = 4
+_SEEN_MAX: Final = 256
+"""With more datasets and samplers than these, none is looked at before it is used."""
 _PLACES: Final = (list, tuple)
 
 
@@ -42,13 +47,23 @@ class FirstMarks:
 
     def __init__(self) -> None:
         self._by_id: dict[int, tuple[weakref.ref[Any], _Seen]] = {}
+        self.samplers = FirstSight()
+
+    def look_around(self) -> None:
+        """Note what the datasets and samplers that there are look like, before the first epoch."""
+        found = live_instances(lambda kind: issubclass(kind, Dataset | Sampler))
+        for each in found if len(found) <= _SEEN_MAX else ():
+            if isinstance(each, Sampler):
+                self.samplers.look_at(each)
+            elif not type(each).__module__.startswith("trainerd."):
+                DatasetMemory({"dataset": each}, lambda _: None, self)
 
     def of(self, root: Any, now: Mapping[str, str]) -> _Seen:
         """Return what is known of an object whose marks are these now."""
         known = self._by_id.get(id(root))
         if known is not None and known[0]() is root:
             return known[1]
-        seen = _Seen(dict(now))
+        seen = _Seen(dict(now), identity_of(root, now))
         with contextlib.suppress(TypeError):  # one without weak references is new each time
             self._by_id[id(root)] = (weakref.ref(root), seen)
         return seen
@@ -60,10 +75,12 @@ class _Seen:
 
     Attributes:
         marks: Of its attributes when the run first used it, by path.
+        identity: What it is told by in another attempt.
         by_reading: Paths of attributes that reading a batch changed.
     """
 
     marks: dict[str, str]
+    identity: str
     by_reading: set[str] = field(default_factory=set)
 
 
@@ -87,6 +104,11 @@ class DatasetMemory:
             for name, root in self._roots.items()
         }
 
+    @property
+    def identities(self) -> dict[str, str]:
+        """What each root is told by in another attempt, by its name."""
+        return {name: seen.identity for name, seen in self._seen.items()}
+
     def saved(self) -> dict[str, Any]:
         """Return what changed since the run first used the loader, as a tree; empty if nothing did."""
         values = dict(self._values())
@@ -95,13 +117,15 @@ class DatasetMemory:
         opened: list[str] = []
         marks = {path: mark for seen in self._seen.values() for path, mark in seen.marks.items()}
         for path in {**marks, **values}:
-            if self._is_of_reading(path):
+            if self._is_of_reading(path) and not is_small(values.get(path)):
                 continue  # before its mark, which is the larger part of the work for a cache
             mark = mark_of(values[path]) if path in values else ABSENT
             if mark == marks.get(path, ABSENT):
                 continue
             if can_be_saved(mark):
                 changed[path] = copied_state(values[path])
+            elif self._is_of_reading(path):
+                continue
             elif path in values and not callable(values[path]) and marks.get(path, ABSENT) in _NOTHING:
                 opened.append(path.rpartition(".")[0])  # a file, say: opened again when it is needed
             else:
@@ -109,7 +133,9 @@ class DatasetMemory:
         if not (changed or unsaved):
             return {}
         first = {path: marks.get(path, ABSENT) for path in (*changed, *unsaved)}
-        return {"first": first, "changed": changed, "unsaved": unsaved, "opened": opened}
+        roots = set(map(_root_of, first))
+        of = {name: each for name, each in self.identities.items() if name in roots}
+        return {"first": first, "changed": changed, "unsaved": unsaved, "opened": opened, IDENTITIES: of}
 
     def put_back(self, saved: Mapping[str, Any], *, is_inside: bool) -> None:
         """Make the changes that `saved` returned.
@@ -122,11 +148,14 @@ class DatasetMemory:
             return
         owners, now = dict(self._owners()), dict(self._values())
         first, opened = saved["first"], set(saved["opened"])
+        is_back = () if is_inside else saved.get(IS_BACK, ())
+        for name, identity in saved.get(IDENTITIES, {}).items():
+            self._seen[name].identity = identity
         for path, mark in first.items():
             self._seen[_root_of(path)].marks[path] = mark
         for path, value in saved["changed"].items():
             mark = mark_of(now[path]) if path in now else ABSENT
-            if not is_inside and mark != first[path]:
+            if _root_of(path) in is_back or (not is_inside and mark != first[path]):
                 continue
             owner, _, name = path.rpartition(".")
             if owner not in owners:

@@ -15,6 +15,7 @@ import contextlib
 import functools
 import json
 import marshal
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -32,6 +33,7 @@ from torch.utils.data import (
 
 from trainerd.errors import UnsupportedValueError
 from trainerd.training.data.found_generators import find_generators
+from trainerd.training.data.root_identity import IDENTITIES, IS_BACK, identity_of
 from trainerd.training.state.copied_state import copied_state
 from trainerd.training.state.generators import generator_state, is_generator, set_generator_state
 from trainerd.training.state.tensor_layouts import TensorTable
@@ -46,6 +48,7 @@ _FIXED: Final = (SequentialSampler, RandomSampler, DistributedSampler)
 """Nothing that these remember decides an order: the session makes it, or they are told the epoch."""
 _SKIPPED: Final = frozenset({"_iterator", "multiprocessing_context"})
 _UNMARKED: Final = ""
+_SIGHT: Final = "sampler"
 
 
 @dataclass(frozen=True)
@@ -63,19 +66,61 @@ class Owner:
     takes_numbers_only: bool
 
 
+class FirstSight:
+    """The plain attributes that samplers had before the first epoch: the script may change them at its top."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[int, tuple[weakref.ref[Any], dict[str, str]]] = {}
+
+    def look_at(self, sampler: Any) -> None:
+        """Note what a sampler is like now."""
+        memory = LoaderMemory({_SIGHT: sampler}, (_SIGHT,))
+        with contextlib.suppress(TypeError):  # one without weak references
+            self._by_id[id(sampler)] = (weakref.ref(sampler), memory.plain_marks())
+
+    def marks_of(self, root: Any, name: str) -> dict[str, str]:
+        """Return the marks of a sampler that was looked at, under the name that it has as a root."""
+        reference, marks = self._by_id.get(id(root), (None, {}))
+        if reference is None or reference() is not root:
+            return {}
+        return {name + path.removeprefix(_SIGHT): mark for path, mark in marks.items()}
+
+
 class LoaderMemory:
     """The generators and plain attributes of what a loader consists of.
 
     Args:
         roots: The objects below which generators are looked for, by name.
         owners: Names of those among them whose plain attributes count too.
+        first: What was seen of them before the first epoch.
+
+    Attributes:
+        generators: Those that were found, by path.
+        unseedable: Paths of generators that have no state.
+        identities: What each owner is told by in another attempt, by its name.
     """
 
-    def __init__(self, roots: Mapping[str, Any], owners: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        roots: Mapping[str, Any],
+        owners: tuple[str, ...] = (),
+        first: FirstSight | None = None,
+    ) -> None:
         self._roots = {name: value for name, value in roots.items() if value is not None}
         self._owners = [name for name in owners if name in self._roots]
         self.find()
         self._marks = {path: content_mark(value) for path, value in self._values()}
+        for name in self._owners:
+            self._marks |= first.marks_of(self._roots[name], name) if first is not None else {}
+        plain = self.plain_marks()
+        self.identities = {
+            name: identity_of(self._roots[name], {p: m for p, m in plain.items() if _root_of(p) == name})
+            for name in self._owners
+        }
+
+    def plain_marks(self) -> dict[str, str]:
+        """Return the marks of plain attributes, as they were first."""
+        return {path: mark for path, mark in self._marks.items() if path not in self.generators}
 
     def find(self) -> None:
         """Look for generators again: one may have been replaced."""
@@ -100,7 +145,11 @@ class LoaderMemory:
         first = {path: mark for path, mark in self._marks.items() if mark != _UNMARKED}
         if not (first or attributes or generators):
             return {}
-        return {"first": first, "attributes": attributes, "generators": generators}
+        roots = set(map(_root_of, (*attributes, *generators)))
+        of = {name: each for name, each in self.identities.items() if name in roots}
+        return {"first": first, "attributes": attributes, "generators": generators} | (
+            {IDENTITIES: of} if of else {}
+        )
 
     def put_back(self, saved: Mapping[str, Any], *, is_inside: bool) -> None:
         """Make the changes that `saved` returned, as far as the same objects are there.
@@ -115,7 +164,13 @@ class LoaderMemory:
         owners = {owner.path: owner.value for owner in self._owning()}
         now = dict(self._values())
         first = saved["first"]
+        self.identities |= {
+            name: each for name, each in saved.get(IDENTITIES, {}).items() if name in self.identities
+        }
+        is_back = () if is_inside else saved.get(IS_BACK, ())
         for path, value in (*saved["attributes"].items(), *saved["generators"].items()):
+            if _root_of(path) in is_back:
+                continue
             if not is_inside and content_mark(now.get(path)) != first.get(path, _UNMARKED):
                 continue
             owner, _, name = path.rpartition(".")
@@ -139,6 +194,10 @@ class LoaderMemory:
         seen: set[int] = set()
         for name in self._owners:
             yield from _owners_below(name, self._roots[name], seen, 0)
+
+
+def _root_of(path: str) -> str:
+    return path.partition(".")[0].partition("[")[0]
 
 
 def _owners_below(path: str, value: Any, seen: set[int], depth: int) -> Iterator[Owner]:

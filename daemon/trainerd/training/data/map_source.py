@@ -72,7 +72,8 @@ class MapSource:
             **view.worker_options(),
         )
         parts = ("sampler", "batch_sampler", "dataset", "collate_fn", "generator")
-        memory = LoaderMemory({name: getattr(view, name) for name in parts}, ("sampler", "batch_sampler"))
+        roots = {name: getattr(view, name) for name in parts}
+        memory = LoaderMemory(roots, ("sampler", "batch_sampler"), first.samplers if first else None)
         self._memory = memory
         self._data = DatasetMemory(
             {"dataset": view.dataset, "collate_fn": view.collate_fn}, suspect, first or FirstMarks()

@@ -66,6 +66,10 @@ class SourceCache:
         self._entries[key] = entry  # the one used last comes last
         return entry.source
 
+    def look_around(self) -> None:
+        """Note what datasets and samplers look like before the first epoch."""
+        self._first.look_around()
+
     def clear(self) -> None:
         """Let go of all, and end workers that persist."""
         while self._entries:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+from trainerd.training.data.former_owners import put_back_early
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from trainerd.contract.verdict import Reason
     from trainerd.training.data.passes import Source
     from trainerd.training.engine.position import Position
 
@@ -105,6 +108,15 @@ class LoopSources:
             groups.setdefault(first, []).append(int(loop))
         self._same = {str(loop): group for group in groups.values() for loop in group}
         self._states = dict(saved) if form > 1 else {loop: {"loader": state} for loop, state in saved.items()}
+
+    def put_back_early(self, suspect: Callable[[Reason], None]) -> None:
+        """Put datasets and samplers into their former state before the script comes to the loop over them.
+
+        To be called where it goes on between two epochs.
+        """
+        for state in self._states.values():
+            if _SAME_AS not in state:
+                put_back_early(state, suspect)
 
     def generators(self) -> Iterator[Any]:
         """Yield the random generators whose state is saved with the sources."""

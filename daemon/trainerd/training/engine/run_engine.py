@@ -190,7 +190,6 @@ class RunEngine:
             MismatchError: It goes on in the middle, and its data has another length than before.
         """
         resume, position = self.run.resume, self.run.state.position
-        resume.check_data(position.loop, source.extent())
         goes_on = resume.is_pending
         if goes_on and not resume.position.late:
             self.run.measurements.forget()  # what was logged before the loop is in the row of its first step
@@ -199,6 +198,7 @@ class RunEngine:
         if position.late and self._is_in_step:
             self._cross()  # the loop before was found to be over without a boundary: this is one
         self.run.state.use_source(position.loop, source)
+        resume.check_data(position.loop, source.extent(), goes_on=goes_on)  # the script's changes are back
         resume.suspect_generators()  # a loader may have one of its own
         self.run.state.values.loop_begins(goes_on=goes_on)
 

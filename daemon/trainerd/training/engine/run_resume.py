@@ -314,6 +314,7 @@ class RunResume:
             self._pending = None
         else:
             self.restore_again()
+        self._state.loop_sources.put_back_early(self._suspicions.add)
         return True
 
     def repeats_end(self) -> bool:
@@ -341,8 +342,13 @@ class RunResume:
         first, position.loop = position.loop, target.loop - is_after_loop
         return range(max(first, position.loop - LOOPS_MAX), position.loop)
 
-    def check_data(self, loop: int, extent: dict[str, int]) -> None:
+    def check_data(self, loop: int, extent: dict[str, int], *, goes_on: bool) -> None:
         """Check that the data is as long as it was, if the loop that begins goes on in the middle of it.
+
+        Args:
+            loop: Number of the loop.
+            extent: Of its data, as it is now.
+            goes_on: Whether it is the one that was interrupted, or one after it.
 
         Raises:
             MismatchError: It is not: the batches that are left would be other ones.
@@ -350,8 +356,7 @@ class RunResume:
         saved = self._saved_data.pop(str(loop), None)
         if saved is None:
             return  # compared before, or there was none
-        goes_on = self._pending is not None and loop == self.position.loop
-        is_inside = goes_on and self.position.batch > 0
+        is_inside = goes_on and loop == self.position.loop and self.position.batch > 0
         found = changes(compared({DATA: saved}, {DATA: extent}, is_inside_epoch=is_inside))
         if any(each.verdict == "refused" for each in found):
             raise MismatchError(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
-from tests.support.struck import StruckRun
 from tests.support.loop_shapes import Trainee, data
+from tests.support.struck import StruckRun
 
 
 def evaluation_that_sets_the_rate(session, tick):

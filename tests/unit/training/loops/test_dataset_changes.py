@@ -132,12 +132,14 @@ def test_nothing_is_saved_if_nothing_changed():
     assert memory_of(Points()).saved() == {}
 
 
-def test_what_reading_changes_is_no_state():
+def test_what_reading_changes_is_state_if_it_is_small(monkeypatch):
     data = Points()
     memory = memory_of(data)
     for index in range(3):
         with memory.reading():
             data[index]
+    assert set(memory.saved()["changed"]) == {"dataset.cache", "dataset.reads"}
+    monkeypatch.setattr(attribute_marks, "SMALL_BYTES_MAX", 0)
     assert memory.saved() == {}
     data.reads = 0
     data.chosen = [1]
@@ -188,3 +190,94 @@ def test_a_place_that_differs_in_this_program_is_configuration():
     second.put_back(memory.saved(), is_inside=False)
     assert again.root == "/elsewhere"
     assert list(second.saved()["changed"]) == ["dataset.chosen"]
+
+
+class Counting(Points):
+    """Samples depend on what was read before: how often, and what came last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: dict[int, int] = {}
+        self.former: torch.Tensor | None = None
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        self.reads += 1
+        self.times[index] = self.times.get(index, 0) + 1
+        sample = self.x[index] * (1 + 0.1 * self.reads) + 0.01 * self.times[index]
+        if self.former is not None:
+            sample = 0.8 * sample + 0.2 * self.former
+        self.former = self.x[index]
+        return sample
+
+
+@pytest.mark.parametrize("kind", ["SIGKILL", "SIGTERM"])
+def test_what_reading_counts_is_counted_once(kind, tmp_path, monkeypatch):
+    def shape(session, tick):
+        model = torch.nn.Linear(3, 1)
+        optimizer = torch.optim.SGD(model.parameters(), 0.05)
+        session.track(model=model, optimizer=optimizer)
+        loader = DataLoader(Counting(), 1, shuffle=True)
+        for _ in session.epochs(2):
+            for batch in session.batches(loader):
+                loss = model(batch).square().mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                session.log(loss=loss.item())
+                tick()
+            tick()
+
+    expected = StruckRun(monkeypatch, tmp_path / "undisturbed", shape).result()
+    for at in (3, 5, 8):
+        assert StruckRun(monkeypatch, tmp_path / f"{at}", shape).result(kind, at) == expected, at
+
+
+class Shrinking(Points):
+    def __init__(self) -> None:
+        super().__init__()
+        self.length = SAMPLES
+
+    def __len__(self) -> int:
+        return self.length
+
+
+@pytest.mark.parametrize("kind", ["SIGKILL", "SIGTERM"])
+@pytest.mark.parametrize("part", ["dataset", "sampler"])
+def test_a_change_from_the_former_value_before_the_loop_is_made_once(part, kind, tmp_path, monkeypatch):
+    class Fraction(torch.utils.data.Sampler):
+        def __init__(self) -> None:
+            self.share = 1.0
+
+        def __iter__(self):
+            return iter(torch.randperm(SAMPLES)[: len(self)].tolist())
+
+        def __len__(self) -> int:
+            return max(1, int(SAMPLES * self.share))
+
+    def shape(session, tick):
+        model = torch.nn.Linear(3, 1)
+        optimizer = torch.optim.SGD(model.parameters(), 0.05)
+        session.track(model=model, optimizer=optimizer)
+        data, sampler = Shrinking(), Fraction()
+        order = {"shuffle": True} if part == "dataset" else {"sampler": sampler}
+        loader = DataLoader(data, 1, **order)
+        for _ in session.epochs(3):
+            if part == "dataset":
+                data.chosen = data.chosen[1:]
+                data.length = len(data.chosen)
+            else:
+                sampler.share *= 0.8
+            for batch in session.batches(loader):
+                loss = model(batch).square().mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                session.log(loss=loss.item())
+                tick()
+            tick()
+
+    undisturbed = StruckRun(monkeypatch, tmp_path / "undisturbed", shape)
+    expected = undisturbed.result()
+    for at in (2, 4, undisturbed.ticks - 1):
+        found = StruckRun(monkeypatch, tmp_path / f"{at}", shape).result(kind, at)
+        assert found == expected, at
