@@ -1,14 +1,14 @@
 """Finds the dataset and the sampler of a checkpoint in a new process, before a loop uses them.
 
 Where a resume begins at an epoch, the script runs code on them before it comes to the loop, such as
-``dataset.index = dataset.index[:-10]``: they have to be as they were by then. What is there to tell them by is
-their class, and what their attributes were when the run first used them.
+``dataset.index = dataset.index[:-10]``: they have to be as they were by then. They are told by their class
+and by what their attributes were before the first epoch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.training.data.dataset_memory import DatasetMemory, FirstMarks
 from trainerd.training.data.loader_memory import LoaderMemory
@@ -17,6 +17,9 @@ from trainerd.training.state.live_objects import live_instances
 
 if TYPE_CHECKING:
     from trainerd.contract.verdict import Reason
+
+
+_NOTED: Final = ("data", "now", "memory")
 
 
 def put_back_early(state: Mapping[str, Any], suspect: Callable[[Reason], None]) -> None:
@@ -37,6 +40,15 @@ def put_back_early(state: Mapping[str, Any], suspect: Callable[[Reason], None]) 
     for name, root in _found(memory, lambda each, name: LoaderMemory({name: each}, (name,))):
         LoaderMemory({name: root}, (name,)).put_back(of_root(memory, name), is_inside=True)
         memory.setdefault(IS_BACK, []).append(name)
+
+
+def without_notes(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state of one source without what `put_back_early` noted there."""
+    return {
+        key: without_notes(part) if isinstance(part, dict) and (key.isdigit() or key in _NOTED) else part
+        for key, part in state.items()
+        if key != IS_BACK
+    }
 
 
 def of_root(saved: Mapping[str, Any], name: str) -> dict[str, Any]:

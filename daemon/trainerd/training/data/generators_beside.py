@@ -63,8 +63,8 @@ class GeneratorsBeside:
                 yield Reason(
                     "untracked-generator",
                     each.where,
-                    f"training draws from {each.expression}, a random generator that is not tracked: a resume "
-                    "begins with a new one",
+                    f"training draws from {each.expression}, a random generator that is not tracked: a "
+                    "resume begins with a new one",
                     f"{self._session}.track({argument})",
                 )
 

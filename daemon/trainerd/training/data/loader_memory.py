@@ -67,7 +67,7 @@ class Owner:
 
 
 class FirstSight:
-    """The plain attributes that samplers had before the first epoch: the script may change them at its top."""
+    """Plain attributes of samplers before the first epoch, at the top of which the script may change them."""
 
     def __init__(self) -> None:
         self._by_id: dict[int, tuple[weakref.ref[Any], dict[str, str]]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from trainerd.training.data.former_owners import put_back_early
+from trainerd.training.data.former_owners import put_back_early, without_notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -98,7 +98,8 @@ class LoopSources:
                 first[id(source)] = loop
                 found[str(loop)] = state
         # States that no source has taken yet: of loops that this attempt has not come to.
-        return {key: state for key, state in self._states.items() if key not in found} | found
+        left = {key: without_notes(state) for key, state in self._states.items() if key not in found}
+        return left | found
 
     def restore(self, saved: Mapping[str, Any], *, form: int) -> None:
         """Keep what `saved` returned until the sources are used."""

@@ -252,7 +252,7 @@ class RunEngine:
         """A step is done, and its batches were counted.
 
         Raises:
-            UserError: It shows something that is not tracked: it is the first one, or an optimizer's first one.
+            UserError: It shows something that is not tracked. It is the first one, or an optimizer's first.
         """
         if self._first_step is not None:
             self._first_step.end()

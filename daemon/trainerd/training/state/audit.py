@@ -132,7 +132,7 @@ class Audit:
         return found
 
     def later_findings(self) -> list[Untracked]:
-        """Return what is not tracked of a later step, in which an optimizer has stepped for the first time."""
+        """Return what is not tracked of a later step, the first one of an optimizer."""
         if self._later is not None:
             self._later.has_new = False
         coverage = Coverage(self._objects, self._values())

@@ -1,4 +1,4 @@
-"""Optimizers that step for the first time after the audited step: a critic's partner, a frozen part, a new one.
+"""Optimizers that step for the first time after the audited step: of a critic, a frozen part, a later phase.
 
 torch calls one hook for every step of every optimizer. The hook costs one lookup for an optimizer that is
 known, and notes one that is not.

@@ -2,6 +2,7 @@
 
 import pytest
 
+from trainerd.training.data.former_owners import without_notes
 from trainerd.training.engine.loop_sources import SOURCES_FORM, LoopSources
 from trainerd.training.engine.position import Position
 
@@ -73,3 +74,10 @@ def test_between_two_loops_no_pass_is_in_progress(batch):
     sources = LoopSources()
     sources.use(0, Recorded({"x": 1}), done=0)
     assert sources.saved(Position(loop=0, batch=batch))["0"]["done"] == (batch or None)
+
+
+def test_what_is_noted_of_a_state_that_is_back_is_in_no_checkpoint():
+    now = {"first": {}, "is_back": ["dataset"]}
+    one = {"data": {"now": now}, "memory": {"first": {"is_back": 1}, "is_back": ["sampler"]}}
+    clean = {"data": {"now": {"first": {}}}, "memory": {"first": {"is_back": 1}}}
+    assert without_notes(one | {"0": one}) == clean | {"0": clean}

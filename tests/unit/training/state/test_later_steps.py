@@ -36,7 +36,7 @@ def critic_and_generator(session, *, tracked, n_critic=3, steps=5, kind=torch.op
 
 def test_one_that_is_not_tracked_is_an_error_at_its_first_step(tmp_path):
     with (
-        pytest.raises(UserError, match="step 3.*shows") as caught,
+        pytest.raises(UserError, match=r"step 3.*shows") as caught,
         trainerd.session(tmp_path, seed=0) as session,
     ):
         critic_and_generator(session, tracked=False)
@@ -58,7 +58,7 @@ def test_without_strictness_it_is_a_suspicion_said_once(tmp_path, capsys):
 
 
 def test_its_scheduler_is_found_with_it(tmp_path):
-    with pytest.raises(UserError, match="ExponentialLR"), trainerd.session(tmp_path, seed=0) as session:
+    def script(session):
         model = nn.Linear(2, 1)
         one, late = (torch.optim.Adam(model.parameters(), 0.1) for _ in range(2))
         session.track(model=model, one=one, late=late)
@@ -70,6 +70,9 @@ def test_its_scheduler_is_found_with_it(tmp_path):
                 late.step()
                 schedule.step()
             session.log(loss=0.0)
+
+    with pytest.raises(UserError, match="ExponentialLR"), trainerd.session(tmp_path, seed=0) as session:
+        script(session)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
