@@ -380,10 +380,14 @@ class Session:
     def resume(self) -> Checkpoint | None:
         """Restore the newest checkpoint that verifies. Done by the first `epochs` or `batches` if not before.
 
+        What the script changes after it is kept where the run goes on between two epochs: another learning
+        rate, say.
+
         Raises:
             MismatchError: It is sound and does not fit what is tracked; nothing was changed.
         """
         self._begin()
+        self._run.resume.keep_changes()
         return self.resumed_from
 
     def epochs(self, total: int | None, *, max_steps: int | None = None) -> Iterator[int]:

@@ -317,6 +317,11 @@ class RunResume:
         self._state.loop_sources.put_back_early(self._suspicions.add)
         return True
 
+    def keep_changes(self) -> None:
+        """Keep what the script changes from here on, if it goes on between two epochs of the first phase."""
+        if not (self.position.is_inside_epoch() or self.position.phase):
+            self._pending = None
+
     def repeats_end(self) -> bool:
         """Tell whether a loop that begins is beyond the end of a run that was finished before.
 

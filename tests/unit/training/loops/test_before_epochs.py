@@ -24,10 +24,10 @@ def evaluation_that_sets_the_rate(session, tick):
     return it, loader
 
 
-def a_resume_by_hand(session, tick):
-    """``session.resume()``, and a first look at the model"""
+def changes_after_an_evaluation(session, tick):
+    """an evaluation, and changes after it"""
     it, loader = Trainee(session, tick), data()
-    session.resume()
+    list(session.batches([torch.ones(2, 3)], train=False))
     with torch.no_grad():
         it.model[0].weight.mul_(1 + torch.rand(1))
     it.schedule.step()
@@ -38,14 +38,16 @@ def a_value_that_counts(session, tick):
     """a value that is changed before the epochs"""
     it, loader = Trainee(session, tick), data()
     starts = session.value("starts", [0])
-    session.resume()
+    list(session.batches([torch.ones(2, 3)], train=False))
     starts.value.append(len(starts.value))
     session.report(starts=len(starts.value))
     return it, loader
 
 
 @pytest.mark.parametrize("is_left_early", [False, True])
-@pytest.mark.parametrize("before", [evaluation_that_sets_the_rate, a_resume_by_hand, a_value_that_counts])
+@pytest.mark.parametrize(
+    "before", [evaluation_that_sets_the_rate, changes_after_an_evaluation, a_value_that_counts]
+)
 def test_it_is_exact_wherever_an_attempt_ends(before, is_left_early, tmp_path, monkeypatch):
     def shape(session, tick):
         it, loader = before(session, tick)
@@ -70,7 +72,7 @@ def test_it_is_exact_wherever_an_attempt_ends(before, is_left_early, tmp_path, m
 def test_a_run_that_is_made_longer_goes_on_from_its_end(tmp_path, monkeypatch):
     def shape_of(epochs):
         def shape(session, tick):
-            it, loader = a_resume_by_hand(session, tick)
+            it, loader = changes_after_an_evaluation(session, tick)
             for _ in session.epochs(epochs):
                 for x in session.batches(loader):
                     it.step(x)
