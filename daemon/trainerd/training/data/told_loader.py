@@ -70,6 +70,9 @@ class ToldSource:
     def extent(self) -> dict[str, int]:
         return self._source.extent()
 
+    def generators(self) -> list[Any]:
+        return self._source.generators()
+
     def begin(self, saved: Mapping[str, Any] | None, done: int) -> None:
         self._source.begin(saved, done)
 
