@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from trainerd.contract import codec
+from trainerd.contract.hooks import Hook
 from trainerd.contract.policy import CheckpointPolicy, Completion, OnNonfiniteLoss, Resources, RestartPolicy
 
 FORMAT: Final = "trainerd.job/1"
@@ -32,6 +33,7 @@ class ResolvedJob:
         priority: Higher goes first.
         checkpoint_variables: The variables of `trainerd.contract.environment` for what the spec says about
             checkpoints; on the rest the training script has its say.
+        notify: Hooks of this job alone.
         spec_path: Absolute path of the spec.
         spec_digest: xxh3-128 of what the spec says, in hexadecimal; tells whether its meaning changed.
     """
@@ -55,6 +57,7 @@ class ResolvedJob:
     checkpoint_variables: tuple[str, ...] = ()
     is_group_of_one: bool = False
     completion: Completion = "exit-zero"
+    notify: tuple[Hook, ...] = ()
 
 
 def encode(job: ResolvedJob) -> bytes:

@@ -43,7 +43,19 @@ def _add_short_forms(body: dict[str, Any]) -> None:
     best = checkpoint["keep_best"]
     rules = {"type": best.pop("type"), "items": best.pop("items")}
     best["anyOf"] = [{"$ref": "#/$defs/KeepBestSpec"}, rules]
+    hooks = properties["notify"]
+    listed = {"type": hooks.pop("type"), "items": hooks.pop("items")}
+    hooks["anyOf"] = [{"$ref": "#/$defs/HookSection"}, listed]
+    _allow_short_forms_of_hooks(sections["HookSection"]["properties"])
     sections["EverySpec"]["properties"]["steps"]["default"] = "never"
+
+
+def _allow_short_forms_of_hooks(hook: dict[str, Any]) -> None:
+    """Allow a command as one text, and one address instead of a list."""
+    hook["email"]["anyOf"][0]["minItems"] = 1
+    hook["email"]["anyOf"].append({"type": "string", "minLength": 1})
+    hook["command"]["anyOf"][0]["minItems"] = 1
+    hook["command"]["anyOf"].append({"type": "string", "minLength": 1})
 
 
 def _tidy(schema: dict[str, Any]) -> None:

@@ -29,6 +29,7 @@ from trainerd.supervisor.specs.fields import (
     as_list,
     none_for_auto,
 )
+from trainerd.supervisor.specs.notify import HookSection
 
 
 class Section(BaseModel):
@@ -251,4 +252,10 @@ class JobSpec(Section):
         description="Higher goes first; a job that does not fit drains jobs of lower priority, which go on "
         "when there is room again.",
         examples=[10],
+    )
+    notify: Annotated[list[HookSection], BeforeValidator(as_list)] = Field(
+        [],
+        description="Whom to tell of this job, beside the hooks of the supervisor's configuration: one hook, "
+        "or a list of hooks.",
+        examples=[{"events": ["finished", "parked"], "email": ["me@example.org"]}],
     )

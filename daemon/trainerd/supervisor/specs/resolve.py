@@ -26,6 +26,8 @@ from trainerd.errors import UntrustedError, UserError
 from trainerd.supervisor.specs.problems import Problem, ProblemsError
 
 if TYPE_CHECKING:
+    from trainerd.contract.hooks import Hook
+    from trainerd.supervisor.specs.problems import FieldPath
     from trainerd.supervisor.specs.model import CheckpointSpec, JobSpec
     from trainerd.supervisor.specs.trust import TrustPolicy
 
@@ -50,6 +52,7 @@ def resolve(spec: JobSpec, *, path: Path, digest: str, trust: TrustPolicy | None
     workdir = _workdir(spec, path.parent, problems)
     python = _python(spec, path.parent, problems)
     env_file = _env_file(spec, path.parent, trust, problems)
+    hooks = _hooks(spec, name, path.parent, trust=trust, problems=problems)
     if problems:
         raise ProblemsError(*problems)
     return ResolvedJob(
@@ -72,6 +75,7 @@ def resolve(spec: JobSpec, *, path: Path, digest: str, trust: TrustPolicy | None
         on_nonfinite_loss=spec.on_nonfinite_loss,
         priority=spec.priority,
         checkpoint_variables=spoken_of(spec.checkpoint),
+        notify=hooks,
     )
 
 
@@ -133,24 +137,43 @@ def _env_file(spec: JobSpec, folder: Path, trust: TrustPolicy | None, problems: 
     if spec.env_file is None:
         return None
     env_file = absolute(spec.env_file, folder)
+    _judge_secret(env_file, folder, trust, ("env_file",), problems)
+    return env_file
+
+
+def _judge_secret(
+    file: str, folder: Path, trust: TrustPolicy | None, place: FieldPath, problems: list[Problem]
+) -> None:
+    """Note what keeps a file of secrets from being used."""
     problem: str | None = None
     hint: str | None = None
     try:
-        status = Path(env_file).stat()
+        status = Path(file).stat()
         if not stat.S_ISREG(status.st_mode):
-            problem = f"{env_file} is not a file"
+            problem = f"{file} is not a file"
         else:
             if trust is not None:
-                trust.judge(Path(env_file), status, is_copied_to=folder)
+                trust.judge(Path(file), status, is_copied_to=folder)
             reader = trust.supervisor_uid if trust is not None else _likely_supervisor(folder)
-            problem, hint = why_not_secret(Path(env_file), reader) or (None, None)
+            problem, hint = why_not_secret(Path(file), reader) or (None, None)
     except UntrustedError as error:
         problem, hint = error.message, error.hint
     except OSError as error:
-        problem = f"cannot look at {env_file}: {error.strerror}"
+        problem = f"cannot look at {file}: {error.strerror}"
     if problem:
-        problems.append(Problem(problem, ("env_file",), hint=hint))
-    return env_file
+        problems.append(Problem(problem, place, hint=hint))
+
+
+def _hooks(
+    spec: JobSpec, name: str, folder: Path, *, trust: TrustPolicy | None, problems: list[Problem]
+) -> tuple[Hook, ...]:
+    hooks = tuple(
+        section.hook(f"{name}#{number}", folder) for number, section in enumerate(spec.notify, start=1)
+    )
+    for index, hook in enumerate(hooks):
+        if hook.url_file is not None:
+            _judge_secret(hook.url_file, folder, trust, ("notify", index, "webhook_file"), problems)
+    return hooks
 
 
 def _likely_supervisor(folder: Path) -> int | None:

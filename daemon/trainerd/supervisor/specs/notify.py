@@ -1,0 +1,147 @@
+"""The fields of a hook: the same in a spec and in the configuration of the supervisor."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from trainerd.contract.hooks import NOTICE_EVENTS, TRIES_MAX, TRY_LIMIT_S, Hook, HookKind, NoticeEvent
+from trainerd.supervisor.specs.fields import Command, FilePath, SomeDuration, Text
+
+TRIES_LIMIT: Final = 20
+TRY_SECONDS_MAX: Final = 300.0
+"""Longest time that may be configured for one try, in seconds."""
+
+_ADDRESS: Final = re.compile(r"[^\s<>,;@\"]+@[^\s<>,;@\"]+")
+_SCHEMES: Final = frozenset({"http", "https"})
+
+
+def check_url(value: str) -> str:
+    """Return a URL that can be asked for. What is wrong is said without the URL: it is a secret."""
+    try:
+        parts = urlsplit(value)
+        is_sound = parts.scheme in _SCHEMES and bool(parts.hostname)
+        _ = parts.port
+    except ValueError:
+        is_sound = False
+    if not is_sound or any(not character.isprintable() or character.isspace() for character in value):
+        raise ValueError("expected a URL that begins with https:// or http:// and names a host")
+    return value
+
+
+def _checked_addresses(value: list[str]) -> list[str]:
+    if not value:
+        raise ValueError("name at least one address")
+    for address in value:
+        if not (_ADDRESS.fullmatch(address) and address.isascii() and address.isprintable()):
+            raise ValueError(f"{address!r} is not an email address such as me@example.org")
+    return value
+
+
+def _one_as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _short_enough(value: float) -> float:
+    if value > TRY_SECONDS_MAX:
+        raise ValueError(f"must be at most {TRY_SECONDS_MAX:.0f} s")
+    return value
+
+
+Url = Annotated[Text, AfterValidator(check_url)]
+Addresses = Annotated[list[Text], BeforeValidator(_one_as_list), AfterValidator(_checked_addresses)]
+_WAYS: Final = ("command", "webhook", "webhook_file", "email", "desktop")
+
+
+class HookSection(BaseModel):
+    """Whom to tell, and of what: exactly one of command, webhook, webhook_file, email and desktop."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
+
+    events: list[Literal[NOTICE_EVENTS]] = Field(  # type: ignore[valid-type] # a tuple of words
+        list(NOTICE_EVENTS),
+        min_length=1,
+        description="Of what to tell; of everything if absent.",
+        examples=[["finished", "parked"]],
+    )
+    command: Command | None = Field(
+        None,
+        description="Program to run, with `TRAINERD_EVENT`, `TRAINERD_JOB` and others in its environment "
+        "and JSON on standard input.",
+        examples=[["/usr/local/bin/page-me"]],
+    )
+    webhook: Url | None = Field(
+        None, description="URL to which JSON is posted.", examples=["https://example.org/hook"]
+    )
+    webhook_file: FilePath | None = Field(
+        None,
+        description="File that holds that URL and that only its owner may read, relative to the folder of "
+        "the file that names it.",
+        examples=["slack-url"],
+    )
+    format: Literal["json", "slack"] = Field(
+        "json", description="What is posted: all that is known, or what Slack takes.", examples=["slack"]
+    )
+    email: Addresses | None = Field(
+        None,
+        description="Addresses to write to; needs the section `smtp` of the supervisor's configuration.",
+        examples=[["me@example.org"]],
+    )
+    desktop: Literal[True] | None = Field(
+        None, description="Show it on the desktop of the supervisor's user (`notify-send`).", examples=[True]
+    )
+    timeout: Annotated[SomeDuration, AfterValidator(_short_enough)] = Field(
+        TRY_LIMIT_S, description="How long one try may take.", examples=["10s"]
+    )
+    tries: Annotated[int, Field(ge=1, le=TRIES_LIMIT)] = Field(
+        TRIES_MAX, description="How many tries there are, with growing waits in between.", examples=[4]
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_fields(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            return {name: value for name, value in data.items() if value is not None}
+        return data
+
+    @model_validator(mode="after")
+    def _says_how(self) -> Self:
+        if len([way for way in _WAYS if getattr(self, way) is not None]) != 1:
+            raise ValueError(f"name exactly one of {', '.join(_WAYS)}")
+        if self.format != "json" and self.kind != "webhook":
+            raise ValueError("format belongs to a webhook")
+        return self
+
+    @property
+    def kind(self) -> HookKind:
+        """How it tells."""
+        if self.command is not None:
+            return "command"
+        if self.email is not None:
+            return "email"
+        return "desktop" if self.desktop else "webhook"
+
+    def hook(self, name: str, folder: Path) -> Hook:
+        """Return the hook, with the paths that are relative to `folder` made absolute."""
+        events: tuple[NoticeEvent, ...] = tuple(dict.fromkeys(self.events))
+        file = self.webhook_file
+        return Hook(
+            name=name,
+            kind=self.kind,
+            events=events,
+            command=tuple(self.command or ()),
+            url=self.webhook,
+            url_file=os.path.normpath(folder / Path(file).expanduser()) if file is not None else None,
+            format=self.format,
+            to=tuple(self.email or ()),
+            limit_s=self.timeout,
+            tries=self.tries,
+            folder=str(folder) if self.command is not None else None,
+        )
