@@ -17,6 +17,7 @@ from trainerd.supervisor.api.control import (
     JobView,
     OutcomeView,
     ReasonView,
+    TrialView,
 )
 from trainerd.supervisor.api.server import serve
 
@@ -149,6 +150,12 @@ class FakeControl:
         self.calls.append(("release_all",))
         self.daemon_view = dataclasses.replace(self.daemon_view, is_on_hold=False)
         return self.daemon_view
+
+    async def test_hooks(self, name: str | None) -> tuple[TrialView, ...]:
+        self.calls.append(("test_hooks", name or ""))
+        if name == "nobody":
+            raise UserError("there is no hook 'nobody'")
+        return (TrialView("ops", "webhook", "the webhook answered 500"),)
 
     async def reload(self) -> None:
         self.calls.append(("reload",))

@@ -17,7 +17,7 @@ from trainerd.contract.names import check_name
 from trainerd.contract.nonfinite import as_number
 from trainerd.contract.safe_text import safe_text, safe_value
 from trainerd.errors import TrainerdError, TryAgainError, UserError
-from trainerd.supervisor.api.control import DaemonView, EventView, JobView, OutcomeView
+from trainerd.supervisor.api.control import DaemonView, EventView, JobView, OutcomeView, TrialView
 from trainerd.supervisor.api.unix_socket import reachable_address
 
 if TYPE_CHECKING:
@@ -126,6 +126,11 @@ class Client:
     def release_all(self) -> DaemonView:
         """Let the supervisor start jobs again."""
         return _view(self._ask("POST", "/v1/release"), DaemonView)
+
+    def test_hooks(self, name: str | None) -> tuple[TrialView, ...]:
+        """Have a test notice delivered to hooks, and return how that went."""
+        query = {"name": name} if name is not None else None
+        return _views(self._ask("POST", "/v1/notify-test", query), TrialView)
 
     def reload(self) -> None:
         """Ask the supervisor to run its program anew; it has yet to happen when this returns."""

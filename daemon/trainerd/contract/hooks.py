@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 NoticeEvent = Literal[
     "finished", "parked", "rejected", "restarted", "stalled", "suspect", "disk-low", "preemption"
 ]
-NOTICE_EVENTS: Final[tuple[NoticeEvent, ...]] = NoticeEvent.__args__
+NOTICE_EVENTS: Final[tuple[NoticeEvent, ...]] = get_args(NoticeEvent)
 """What hooks can be told of."""
 
 HookKind = Literal["command", "webhook", "email", "desktop"]

@@ -53,7 +53,7 @@ class BoundedIo:
         self._hung_max = hung_max
         self._hung: set[Hashable] = set()
         self._turns = asyncio.Semaphore(ACTIVE_MAX)
-        self._threads = _DaemonThreads()
+        self._threads = DaemonThreads()
         self._acts: set[asyncio.Future[Any]] = set()
 
     @property
@@ -197,7 +197,7 @@ class _Observations(Generic[K, T]):
             return True
 
 
-class _DaemonThreads(concurrent.futures.Executor):
+class DaemonThreads(concurrent.futures.Executor):
     """A thread for each call. Those of the standard executors are waited for when the interpreter ends."""
 
     def submit(

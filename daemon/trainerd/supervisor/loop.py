@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from trainerd.contract.clock import Clock
     from trainerd.contract.paths import StatePaths
     from trainerd.supervisor.attempt.launcher import Launcher
+    from trainerd.supervisor.attempt.run_news import RankFinding
     from trainerd.supervisor.inbox import Message
     from trainerd.supervisor.ledger import Ledger, Step
     from trainerd.supervisor.machine.commands import Command
@@ -103,6 +104,8 @@ class Loop:
         inbox: Takes the events.
         observers: Called with every step that changed something, in this order, before its commands are
             carried out.
+        note_finding: Called with what a rank of a job's attempt has found.
+        own_pids: Returns the children of this process that are collected elsewhere.
     """
 
     def __init__(
@@ -117,6 +120,8 @@ class Loop:
         io: BoundedIo | None = None,
         inbox: Inbox | None = None,
         observers: Sequence[Callable[[Step], None]] = (),
+        note_finding: Callable[[Job, int, RankFinding], None] | None = None,
+        own_pids: Callable[[], frozenset[int]] = frozenset,
     ) -> None:
         self.ledger = ledger
         self.inbox = inbox if inbox is not None else Inbox()
@@ -131,6 +136,9 @@ class Loop:
         self._io = io if io is not None else BoundedIo()
         self._clock = clock
         self._observers = tuple(observers)
+        self._note_finding = note_finding
+        self._own_pids = own_pids
+        self.is_taken = ""
         # A fault of the loop itself ends the supervisor, and no job notices; one in handling a job does not.
         self._tasks = asyncio.TaskGroup()
         self._launches = asyncio.Semaphore(LAUNCHES_MAX)
@@ -208,9 +216,35 @@ class Loop:
         """Start jobs again, as far as each is not held itself."""
         lift_hold(self._paths.hold)
         self.is_on_hold = False
-        self.ledger.grants_slots = self._has_scanned and not self.is_stopping
-        self.inbox.nudge()
+        self._grant_again()
         _log.info("supervisor.released")
+
+    def _grant_again(self) -> None:
+        """Start queued jobs again unless something speaks against it."""
+        is_kept_back = self.is_stopping or self.is_on_hold or bool(self.is_taken)
+        self.ledger.grants_slots = self._has_scanned and not is_kept_back
+        self.inbox.nudge()
+
+    def keep_back(self, why: str) -> None:
+        """Start no job until `let_go`: the machine is about to be taken.
+
+        Args:
+            why: Shown as the reason why jobs wait.
+        """
+        self.is_taken = why
+        self.ledger.grants_slots = False
+
+    def let_go(self) -> None:
+        """Start jobs again: the machine is not taken after all."""
+        self.is_taken = ""
+        self._grant_again()
+
+    def drain_for(self, names: Sequence[str], why: str) -> None:
+        """Ask these jobs to checkpoint and leave; they go on when jobs are started again."""
+        for name in names:
+            job = self.ledger.jobs.get(name)
+            if job is not None and job.may_have_processes:
+                self.inbox.post(name, ShutdownAsked(is_leaving=False, why=why))
 
     async def drain_all(self) -> None:
         """Ask every live attempt to stop, start no other, and return when none is left."""
@@ -251,8 +285,7 @@ class Loop:
         if not self._has_scanned:
             self._has_scanned = True
             # Not before: a job whose spec was removed in the meantime must not be started once more.
-            self.ledger.grants_slots = not self.is_stopping and not self.is_on_hold
-            self.inbox.nudge()
+            self._grant_again()
         if unknown:
             raise NotObservedError(
                 f"the run folders of these jobs do not answer: {', '.join(sorted(unknown))}",
@@ -435,7 +468,8 @@ class Loop:
             await asyncio.sleep(TICK_S)
             await self._look_after_all()
             if self._reaper is not None:
-                self._reaper.look(own=getattr(self._launcher, "child_pids", ()))
+                launched = getattr(self._launcher, "child_pids", ())
+                self._reaper.look(own={*launched, *self._own_pids()})
 
     async def _look_after_all(self) -> None:
         """Look at live attempts, and at what others wait for; what cannot be observed is left as it is."""
@@ -460,12 +494,19 @@ class Loop:
             elif isinstance(found, Look) and monitor is not None:
                 try:
                     monitor.take_in(_for_state(found, now), best_step=now.best_step)
+                    self._pass_on(now, monitor.attempt.number, found)
                 except Exception as error:  # noqa: BLE001 - a fault in handling one job is its own
                     self._set_aside(name, error, "judging what its attempt shows")
             elif found is True and _waits_for_room(now):
                 self.inbox.post(name, SpaceBack())
             elif found is True and _waits_for_script(now):
                 self.inbox.post(name, ScriptChanged())
+
+    def _pass_on(self, job: Job, attempt: int, look: Look) -> None:
+        if self._note_finding is None:
+            return
+        for finding in look.news:
+            self._note_finding(job, attempt, finding)
 
     def _look_at(self, job: Job, monitor: Monitor | None) -> Callable[[], Look | bool] | None:
         """Return what is to be called in a thread, None if there is nothing to look at."""

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Path, Query, Response
 
 from trainerd.contract.names import NAME_LENGTH_MAX, NAME_PATTERN
 from trainerd.contract.nearest import nearest_hint
-from trainerd.supervisor.api.control import DaemonView, EventView, JobView, OutcomeView
+from trainerd.supervisor.api.control import DaemonView, EventView, JobView, OutcomeView, TrialView
 from trainerd.supervisor.api.http_errors import UnknownJobError, answer_problems, problem_responses
 from trainerd.supervisor.api.metrics_answer import answer_metrics
 from trainerd.supervisor.api.models import Done
@@ -184,6 +184,20 @@ def _add_requests(app: FastAPI, control: Control) -> None:
         """Run the supervisor's program anew in place. It has yet to happen when this answers."""
         await control.reload()
         return Done()
+
+    @app.post("/v1/notify-test", responses=problem_responses(HTTPStatus.CONFLICT))
+    async def test_hooks(
+        name: Annotated[
+            str | None,
+            Query(
+                pattern=f"^{NAME_PATTERN}(#[0-9]+)?$",
+                max_length=NAME_LENGTH_MAX + 8,
+                description="a hook or a job; all hooks of the configuration if absent",
+            ),
+        ] = None,
+    ) -> list[TrialView]:
+        """Deliver a test notice to hooks, once, and tell how that went."""
+        return list(await control.test_hooks(name))
 
     @app.post("/v1/rescan", responses=_BUSY)
     async def rescan() -> Done:

@@ -189,6 +189,20 @@ class DaemonView:
     journal_problem: Annotated[
         str, Described("why nothing can be decided: the journal is full or gone; empty if all is well")
     ] = ""
+    preemption: Annotated[
+        str, Described("what is done because the machine is about to be taken; empty if it is not")
+    ] = ""
+
+
+@dataclass(frozen=True)
+class TrialView:
+    """How a test of a hook went."""
+
+    __pydantic_config__: ClassVar = _shown_as("Trial")
+
+    hook: Annotated[str, Described("its name; that of a hook of a job is the job's name, # and a number")]
+    kind: Annotated[str, Described("command, webhook, email or desktop")]
+    problem: Annotated[str | None, Described("why it failed; null if it was delivered")] = None
 
 
 class Control(Protocol):
@@ -278,6 +292,14 @@ class Control(Protocol):
 
     async def release_all(self) -> DaemonView:
         """Start jobs again. Those that were held or stopped one by one stay so."""
+        ...
+
+    async def test_hooks(self, name: str | None) -> tuple[TrialView, ...]:
+        """Deliver a test notice to the hooks of the configuration, or to one of them, or to those of a job.
+
+        Raises:
+            UserError: There is no such hook.
+        """
         ...
 
     async def reload(self) -> None:

@@ -7,16 +7,23 @@ import signal
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from trainerd.contract.clock import SystemClock
+from trainerd.contract.nearest import nearest_hint
 from trainerd.contract.safe_text import safe_line, safe_text
 from trainerd.errors import TryAgainError, UserError
-from trainerd.supervisor.api.control import DaemonView
+from trainerd.supervisor.api.control import DaemonView, TrialView
 from trainerd.supervisor.api.views import event_view, job_view, outcome_view
 from trainerd.supervisor.machine.job_events import HoldAsked, RestartAsked, ResumeAsked, RetryAsked, StopAsked
 from trainerd.supervisor.machine.restarts import refusal_of_restart
+from trainerd.supervisor.notices.announcer import hooks_of
+from trainerd.supervisor.notices.notice_rules import trial_notice
+from trainerd.supervisor.notices.outbox import only_once
 from trainerd.version import VERSION
 
 HELD: Final = "held until it is resumed"
 NO_JOURNAL: Final = "nothing is decided: the journal cannot be written"
+TRIAL_LIMIT_S: Final = 7.0
+"""How long a test of a hook may take, in seconds: the client waits for it."""
 ON_HOLD: Final = "the supervisor starts nothing until `trainerd resume --all`"
 
 if TYPE_CHECKING:
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
     from trainerd.supervisor.loop import Loop
     from trainerd.supervisor.machine.job_events import Event
     from trainerd.supervisor.machine.states import Job
+    from trainerd.supervisor.notices.outbox import Outbox
 
 
 class Facade:
@@ -41,6 +49,7 @@ class Facade:
         jobs_dir: The jobs folder.
         recent: What the newest attempts said and how they ended; observes the loop.
         started_wall_s: When this supervisor began, seconds since the epoch.
+        outbox: Delivers notices; None has no hooks.
     """
 
     def __init__(
@@ -52,6 +61,7 @@ class Facade:
         *,
         recent: RecentAttempts,
         started_wall_s: float,
+        outbox: Outbox | None = None,
     ) -> None:
         self._loop = loop
         self._journal = journal
@@ -59,6 +69,7 @@ class Facade:
         self._jobs_dir = jobs_dir
         self._started_wall_s = started_wall_s
         self._recent = recent
+        self._outbox = outbox
         self._reload_refused_wall_s: float | None = None
         self._reload_refusal = ""
 
@@ -82,6 +93,7 @@ class Facade:
             last_event=self._journal.last_sequence(),
             is_on_hold=self._loop.is_on_hold,
             journal_problem=safe_text(self._loop.journal_problem),
+            preemption=safe_text(self._loop.is_taken),
             reload_refused_wall_s=self._reload_refused_wall_s,
             reload_refusal=safe_text(self._reload_refusal),
         )
@@ -117,7 +129,9 @@ class Facade:
             return NO_JOURNAL
         if job.is_held:
             return HELD
-        return ON_HOLD if self._loop.is_on_hold else self._loop.ledger.waits.get(job.name)
+        if self._loop.is_on_hold:
+            return ON_HOLD
+        return self._loop.is_taken or self._loop.ledger.waits.get(job.name)
 
     def _spoke_last(self, job: Job) -> int:
         """Return the newest attempt that has said something, 0 if there is none.
@@ -168,6 +182,22 @@ class Facade:
         self._refuse_while_stopping()
         self._loop.release_all()
         return self.daemon()
+
+    async def test_hooks(self, name: str | None) -> tuple[TrialView, ...]:
+        if self._outbox is None:
+            return ()
+        jobs = self._loop.ledger.jobs
+        chosen = [hook for hook in self._outbox.hooks if name in {None, hook.name}]
+        if name is not None:
+            chosen += hooks_of(jobs.get(name))
+            chosen += [hook for job in jobs.values() for hook in hooks_of(job) if hook.name == name]
+        if name is not None and not chosen:
+            known = [hook.name for hook in self._outbox.hooks]
+            what = f"job {name!r} has no hooks (notify)" if name in jobs else f"there is no hook {name!r}"
+            raise UserError(what, hint=nearest_hint(name, known) or "hooks are in the configuration")
+        tried = [only_once(hook, limit_s=TRIAL_LIMIT_S) for hook in chosen]
+        trials = await self._outbox.try_hooks(tried, trial_notice(SystemClock().wall_s()))
+        return tuple(TrialView(each.hook, each.kind, each.problem) for each in trials)
 
     async def reload(self) -> None:
         self._refuse_while_stopping()

@@ -217,7 +217,8 @@ class DiskRunFiles:
         with contextlib.suppress(OSError):
             note_what_is_aside(run, attempt.number)
         # For people and tools that read the run folder with no daemon. A crash here leaves the old one.
-        write_file(run.job, resolved.encode(attempt.job))
+        # Hooks are the supervisor's business, and may hold secrets.
+        write_file(run.job, resolved.encode(replace(attempt.job, notify=())))
         record = launch_record(attempt.job, run, attempt.number, environ=environ, gpus=attempt.gpus)
         return replace(record, log_bytes_max=self._log_bytes_max, log_copies=self._log_copies)
 

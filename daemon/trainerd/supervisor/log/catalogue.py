@@ -275,6 +275,23 @@ _OTHERS: Final = (
     LogEvent(
         "job.set-aside", "error", "Earlier supervisors ended while they handled this job.", ("job", "reason")
     ),
+    # --- notices ---
+    LogEvent("notice.delivered", "debug", "A hook has told of something.", ("job", "hook", "notice")),
+    LogEvent(
+        "notice.not-delivered",
+        "warning",
+        "A hook has failed in every try.",
+        ("job", "hook", "notice", "tries", "reason"),
+        is_bounded=True,
+    ),
+    LogEvent(
+        "notice.dropped",
+        "warning",
+        "A notice is not delivered: too many wait, or the supervisor leaves.",
+        ("job", "hook", "notice", "reason"),
+        is_bounded=True,
+    ),
+    LogEvent("disk.low", "warning", "The disk of the state folder runs low.", ("folder", "reason")),
     # --- `trainerd exec` ---
     LogEvent("foreground.started", "info", "It begins.", ("pid", "state", "job")),
     LogEvent("foreground.draining", "info", "It was asked to leave.", ("limit_s",)),

@@ -54,5 +54,10 @@ FIELDS: Final[dict[str, str]] = {
     "lines": "How many lines.",
     "logger": "Name of the library's logger.",
     "message": "What was said.",
+    "hook": "Name of the hook.",
+    "notice": "What it was to tell of, one of the [events of hooks](notices.md).",
+    "tries": "How many tries there were.",
+    "source": "Where notices of preemption come from.",
+    "deadline": "When the machine is taken, ISO 8601 in UTC; null if that is not known.",
 }
 """The other fields."""

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from trainerd.supervisor.machine.outcome import Outcome
     from trainerd.supervisor.machine.states import Job
 
-_ENDED_WELL: Final = frozenset({OutcomeKind.FINISHED, OutcomeKind.DRAINED, OutcomeKind.STOPPED})
+ENDED_WELL: Final = frozenset({OutcomeKind.FINISHED, OutcomeKind.DRAINED, OutcomeKind.STOPPED})
+"""How an attempt ends that does not fail."""
 
 
 class DecidedStep(Protocol):
@@ -75,7 +76,7 @@ def _ending(name: str, attempt: int, outcome: Outcome, after: Job | None) -> Lin
         "retry_in_s": retry_in_s(after),
         "reason": outcome.reason,
     }
-    return "attempt.ended" if outcome.kind in _ENDED_WELL else "attempt.failed", fields
+    return "attempt.ended" if outcome.kind in ENDED_WELL else "attempt.failed", fields
 
 
 def retry_in_s(job: Job | None) -> float | None:

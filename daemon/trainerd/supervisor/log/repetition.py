@@ -17,7 +17,7 @@ SAY_AGAIN_S: Final = 300.0
 KEYS_MAX: Final = 4096
 """So many different events are told apart; beyond that the oldest is forgotten."""
 
-_SAME: Final = ("job", "what", "folder")
+_SAME: Final = ("job", "what", "folder", "hook", "notice", "source")
 _DIGITS: Final = re.compile(r"\d+")
 
 ENDS: Final = {"journal.written-again": ("journal.full", "journal.unusable")}

@@ -157,9 +157,11 @@ class ShutdownAsked:
 
     Attributes:
         is_leaving: Whether it leaves; else it was told to start nothing until it is resumed.
+        why: Why it starts nothing, if not because a person has told it so.
     """
 
     is_leaving: bool = True
+    why: str = ""
 
 
 @dataclass(frozen=True)

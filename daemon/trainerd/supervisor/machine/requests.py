@@ -155,6 +155,8 @@ def shut_down(job: Job, state: Starting | Running, event: ShutdownAsked, now: fl
     """Drained, to go on under the next supervisor, or when this one is resumed."""
     if event.is_leaving:
         reason = "the supervisor is stopping: draining, to go on when it is back"
+    elif event.why:
+        reason = f"{event.why}: draining, to go on when jobs are started again"
     else:
         reason = "the supervisor starts nothing for now: draining, to go on when it does again"
     return _drain(job, state, DrainReason.SHUTDOWN, reason, now)

@@ -7,6 +7,7 @@ and the way to mend it, and nothing starts.
 from __future__ import annotations
 
 import grp
+import json
 import logging
 import os
 import re
@@ -14,14 +15,26 @@ import stat
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
+from trainerd.contract.hooks import Hook
 from trainerd.contract.records import RANK_LOG_BYTES_MAX, RANK_LOG_COPIES
+from trainerd.contract.secret_file import why_not_secret
 from trainerd.errors import UserError
+from trainerd.supervisor.notices.delivery import MailServer
+from trainerd.supervisor.service.notify_sections import DiskSection, SmtpSection
+from trainerd.supervisor.service.preemption_section import PreemptionSection, sources_alone
 from trainerd.supervisor.specs.document import BYTES_MAX, kind_name
-from trainerd.supervisor.specs.explanation import problems_of
-from trainerd.supervisor.specs.fields import Count, Duration, Size, SomeDuration, Text
+from trainerd.supervisor.specs.explanation import models_in, problems_of
+from trainerd.supervisor.specs.fields import Count, Duration, Name, Size, SomeDuration, Text
 from trainerd.supervisor.specs.model import Section
+from trainerd.supervisor.specs.notify import HookSection
 from trainerd.supervisor.specs.problems import Problem, ProblemsError, spec_error
 from trainerd.supervisor.specs.toml_document import parse_toml
 
@@ -148,6 +161,33 @@ class Configuration(Section):
     stop: StopSection = StopSection()  # type: ignore[call-arg] # every field has a default
     log: LogSection = LogSection()  # type: ignore[call-arg] # every field has a default
     socket: SocketSection = SocketSection()  # type: ignore[call-arg] # every field has a default
+    notify: dict[Name, HookSection] = Field({}, description="Hooks, each with a name.")
+    smtp: SmtpSection | None = None
+    disk: DiskSection = DiskSection()  # type: ignore[call-arg] # every field has a default
+    preemption: Annotated[PreemptionSection, BeforeValidator(sources_alone)] = PreemptionSection()  # type: ignore[call-arg] # every field has a default
+
+    @model_validator(mode="after")
+    def _has_a_mail_server(self) -> Self:
+        by_mail = [name for name, hook in self.notify.items() if hook.kind == "email"]
+        if by_mail and self.smtp is None:
+            raise ValueError(f"the hook {by_mail[0]!r} sends email: add the section [smtp]")
+        return self
+
+    @property
+    def hooks(self) -> tuple[Hook, ...]:
+        """The hooks, by the order in which they are written."""
+        return tuple(section.hook(name) for name, section in self.notify.items())
+
+    @property
+    def mail(self) -> MailServer | None:
+        """The mail server, None if there is none."""
+        return self.smtp.server if self.smtp is not None else None
+
+    @property
+    def holds_secrets(self) -> bool:
+        """Whether the file holds a secret itself instead of naming a file with it."""
+        has_url = any(hook.webhook is not None for hook in self.notify.values())
+        return has_url or (self.smtp is not None and self.smtp.password is not None)
 
 
 def load_configuration(path: Path | None) -> Configuration:
@@ -161,16 +201,49 @@ def load_configuration(path: Path | None) -> Configuration:
         UserError: It cannot be read, or others could have written it.
     """
     if path is None:
-        return Configuration()
+        return Configuration()  # type: ignore[call-arg] # every field has a default
     document = None
     try:
         document = parse_toml(_text(path))
-        return Configuration.model_validate(document.root)
+        found = Configuration.model_validate(document.root)
     except ValidationError as error:
         assert document is not None
         raise spec_error(path, problems_of(error, document, Configuration)) from None
     except ProblemsError as error:
         raise spec_error(path, error.problems) from None
+    found = _with_absolute_paths(found, path.absolute().parent)
+    _judge_secrets(found, path)
+    return found
+
+
+def _with_absolute_paths(found: Configuration, folder: Path) -> Configuration:
+    """Return a configuration whose paths do not depend on where the supervisor was started."""
+    hooks = {name: hook.in_folder(folder) for name, hook in found.notify.items()}
+    smtp = found.smtp.in_folder(folder) if found.smtp is not None else None
+    update = {"notify": hooks, "smtp": smtp, "preemption": found.preemption.in_folder(folder)}
+    return found.model_copy(update=update)
+
+
+def _judge_secrets(configuration: Configuration, path: Path) -> None:
+    """Refuse secrets in files that others may read.
+
+    Raises:
+        UserError: The message says how to close the file.
+    """
+    files = [path] if configuration.holds_secrets else []
+    files += [Path(hook.url_file) for hook in configuration.hooks if hook.url_file is not None]
+    mail = configuration.mail
+    files += [Path(mail.password_file)] if mail is not None and mail.password_file is not None else []
+    for file in files:
+        try:
+            problem = why_not_secret(file, os.geteuid())
+        except OSError as error:
+            raise UserError(
+                f"cannot look at {file}, which {path} names: {error.strerror}",
+                hint="put the secret there, and chmod 600",
+            ) from error
+        if problem is not None:
+            raise UserError(problem[0], hint=problem[1])
 
 
 def _text(path: Path) -> str:
@@ -204,18 +277,22 @@ def field_table() -> str:
     """Return the table of all fields for `docs/configuration.md`."""
     rows = ["| field | default | meaning |", "|---|---|---|"]
     for section, info in Configuration.model_fields.items():
-        model = info.annotation
-        assert isinstance(model, type)
-        assert issubclass(model, Section)
+        (model,) = models_in(info.annotation)
+        place = f"{section}.NAME" if model is HookSection else section
         for name, field in model.model_fields.items():
-            default = "" if field.default is None else f"`{_written(name, field.default)}`"
-            rows.append(f"| `{section}.{name}` | {default} | {field.description} |")
+            if field.is_required():
+                default = "required"
+            else:
+                default = "" if field.default in (None, []) else f"`{_written(name, field.default)}`"
+            rows.append(f"| `{place}.{name}` | {default} | {field.description} |")
     return "\n".join(rows)
 
 
 def _written(name: str, default: object) -> str:
-    if name in {"file_size", "rank_size"}:
+    if name in {"file_size", "rank_size", "low"}:
         return f'"{int(str(default)) // 1024**2}MiB"'
+    if isinstance(default, list):
+        return json.dumps(default)
     if isinstance(default, bool):
         return str(default).lower()
     return f'"{default}"' if isinstance(default, str) else re.sub(r"\.0$", "", str(default))

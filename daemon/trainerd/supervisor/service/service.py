@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -15,7 +16,7 @@ from trainerd.contract.clock import SystemClock
 from trainerd.contract.durable import make_directory, sweep_temporary
 from trainerd.contract.paths import StatePaths
 from trainerd.contract.signals import STOP
-from trainerd.errors import UserError
+from trainerd.errors import TrainerdError, UserError
 from trainerd.supervisor.api.facade import Facade
 from trainerd.supervisor.api.recent_attempts import RecentAttempts
 from trainerd.supervisor.api.run_readings import RunReadings
@@ -30,6 +31,10 @@ from trainerd.supervisor.ledger import Ledger
 from trainerd.supervisor.log.logger import configure_logging
 from trainerd.supervisor.log.outside import emit
 from trainerd.supervisor.loop import Loop
+from trainerd.supervisor.notices.announcer import Announcer
+from trainerd.supervisor.notices.disk_watch import LOOK_S, DiskWatch, free_bytes, look_at_disk
+from trainerd.supervisor.notices.outbox import LEAVE_LIMIT_S, Outbox
+from trainerd.supervisor.notices.payloads import Origin
 from trainerd.supervisor.scheduler import machine_capacity
 from trainerd.supervisor.service.handover import Handover, take
 from trainerd.supervisor.service.instance_lock import instance_lock
@@ -65,6 +70,9 @@ _FOR_A_GROUP: Final = 0o750
 
 HEALTH_S: Final = 5.0
 """Longest time between two words to systemd about how things are."""
+
+RELOAD_NOTICES_LIMIT_S: Final = 1.0
+"""How long a reload waits for notices that are on their way, in seconds: requests wait meanwhile."""
 
 TEMPLATE_RETRY_S: Final = 1.0
 """Between the end of the process that forks the shims and the start of another."""
@@ -213,6 +221,10 @@ class _Service:
             limits_memory=configuration.cgroups.limit_memory,
         )
         recent = RecentAttempts(journal, paths, io)
+        origin = Origin(os.uname().nodename, str(paths.root))
+        self._outbox = Outbox(configuration.hooks, origin, configuration.mail)
+        announcer = Announcer(self._outbox, clock)
+        self._io = io
         log = configuration.log
         self._loop = Loop(
             paths,
@@ -222,11 +234,19 @@ class _Service:
             clock,
             io=io,
             files=DiskRunFiles(log_bytes_max=log.rank_size, log_copies=log.rank_copies),
-            observers=[recent.note],
+            observers=[recent.note, announcer.note],
+            note_finding=announcer.note_finding,
+            own_pids=lambda: self._outbox.running.pids,
         )
         self._leaving = Leaving(self._loop, paths, self._notifier, configuration.stop, io)
         self._facade = Facade(
-            self._loop, journal, paths, jobs_dir, recent=recent, started_wall_s=clock.wall_s()
+            self._loop,
+            journal,
+            paths,
+            jobs_dir,
+            recent=recent,
+            outbox=self._outbox,
+            started_wall_s=clock.wall_s(),
         )
         self._readings = RunReadings(paths, io)
         self._stop_requests = StopRequests()
@@ -271,10 +291,13 @@ class _Service:
                         group_id=self._configuration.socket.group_id,
                     )
                     tasks.create_task(page)
+                disk = tasks.create_task(self._watch_disk())
                 watcher.start()
                 is_reload = await self._until_asked()
                 if not is_reload:
                     await self._leaving.drain()
+                disk.cancel()
+                await self._outbox.leave(RELOAD_NOTICES_LIMIT_S if is_reload else LEAVE_LIMIT_S)
                 # Requests in progress are answered by those who still work.
                 api_stop.set()
                 await asyncio.wait([api])
@@ -363,6 +386,19 @@ class _Service:
                     complaint = str(error)
                     _log.warning("supervisor.no-shim-template", reason=complaint)
             await asyncio.sleep(TEMPLATE_RETRY_S)
+
+    async def _watch_disk(self) -> None:
+        """Tell when the disk of the state folder runs low."""
+        watch = DiskWatch(self._configuration.disk.low)
+        folder = self._paths.root
+        while True:
+            with contextlib.suppress(OSError, TrainerdError):  # not observed: nothing is known
+                free = await self._io.observe("free space", partial(free_bytes, folder))
+                watch, notice = look_at_disk(watch, free, folder=str(folder), wall_s=SystemClock().wall_s())
+                if notice is not None:
+                    _log.warning("disk.low", folder=str(folder), reason=notice.message)
+                    self._outbox.offer(notice)
+            await asyncio.sleep(LOOK_S)
 
     async def _report_health(self) -> None:
         interval_s = min(self._notifier.watchdog_interval_s or HEALTH_S, HEALTH_S)

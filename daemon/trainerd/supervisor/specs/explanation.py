@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import typing
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,6 +42,10 @@ _BOUNDS: Final = {
     "less_than_equal": ("le", "must be at most"),
     "less_than": ("lt", "must be less than"),
 }
+
+_SECRET_SECTIONS: Final = frozenset({"notify", "smtp", "preemption"})
+"""Where URLs and passwords stand."""
+_SECRET_CHARACTERS_MIN: Final = 8
 
 _UNKNOWN: Final = "unknown field"
 _MISSING: Final = "this field is required"
@@ -81,7 +86,9 @@ def problems_of(
         model: Against what.
     """
     found = error.errors(include_url=False)
-    problems = [_problem(dict(item), document, model) for item in found[:PROBLEMS_MAX]]
+    problems = [
+        _without_secret(_problem(dict(item), document, model), item["input"]) for item in found[:PROBLEMS_MAX]
+    ]
     if len(found) > PROBLEMS_MAX:
         more = f"and {len(found) - PROBLEMS_MAX} more problems"
         last = max((problem.line or 0 for problem in problems), default=0) or None
@@ -91,6 +98,14 @@ def problems_of(
     return [
         problem for problem in problems if problem.message != _MISSING or _meant(problem.field) not in hints
     ]
+
+
+def _without_secret(problem: Problem, written: Any) -> Problem:
+    """Hide what stands where a secret may have been put by mistake: messages are logged."""
+    is_secret = bool(problem.field) and problem.field[0] in _SECRET_SECTIONS
+    if not (is_secret and isinstance(written, str) and len(written) >= _SECRET_CHARACTERS_MIN):
+        return problem
+    return replace(problem, message=problem.message.replace(written, "(hidden)"))
 
 
 def _meant(place: FieldPath) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -34,13 +34,17 @@ def check_url(value: str) -> str:
     return value
 
 
+def checked_address(value: str) -> str:
+    """Return an email address that cannot add lines or recipients to a message."""
+    if not (_ADDRESS.fullmatch(value) and value.isascii() and value.isprintable()):
+        raise ValueError(f"{value!r} is not an email address such as me@example.org")
+    return value
+
+
 def _checked_addresses(value: list[str]) -> list[str]:
     if not value:
         raise ValueError("name at least one address")
-    for address in value:
-        if not (_ADDRESS.fullmatch(address) and address.isascii() and address.isprintable()):
-            raise ValueError(f"{address!r} is not an email address such as me@example.org")
-    return value
+    return [checked_address(address) for address in value]
 
 
 def _one_as_list(value: Any) -> Any:
@@ -53,9 +57,19 @@ def _short_enough(value: float) -> float:
     return value
 
 
+Part = TypeVar("Part", bound=BaseModel)
 Url = Annotated[Text, AfterValidator(check_url)]
 Addresses = Annotated[list[Text], BeforeValidator(_one_as_list), AfterValidator(_checked_addresses)]
 _WAYS: Final = ("command", "webhook", "webhook_file", "email", "desktop")
+
+
+def with_absolute(section: Part, field: str, folder: Path) -> Part:
+    """Return a section with the path in one of its fields made absolute; it begins at `folder`."""
+    text = getattr(section, field)
+    if text is None:
+        return section
+    path = os.path.normpath(folder / os.path.expanduser(text))  # noqa: PTH111 (an unknown ~user stays)
+    return section.model_copy(update={field: path})
 
 
 class HookSection(BaseModel):
@@ -128,20 +142,28 @@ class HookSection(BaseModel):
             return "email"
         return "desktop" if self.desktop else "webhook"
 
-    def hook(self, name: str, folder: Path) -> Hook:
-        """Return the hook, with the paths that are relative to `folder` made absolute."""
+    def in_folder(self, folder: Path) -> Self:
+        """Return the section with paths that are relative to `folder` made absolute."""
+        return with_absolute(self, "webhook_file", folder)
+
+    def hook(self, name: str, *, starts_in: str | None = None) -> Hook:
+        """Return the hook.
+
+        Args:
+            name: How it is called.
+            starts_in: Folder in which a command starts.
+        """
         events: tuple[NoticeEvent, ...] = tuple(dict.fromkeys(self.events))
-        file = self.webhook_file
         return Hook(
             name=name,
             kind=self.kind,
             events=events,
             command=tuple(self.command or ()),
             url=self.webhook,
-            url_file=os.path.normpath(folder / Path(file).expanduser()) if file is not None else None,
+            url_file=self.webhook_file,
             format=self.format,
             to=tuple(self.email or ()),
             limit_s=self.timeout,
             tries=self.tries,
-            folder=str(folder) if self.command is not None else None,
+            folder=starts_in if self.command is not None else None,
         )

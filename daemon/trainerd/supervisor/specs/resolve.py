@@ -27,8 +27,8 @@ from trainerd.supervisor.specs.problems import Problem, ProblemsError
 
 if TYPE_CHECKING:
     from trainerd.contract.hooks import Hook
-    from trainerd.supervisor.specs.problems import FieldPath
     from trainerd.supervisor.specs.model import CheckpointSpec, JobSpec
+    from trainerd.supervisor.specs.problems import FieldPath
     from trainerd.supervisor.specs.trust import TrustPolicy
 
 
@@ -168,7 +168,8 @@ def _hooks(
     spec: JobSpec, name: str, folder: Path, *, trust: TrustPolicy | None, problems: list[Problem]
 ) -> tuple[Hook, ...]:
     hooks = tuple(
-        section.hook(f"{name}#{number}", folder) for number, section in enumerate(spec.notify, start=1)
+        section.in_folder(folder).hook(f"{name}#{number}", starts_in=str(folder))
+        for number, section in enumerate(spec.notify, start=1)
     )
     for index, hook in enumerate(hooks):
         if hook.url_file is not None:

@@ -232,6 +232,7 @@ def test_the_openapi_document_has_every_route_with_its_errors_and_its_models(ask
         ("post", "/v1/release"),
         ("post", "/v1/reload"),
         ("post", "/v1/rescan"),
+        ("post", "/v1/notify-test"),
     }
     stop = document["paths"]["/v1/jobs/{name}/stop"]["post"]
     assert stop["description"]

@@ -51,7 +51,11 @@ def test_what_is_written_is_read(load):
     [
         ("[limits]\nmax_job = 3\n", 2, "did you mean 'limits.max_jobs'"),
         ("[limit]\nmax_jobs = 3\n", 1, "did you mean 'limits'"),
-        ("jobs = 3\n", 1, "the sections are limits, cgroups, stop, log, socket"),
+        (
+            "jobs = 3\n",
+            1,
+            "stop, log, socket, notify, smtp, disk, preemption",
+        ),
         ("[limits]\nmax_jobs = 0\n", 2, "must be at least 1, not 0"),
         ('[limits]\ncpus = "two"\n', 2, "expected a number, not the text 'two'"),
         ("[limits]\nmemory = 64\n", 2, "has no unit"),

@@ -1,0 +1,92 @@
+"""The section of the configuration that says who announces that this machine is taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidatorFunctionWrapHandler, WrapValidator
+
+from trainerd.supervisor.specs.document import kind_name
+from trainerd.supervisor.specs.fields import Duration, FilePath, SomeDuration
+from trainerd.supervisor.specs.model import Section
+from trainerd.supervisor.specs.notify import Url, with_absolute
+
+Provider = Literal["auto", "aws", "gcp", "azure", "logind"]
+
+
+class FileSource(Section):
+    """A file that is there while the machine is about to be taken."""
+
+    file: FilePath = Field(
+        description="A file: that it is there is a notice. Its text may say when and why (docs/notices.md)."
+    )
+    notice: SomeDuration = Field(
+        30.0, description="How long after its time the machine is taken, if the file does not say."
+    )
+
+
+class UrlSource(Section):
+    """A URL that answers with a notice while the machine is about to be taken."""
+
+    url: Url = Field(description="A URL that is asked every few seconds.")
+    notice: SomeDuration = Field(
+        30.0, description="How long after the first answer the machine is taken, if it does not say."
+    )
+
+
+def _source(value: Any, _check: ValidatorFunctionWrapHandler) -> Any:
+    if isinstance(value, FileSource | UrlSource) or value in get_args(Provider):
+        return value
+    if isinstance(value, dict) and "file" in value:
+        return FileSource.model_validate(value)
+    if isinstance(value, dict) and "url" in value:
+        return UrlSource.model_validate(value)
+    raise ValueError(
+        "expected 'auto', 'aws', 'gcp', 'azure', 'logind', {file = \"/run/preempted\"} or "
+        f'{{url = "https://…"}}, not {kind_name(value)}'
+    )
+
+
+def _distinct(value: list[Any]) -> list[Any]:
+    if len({repr(one) for one in value}) < len(value):
+        raise ValueError("a source is named twice")
+    return value
+
+
+Source = Annotated[Provider | FileSource | UrlSource, WrapValidator(_source)]
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def sources_alone(value: Any) -> Any:
+    """Take a list of sources, or the name of one, for a whole section."""
+    return {"sources": _listed(value)} if isinstance(value, str | list) else value
+
+
+class PreemptionSection(Section):
+    """Who announces that this machine is taken, and what is done about it."""
+
+    sources: Annotated[list[Source], BeforeValidator(_listed), AfterValidator(_distinct)] = Field(
+        [],
+        description="Whom to ask: `aws`, `gcp`, `azure`, `logind`, `{file = …}`, `{url = …}`; `auto` is the "
+        'cloud that the machine\'s firmware names, and logind. `preemption = ["aws"]` is short for this.',
+    )
+    margin: Duration = Field(
+        5.0, description="How long before the machine is taken all jobs are to have left."
+    )
+    rebalance: Literal["hold", "drain", "ignore"] = Field(
+        "hold",
+        description="What a rebalance recommendation of AWS does, which has no deadline: start no job, drain "
+        "those that run as well, or nothing.",
+    )
+
+    def in_folder(self, folder: Path) -> Self:
+        """Return the section with paths that are relative to `folder` made absolute."""
+        sources = [
+            with_absolute(source, "file", folder) if isinstance(source, FileSource) else source
+            for source in self.sources
+        ]
+        return self if sources == self.sources else self.model_copy(update={"sources": sources})
