@@ -167,6 +167,8 @@ def remarks(daemon: DaemonView, *, is_empty: bool) -> list[str]:
     """Return what is to be said besides the table: that nothing can be decided, or that there is no job."""
     if daemon.journal_problem:
         return [f"deciding nothing: {one_line(daemon.journal_problem)}"]
+    if daemon.preemption:
+        return [one_line(daemon.preemption)]
     if is_empty:
         return [f"no jobs: drop a spec into {daemon.jobs_dir}, or use `trainerd submit`"]
     return []
@@ -256,6 +258,8 @@ def headline(daemon: DaemonView) -> str:
     )
     if daemon.journal_problem:
         return f"deciding nothing: {one_line(daemon.journal_problem)}"
+    if daemon.preemption:
+        return f"trainerd {one_line(daemon.preemption)} · {counts}"
     how = "stopping" if daemon.is_stopping else "on hold: starts nothing" if daemon.is_on_hold else "running"
     return f"trainerd {how} · {counts} · Ctrl-C ends the view"
 

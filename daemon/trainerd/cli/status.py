@@ -116,6 +116,7 @@ def daemon_lines(daemon: DaemonView, now_s: float) -> list[str]:
             ("since", f"{moment(daemon.started_wall_s)} ({duration(now_s - daemon.started_wall_s)} ago)"),
             ("jobs", counts or "none"),
             ("problem", one_line(daemon.journal_problem) or None),
+            ("preemption", one_line(daemon.preemption) or None),
             ("on hold", HOLD_NOTE if daemon.is_on_hold else None),
             ("jobs folder", daemon.jobs_dir),
             ("state folder", daemon.state_dir),

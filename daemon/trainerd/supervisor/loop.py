@@ -138,7 +138,7 @@ class Loop:
         self._observers = tuple(observers)
         self._note_finding = note_finding
         self._own_pids = own_pids
-        self.is_taken = ""
+        self.kept_back = self.preemption = ""
         # A fault of the loop itself ends the supervisor, and no job notices; one in handling a job does not.
         self._tasks = asyncio.TaskGroup()
         self._launches = asyncio.Semaphore(LAUNCHES_MAX)
@@ -221,22 +221,24 @@ class Loop:
 
     def _grant_again(self) -> None:
         """Start queued jobs again unless something speaks against it."""
-        is_kept_back = self.is_stopping or self.is_on_hold or bool(self.is_taken)
+        is_kept_back = self.is_stopping or self.is_on_hold or bool(self.kept_back)
         self.ledger.grants_slots = self._has_scanned and not is_kept_back
         self.inbox.nudge()
 
-    def keep_back(self, why: str) -> None:
+    def keep_back(self, why: str, *, is_draining: bool) -> None:
         """Start no job until `let_go`: the machine is about to be taken.
 
         Args:
             why: Shown as the reason why jobs wait.
+            is_draining: Whether running jobs leave.
         """
-        self.is_taken = why
+        self.kept_back = why
+        self.preemption = f"{'draining' if is_draining else 'starting nothing'}: {why}"
         self.ledger.grants_slots = False
 
     def let_go(self) -> None:
         """Start jobs again: the machine is not taken after all."""
-        self.is_taken = ""
+        self.kept_back = self.preemption = ""
         self._grant_again()
 
     def drain_for(self, names: Sequence[str], why: str) -> None:

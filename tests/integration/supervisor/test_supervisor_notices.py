@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import time
 
+import pytest
+
 from tests.support.daemon_bench import OBEDIENT, script
 from tests.support.loopback_servers import Answer, http_fake
 
 
+@pytest.mark.slow
 def test_hooks_are_told_by_command_and_webhook_and_one_that_hangs_delays_no_stop(bench):
     with http_fake(lambda asked: Answer(delay_s=30.0 if asked.path == "/hangs" else 0.0)) as fake:
         told = bench.work / "told"
@@ -42,6 +45,6 @@ def test_hooks_are_told_by_command_and_webhook_and_one_that_hangs_delays_no_stop
         began = time.monotonic()
         bench.stop()
         assert time.monotonic() - began < 12
-    log = (bench.state / "logs" / "trainerd.jsonl").read_text()
+    log = bench.state.log.read_text()
     assert '"notice.dropped"' in log
     assert f"{fake.url}/hangs" not in log

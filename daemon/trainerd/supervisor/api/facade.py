@@ -93,7 +93,7 @@ class Facade:
             last_event=self._journal.last_sequence(),
             is_on_hold=self._loop.is_on_hold,
             journal_problem=safe_text(self._loop.journal_problem),
-            preemption=safe_text(self._loop.is_taken),
+            preemption=safe_text(self._loop.preemption),
             reload_refused_wall_s=self._reload_refused_wall_s,
             reload_refusal=safe_text(self._reload_refusal),
         )
@@ -131,7 +131,7 @@ class Facade:
             return HELD
         if self._loop.is_on_hold:
             return ON_HOLD
-        return self._loop.is_taken or self._loop.ledger.waits.get(job.name)
+        return self._loop.kept_back or self._loop.ledger.waits.get(job.name)
 
     def _spoke_last(self, job: Job) -> int:
         """Return the newest attempt that has said something, 0 if there is none.

@@ -291,6 +291,20 @@ _OTHERS: Final = (
         ("job", "hook", "notice", "reason"),
         is_bounded=True,
     ),
+    LogEvent(
+        "preemption.notice", "warning", "The machine is about to be taken.", ("source", "deadline", "reason")
+    ),
+    LogEvent("preemption.cancelled", "info", "Such a notice was taken back.", ("source", "reason")),
+    LogEvent(
+        "preemption.passed", "info", "The time is over and the machine still there.", ("source", "reason")
+    ),
+    LogEvent(
+        "preemption.not-observed",
+        "warning",
+        "A source of such notices cannot be asked: nothing is known.",
+        ("source", "reason"),
+        is_bounded=True,
+    ),
     LogEvent("disk.low", "warning", "The disk of the state folder runs low.", ("folder", "reason")),
     # --- `trainerd exec` ---
     LogEvent("foreground.started", "info", "It begins.", ("pid", "state", "job")),

@@ -79,15 +79,24 @@ class DrainPlan:
     too_short_for: tuple[str, ...] = ()
 
 
-def time_given_s(limit_s: float | None, environ: Mapping[str, str], now_wall_s: float) -> float | None:
+def time_given_s(
+    limit_s: float | None,
+    environ: Mapping[str, str],
+    now_wall_s: float,
+    *,
+    taken_wall_s: float | None = None,
+) -> float | None:
     """Return all the time there is, in seconds, None if nothing limits it.
 
     Args:
         limit_s: What is configured.
         environ: Of the supervisor: a Slurm job is told there when it will be ended.
         now_wall_s: Seconds since the epoch.
+        taken_wall_s: When the machine is taken, in seconds since the epoch; None if that is not known.
     """
     limits = [] if limit_s is None else [limit_s]
+    if taken_wall_s is not None:
+        limits.append(max(taken_wall_s - now_wall_s, 0.0))
     end = environ.get(SLURM_END, "")
     if end.isascii() and end.isdigit():
         limits.append(max(int(end) - now_wall_s, 0.0))

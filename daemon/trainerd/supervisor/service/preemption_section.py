@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidatorFunctionWrapHandler, WrapValidator
 
+from trainerd.supervisor.preemption_notices.own_sources import FileNoticeSource, UrlNoticeSource
+from trainerd.supervisor.preemption_notices.sources import cloud_sources
 from trainerd.supervisor.specs.document import kind_name
 from trainerd.supervisor.specs.fields import Duration, FilePath, SomeDuration
 from trainerd.supervisor.specs.model import Section
 from trainerd.supervisor.specs.notify import Url, with_absolute
+
+if TYPE_CHECKING:
+    from trainerd.contract.clock import Clock
+    from trainerd.supervisor.preemption_notices.taking import TakingSource
 
 Provider = Literal["auto", "aws", "gcp", "azure", "logind"]
 
@@ -90,3 +96,15 @@ class PreemptionSection(Section):
             for source in self.sources
         ]
         return self if sources == self.sources else self.model_copy(update={"sources": sources})
+
+
+def taking_sources(section: PreemptionSection, clock: Clock) -> list[TakingSource]:
+    """Return the sources that a configuration names."""
+    providers = [source for source in section.sources if isinstance(source, str)]
+    found = cloud_sources(providers, clock=clock, rebalance=section.rebalance)
+    for source in section.sources:
+        if isinstance(source, FileSource):
+            found.append(FileNoticeSource(source.file, source.notice))
+        elif isinstance(source, UrlSource):
+            found.append(UrlNoticeSource(source.url, source.notice, clock))
+    return found

@@ -35,11 +35,15 @@ from trainerd.supervisor.notices.announcer import Announcer
 from trainerd.supervisor.notices.disk_watch import LOOK_S, DiskWatch, free_bytes, look_at_disk
 from trainerd.supervisor.notices.outbox import LEAVE_LIMIT_S, Outbox
 from trainerd.supervisor.notices.payloads import Origin
+from trainerd.supervisor.preemption_notices.evacuation import Evacuation
 from trainerd.supervisor.scheduler import machine_capacity
+from trainerd.supervisor.service.drain_plan import Prospect
 from trainerd.supervisor.service.handover import Handover, take
 from trainerd.supervisor.service.instance_lock import instance_lock
 from trainerd.supervisor.service.jobs_folder_lock import JobsFolderLock, offer_lock
 from trainerd.supervisor.service.next_program import replace_this_program, why_it_cannot_start
+from trainerd.supervisor.service.past_drains import past_drains_s
+from trainerd.supervisor.service.preemption_section import taking_sources
 from trainerd.supervisor.service.priority import go_first
 from trainerd.supervisor.service.sd_notify import Notifier
 from trainerd.supervisor.service.served_page import ServedPage, page_of
@@ -238,7 +242,23 @@ class _Service:
             note_finding=announcer.note_finding,
             own_pids=lambda: self._outbox.running.pids,
         )
-        self._leaving = Leaving(self._loop, paths, self._notifier, configuration.stop, io)
+        self._evacuation = Evacuation(
+            self._loop,
+            taking_sources(configuration.preemption, clock),
+            self._outbox,
+            clock,
+            io=io,
+            predict=self._predicted_drain,
+            margin_s=configuration.preemption.margin,
+        )
+        self._leaving = Leaving(
+            self._loop,
+            paths,
+            self._notifier,
+            configuration.stop,
+            io,
+            taken_wall_s=lambda: self._evacuation.deadline_wall_s,
+        )
         self._facade = Facade(
             self._loop,
             journal,
@@ -263,6 +283,18 @@ class _Service:
                 hint="mount it, or name the right one with --jobs; make it empty to have all jobs forgotten",
             )
         _make_folder(self._jobs_dir, "--jobs")
+
+    def _predicted_drain(self, name: str) -> Callable[[], float]:
+        """Return a call that says how long the drain of a job will probably take; it blocks."""
+        job = self._loop.ledger.jobs[name]
+        grace_s = job.spec.grace_s if job.spec is not None else 0.0
+        run, attempt = self._paths.run(name), job.attempt
+
+        def predicted_s() -> float:
+            known_s = Prospect(name, grace_s, past_drains_s(run, attempt)).predicted_s
+            return grace_s if known_s is None else known_s
+
+        return predicted_s
 
     async def run(self) -> bool:
         """Supervise until asked to stop, then drain; return whether it was asked to begin anew instead."""
@@ -292,8 +324,10 @@ class _Service:
                     )
                     tasks.create_task(page)
                 disk = tasks.create_task(self._watch_disk())
+                evacuation = tasks.create_task(self._evacuation.run())
                 watcher.start()
                 is_reload = await self._until_asked()
+                evacuation.cancel()
                 if not is_reload:
                     await self._leaving.drain()
                 disk.cancel()

@@ -23,7 +23,7 @@ from trainerd.supervisor.service.drain_plan import (
 from trainerd.supervisor.service.past_drains import past_drains_s
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from trainerd.contract.paths import StatePaths
     from trainerd.supervisor.bounded_io import BoundedIo
@@ -47,16 +47,25 @@ class Leaving:
         notifier: The way to systemd.
         settings: How much time there is.
         io: Makes the calls that block.
+        taken_wall_s: Returns when the machine is taken, in seconds since the epoch; None is not known.
     """
 
     def __init__(
-        self, loop: Loop, paths: StatePaths, notifier: Notifier, settings: StopSection, io: BoundedIo
+        self,
+        loop: Loop,
+        paths: StatePaths,
+        notifier: Notifier,
+        settings: StopSection,
+        io: BoundedIo,
+        *,
+        taken_wall_s: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._loop = loop
         self._paths = paths
         self._notifier = notifier
         self._settings = settings
         self._io = io
+        self._taken_wall_s = taken_wall_s
         self._requests = 1
 
     async def drain(self) -> None:
@@ -113,7 +122,10 @@ class Leaving:
             for job in live
             if job.spec is not None
         ]
-        given_s = time_given_s(self._settings.limit, os.environ, SystemClock().wall_s())
+        now_wall_s = SystemClock().wall_s()
+        given_s = time_given_s(
+            self._settings.limit, os.environ, now_wall_s, taken_wall_s=self._taken_wall_s()
+        )
         plan = drain_plan(prospects, given_s=given_s, margin_s=self._settings.margin)
         _log.info(
             "supervisor.draining",
