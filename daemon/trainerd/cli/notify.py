@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trainerd.cli.options import json_option, state_option
+from trainerd.cli.options import find_state, json_option, unsought_state_option
 from trainerd.cli.output import ending_quietly, print_json
 from trainerd.errors import UserError
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Try the hooks of this configuration, without a supervisor.",
 )
-@state_option
+@unsought_state_option
 @json_option
-def command(name: str | None, test: bool, config: Path | None, state: StatePaths, as_json: bool) -> None:
+def command(name: str | None, test: bool, config: Path | None, state: Path | None, as_json: bool) -> None:
     """Try the hooks that tell of finished, parked and other jobs.
 
     NAME is a hook of the supervisor's configuration, or a job with hooks of its own (`notify` in its spec);
@@ -42,7 +42,7 @@ def command(name: str | None, test: bool, config: Path | None, state: StatePaths
     if not test:
         raise UserError("say what to do", hint="`trainerd notify --test` tries all hooks")
     with ending_quietly():
-        trials = _tried_here(config, name, state) if config is not None else _tried_there(state, name)
+        trials = _tried_here(config, name) if config is not None else _tried_there(find_state(state), name)
         if as_json:
             print_json(trials)
         else:
@@ -61,7 +61,7 @@ def _tried_there(state: StatePaths, name: str | None) -> tuple[TrialView, ...]:
         return client.test_hooks(name)
 
 
-def _tried_here(config: Path, name: str | None, state: StatePaths) -> tuple[TrialView, ...]:
+def _tried_here(config: Path, name: str | None) -> tuple[TrialView, ...]:
     """Deliver in this process, as the user who asks."""
     import asyncio
     import os
@@ -81,7 +81,7 @@ def _tried_here(config: Path, name: str | None, state: StatePaths) -> tuple[Tria
         raise UserError(f"{config} has no hook {name!r}", hint=nearest_hint(name, known))
 
     async def tried() -> tuple[TrialView, ...]:
-        outbox = Outbox(hooks, Origin(os.uname().nodename, str(state.root)), configuration.mail)
+        outbox = Outbox(hooks, Origin(os.uname().nodename, ""), configuration.mail)
         trials = await outbox.try_hooks(hooks, trial_notice(SystemClock().wall_s()))
         await outbox.leave()
         return tuple(TrialView(each.hook, each.kind, each.problem) for each in trials)

@@ -32,13 +32,18 @@ def state_dir_option(command: Command) -> Command:
     return _state_option("--state-dir")(command)
 
 
-def _state_option(*spellings: str) -> Callable[[Command], Command]:
+def unsought_state_option(command: Command) -> Command:
+    """Add ``--state-dir`` to a verb that may do without; its parameter `state` is what was written, or None."""
+    return _state_option("--state-dir", "--state", is_sought=False)(command)
+
+
+def _state_option(*spellings: str, is_sought: bool = True) -> Callable[[Command], Command]:
     return click.option(
         *spellings,
         "state",
         type=click.Path(path_type=Path, readable=False),  # who may not look is told more than that
         metavar="DIR",
-        callback=lambda _context, _option, value: find_state(value),
+        callback=lambda _context, _option, value: find_state(value) if is_sought else value,
         help=f"State folder of the supervisor.  [default: ${STATE_VARIABLE}, else {LOCAL_STATE} in this "
         f"folder or the nearest one above, else {SYSTEM_STATE}]",
     )

@@ -19,7 +19,7 @@ from trainerd.contract.safe_text import safe_line
 from trainerd.contract.secret_file import why_not_secret
 from trainerd.supervisor.notices.hook_command import run_command
 from trainerd.supervisor.notices.payloads import as_json, email, title, variables, webhook_body
-from trainerd.supervisor.specs.notify import check_url
+from trainerd.supervisor.specs.hook_fields import check_url
 
 if TYPE_CHECKING:
     from trainerd.contract.hooks import Hook

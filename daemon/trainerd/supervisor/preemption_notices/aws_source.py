@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Final, Literal
 
 from trainerd.supervisor.preemption_notices.metadata_http import MetadataAnswer, ask, found
-from trainerd.supervisor.preemption_notices.taking import NotSeenError, Taking, parse_moment
+from trainerd.supervisor.preemption_notices.taking import POLL_S, NotSeenError, Taking, parse_moment
 
 if TYPE_CHECKING:
     from trainerd.contract.clock import Clock
@@ -34,6 +34,7 @@ class AwsSource:
     """
 
     name = "aws"
+    poll_s = POLL_S
 
     def __init__(
         self, clock: Clock, rebalance: Literal["hold", "drain", "ignore"] = "hold", url: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.supervisor.preemption_notices.metadata_http import ask, found
-from trainerd.supervisor.preemption_notices.taking import NotSeenError, Taking, parse_moment
+from trainerd.supervisor.preemption_notices.taking import POLL_S, NotSeenError, Taking, parse_moment
 
 if TYPE_CHECKING:
     from trainerd.contract.clock import Clock
@@ -36,6 +36,7 @@ class AzureSource:
     """
 
     name = "azure"
+    poll_s = POLL_S
 
     def __init__(self, clock: Clock, url: str | None = None) -> None:
         self._clock = clock

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from trainerd.supervisor.preemption_notices.taking import Taking, TakingSource
     from trainerd.supervisor.preemption_notices.taking_plan import TakingActs
 
-POLL_S: Final = 2.0
-"""How often each source is asked, in seconds."""
-
 LOOK_LIMIT_S: Final = 5.0
 """How long one look at a source may take before it counts as not made, in seconds."""
 
@@ -52,7 +49,6 @@ class Evacuation:
         io: Reads run folders.
         predict: Returns a call that says how long the drain of a job will probably take; blocks.
         margin_s: How long before the deadline all jobs are to have left.
-        poll_s: How often each source is asked.
     """
 
     def __init__(
@@ -65,7 +61,6 @@ class Evacuation:
         io: BoundedIo,
         predict: Callable[[str], Callable[[], float]],
         margin_s: float,
-        poll_s: float = POLL_S,
     ) -> None:
         self._loop = loop
         self._sources = tuple(sources)
@@ -74,7 +69,6 @@ class Evacuation:
         self._io = io
         self._predict = predict
         self._margin_s = margin_s
-        self._poll_s = poll_s
         self._threads = DaemonThreads()
         self._seen: dict[str, tuple[Taking, ...]] = {}
         self._state = TakingState()
@@ -112,7 +106,7 @@ class Evacuation:
             except Exception as error:  # noqa: BLE001 - a source that fails is no notice, and ends nothing
                 self._say_not_seen(source, f"{type(error).__name__} in trainerd: please report it")
             self._unasked.discard(source.name)
-            await asyncio.sleep(self._poll_s)
+            await asyncio.sleep(source.poll_s)
 
     def _say_not_seen(self, source: TakingSource, reason: str) -> None:
         _log.warning("preemption.not-observed", source=source.name, reason=reason)

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from trainerd.supervisor.preemption_notices.metadata_http import ask, found
-from trainerd.supervisor.preemption_notices.taking import NotSeenError, Taking
+from trainerd.supervisor.preemption_notices.taking import POLL_S, NotSeenError, Taking
 
 if TYPE_CHECKING:
     from trainerd.contract.clock import Clock
@@ -33,6 +33,7 @@ class GcpSource:
     """
 
     name = "gcp"
+    poll_s = POLL_S
 
     def __init__(self, clock: Clock, url: str | None = None) -> None:
         host = os.environ.get(GCP_HOST)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from trainerd.contract.safe_text import safe_line
 from trainerd.supervisor.preemption_notices.metadata_http import ask
-from trainerd.supervisor.preemption_notices.taking import NotSeenError, Taking, parse_moment
+from trainerd.supervisor.preemption_notices.taking import POLL_S, NotSeenError, Taking, parse_moment
 
 if TYPE_CHECKING:
     from trainerd.contract.clock import Clock
@@ -31,6 +31,8 @@ class FileNoticeSource:
         path: The file.
         notice_s: From the file's time to the end of the machine, if it does not say.
     """
+
+    poll_s = POLL_S
 
     def __init__(self, path: str, notice_s: float) -> None:
         self.name = f"file {path}"
@@ -67,6 +69,8 @@ class UrlNoticeSource:
         notice_s: From the first answer to the end of the machine, if it does not say.
         clock: Tells when that was.
     """
+
+    poll_s = POLL_S
 
     def __init__(self, url: str, notice_s: float, clock: Clock) -> None:
         self.name = f"url {urlsplit(url).hostname}"

@@ -12,6 +12,9 @@ EPOCH_MIN_S: Final = 1e9
 EPOCH_MAX_S: Final = 1e11
 """Numbers outside of these are no times, seconds since the epoch."""
 
+POLL_S: Final = 2.0
+"""How often a source is asked, in seconds."""
+
 _FAR_S: Final = 12 * 3600.0
 
 
@@ -49,6 +52,11 @@ class TakingSource(Protocol):
     @property
     def name(self) -> str:
         """How it is called in the log."""
+        ...
+
+    @property
+    def poll_s(self) -> float:
+        """How often to ask it, in seconds."""
         ...
 
     def look(self) -> tuple[Taking, ...]:

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidatorFunctionWrapHandler, WrapValidator
 
+from trainerd.supervisor.preemption_notices.cloud import cloud_sources
+from trainerd.supervisor.preemption_notices.logind_source import LogindSource
 from trainerd.supervisor.preemption_notices.own_sources import FileNoticeSource, UrlNoticeSource
-from trainerd.supervisor.preemption_notices.sources import cloud_sources
 from trainerd.supervisor.specs.document import kind_name
 from trainerd.supervisor.specs.fields import Duration, FilePath, SomeDuration
+from trainerd.supervisor.specs.hook_fields import Url, with_absolute
 from trainerd.supervisor.specs.model import Section
-from trainerd.supervisor.specs.notify import Url, with_absolute
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trainerd.contract.clock import Clock
     from trainerd.supervisor.preemption_notices.taking import TakingSource
 
@@ -78,7 +81,7 @@ class PreemptionSection(Section):
     sources: Annotated[list[Source], BeforeValidator(_listed), AfterValidator(_distinct)] = Field(
         [],
         description="Whom to ask: `aws`, `gcp`, `azure`, `logind`, `{file = …}`, `{url = …}`; `auto` is the "
-        'cloud that the machine\'s firmware names, and logind. `preemption = ["aws"]` is short for this.',
+        'cloud that the machine\'s firmware names. `preemption = ["aws"]` is short for this.',
     )
     margin: Duration = Field(
         5.0, description="How long before the machine is taken all jobs are to have left."
@@ -98,10 +101,20 @@ class PreemptionSection(Section):
         return self if sources == self.sources else self.model_copy(update={"sources": sources})
 
 
-def taking_sources(section: PreemptionSection, clock: Clock) -> list[TakingSource]:
-    """Return the sources that a configuration names."""
+def taking_sources(
+    section: PreemptionSection, clock: Clock, *, has_left: Callable[[], bool]
+) -> list[TakingSource]:
+    """Return the sources that a configuration names.
+
+    Args:
+        section: The configuration.
+        clock: Tells the time.
+        has_left: Returns whether no job has processes.
+    """
     providers = [source for source in section.sources if isinstance(source, str)]
     found = cloud_sources(providers, clock=clock, rebalance=section.rebalance)
+    if "logind" in providers:
+        found.append(LogindSource(clock, has_left))
     for source in section.sources:
         if isinstance(source, FileSource):
             found.append(FileNoticeSource(source.file, source.notice))

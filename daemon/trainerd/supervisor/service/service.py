@@ -244,7 +244,7 @@ class _Service:
         )
         self._evacuation = Evacuation(
             self._loop,
-            taking_sources(configuration.preemption, clock),
+            taking_sources(configuration.preemption, clock, has_left=lambda: not _may_have_processes(ledger)),
             self._outbox,
             clock,
             io=io,
@@ -444,6 +444,10 @@ class _Service:
                     ", ".join(f"{count} {state}" for state, count in counts.items()) or "no jobs"
                 )
             await asyncio.sleep(interval_s)
+
+
+def _may_have_processes(ledger: Ledger) -> bool:
+    return any(job.may_have_processes for job in ledger.jobs.values())
 
 
 def _holders(ledger: Ledger) -> dict[str, Path]:

@@ -29,7 +29,7 @@ from trainerd.supervisor.specs.fields import (
     as_list,
     none_for_auto,
 )
-from trainerd.supervisor.specs.notify import HookSection
+from trainerd.supervisor.specs.hook_fields import HookSection
 
 
 class Section(BaseModel):

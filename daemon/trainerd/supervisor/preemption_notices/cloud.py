@@ -52,7 +52,11 @@ def _read(path: Path) -> str:
 
 
 def cloud_sources(
-    providers: Iterable[str], *, clock: Clock, rebalance: Literal["hold", "drain", "ignore"], dmi: Path = DMI
+    providers: Iterable[str],
+    *,
+    clock: Clock,
+    rebalance: Literal["hold", "drain", "ignore"],
+    dmi: Path = DMI,
 ) -> list[TakingSource]:
     """Return a source for each cloud that is named, `auto` for the one that this machine is in."""
     names = dict.fromkeys(cloud_of(dmi) if name == "auto" else name for name in providers)
