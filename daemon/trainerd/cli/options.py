@@ -33,7 +33,7 @@ def state_dir_option(command: Command) -> Command:
 
 
 def unsought_state_option(command: Command) -> Command:
-    """Add ``--state-dir`` to a verb that may do without; its parameter `state` is what was written, or None."""
+    """Add ``--state-dir`` to a verb that may do without; `state` is what was written, or None."""
     return _state_option("--state-dir", "--state", is_sought=False)(command)
 
 
