@@ -153,8 +153,8 @@ class FakeControl:
 
     async def test_hooks(self, name: str | None) -> tuple[TrialView, ...]:
         self.calls.append(("test_hooks", name or ""))
-        if name == "nobody":
-            raise UserError("there is no hook 'nobody'")
+        if name == "unknown":
+            raise UserError("there is no hook 'unknown'")
         return (TrialView("ops", "webhook", "the webhook answered 500"),)
 
     async def reload(self) -> None:

@@ -55,7 +55,7 @@ class MailServer:
         port: Its port.
         sender: Address from which they come.
         tls: How the connection is encrypted.
-        user: Whom to log in as; None logs nobody in.
+        user: Whom to log in as; None skips the login.
         password: The password; a secret. None if `password_file` holds it.
         password_file: Absolute path of an owner-only file with it, read at each delivery.
     """

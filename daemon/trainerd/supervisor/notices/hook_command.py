@@ -1,4 +1,4 @@
-"""Runs the command of a hook: its own process group, a time limit, and no pipe that could hold anybody up."""
+"""Runs the command of a hook: its own process group, a time limit, and no pipe that could block."""
 
 from __future__ import annotations
 

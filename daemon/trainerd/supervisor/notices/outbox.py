@@ -203,7 +203,7 @@ class Outbox:
     def _back(self, future: asyncio.Future[None]) -> None:
         self._turns.release()
         if not future.cancelled():
-            future.exception()  # of a thread that came back too late: nobody asks for it
+            future.exception()  # of a thread that came back too late: its result is not used
 
     def _deliver(self, hook: Hook, notice: Notice) -> None:
         deliver(hook, notice, origin=self._origin, mail=self._mail, running=self.running)

@@ -32,7 +32,7 @@ _TEXT_BYTES_MAX: Final = 4096
 
 
 def cloud_of(dmi: Path = DMI) -> Literal["aws", "gcp", "azure"] | None:
-    """Return the cloud that the firmware names, None if it names none. Asks nobody."""
+    """Return the cloud that the firmware names, None if it names none. Sends nothing."""
     texts = {name: _read(dmi / name).lower() for name in _FIELDS}
     if _read(dmi / "chassis_asset_tag") == _AZURE_TAG:
         return "azure"

@@ -120,7 +120,7 @@ class Evacuation:
         self._follow(acts, now_s)
 
     async def _live_jobs(self, seen: dict[str, tuple[Taking, ...]]) -> list[LiveJob]:
-        """Return the jobs that have processes, if anybody wants to know."""
+        """Return the jobs that have processes, if a notice needs them."""
         if not self._state.active and not any(seen.values()):
             return []
         jobs = [job for job in self._loop.ledger.jobs.values() if job.is_live and job.spec is not None]

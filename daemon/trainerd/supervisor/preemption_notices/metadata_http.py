@@ -52,7 +52,7 @@ def ask(
     Raises:
         NotSeenError: There is no answer, or it is too long. The message names the host alone.
     """
-    # Imported here, in a thread: a supervisor that asks nobody goes without it.
+    # Imported here, in a thread: a supervisor without sources goes without it.
     import httpx
 
     try:

@@ -47,7 +47,7 @@ class Taking:
 
 
 class TakingSource(Protocol):
-    """Somebody who announces that the machine is taken."""
+    """Source of notices that the machine is taken."""
 
     @property
     def name(self) -> str:

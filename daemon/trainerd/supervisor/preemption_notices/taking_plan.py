@@ -149,13 +149,13 @@ def _next_to_leave(
 ) -> tuple[str, ...]:
     """Return who is to be asked now: whose turn it is, and who could not wait for theirs any longer."""
     leaving: list[str] = []
-    is_somebody_ahead = False
+    is_behind_another = False
     for job in sorted(jobs, key=lambda one: (-one.priority, one.name)):
         if job.name in asked:
-            is_somebody_ahead = True
-        elif end_s is None or not is_somebody_ahead or now_s >= end_s - job.predicted_s:
+            is_behind_another = True
+        elif end_s is None or not is_behind_another or now_s >= end_s - job.predicted_s:
             leaving.append(job.name)
-            is_somebody_ahead = True
+            is_behind_another = True
     return tuple(leaving)
 
 

@@ -31,7 +31,7 @@ class SmtpSection(Section):
     sender: Annotated[Text, AfterValidator(checked_address)] = Field(
         description="Address from which emails come."
     )
-    user: Text | None = Field(None, description="Whom to log in as; nobody if absent.")
+    user: Text | None = Field(None, description="User to log in as; no login if absent.")
     password: Text | None = Field(
         None, description="The password; then only its owner may read the configuration."
     )

@@ -26,7 +26,7 @@ class Clock:
 
 
 class FakeBus:
-    """Lets in who asks, and answers as logind does; a signal that nobody asked for comes first."""
+    """Lets in who asks, and answers as logind does; an unrequested signal comes first."""
 
     def __init__(self, path):
         self.is_preparing = False
@@ -113,7 +113,7 @@ def test_a_shutdown_is_a_notice_and_waits_until_the_jobs_have_left(bus, tmp_path
     source.release()
 
 
-def test_a_bus_that_is_not_there_or_lets_nobody_in_is_no_notice(bus, tmp_path):
+def test_a_bus_that_is_not_there_or_lets_no_user_in_is_no_notice(bus, tmp_path):
     with pytest.raises(NotSeenError, match="No such file"):
         LogindSource(Clock(), lambda: True, str(tmp_path / "none")).look()
     bus.refuses = True
