@@ -53,19 +53,36 @@ def find_generators(**roots: Any) -> FoundGenerators:
 
     Two programs whose objects hang together alike give equal paths in equal order.
     """
-    search = _Search()
+    return _found_below(_Search(), roots)
+
+
+def find_generators_of_functions(functions: Mapping[str, Any]) -> FoundGenerators:
+    """Search below functions of a script, and stay out of the session that they name."""
+    return _found_below(_Search(left_out="trainerd."), functions)
+
+
+def _found_below(search: _Search, roots: Mapping[str, Any]) -> FoundGenerators:
     for name, root in roots.items():
         search.visit(name, root, 0)
     return search.found
 
 
 class _Search:
-    def __init__(self) -> None:
+    """One search.
+
+    Args:
+        left_out: How the modules begin whose objects are not looked into; empty for none.
+    """
+
+    def __init__(self, left_out: str = "") -> None:
+        self._left_out = left_out
         self.found = FoundGenerators()
         self._seen: dict[int, Any] = {id(each): each for each in _global_generators()}
 
     def visit(self, path: str, value: Any, depth: int) -> None:
         if isinstance(value, _LEAVES) or id(value) in self._seen or len(self._seen) > NODES_MAX:
+            return
+        if self._left_out and type(value).__module__.startswith(self._left_out):
             return
         self._seen[id(value)] = value  # kept, or its id could pass to another
         if isinstance(value, random.SystemRandom):

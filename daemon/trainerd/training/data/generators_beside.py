@@ -13,7 +13,7 @@ import torch
 import xxhash
 
 from trainerd.contract.verdict import Reason
-from trainerd.training.data.found_generators import find_generators
+from trainerd.training.data.found_generators import find_generators_of_functions
 from trainerd.training.state.generators import generator_state, is_generator
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _generators_of(names: CallerNames) -> Iterator[tuple[Any, str, str]]:
             seen.add(id(known.value))
             yield known.value, known.expression, known.where
     functions = {known.expression: known.value for known in names if isinstance(known.value, FunctionType)}
-    for path, generator in find_generators(**functions).by_path.items():
+    for path, generator in find_generators_of_functions(functions).by_path.items():
         if id(generator) not in seen:
             seen.add(id(generator))
             yield generator, path.rpartition("<")[2].rstrip(">"), names.place

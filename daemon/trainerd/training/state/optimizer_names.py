@@ -152,6 +152,21 @@ def _reordered(group: dict[str, Any], saved: list[str | None], live: list[str | 
     return ordered
 
 
+def renumbered(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a state with its parameters numbered in their order, as `state_dict` numbers them."""
+    numbers = [number for group in state["param_groups"] for number in group["params"]]
+    if sorted(numbers, key=str) != sorted(range(len(numbers)), key=str):
+        return state  # an optimizer that numbers them in another way
+    new = {number: place for place, number in enumerate(numbers)}
+    return {
+        **state,
+        "state": {new.get(key, key): state["state"][key] for key in state["state"]},
+        "param_groups": [
+            {**group, "params": [new[number] for number in group["params"]]} for group in state["param_groups"]
+        ],
+    }
+
+
 def add_groups(objects: Objects, name: str, matching: Matching) -> Callable[[], None]:
     """Add the groups that a live optimizer lacks; return what takes them away again."""
     optimizer = objects[name]

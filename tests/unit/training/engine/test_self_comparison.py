@@ -34,10 +34,12 @@ class Script:
         self.tracked = {}
         self.step_of_count = 1
         self.draws = False
+        self.is_reversed = False
 
     def __call__(self, session, tick):
         model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 1))
-        optimizer = torch.optim.Adam(model.parameters())
+        parameters = list(model.parameters())
+        optimizer = torch.optim.Adam(parameters[::-1] if self.is_reversed else parameters)
         session.track(model=model, optimizer=optimizer, **self.tracked)
         count = session.value("count", 0)
         loader = DataLoader(TensorDataset(torch.arange(72.0).reshape(24, 3)), 4, shuffle=True)
@@ -175,3 +177,12 @@ def test_an_object_that_does_not_take_its_state_is_found_when_it_is_read_back(ru
     )
     assert found.first_difference.endswith("[0]: 3.0 became 0.0 (2 of 2 values differ)")
     assert "resume is not exact: forgetful.lost" in capfd.readouterr().err
+
+
+def test_parameters_in_another_order_are_read_back_by_their_names(run, script, capfd):
+    assert not attempt(run.root, script, crash_at=6)
+    script.is_reversed = True
+    assert attempt(run.root, script)
+    found = read_resume(run.resume)
+    assert (found.is_read_back, found.differing, found.first_difference) == (True, 0, None)
+    assert "not exact" not in capfd.readouterr().err
