@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 RULE: Final = "untracked-object"
 GENERATOR_RULE: Final = "untracked-generator"
+_DEPTH_MAX: Final = 6
+_PICKING: Final = frozenset({"list", "tuple", "next", "iter", "reversed", "getattr"})
 _FORGOTTEN: Final = "is not tracked: a resume begins with a new one"
 
 
@@ -111,7 +113,9 @@ def _untracked_models(
             not origins
             or script.tracking.keeps(model)
             or script.tracking.tracks_part_of(model)
-            or any(coverage.has(origin) for origin in origins)
+            or any(
+                coverage.has(origin) or _is_part_of_tracked(script, scope, origin, 0) for origin in origins
+            )
         ):
             continue
         yield ScriptFinding.at(
@@ -121,6 +125,24 @@ def _untracked_models(
             why=f"{model} is trained by this optimizer and {_FORGOTTEN}",
             instead=_track(script, model),
         )
+
+
+def _is_part_of_tracked(script: Script, scope: Scope, value: ast.expr, depth: int) -> bool:
+    """Tell whether an expression takes a part out of something tracked: ``m[4]``, ``list(m.children())[0]``."""
+    inner = value
+    while (name := dotted(inner)) is None:
+        if isinstance(inner, ast.Subscript | ast.Attribute | ast.Starred):
+            inner = inner.value
+        elif isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute):
+            inner = inner.func.value
+        elif isinstance(inner, ast.Call) and dotted(inner.func) in _PICKING and inner.args:
+            inner = inner.args[0]
+        else:
+            return False
+    if script.tracking.keeps(name):
+        return True
+    origins = script.names.values(name, scope) if depth < _DEPTH_MAX else []
+    return any(_is_part_of_tracked(script, scope, each, depth + 1) for each in origins)
 
 
 def _models_of(script: Script, scope: Scope, optimizer: ast.Call) -> list[str]:

@@ -507,3 +507,14 @@ for epoch in session.epochs(3):
     accuracy.reset()
 """,
 )
+
+WRONG["an optimizer of a part of a model that is not tracked"] = """
+import torch, trainerd
+with trainerd.session() as session:
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 1))
+    head = model[1]
+    optimizer = torch.optim.SGD(head.parameters(), 0.1)  #! untracked-object head
+    session.track(optimizer=optimizer)
+    for x in session.batches(loader):
+        train(model, optimizer, x)
+"""

@@ -478,3 +478,20 @@ class Net(LightningModule):
 with trainerd.session() as session:
     Trainer(callbacks=[TrainerdCallback(session=session)]).fit(Net(), loader)
 """
+
+RIGHT["optimizers of parts of a tracked model"] = """
+import torch, trainerd
+with trainerd.session() as session:
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 1))
+    head, body = model[1], model.get_submodule("0")
+    last = list(model.children())[-1]
+    inner = getattr(body, "weight")
+    optimizers = [
+        torch.optim.SGD(head.parameters(), 0.1),
+        torch.optim.SGD(body.parameters(), 0.1),
+        torch.optim.SGD(last.parameters(), 0.1),
+    ]
+    session.track(model=model, a=optimizers[0], b=optimizers[1], c=optimizers[2])
+    for x in session.batches(loader):
+        train(optimizers, x)
+"""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainerd.analysis.source_text import decoded
+from trainerd.analysis.two_loops import RULE as TWO_LOOPS
 from trainerd.contract import environment
 from trainerd.contract.verdict import Reason
 from trainerd.training.engine.check_cache import findings_of
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 _OURS: Final = str(Path(__file__).parents[2]) + os.sep
 _LINES_MAX: Final = 10
 """Findings that are told at the start of a session; `trainerd check` shows all."""
+
+_RAISED: Final = frozenset({TWO_LOOPS})
+"""What the session raises as an error where it happens: a run that goes on has not come to it."""
 
 _SIZE_BYTES_MAX: Final = 1 << 18
 """A longer script would hold up the start of the session."""
@@ -57,7 +61,8 @@ def check_caller(suspicions: Suspicions, say: Callable[[str], None]) -> None:
     except Exception:  # noqa: BLE001 - see above
         return
     for finding in findings:
-        suspicions.add(_reason(path, finding), is_said=True)
+        if finding.rule not in _RAISED:
+            suspicions.add(_reason(path, finding), is_said=True)
     if findings and key not in _told:
         _told.add(key)
         for line in warnings_of(path, findings):

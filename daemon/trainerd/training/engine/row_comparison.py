@@ -16,6 +16,14 @@ PLACE_NAMES: Final = ("step", "epoch", "batch")
 OWN_NAMES: Final = frozenset({*PLACE_NAMES, "digest"})
 """Names in a row that are the session's, unless the script logs a number of that name."""
 
+_READ_IN_SOURCE: Final = frozenset(
+    {
+        "carried-variable", "read-after-loop", "gathered-over-loop", "enumerate-count", "untracked-object",
+        "clock-decides", "unseeded-randomness", "chdir-before-session",
+    }
+)  # fmt: skip
+"""Rules of the analysis of the script. What the run itself has met is a likelier cause."""
+
 
 @dataclass(frozen=True)
 class Patterns:
@@ -145,7 +153,8 @@ def likely_cause(
         is_other_data: Whether the samples differ.
         is_deterministic: Whether torch was told to use deterministic kernels only.
     """
-    causes = [f"{each.where}: {each.detail}" for each in suspicions[:1]]
+    known = sorted(suspicions, key=lambda each: each.kind in _READ_IN_SOURCE)
+    causes = [f"{each.where}: {each.detail}" for each in known[:1]]
     if changes:
         causes.append(f"what changed: {', '.join(changes)}")
     if is_other_data:

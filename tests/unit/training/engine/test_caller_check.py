@@ -9,6 +9,8 @@ import sys
 import pytest
 
 from trainerd.contract.environment import CHECK
+from trainerd.training.engine import caller_check
+from trainerd.training.engine.suspicions import Suspicions
 
 pytestmark = pytest.mark.torch
 
@@ -85,3 +87,21 @@ def test_of_many_findings_a_few_are_told(tmp_path):
     done = run(tmp_path, source)
     assert len(told(done)) == 10
     assert "trainerd: warning: and 6 more: trainerd check " in done.stderr
+
+
+def test_what_the_session_raises_itself_is_told_and_no_reason(tmp_path, monkeypatch):
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import torch, trainerd\n"
+        "model = torch.nn.Linear(1, 1)\n"
+        "with trainerd.session() as session:\n"
+        "    session.track(model=model)\n"
+        "    for a, b in zip(session.batches(one), session.batches(two)):\n"
+        "        train(model, a, b)\n"
+    )
+    monkeypatch.setattr(caller_check, "_caller", lambda: str(script))
+    monkeypatch.delenv(CHECK, raising=False)
+    suspicions, told_lines = Suspicions(lambda _: None), []
+    caller_check.check_caller(suspicions, told_lines.append)
+    assert suspicions.reasons == ()
+    assert [line for line in told_lines if "two training loops are open at once" in line]

@@ -86,3 +86,16 @@ def test_those_of_a_sampler_and_of_a_tracked_module_and_the_global_ones_are_fine
         for (x,) in session.batches(DataLoader(TensorDataset(torch.ones(4, 1)), 2, sampler=sampler)):
             noisy(x + torch.rand(x.shape, generator=generator) + torch.rand(x.shape, generator=everyones))
     assert not found(session)
+
+
+def test_a_function_that_names_the_session_does_not_lead_into_it(tmp_path):
+    with trainerd.session(tmp_path, seed=0) as session:
+
+        def note():
+            session.log(loss=0.0)
+
+        loader = DataLoader(TensorDataset(torch.ones(4, 1)), 2, shuffle=True)
+        for _ in session.epochs(2):
+            for _ in session.batches(loader):
+                note()
+    assert not found(session)
