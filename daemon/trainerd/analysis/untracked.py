@@ -128,7 +128,7 @@ def _untracked_models(
 
 
 def _is_part_of_tracked(script: Script, scope: Scope, value: ast.expr, depth: int) -> bool:
-    """Tell whether an expression takes a part out of something tracked: ``m[4]``, ``list(m.children())[0]``."""
+    """Tell whether an expression takes a part out of something tracked, such as ``m[4]``."""
     inner = value
     while (name := dotted(inner)) is None:
         if isinstance(inner, ast.Subscript | ast.Attribute | ast.Starred):

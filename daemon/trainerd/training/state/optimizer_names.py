@@ -162,7 +162,8 @@ def renumbered(state: dict[str, Any]) -> dict[str, Any]:
         **state,
         "state": {new.get(key, key): state["state"][key] for key in state["state"]},
         "param_groups": [
-            {**group, "params": [new[number] for number in group["params"]]} for group in state["param_groups"]
+            {**group, "params": [new[number] for number in group["params"]]}
+            for group in state["param_groups"]
         ],
     }
 

@@ -134,7 +134,11 @@ class StateTree:
         """Return the state of each object as it should be once the whole tree was applied to `objects`."""
         matchings = self._matchings(objects, self.objects)
         kept = {name: scaler.state_dict() for name, scaler in other_scalers(objects, self.objects).items()}
-        states = {**self.objects, **{name: renumbered(matching.state) for name, matching in matchings.items()}, **kept}
+        states = {
+            **self.objects,
+            **{name: renumbered(matching.state) for name, matching in matchings.items()},
+            **kept,
+        }
         return {
             name: loadable_groups(unwrapped(objects[name]), state) if name in objects else state
             for name, state in states.items()

@@ -309,7 +309,9 @@ def test_likely_causes_are_named_in_the_order_of_their_likelihood(is_determinist
     cause = likely_cause(["libraries.torch: 1 → 2"], [known], is_other_data=True, is_deterministic=False)
     assert cause.index("not tracked") < cause.index("libraries.torch") < cause.index("dataset or sampler")
     read = Reason("carried-variable", "train.py:1", "a variable is carried")
-    assert likely_cause([], [read, known], is_other_data=False, is_deterministic=True).startswith("train.py:3")
+    assert likely_cause([], [read, known], is_other_data=False, is_deterministic=True).startswith(
+        "train.py:3"
+    )
     alone = likely_cause([], is_other_data=False, is_deterministic=is_deterministic)
     assert alone.startswith("state that is not tracked")
     assert alone.endswith("kernels (torch.use_deterministic_algorithms is not on)") is not is_deterministic
