@@ -18,11 +18,12 @@ from trainerd.contract.policy import (
     KeepEvery,
     OnNonfiniteLoss,
     RetentionPolicy,
+    Tracker,
 )
 from trainerd.errors import CorruptError, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 RUN_DIR: Final = "TRAINERD_RUN_DIR"
 RUN: Final = "TRAINERD_RUN"
@@ -38,6 +39,8 @@ SPEC_DIGEST: Final = "TRAINERD_SPEC_DIGEST"
 GRACE_S: Final = "TRAINERD_GRACE_S"
 SEED: Final = "TRAINERD_SEED"
 ON_NONFINITE_LOSS: Final = "TRAINERD_ON_NONFINITE_LOSS"
+TRACKERS: Final = "TRAINERD_TRACKERS"
+"""Names of experiment trackers, with commas between them; empty: none."""
 CHECK: Final = "TRAINERD_CHECK"
 """``off``: the session does not analyse the script that opens it."""
 
@@ -85,6 +88,7 @@ class TrainingEnvironment:
         checkpoint: When to checkpoint and what to keep; None leaves it to the script.
         checkpoint_variables: Which of the variables of `checkpoint` to set: those that the spec speaks of, so
             that what it leaves open stays the script's. None sets all.
+        trackers: Experiment trackers that the session feeds; None leaves them to the script.
         rank: Which of `world_size` processes this is, over all machines.
         local_rank: Which of those on this machine.
         world_size: How many there are.
@@ -100,6 +104,7 @@ class TrainingEnvironment:
     on_nonfinite_loss: OnNonfiniteLoss = "ignore"
     checkpoint: CheckpointPolicy | None = None
     checkpoint_variables: tuple[str, ...] | None = None
+    trackers: tuple[Tracker, ...] | None = None
     rank: int = 0
     local_rank: int = 0
     world_size: int = 1
@@ -119,6 +124,7 @@ def to_environ(environment: TrainingEnvironment) -> dict[str, str]:
         GRACE_S: _text(environment.grace_s),
         SEED: _text(environment.seed),
         ON_NONFINITE_LOSS: environment.on_nonfinite_loss,
+        TRACKERS: None if environment.trackers is None else ",".join(environment.trackers),
     }
     if environment.checkpoint is not None:
         every, keep = environment.checkpoint.every, environment.checkpoint.keep
@@ -159,6 +165,7 @@ def from_environ(
         seed=_read(environ, SEED, int),
         on_nonfinite_loss=_read(environ, ON_NONFINITE_LOSS, _on_nonfinite_loss) or "ignore",
         checkpoint=_checkpoint_policy(environ, script),
+        trackers=_read(environ, TRACKERS, _trackers),
         rank=_read(environ, "RANK", int) or 0,
         local_rank=_read(environ, "LOCAL_RANK", int) or 0,
         world_size=_read(environ, "WORLD_SIZE", int) or 1,
@@ -202,6 +209,26 @@ def _on_nonfinite_loss(text: str) -> OnNonfiniteLoss:
         if word == text:
             return word
     raise ValueError(f"it is none of {', '.join(known)}")
+
+
+def _trackers(text: str) -> tuple[Tracker, ...]:
+    return known_trackers([word.strip() for word in text.split(",") if word.strip()])
+
+
+def known_trackers(words: Iterable[str]) -> tuple[Tracker, ...]:
+    """Return names of trackers, each once.
+
+    Raises:
+        ValueError: One is not the name of a tracker.
+    """
+    known: tuple[Tracker, ...] = get_args(Tracker)
+    found: dict[Tracker, None] = {}
+    for word in words:
+        match = [each for each in known if each == word]
+        if not match:
+            raise ValueError(f"no tracker {word!r:.60}; there are {', '.join(known)}")
+        found[match[0]] = None
+    return tuple(found)
 
 
 def _keep_best(text: str) -> tuple[KeepBest, ...]:

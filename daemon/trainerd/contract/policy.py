@@ -17,6 +17,8 @@ OnTie = Literal["first", "latest"]
 OnNonfiniteLoss = Literal["ignore", "stop", "rollback"]
 """What becomes of a run whose loss is NaN or infinite: nothing, it ends, it goes back to the checkpoint
 before."""
+Tracker = Literal["mlflow", "tensorboard", "wandb"]
+"""Experiment trackers that a session can feed."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,14 @@ from typing import Final, Literal
 
 from trainerd.contract import codec
 from trainerd.contract.hooks import Hook
-from trainerd.contract.policy import CheckpointPolicy, Completion, OnNonfiniteLoss, Resources, RestartPolicy
+from trainerd.contract.policy import (
+    CheckpointPolicy,
+    Completion,
+    OnNonfiniteLoss,
+    Resources,
+    RestartPolicy,
+    Tracker,
+)
 
 FORMAT: Final = "trainerd.job/1"
 
@@ -34,6 +41,7 @@ class ResolvedJob:
         checkpoint_variables: The variables of `trainerd.contract.environment` for what the spec says about
             checkpoints; on the rest the training script has its say.
         notify: Hooks of this job alone.
+        trackers: Experiment trackers that a session feeds; None leaves them to the script.
         spec_path: Absolute path of the spec.
         spec_digest: xxh3-128 of what the spec says, in hexadecimal; tells whether its meaning changed.
     """
@@ -58,6 +66,7 @@ class ResolvedJob:
     is_group_of_one: bool = False
     completion: Completion = "exit-zero"
     notify: tuple[Hook, ...] = ()
+    trackers: tuple[Tracker, ...] | None = None
 
 
 def encode(job: ResolvedJob) -> bytes:

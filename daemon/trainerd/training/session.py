@@ -32,6 +32,7 @@ from trainerd.training.settings import DEFAULT_SEED, Settings, resolve_settings
 from trainerd.training.state.tensor_layouts import TensorTable
 from trainerd.training.state.tensors import encode_state
 from trainerd.training.state.values import Variables
+from trainerd.training.trackers import tracker_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -61,6 +62,7 @@ def session(
     uncompared: Sequence[str] = (),
     strict: bool = True,
     signals: bool = True,
+    trackers: Sequence[str] = (),
 ) -> Session:
     """Open a training session.
 
@@ -87,6 +89,8 @@ def session(
             of the run is not tracked. False trains on, and the resume is called suspect.
         signals: Whether the session takes the signals that ask for a stop. If not, the caller hears them and
             calls ``session.ask_to_stop``, or ``session.take_signals`` later.
+        trackers: Experiment trackers that get what is logged and reported: ``tensorboard``, ``wandb``,
+            ``mlflow``. What the job's spec says wins, as with all settings.
 
     Raises:
         UserError: A setting cannot be read.
@@ -110,6 +114,7 @@ def session(
             uncompared=uncompared,
             strict=strict,
             signals=signals,
+            trackers=trackers,
         )
     )
 
@@ -158,6 +163,7 @@ class Session:
     """One attempt at a run. Made by `session`, used as a context manager."""
 
     def __init__(self, settings: Settings) -> None:
+        self._trackers = tracker_calls(settings.trackers)
         self._run = RunParts.meet(settings)
         self._engine = RunEngine(self._run)
         self._loops = BatchLoops(self._engine)
@@ -501,6 +507,12 @@ class Session:
         self._check_not_over()
         self._engine.open()
         self._is_open = True
+        try:
+            for follow in self._trackers:
+                follow(self)
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     def __exit__(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
-from trainerd.contract.environment import TrainingEnvironment, from_environ
+from trainerd.contract.environment import TrainingEnvironment, from_environ, known_trackers
+from trainerd.contract.nearest import nearest_hint
 from trainerd.contract.paths import AttemptPaths, RunPaths
-from trainerd.contract.policy import Cadence, CheckpointPolicy, KeepBest, KeepEvery, RetentionPolicy
+from trainerd.contract.policy import Cadence, CheckpointPolicy, KeepBest, KeepEvery, RetentionPolicy, Tracker
 from trainerd.contract.start_folder import start_folder, working_folder
 from trainerd.errors import UserError
 from trainerd.training.which_run.program_identity import identify_program
@@ -40,6 +41,7 @@ class Settings:
         choice: How the run was found, None if its folder was given.
         is_fresh: Whether the run that is there is to be moved aside, and a new one to begin.
         takes_signals: Whether the session takes the signals that ask for a stop.
+        trackers: Experiment trackers to feed.
     """
 
     run: RunPaths
@@ -53,6 +55,7 @@ class Settings:
     choice: RunChoice | None = None
     is_fresh: bool = False
     takes_signals: bool = True
+    trackers: tuple[Tracker, ...] = ()
 
     @property
     def run_name(self) -> str:
@@ -81,6 +84,7 @@ def resolve_settings(
     uncompared: Sequence[str] = (),
     strict: bool = True,
     signals: bool = True,
+    trackers: Sequence[str] = (),
     environ: Mapping[str, str] = os.environ,
 ) -> Settings:
     """Complete what the script says with what the environment says; where both speak, the environment wins.
@@ -109,6 +113,7 @@ def resolve_settings(
         choice=choice,
         is_fresh=fresh if environment.is_fresh is None else environment.is_fresh,
         takes_signals=signals,
+        trackers=_trackers(trackers) if environment.trackers is None else environment.trackers,
     )
 
 
@@ -117,6 +122,15 @@ def _patterns(names: Sequence[str]) -> tuple[str, ...]:
     if not all(isinstance(each, str) for each in patterns):
         raise UserError(f"uncompared takes names of measurements, not {names!r:.80}")
     return patterns
+
+
+def _trackers(names: Sequence[str]) -> tuple[Tracker, ...]:
+    words = (names,) if isinstance(names, str) else tuple(names)
+    try:
+        return known_trackers(words)
+    except ValueError as error:
+        hint = nearest_hint(str(words[0]), get_args(Tracker)) if len(words) == 1 else None
+        raise UserError(f"session(trackers=…): {error}", hint=hint) from None
 
 
 def _cadence(every: Mapping[str, Any] | Cadence | None) -> Cadence:

@@ -70,6 +70,7 @@ def launch_record(
         on_nonfinite_loss=job.on_nonfinite_loss,
         checkpoint=job.checkpoint,
         checkpoint_variables=job.checkpoint_variables,
+        trackers=job.trackers,
     )
     defaults = {"PYTHONUNBUFFERED": "1"}
     if job.resources.gpus:

@@ -83,6 +83,8 @@ def _instead(name: str) -> str:
         return "use the field grace"
     if name == environment.ON_NONFINITE_LOSS:
         return "use the field on_nonfinite_loss"
+    if name == environment.TRACKERS:
+        return "use the field trackers"
     return "use the section checkpoint" if "CHECKPOINT" in name else "leave it out"
 
 
@@ -120,6 +122,11 @@ def none_for_auto(value: Any) -> Any:
 def as_list(value: Any) -> Any:
     """Take one mapping for a list of one."""
     return [value] if isinstance(value, dict) else value
+
+
+def as_words(value: Any) -> Any:
+    """Take one word for a list of one."""
+    return [value] if isinstance(value, str) else value
 
 
 _DURATION_SCHEMA: Final[list[dict[str, Any]]] = [

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from trainerd.contract.names import NAME_LENGTH_MAX, NAME_PATTERN
+from trainerd.contract.policy import Tracker
 from trainerd.supervisor.specs.fields import (
     METRIC_PATTERN,
     Command,
@@ -27,6 +28,7 @@ from trainerd.supervisor.specs.fields import (
     StallTimeout,
     Text,
     as_list,
+    as_words,
     none_for_auto,
 )
 from trainerd.supervisor.specs.hook_fields import HookSection
@@ -244,6 +246,12 @@ class JobSpec(Section):
         "(`record`) only when the run has a finished record; an exit with 0 is otherwise a crash. A program "
         "that opens a session has when its session has finished, whatever is written here.",
         examples=["record"],
+    )
+    trackers: Annotated[list[Tracker], BeforeValidator(as_words)] | None = Field(
+        None,
+        description="Experiment trackers that get what a session logs and reports; a list, or one name. The "
+        "script's own choice if absent.",
+        examples=[["tensorboard"]],
     )
     priority: int = Field(
         0,

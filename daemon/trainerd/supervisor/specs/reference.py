@@ -76,7 +76,8 @@ def _kind(choice: dict[str, Any]) -> str:
     if choice.get("pattern") in _PATTERNS:
         return _PATTERNS[choice["pattern"]]
     if choice["type"] == "array":
-        return f"list of {_kind(choice['items'])}s"
+        items = _kind(choice["items"])
+        return f"list of {items}" if "enum" in choice["items"] else f"list of {items}s"
     if choice["type"] in {"integer", "number"}:
         return f"{choice['type']}{_bounds(choice)}"
     return _KINDS[choice["type"]]

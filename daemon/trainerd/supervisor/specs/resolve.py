@@ -76,6 +76,7 @@ def resolve(spec: JobSpec, *, path: Path, digest: str, trust: TrustPolicy | None
         priority=spec.priority,
         checkpoint_variables=spoken_of(spec.checkpoint),
         notify=hooks,
+        trackers=None if spec.trackers is None else tuple(dict.fromkeys(spec.trackers)),
     )
 
 

@@ -97,3 +97,9 @@ def test_only_a_job_that_says_nproc_is_told_of_ranks():
     assert not record(spec()).is_group
     assert record(spec(is_group_of_one=True)).is_group
     assert record(spec(nproc=2)).is_group
+
+
+def test_the_rank_hears_of_trackers_only_if_the_spec_speaks_of_them():
+    assert from_environ(record(spec("v9")).env).trackers is None
+    assert from_environ(record(spec("v9", trackers=())).env).trackers == ()
+    assert from_environ(record(spec("v9", trackers=("wandb",))).env).trackers == ("wandb",)

@@ -313,3 +313,24 @@ def test_one_rank_is_a_group_only_if_the_spec_says_so(tmp_path, text, ranks):
     path.write_text(f"command: a\n{text}\n")
     job = load_spec(path, trust=None)
     assert (job.nproc, job.is_group_of_one) == ranks
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("", None),
+        ("trackers:", None),
+        ("trackers: []", ()),
+        ("trackers: tensorboard", ("tensorboard",)),
+        ("trackers: [wandb, tensorboard, wandb]", ("wandb", "tensorboard")),
+    ],
+)
+def test_trackers_are_a_list_or_one_name(bench, line, expected):
+    job = bench.load(f"command: a\n{line}")
+    assert job.trackers == expected
+    assert resolved.decode(resolved.encode(job)) == job
+
+
+def test_a_tracker_that_there_is_not_is_named(bench):
+    with pytest.raises(UserError, match=r"trackers.*mlflow.*tensorboard.*wandb"):
+        bench.load("command: a\ntrackers: [tensorbord]")
