@@ -93,6 +93,7 @@ def loggers_aside(folder: Path) -> dict[str, str]:
         "WANDB_MODE": "offline",
         "WANDB_DIR": str(folder),
         "MLFLOW_TRACKING_URI": (folder / "mlruns").as_uri(),
+        "MLFLOW_ALLOW_FILE_STORE": "true",
         "NEPTUNE_MODE": "offline",
         "CLEARML_OFFLINE_MODE": "1",
         "COMET_OFFLINE_DIRECTORY": str(folder),

@@ -43,7 +43,7 @@ def compare_runs(
         *({**common, "JOB_OUT": str(folder / "disturbed"), **_strike(each)} for each in (*strikes, "")),
         {**common, "JOB_OUT": str(folder / "disturbed"), **_strike(first_batch)},
     ]
-    codes = _run(job, folder, plan)
+    codes = run_attempts(job, folder, plan)
     assert codes[0] == 0
     assert dict(enumerate(codes[1:-2])) == {n: expected_code(each) for n, each in enumerate(strikes)}
     assert codes[-2:] == [0, 0], "the run ends, and nothing is trained when it is started again"
@@ -66,7 +66,8 @@ def _final(folder: Path) -> dict[str, Any]:
     return {**found, "rows": history.rows, "reports": history.reports}
 
 
-def _run(job: Path, folder: Path, plan: Sequence[dict[str, str]]) -> list[int]:
+def run_attempts(job: Path, folder: Path, plan: Sequence[dict[str, str]]) -> list[int]:
+    """Run attempts of a job, one for each environment of a plan, and return their exit codes."""
     plan_file = folder / "plan.json"
     plan_file.write_text(json.dumps(plan))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

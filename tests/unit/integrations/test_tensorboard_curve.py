@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import pytest
@@ -16,20 +15,10 @@ from trainerd.training.engine.run_saves import RunSaves
 
 pytest.importorskip("tensorboard", reason="tensorboard is not installed")
 
-from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
-
+from tests.support.event_files import points
 from trainerd.integrations.tensorboard import follow
 
 pytestmark = pytest.mark.torch
-
-
-def points(folder: Path) -> list[tuple[str, int, float]]:
-    """Return every point of every event file: nothing is hidden as a reader of TensorBoard may do it."""
-    found: list[Any] = []
-    for path in folder.glob("events.out.tfevents.*"):
-        for event in EventFileLoader(str(path)).Load():
-            found += [(value.tag, event.step, value.tensor.float_val[0]) for value in event.summary.value]
-    return sorted(found)
 
 
 def crash_if(is_there: bool) -> None:

@@ -1,20 +1,16 @@
 """TensorBoard: one curve of a run, whatever interrupted it, made from the metric history.
 
-The history says of each step which value counts. An attempt that begins writes a new event file with all
-points so far and removes those of the attempts before; then each line of the history becomes points. So what
-an attempt had in its buffers when it was killed is not missing, and steps that are run again are there once.
+An attempt that begins writes a new event file with all points so far and removes those of the attempts before.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from torch.utils.tensorboard import SummaryWriter
 
-from trainerd.contract.metric_history import read_history
-from trainerd.errors import UserError
+from trainerd.training.integrations.history_curve import HistoryCurve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +20,6 @@ if TYPE_CHECKING:
 SUFFIX: Final = ".trainerd"
 """Ends the names of event files that are ours, and may be removed."""
 FOLDER: Final = "tensorboard"
-_PLACE: Final = {"step", "epoch", "batch", "digest", "report"}
 
 
 def follow(session: Session, log_dir: str | Path | None = None) -> None:
@@ -47,7 +42,7 @@ def follow(session: Session, log_dir: str | Path | None = None) -> None:
         session.on_leave(curve.flush)
 
 
-class TensorBoardCurve:
+class TensorBoardCurve(HistoryCurve):
     """The event file of one attempt.
 
     Args:
@@ -56,46 +51,30 @@ class TensorBoardCurve:
     """
 
     def __init__(self, history: Path, folder: Path) -> None:
-        self._history = history
+        super().__init__(history)
         self._folder = folder
+        self._former: list[Path] = []
         self._writer: Any = None
 
-    def line(self, line: bytes) -> None:
-        """Take a line that was appended to the history."""
-        record = json.loads(line)
-        if "format" in record or "resume" in record:
-            self._begin()
-        else:
-            self._add(record, is_report=bool(record.get("report")))
+    def begin(self) -> None:
+        self.end()
+        self._former = list(self._folder.glob(f"events.out.tfevents.*{SUFFIX}"))
+        self._writer = SummaryWriter(str(self._folder), filename_suffix=SUFFIX)
+
+    def begun(self) -> None:
+        self._writer.flush()
+        for each in self._former:
+            each.unlink(missing_ok=True)
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
 
     def flush(self) -> None:
-        """Write out what is buffered."""
         if self._writer is not None:
             self._writer.flush()
 
-    def close(self) -> None:
-        """Write out what is buffered, and close the file."""
+    def end(self) -> None:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-
-    def _begin(self) -> None:
-        self.close()
-        former = list(self._folder.glob(f"events.out.tfevents.*{SUFFIX}"))
-        self._writer = SummaryWriter(str(self._folder), filename_suffix=SUFFIX)
-        found = read_history(self._history)
-        for row in found.rows:
-            self._add(row, is_report=False)
-        for report in found.reports:
-            self._add(report, is_report=True)
-        self._writer.flush()
-        for each in former:
-            each.unlink(missing_ok=True)
-
-    def _add(self, record: Mapping[str, Any], *, is_report: bool) -> None:
-        if self._writer is None:
-            raise UserError("the metric history goes on in a file that did not begin")
-        for name, value in record.items():
-            if name not in _PLACE:
-                tag = f"report/{name}" if is_report else name
-                self._writer.add_scalar(tag, float(value), record["step"])

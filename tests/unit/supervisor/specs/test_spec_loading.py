@@ -332,5 +332,5 @@ def test_trackers_are_a_list_or_one_name(bench, line, expected):
 
 
 def test_a_tracker_that_there_is_not_is_named(bench):
-    with pytest.raises(UserError, match=r"trackers.*mlflow.*tensorboard.*wandb"):
+    with pytest.raises(SpecError, match=r"trackers.*mlflow.*tensorboard.*wandb"):
         bench.load("command: a\ntrackers: [tensorbord]")

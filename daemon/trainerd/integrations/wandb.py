@@ -1,0 +1,7 @@
+"""Weights & Biases: `follow` writes what a session logs as one run, without doubled or missing points."""
+
+from __future__ import annotations
+
+from trainerd.training.integrations.wandb_curve import follow
+
+__all__ = ["follow"]
