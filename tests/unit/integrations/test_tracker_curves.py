@@ -107,7 +107,8 @@ def test_kills_lose_and_double_no_point_and_keep_the_run(tmp_path: Path, tracker
     numbers = [0, 1, math.nan, 3, 4] * 2
     wanted += [("number", step, number) for step, number in enumerate(numbers, 1)]
     wanted += [("report/score", 5, 0), ("report/score", 10, 1)]
-    assert sorted(map(repr, found)) == sorted(repr((name, step, float(value))) for name, step, value in wanted)
+    expected = [(name, step, float(value)) for name, step, value in wanted]
+    assert sorted(map(repr, found)) == sorted(map(repr, expected))
     assert identities == {identity}
 
 

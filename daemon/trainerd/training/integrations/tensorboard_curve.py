@@ -1,6 +1,7 @@
 """TensorBoard: one curve of a run, whatever interrupted it, made from the metric history.
 
-An attempt that begins writes a new event file with all points so far and removes those of the attempts before.
+An attempt that begins writes a new event file with all points so far, and removes those of the attempts
+before.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Weights & Biases, offline: one run with one curve, whatever interrupted it, made from the metric history.
+"""Weights & Biases, offline: one run with one curve, whatever interrupted it.
 
-An attempt that begins removes the offline folder of the attempt before and writes all points so far into a new
-one, under the same identity. ``wandb sync`` uploads it.
+An attempt that begins removes the offline folder of the attempt before and writes all points so far, from the
+metric history, into a new one under the same identity. ``wandb sync`` uploads it.
 """
 
 from __future__ import annotations
