@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,18 +11,20 @@ import torch
 from ignite.handlers import DiskSaver
 
 from trainerd.checkpoint.checkpoint_names import MANIFEST_NAME
-from trainerd.checkpoint.digest import digest_of_bytes, digest_of_file
-from trainerd.contract.durable import make_directory, read_file, sync_directory, write_file
-from trainerd.errors import CorruptError, UserError
+from trainerd.errors import UserError
+from trainerd.training.integrations.digested_files import (
+    bring_back,
+    check_digest,
+    remove_digested,
+    write_digested,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from trainerd.checkpoint.storage import Storage
 
-DIGESTS_SUFFIX: Final = ".digests"
 _FILE_NAME: Final = "checkpoint.pt"
-_MODE: Final = 0o644
 
 
 class StoreSaver(DiskSaver):
@@ -63,7 +64,6 @@ class StoreSaver(DiskSaver):
             save_on_rank=save_on_rank,
             **kwargs,
         )
-        self._digests = self.dirname.parent / f"{self.dirname.name}{DIGESTS_SUFFIX}"
         self._storage: Any = _storage_at(storage)
 
     def __call__(self, checkpoint: Mapping[str, Any], filename: str, metadata: Any = None) -> None:
@@ -79,14 +79,7 @@ class StoreSaver(DiskSaver):
         else:
             torch.save(checkpoint, path, **self.kwargs)
             content = path.read_bytes()
-        record = json.dumps({"bytes": len(content), "digest": digest_of_bytes(content)}).encode()
-        make_directory(self._digests)
-        # The record of the former file goes first: a crash in between leaves a file without one, and never a
-        # good file with the digest of another.
-        self._record(filename).unlink(missing_ok=True)
-        sync_directory(self._digests)
-        write_file(path, content, mode=_MODE)
-        write_file(self._record(filename), record)
+        record = write_digested(path, content)
         if self._storage is not None:
             self._storage.remove(filename)
             self._storage.put(filename, [(_FILE_NAME, [content]), (MANIFEST_NAME, [record])])
@@ -96,8 +89,7 @@ class StoreSaver(DiskSaver):
         if self.save_on_rank != idist.get_rank():
             return
         # It may be gone: a resumed run removes again what it removed before it died.
-        self._path(filename).unlink(missing_ok=True)
-        self._record(filename).unlink(missing_ok=True)
+        remove_digested(self._path(filename))
         if self._storage is not None:
             self._storage.remove(filename)
 
@@ -117,31 +109,19 @@ class StoreSaver(DiskSaver):
         path = self._path(name)
         if not path.exists() and self._storage is not None:
             self._bring_back(name, path)
-        size, digest = digest_of_file(path)
-        try:
-            record = json.loads(read_file(self._record(name)))
-        except (FileNotFoundError, ValueError) as error:
-            raise CorruptError(f"{path}: there is no readable digest of it in {self._digests}") from error
-        if record != {"bytes": size, "digest": digest}:
-            raise CorruptError(f"{path} is not what was written: {size} bytes with digest {digest}")
+        check_digest(path)
         return path
 
     def _bring_back(self, name: str, path: Path) -> None:
         content = b"".join(self._storage.read(name, _FILE_NAME))
         record = b"".join(self._storage.read(name, MANIFEST_NAME))
-        make_directory(self._digests)
-        write_file(self._record(name), record)
-        write_file(path, content, mode=_MODE)
+        bring_back(path, content, record)
 
     def _path(self, filename: str) -> Path:
         path: Path = self.dirname / filename
         if path.resolve().parent != self.dirname.resolve():
             raise UserError(f"the checkpoint name {filename!r:.80} leads out of {self.dirname}")
         return path
-
-    def _record(self, filename: str) -> Path:
-        record: Path = self._digests / f"{filename}.json"
-        return record
 
 
 def _storage_at(place: Storage | str | None) -> Storage | None:
