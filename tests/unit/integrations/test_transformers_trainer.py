@@ -47,6 +47,20 @@ def test_crashes_change_nothing_and_a_finished_run_trains_nothing(
     assert found == undisturbed
 
 
+def test_a_model_that_draws_random_numbers_is_resumed_exactly(scripts: Any, tmp_path: Path) -> None:
+    """What upstream's test_resume_training_with_randomness asks, which is skipped there: equal to the bit."""
+    undisturbed: dict[str, Any] = {}
+    train = scripts.program(tmp_path / "a", undisturbed, model=scripts.Drawing)
+    assert attempt(tmp_path / "a" / "run", train, steps=1)
+    for crash_at in (2, 6):  # within an epoch, and in the next one
+        found: dict[str, Any] = {}
+        out = tmp_path / str(crash_at)
+        train = scripts.program(out, found, model=scripts.Drawing)
+        assert not attempt(out / "run", train, crash_at=crash_at, steps=1)
+        assert attempt(out / "run", train, steps=1)
+        assert found == undisturbed
+
+
 def test_more_epochs_continue_a_finished_run(scripts: Any, tmp_path: Path) -> None:
     longer: dict[str, Any] = {}
     assert attempt(tmp_path / "a" / "run", scripts.program(tmp_path / "a", longer, num_train_epochs=3))

@@ -38,7 +38,7 @@ def _checkpoint_io_class() -> Any:
 
 
 class StoreCheckpointIO(_checkpoint_io_class()):  # type: ignore[misc]
-    """Writes checkpoint files so that a crash leaves the former file or the new one, and checks what it loads.
+    """Writes files so that a crash leaves the former one or the new one, and checks what it loads.
 
     ``Trainer(plugins=[StoreCheckpointIO()])``. The files are Lightning's own, in its folders and under its
     names; the digest of each lies beside the folder, in ``<folder>.digests``. Local folders only.
