@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from trainerd.contract import exit_codes, records
 from trainerd.contract.heartbeat import read_heartbeat
-from trainerd.contract.records import FinishedRecord, OutcomeRecord, RanksRecord, StallRecord
+from trainerd.contract.records import FinishedRecord, LaunchRecord, OutcomeRecord, RanksRecord, StallRecord
 from trainerd.contract.safe_text import safe_line, safe_text
 from trainerd.contract.session_record import read_sessions, session_files
 from trainerd.errors import UserError
 from trainerd.shim.environment_file import read_environment_file
+from trainerd.supervisor.attempt.interpreter_used import interpreter_used
 from trainerd.supervisor.machine.outcome import Evidence
 from trainerd.supervisor.machine.states import FileMark
 
@@ -92,6 +93,7 @@ def gather_evidence(
     beats = [beat for rank in range(nproc) if (beat := _beat(paths.heartbeat(rank))) is not None]
     finished = _tolerant(partial(records.read, run.finished, FinishedRecord), trouble)
     stall = _tolerant(partial(records.read, paths.stall, StallRecord), trouble)
+    launch = _tolerant(partial(records.read, paths.launch, LaunchRecord), trouble)
     found: tuple[Checkpoint, ...] = ()
     if looks_at_checkpoints:
         found = _checkpoints(run, must_verify=_claims_drained(ending, outcomes))
@@ -124,6 +126,7 @@ def gather_evidence(
         is_finish_recorded=finished is not None and finished.spec_digest == spec_digest,
         stall=stall,
         log_tail=tuple(_hidden(line, secrets) for line in _log_tail(run, attempt, ending)),
+        interpreter=interpreter_used(job, launch),
         trouble=tuple(trouble),
     )
 

@@ -20,6 +20,7 @@ from trainerd.contract.policy import Completion, OnNonfiniteLoss
 from trainerd.contract.records import ExitRecord, OutcomeRecord, RankExit, StallRecord
 from trainerd.contract.signals import STOP, signal_name
 from trainerd.errors import RankLostError
+from trainerd.supervisor.machine.interpreter import Interpreter, without_module
 
 USAGE_ERROR_WITHIN_S: Final = 30.0
 """An exit with code 2 later than this, in seconds, is not a usage error: those show at once."""
@@ -115,6 +116,7 @@ class Evidence:
         is_finish_recorded: Whether a finished record speaks of the spec under which this attempt ran.
         stall: That the supervisor saw it stand still and ended it for that; None if it did not.
         log_tail: Last lines that rank 0 wrote in this attempt.
+        interpreter: What ran the command; None if that is no Python, as far as can be told.
         trouble: What could not be read, a line each.
     """
 
@@ -140,6 +142,7 @@ class Evidence:
     is_finish_recorded: bool = False
     stall: StallRecord | None = None
     log_tail: tuple[str, ...] = ()
+    interpreter: Interpreter | None = None
     trouble: tuple[str, ...] = ()
 
 
@@ -417,9 +420,17 @@ def _refusal(evidence: Evidence, rank: RankExit) -> str | None:
         last = _last_words(evidence)
         return f"exited with 2, a usage error{f': {last}' if last else ''}"
     message = _error_of(evidence, rank.rank)
-    if rank.exit_code == exit_codes.FAILED and message is not None and _CANNOT_RUN.match(message):
-        return f"cannot run: {message}"
-    return None
+    if rank.exit_code != exit_codes.FAILED:
+        return None
+    if message is not None and _CANNOT_RUN.match(message):
+        return f"cannot run: {message}{_with(evidence, message)}"
+    missing = without_module(_last_words(evidence)) if message is None else None
+    return f"cannot run: {missing}{_with(evidence, missing)}" if missing is not None else None
+
+
+def _with(evidence: Evidence, message: str) -> str:
+    """Return which interpreter it was, and where another is named, for a program that cannot run."""
+    return f"; {evidence.interpreter.advice(message)}" if evidence.interpreter is not None else ""
 
 
 def _drained(evidence: Evidence) -> _Verdict:

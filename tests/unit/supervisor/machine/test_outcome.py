@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.supervisor_objects import NOW, exit_record
 from trainerd.contract.records import OutcomeRecord, RankExit, StallRecord
+from trainerd.supervisor.machine.interpreter import Interpreter
 from trainerd.supervisor.machine.outcome import USAGE_ERROR_WITHIN_S, Evidence, OutcomeKind, Retry, judge
 
 
@@ -132,6 +133,44 @@ def test_a_program_that_cannot_even_begin_is_rejected(line):
     outcome = judged(code(1), log_tail=tail)
     assert outcome.kind is OutcomeKind.REJECTED
     assert line in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("origin", "said"),
+    [
+        ("supervisor", "the supervisor's own: name one that has torch.nn in the field python:"),
+        ("field", "as the field python: says: name one that has torch.nn there"),
+        ("command", "as its command says: name one that has torch.nn, or begin the command with the word"),
+    ],
+)
+def test_a_module_that_is_missing_leads_to_the_interpreter_and_where_it_is_named(origin, said):
+    tail = ("ModuleNotFoundError: No module named 'torch.nn'",)
+    outcome = judged(code(1), log_tail=tail, interpreter=Interpreter("/opt/python3", origin))
+    assert outcome.kind is OutcomeKind.REJECTED
+    assert outcome.reason.startswith(f"rank 0 cannot run: {tail[0]}; it ran with /opt/python3")
+    assert said in outcome.reason
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/opt/python3: No module named trainpkg",
+        "python3.11: No module named torch.distributed",
+        "/opt/python3: Error while finding module specification for 'a.b' (ModuleNotFoundError: No module "
+        "named 'a')",
+    ],
+)
+def test_a_module_that_python_m_cannot_find_is_rejected_with_the_interpreter(line):
+    outcome = judged(code(1), log_tail=(line,), interpreter=Interpreter("/opt/python3", "supervisor"))
+    assert outcome.kind is OutcomeKind.REJECTED
+    assert "the field python:" in outcome.reason
+    assert judged(code(1), log_tail=("note: No module named x",)).kind is OutcomeKind.CRASHED
+
+
+def test_a_syntax_error_names_the_interpreter_but_no_other():
+    used = Interpreter("/usr/bin/python3", "supervisor")
+    reason = judged(code(1), log_tail=("SyntaxError: invalid syntax",), interpreter=used).reason
+    assert reason.endswith("it ran with /usr/bin/python3")
 
 
 def test_an_import_error_in_the_middle_of_training_is_a_crash():
