@@ -110,8 +110,8 @@ class FakeControl:
     def list_outcomes(self, name: str) -> tuple[OutcomeView, ...]:
         return self.outcomes.get(name, ())
 
-    async def stop(self, name: str) -> JobView:
-        self.calls.append(("stop", name))
+    async def stop(self, name: str, *, now: bool = False) -> JobView:
+        self.calls.append(("stop --now" if now else "stop", name))
         if self.jobs[name].state == "finished":
             raise UserError(f"{name} is finished", hint="there is nothing to stop")
         return self._change(name, state="stopped", reason="asked to stop")

@@ -94,9 +94,10 @@ class Client:
         query = {"after": after, "limit": limit} | ({"job": check_name(job)} if job is not None else {})
         return _views(self._ask("GET", "/v1/events", query), EventView)
 
-    def stop(self, name: str) -> JobView:
+    def stop(self, name: str, *, now: bool = False) -> JobView:
         """Drain a job and keep it stopped. The request is durable when this returns."""
-        return _view(self._ask("POST", f"{_path(name)}/stop"), JobView)
+        query = {"now": True} if now else None
+        return _view(self._ask("POST", f"{_path(name)}/stop", query), JobView)
 
     def resume(self, name: str) -> JobView:
         """Let a job go on now. The request is durable when this returns."""

@@ -52,6 +52,9 @@ def command(name: str, last: int | None, state: StatePaths, as_json: bool) -> No
         fault = _newest_fault(client, name)
         if fault is not None:
             blocks.append("\n".join(fault_lines(fault, now_s)))
+        job = client.get_job(name)
+        if job.state == "queued":
+            blocks.append(f"{name} is queued: {job.reason}")
         click.echo("\n\n".join(blocks) or f"no attempt of {name} has ended yet")
 
 

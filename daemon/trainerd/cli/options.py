@@ -32,6 +32,18 @@ def state_dir_option(command: Command) -> Command:
     return _state_option("--state-dir")(command)
 
 
+def state_option_or_none(command: Command) -> Command:
+    """Add ``--state-dir`` for a verb that may need none; the parameter `state_dir` is a path or None."""
+    return click.option(
+        "--state-dir",
+        "--state",
+        "state_dir",
+        type=click.Path(path_type=Path, readable=False),
+        metavar="DIR",
+        help="State folder of the supervisor.  [default: as of the other verbs]",
+    )(command)
+
+
 def unsought_state_option(command: Command) -> Command:
     """Add ``--state-dir`` to a verb that may do without; `state` is what was written, or None."""
     return _state_option("--state-dir", "--state", is_sought=False)(command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
 @click.option(
     "--wait", is_flag=True, help="Return once the jobs have ended, not once the request is durable."
 )
+@click.option(
+    "--now", is_flag=True, help="Ask a second time: save what is held and leave, in the middle of a step."
+)
 @state_option
 @json_option
-def command(names: tuple[str, ...], wait: bool, state: StatePaths, as_json: bool) -> None:
+def command(names: tuple[str, ...], wait: bool, now: bool, state: StatePaths, as_json: bool) -> None:
     """Drain jobs and keep them stopped.
 
     Each finishes its step, checkpoints and leaves, and stays stopped until it is resumed.
@@ -30,6 +34,7 @@ def command(names: tuple[str, ...], wait: bool, state: StatePaths, as_json: bool
     \b
     Example:
       trainerd stop mnist --wait
+      trainerd stop mnist --now
       trainerd resume mnist
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.client import Client
@@ -38,7 +43,7 @@ def command(names: tuple[str, ...], wait: bool, state: StatePaths, as_json: bool
 
     with ending_quietly(), Client(state) as client:
         each = EachName(names)
-        jobs = each.ask(client.stop)
+        jobs = each.ask(partial(client.stop, now=now))
         if wait:
             jobs = list(wait_for_rest(client, each.granted, shows_progress=not as_json).values())
         if as_json:

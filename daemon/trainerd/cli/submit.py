@@ -151,7 +151,7 @@ def command(
         names = [spec.name for spec in accepted]
         for spec, report in zip(accepted, drilled, strict=False):
             note_drill(state, spec, report, say=_say)
-        jobs = [_acknowledged(client, spec) for spec in accepted]
+        jobs = [acknowledged(client, spec) for spec in accepted]
         if not as_json:
             for job in jobs:
                 click.echo(f"{job.name}: {job.state}: {job.reason}")
@@ -217,7 +217,7 @@ def _plans(client: Client, placements: list[Placement], jobs_dir: Path) -> list[
     ]
 
 
-def _acknowledged(client: Client, spec: ResolvedJob) -> JobView:
+def acknowledged(client: Client, spec: ResolvedJob) -> JobView:
     """Wait until the supervisor has taken note of a spec; return the job as it is then.
 
     A file that was just written is read once it has settled, so the first look may come too early.

@@ -91,6 +91,19 @@ class RestartPolicy:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Jobs of which only so many run at once.
+
+    Attributes:
+        name: Of the group.
+        max_running: So many of them, this one included.
+    """
+
+    name: str
+    max_running: int
+
+
+@dataclass(frozen=True)
 class Resources:
     """What one attempt occupies while it runs."""
 

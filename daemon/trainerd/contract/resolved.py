@@ -10,6 +10,7 @@ from trainerd.contract.hooks import Hook
 from trainerd.contract.policy import (
     CheckpointPolicy,
     Completion,
+    Group,
     OnNonfiniteLoss,
     Resources,
     RestartPolicy,
@@ -38,6 +39,8 @@ class ResolvedJob:
         stall_timeout_s: Seconds without progress that count as a stall; "auto" learns them; None is never.
         on_nonfinite_loss: What becomes of a run whose loss is NaN or infinite.
         priority: Higher goes first.
+        after: Jobs that must be finished before this one is launched under its spec.
+        group: The jobs of which only so many run at once; None is no such group.
         checkpoint_variables: The variables of `trainerd.contract.environment` for what the spec says about
             checkpoints; on the rest the training script has its say.
         notify: Hooks of this job alone.
@@ -67,6 +70,8 @@ class ResolvedJob:
     completion: Completion = "exit-zero"
     notify: tuple[Hook, ...] = ()
     trackers: tuple[Tracker, ...] | None = None
+    after: tuple[str, ...] = ()
+    group: Group | None = None
 
 
 def encode(job: ResolvedJob) -> bytes:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainerd.errors import TrainerdError
 from trainerd.supervisor.containment import HandlingPage, fault_of
+from trainerd.supervisor.dependencies import blocked_jobs, is_blocked
 from trainerd.supervisor.journal.journal import EndingRow, Entry, check_encodable
 from trainerd.supervisor.log.narration import event_kind, next_action
 from trainerd.supervisor.machine import decide
@@ -80,6 +81,7 @@ class Ledger:
         self._clock = clock
         self._jobs = journal.jobs()
         self._schedule = Schedule()
+        self._blocked: Mapping[str, str] | None = None
         self._grants_slots = False
         self._is_schedule_due = True
 
@@ -100,8 +102,11 @@ class Ledger:
 
     @property
     def waits(self) -> Mapping[str, str]:
-        """Why each queued job waits for a slot, by name."""
-        return self._schedule.waits
+        """Why each queued job waits for a slot, or for other jobs, by name."""
+        if self._blocked is None:
+            blocked = blocked_jobs(self._jobs)
+            self._blocked = {name: why for name, why in blocked.items() if not self._jobs[name].is_held}
+        return {**self._schedule.waits, **self._blocked} if self._blocked else self._schedule.waits
 
     def apply(self, events: Iterable[tuple[str, Event]]) -> tuple[Step, ...]:
         """Decide about events and about who may start then; record all of it in one transaction.
@@ -127,6 +132,8 @@ class Ledger:
         steps = self._recorded(drafts, steps, now)
         self._jobs = drafts
         self._schedule = answer
+        if any(not step.is_ignored for step in steps):
+            self._blocked = None
         # Nobody who was refused now fits until something else changes: who was granted a slot is counted
         # already.
         self._is_schedule_due = False
@@ -190,25 +197,31 @@ def _moves_slots(step: Step) -> bool:
 
 
 def _place(job: Job | None) -> object:
-    """Return what the scheduler sees of a job, None if it neither waits for a slot nor holds one."""
+    """Return what the scheduler sees of a job, None if it has no say in who may start."""
     if job is None:
         return None
     if job.may_have_processes:
         return job.held, _gpus(job)
     if isinstance(job.state, Queued) and job.spec is not None and not job.is_held:
-        return job.spec.resources, job.spec.priority, job.since_wall_s
+        spec = job.spec
+        return spec.resources, spec.priority, job.since_wall_s, spec.after, spec.group
     return None
 
 
 def _owners(jobs: Mapping[str, Job]) -> list[SlotOwner]:
-    return [SlotOwner(job.held, _gpus(job)) for job in jobs.values() if job.may_have_processes]
+    return [_owner(job) for job in jobs.values() if job.may_have_processes]
+
+
+def _owner(job: Job) -> SlotOwner:
+    group = job.spec.group if job.spec is not None else None
+    return SlotOwner(job.held, _gpus(job), group.name if group is not None else None)
 
 
 def _occupants(jobs: Mapping[str, Job]) -> list[Occupant]:
     return [
         Occupant(
             job.name,
-            SlotOwner(job.held, _gpus(job)),
+            _owner(job),
             priority=job.spec.priority if job.spec is not None else 0,
             since_wall_s=job.since_wall_s,
             is_leaving=isinstance(job.state, Draining),
@@ -228,9 +241,12 @@ def _gpus(job: Job) -> tuple[int, ...]:
 
 def _requests(jobs: Mapping[str, Job]) -> list[Request]:
     return [
-        Request(job.name, job.spec.resources, job.spec.priority, job.since_wall_s)
+        Request(job.name, job.spec.resources, job.spec.priority, job.since_wall_s, job.spec.group)
         for job in jobs.values()
-        if isinstance(job.state, Queued) and job.spec is not None and not job.is_held
+        if isinstance(job.state, Queued)
+        and job.spec is not None
+        and not job.is_held
+        and not is_blocked(jobs, job)
     ]
 
 

@@ -52,7 +52,7 @@ def preemptions(
     # With thousands of one priority there is nothing to sort.
     higher = [request for request in requests if request.priority > lowest]
     for request in sorted(higher, key=lambda one: (-one.priority, one.since_wall_s, one.name)):
-        if not ever_fits(capacity, request.resources):
+        if not ever_fits(capacity, request.resources) or _is_full(occupants, request):
             continue
         victims = _victims(capacity, staying, ahead, request)
         if victims is not None:
@@ -61,6 +61,14 @@ def preemptions(
             staying = [each for each in staying if each.name not in gone]
         ahead.append(request)
     return tuple(found)
+
+
+def _is_full(occupants: Sequence[Occupant], request: Request) -> bool:
+    """Return whether a request waits for others of its group, whatever room there is."""
+    group = request.group
+    if group is None:
+        return False
+    return sum(each.owner.group == group.name for each in occupants) >= group.max_running
 
 
 def _victims(

@@ -7,12 +7,13 @@ cannot starve a large one; those who need nothing that it waits for may pass.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from trainerd.contract.policy import Resources
+from trainerd.contract.policy import Group, Resources
 from trainerd.supervisor.attempt.gpus import find_gpus
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class SlotOwner(NamedTuple):
 
     resources: Resources
     gpus: tuple[int, ...] = ()
+    group: str | None = None
 
 
 class Request(NamedTuple):
@@ -73,12 +75,14 @@ class Request(NamedTuple):
         resources: What it asks for.
         priority: Higher goes first.
         since_wall_s: Since when it waits, seconds since the epoch.
+        group: Of which only so many run at once; None is none.
     """
 
     name: str
     resources: Resources
     priority: int = 0
     since_wall_s: float = 0.0
+    group: Group | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,7 @@ def _go_through(
     taken = {gpu for owner in owners for gpu in owner.gpus}
     free_gpus = [gpu for gpu in capacity.indices if gpu not in taken]
     free = Free(capacity, owners, len(free_gpus))
+    running = Counter(owner.group for owner in owners)
     ahead: str | None = None
     for request in queue:
         wanted = request.resources
@@ -142,7 +147,15 @@ def _go_through(
             if misfits is not None:
                 misfits[request.name] = _misfit(capacity, wanted)
             continue
+        group = request.group
+        if group is not None and running[group.name] >= group.max_running:
+            # It reserves nothing: what it waits for is no room.
+            if waits is not None:
+                waits[request.name] = group_wait(group, running[group.name])
+            continue
         if free.has_room_for(wanted):
+            if group is not None:
+                running[group.name] += 1
             if grants is not None:
                 grants.append((request.name, tuple(free_gpus[: wanted.gpus])))
             del free_gpus[: wanted.gpus]
@@ -151,6 +164,11 @@ def _go_through(
             waits[request.name] = f"waits for {' and '.join(free.lacks(wanted))}{behind}"
             ahead = request.name
         free.take(wanted)
+
+
+def group_wait(group: Group, running: int) -> str:
+    """Return why a job waits for others of its group."""
+    return f"waits for its group {group.name}: {running} run, at most {group.max_running} may"
 
 
 class Free:

@@ -127,10 +127,13 @@ def _add_metrics(app: FastAPI, control: Control, readings: RunReadings) -> None:
 
 def _add_requests(app: FastAPI, control: Control) -> None:
     @app.post("/v1/jobs/{name}/stop", responses=_REFUSED)
-    async def stop_job(name: JobName) -> JobView:
-        """Drain a job and keep it stopped until it is resumed. The request is durable when this answers."""
+    async def stop_job(name: JobName, now: bool = False) -> JobView:
+        """Drain a job and keep it stopped until it is resumed. The request is durable when this answers.
+
+        With `now`, its ranks are asked twice: they save what they hold and leave without finishing the step.
+        """
         _existing(control, name)
-        return await control.stop(name)
+        return await control.stop(name, now=now)
 
     @app.post("/v1/jobs/{name}/resume", responses=_REFUSED)
     async def resume_job(name: JobName) -> JobView:

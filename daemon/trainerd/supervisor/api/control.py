@@ -234,8 +234,12 @@ class Control(Protocol):
         """Return how each attempt of a job ended, oldest first."""
         ...
 
-    async def stop(self, name: str) -> JobView:
+    async def stop(self, name: str, *, now: bool = False) -> JobView:
         """Drain a job and keep it stopped until `resume`. Returns once the request is durable.
+
+        Args:
+            name: Of the job.
+            now: Whether its ranks are asked twice, so that they save what they hold and leave at once.
 
         Raises:
             UserError: There is no such job, or it cannot be stopped in its state.

@@ -15,6 +15,7 @@ from trainerd.supervisor.api.control import DaemonView, TrialView
 from trainerd.supervisor.api.views import event_view, job_view, outcome_view
 from trainerd.supervisor.machine.job_events import HoldAsked, RestartAsked, ResumeAsked, RetryAsked, StopAsked
 from trainerd.supervisor.machine.restarts import refusal_of_restart
+from trainerd.supervisor.machine.states import Draining, DrainReason
 from trainerd.supervisor.notices.announcer import hooks_of
 from trainerd.supervisor.notices.notice_rules import trial_notice
 from trainerd.supervisor.notices.outbox import only_once
@@ -148,8 +149,18 @@ class Facade:
     def list_outcomes(self, name: str) -> tuple[OutcomeView, ...]:
         return tuple(outcome_view(row) for row in self._journal.endings(name))
 
-    async def stop(self, name: str) -> JobView:
-        return await self._ask(name, StopAsked(), "stop")
+    async def stop(self, name: str, *, now: bool = False) -> JobView:
+        job = self._loop.ledger.jobs.get(name)
+        state = job.state if job is not None else None
+        is_asked = isinstance(state, Draining) and state.why is DrainReason.STOP
+        if not (now and is_asked):
+            await self._ask(name, StopAsked(), "stop")
+        monitor = self._loop.monitors.get(name)
+        if now and monitor is not None:
+            monitor.hurry()
+        view = self.get_job(name)
+        assert view is not None, "a decision about a job leaves the job"
+        return view
 
     async def resume(self, name: str) -> JobView:
         return await self._ask(name, ResumeAsked(), "resume")

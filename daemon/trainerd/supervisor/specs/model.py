@@ -34,6 +34,10 @@ from trainerd.supervisor.specs.fields import (
 from trainerd.supervisor.specs.hook_fields import HookSection
 
 
+def _one_or_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 class Section(BaseModel):
     """What every part of a spec has in common."""
 
@@ -166,6 +170,16 @@ class RestartSpec(Section):
     )
 
 
+class GroupSpec(Section):
+    """Jobs of which only so many run at once, as those of a sweep."""
+
+    name: Name = Field(description="Name of the group.", examples=["lr-sweep"])
+    max_running: Count = Field(
+        description="How many jobs of the group may run at once; a job waits for that many of the others.",
+        examples=[2],
+    )
+
+
 class JobSpec(Section):
     """A job: what to run, with what, and what to do when it ends. Every field but `command` has a default."""
 
@@ -267,3 +281,20 @@ class JobSpec(Section):
         "or a list of hooks.",
         examples=[{"events": ["finished", "parked"], "email": ["me@example.org"]}],
     )
+    after: Annotated[list[Name], BeforeValidator(_one_or_list)] = Field(
+        [],
+        description="Jobs that must be finished before this one is launched; once launched under its spec it "
+        "goes on, whatever becomes of them.",
+        examples=[["prepare"]],
+    )
+    group: GroupSpec | None = Field(
+        None,
+        description="A group of jobs of which only so many run at once.",
+        examples=[{"name": "lr-sweep", "max_running": 2}],
+    )
+
+    @model_validator(mode="after")
+    def _is_not_after_itself(self) -> Self:
+        if self.name is not None and self.name in self.after:
+            raise ValueError(f"after: {self.name} cannot wait for itself; take it out")
+        return self

@@ -14,6 +14,7 @@ from trainerd.contract.names import check_name
 from trainerd.contract.policy import (
     Cadence,
     CheckpointPolicy,
+    Group,
     KeepBest,
     KeepEvery,
     Resources,
@@ -77,6 +78,8 @@ def resolve(spec: JobSpec, *, path: Path, digest: str, trust: TrustPolicy | None
         checkpoint_variables=spoken_of(spec.checkpoint),
         notify=hooks,
         trackers=None if spec.trackers is None else tuple(dict.fromkeys(spec.trackers)),
+        after=tuple(dict.fromkeys(spec.after)),
+        group=Group(spec.group.name, spec.group.max_running) if spec.group is not None else None,
     )
 
 

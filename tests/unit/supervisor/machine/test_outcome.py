@@ -156,8 +156,7 @@ def test_a_module_that_is_missing_leads_to_the_interpreter_and_where_it_is_named
     [
         "/opt/python3: No module named trainpkg",
         "python3.11: No module named torch.distributed",
-        "/opt/python3: Error while finding module specification for 'a.b' (ModuleNotFoundError: No module "
-        "named 'a')",
+        "/opt/python3: Error while finding module specification for 'a.b' (ModuleNotFoundError: no 'a')",
     ],
 )
 def test_a_module_that_python_m_cannot_find_is_rejected_with_the_interpreter(line):
