@@ -103,6 +103,7 @@ class Promises:
         if isinstance(event, happened.SlotGranted):
             self.require(isinstance(after.state, Starting), f"{name}: granted and not starting")
             self.require(name not in self.held_by_user, f"{name}: launched while it was held")
+            self.check_order(name, step)
             is_affordable = self.failures.get(name, 0) < after.spec.restart.budget
             self.require(is_affordable, f"{name}: launched with its budget spent")
             is_due = self.now >= self.not_before.get(name, 0.0) - 1e-6
@@ -110,6 +111,20 @@ class Promises:
             self.require(
                 isinstance(self.specs.get(name), ResolvedJob) or self.is_late(), f"{name}: no good spec"
             )
+
+    def check_order(self, name: str, step) -> None:
+        """What comes after others begins under its spec when they are finished, and a group stays small."""
+        spec = step.after.spec
+        if step.before.attempt_digest != spec.spec_digest:
+            self.require(not self.waits_for(step.after), f"{name}: launched before those that it is after")
+        if spec.group is not None:
+            live = [job for job in self.ledger.jobs.values() if job.is_live and job.spec.group == spec.group]
+            self.require(len(live) <= spec.group.max_running, f"{name}: too many of its group run")
+
+    def waits_for(self, job) -> list[str]:
+        """Return the names of those that a job is after and that are not finished."""
+        found = ((other, self.ledger.jobs.get(other)) for other in job.spec.after)
+        return [name for name, other in found if other is None or not isinstance(other.state, Finished)]
 
     def may_be_parked(self, name: str, event, after) -> bool:
         """Whether its budget is spent, its spec says so, or the same failure came again from an older
@@ -175,7 +190,11 @@ class Promises:
         for name, job in self.ledger.jobs.items():
             is_at_rest = isinstance(job.state, Finished | Parked | Rejected | Stopped)
             is_held = isinstance(job.state, Queued) and job.is_held and name in self.held_by_user
-            self.require(is_at_rest or is_held, f"{name}: still {job.state}: {job.reason}")
+            has_begun = job.spec is not None and job.attempt_digest == job.spec.spec_digest
+            is_waiting = isinstance(job.state, Queued) and not has_begun and bool(self.waits_for(job))
+            if is_waiting and not is_held:
+                self.require(name in self.ledger.waits, f"{name}: waits for others and does not say so")
+            self.require(is_at_rest or is_held or is_waiting, f"{name}: still {job.state}: {job.reason}")
             if isinstance(job.state, Stopped):
                 self.require(name in self.stopped_by_user, f"{name}: stopped by nobody")
             if isinstance(job.state, Finished):

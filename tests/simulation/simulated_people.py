@@ -4,16 +4,18 @@ disk."""
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import replace
 
 from simulated_physics import Training
 
-from trainerd.contract.policy import Resources, RestartPolicy
+from trainerd.contract.policy import Group, Resources, RestartPolicy
 from trainerd.contract.resolved import ResolvedJob
 from trainerd.errors import SpaceError
 from trainerd.supervisor.machine import job_events as happened
 
 SHUTDOWN_S = 15.0
+GROUP_MAX = 2
 
 
 class People:
@@ -43,11 +45,19 @@ class People:
             priority=rng.choice([0, 0, 1]),
             stall_timeout_s=rng.choice([20.0, 20.0, "auto"]),
             on_nonfinite_loss=rng.choice(["ignore", "stop", "rollback", "rollback"]),
+            after=self.some_others(name, version),
+            group=Group("sweep", GROUP_MAX) if version % 3 == 0 else None,
         )
         if rng.random() < 0.2:
             training.spoilt_step = rng.choice([5, 10, 15])
         self.note(f"{name}: spec v{version} written")
         self.rescan()
+
+    def some_others(self, name: str, version: int) -> tuple[str, ...]:
+        """Return whom a job waits for; with a generator of its own, so that the rest of a schedule stays."""
+        rng = random.Random(f"{name} {version}")
+        others = sorted(self.training.keys() - {name})
+        return tuple(rng.sample(others, 1)) if others and rng.random() < 0.25 else ()
 
     def forgive(self, name: str) -> None:
         """Whoever changes or resumes a job may have it launched at once, with a full budget."""

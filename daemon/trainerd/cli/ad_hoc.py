@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 _NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9]+")
 _PYTHON: Final = re.compile(r"python(3(\.\d+)?)?")
 STDIN_BYTES_MAX: Final = 1 << 20
-SHELL_WORDS: Final = frozenset(
-    {"cd", "source", ".", "export", "if", "for", "while", "alias", "ulimit", "exec", "eval", "set", "unset"}
-)
-"""Words that a shell understands and that are no programs."""
 
 
 def refuse_shell_words(command: tuple[str, ...]) -> None:
@@ -29,14 +25,17 @@ def refuse_shell_words(command: tuple[str, ...]) -> None:
     Raises:
         UserError: It begins with a keyword of a shell, or holds one of its operators.
     """
-    operators = [word for word in command if word in {"&&", "||", "|", ";", ">", "<", "&"}]
-    first = command[0]
-    if (first in SHELL_WORDS and shutil.which(first) is None) or operators:
-        what = first if not operators else operators[0]
-        raise UserError(
-            f"{what!r} is for a shell, and the command of a job is started without one",
-            hint=f"write it as: bash -c {' '.join(command)!r}; for another folder there is --workdir",
-        )
+    from trainerd.supervisor.specs.shell_words import shell_problem
+
+    operator = next((word for word in command if word in {"&&", "||", "|", ";", ">", "<", "&"}), None)
+    if operator is None and shell_problem(command) is None:
+        return
+    what = command[0] if operator is None else operator
+    raise UserError(
+        f"{what!r} is for a shell, and the command of a job is started without one",
+        hint=f"write it as: bash -c {' '.join(command)!r}; for another folder there is --workdir, "
+        "for a variable --env",
+    )
 
 
 def name_of_command(command: tuple[str, ...], taken: Container[str]) -> str:

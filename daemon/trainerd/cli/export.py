@@ -108,11 +108,32 @@ def _chosen(
     else:
         from trainerd.checkpoint.retention import best_of
 
+        _check_metric(store, best)
         found = best_of(store.checkpoints(), _rule(run, best, mode))
     if found is None:
         wanted = f"no finite score {best!r}" if best is not None else "no checkpoint that verifies"
         raise UserError(f"{store.directory} holds {wanted}", hint="see `trainerd checkpoints`")
     return found
+
+
+def _check_metric(store: CheckpointStore, metric: str) -> None:
+    """Refuse a metric that no checkpoint has a score of.
+
+    Raises:
+        UserError: None has; the hint names those that there are.
+    """
+    from trainerd.contract.nearest import nearest
+
+    known = sorted({name for checkpoint in store.checkpoints() for name in checkpoint.manifest.scores})
+    if metric in known:
+        return
+    if not known:
+        hint = "report scores with session.report(accuracy=...), or leave out --best"
+    else:
+        match = nearest(metric, known)
+        hint = f"did you mean {match}? " if match is not None else ""
+        hint += f"there are: {', '.join(known)}"
+    raise UserError(f"no checkpoint in {store.directory} has a score {metric!r}", hint=hint)
 
 
 def _rule(run: RunPaths, metric: str, mode: Literal["max", "min"] | None) -> KeepBest:

@@ -86,6 +86,7 @@ def command(
 def _plan(client: Client, state: StatePaths, name: str, *, purge: bool) -> PlanView:
     from trainerd.cli.changes import after_removing
     from trainerd.supervisor.purge import run_bytes
+    from trainerd.supervisor.specs.jobs_dir import specs_of
 
     job = client.get_job(name)
     run = state.run(name)
@@ -95,7 +96,8 @@ def _plan(client: Client, state: StatePaths, name: str, *, purge: bool) -> PlanV
         note = f"its run folder is deleted for good: {job.run_dir} ({size(run_bytes(run))})"
     else:
         note = "it has no run folder yet"
-    return PlanView(name, (f"- {job.spec_path}",) if job.spec_path else (), after_removing(job), (note,))
+    files = [str(path) for path in specs_of(name, Path(client.daemon().jobs_dir))] or [job.spec_path]
+    return PlanView(name, tuple(f"- {file}" for file in files if file), after_removing(job), (note,))
 
 
 def _confirm(names: Sequence[str]) -> None:

@@ -78,7 +78,8 @@ def _range(text: str, found: re.Match[str]) -> list[str]:
             f"--set {text}: the range never gets from {first} to {last}",
             hint="give a step with the right sign (:-1), or a factor of another size (*0.1)",
         )
-    values, value = [], first
+    values: list[Decimal] = []
+    value = first
     while abs(value - first) <= abs(last - first) and len(values) <= VALUES_MAX:
         values.append(value)
         value = value * by if found["how"] == "*" else value + by

@@ -51,7 +51,9 @@ def _reason(jobs: Mapping[str, Job], waiting: Mapping[str, tuple[str, ...]], nam
     stuck = [text for each in waiting[name] if (text := _stuck(jobs, each)) is not None]
     if stuck:
         return "never starts as things are: " + "; ".join(stuck)
-    return "waits until finished: " + ", ".join(f"{each} ({jobs[each].state.NAME})" for each in waiting[name])
+    return "waits until these are finished: " + ", ".join(
+        f"{each} ({jobs[each].state.NAME})" for each in waiting[name]
+    )
 
 
 def _stuck(jobs: Mapping[str, Job], name: str) -> str | None:

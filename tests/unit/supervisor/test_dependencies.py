@@ -50,7 +50,7 @@ def test_jobs_that_wait_for_each_other_are_named_in_order_and_those_behind_them_
     jobs = by_name(waiting("a", "c"), waiting("b", "a"), waiting("c", "b"), waiting("d", "a"))
     why = blocked_jobs(jobs)
     assert "(a after c after b after a)" in why["a"]
-    assert why["d"] == "waits until finished: a (queued)"
+    assert why["d"] == "waits until these are finished: a (queued)"
     assert blocked_jobs(by_name(waiting("a", "a")))["a"].startswith("never starts")
 
 
@@ -80,7 +80,7 @@ def test_the_ledger_launches_what_waited_when_the_other_has_finished(tmp_path):
     jobs = ledger(tmp_path)
     jobs.apply([accepted("second", after=("first",)), accepted("first")])
     assert isinstance(jobs.jobs["second"].state, Queued)
-    assert jobs.waits["second"] == "waits until finished: first (starting)"
+    assert jobs.waits["second"] == "waits until these are finished: first (starting)"
     done = Outcome(OutcomeKind.FINISHED, "it finished", Retry.NOTHING_LEFT)
     jobs.apply([("first", AttemptSeen(1)), ("first", AttemptEnded(1, done))])
     assert isinstance(jobs.jobs["second"].state, Starting)
@@ -90,7 +90,7 @@ def test_the_ledger_launches_what_waited_when_the_other_has_finished(tmp_path):
 def test_a_removed_job_is_noticed_by_those_that_wait_for_it(tmp_path):
     jobs = ledger(tmp_path)
     jobs.apply([accepted("first", after=("zero",)), accepted("second", after=("first",))])
-    assert jobs.waits["second"] == "waits until finished: first (queued)"
+    assert jobs.waits["second"] == "waits until these are finished: first (queued)"
     jobs.apply([("first", SpecVanished())])
     assert "no such job" in jobs.waits["second"]
 

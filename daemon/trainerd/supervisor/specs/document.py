@@ -17,6 +17,25 @@ INT_BITS_MAX: Final = 64
 
 SUFFIXES: Final = (".yaml", ".yml", ".toml", ".json")
 
+_MISSPELT: Final = frozenset({".jsn", ".jsonn", ".tml", ".yaaml", ".yam", ".yamll", ".yamml", ".ymll"})
+_LETTERS: Final = {"".join(sorted(suffix)): suffix for suffix in SUFFIXES}
+
+
+def meant_suffix(file_name: str) -> str | None:
+    """Return the ending that a misspelt one was to be, as `.yaml` for `foo.ymal`; None for other files.
+
+    A file of this kind is no spec. It is refused by name rather than passed over.
+    """
+    stem, dot, ending = file_name.lower().rpartition(".")
+    if not stem or not dot or f".{ending}" in SUFFIXES:
+        return None
+    if ending == "txt":
+        return next((suffix for suffix in SUFFIXES if stem.endswith(suffix)), None)
+    found = _LETTERS.get("".join(sorted(f".{ending}")))
+    if found is None and f".{ending}" in _MISSPELT:
+        found = next(suffix for suffix in (".json", ".toml", ".yaml") if suffix[1] == ending[0])
+    return found
+
 
 @dataclass
 class Document:

@@ -18,6 +18,7 @@ from trainerd.supervisor.specs.quantities import (
     parse_duration_s,
     parse_size_bytes,
 )
+from trainerd.supervisor.specs.shell_words import shell_problem
 
 RESERVED_VARIABLES: Final = frozenset(environment.VARIABLES) - {environment.SEED} | {
     "RANK",
@@ -42,14 +43,19 @@ def _split_command(value: Any) -> Any:
     if len(value) > COMMAND_CHARACTERS_MAX:
         raise ValueError(f"a text of more than {COMMAND_CHARACTERS_MAX} characters; write a list of texts")
     try:
-        return shlex.split(value)
+        words = shlex.split(value)
     except ValueError as error:
         raise ValueError(f"the shell's rules do not allow this text: {error}") from error
+    if words and (problem := shell_problem(words, value)) is not None:
+        raise ValueError(problem)
+    return words
 
 
 def _checked_command(value: list[str]) -> list[str]:
     if not value or not value[0].strip():
         raise ValueError("no program is named; write for example [python, train.py]")
+    if (problem := shell_problem(value)) is not None:
+        raise ValueError(problem)
     return value
 
 

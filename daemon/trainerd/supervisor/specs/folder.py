@@ -23,7 +23,7 @@ from trainerd.contract.clock import SystemClock
 from trainerd.contract.safe_text import safe_text
 from trainerd.errors import UserError
 from trainerd.supervisor.specs.claims import Broken, Claim, awarded_names
-from trainerd.supervisor.specs.document import SUFFIXES
+from trainerd.supervisor.specs.document import SUFFIXES, meant_suffix
 from trainerd.supervisor.specs.load import ParsedSpec, parse_spec, read_bytes
 from trainerd.supervisor.specs.view import Accepted, FolderView
 
@@ -253,9 +253,12 @@ class SpecFolder:
 def is_spec_name(file_name: str) -> bool:
     """Return whether a file of this name is taken for a spec.
 
-    Not hidden, no editor's backup, a known ending.
+    Not hidden, no editor's backup, a known ending, or one that is a known one misspelt.
     """
-    return file_name[0] not in ".#" and os.path.splitext(file_name)[1].lower() in SUFFIXES  # noqa: PTH122 (speed)
+    if file_name[0] in ".#":
+        return False
+    is_known = os.path.splitext(file_name)[1].lower() in SUFFIXES  # noqa: PTH122 (speed)
+    return is_known or meant_suffix(file_name) is not None
 
 
 def _signature_of(path: Path) -> _Signature | None:

@@ -82,6 +82,14 @@ def parse_spec(path: Path, data: bytes) -> ParsedSpec:
         SpecError: It is not valid.
     """
     source = None
+    if (meant := document.meant_suffix(path.name)) is not None:
+        stem = path.name.rpartition(".")[0].removesuffix(meant)
+        raise InvalidSpecError(
+            f"a spec's name ends in one of {', '.join(document.SUFFIXES)}, not in {path.suffix!r}",
+            file=path,
+            hint=f"rename it to {stem}{meant}",
+            claims=None,
+        )
     try:
         with processor_limit(interrupts=not is_yaml(path)):
             source = parsing.parse(data, path.suffix.lower())
