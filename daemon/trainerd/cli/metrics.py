@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from trainerd.cli.human import number
-from trainerd.cli.options import json_option, name_argument, state_option
+from trainerd.cli.options import complete_job_names, json_option, name_argument, state_option
 from trainerd.cli.output import ending_quietly, make_table, print_json, show
 from trainerd.cli.run_folder import find_run
 from trainerd.contract.metric_history import History, read_history
@@ -28,11 +29,34 @@ ROWS_SHOWN: Final = 20
 _FIRST_COLUMNS: Final = ("step", "epoch", "batch")
 _HIDDEN_COLUMNS: Final = ("report",)
 
+TERMINAL: Final = "-"
+"""Stands for a plot in the terminal."""
+
+_PICTURES: Final = (".svg", ".png", ".pdf", ".jpg")
+
 Rows = tuple[dict[str, Any], ...]
 
 
-@click.command()
+class MetricsCommand(click.Command):
+    """A verb whose ``--plot`` takes the name of a picture if one follows, and none otherwise."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--plot" in args:
+            at = args.index("--plot")
+            has_file = at + 1 < len(args) and args[at + 1].lower().endswith(_PICTURES)
+            args = [
+                *args[:at],
+                f"--plot={args[at + 1] if has_file else TERMINAL}",
+                *args[at + 1 + has_file :],
+            ]
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=MetricsCommand)
 @name_argument
+@click.argument("other", required=False, metavar="[OTHER]", shell_complete=complete_job_names)
+@click.option("--plot", metavar="[FILE.svg]", help="Draw a curve, here or as a picture.")
+@click.option("--metric", metavar="NAME", help="Which one to draw or compare.  [default: loss]")
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values, exactly as measured.")
 @click.option("--reports", is_flag=True, help="The scores given with session.report, not the steps.")
 @click.option(
@@ -44,25 +68,49 @@ Rows = tuple[dict[str, Any], ...]
 @state_option
 @json_option
 def command(
-    name: str, *, as_csv: bool, reports: bool, last: int | None, state: StatePaths, as_json: bool
+    name: str,
+    *,
+    other: str | None,
+    plot: str | None,
+    metric: str | None,
+    as_csv: bool,
+    reports: bool,
+    last: int | None,
+    state: StatePaths,
+    as_json: bool,
 ) -> None:
     """Show what a run has measured, one value a step.
 
-    Steps that were lost with a crash and run again are shown once, as they were in the end.
+    Steps that were lost with a crash and run again are shown once, as they were in the end. With a second
+    job the two are compared: last and best values, and where each was after the same epochs.
 
     \b
     Example:
       trainerd metrics mnist
       trainerd metrics mnist --csv > mnist.csv
       trainerd metrics mnist --reports
+      trainerd metrics mnist mnist-2
+      trainerd metrics mnist --plot
+      trainerd metrics mnist mnist-2 --plot out.svg --metric accuracy
     """  # noqa: D301 (click leaves alone the lines after this escape)
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude one another")
-    path = find_run(state, name).metrics
-    try:
-        history = read_history(path)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    from trainerd.cli.metric_views import chosen_metric, compare_runs, plot_metric
+
+    if (other is not None or plot is not None) and (as_csv or as_json or reports):
+        raise click.UsageError("--csv, --json and --reports are for the table of one run")
+    if other == name:
+        raise click.UsageError(f"{name} is compared with itself; name another job")
+    history = _history(state, name)
+    if other is not None or plot is not None:
+        histories = {name: history} | ({other: _history(state, other)} if other is not None else {})
+        chosen = chosen_metric(histories, metric)
+        with ending_quietly():
+            if plot is not None:
+                plot_metric(histories, chosen, Path(plot) if plot != TERMINAL else None)
+            else:
+                compare_runs(histories, chosen, ROWS_SHOWN if last is None else last)
+        return
     if last is None and not (as_csv or as_json):
         last = ROWS_SHOWN
     with ending_quietly():
@@ -72,6 +120,14 @@ def command(
             click.echo(_csv(_newest(history.reports if reports else history.rows, last)), nl=False)
         else:
             _show(name, history, last, reports=reports)
+
+
+def _history(state: StatePaths, name: str) -> History:
+    path = find_run(state, name).metrics
+    try:
+        return read_history(path)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
 def columns_of(rows: Rows) -> tuple[str, ...]:

@@ -28,5 +28,5 @@ def test_an_unknown_score_lists_those_that_there_are():
     with pytest.raises(UserError) as refused:
         _check_metric(store({"accuracy": 1.0}, {"f1": 0.5}), "acuracy")
     assert "did you mean accuracy? there are: accuracy, f1" in str(refused.value)
-    with pytest.raises(UserError, match="session.report"):
+    with pytest.raises(UserError, match=r"session\.report"):
         _check_metric(store({}), "accuracy")
