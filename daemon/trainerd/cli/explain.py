@@ -40,6 +40,7 @@ def command(name: str, last: int | None, state: StatePaths, as_json: bool) -> No
       trainerd explain mnist --json | jq -r '.[].kind' | sort | uniq -c
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.readers import reader
+    from trainerd.supervisor.dependencies import BLOCKED
 
     with ending_quietly(), reader(state) as client:
         outcomes = client.list_outcomes(name)
@@ -53,7 +54,7 @@ def command(name: str, last: int | None, state: StatePaths, as_json: bool) -> No
         if fault is not None:
             blocks.append("\n".join(fault_lines(fault, now_s)))
         job = client.get_job(name)
-        if job.state == "queued":
+        if job.state == "queued" and job.reason.startswith(BLOCKED):
             blocks.append(f"{name} is queued: {job.reason}")
         click.echo("\n\n".join(blocks) or f"no attempt of {name} has ended yet")
 

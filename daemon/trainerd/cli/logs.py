@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import deque
 from contextlib import closing
+from functools import cache, partial
 from typing import TYPE_CHECKING, Final
 
 import click
 
+from trainerd.cli.attempt_lines import AttemptLines, ended_wall_s
 from trainerd.cli.daemon_log import DaemonLog, for_people
+from trainerd.cli.moments import moment_of
 from trainerd.cli.options import complete_job_names, json_option, state_option
 from trainerd.cli.output import ending_quietly, pause
+from trainerd.cli.post_mortem import newest_attempt
 from trainerd.cli.rank_logs import RankLogs
 from trainerd.cli.run_folder import find_run
 from trainerd.cli.terminal_bytes import for_terminal
 from trainerd.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trainerd.contract.paths import RunPaths, StatePaths
 
 FOLLOW_INTERVAL_S: Final = 0.2
@@ -36,6 +43,10 @@ FOLLOW_LINES: Final = 10
     metavar="N",
     help=f"Only the last N lines of each rank.  [default: all, with --follow {FOLLOW_LINES}]",
 )
+@click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="Only this attempt.")
+@click.option(
+    "--since", metavar="TIME", help="Only attempts that ran later: a duration back (2h), or an ISO 8601 time."
+)
 @click.option("--daemon", is_flag=True, help="The supervisor's own log; with a NAME, what is about that job.")
 @state_option
 @json_option
@@ -45,13 +56,15 @@ def command(
     follow: bool,
     rank: int | None,
     lines: int | None,
+    attempt: int | None,
+    since: str | None,
     daemon: bool,
     state: StatePaths,
     as_json: bool,
 ) -> None:
     """Show what the ranks of a job print.
 
-    All attempts, one after the other.
+    All attempts, one after the other, each with a line that says how it ended.
 
     Works with no supervisor. With several ranks each line begins with its rank. --follow goes on over
     rotation, deletion and new attempts.
@@ -60,8 +73,13 @@ def command(
     Example:
       trainerd logs mnist -f
       trainerd logs mnist --rank 1 -n 100
+      trainerd logs mnist --attempt 2
+      trainerd logs mnist --since 2h
       trainerd logs --daemon -f
     """  # noqa: D301 (click leaves alone the lines after this escape)
+    if daemon and (attempt is not None or since is not None):
+        raise click.UsageError("--attempt and --since are for what a job prints")
+    since_s = moment_of(since) if since is not None else None
     lines = FOLLOW_LINES if lines is None and follow else lines
     if name is None and not daemon:
         raise click.UsageError("name a job, or give --daemon for the supervisor's own log")
@@ -70,29 +88,120 @@ def command(
             if daemon:
                 _show_daemon_log(state, name, lines, follow=follow, as_json=as_json)
             elif name is not None:
-                _show_rank_logs(find_run(state, name), rank, lines, follow=follow, as_json=as_json)
+                run = find_run(state, name)
+                shown = _attempts(run, attempt, since_s)
+                _show_rank_logs(run, rank, lines, shows=shown, follow=follow, as_json=as_json)
     except PermissionError as error:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
 
 
+def _attempts(run: RunPaths, attempt: int | None, since_s: float | None) -> Callable[[int], bool] | None:
+    """Return which attempts are shown, None for all of them.
+
+    Raises:
+        UserError: There is no such attempt.
+    """
+    if attempt is not None and attempt > (newest := newest_attempt(run)):
+        raise UserError(
+            f"no attempt {attempt} of {run.root.name}",
+            hint=f"the newest one is {newest}" if newest else "none was launched yet",
+        )
+
+    @cache
+    def is_late_enough(number: int) -> bool:
+        ended_s = ended_wall_s(run, number)
+        return since_s is None or ended_s is None or ended_s >= since_s
+
+    if attempt is None and since_s is None:
+        return None
+    return lambda number: attempt in {None, number} and is_late_enough(number)
+
+
 def _show_rank_logs(
-    run: RunPaths, rank: int | None, lines: int | None, *, follow: bool, as_json: bool
+    run: RunPaths,
+    rank: int | None,
+    lines: int | None,
+    *,
+    shows: Callable[[int], bool] | None,
+    follow: bool,
+    as_json: bool,
 ) -> None:
-    with closing(RankLogs(run, rank=rank, lines=lines, whole_lines=as_json)) as logs:
+    # The last lines of the file need not be those of the attempts that are shown.
+    is_chosen = shows is not None
+    with closing(
+        RankLogs(run, rank=rank, lines=None if is_chosen else lines, whole_lines=as_json or is_chosen)
+    ) as logs:
         if logs.is_empty and not follow:
             whose = "no rank" if rank is None else f"no rank {rank}"
             click.echo(f"{whose} has logged anything yet in {run.rank_log(0).parent}", err=True)
+        kept = lines if is_chosen and not follow else None
+        shown = _Shown(run, logs, shows, lines=kept, as_json=as_json, says_endings=not as_json and lines != 0)
         while True:
             has_more = False
             for number, data in logs.read_new():
                 has_more = True
-                _write(_rendered(number, data, as_json=as_json, is_mixed=logs.is_mixed))
-            if not has_more and not follow:
+                shown.put(number, data)
+            if has_more:
+                continue
+            if not follow:
                 break
-            if not has_more:
-                pause(FOLLOW_INTERVAL_S)
+            shown.put_endings()
+            pause(FOLLOW_INTERVAL_S)
         for number, data in logs.rest():
-            _write(_rendered(number, data, as_json=as_json, is_mixed=logs.is_mixed))
+            shown.put(number, data)
+        shown.put_endings()
+        shown.finish()
+
+
+class _Shown:
+    """Writes what ranks printed, of the attempts that are wanted; with `lines` the last ones, at the end."""
+
+    def __init__(
+        self,
+        run: RunPaths,
+        logs: RankLogs,
+        shows: Callable[[int], bool] | None,
+        *,
+        lines: int | None,
+        as_json: bool,
+        says_endings: bool,
+    ) -> None:
+        self._logs = logs
+        self._lines = lines
+        self._as_json = as_json
+        self._kept: dict[int, deque[bytes]] = {}
+        self._parts: dict[int, AttemptLines] = {}
+        self._new_part = partial(
+            AttemptLines,
+            run,
+            shows=shows or (lambda _: True),
+            newest=newest_attempt(run),
+            says_endings=says_endings,
+        )
+
+    def put(self, rank: int, data: bytes) -> None:
+        self._write(rank, self._part(rank).take(data))
+
+    def put_endings(self) -> None:
+        for rank in self._logs.ranks:
+            self._write(rank, self._part(rank).rest())
+
+    def finish(self) -> None:
+        self._lines = None
+        for rank, lines in self._kept.items():
+            self._write(rank, b"".join(lines))
+
+    def _part(self, rank: int) -> AttemptLines:
+        if rank not in self._parts:
+            self._parts[rank] = self._new_part(rank)
+        return self._parts[rank]
+
+    def _write(self, rank: int, data: bytes) -> None:
+        if self._lines is not None:
+            lines = self._kept.setdefault(rank, deque(maxlen=self._lines))
+            lines.extend(data.splitlines(keepends=True))
+        elif data:
+            _write(_rendered(rank, data, as_json=self._as_json, is_mixed=self._logs.is_mixed))
 
 
 def _rendered(rank: int, data: bytes, *, as_json: bool, is_mixed: bool) -> bytes:

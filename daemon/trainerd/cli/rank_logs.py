@@ -44,6 +44,11 @@ class RankLogs:
         return not self._files
 
     @property
+    def ranks(self) -> tuple[int, ...]:
+        """Those that have a log."""
+        return tuple(self._files)
+
+    @property
     def is_mixed(self) -> bool:
         """Whether a line must say whose it is."""
         return len(self._files) > 1

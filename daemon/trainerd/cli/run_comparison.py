@@ -53,7 +53,7 @@ def _best(name: str, values: Iterable[float]) -> float | None:
 
 
 def epoch_rows(first: History, second: History, metric: str | None) -> list[tuple[str, ...]]:
-    """Return a row for each epoch that both runs have reached: epoch, steps, and values of a metric at its end."""
+    """Return a row for each epoch that both runs have reached: its number, steps, a metric at its end."""
     ends = [_ends(first), _ends(second)]
     rows = []
     for epoch in sorted(ends[0].keys() & ends[1].keys()):

@@ -15,6 +15,9 @@ from trainerd.supervisor.machine.states import Faulted, Finished, Job, Parked, Q
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+BLOCKED: Final = ("never starts", "waits until these are finished")
+"""How the reasons of jobs that wait for others begin."""
+
 _STUCK: Final = (Parked, Rejected, Stopped, Faulted)
 """States that a job leaves only when a person does something."""
 
@@ -47,13 +50,11 @@ def _reason(jobs: Mapping[str, Job], waiting: Mapping[str, tuple[str, ...]], nam
     circle = _circle(waiting, name)
     if circle is not None:
         chain = " after ".join(circle)
-        return f"never starts: its spec and others wait for each other ({chain}); take one out of `after`"
+        return f"{BLOCKED[0]}: its spec and others wait for each other ({chain}); take one out of `after`"
     stuck = [text for each in waiting[name] if (text := _stuck(jobs, each)) is not None]
     if stuck:
-        return "never starts as things are: " + "; ".join(stuck)
-    return "waits until these are finished: " + ", ".join(
-        f"{each} ({jobs[each].state.NAME})" for each in waiting[name]
-    )
+        return f"{BLOCKED[0]} as things are: " + "; ".join(stuck)
+    return f"{BLOCKED[1]}: " + ", ".join(f"{each} ({jobs[each].state.NAME})" for each in waiting[name])
 
 
 def _stuck(jobs: Mapping[str, Job], name: str) -> str | None:
