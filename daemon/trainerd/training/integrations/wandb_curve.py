@@ -78,7 +78,7 @@ class WandbCurve(HistoryCurve):
             name=os.environ.get("WANDB_NAME") or self._run_dir.name,
             id=identity,
             dir=str(self._folder),
-            mode=self._mode,
+            mode=self._mode,  # type: ignore[arg-type] # checked where it is made
             resume="allow",
             reinit="create_new",
             settings=wandb.Settings(console="off", silent=True),
