@@ -140,6 +140,7 @@ def job_lines(job: JobView, now_s: float, *, drilled: DrilledRecord | None = Non
             ("resume", job.resume),
             ("drilled", _drilled(job, drilled)),
             ("processes", _processes(job)),
+            ("standby", job.standby),
             ("held", "until `trainerd resume`" if job.is_held else None),
             ("priority", str(job.priority) if job.priority else None),
             ("spec", job.spec_path),

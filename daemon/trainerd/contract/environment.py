@@ -44,6 +44,9 @@ TRACKERS: Final = "TRAINERD_TRACKERS"
 CHECK: Final = "TRAINERD_CHECK"
 """``off``: the session does not analyse the script that opens it."""
 
+STANDBY: Final = "TRAINERD_STANDBY"
+"""``1``: the session notes what the program has imported, for the standby of the next attempt."""
+
 EVERY_STEPS: Final = "TRAINERD_CHECKPOINT_EVERY_STEPS"
 EVERY_SECONDS: Final = "TRAINERD_CHECKPOINT_EVERY_SECONDS"
 EVERY_EPOCHS: Final = "TRAINERD_CHECKPOINT_EVERY_EPOCHS"
@@ -92,6 +95,7 @@ class TrainingEnvironment:
         rank: Which of `world_size` processes this is, over all machines.
         local_rank: Which of those on this machine.
         world_size: How many there are.
+        has_standby: Whether to note what the program has imported.
     """
 
     run_dir: Path | None = None
@@ -110,6 +114,7 @@ class TrainingEnvironment:
     world_size: int = 1
     run: str | None = None
     is_fresh: bool | None = None
+    has_standby: bool = False
 
 
 def to_environ(environment: TrainingEnvironment) -> dict[str, str]:
@@ -125,6 +130,7 @@ def to_environ(environment: TrainingEnvironment) -> dict[str, str]:
         SEED: _text(environment.seed),
         ON_NONFINITE_LOSS: environment.on_nonfinite_loss,
         TRACKERS: None if environment.trackers is None else ",".join(environment.trackers),
+        STANDBY: "1" if environment.has_standby else None,
     }
     if environment.checkpoint is not None:
         every, keep = environment.checkpoint.every, environment.checkpoint.keep
@@ -171,6 +177,7 @@ def from_environ(
         world_size=_read(environ, "WORLD_SIZE", int) or 1,
         run=environ.get(RUN) or None,
         is_fresh=_read(environ, FRESH, _flag) if environ.get(FRESH) else None,
+        has_standby=environ.get(STANDBY) == "1",
     )
 
 

@@ -117,6 +117,11 @@ class RunPaths:
         return self.root / "retention.json"
 
     @property
+    def modules(self) -> Path:
+        """What the newest attempt has imported; only of a job with a standby."""
+        return self.root / "modules.json"
+
+    @property
     def attempts(self) -> Path:
         return self.root / "attempts"
 

@@ -45,6 +45,7 @@ class ResolvedJob:
             checkpoints; on the rest the training script has its say.
         notify: Hooks of this job alone.
         trackers: Experiment trackers that a session feeds; None leaves them to the script.
+        standby: Whether a process is kept ready for the next attempt: "auto", where possible, or "off".
         spec_path: Absolute path of the spec.
         spec_digest: xxh3-128 of what the spec says, in hexadecimal; tells whether its meaning changed.
     """
@@ -72,6 +73,7 @@ class ResolvedJob:
     trackers: tuple[Tracker, ...] | None = None
     after: tuple[str, ...] = ()
     group: Group | None = None
+    standby: Literal["auto", "off"] = "off"
 
 
 def encode(job: ResolvedJob) -> bytes:

@@ -1,10 +1,11 @@
-"""`python -m trainerd.shim ATTEMPT_DIR [--ready-fd N]`, or ``--template``: see `template`."""
+"""`python -m trainerd.shim ATTEMPT_DIR [--ready-fd N]`; ``--template``: `fork_server`; ``--prepared``: `prepared`."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.exit_codes import FAILED, USAGE
@@ -15,27 +16,39 @@ from trainerd.shim.attempt import RankGroup
 from trainerd.shim.entry import admit
 from trainerd.shim.fork_server import await_order
 from trainerd.shim.notes import note
+from trainerd.shim.prepared import PREPARED_OPTION, RECIPE_DESCRIPTOR, await_launch, read_recipe
+
+if TYPE_CHECKING:
+    from trainerd.shim.fork_server import Order
+    from trainerd.shim.standby_process import StandbyProcess
 
 
 def main(arguments: list[str]) -> int:
     """Mind one attempt from its first moment to its exit record."""
     ready_descriptor: int | None = None
+    standby = None
     match arguments:
         case ["--template", *_]:  # what follows is room for the titles of those it forks
             folder = ""
+        case [option, *_] if option == PREPARED_OPTION:
+            folder, ready_descriptor = "", RECIPE_DESCRIPTOR
         case [folder]:
             pass
         case [folder, "--ready-fd", number] if number.isdigit():
             ready_descriptor = int(number)
         case _:
-            note("usage: python -m trainerd.shim ATTEMPT_DIR [--ready-fd N] | --template")
+            note("usage: python -m trainerd.shim ATTEMPT_DIR [--ready-fd N] | --template | --prepared")
             return USAGE
     kernel.close_inherited(keep=ready_descriptor)
     kernel.hold_signals()
     kernel.become_session_leader()
     order = None
     if not folder:
-        order = await_order()
+        if ready_descriptor == RECIPE_DESCRIPTOR:
+            prepared = _await_prepared()
+            order, standby = prepared if prepared is not None else (None, None)
+        else:
+            order = await_order()
         if order is None:
             return 0
         folder, ready_descriptor = order.folder, order.ready_descriptor
@@ -50,7 +63,7 @@ def main(arguments: list[str]) -> int:
     clock = SystemClock()
     try:
         with admit(paths, clock) as admission:
-            attempt = RankGroup(paths, admission, clock, ready_descriptor=ready_descriptor)
+            attempt = RankGroup(paths, admission, clock, ready_descriptor=ready_descriptor, standby=standby)
             attempt.start_ranks()
             attempt.mind_ranks()
             attempt.conclude()
@@ -58,6 +71,18 @@ def main(arguments: list[str]) -> int:
         note(str(error))
         return FAILED
     return 0
+
+
+def _await_prepared() -> tuple[Order, StandbyProcess] | None:
+    kernel.become_subreaper()
+    try:
+        recipe = read_recipe()
+    except TrainerdError as error:
+        note(str(error))
+        return None
+    kernel.set_title(f"trainerd-standby {recipe.launch.job} attempt {Path(recipe.attempt_dir).name}")
+    os.chdir("/")
+    return await_launch(recipe)
 
 
 if __name__ == "__main__":

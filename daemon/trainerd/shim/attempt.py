@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from trainerd.contract.clock import Clock
     from trainerd.contract.process import ProcessIdentity
     from trainerd.shim.entry import Admission
+    from trainerd.shim.standby_process import StandbyProcess
 
 LOG_CHECK_S: Final = 1.0
 """How often the sizes of the logs are looked at, in seconds, while none of them is large."""
@@ -81,11 +82,19 @@ class RankGroup:
         admission: Leave to start.
         clock: Measures the deadlines.
         ready_descriptor: Closed once the ranks are on record, which wakes the launcher.
+        standby: Process that may become the rank; None to start it.
     """
 
     def __init__(
-        self, paths: AttemptPaths, admission: Admission, clock: Clock, *, ready_descriptor: int | None
+        self,
+        paths: AttemptPaths,
+        admission: Admission,
+        clock: Clock,
+        *,
+        ready_descriptor: int | None,
+        standby: StandbyProcess | None = None,
     ) -> None:
+        self._standby = standby
         # What it records is found even if the state folder is moved meanwhile.
         self._own_folder = followed_folder(paths.root)
         self._paths = AttemptPaths(self._own_folder)
@@ -142,8 +151,15 @@ class RankGroup:
         self, rank: int, environ: dict[str, str], log: RankLog, held: frozenset[signal.Signals]
     ) -> str | None:
         command, workdir = self._launch.command, self._launch.workdir
+        standby, self._standby = self._standby, None
+        pid: int | None = None
         try:
-            pid = spawn(command, workdir, environ, log.descriptor, cgroup=self._cgroup, held=held)
+            if standby is not None:
+                pid = standby.take(
+                    command, workdir, environ, held, log_descriptor=log.descriptor, cgroup=self._cgroup
+                )
+            if pid is None:
+                pid = spawn(command, workdir, environ, log.descriptor, cgroup=self._cgroup, held=held)
         except UserError as error:
             return str(error)
         identity = identify(pid)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import structlog
 
 from trainerd.errors import InternalError, SpaceError, TrainerdError
+from trainerd.supervisor.attempt.launcher import ShimLauncher
 from trainerd.supervisor.attempt.monitor import Look, Monitor
 from trainerd.supervisor.attempt.reaper import OrphanReaper
 from trainerd.supervisor.attempt.run_files import DiskRunFiles, MonitoredAttempt, RunFiles
@@ -40,6 +41,7 @@ from trainerd.supervisor.machine.job_events import (
 from trainerd.supervisor.machine.states import BackingOff, Faulted, Paused, Rejected, Running
 from trainerd.supervisor.operator_hold import is_on_hold, lift_hold, put_on_hold
 from trainerd.supervisor.reconcile import accepted_news, spec_events
+from trainerd.supervisor.standby_keeper import StandbyKeeper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -146,6 +148,9 @@ class Loop:
         self._scan_is_due = asyncio.Event()
         self._scan_again: asyncio.TimerHandle | None = None
         self._calm: asyncio.TimerHandle | None = None
+        self.standbys = (
+            StandbyKeeper(launcher, self._io, clock) if isinstance(launcher, ShimLauncher) else None
+        )
         self._is_idle = asyncio.Event()
         self._is_scanning = asyncio.Lock()
         self._has_scanned = False
@@ -160,6 +165,8 @@ class Loop:
                 self._tasks.create_task(self._scan_folder())
                 self._tasks.create_task(self._tick())
         finally:
+            if isinstance(self._launcher, ShimLauncher):
+                self._launcher.standbys.dismiss_all()
             await self._io.finish()
 
     def recover(self) -> None:
@@ -469,9 +476,19 @@ class Loop:
         while True:
             await asyncio.sleep(TICK_S)
             await self._look_after_all()
+            if self.standbys is not None:
+                await self._look_after_standbys(self.standbys)
             if self._reaper is not None:
                 launched = getattr(self._launcher, "child_pids", ())
                 self._reaper.look(own={*launched, *self._own_pids()})
+
+    async def _look_after_standbys(self, standbys: StandbyKeeper) -> None:
+        """A fault in it costs the standbys, and no job."""
+        try:
+            is_stopping = self.is_stopping or self.is_on_hold
+            await standbys.look(self.ledger.jobs, self.monitors, is_stopping=is_stopping)
+        except (TrainerdError, OSError, ValueError) as error:
+            _log.warning("standby.not-kept", reason=str(error))
 
     async def _look_after_all(self) -> None:
         """Look at live attempts, and at what others wait for; what cannot be observed is left as it is."""

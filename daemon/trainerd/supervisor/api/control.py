@@ -149,6 +149,13 @@ class JobView:
     ] = None
     resume_reasons: Annotated[tuple[ReasonView, ...], Described("what led to that verdict")] = ()
     is_held: Annotated[bool, Described("whether nothing of it is launched until it is resumed")] = False
+    standby: Annotated[
+        str | None,
+        Described(
+            "how the process is that is kept ready for the next attempt, or why there is none; "
+            "null if the spec asks for none"
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ def job_view(
     last_outcome: OutcomeView | None = None,
     wait: str | None = None,
     resume: ResumeRecord | None = None,
+    standby: str | None = None,
 ) -> JobView:
     """Return a job as shown.
 
@@ -45,6 +46,7 @@ def job_view(
         last_outcome: How its newest ended attempt ended.
         wait: Why it waits for a slot.
         resume: What is known of its newest resume.
+        standby: How the process is that is kept ready for its next attempt.
     """
     progress = job_progress(job, live=heartbeat, past=past, saved=saved)
     return JobView(
@@ -67,6 +69,7 @@ def job_view(
         resume_verdict=resume.verdict if resume is not None else None,
         resume_reasons=resume_reasons(resume),
         is_held=job.is_held,
+        standby=safe_line(standby) if standby is not None else None,
     )
 
 

@@ -71,6 +71,7 @@ def launch_record(
         checkpoint=job.checkpoint,
         checkpoint_variables=job.checkpoint_variables,
         trackers=job.trackers,
+        has_standby=job.standby == "auto",
     )
     defaults = {"PYTHONUNBUFFERED": "1"}
     if job.resources.gpus:

@@ -28,6 +28,7 @@ from trainerd.shim.cgroup import folders_of
 from trainerd.shim.cgroup_members import end_members, remove_empty
 from trainerd.shim.entry import held_lock
 from trainerd.shim.kernel import HELD
+from trainerd.shim.prepared import PREPARED_OPTION
 from trainerd.shim.survivors import (
     SURVIVORS_LIMIT_S,
     attempt_mark,
@@ -49,6 +50,7 @@ from trainerd.supervisor.attempt.probe import (
     probe,
 )
 from trainerd.supervisor.attempt.shim_template import TEMPLATE_OPTION, ShimTemplate
+from trainerd.supervisor.attempt.standbys import Standbys
 from trainerd.supervisor.bounded_io import BoundedIo, NotObservedError
 
 if TYPE_CHECKING:
@@ -153,6 +155,9 @@ class ShimLauncher:
         io: Makes the calls that block while an attempt is watched.
         uses_cgroups: Whether attempts get cgroups of their own, where some are to be had.
         limits_memory: Whether these hold an attempt to the memory that its launch record allows.
+
+    Attributes:
+        standbys: Shims that were started in advance.
     """
 
     def __init__(
@@ -176,13 +181,18 @@ class ShimLauncher:
         self._template = ShimTemplate(
             lambda orders: self._spawn_process([TEMPLATE_OPTION, _TITLE_ROOM], orders=orders)
         )
+        self.standbys = Standbys(
+            lambda orders, recipe: self._spawn_process(
+                [PREPARED_OPTION, _TITLE_ROOM], orders=orders, ready=recipe
+            )
+        )
 
     @property
     def child_pids(self) -> frozenset[int]:
         """Shims started by this process and not yet collected by `watch`."""
         template = self._template.pid
         shims = frozenset(child.identity.pid for child in self._children.values())
-        return shims | ({template} if template is not None else frozenset())
+        return shims | self.standbys.pids | ({template} if template is not None else frozenset())
 
     def prepare_template(self) -> None:
         """Have a process at hand that forks the shims, until `dismiss_template`.
@@ -202,14 +212,21 @@ class ShimLauncher:
 
     def launch(self, paths: AttemptPaths, record: LaunchRecord) -> None:
         make_directory(paths.root)
+        record = self.as_allowed(record)
+        records.write(paths.launch, record)
+        LAUNCH_RECORDED.hit()
+        self._children[paths.root] = (
+            self.standbys.take(paths.root, record) or self._template.fork(paths.root) or self._spawn(paths)
+        )
+        SHIM_SPAWNED.hit()
+
+    def as_allowed(self, record: LaunchRecord) -> LaunchRecord:
+        """Return what is launched of a record: without what this supervisor was told not to use."""
         if not self._uses_cgroups:
             record = replace(record, uses_cgroup=False)
         if not self._limits_memory:
             record = replace(record, memory_bytes=None)
-        records.write(paths.launch, record)
-        LAUNCH_RECORDED.hit()
-        self._children[paths.root] = self._template.fork(paths.root) or self._spawn(paths)
-        SHIM_SPAWNED.hit()
+        return record
 
     def _spawn(self, paths: AttemptPaths) -> ShimChild:
         is_ready, ready = os.pipe2(os.O_CLOEXEC)

@@ -12,7 +12,7 @@ import contextlib
 import os
 import signal
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -46,9 +46,11 @@ from trainerd.supervisor.machine.outcome import Evidence, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
+    from pathlib import Path
 
     from trainerd.contract.clock import Clock
-    from trainerd.contract.records import ExitRecord
+    from trainerd.contract.paths import AttemptPaths
+    from trainerd.contract.records import ExitRecord, LaunchRecord
     from trainerd.supervisor.attempt.launcher import Launcher
     from trainerd.supervisor.attempt.run_news import RankFinding, Told
     from trainerd.supervisor.machine.job_events import Event
@@ -163,6 +165,21 @@ class Monitor:
     def kill(self) -> None:
         """Have the shim kill the ranks, soon, if it can be told who it is."""
         self._begin(self._signal_once(signal.SIGQUIT))
+
+    @property
+    def next_paths(self) -> AttemptPaths:
+        """Folder of the attempt that would come after this one."""
+        return self.attempt.run.attempt(self.attempt.number + 1)
+
+    @property
+    def note_path(self) -> Path:
+        """Where the attempt notes what it imports."""
+        return self.attempt.run.modules
+
+    def expected_next(self) -> LaunchRecord:
+        """Return what the next attempt would start, if nothing changes."""
+        after = replace(self.attempt, number=self.attempt.number + 1, goes_back_to=None)
+        return self._files.expected(after, self._environ)
 
     async def _hurry(self) -> None:
         if self._asked_to_stop_s is None:

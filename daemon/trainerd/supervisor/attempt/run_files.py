@@ -106,6 +106,10 @@ class RunFiles(Protocol):
         """
         ...
 
+    def expected(self, attempt: MonitoredAttempt, environ: Mapping[str, str]) -> LaunchRecord:
+        """Return what the shim of an attempt would be told to start. Changes nothing."""
+        ...
+
     def record_stall(
         self,
         attempt: MonitoredAttempt,
@@ -219,6 +223,10 @@ class DiskRunFiles:
         # For people and tools that read the run folder with no daemon. A crash here leaves the old one.
         # Hooks are the supervisor's business, and may hold secrets.
         write_file(run.job, resolved.encode(replace(attempt.job, notify=())))
+        return self.expected(attempt, environ)
+
+    def expected(self, attempt: MonitoredAttempt, environ: Mapping[str, str]) -> LaunchRecord:
+        run = attempt.run
         record = launch_record(attempt.job, run, attempt.number, environ=environ, gpus=attempt.gpus)
         return replace(record, log_bytes_max=self._log_bytes_max, log_copies=self._log_copies)
 

@@ -267,6 +267,12 @@ class JobSpec(Section):
         "script's own choice if absent.",
         examples=[["tensorboard"]],
     )
+    standby: Literal["auto", "off"] = Field(
+        "off",
+        description="Whether a process that has imported what the last attempt imported is kept ready for "
+        "the next one: `auto` where that is possible (`trainerd status` says why it is not), or `off`.",
+        examples=["auto"],
+    )
     priority: int = Field(
         0,
         ge=-1_000_000,

@@ -75,6 +75,7 @@ def resolve(spec: JobSpec, *, path: Path, digest: str, trust: TrustPolicy | None
         stall_timeout_s=spec.stall_timeout,
         on_nonfinite_loss=spec.on_nonfinite_loss,
         priority=spec.priority,
+        standby=spec.standby,
         checkpoint_variables=spoken_of(spec.checkpoint),
         notify=hooks,
         trackers=None if spec.trackers is None else tuple(dict.fromkeys(spec.trackers)),

@@ -39,6 +39,7 @@ from trainerd.contract.heartbeat import Phase
 from trainerd.contract.verdict import Reason
 from trainerd.training.distributed.agreement import WaysOut
 from trainerd.training.engine.first_step import FirstStep
+from trainerd.training.engine.imported_modules import note_imported_modules
 from trainerd.training.engine.rehearsed import RehearsedRun
 from trainerd.training.engine.supervisor_link import UNKNOWN
 
@@ -80,6 +81,7 @@ class RunEngine:
         self._first_step: FirstStep | None = FirstStep(
             run.state, run.suspicions, is_strict=run.settings.is_strict
         )
+        self._notes_modules = run.settings.environment.has_standby and run.is_alone
         self._rehearsed = RehearsedRun.asked_by(os.environ, run)
 
     @property
@@ -256,6 +258,9 @@ class RunEngine:
         """
         if self._first_step is not None:
             self._first_step.end()
+        if self._notes_modules:
+            self._notes_modules = False
+            note_imported_modules(self.run.settings.run.modules, attempt=self.run.settings.attempt)
         self._cross()
         position, saves = self.run.state.position, self.run.saves
         self._count_step()

@@ -1,0 +1,131 @@
+"""A shim that was started in advance: it keeps a standby process until it is told to mind an attempt.
+
+Its standard input is a socket that keeps messages apart, on which it tells how the standby is (``ready
+BYTES``, ``unfit WHY``) and takes one order: an attempt's folder, and with it a descriptor that is closed when
+the ranks are on record. It then is the shim of that attempt, like any other.
+
+Invariants: it has recorded nothing and holds no lock before the order. It ends, with the standby, when the
+other end of the socket is closed, when the standby has ended or is unfit, and when a named limit is over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from trainerd.contract import codec
+from trainerd.contract.module_note import ModuleNote, read_note
+from trainerd.contract.process import identify
+from trainerd.contract.records import LaunchRecord
+from trainerd.contract.signals import SIGNALS_HELD, STOP
+from trainerd.errors import TrainerdError
+from trainerd.shim.environment_file import read_environment_file
+from trainerd.shim.fork_server import Order
+from trainerd.shim.held_start import takes_over_signals
+from trainerd.shim.spawn import rank_environment
+from trainerd.shim.standby_process import PREPARE_LIMIT_S, StandbyProcess, wait_for
+from trainerd.shim.survivors import attempt_mark
+
+if TYPE_CHECKING:
+    from trainerd.contract.process import ProcessIdentity
+
+PREPARED_OPTION: Final = "--prepared"
+
+RECIPE_FORMAT: Final = "trainerd.standby/1"
+RECIPE_DESCRIPTOR: Final = 3
+_ORDER_BYTES: Final = 16 * 1024
+_ANSWER_BYTES: Final = 4096
+
+
+@dataclass(frozen=True)
+class StandbyRecipe:
+    """What a prepared shim makes ready.
+
+    Attributes:
+        attempt_dir: Folder of the attempt that is expected next.
+        launch: What that attempt will start.
+        note_path: Where the last attempt noted what it imported.
+    """
+
+    attempt_dir: str
+    launch: LaunchRecord
+    note_path: str
+
+
+def read_recipe() -> StandbyRecipe:
+    """Read what the supervisor wrote on `RECIPE_DESCRIPTOR`.
+
+    Raises:
+        CorruptError: It is no recipe.
+    """
+    with os.fdopen(RECIPE_DESCRIPTOR, "rb") as file:
+        return codec.from_json(file.read(), StandbyRecipe, RECIPE_FORMAT, source="standby recipe")
+
+
+def await_launch(recipe: StandbyRecipe) -> tuple[Order, StandbyProcess] | None:
+    """Prepare a standby; return the order and the standby, None if there is nothing to wait for any more."""
+    # The number 0 is put to another use afterwards.
+    orders = socket.socket(fileno=os.dup(0))
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    own = identify(os.getpid())
+    assert own is not None, "/proc shows a process to itself"
+    try:
+        standby = _prepare(recipe, own)
+    except (TrainerdError, OSError) as error:
+        _tell(orders, f"unfit {error}")
+        return None
+    is_ready, deadline_s = False, time.monotonic() + PREPARE_LIMIT_S
+    while True:
+        readable = wait_for(
+            [orders.fileno(), standby.channel.fileno()], None if is_ready else deadline_s - time.monotonic()
+        )
+        if orders.fileno() in readable:
+            folder, descriptors, _, _ = socket.recv_fds(orders, _ORDER_BYTES, 1)
+            if not folder or not descriptors:
+                break
+            os.set_inheritable(descriptors[0], False)
+            _tell(orders, f"{own.pid} {own.start_ticks}")
+            orders.close()
+            return Order(os.fsdecode(folder), descriptors[0]), standby
+        if not readable:
+            _tell(orders, f"unfit it was not ready within {PREPARE_LIMIT_S:g} s")
+            break
+        answer = _hear(standby)
+        if is_ready or answer != "ready":
+            _tell(orders, answer if answer.startswith("unfit ") else "unfit its process has ended")
+            break
+        is_ready = True
+        _tell(orders, f"ready {standby.memory_bytes()}")
+    standby.end()
+    return None
+
+
+def _prepare(recipe: StandbyRecipe, own: ProcessIdentity) -> StandbyProcess:
+    launch = recipe.launch
+    secrets = read_environment_file(Path(launch.env_file)) if launch.env_file is not None else {}
+    mark = attempt_mark(Path(recipe.attempt_dir).absolute(), own)
+    environ = rank_environment(launch, secrets, rank=0, mark=mark, master_port=None)
+    held = STOP if takes_over_signals(launch.command, launch.workdir) else frozenset()
+    if held:
+        environ |= {SIGNALS_HELD: "1"}
+    seen = read_note(Path(recipe.note_path)) or ModuleNote(0, (), (), ())
+    return StandbyProcess(launch.command, launch.workdir, environ, held, seen)
+
+
+def _hear(standby: StandbyProcess) -> str:
+    try:
+        return standby.channel.recv(_ANSWER_BYTES).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _tell(orders: socket.socket, message: str) -> None:
+    with contextlib.suppress(OSError):  # the supervisor is gone, which the next look shows
+        orders.send(message.encode(errors="replace")[:_ANSWER_BYTES])

@@ -1,0 +1,202 @@
+"""A standby process as its parent, the prepared shim, sees it: see `warm_program` for what it does.
+
+Invariants: it is started with the command's interpreter and options, the working folder, the session, the
+signal mask and the whole environment that the rank would be started with. If any of these differs at the
+hand-over, or the process does not answer in time, it is killed before any code of the user's has run in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from trainerd.errors import UserError
+from trainerd.shim import low_priority
+from trainerd.shim.cgroup_members import write_to_kernel
+from trainerd.shim.notes import note
+from trainerd.shim.spawn import find_program
+from trainerd.shim.warm_command import divide
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from trainerd.contract.module_note import ModuleNote
+    from trainerd.shim.cgroup import AttemptCgroup
+
+PREPARE_LIMIT_S: Final = 180.0
+"""How long a standby may take until it is ready, at the lowest priority."""
+
+HAND_OVER_LIMIT_S: Final = 1.0
+"""How long the standby is waited for at the hand-over, before the job is started cold."""
+
+_PROGRAM: Final = Path(__file__).with_name("warm_program.py")
+_MESSAGE_BYTES: Final = 4096
+_RECIPE: Final = 3
+_CHANNEL: Final = 4
+
+
+class StandbyProcess:
+    """A process that waits to become a rank.
+
+    Args:
+        command: Of the rank.
+        workdir: Of the rank.
+        environ: Of the rank, all of it.
+        held: Signals that the rank is started with held.
+        seen: What the last attempt imported.
+
+    Attributes:
+        pid: Its number; it is a child of this process.
+        channel: Where it answers.
+
+    Raises:
+        UserError: It cannot be started.
+        OSError: Likewise.
+    """
+
+    def __init__(
+        self,
+        command: tuple[str, ...],
+        workdir: str,
+        environ: Mapping[str, str],
+        held: frozenset[signal.Signals],
+        seen: ModuleNote,
+    ) -> None:
+        self._start = (command, workdir, dict(environ), held)
+        self._priority = low_priority.priority_of(0)
+        self._output = os.memfd_create("standby-output", os.MFD_CLOEXEC)
+        self.channel, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.channel.settimeout(HAND_OVER_LIMIT_S)
+        with its:
+            self.pid = self._spawn(its.fileno(), seen)
+        if low_priority.can_be_restored():
+            with contextlib.suppress(OSError):
+                low_priority.lower(self.pid)
+
+    def _spawn(self, channel: int, seen: ModuleNote) -> int:
+        command, workdir, environ, held = self._start
+        words = divide(command)
+        if isinstance(words, str):
+            raise UserError(words)
+        recipe = os.memfd_create("standby-recipe", os.MFD_CLOEXEC)
+        try:
+            content = {
+                "command": command,
+                "arguments": words.arguments,
+                "script": words.script,
+                "module": words.module,
+                "modules": seen.modules,
+                "environment": seen.environment,
+                "files": [
+                    (file.path, file.modified_ns, file.changed_ns, file.size_bytes, file.inode)
+                    for file in seen.files
+                ],
+            }
+            with os.fdopen(os.dup(recipe), "wb") as file:
+                file.write(json.dumps(content).encode(errors="surrogateescape"))
+            os.lseek(recipe, 0, os.SEEK_SET)
+            os.chdir(workdir)
+            return os.posix_spawn(
+                find_program(command[0], environ.get("PATH", "/usr/local/bin:/usr/bin:/bin")),
+                [command[0], *words.options, str(_PROGRAM), str(_RECIPE), str(_CHANNEL)],
+                environ,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, self._output, 1),
+                    (os.POSIX_SPAWN_DUP2, self._output, 2),
+                    (os.POSIX_SPAWN_DUP2, recipe, 64),
+                    (os.POSIX_SPAWN_DUP2, channel, 65),
+                    (os.POSIX_SPAWN_DUP2, 64, _RECIPE),
+                    (os.POSIX_SPAWN_DUP2, 65, _CHANNEL),
+                    (os.POSIX_SPAWN_CLOSE, 64),
+                    (os.POSIX_SPAWN_CLOSE, 65),
+                ],
+                setsid=True,
+                setsigmask=held,
+            )
+        finally:
+            os.close(recipe)
+            os.chdir("/")
+
+    def take(
+        self,
+        command: tuple[str, ...],
+        workdir: str,
+        environ: Mapping[str, str],
+        held: frozenset[signal.Signals],
+        *,
+        log_descriptor: int,
+        cgroup: AttemptCgroup,
+    ) -> int | None:
+        """Have it become a rank; return its pid, None if the rank must be started cold."""
+        why = self._why_unfit((command, workdir, dict(environ), held), log_descriptor)
+        if why is None:
+            try:
+                for folder in cgroup.folders:
+                    if not write_to_kernel(folder / "cgroup.procs", str(self.pid)):
+                        why = f"it cannot be moved into {folder}"
+                low_priority.restore(self.pid, self._priority)
+            except OSError as error:
+                why = f"its priority cannot be restored: {error.strerror}"
+        if why is not None:
+            note(f"the standby is not used: {why}")
+            self.end()
+            return None
+        self._show_output(log_descriptor)
+        with contextlib.suppress(OSError):  # if it has ended just now, it is collected as a rank that ended
+            self.channel.send(b"go")
+        self.channel.close()
+        os.close(self._output)
+        return self.pid
+
+    def _why_unfit(self, start: object, log_descriptor: int) -> str | None:
+        if start != self._start:
+            names = ("command", "working folder", "environment", "signal mask")
+            pairs = zip(names, self._start, start, strict=True)  # type: ignore[call-overload]
+            return f"the {next(name for name, was, is_ in pairs if was != is_)} is another one"
+        try:
+            socket.send_fds(self.channel, [b"run"], [log_descriptor])
+            answer = self.channel.recv(_MESSAGE_BYTES).decode(errors="replace")
+        except OSError as error:
+            return f"it does not answer: {error}"
+        if answer != "fit":
+            return answer.removeprefix("unfit ") or "it has ended"
+        return None
+
+    def _show_output(self, log_descriptor: int) -> None:
+        """Append what its imports printed to the rank's log, where a cold start prints it."""
+        with contextlib.suppress(OSError):
+            size_bytes = os.fstat(self._output).st_size
+            if size_bytes:
+                os.write(log_descriptor, os.pread(self._output, min(size_bytes, 1 << 20), 0))
+
+    def end(self) -> None:
+        """Kill it and collect it."""
+        self.channel.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+    def memory_bytes(self) -> int:
+        """Return how much memory it holds, 0 if that cannot be seen."""
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            pages = int(Path(f"/proc/{self.pid}/statm").read_text("ascii").split()[1])
+            return pages * os.sysconf("SC_PAGE_SIZE")
+        return 0
+
+
+def wait_for(descriptors: list[int], limit_s: float | None) -> set[int]:
+    """Return which of some descriptors can be read, none of them if that took longer than the limit."""
+    poller = select.poll()
+    for descriptor in descriptors:
+        poller.register(descriptor, select.POLLIN)
+    return {
+        descriptor for descriptor, _ in poller.poll(None if limit_s is None else max(limit_s, 0.0) * 1000)
+    }

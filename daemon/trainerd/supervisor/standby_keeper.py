@@ -1,0 +1,103 @@
+"""Carries out what `standby_policy` chooses, for all jobs, once a tick."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from trainerd.errors import TrainerdError
+from trainerd.shim.prepared import StandbyRecipe
+from trainerd.shim.warm_command import why_not
+from trainerd.supervisor.bounded_io import NotObservedError
+from trainerd.supervisor.machine.standby_policy import StandbyState, choose
+from trainerd.supervisor.machine.states import Running
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from trainerd.contract.clock import Clock
+    from trainerd.contract.records import LaunchRecord
+    from trainerd.supervisor.attempt.launcher import ShimLauncher
+    from trainerd.supervisor.attempt.monitor import Monitor
+    from trainerd.supervisor.bounded_io import BoundedIo
+    from trainerd.supervisor.machine.standby_policy import StandbyChoice
+    from trainerd.supervisor.machine.states import Job
+
+
+class StandbyKeeper:
+    """Keeps the standbys of all jobs.
+
+    Args:
+        launcher: Has the standbys.
+        io: Makes the calls that block.
+        clock: Tells how long an attempt has run.
+
+    Attributes:
+        words: How the standby of each job that asks for one is.
+    """
+
+    def __init__(self, launcher: ShimLauncher, io: BoundedIo, clock: Clock) -> None:
+        self.words: dict[str, str] = {}
+        self._launcher = launcher
+        self._io = io
+        self._clock = clock
+
+    async def look(
+        self, jobs: Mapping[str, Job], monitors: Mapping[str, Monitor], *, is_stopping: bool
+    ) -> None:
+        """See to every job that asks for a standby, or has one."""
+        standbys = self._launcher.standbys
+        for name in {*standbys.names, *self.words} - jobs.keys():
+            standbys.dismiss(name)
+            self.words.pop(name, None)
+        for name, job in list(jobs.items()):
+            is_asked_for = job.spec is not None and job.spec.standby == "auto"
+            if is_asked_for or name in self.words or name in standbys.names:
+                await self._look_at(job, monitors.get(name), is_stopping=is_stopping)
+        standbys.collect()
+
+    async def _look_at(self, job: Job, monitor: Monitor | None, *, is_stopping: bool) -> None:
+        expected = self._launcher.as_allowed(monitor.expected_next()) if monitor is not None else None
+        choice = choose(
+            job,
+            self._launcher.standbys.state(job.name),
+            refusal=_refusal(expected),
+            has_note=monitor is not None and await self._has_note(job, monitor.note_path),
+            now_wall_s=self._clock.wall_s(),
+            is_stopping=is_stopping,
+        )
+        await self._carry_out(job, choice, monitor, expected)
+        if choice.words is not None:
+            self.words[job.name] = choice.words
+        else:
+            self.words.pop(job.name, None)
+
+    async def _carry_out(
+        self, job: Job, choice: StandbyChoice, monitor: Monitor | None, expected: LaunchRecord | None
+    ) -> None:
+        standbys = self._launcher.standbys
+        if choice.act == "dismiss":
+            standbys.dismiss(job.name)
+        elif (
+            choice.act == "prepare" and monitor is not None and expected is not None and job.spec is not None
+        ):
+            recipe = StandbyRecipe(str(monitor.next_paths.root), expected, str(monitor.note_path))
+            state = StandbyState(job.attempt + 1, job.spec.spec_digest, "preparing")
+            await self._io.act(partial(standbys.prepare, recipe, state))
+
+    async def _has_note(self, job: Job, path: Path) -> bool:
+        """Return whether the attempt that runs has noted what it imported."""
+        if not isinstance(job.state, Running):
+            return False
+        try:
+            return await self._io.observe(path.parent, lambda: path.stat().st_mtime) >= job.since_wall_s
+        except (NotObservedError, TrainerdError, OSError):
+            return False
+
+
+def _refusal(expected: LaunchRecord | None) -> str | None:
+    if expected is None:
+        return None
+    has_limit = expected.memory_bytes is not None
+    return why_not(expected.command, expected.env, is_group=expected.is_group, has_memory_limit=has_limit)

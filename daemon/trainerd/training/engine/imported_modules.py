@@ -1,0 +1,76 @@
+"""What this program has imported, noted for the standby process of the next attempt.
+
+Modules of the user's own code are not imported in advance: only what lies where packages are installed, the
+standard library and trainerd itself are noted as modules. The user's own files are noted as marks, since
+another code may import other modules, or change the environment before it does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import trainerd
+from trainerd.contract.module_note import ModuleNote, OwnFile, write_note
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import ModuleType
+
+_SITES: Final = ("/site-packages/", "/dist-packages/")
+_OURS: Final = "TRAINERD_"
+
+
+def note_imported_modules(path: Path, *, attempt: int) -> None:
+    """Write the note; one that cannot be written is left out, and the next attempt has no standby."""
+    libraries = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
+    roots = (*(f"{folder}/" for folder in libraries), f"{Path(trainerd.__file__).parent}/")
+    modules, files = divided(list(sys.modules.items()), roots)
+    with contextlib.suppress(OSError):
+        environment = changed_variables(Path("/proc/self/environ").read_bytes(), os.environb)
+        write_note(path, ModuleNote(attempt, modules, environment, files))
+
+
+def divided(
+    imported: Iterable[tuple[str, ModuleType | None]], roots: tuple[str, ...]
+) -> tuple[tuple[tuple[str, str], ...], tuple[OwnFile, ...]]:
+    """Return the modules that can be imported in advance, and the files of the program's own code.
+
+    Args:
+        imported: Names and modules, in the order in which they were imported.
+        roots: Folders of modules that are not the user's, beside those where packages are installed.
+    """
+    modules: list[tuple[str, str]] = []
+    files: list[OwnFile] = []
+    for name, module in imported:
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str):
+            continue
+        is_package = any(site in file for site in _SITES) or file.startswith(roots)
+        if name == "__main__" or not is_package:
+            file = os.path.abspath(file)  # noqa: PTH100 - links are not followed
+            with contextlib.suppress(OSError):
+                seen = os.stat(file)  # noqa: PTH116 - the text is what matters
+                files.append(OwnFile(file, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size, seen.st_ino))
+        elif getattr(getattr(module, "__spec__", None), "name", None) == name:
+            modules.append((name, file))
+    return tuple(modules), tuple(files)
+
+
+def changed_variables(
+    at_start: bytes, now: Iterable[tuple[bytes, bytes]] | os._Environ[bytes]
+) -> tuple[str, ...]:
+    """Return the names of variables that differ from what the process was started with, but for trainerd's.
+
+    Args:
+        at_start: What `/proc/self/environ` holds.
+        now: The variables as they are.
+    """
+    before = dict(entry.split(b"=", 1) for entry in at_start.split(b"\0") if b"=" in entry)
+    after = dict(now)
+    names = {name for name in {*before, *after} if before.get(name) != after.get(name)}
+    return tuple(sorted(text for text in map(os.fsdecode, names) if not text.startswith(_OURS)))
