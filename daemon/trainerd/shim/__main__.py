@@ -1,4 +1,4 @@
-"""`python -m trainerd.shim ATTEMPT_DIR [--ready-fd N]`; ``--template``: `fork_server`; ``--prepared``: `prepared`."""
+"""`python -m trainerd.shim ATTEMPT_DIR [--ready-fd N]`; or one that waits: `fork_server`, `prepared`."""
 
 from __future__ import annotations
 

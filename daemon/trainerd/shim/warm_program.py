@@ -21,10 +21,10 @@ if __name__ == "__main__":
     # Its functions live in a namespace of their own: this module is emptied for the script.
     _own = {"annotations", "os", "sys", "warnings", "_own"}
     _at_start = {name: value for name, value in globals().items() if name not in _own} | {"__doc__": None}
-    _namespace: Any = {"__name__": "trainerd-standby", "__file__": __file__, "AT_START": _at_start}
+    _namespace = {"__name__": "trainerd-standby", "__file__": __file__, "AT_START": _at_start}
     with open(__file__, "rb") as _file:
         exec(compile(_file.read(), __file__, "exec"), _namespace)  # noqa: S102 - this very file
-    _namespace["main"](*sys.argv[1:3])
+    _namespace["main"](*sys.argv[1:3])  # type: ignore[operator]
     sys.exit(0)
 
 import builtins
@@ -122,21 +122,16 @@ class WarmProcess:
         sys.orig_argv[:] = recipe["command"]
         sys.argv[:] = [recipe["script"] or "-m", *recipe["arguments"]]
         held = os.environ.pop(HELD, None)  # the import of trainerd by the script takes the signals over
-        environment, opened = dict(os.environ), descriptors()
+        opened = descriptors()
         sys.meta_path.append(self._missing)
         with self._shelf.noting():
             self._import(recipe["modules"])
-        sys.meta_path.remove(self._missing)
-        changed = {
-            name for name in {*environment, *os.environ} if environment.get(name) != os.environ.get(name)
-        }
-        if changed:
-            raise UnfitError(f"importing its modules changes the environment: {', '.join(sorted(changed))}")
         if held is not None:
             os.environ[HELD] = held
-        if names := sorted(set(recipe["environment"])):
+        sys.meta_path.remove(self._missing)
+        if names := sorted(set(recipe["environment"]) - self._shelf.variables):
             raise UnfitError(
-                f"the program changes its environment itself ({', '.join(names[:3])}): set it under `env`"
+                f"the program changes its environment itself: set {', '.join(names[:3])} under `env` in the spec"
             )
         if threading.active_count() > 1:
             raise UnfitError(f"importing its modules starts a thread: {threading.enumerate()[-1].name}")
@@ -277,7 +272,9 @@ class Missing:
 
 
 class Shelf:
-    """Modules that are loaded and not imported yet, by package, with the filters of warnings they add.
+    """Modules that are loaded and not imported yet, by package, with what else their import changes.
+
+    That is the filters of warnings and the environment.
 
     The first import of a package takes it off the shelf, together with the packages that it imports itself.
     """
@@ -288,6 +285,8 @@ class Shelf:
         self._packages: dict[str, dict[str, Any]] = {}
         self._imports: dict[str, set[str]] = {}
         self._added: list[tuple[str, Any]] = []
+        self._changed: list[tuple[str, str, str | None]] = []
+        self._before: dict[str, str | None] = {}
 
     @contextlib.contextmanager
     def noting(self) -> Any:
@@ -310,13 +309,22 @@ class Shelf:
     @contextlib.contextmanager
     def taking(self, name: str) -> Any:
         """Take the filters that are added meanwhile as those of the package of `name`."""
-        before, known = list(warnings.filters), set(sys.modules)
+        before, known, environment = list(warnings.filters), set(sys.modules), dict(os.environ)
         top = name.partition(".")[0]
         yield
         self._added += [(top, each) for each in reversed(added(before, list(warnings.filters)))]
+        for variable in {*environment, *os.environ}:
+            if environment.get(variable) != os.environ.get(variable):
+                self._changed.append((top, variable, os.environ.get(variable)))
+                self._before.setdefault(variable, environment.get(variable))
         self._imports.setdefault(top, set()).update(
             each.partition(".")[0] for each in sys.modules.keys() - known
         )
+
+    @property
+    def variables(self) -> set[str]:
+        """Variables of the environment that importing changes."""
+        return set(self._before)
 
     def names(self) -> list[str]:
         """Return the names of all modules that were imported."""
@@ -333,6 +341,8 @@ class Shelf:
             if top not in sys.stdlib_module_names:
                 self._packages.setdefault(top, {})[name] = sys.modules.pop(name)
         set_filters(self._filters)
+        for variable, value in self._before.items():
+            set_variable(variable, value)
         sys.meta_path.insert(0, self)
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
@@ -358,6 +368,9 @@ class Shelf:
         for _, each in [entry for entry in self._added if entry[0] in taken]:
             set_filters([each, *[other for other in warnings.filters if other != each]])
         self._added = [entry for entry in self._added if entry[0] not in taken]
+        for _, variable, value in [entry for entry in self._changed if entry[0] in taken]:
+            set_variable(variable, value)
+        self._changed = [entry for entry in self._changed if entry[0] not in taken]
         if not self._packages and self in sys.meta_path:
             sys.meta_path.remove(self)
         if "trainerd" in taken and HELD in os.environ:  # what importing it does, it does now
@@ -382,6 +395,13 @@ def added(before: list[Any], after: list[Any]) -> list[Any]:
         if after[count:] == [each for each in before if each not in after[:count]]:
             return after[:count]
     raise UnfitError("importing its modules changes the filters of warnings")
+
+
+def set_variable(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
 
 
 def set_filters(filters: list[Any]) -> None:

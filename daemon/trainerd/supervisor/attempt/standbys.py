@@ -90,7 +90,7 @@ class Standbys:
                 return
             finally:
                 os.close(content)
-            ours.settimeout(ANSWER_LIMIT_S)
+            ours.setblocking(False)
             self._prepared[name] = _Prepared(pid, ours, recipe, traits(), state)
 
     def state(self, name: str) -> StandbyState | None:
@@ -105,7 +105,7 @@ class Standbys:
     def _hear(self, name: str, prepared: _Prepared) -> None:
         while True:
             try:
-                answer = prepared.orders.recv(_ANSWER_BYTES, socket.MSG_DONTWAIT)
+                answer = prepared.orders.recv(_ANSWER_BYTES)
             except BlockingIOError:
                 return
             except OSError:
@@ -157,6 +157,7 @@ class Standbys:
             return ShimChild(shim, is_ready)
 
     def _order(self, prepared: _Prepared, attempt_dir: Path, ready: int) -> ProcessIdentity:
+        prepared.orders.settimeout(ANSWER_LIMIT_S)
         socket.send_fds(prepared.orders, [os.fsencode(attempt_dir)], [ready])
         pid, start_ticks = prepared.orders.recv(_ANSWER_BYTES).split()
         return ProcessIdentity(int(pid), int(start_ticks), boot_id())
