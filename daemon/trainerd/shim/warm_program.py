@@ -131,7 +131,7 @@ class WarmProcess:
         sys.meta_path.remove(self._missing)
         if names := sorted(set(recipe["environment"]) - self._shelf.variables):
             raise UnfitError(
-                f"the program changes its environment itself: set {', '.join(names[:3])} under `env` in the spec"
+                f"the program changes its environment itself: set {', '.join(names[:3])} under `env`"
             )
         if threading.active_count() > 1:
             raise UnfitError(f"importing its modules starts a thread: {threading.enumerate()[-1].name}")

@@ -59,7 +59,9 @@ def job(folder: Path, standby: str) -> subprocess.Popen:
         "restart": {"backoff": {"initial": 0.02, "max": 0.05}},
     }
     (folder / "ant.json").write_text(json.dumps(spec))
-    return subprocess.Popen([sys.executable, "-m", "trainerd", "exec", "ant.json", "--state", "state"], cwd=folder)
+    return subprocess.Popen(
+        [sys.executable, "-m", "trainerd", "exec", "ant.json", "--state", "state"], cwd=folder
+    )
 
 
 def wait_for(condition, what):
@@ -88,7 +90,7 @@ def standby_words(folder):
 
 
 def kill_and_time(folder, attempt, *, waits_for_standby):
-    """Kill an attempt in its first steps; return how long the first step of the next one takes, in seconds."""
+    """Kill an attempt in its first steps; return when the next one has made its first, in seconds."""
     pid = wait_for(lambda: rank(folder, attempt), f"attempt {attempt}")
     wait_for(lambda: any(who == pid for who, _ in steps(folder)), f"a step of attempt {attempt}")
     if waits_for_standby:
@@ -136,6 +138,9 @@ def leftovers(folder):
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if entry.name.isdigit() and str(folder) in f"{(entry / 'cwd').readlink()} {cmdline(entry.name)!r}":
+            if (
+                entry.name.isdigit()
+                and str(folder) in f"{(entry / 'cwd').readlink()} {cmdline(entry.name)!r}"
+            ):
                 found.append(entry.name)
     return found
