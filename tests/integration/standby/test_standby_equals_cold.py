@@ -88,7 +88,9 @@ OBSERVER = textwrap.dedent(
         "torch": [torch.get_num_threads(), torch.get_num_interop_threads(), str(torch.get_default_dtype()),
                   torch.cuda.is_initialized(), torch.are_deterministic_algorithms_enabled()],
         "hash": hash("text") if os.environ.get("PYTHONHASHSEED") else None,
-        "torch_file": torch.__file__, "torch_spec": [torch.__spec__.name, torch.__spec__.origin, type(torch.__spec__.loader).__name__], "nn": torch.nn.__name__,
+        "torch_file": torch.__file__,
+        "torch_spec": [torch.__spec__.name, torch.__spec__.origin, type(torch.__spec__.loader).__name__],
+        "nn": torch.nn.__name__,
     }
     seen["descriptors"] = descriptors()
     with open(sys.argv[1], "w") as file:

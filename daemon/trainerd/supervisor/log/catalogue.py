@@ -218,6 +218,12 @@ _OTHERS: Final = (
         ("pid", "folder"),
     ),
     LogEvent(
+        "standby.not-kept",
+        "warning",
+        "The processes that are ready for next attempts could not be looked after; the jobs go on.",
+        ("reason",),
+    ),
+    LogEvent(
         "attempt.not-signalled",
         "warning",
         "A signal could not be sent; it is tried again.",

@@ -14,7 +14,6 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import trainerd
 from trainerd.contract.module_note import ModuleNote, OwnFile, write_note
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ _OURS: Final = "TRAINERD_"
 def note_imported_modules(path: Path, *, attempt: int) -> None:
     """Write the note; one that cannot be written is left out, and the next attempt has no standby."""
     libraries = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
-    roots = (*(f"{folder}/" for folder in libraries), f"{Path(trainerd.__file__).parent}/")
+    roots = (*(f"{folder}/" for folder in libraries), f"{Path(__file__).parents[2]}/")
     modules, files = divided(list(sys.modules.items()), roots)
     with contextlib.suppress(OSError):
         environment = changed_variables(Path("/proc/self/environ").read_bytes(), os.environb)
