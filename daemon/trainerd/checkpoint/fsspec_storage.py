@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 from typing import TYPE_CHECKING, Any
 
 from trainerd.checkpoint.checkpoint_names import MANIFEST_NAME
@@ -20,7 +21,7 @@ from trainerd.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["FsspecStorage"]
+__all__ = ["FsspecStorage", "without_credentials"]
 
 
 class FsspecStorage:
@@ -121,3 +122,8 @@ class FsspecStorage:
 
     def _path(self, *parts: str) -> str:
         return "/".join((self._root, *parts))
+
+
+def without_credentials(url: str) -> str:
+    """Return a URL as it may be shown: without the user and password that it may hold."""
+    return re.sub(r"//[^/@]*@", "//", url, count=1)

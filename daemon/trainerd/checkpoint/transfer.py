@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import os
-from typing import TYPE_CHECKING
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
 
 from trainerd.checkpoint.checkpoint_names import MANIFEST_NAME, CheckpointName
-from trainerd.checkpoint.digest import READ_BYTES, Hasher
+from trainerd.checkpoint.digest import READ_BYTES, Hasher, digest_of_bytes
 from trainerd.checkpoint.manifest import decode_manifest, encode_manifest
 from trainerd.checkpoint.reading import reading
 from trainerd.contract.regular_file import open_regular
 from trainerd.errors import CorruptError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from trainerd.checkpoint.committed import Checkpoint
@@ -21,13 +24,26 @@ if TYPE_CHECKING:
     from trainerd.checkpoint.storage import Storage
     from trainerd.checkpoint.store import CheckpointStore
 
-__all__ = ["pull", "pull_newest", "push", "stored_names"]
+__all__ = ["Pace", "pull", "pull_history", "pull_newest", "push", "stored_names"]
+
+Pace = Callable[[Iterator[bytes]], Iterator[bytes]]
+
+HISTORY_BYTES_MAX: Final = 1 << 30
+"""A longer metric history is not copied."""
+
+_HISTORY: Final = re.compile(r"history-([0-9a-f]+)\.jsonl\.gz")
 
 
-def push(checkpoint: Checkpoint, storage: Storage) -> bool:
+def push(checkpoint: Checkpoint, storage: Storage, *, history: Path | None = None, pace: Pace = iter) -> bool:
     """Copy a checkpoint to a storage; return whether there was anything to do.
 
     One of the same name that is not the same checkpoint, because a fork came between, is replaced.
+
+    Args:
+        checkpoint: Which.
+        storage: Where to.
+        history: Metric history, of which what belongs to the checkpoint goes with it, compressed.
+        pace: Passes the parts of a file on, at the speed that is wanted.
 
     Raises:
         CorruptError: It does not verify; nothing of it is in the storage.
@@ -40,7 +56,7 @@ def push(checkpoint: Checkpoint, storage: Storage) -> bool:
             return False
         storage.remove(checkpoint.name)
     with reading(checkpoint.path):
-        storage.put(checkpoint.name, _files(checkpoint, text))
+        storage.put(checkpoint.name, _files(checkpoint, text, history, pace))
     return True
 
 
@@ -83,6 +99,31 @@ def pull_newest(storage: Storage, store: CheckpointStore) -> Checkpoint | None:
     return None
 
 
+def pull_history(name: str, storage: Storage, *, size_bytes: int) -> bytes | None:
+    """Return the metric history that came with a checkpoint; None if none did.
+
+    Args:
+        name: Of the checkpoint.
+        storage: Where it is.
+        size_bytes: Of the history, as the checkpoint's manifest has it.
+
+    Raises:
+        CorruptError: It is not what was written.
+        OSError: The storage could not be reached.
+    """
+    for file in storage.files(name):
+        if (found := _HISTORY.fullmatch(file)) is None:
+            continue
+        try:
+            content = gzip.decompress(b"".join(storage.read(name, file)))
+        except (OSError, EOFError, zlib.error) as error:
+            raise CorruptError(f"{name}: {file} cannot be decompressed: {error}") from error
+        if len(content) != size_bytes or _bare_digest(content) != found[1]:
+            raise CorruptError(f"{name}: {file} holds another history than was written")
+        return content
+    return None
+
+
 def stored_names(storage: Storage) -> list[str]:
     """Return the checkpoints in a storage, oldest first."""
     places = [place for folder in storage.folders() if (place := CheckpointName.parse(folder)) is not None]
@@ -97,10 +138,28 @@ def _check_arrived(name: str, expected: FileEntry, written: FileEntry) -> None:
         )
 
 
-def _files(checkpoint: Checkpoint, manifest_text: bytes) -> Iterator[tuple[str, Iterator[bytes]]]:
+def _files(
+    checkpoint: Checkpoint, manifest_text: bytes, history: Path | None, pace: Pace
+) -> Iterator[tuple[str, Iterator[bytes]]]:
     for entry in checkpoint.manifest.files:
-        yield entry.name, _verified_parts(checkpoint.path, entry)
+        yield entry.name, pace(_verified_parts(checkpoint.path, entry))
+    size_bytes = checkpoint.manifest.history_bytes
+    if history is not None and 0 < size_bytes <= HISTORY_BYTES_MAX:
+        with os.fdopen(open_regular(history), "rb") as file:
+            rows = file.read(size_bytes)
+        if len(rows) == size_bytes:
+            compressed = gzip.compress(rows, mtime=0)
+            yield f"history-{_bare_digest(rows)}.jsonl.gz", pace(_parts(compressed))
     yield MANIFEST_NAME, iter([manifest_text])
+
+
+def _parts(data: bytes) -> Iterator[bytes]:
+    for at in range(0, len(data), READ_BYTES):
+        yield data[at : at + READ_BYTES]
+
+
+def _bare_digest(data: bytes) -> str:
+    return digest_of_bytes(data).rpartition(":")[2]
 
 
 def _verified_parts(folder: Path, entry: FileEntry) -> Iterator[bytes]:

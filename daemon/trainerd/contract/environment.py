@@ -16,6 +16,7 @@ from trainerd.contract.policy import (
     CheckpointPolicy,
     KeepBest,
     KeepEvery,
+    MirrorPolicy,
     OnNonfiniteLoss,
     RetentionPolicy,
     Tracker,
@@ -55,6 +56,8 @@ AT_START: Final = "TRAINERD_CHECKPOINT_AT_START"
 KEEP_LAST: Final = "TRAINERD_CHECKPOINT_KEEP_LAST"
 KEEP_BEST: Final = "TRAINERD_CHECKPOINT_KEEP_BEST"
 KEEP_EVERY: Final = "TRAINERD_CHECKPOINT_KEEP_EVERY"
+MIRROR: Final = "TRAINERD_CHECKPOINT_MIRROR"
+"""JSON of a `MirrorPolicy`."""
 
 CHECKPOINT_VARIABLES: Final = (
     EVERY_STEPS,
@@ -65,6 +68,7 @@ CHECKPOINT_VARIABLES: Final = (
     KEEP_LAST,
     KEEP_BEST,
     KEEP_EVERY,
+    MIRROR,
 )
 
 T = TypeVar("T")
@@ -144,6 +148,7 @@ def to_environ(environment: TrainingEnvironment) -> dict[str, str]:
             KEEP_LAST: _ALL if keep.keep_last is None else str(keep.keep_last),
             KEEP_BEST: json.dumps([codec.to_plain(best) for best in keep.keep_best]),
             KEEP_EVERY: json.dumps(codec.to_plain(keep.keep_every)) if keep.keep_every else None,
+            MIRROR: json.dumps(codec.to_plain(mirror)) if (mirror := environment.checkpoint.mirror) else None,
         }
         found |= {name: value for name, value in said.items() if spoken_of is None or name in spoken_of}
     return {name: value for name, value in found.items() if value is not None}
@@ -201,6 +206,7 @@ def _checkpoint_policy(
             keep_best=_read(environ, KEEP_BEST, _keep_best) or keep.keep_best,
             keep_every=_read(environ, KEEP_EVERY, _keep_every) or keep.keep_every,
         ),
+        mirror=_read(environ, MIRROR, _mirror) or script.mirror,
     )
 
 
@@ -244,6 +250,10 @@ def _keep_best(text: str) -> tuple[KeepBest, ...]:
 
 def _keep_every(text: str) -> KeepEvery:
     return codec.from_plain(json.loads(text), KeepEvery, source=KEEP_EVERY)
+
+
+def _mirror(text: str) -> MirrorPolicy:
+    return codec.from_plain(json.loads(text), MirrorPolicy, source=MIRROR)
 
 
 def _limit(environ: Mapping[str, str], name: str, kind: Callable[[str], T], default: T | None) -> T | None:

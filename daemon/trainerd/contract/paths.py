@@ -122,6 +122,11 @@ class RunPaths:
         return self.root / "modules.json"
 
     @property
+    def mirror(self) -> Path:
+        """Which line of its mirror the run goes on with. It stays where a new run begins."""
+        return self.root / "mirror.json"
+
+    @property
     def attempts(self) -> Path:
         return self.root / "attempts"
 

@@ -57,6 +57,19 @@ class RetentionPolicy:
 
 
 @dataclass(frozen=True)
+class MirrorPolicy:
+    """Where checkpoints are copied to besides.
+
+    Attributes:
+        url: One that fsspec knows, such as ``s3://bucket/runs``. A run has the folder of its name there.
+        bytes_per_s: How fast to copy at most; None is no limit.
+    """
+
+    url: str
+    bytes_per_s: float | None = None
+
+
+@dataclass(frozen=True)
 class Cadence:
     """When to checkpoint: whichever comes first.
 
@@ -114,7 +127,8 @@ class Resources:
 
 @dataclass(frozen=True)
 class CheckpointPolicy:
-    """Cadence and retention together: the `checkpoint` section of a spec."""
+    """Cadence, retention and mirror together: the `checkpoint` section of a spec."""
 
     every: Cadence = field(default_factory=Cadence)
     keep: RetentionPolicy = field(default_factory=RetentionPolicy)
+    mirror: MirrorPolicy | None = None

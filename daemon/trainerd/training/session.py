@@ -58,6 +58,7 @@ def session(
     keep_last: int | None = 3,
     keep_best: KeepBest | Sequence[KeepBest] | None = None,
     keep_every: KeepEvery | None = None,
+    mirror: str | None = None,
     grace_s: float | None = None,
     uncompared: Sequence[str] = (),
     strict: bool = True,
@@ -82,6 +83,9 @@ def session(
         keep_last: How many of the newest checkpoints to keep; None keeps all.
         keep_best: Which to keep by score besides, such as ``KeepBest("accuracy", n=2)``.
         keep_every: Which to keep for good besides.
+        mirror: URL of another place, of any kind that fsspec knows, such as ``s3://bucket/runs``. Each
+            checkpoint is copied there in the background, into the folder of the run's name, and a machine
+            with an empty disk goes on from there.
         grace_s: Seconds from a request to stop until the process is killed, if known.
         uncompared: Names of logged numbers that differ by their nature, such as ``images_per_s``, and of
             state such as ``values.elapsed_s``: shell patterns. After a resume all others are compared.
@@ -110,6 +114,7 @@ def session(
             keep_last=keep_last,
             keep_best=keep_best,
             keep_every=keep_every,
+            mirror=mirror,
             grace_s=grace_s,
             uncompared=uncompared,
             strict=strict,

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 from trainerd.contract.environment import TrainingEnvironment, from_environ, known_trackers
 from trainerd.contract.nearest import nearest_hint
 from trainerd.contract.paths import AttemptPaths, RunPaths
-from trainerd.contract.policy import Cadence, CheckpointPolicy, KeepBest, KeepEvery, RetentionPolicy, Tracker
+from trainerd.contract.policy import (
+    Cadence,
+    CheckpointPolicy,
+    KeepBest,
+    KeepEvery,
+    MirrorPolicy,
+    RetentionPolicy,
+    Tracker,
+)
 from trainerd.contract.start_folder import start_folder, working_folder
 from trainerd.errors import UserError
 from trainerd.training.which_run.program_identity import identify_program
@@ -80,6 +88,7 @@ def resolve_settings(
     keep_last: int | None,
     keep_best: KeepBest | Sequence[KeepBest] | None,
     keep_every: KeepEvery | None,
+    mirror: str | None = None,
     grace_s: float | None,
     uncompared: Sequence[str] = (),
     strict: bool = True,
@@ -93,7 +102,7 @@ def resolve_settings(
         UserError: A setting cannot be read.
     """
     best = (keep_best,) if isinstance(keep_best, KeepBest) else tuple(keep_best or ())
-    script = CheckpointPolicy(_cadence(every), RetentionPolicy(keep_last, best, keep_every))
+    script = CheckpointPolicy(_cadence(every), RetentionPolicy(keep_last, best, keep_every), _mirror(mirror))
     environment = from_environ(environ, script=script)
     if run is not None and run_dir is not None:
         raise UserError("session(run=…, run_dir=…): both say which run it is", hint="leave one of them out")
@@ -115,6 +124,14 @@ def resolve_settings(
         takes_signals=signals,
         trackers=_trackers(trackers) if environment.trackers is None else environment.trackers,
     )
+
+
+def _mirror(url: str | None) -> MirrorPolicy | None:
+    if url is None:
+        return None
+    if not isinstance(url, str) or "://" not in url:
+        raise UserError(f"session(mirror={url!r:.200}): a URL such as s3://bucket/runs is meant")
+    return MirrorPolicy(url)
 
 
 def _patterns(names: Sequence[str]) -> tuple[str, ...]:

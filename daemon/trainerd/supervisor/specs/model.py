@@ -135,6 +135,26 @@ class CheckpointSpec(Section):
         None, description="Which to keep for good.", examples=[{"epochs": 10}]
     )
 
+    mirror: Text | None = Field(
+        None,
+        description="Where each checkpoint is copied to besides, in the background: a URL that fsspec knows. "
+        "The run has the folder of the job's name there.",
+        examples=["s3://bucket/runs"],
+    )
+    mirror_bandwidth: Size | None = Field(
+        None, description="How fast to copy at most, per second.", examples=["20MB"]
+    )
+
+    @model_validator(mode="after")
+    def _has_a_mirror_to_be_slow(self) -> Self:
+        if self.mirror_bandwidth is not None and self.mirror is None:
+            raise ValueError("mirror_bandwidth is of no use without mirror")
+        if self.mirror_bandwidth == 0:
+            raise ValueError("mirror_bandwidth must be more than 0; leave it out for no limit")
+        if self.mirror is not None and "://" not in self.mirror:
+            raise ValueError(f"mirror must be a URL such as s3://bucket/runs, not {self.mirror!r}")
+        return self
+
     @model_validator(mode="after")
     def _has_one_rule_a_metric(self) -> Self:
         metrics = [rule.metric for rule in self.keep_best]

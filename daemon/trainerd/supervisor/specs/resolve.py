@@ -17,6 +17,7 @@ from trainerd.contract.policy import (
     Group,
     KeepBest,
     KeepEvery,
+    MirrorPolicy,
     Resources,
     RestartPolicy,
     RetentionPolicy,
@@ -204,6 +205,7 @@ def spoken_of(spec: CheckpointSpec) -> tuple[str, ...]:
         environment.KEEP_LAST: "keep_last" in said,
         environment.KEEP_BEST: "keep_best" in said,
         environment.KEEP_EVERY: "keep_every" in said,
+        environment.MIRROR: "mirror" in said,
     }
     return tuple(name for name, is_spoken_of in spoken.items() if is_spoken_of)
 
@@ -223,4 +225,5 @@ def _checkpoint_policy(spec: CheckpointSpec) -> CheckpointPolicy:
             if keep_every
             else None,
         ),
+        mirror=MirrorPolicy(spec.mirror, spec.mirror_bandwidth) if spec.mirror is not None else None,
     )

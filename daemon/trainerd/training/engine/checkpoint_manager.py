@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Self
 from trainerd.training.engine.lineage import Lineage
 from trainerd.training.engine.save_sequence import SaveSequence
 from trainerd.training.state.rank_files import read_verified
+from trainerd.training.writing.mirror import CLOSE_LIMIT_S, Mirror
 from trainerd.training.writing.writer import CheckpointWriter
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from trainerd.training.engine.history import HistoryWriter
     from trainerd.training.engine.silent_history import SilentHistory
     from trainerd.training.state.restore import StateTree
-    from trainerd.training.writing.mirror import Mirror
 
 COMMITTING_RANK: Final = 0
 REMOVAL_LIMIT_S: Final = 60.0
@@ -52,6 +52,7 @@ class CheckpointManager:
         on_saved: The user's function for each new checkpoint.
 
     Attributes:
+        mirror_limit_s: How long `close` waits for the mirror, in seconds.
         is_committer: Whether this process holds the lock and commits.
         lineage: Line of checkpoints of this process.
         sequence: What is done with each new checkpoint.
@@ -86,6 +87,8 @@ class CheckpointManager:
         self.writer = CheckpointWriter(self.sequence)
         self._policy = policy
         self._mirror = mirror
+        self._history = history
+        self.mirror_limit_s = CLOSE_LIMIT_S
         self._lock = contextlib.ExitStack()
         self._is_open = False
 
@@ -115,7 +118,7 @@ class CheckpointManager:
         try:
             self.writer.wait()
             if self._mirror is not None:
-                self._mirror.wait()
+                self._mirror.wait(limit_s=self.mirror_limit_s)
                 self._mirror.warn()
         finally:
             self.writer.close()
@@ -148,11 +151,31 @@ class CheckpointManager:
         self.open()
         self.writer.wait()
         found = self.store.newest_read(_read)
-        if found is None and self._mirror is not None:
-            pulled = self._mirror.pull(self.store)
-            found = (pulled, _read(pulled)) if pulled is not None else None
+        if self._mirror is not None:
+            pulled = self._mirror.pull_newer(self.store, found[0]) if found else self._mirror.pull(self.store)
+            found = (pulled, _read(pulled)) if pulled is not None else found
+            if pulled is not None and self._history is not None:
+                self._bring_back_history(self._mirror, pulled)
         self.lineage.found(found[0] if found else None)
         return found
+
+    def wait_for_mirror(self, *, limit_s: float) -> bool | None:
+        """Wait until the newest checkpoint is in the mirror; return whether it is, None without a mirror.
+
+        `close` does not wait again.
+        """
+        if self._mirror is None:
+            return None
+        self.mirror_limit_s = 0.0
+        return self._mirror.wait(limit_s=limit_s)
+
+    def _bring_back_history(self, mirror: Mirror, pulled: Checkpoint) -> None:
+        """Complete the metric history that a checkpoint counts on. What is missing the resume tells."""
+        assert self._history is not None
+        if self._history.position_bytes < pulled.manifest.history_bytes:
+            content = mirror.history_of(pulled)
+            if content is not None:
+                self._history.replace(content)
 
     def reset(self, reason: str) -> None:
         """Set everything aside and begin a line that follows from nothing."""

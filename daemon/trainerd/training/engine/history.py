@@ -12,7 +12,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from trainerd.contract.durable import sync_directory, translated_space_errors, write_all
+from trainerd.contract.durable import sync_directory, translated_space_errors, write_all, write_file
 from trainerd.contract.failpoints import declare
 from trainerd.contract.metric_history import HEADER, encode_line
 
@@ -61,6 +61,19 @@ class HistoryWriter:
                 # one.
                 sync_directory(path.parent)
         return self
+
+    def replace(self, content: bytes) -> None:
+        """Take a longer history of the same run. One that is not its beginning is kept beside it.
+
+        A crash here leaves a part of it, and what was here before in ``metrics.jsonl.replaced``.
+        """
+        own = os.pread(self._descriptor, self.position_bytes, 0)
+        if not content.startswith(own):
+            write_file(self._path.with_name(f"{self._path.name}.replaced"), own)
+            os.ftruncate(self._descriptor, 0)
+            self.position_bytes = 0
+        self._append(content[self.position_bytes :])
+        self.sync()
 
     def begin(self, *, attempt: int, checkpoint: str | None, step: int, keep_bytes: int) -> None:
         """Say where this attempt goes on: nothing for the first one, a marker for every later one."""

@@ -46,6 +46,10 @@ FLUSH_ANSWER_LIMIT_S: Final = 10.0
 """How long ranks that are out of time wait to hear what the others hold, in seconds."""
 LAST_WORDS_HURRIED_S: Final = 1.0
 """How long the script's last words may take where there is no time, in seconds."""
+MIRROR_LIMIT_S: Final = 60.0
+"""How long a drain without a known grace period waits for the mirror, in seconds."""
+MIRROR_RESERVE_S: Final = 3.0
+"""So much of the grace period is left to the cleanup of the script, in seconds."""
 SIGNAL_LIMIT_S: Final = 0.1
 """How long a signal is waited for that would explain an exception, in seconds."""
 ERROR_CHARACTERS_MAX: Final = 200
@@ -255,6 +259,7 @@ class RunExit:
         """Leave from the thread that trains: the script cleans up."""
         self._record_drained(newest, reason)
         self.is_left = self._flag.is_answered = True
+        self._wait_for_mirror(newest)
         limit_s = leave_limit_s(self._flag.left_s(self._settings.grace_s))
         began_s = time.monotonic()
         self.last_words.run(limit_s)
@@ -267,6 +272,20 @@ class RunExit:
             # Not this one: with its traceback it holds all that the script has.
             self._end = type(end)(*end.args)
             raise end from error
+
+    def _wait_for_mirror(self, newest: Checkpoint | None) -> None:
+        """Wait until the last checkpoint is in the mirror: this machine may not come back."""
+        left_s = self._flag.left_s(self._settings.grace_s)
+        limit_s = MIRROR_LIMIT_S if left_s is None else max(left_s - MIRROR_RESERVE_S, 0.0)
+        is_there = self._saves.wait_for_mirror(limit_s=limit_s) if newest is not None else None
+        if is_there is None or newest is None:
+            return
+        if is_there:
+            leaving.say_last(f"trainerd: {newest.name} is in the mirror")
+        else:
+            leaving.say_last(
+                f"trainerd: {newest.name} is not in the mirror: there were {limit_s:.0f} s for it"
+            )
 
     def _end_drained(self, newest: Checkpoint | None, reason: str) -> NoReturn:
         """End the process at once, from a thread that watches: there is no time, or no way to be heard."""

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 from typing import Final
 
+from trainerd.checkpoint.fsspec_storage import FsspecStorage, without_credentials
 from trainerd.checkpoint.store import CheckpointStore
-from trainerd.contract import codec
+from trainerd.contract import codec, rehearsal
 from trainerd.contract.durable import make_directory, read_file, write_file
 from trainerd.contract.exit_codes import DRAINED
 from trainerd.contract.heartbeat import Phase
@@ -45,6 +46,7 @@ from trainerd.training.interruption.request_watch import RequestWatch
 from trainerd.training.schedule.pacing import Pacing
 from trainerd.training.settings import DEFAULT_SEED, Settings
 from trainerd.training.state.rng import seed_everything
+from trainerd.training.writing.run_mirror import RunMirror
 
 _DEAF: Final = (
     "trainerd: warning: a thread opened this session, and Python handles signals in the main thread only: "
@@ -104,6 +106,7 @@ class RunParts:
             ranks=ranks,
             history=self.history,
             rows=self.rows,
+            mirror=_mirror_of(settings),
         )
         self.suspicions = Suspicions(leaving.say)
         self.buckets = JointBuckets(ranks, self.state.buckets, self.suspicions.add)
@@ -268,3 +271,19 @@ class RunParts:
             self.checkpoints.close()  # the write in flight makes the history durable
         finally:
             self.history.close()
+
+
+def _mirror_of(settings: Settings) -> RunMirror | None:
+    """Return the mirror of a run: a drill has none, and rank 0 copies for all."""
+    policy, environment = settings.checkpoint.mirror, settings.environment
+    if policy is None or environment.rank != 0 or rehearsal.from_environ(os.environ) is not None:
+        return None
+    place = f"{policy.url.rstrip('/')}/{settings.run_name}"
+    return RunMirror(
+        FsspecStorage(place),
+        where=without_credentials(place),
+        record=settings.run.mirror,
+        history=settings.run.metrics,
+        bytes_per_s=policy.bytes_per_s,
+        is_fresh=settings.is_fresh and environment.job is None,
+    )
