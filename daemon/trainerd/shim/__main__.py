@@ -16,7 +16,7 @@ from trainerd.shim.attempt import RankGroup
 from trainerd.shim.entry import admit
 from trainerd.shim.fork_server import await_order
 from trainerd.shim.notes import note
-from trainerd.shim.prepared import PREPARED_OPTION, RECIPE_DESCRIPTOR, await_launch, read_recipe
+from trainerd.shim.standby_recipe import PREPARED_OPTION, RECIPE_DESCRIPTOR, read_recipe
 
 if TYPE_CHECKING:
     from trainerd.shim.fork_server import Order
@@ -82,6 +82,8 @@ def _await_prepared() -> tuple[Order, StandbyProcess] | None:
         return None
     kernel.set_title(f"trainerd-standby {recipe.launch.job} attempt {Path(recipe.attempt_dir).name}")
     os.chdir("/")
+    from trainerd.shim.prepared import await_launch  # sockets and more, which an ordinary shim does without
+
     return await_launch(recipe)
 
 

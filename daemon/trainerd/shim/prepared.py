@@ -14,14 +14,11 @@ import contextlib
 import os
 import socket
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from trainerd.contract import codec
 from trainerd.contract.module_note import ModuleNote, read_note
 from trainerd.contract.process import identify
-from trainerd.contract.records import LaunchRecord
 from trainerd.contract.signals import SIGNALS_HELD, STOP
 from trainerd.errors import TrainerdError
 from trainerd.shim.environment_file import read_environment_file
@@ -33,38 +30,10 @@ from trainerd.shim.survivors import attempt_mark
 
 if TYPE_CHECKING:
     from trainerd.contract.process import ProcessIdentity
+    from trainerd.shim.standby_recipe import StandbyRecipe
 
-PREPARED_OPTION: Final = "--prepared"
-
-RECIPE_FORMAT: Final = "trainerd.standby/1"
-RECIPE_DESCRIPTOR: Final = 3
 _ORDER_BYTES: Final = 16 * 1024
 _ANSWER_BYTES: Final = 4096
-
-
-@dataclass(frozen=True)
-class StandbyRecipe:
-    """What a prepared shim makes ready.
-
-    Attributes:
-        attempt_dir: Folder of the attempt that is expected next.
-        launch: What that attempt will start.
-        note_path: Where the last attempt noted what it imported.
-    """
-
-    attempt_dir: str
-    launch: LaunchRecord
-    note_path: str
-
-
-def read_recipe() -> StandbyRecipe:
-    """Read what the supervisor wrote on `RECIPE_DESCRIPTOR`.
-
-    Raises:
-        CorruptError: It is no recipe.
-    """
-    with os.fdopen(RECIPE_DESCRIPTOR, "rb") as file:
-        return codec.from_json(file.read(), StandbyRecipe, RECIPE_FORMAT, source="standby recipe")
 
 
 def await_launch(recipe: StandbyRecipe) -> tuple[Order, StandbyProcess] | None:

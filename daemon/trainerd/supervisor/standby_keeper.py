@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from trainerd.errors import TrainerdError
-from trainerd.shim.prepared import StandbyRecipe
+from trainerd.shim.standby_recipe import StandbyRecipe
 from trainerd.shim.warm_command import why_not
 from trainerd.supervisor.bounded_io import NotObservedError
 from trainerd.supervisor.machine.standby_policy import StandbyState, choose

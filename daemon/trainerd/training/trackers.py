@@ -21,7 +21,7 @@ def tracker_calls(names: Iterable[str]) -> tuple[Callable[[Any], None], ...]:
     Raises:
         UserError: The package of a tracker is not installed.
     """
-    return tuple(_tracker_call(name) for name in names)
+    return tuple([_tracker_call(name) for name in names])
 
 
 def _tracker_call(name: str) -> Callable[[Any], None]:

@@ -173,7 +173,7 @@ def bad_calls(run, tmp_path):
     yield [tmp_path / "empty", tmp_path / "x.pt"], "holds no checkpoint that verifies"
     yield ["mnist", tmp_path / "x.pt", "--checkpoint", "7"], "there are: step-000000001, step-000000002"
     yield ["mnist", tmp_path / "x.pt", "--checkpoint", "1"], "digest"
-    yield ["mnist", tmp_path / "x.pt", "--best", "f1", "--mode", "max"], "holds no finite score 'f1'"
+    yield ["mnist", tmp_path / "x.pt", "--best", "f1", "--mode", "max"], "has a score 'f1'\n  there are: loss"
     yield ["mnist", tmp_path / "x.pt", "--best", "a", "--checkpoint", "1"], "name two checkpoints"
     yield ["mnist", tmp_path / "x.pt", "--object", "ema"], "its modules are: model"
     yield [tmp_path / "two", tmp_path / "x.pt"], "its modules are: a, b"

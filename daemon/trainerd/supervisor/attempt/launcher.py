@@ -28,7 +28,7 @@ from trainerd.shim.cgroup import folders_of
 from trainerd.shim.cgroup_members import end_members, remove_empty
 from trainerd.shim.entry import held_lock
 from trainerd.shim.kernel import HELD
-from trainerd.shim.prepared import PREPARED_OPTION
+from trainerd.shim.standby_recipe import PREPARED_OPTION
 from trainerd.shim.survivors import (
     SURVIVORS_LIMIT_S,
     attempt_mark,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainerd.contract import codec
 from trainerd.contract.process import ProcessIdentity, boot_id
-from trainerd.shim.prepared import RECIPE_FORMAT, StandbyRecipe
+from trainerd.shim.standby_recipe import RECIPE_FORMAT, StandbyRecipe
 from trainerd.supervisor.attempt.child import ShimChild
 from trainerd.supervisor.machine.standby_policy import StandbyState
 

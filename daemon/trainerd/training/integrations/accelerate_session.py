@@ -86,7 +86,7 @@ class AcceleratedSession(Session):
         accumulate: int,
         is_numbered: bool,
     ) -> BatchIterator:
-        told = tuple(map(self._as_told, loaders))
+        told = tuple([self._as_told(each) for each in loaders])
         if train:
             accumulate = self._batches_of_step(accumulate)
         return super()._batches(told, sharding, train=train, accumulate=accumulate, is_numbered=is_numbered)

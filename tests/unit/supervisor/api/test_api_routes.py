@@ -145,7 +145,7 @@ def test_a_request_that_does_not_fit_the_state_is_409(ask, path):
     ("error", "status"), [(SpaceError("the disk is full"), 503), (CorruptError("the journal is torn"), 500)]
 )
 def test_other_errors_of_ours_say_whose_turn_it_is(ask, control, monkeypatch, error, status):
-    async def refuse(_name):
+    async def refuse(_name, *, now=False):
         raise error
 
     monkeypatch.setattr(control, "stop", refuse)
