@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trainerd.errors import TrainerdError
 from trainerd.shim.standby_recipe import StandbyRecipe
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from trainerd.supervisor.machine.states import Job
 
 
+TAKEN: Final = "none: the newest attempt runs in it, or it has ended; the next one is not begun yet"
+
+
 class StandbyKeeper:
     """Keeps the standbys of all jobs.
 
@@ -42,6 +45,18 @@ class StandbyKeeper:
         self._launcher = launcher
         self._io = io
         self._clock = clock
+
+    def word(self, name: str) -> str | None:
+        """Return how the standby of a job is now; None if the job asks for none.
+
+        Between two looks an attempt may have taken it: then it is ready no more.
+        """
+        words = self.words.get(name)
+        if words is not None and words.startswith("ready"):
+            state = self._launcher.standbys.state(name)
+            if state is None or state.phase != "ready":
+                return TAKEN
+        return words
 
     async def look(
         self, jobs: Mapping[str, Job], monitors: Mapping[str, Monitor], *, is_stopping: bool

@@ -118,7 +118,7 @@ class Facade:
             last_outcome=self._recent.last_outcome(job.name),
             wait=self._wait(job),
             resume=self._recent.last_resume(job.name),
-            standby=self._loop.standbys.words.get(job.name) if self._loop.standbys is not None else None,
+            standby=self._loop.standbys.word(job.name) if self._loop.standbys is not None else None,
         )
 
     async def observe(self, name: str | None = None) -> None:

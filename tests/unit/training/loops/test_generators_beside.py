@@ -56,7 +56,7 @@ def test_one_that_is_drawn_from_is_named(kind, place, tmp_path):
                     draw(generator)
     (reason,) = found(session)
     assert reason.hint == "session.track(generator=generator)"
-    assert reason.where.startswith("tests/unit/training/loops/test_generators_beside.py:")
+    assert "tests/unit/training/loops/test_generators_beside.py:" in reason.where
     assert idle is not generator
 
 
