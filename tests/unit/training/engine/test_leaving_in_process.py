@@ -19,8 +19,12 @@ from trainerd.training.interruption import departure
 
 @pytest.fixture(autouse=True)
 def departs_no_further():
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     departure.DEPARTURE.call_off()
+    signal.set_wakeup_fd(-1)  # a session that has drained leaves both as they are: its process is to end
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def train(folder, stop_at=None, number=signal.SIGINT):

@@ -44,9 +44,16 @@ def a_value_that_counts(session, tick):
     return it, loader
 
 
-@pytest.mark.parametrize("is_left_early", [False, True])
 @pytest.mark.parametrize(
-    "before", [evaluation_that_sets_the_rate, changes_after_an_evaluation, a_value_that_counts]
+    ("before", "is_left_early"),
+    [
+        (evaluation_that_sets_the_rate, False),
+        pytest.param(evaluation_that_sets_the_rate, True, marks=pytest.mark.slow),
+        pytest.param(changes_after_an_evaluation, False, marks=pytest.mark.slow),
+        pytest.param(changes_after_an_evaluation, True, marks=pytest.mark.slow),
+        pytest.param(a_value_that_counts, False, marks=pytest.mark.slow),
+        pytest.param(a_value_that_counts, True, marks=pytest.mark.slow),
+    ],
 )
 def test_it_is_exact_wherever_an_attempt_ends(before, is_left_early, tmp_path, monkeypatch):
     def shape(session, tick):
