@@ -63,15 +63,15 @@ def test_a_death_and_a_return_are_seen_by_a_browser_that_watches(bench, tmp_path
         browser.open(address)
         assert browser.ask("location.search") == "", "the token leaves the address"
         browser.wait_for("document.getElementById('link').textContent === 'live'")
-        browser.wait_for("document.body.innerText.includes('running')")
+        browser.wait_for("document.body?.innerText.includes('running')")
         browser.open(f"{home}job/watched")
         browser.wait_for("!!document.querySelector('.uplot canvas')")
-        browser.wait_for("document.body.innerText.includes('step-0000000')")
+        browser.wait_for("document.body?.innerText.includes('step-0000000')")
         browser.ask("window.mark = true")
         os.kill(bench.get("/v1/jobs/watched")["pids"][0], signal.SIGKILL)
-        browser.wait_for("document.body.innerText.includes('was killed by SIGKILL')")
-        browser.wait_for("document.body.innerText.includes('attempt 2 runs')")
-        browser.wait_for("document.body.innerText.includes('back at work')")
+        browser.wait_for("document.body?.innerText.includes('was killed by SIGKILL')")
+        browser.wait_for("document.body?.innerText.includes('attempt 2 runs')")
+        browser.wait_for("document.body?.innerText.includes('back at work')")
         assert browser.ask("window.mark"), "the page was not loaded again meanwhile"
         browser.wait_for("document.querySelectorAll('#metric option').length === 2")
         assert browser.ask("window.pwned === undefined")
@@ -81,6 +81,6 @@ def test_a_death_and_a_return_are_seen_by_a_browser_that_watches(bench, tmp_path
         browser.ask(
             "[...document.querySelectorAll('button')].find((each) => each.textContent === 'stop').click()"
         )
-        browser.wait_for("document.body.innerText.includes('stopped')")
+        browser.wait_for("document.body?.innerText.includes('stopped')")
         assert browser.problems() == []
     assert bench.stop() == 0, "an open page does not keep the supervisor from leaving"
