@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from trainerd.cli.needs_torch import needing_torch
-from trainerd.cli.options import json_option
+from trainerd.cli.options import json_option, unsought_state_option
 from trainerd.cli.output import print_json
 from trainerd.cli.run_place import store_at
 from trainerd.errors import UserError
@@ -35,14 +35,7 @@ if TYPE_CHECKING:
 )
 @click.option("--all", "is_whole", is_flag=True, help="All that is tracked, optimizer included (.pt only).")
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
-@click.option(
-    "--state-dir",
-    "--state",
-    "state",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="State folder of the supervisor.",
-)
+@unsought_state_option
 @json_option
 def command(
     *,

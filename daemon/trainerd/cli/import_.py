@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from trainerd.cli.needs_torch import needing_torch
-from trainerd.cli.options import json_option
+from trainerd.cli.options import json_option, unsought_state_option
 from trainerd.cli.output import print_json
 from trainerd.cli.run_place import run_at
 from trainerd.contract.folder_owner import acting_as_owner_of, nearest_folder
@@ -23,14 +23,7 @@ from trainerd.errors import UserError
 @click.option("--epochs-done", type=click.IntRange(min=0), metavar="N", help="Go on with epoch N, from 0.")
 @click.option("--step", type=click.IntRange(min=0), metavar="N", help="Optimizer steps done.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the run: data order and generators.")
-@click.option(
-    "--state-dir",
-    "--state",
-    "state",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="State folder of the supervisor.",
-)
+@unsought_state_option
 @json_option
 def command(
     *,

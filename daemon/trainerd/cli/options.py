@@ -27,26 +27,14 @@ def state_option(command: Command) -> Command:
     return _state_option("--state-dir", "--state")(command)
 
 
-def state_dir_option(command: Command) -> Command:
-    """Add ``--state-dir`` alone, for a verb of which ``--state`` is something else."""
-    return _state_option("--state-dir")(command)
-
-
-def state_option_or_none(command: Command) -> Command:
-    """Add ``--state-dir`` for a verb that may need none; the parameter `state_dir` is a path or None."""
-    return click.option(
-        "--state-dir",
-        "--state",
-        "state_dir",
-        type=click.Path(path_type=Path, readable=False),
-        metavar="DIR",
-        help="State folder of the supervisor.  [default: as of the other verbs]",
-    )(command)
-
-
 def unsought_state_option(command: Command) -> Command:
     """Add ``--state-dir`` to a verb that may do without; `state` is what was written, or None."""
     return _state_option("--state-dir", "--state", is_sought=False)(command)
+
+
+def unsought_state_dir_option(command: Command) -> Command:
+    """Add ``--state-dir`` alone, where ``--state`` is something else; `state` is what was written."""
+    return _state_option("--state-dir", is_sought=False)(command)
 
 
 def _state_option(*spellings: str, is_sought: bool = True) -> Callable[[Command], Command]:

@@ -11,7 +11,7 @@ import click
 from trainerd.cli.fitting_table import fitting_lines
 from trainerd.cli.job_query import SORT_KEYS, STATES, choose, read_format, read_states, sort_jobs
 from trainerd.cli.job_table import COLUMNS, WATCH_COLUMNS, event_line, job_rows, watch_rows
-from trainerd.cli.options import complete_job_names, find_state, json_option
+from trainerd.cli.options import complete_job_names, find_state, json_option, unsought_state_dir_option
 from trainerd.cli.output import ending_quietly, make_console, pause, print_json, print_json_line
 from trainerd.cli.progress import Pace, bar
 from trainerd.contract.clock import SystemClock
@@ -47,12 +47,7 @@ WATCH_INTERVAL_S: Final = 1.0
 @click.option("--format", "form", metavar="TEXT", help="A line for each job, such as '{name} {step}'.")
 @click.option("--quiet", "-q", is_flag=True, help="Names only, one a line.")
 @click.option("--watch", "-w", is_flag=True, help="Show it again every second, until Ctrl-C.")
-@click.option(
-    "--state-dir",
-    type=click.Path(path_type=Path, readable=False),
-    metavar="DIR",
-    help="State folder of the supervisor.  [default: as of the other verbs]",
-)
+@unsought_state_dir_option
 @json_option
 def command(
     *,
@@ -62,7 +57,7 @@ def command(
     form: str | None,
     quiet: bool,
     watch: bool,
-    state_dir: Path | None,
+    state: Path | None,
     as_json: bool,
 ) -> None:
     """Show all jobs: where each one is, and why.
@@ -85,22 +80,22 @@ def command(
 
     if sum((form is not None, quiet, as_json)) > 1:
         raise click.UsageError("--format, --quiet and --json exclude one another")
-    states, state_dir, word = _old_spelling(states, state_dir)
+    states, state, word = _old_spelling(states, state)
     wanted = read_states(states)
     sort_jobs((), sort)
     line_of = (lambda job: job.name) if quiet else read_format(form) if form is not None else None
-    state = find_state(state_dir)
+    folder = find_state(state)
 
     def chosen(jobs: Sequence[JobView]) -> list[JobView]:
         return sort_jobs(choose(jobs, names, wanted), sort)
 
     with ending_quietly():
         if watch:
-            with Client(state) as client:
+            with Client(folder) as client:
                 client.daemon()
                 _say(word)
                 _watch(client, chosen, line_of, as_json=as_json)
-        with reader(state) as source:
+        with reader(folder) as source:
             _say(word)
             jobs = chosen(source.list_jobs())
             if as_json:
@@ -111,7 +106,7 @@ def command(
             else:
                 daemon = source.daemon() if isinstance(source, Client) else None
                 is_filtered = bool(names or wanted)
-                _show(jobs, daemon, state, is_filtered=is_filtered)
+                _show(jobs, daemon, folder, is_filtered=is_filtered)
 
 
 def _old_spelling(

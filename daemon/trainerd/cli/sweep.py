@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trainerd.cli.options import json_option, state_option_or_none
+from trainerd.cli.options import json_option, unsought_state_option
 from trainerd.cli.output import ending_quietly, print_json
 from trainerd.contract.names import check_name
 from trainerd.errors import UserError
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option("--max-running", type=click.IntRange(min=1), metavar="N", help="Run at most N of them at once.")
 @click.option("--replace", is_flag=True, help="Take the place of specs that give the same jobs.")
 @click.option("--dry-run", is_flag=True, help="Only list what would be submitted. Needs no supervisor.")
-@state_option_or_none
+@unsought_state_option
 @json_option
 def command(
     *,
@@ -42,7 +42,7 @@ def command(
     max_running: int | None,
     replace: bool,
     dry_run: bool,
-    state_dir: Path | None,
+    state: Path | None,
     as_json: bool,
 ) -> None:
     """Submit one job for each combination of values.
@@ -78,7 +78,7 @@ def command(
         from trainerd.cli.client import Client
         from trainerd.cli.options import find_state
 
-        with Client(find_state(state_dir)) as client:
+        with Client(find_state(state)) as client:
             _submit(client, files, replace=replace, as_json=as_json)
 
 
