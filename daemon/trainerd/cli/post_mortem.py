@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 ENDED: Final = "ended"
 """State of a job whose attempt has ended with no supervisor to judge it."""
 
-LIVE: Final = frozenset({"starting", "running", "draining"})
-
 
 class Reader(Protocol):
     """What answers questions about jobs: a supervisor, or what is left of one. `Client` is one too."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from trainerd.cli.post_mortem import LIVE, PostMortem
+from trainerd.cli.changes import LIVE
+from trainerd.cli.post_mortem import PostMortem
 from trainerd.cli.run_folder import EXEC
 from trainerd.contract.names import check_name
 from trainerd.contract.nearest import nearest_hint

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from trainerd.cli.changes import LIVE
 from trainerd.cli.explain import outcome_lines
 from trainerd.cli.human import duration, epochs_done, moment, number
 from trainerd.cli.job_table import reason_now
@@ -68,7 +69,6 @@ def command(context: click.Context, *, name: str | None, state: StatePaths, as_j
       trainerd status
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.cli.client import Client
-    from trainerd.cli.post_mortem import LIVE
     from trainerd.cli.readers import reader
 
     with ending_quietly():

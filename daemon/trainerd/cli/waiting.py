@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
+from trainerd.cli.changes import LIVE
 from trainerd.cli.client import NotRunningError
 from trainerd.errors import TryAgainError
 
@@ -26,10 +27,6 @@ ABSENCE_MAX_S: Final = 60.0
 
 RESTING: Final = frozenset({"stopped", "finished", "parked", "rejected", "faulted"})
 """States that a job leaves only when somebody does something."""
-
-
-LIVE: Final = frozenset({"starting", "running", "draining"})
-"""States in which an attempt may have processes."""
 
 
 def wait_until_idle(client: Client, names: Iterable[str], *, shows_progress: bool) -> None:
