@@ -38,27 +38,14 @@ def journal_view(job: Job, run: RunPaths, last_outcome: OutcomeView | None) -> J
     """
     found = probe(run.attempt(job.attempt)) if job.is_live else None
     is_over = isinstance(found, ProbedEnded | ProbedLost | ProbedNotStarted)
-    beat = _beat(run, job.attempt)
-    view = job_view(
-        job,
-        run,
-        heartbeat=beat if job.is_live and not is_over else None,
-        past=beat if not job.is_live or is_over else None,
-        saved=read_saved(run),
-        last_outcome=last_outcome,
-        resume=_resume(run),
-    )
+    view = _view(job, run, last_outcome, is_live=job.is_live and not is_over)
     # Nothing is tried again with no supervisor.
     view = dataclasses.replace(view, retry_at_wall_s=None)
     if found is None:
         return view
-    reason = _standing(found, job.attempt)
     if is_over:
-        return dataclasses.replace(view, state=ENDED, phase=None, reason=reason)
-    if isinstance(found, ProbedRunning):
-        pids = tuple(rank.pid for rank in found.ranks)
-        return dataclasses.replace(view, reason=reason, shim_pid=found.shim.pid, pids=pids)
-    return dataclasses.replace(view, reason=reason)
+        view = dataclasses.replace(view, state=ENDED, phase=None)
+    return _as_found(view, found)
 
 
 def folder_view(name: str, run: RunPaths, last_outcome: OutcomeView | None) -> JobView:
@@ -70,8 +57,21 @@ def folder_view(name: str, run: RunPaths, last_outcome: OutcomeView | None) -> J
     with contextlib.suppress(OSError):
         since_s = run.root.stat().st_mtime
     job = Job(name, Running() if is_live else Stopped(), "", since_s, attempt=attempt)
-    beat = _beat(run, attempt)
-    view = job_view(
+    view = _view(job, run, last_outcome, is_live=is_live)
+    finished = _finished(run)
+    if finished is not None and not is_live:
+        return dataclasses.replace(
+            view, state="finished", reason=f"finished at step {finished.step}", since_wall_s=finished.wall_s
+        )
+    if not is_live:
+        view = dataclasses.replace(view, state=ENDED, reason="a run folder that no journal knows")
+    return _as_found(view, found) if found is not None else view
+
+
+def _view(job: Job, run: RunPaths, last_outcome: OutcomeView | None, *, is_live: bool) -> JobView:
+    """Return a job as its folder shows it; the heartbeat is news only of an attempt that may run."""
+    beat = _beat(run, job.attempt)
+    return job_view(
         job,
         run,
         heartbeat=beat if is_live else None,
@@ -80,16 +80,15 @@ def folder_view(name: str, run: RunPaths, last_outcome: OutcomeView | None) -> J
         last_outcome=last_outcome,
         resume=_resume(run),
     )
-    finished = _finished(run)
-    if finished is not None and not is_live:
-        return dataclasses.replace(
-            view, state="finished", reason=f"finished at step {finished.step}", since_wall_s=finished.wall_s
-        )
-    if isinstance(found, ProbedRunning):
-        pids = tuple(rank.pid for rank in found.ranks)
-        return dataclasses.replace(view, reason=_standing(found, attempt), shim_pid=found.shim.pid, pids=pids)
-    reason = _standing(found, attempt) if found is not None else "a run folder that no journal knows"
-    return dataclasses.replace(view, state=ENDED, reason=reason)
+
+
+def _as_found(view: JobView, found: ProbeResult) -> JobView:
+    """Return a job with how its attempt stands."""
+    view = dataclasses.replace(view, reason=_standing(found, view.attempt))
+    if not isinstance(found, ProbedRunning):
+        return view
+    pids = tuple(rank.pid for rank in found.ranks)
+    return dataclasses.replace(view, shim_pid=found.shim.pid, pids=pids)
 
 
 def _standing(found: ProbeResult, attempt: int) -> str:
