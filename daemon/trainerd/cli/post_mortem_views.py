@@ -11,6 +11,7 @@ from trainerd.contract import records
 from trainerd.contract.heartbeat import read_heartbeat
 from trainerd.contract.records import FinishedRecord
 from trainerd.contract.resume_record import read_resume
+from trainerd.contract.signals import signal_name
 from trainerd.errors import TrainerdError
 from trainerd.supervisor.api.saved_progress import read_saved
 from trainerd.supervisor.api.views import job_view
@@ -107,8 +108,10 @@ def _standing(found: ProbeResult, attempt: int) -> str:
 
 
 def _how(rank: records.RankExit) -> str:
+    if rank.spawn_error is not None:
+        return "was not started"
     if rank.signal is not None:
-        return f"was ended by signal {rank.signal}"
+        return f"was ended by {signal_name(rank.signal)}"
     return f"exited with {rank.exit_code}"
 
 

@@ -84,7 +84,7 @@ def test_ps_shows_what_is_left_and_says_which_jobs_go_on(state):
     assert "attempt 2 runs without a supervisor" in rows["alive"]
     assert "attempt 2 has ended (rank 0 exited with 85)" in rows["dead"]
     assert " 40 " in rows["dead"]
-    assert "next attempt in" not in rows["waits"]  # nobody will start it
+    assert "next attempt in" not in rows["waits"]  # no supervisor would start it
     assert result.stderr.startswith("no supervisor is running on .trainerd; these go on without it: alive\n")
     assert listing(state) == before
 
@@ -112,6 +112,13 @@ def test_when_nothing_runs_that_is_said(state):
         state.run("alive").attempt(2).exit, ExitRecord((RankExit(0, exit_code=0),), NOW, NOW, 0.0, BOOT)
     )
     assert said("ps").stderr.startswith("no supervisor is running on .trainerd; no job runs\n")
+
+
+def test_how_each_rank_ended_is_said(state):
+    ranks = (RankExit(0, signal=9), RankExit(1, spawn_error="no such file"))
+    records.write(state.run("dead").attempt(2).exit, ExitRecord(ranks, NOW, NOW + 1, 1.0, BOOT))
+    reason = "attempt 2 has ended (rank 0 was ended by SIGKILL, rank 1 was not started);"
+    assert reason in said("ps").stdout
 
 
 def test_jobs_of_exec_are_found_in_the_same_folder_and_from_below(state, tmp_path, monkeypatch):
