@@ -25,10 +25,15 @@ def metric_names(history: History) -> list[str]:
     return [key for key in ordered if key in found and key not in _PLACES]
 
 
+def rows_with(history: History, metric: str) -> list[dict[str, Any]]:
+    """Return the rows that have a value of a metric, oldest first: steps if one has it, else reports."""
+    rows = history.rows if any(metric in row for row in history.rows) else history.reports
+    return [row for row in rows if isinstance(row.get(metric), int | float)]
+
+
 def values_of(history: History, metric: str) -> list[float]:
     """Return all values of a metric, oldest first."""
-    rows = history.rows if any(metric in row for row in history.rows) else history.reports
-    return [float(row[metric]) for row in rows if isinstance(row.get(metric), int | float)]
+    return [float(row[metric]) for row in rows_with(history, metric)]
 
 
 def value_rows(first: History, second: History) -> list[tuple[str, ...]]:

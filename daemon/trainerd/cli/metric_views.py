@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from trainerd.cli.metric_comparison import epoch_rows, metric_names, value_rows
+from trainerd.cli.metric_comparison import epoch_rows, metric_names, rows_with, value_rows
 from trainerd.cli.output import make_table, show
 from trainerd.cli.ps import terminal_width
 from trainerd.cli.svg_plot import svg
@@ -48,11 +48,10 @@ def chosen_metric(histories: Mapping[str, History], wanted: str | None) -> str:
 
 
 def _points(history: History, metric: str) -> Points:
-    rows = history.rows if any(metric in row for row in history.rows) else history.reports
     return tuple(
         (float(row["step"]), float(row[metric]))
-        for row in rows
-        if isinstance(row.get(metric), int | float) and isinstance(row.get("step"), int)
+        for row in rows_with(history, metric)
+        if isinstance(row.get("step"), int)
     )
 
 
@@ -78,7 +77,6 @@ def plot_metric(histories: Mapping[str, History], metric: str, target: Path | No
 
 
 def _write_picture(curves: Mapping[str, Points], metric: str, path: Path) -> None:
-
     if path.suffix.lower() != ".svg":
         raise UserError(f"{path}: pictures are written as SVG", hint=f"name it {path.with_suffix('.svg')}")
     try:
