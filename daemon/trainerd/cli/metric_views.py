@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from trainerd.cli.metric_comparison import epoch_rows, metric_names, rows_with, value_rows
-from trainerd.cli.output import make_table, show
-from trainerd.cli.ps import terminal_width
+from trainerd.cli.output import make_table, show, terminal_width
 from trainerd.cli.svg_plot import svg
 from trainerd.cli.terminal_plot import drawn, extent
 from trainerd.contract.nearest import nearest_hint

@@ -17,7 +17,7 @@ from trainerd.contract.nonfinite import spelled
 from trainerd.contract.safe_text import safe_line, safe_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from rich.console import Console, RenderableType
     from rich.table import Table
@@ -54,8 +54,17 @@ def make_console() -> Console:
     """Return a console that is as wide as its reader, and has colours where they are wanted."""
     from rich.console import Console
 
-    is_sized = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(width=None if is_sized else _PIPE_COLUMNS, highlight=False, markup=False, emoji=False)
+    width = None if _is_sized() else _PIPE_COLUMNS
+    return Console(width=width, highlight=False, markup=False, emoji=False)
+
+
+def terminal_width() -> int | None:
+    """Return how many characters a line may have, None where nothing has to fit."""
+    return make_console().width if _is_sized() else None
+
+
+def _is_sized() -> bool:
+    return sys.stdout.isatty() or "COLUMNS" in os.environ
 
 
 def make_table(*headings: str, right: tuple[str, ...] = (), flexible: str | None = None) -> Table:
@@ -99,6 +108,15 @@ def show(renderable: RenderableType) -> None:
         console.print(renderable)
     for line in captured.get().splitlines():
         click.echo(line.rstrip(), color=True)
+
+
+def show_lines(lines: Sequence[Text]) -> None:
+    """Print lines of rich's as they are: none is wrapped or cut."""
+    console = make_console()
+    for line in lines:
+        with console.capture() as captured:
+            console.print(line, soft_wrap=True)
+        click.echo(captured.get().rstrip(), color=True)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,15 @@ from trainerd.cli.fitting_table import fitting_lines
 from trainerd.cli.job_query import SORT_KEYS, STATES, choose, read_format, read_states, sort_jobs
 from trainerd.cli.job_table import COLUMNS, WATCH_COLUMNS, event_line, job_rows, watch_rows
 from trainerd.cli.options import complete_job_names, find_state, json_option, unsought_state_dir_option
-from trainerd.cli.output import ending_quietly, make_console, pause, print_json, print_json_line
+from trainerd.cli.output import (
+    ending_quietly,
+    make_console,
+    pause,
+    print_json,
+    print_json_line,
+    show_lines,
+    terminal_width,
+)
 from trainerd.cli.progress import Pace, bar
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.safe_text import one_line
@@ -22,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rich.console import Console, RenderableType
-    from rich.text import Text
 
     from trainerd.cli.client import Client
     from trainerd.contract.paths import StatePaths
@@ -139,23 +146,6 @@ def _show(
         click.echo(line)
     if jobs:
         show_lines(fitting_lines(COLUMNS, job_rows(jobs, SystemClock().wall_s()), terminal_width()))
-
-
-def terminal_width() -> int | None:
-    """Return how many characters a line may have, None where nothing has to fit."""
-    import os
-
-    is_sized = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return make_console().width if is_sized else None
-
-
-def show_lines(lines: Sequence[Text]) -> None:
-    """Print lines of rich's as they are: none is wrapped or cut."""
-    console = make_console()
-    for line in lines:
-        with console.capture() as captured:
-            console.print(line, soft_wrap=True)
-        click.echo(captured.get().rstrip("\n").rstrip(), color=True)
 
 
 def remarks(daemon: DaemonView, *, is_empty: bool) -> list[str]:
