@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9]+")
 _PYTHON: Final = re.compile(r"python(3(\.\d+)?)?")
-STDIN_BYTES_MAX: Final = 1 << 20
 
 
 def refuse_shell_words(command: tuple[str, ...]) -> None:

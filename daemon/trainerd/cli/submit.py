@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from trainerd.cli.ad_hoc import (
-    STDIN_BYTES_MAX,
     name_of_command,
     read_variables,
     spec_of_command,
@@ -185,7 +184,10 @@ def _sources(
         named = name or name_of_command(words, {job.name for job in client.list_jobs()})
         return (write_spec(folder, named, spec_of_command(words, **fields)),)
     if files == (Path("-"),):
-        return (write_given(folder, sys.stdin.buffer.read(STDIN_BYTES_MAX), name),)
+        from trainerd.supervisor.specs.document import BYTES_MAX
+
+        # One more than is allowed, so that a longer one is refused, not cut.
+        return (write_given(folder, sys.stdin.buffer.read(BYTES_MAX + 1), name),)
     return files
 
 

@@ -13,6 +13,7 @@ from trainerd.cli import submit, waiting
 from trainerd.cli.ad_hoc import as_name, name_of_command, spec_of_command
 from trainerd.cli.main import group
 from trainerd.errors import UserError
+from trainerd.supervisor.specs.document import BYTES_MAX
 from trainerd.supervisor.specs.load import load_spec
 
 
@@ -60,6 +61,16 @@ def test_a_spec_is_read_from_standard_input_and_its_paths_begin_here(text, jobs_
     assert yaml.safe_load(path.read_text())["workdir"] == str(tmp_path / "sub")
     assert "has no name" in CliRunner().invoke(group, ["submit", "-"], input=text).output
     assert "standard input" in CliRunner().invoke(group, ["submit", "-"], input="comand: x").output
+
+
+@pytest.mark.usefixtures("accepting")
+def test_a_spec_on_standard_input_that_is_too_long_is_refused_and_not_cut(jobs_dir):
+    text = "name: night\ncommand: [./go]\nworkdir: .\n#" + "x" * BYTES_MAX + "\ngrace: 1s\n"
+    assert (
+        "standard input: the file is larger than"
+        in CliRunner().invoke(group, ["submit", "-"], input=text).output
+    )
+    assert not list(jobs_dir.iterdir())
 
 
 @pytest.mark.usefixtures("accepting")
