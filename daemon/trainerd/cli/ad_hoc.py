@@ -14,6 +14,8 @@ from trainerd.errors import SpecError, UserError
 if TYPE_CHECKING:
     from collections.abc import Container
 
+    from trainerd.supervisor.specs.model import JobSpec
+
 _NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9]+")
 _PYTHON: Final = re.compile(r"python(3(\.\d+)?)?")
 
@@ -89,7 +91,6 @@ def write_given(folder: Path, data: bytes, name: str | None) -> Path:
         UserError: It has no name and none is given.
     """
     from trainerd.supervisor.specs.load import parse_spec
-    from trainerd.supervisor.specs.resolve import absolute
     from trainerd.supervisor.specs.rewrite import with_fields
 
     suffix = ".json" if data.lstrip()[:1] == b"{" else ".yaml"
@@ -104,11 +105,7 @@ def write_given(folder: Path, data: bytes, name: str | None) -> Path:
         raise UserError(
             "the spec on standard input has no name", hint="give it a field name, or say --name NAME"
         )
-    changes = {"name": name, "workdir": absolute(spec.workdir, Path.cwd())}
-    if spec.python is not None and "/" in spec.python:
-        changes["python"] = absolute(spec.python, Path.cwd())
-    if spec.env_file is not None:
-        changes["env_file"] = absolute(spec.env_file, Path.cwd())
+    changes = {"name": name} | absolute_paths(spec, Path.cwd())
     text = with_fields(data.decode("utf-8-sig"), suffix, changes)
     if text is None:
         raise UserError(
@@ -117,6 +114,18 @@ def write_given(folder: Path, data: bytes, name: str | None) -> Path:
     path = folder / f"{name}{suffix}"
     path.write_text(text)
     return path
+
+
+def absolute_paths(spec: JobSpec, folder: Path) -> dict[str, str]:
+    """Return the fields of a spec that are paths, as absolute ones; relative ones begin at `folder`."""
+    from trainerd.supervisor.specs.resolve import absolute
+
+    given = {"workdir": spec.workdir, "python": spec.python, "env_file": spec.env_file}
+    return {
+        field: absolute(text, folder)
+        for field, text in given.items()
+        if text is not None and (field != "python" or "/" in text)
+    }
 
 
 def read_variables(given: tuple[str, ...]) -> dict[str, str]:

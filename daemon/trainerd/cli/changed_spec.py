@@ -6,6 +6,7 @@ import copy
 import shlex
 from typing import TYPE_CHECKING, Any, Final
 
+from trainerd.cli.ad_hoc import absolute_paths
 from trainerd.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,18 +25,15 @@ def read_template(path: Path) -> tuple[dict[str, Any], str | None]:
     """
     from trainerd.supervisor.specs.load import parse_spec, read_bytes
     from trainerd.supervisor.specs.parsing import parse
-    from trainerd.supervisor.specs.resolve import absolute
 
     path = path.absolute()
     data, _ = read_bytes(path, None)
     spec = parse_spec(path, data).spec
     root = copy.deepcopy(parse(data, path.suffix.lower()).root)
-    if not _has_placeholder(spec.workdir):
-        root["workdir"] = absolute(spec.workdir, path.parent)
-    for field in ("python", "env_file"):
-        text = getattr(spec, field)
-        if text is not None and (field == "env_file" or "/" in text):
-            root[field] = absolute(text, path.parent)
+    paths = absolute_paths(spec, path.parent)
+    if _has_placeholder(spec.workdir):
+        del paths["workdir"]
+    root |= paths
     root["command"] = list(spec.command)
     return root, spec.name
 
