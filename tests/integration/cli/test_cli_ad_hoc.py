@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import click
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 from tests.support.fake_control import MNIST, job
 from trainerd.cli import submit, waiting
 from trainerd.cli.ad_hoc import as_name, name_of_command, spec_of_command
-from trainerd.cli.main import group
+from trainerd.cli.main import ELSEWHERE, GROUPS, group
 from trainerd.errors import UserError
 from trainerd.supervisor.specs.document import BYTES_MAX
 from trainerd.supervisor.specs.load import load_spec
@@ -117,6 +118,13 @@ def test_wait_returns_when_all_are_there(trainerd, supervisor):
     assert "did you mean 'mnist'" in trainerd("wait", "mnits", code=1).stderr
 
 
+def test_a_job_that_is_removed_ends_the_wait(trainerd, supervisor):
+    jobs = [job("ant", "queued")]
+    supervisor.jobs["ant"] = jobs[0]
+    supervisor.list_jobs = lambda: (jobs.pop(),) if jobs else ()
+    assert "ant was removed while it was waited for" in trainerd("wait", "ant", code=1).stderr
+
+
 def test_wait_looks_again_until_the_job_moves(trainerd_json, supervisor):
     looks = iter(["queued", "starting", "running"])
     listed = supervisor.list_jobs
@@ -148,6 +156,13 @@ def test_wait_looks_again_until_the_job_moves(trainerd_json, supervisor):
 )
 def test_a_word_that_is_no_verb_leads_to_one(trainerd, word, meant):
     assert meant in trainerd(word, code=2).stderr
+
+
+def test_each_word_of_another_program_leads_to_a_verb_and_is_none():
+    verbs = set(group.list_commands(click.Context(group)))
+    assert {meant.split()[0] for meant in ELSEWHERE.values()} <= {*verbs, "--version"}
+    assert not verbs & set(ELSEWHERE)
+    assert {verb for each in GROUPS.values() for verb in each} == verbs
 
 
 def test_help_begins_with_what_a_newcomer_needs(trainerd):

@@ -47,6 +47,9 @@ def test_a_sweep_places_one_spec_for_each_combination(trainerd, jobs_dir, templa
     refused = trainerd(*words, "--name", "grid", code=1).stderr
     assert "grid-lr-0.1-seed-1, grid-lr-0.1-seed-2" in refused
     assert "--replace" in refused
+    more = trainerd("sweep", template, "--set", "lr=0.1,2", "--set", "env.SEED=1", "--name", "grid", code=1)
+    assert "nothing was submitted" in more.stderr
+    assert sorted(path.stem for path in jobs_dir.iterdir()) == sorted(specs)
 
 
 def test_a_dry_run_of_a_sweep_needs_no_supervisor_and_writes_nothing(trainerd, template, jobs_dir):
