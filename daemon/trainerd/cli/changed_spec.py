@@ -18,7 +18,7 @@ FIXED: Final = frozenset({"name", "group"})
 
 
 def read_template(path: Path) -> tuple[dict[str, Any], str | None]:
-    """Return the tree of a valid spec, whose paths are absolute, and the name that it gives itself.
+    """Return the tree of a valid spec, without its name and with absolute paths, and its name if it has one.
 
     Raises:
         SpecError: It would not be accepted.
@@ -35,6 +35,7 @@ def read_template(path: Path) -> tuple[dict[str, Any], str | None]:
         del paths["workdir"]
     root |= paths
     root["command"] = list(spec.command)
+    root.pop("name", None)
     return root, spec.name
 
 

@@ -52,7 +52,7 @@ def command(
         if not job.spec_path or not Path(job.spec_path).exists():
             raise UserError(f"the spec of {name} is gone: {job.spec_path or 'none is known'}")
         root, _ = read_template(Path(job.spec_path))
-        spec = {key: value for key, value in with_values(root, values).items() if key != "name"}
+        spec = with_values(root, values)
         file = write_spec(Path(folder), new, spec)
         load_spec(file, trust=None)
         if dry_run:

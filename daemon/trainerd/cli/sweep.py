@@ -93,7 +93,7 @@ def _written(folder: Path, specs: dict[str, dict[str, object]]) -> dict[str, Pat
 
     files = {}
     for name, spec in specs.items():
-        files[name] = write_spec(folder, name, {key: value for key, value in spec.items() if key != "name"})
+        files[name] = write_spec(folder, name, spec)
         load_spec(files[name], trust=None)
     return files
 
