@@ -63,7 +63,7 @@ def all_points() -> dict[str, str]:
         found = find_spec(module.name)
         assert found is not None
         assert found.origin is not None
-        if "contract.failpoints" in Path(found.origin).read_text("utf-8"):
+        if "failpoints" in Path(found.origin).read_text("utf-8"):
             import_module(module.name)
     return {name: point.leaves for name, point in failpoints.REGISTRY.items()}
 
