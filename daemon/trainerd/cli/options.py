@@ -70,7 +70,7 @@ def complete_job_names(context: click.Context, _parameter: click.Parameter, begi
     """Return the names of runs that begin so, for the shell: read from the state folder, asking nobody."""
     try:
         given = context.params.get("state")
-        state = given if isinstance(given, StatePaths) else find_state(None)
+        state = given if isinstance(given, StatePaths) else find_state(given)
         return sorted(each.name for each in state.runs.iterdir() if each.name.startswith(beginning))
     except (UserError, OSError):
         return []
