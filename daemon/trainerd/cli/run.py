@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     help="Serve a page for browsers: HOST:PORT such as 127.0.0.1:7878, opened by a token that is printed, or "
     "unix:PATH for a proxy.  [default: none]",
 )
-@click.option("--web-actions", is_flag=True, help="Let the page stop, hold, resume and retry jobs.")
+@click.option("--web-actions", is_flag=True, help="Let the page stop, hold, resume, retry and restart jobs.")
 def command(
     *, jobs_dir: Path, state_dir: Path, config: Path | None, check: bool, web: str | None, web_actions: bool
 ) -> None:
