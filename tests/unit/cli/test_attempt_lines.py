@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
+from click.testing import CliRunner
 
 from tests.support.supervisor_objects import NOW, exit_record
 from trainerd.cli.attempt_lines import AttemptLines, ending_of
+from trainerd.cli.main import group
 from trainerd.cli.moments import moment_of
 from trainerd.contract import records
 from trainerd.contract.clock import SystemClock
-from trainerd.contract.paths import RunPaths
+from trainerd.contract.paths import RunPaths, StatePaths
 from trainerd.contract.records import RankExit
 from trainerd.errors import UserError
 
@@ -84,6 +88,33 @@ def test_an_attempt_without_a_readable_record_has_no_such_line(run):
     assert ending_of(run, 2, 0) is None
     assert ending_of(run, 7, 0) is None
     assert ending_of(run, 1, 5) is None
+
+
+@pytest.mark.usefixtures("run")
+def test_attempts_are_chosen_by_number_and_by_when_they_ended(tmp_path, monkeypatch):
+    state = StatePaths(tmp_path / "state")
+    log = state.run("mnist").rank_log(0)
+    state.runs.mkdir(parents=True)
+    (tmp_path / "mnist").rename(state.run("mnist").root)
+    log.parent.mkdir(exist_ok=True)
+    log.write_bytes(LOG)
+    late = dataclasses.replace(exit_record(RankExit(0, exit_code=85)), ended_wall_s=NOW + 7200)
+    records.write(state.run("mnist").attempt(2).exit, late)
+    monkeypatch.setattr(SystemClock, "wall_s", lambda _: NOW + 7200)
+
+    def shown(*words: str) -> list[str]:
+        result = CliRunner().invoke(group, ["logs", "mnist", "--state-dir", str(state.root), *words])
+        assert result.exit_code == ("--attempt=9" in words), result.output
+        return [line for line in result.output.splitlines() if " ended " not in line]
+
+    first, second = LOG.decode().splitlines()[:2], LOG.decode().splitlines()[2:]
+    assert shown() == [*first, *second]
+    assert shown("--attempt=1") == first
+    assert shown("--attempt=1", "-n", "2") == ["one"]  # the other one says how it ended
+    assert shown("--since=1h") == second
+    assert shown("--since=3h") == [*first, *second]
+    assert shown("--attempt=1", "--since=1h") == []
+    assert shown("--attempt=9") == ["error: no attempt 9 of mnist", "  the newest one is 2"]
 
 
 def test_moments_are_durations_back_or_dates(monkeypatch):

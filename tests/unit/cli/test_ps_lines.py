@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import click
 import pytest
 
 from tests.support.fake_control import NOW_S, job
+from trainerd.cli import ps
 from trainerd.cli.fitting_table import fitting_lines
 from trainerd.cli.job_query import choose, read_format, read_states, sort_jobs
 from trainerd.cli.job_table import COLUMNS, WATCH_COLUMNS, event_line, job_rows, reason_now, watch_rows
-from trainerd.errors import UserError
+from trainerd.errors import TryAgainError, UserError
 
 LONG = job(
     "a" * 40, "backing-off", reason="first line\nsecond line " * 9, step=10**9, loss=0.123456, attempt=12
@@ -85,3 +87,36 @@ def test_a_job_that_starts_says_that_it_imports_and_for_how_long():
 
 def test_a_line_of_a_pipe_is_one_line():
     assert "\n" not in event_line(LONG, NOW_S)
+
+
+@pytest.mark.parametrize(
+    ("line_of", "expected"),
+    [
+        (None, ["bee: running (step 7): going", "cow: parked: going", "bee: running (step 9): saved"]),
+        (lambda each: f"{each.name} {each.step}", ["bee 7", "cow None", "bee 8", "bee 9"]),
+    ],
+    ids=["as-lines", "as-a-format"],
+)
+def test_in_a_pipe_there_is_a_line_for_each_job_and_each_change(monkeypatch, capsys, line_of, expected):
+    cow = job("cow", "parked", reason="going")
+    looks = [
+        (job("bee", "running", reason="going", step=7), cow),
+        (job("bee", "running", reason="going", step=8), cow),
+        TryAgainError("it is being replaced"),
+        (job("bee", "running", reason="saved", step=9), cow),
+    ]
+
+    def list_jobs():
+        if isinstance(looks[0], Exception):
+            raise looks.pop(0)
+        return looks.pop(0)
+
+    def pause(_seconds):
+        if not looks:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ps, "pause", pause)
+    with pytest.raises(KeyboardInterrupt):
+        ps._watch_lines(SimpleNamespace(list_jobs=list_jobs), list, line_of)
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.rpartition("  ")[2] for line in shown] == expected
