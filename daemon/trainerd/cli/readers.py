@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -139,16 +140,19 @@ class SeveralReaders:
     """
 
     def __init__(self, own: Reader | None, others: Mapping[str, Reader]) -> None:
-        self._jobs = {job.name: (own, job) for job in own.list_jobs()} if own is not None else {}
-        for one in others.values():
+        self._own = own
+        self._readers = (*([own] if own is not None else []), *others.values())
+        self._jobs: dict[str, tuple[Reader, JobView]] = {}
+        for one in self._readers:
             for job in one.list_jobs():
                 self._jobs.setdefault(job.name, (one, job))
-        found = [event for one in (own, *others.values()) if one is not None for event in _all_events(one)]
+
+    @cached_property
+    def _events(self) -> list[EventView]:
+        """All events; most verbs ask for none."""
+        found = [event for one in self._readers for event in _all_events(one)]
         found.sort(key=lambda event: event.wall_s)
-        self._events = [
-            dataclasses.replace(event, sequence=number) for number, event in enumerate(found, start=1)
-        ]
-        self._own = own
+        return [dataclasses.replace(event, sequence=number) for number, event in enumerate(found, start=1)]
 
     def last_event(self) -> int:
         """Return the number of the newest event."""
@@ -179,7 +183,7 @@ class SeveralReaders:
 
     def _reader_of(self, name: str) -> Reader:
         found = self._jobs.get(check_name(name))
-        if found is not None and found[0] is not None:
+        if found is not None:
             return found[0]
         if self._own is not None:
             return self._own  # it may have a run of that name
