@@ -26,9 +26,9 @@ def refuse_shell_words(command: tuple[str, ...]) -> None:
     Raises:
         UserError: It begins with a keyword of a shell, or holds one of its operators.
     """
-    from trainerd.supervisor.specs.shell_words import shell_problem
+    from trainerd.supervisor.specs.shell_words import OPERATORS, shell_problem
 
-    operator = next((word for word in command if word in {"&&", "||", "|", ";", ">", "<", "&"}), None)
+    operator = next((word for word in command if word in OPERATORS), None)
     if operator is None and shell_problem(command) is None:
         return
     what = command[0] if operator is None else operator

@@ -91,7 +91,13 @@ def test_what_does_not_go_together_is_a_usage_error(trainerd, words, message):
 
 
 @pytest.mark.parametrize(
-    "words", [("cd", "x", "&&", "python", "t.py"), ("python", "t.py", "|", "tee"), ("source", "v")]
+    "words",
+    [
+        ("cd", "x", "&&", "python", "t.py"),
+        ("python", "t.py", "|", "tee"),
+        ("python", "t.py", ">>", "log"),
+        ("source", "v"),
+    ],
 )
 def test_a_command_for_a_shell_is_refused_with_what_to_write(words):
     with pytest.raises(UserError, match="started without one") as caught:

@@ -14,7 +14,8 @@ SHELL_WORDS: Final = frozenset(
 )
 """Words that a shell understands and that are no programs, or that do nothing as one."""
 
-_OPERATORS: Final = frozenset({"&&", "||", "|", "|&", ";", "&", "<", ">", ">>", "&>", ">&"})
+OPERATORS: Final = frozenset({"&&", "||", "|", "|&", ";", "&", "<", ">", ">>", "&>", ">&"})
+"""What stands between commands and files in a shell."""
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
 
 
@@ -54,7 +55,7 @@ def _operator(text: str) -> str | None:
     before = ""
     try:
         for token in reader:
-            if token in _OPERATORS and not before.endswith("\\"):
+            if token in OPERATORS and not before.endswith("\\"):
                 return token
             before = token
     except ValueError:
