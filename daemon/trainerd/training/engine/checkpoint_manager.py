@@ -159,15 +159,15 @@ class CheckpointManager:
         self.lineage.found(found[0] if found else None)
         return found
 
-    def wait_for_mirror(self, *, limit_s: float) -> bool | None:
-        """Wait until the newest checkpoint is in the mirror; return whether it is, None without a mirror.
+    def wait_for_mirror(self, checkpoint: Checkpoint, *, limit_s: float) -> bool | None:
+        """Wait until a checkpoint is in the mirror; return whether it is, None without a mirror.
 
         `close` does not wait again.
         """
         if self._mirror is None:
             return None
         self.mirror_limit_s = 0.0
-        return self._mirror.wait(limit_s=limit_s)
+        return self._mirror.ensure(checkpoint, limit_s=limit_s)
 
     def _bring_back_history(self, mirror: Mirror, pulled: Checkpoint) -> None:
         """Complete the metric history that a checkpoint counts on. What is missing the resume tells."""

@@ -275,16 +275,19 @@ class RunExit:
 
     def _wait_for_mirror(self, newest: Checkpoint | None) -> None:
         """Wait until the last checkpoint is in the mirror: this machine may not come back."""
+        if newest is None:
+            return
         left_s = self._flag.left_s(self._settings.grace_s)
         limit_s = MIRROR_LIMIT_S if left_s is None else max(left_s - MIRROR_RESERVE_S, 0.0)
-        is_there = self._saves.wait_for_mirror(limit_s=limit_s) if newest is not None else None
-        if is_there is None or newest is None:
-            return
+        began_s = time.monotonic()
+        is_there = self._saves.wait_for_mirror(newest, limit_s=limit_s)
         if is_there:
             leaving.say_last(f"trainerd: {newest.name} is in the mirror")
-        else:
+        elif is_there is not None:
+            waited_s = time.monotonic() - began_s
             leaving.say_last(
-                f"trainerd: {newest.name} is not in the mirror: there were {limit_s:.0f} s for it"
+                f"trainerd: {newest.name} is not in the mirror: waited {waited_s:.1f} s of at most "
+                f"{limit_s:.0f} s"
             )
 
     def _end_drained(self, newest: Checkpoint | None, reason: str) -> NoReturn:

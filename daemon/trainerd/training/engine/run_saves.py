@@ -159,9 +159,9 @@ class RunSaves:
         """The newest checkpoint that is durable."""
         return self._checkpoints.lineage.newest
 
-    def wait_for_mirror(self, *, limit_s: float) -> bool | None:
-        """Wait until the newest checkpoint is in the mirror; return whether it is, None without a mirror."""
-        return self._checkpoints.wait_for_mirror(limit_s=limit_s)
+    def wait_for_mirror(self, checkpoint: Checkpoint, *, limit_s: float) -> bool | None:
+        """Wait until a checkpoint is in the mirror; return whether it is, None without a mirror."""
+        return self._checkpoints.wait_for_mirror(checkpoint, limit_s=limit_s)
 
     # ------------------------------------------------------------------ copies aside
 

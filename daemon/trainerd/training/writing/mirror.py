@@ -57,12 +57,13 @@ class Mirror:
         self._problem: str | None = None
         self._thread: threading.Thread | None = None
         self._is_hurried = False
-        self._is_there = True
+        self._taken = self._there = ""  # names: of the last one to be copied, of the last one copied
 
     def take(self, checkpoint: Checkpoint, *, removed: Iterable[str] = ()) -> None:
         """Have a checkpoint copied, and what retention removed here removed there. Returns at once."""
         with self._changed:
             self._next = checkpoint
+            self._taken, self._there = checkpoint.name, ""
             self._removed.update(removed)
             self._changed.notify_all()
             if self._thread is None:
@@ -94,7 +95,13 @@ class Mirror:
             self._changed.notify_all()
             is_over = self._changed.wait_for(lambda: self._thread is None, timeout=limit_s)
             self._is_hurried = False
-            return is_over and self._is_there
+            return is_over and self._there == self._taken
+
+    def ensure(self, checkpoint: Checkpoint, *, limit_s: float) -> bool:
+        """Have a checkpoint copied if it was not given before, and wait; return whether it is there."""
+        if self._taken != checkpoint.name:  # the one that this attempt went on from
+            self.take(checkpoint)
+        return self.wait(limit_s=limit_s)
 
     def warn(self) -> None:
         """Say what went wrong since the last time, if anything did."""
@@ -151,21 +158,22 @@ class Mirror:
             with self._changed:
                 self._removed |= removed
                 self._problem = problem or self._problem
-                self._is_there = problem is None
 
     def _try(self, checkpoint: Checkpoint, removed: set[str]) -> tuple[str | None, bool]:
         """Copy once; return what went wrong, and whether to try again. What was removed leaves the set."""
+        what = f"{checkpoint.name} is not there yet"
         try:
             self.push(checkpoint)
+            self._there = checkpoint.name
             for name in sorted(removed):
+                what = f"{name} is to be removed there, and is still there"
                 self.remove(name)
                 removed.discard(name)
-        except FileNotFoundError:
-            return None, False  # pruned before its turn came: a newer one waits
         except CorruptError as error:
             return f"{checkpoint.name} is damaged: {error}", False
-        except (OSError, TrainerdError) as error:
-            return f"{checkpoint.name} is not there yet: {error}", True
         except Exception as error:  # noqa: BLE001 - storages of others raise what they like
-            return f"{checkpoint.name} is not there yet: {type(error).__name__}: {error}", True
+            if isinstance(error, FileNotFoundError) and not checkpoint.path.exists():
+                return None, False  # pruned before its turn came: a newer one waits
+            kind = "" if isinstance(error, OSError | TrainerdError) else f"{type(error).__name__}: "
+            return f"{what}: {kind}{error}", True
         return None, False
