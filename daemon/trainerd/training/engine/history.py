@@ -72,7 +72,7 @@ class HistoryWriter:
             write_file(self._path.with_name(f"{self._path.name}.replaced"), own)
             os.ftruncate(self._descriptor, 0)
             self.position_bytes = 0
-        self._append(content[self.position_bytes :])
+        self._write(content[self.position_bytes :])  # followers read it from the file at the next marker
         self.sync()
 
     def begin(self, *, attempt: int, checkpoint: str | None, step: int, keep_bytes: int) -> None:
@@ -117,6 +117,12 @@ class HistoryWriter:
             self._followers.pop().close()
 
     def _append(self, line: bytes) -> None:
+        self._write(line)
+        if self._followers and line != b"\n":
+            for follower in self._followers:
+                follower.line(line)
+
+    def _write(self, line: bytes) -> None:
         try:
             written = os.write(self._descriptor, line)
             if written < len(line):
@@ -128,6 +134,3 @@ class HistoryWriter:
             with translated_space_errors(self._path):
                 raise error  # noqa: TRY201 - translated only now: every step comes by here
         self.position_bytes += len(line)
-        if self._followers and line != b"\n":
-            for follower in self._followers:
-                follower.line(line)

@@ -39,3 +39,27 @@ def test_a_line_that_did_not_fit_leaves_nothing_and_may_be_tried_again(tmp_path,
     assert (tmp_path / "metrics.jsonl").read_bytes() == b"first\nsecond\n"
     assert writer.position_bytes == writer.sync() == 13
     writer.close()
+
+
+class Follower:
+    def __init__(self):
+        self.lines = []
+
+    def line(self, line):
+        self.lines.append(line)
+
+    def close(self):
+        pass
+
+
+def test_a_history_that_is_brought_back_is_no_line_to_a_follower(tmp_path):
+    """A follower reads what came before from the file, when the attempt begins."""
+    follower = Follower()
+    writer = HistoryWriter(tmp_path / "metrics.jsonl").open()
+    writer.follow(follower)
+    writer.replace(history.HEADER + b'{"step": 1}\n{"step": 2}\n')
+    assert follower.lines == []
+    writer.begin(attempt=2, checkpoint="step-000000002", step=2, keep_bytes=writer.position_bytes)
+    (marker,) = follower.lines
+    assert b"resume" in marker
+    writer.close()

@@ -303,3 +303,13 @@ def test_what_could_not_be_removed_there_is_not_said_of_the_checkpoint(tmp_path,
     ):
         assert train(tmp_path / "a")
     assert names(bucket)[-1].startswith("step-000000010")
+
+
+def test_a_tracker_on_another_machine_has_the_points_of_both(tmp_path, bucket):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    from tests.support.event_files import points
+
+    assert not train(tmp_path / "a", crash_at=7, trackers=["tensorboard"])
+    assert train(tmp_path / "b", trackers=["tensorboard"])
+    found = points(tmp_path / "b" / "run" / "tensorboard")
+    assert [step for tag, step, _ in found if tag == "loss"] == list(range(1, 11))
