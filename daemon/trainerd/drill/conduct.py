@@ -289,7 +289,12 @@ def _check_speed(end: DrillAttempt, limit_s: float) -> None:
     """Raise UserError if the job was not seen to make some steps in the time for that."""
     if end.kind != "too-slow":
         return
-    made = f"{end.step} of the {PROBE_STEPS_MIN} steps that measure it" if end.step else "no step"
+    if not end.step:
+        made = "no step"
+    elif end.step < PROBE_STEPS_MIN:
+        made = f"{end.step} of the {PROBE_STEPS_MIN} steps that measure it"
+    else:
+        made = f"{end.step} steps, the first of them too late to be measured,"
     _, newline, last_lines = end.message.partition("\n")
     raise UserError(
         f"the job made {made} within {limit_s:.0f} s, and these are {PROBE_LIMIT_SHARE:.0%} of the budget"
