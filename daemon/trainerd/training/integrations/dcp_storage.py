@@ -19,6 +19,7 @@ from trainerd.errors import CorruptError, UserError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from torch.distributed.checkpoint.metadata import Metadata
     from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, SavePlan, SavePlanner
@@ -114,12 +115,12 @@ class StoreReader(FileSystemReader):
     """
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        _check(Path(self.path), _METADATA)
+        _check(Path(self.path), [_METADATA])
         return super().read_metadata(*args, **kwargs)
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
-        for name in sorted({self.storage_data[item.storage_index].relative_path for item in plan.items}):
-            _check(Path(self.path), name)
+        names = {self.storage_data[item.storage_index].relative_path for item in plan.items}
+        _check(Path(self.path), sorted(names))
         return super().read_data(plan, planner)
 
 
@@ -129,8 +130,7 @@ def verify(path: str | os.PathLike[str]) -> None:
     Raises:
         CorruptError: A file is missing, or is not what was written.
     """
-    for name in sorted(_digests(Path(path))):
-        _check(Path(path), name)
+    _check(Path(path))
 
 
 def remove_unfinished(path: str | os.PathLike[str]) -> None:
@@ -170,16 +170,19 @@ def _digests(folder: Path) -> dict[str, Any]:
     return files
 
 
-def _check(folder: Path, name: str) -> None:
-    path, expected = folder / name, _digests(folder).get(name)
-    if expected is None:
-        raise CorruptError(f"{path}: {folder / DIGESTS} has no digest of it")
-    try:
-        found = _entry(path)
-    except FileNotFoundError:
-        raise CorruptError(f"{path} is missing") from None
-    if found != expected:
-        raise CorruptError(
-            f"{path} is damaged: it has {found['bytes']} bytes with {found['digest']}, and {expected} "
-            "was written"
-        )
+def _check(folder: Path, names: Sequence[str] | None = None) -> None:
+    """Compare files with their digests, all that have one if no names are given."""
+    digests = _digests(folder)
+    for name in sorted(digests) if names is None else names:
+        path, expected = folder / name, digests.get(name)
+        if expected is None:
+            raise CorruptError(f"{path}: {folder / DIGESTS} has no digest of it")
+        try:
+            found = _entry(path)
+        except FileNotFoundError:
+            raise CorruptError(f"{path} is missing") from None
+        if found != expected:
+            raise CorruptError(
+                f"{path} is damaged: it has {found['bytes']} bytes with {found['digest']}, and {expected} "
+                "was written"
+            )
