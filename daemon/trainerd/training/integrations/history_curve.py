@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.contract.metric_history import read_history
+from trainerd.contract.paths import RunPaths
 from trainerd.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,14 +23,15 @@ _PLACE: Final = {"step", "epoch", "batch", "digest", "report"}
 
 
 class HistoryCurve(ABC):
-    """A tracker that follows a metric history.
+    """A tracker that follows the metric history of a run.
 
     Args:
-        history: The metric history.
+        run_dir: The run folder.
     """
 
-    def __init__(self, history: Path) -> None:
-        self._history = history
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._history = RunPaths(run_dir).metrics
         self._is_begun = False
 
     def line(self, line: bytes) -> None:

@@ -64,8 +64,7 @@ class MlflowCurve(HistoryCurve):
     """
 
     def __init__(self, run_dir: Path, tracking_uri: str) -> None:
-        super().__init__(run_dir / "metrics.jsonl")
-        self._run_dir = run_dir
+        super().__init__(run_dir)
         if "://" not in tracking_uri or tracking_uri.startswith("file:"):
             # MLflow refuses its own file store, unless one says this.
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")

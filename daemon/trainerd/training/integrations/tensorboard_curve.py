@@ -38,7 +38,7 @@ def follow(session: Session, log_dir: str | Path | None = None) -> None:
         UserError: The run has begun already.
     """
     if session.rank == 0:
-        curve = TensorBoardCurve(session.run_dir / "metrics.jsonl", Path(log_dir or session.run_dir / FOLDER))
+        curve = TensorBoardCurve(session.run_dir, Path(log_dir or session.run_dir / FOLDER))
         session.follow_history(curve)
         session.on_leave(curve.flush)
 
@@ -47,12 +47,12 @@ class TensorBoardCurve(HistoryCurve):
     """The event file of one attempt.
 
     Args:
-        history: The metric history.
+        run_dir: The run folder.
         folder: Where the events go.
     """
 
-    def __init__(self, history: Path, folder: Path) -> None:
-        super().__init__(history)
+    def __init__(self, run_dir: Path, folder: Path) -> None:
+        super().__init__(run_dir)
         self._folder = folder
         self._former: list[Path] = []
         self._writer: Any = None

@@ -61,8 +61,7 @@ class WandbCurve(HistoryCurve):
     """
 
     def __init__(self, run_dir: Path, folder: Path, mode: str) -> None:
-        super().__init__(run_dir / "metrics.jsonl")
-        self._run_dir = run_dir
+        super().__init__(run_dir)
         self._folder = folder
         self._mode = mode
         self._run: Any = None
