@@ -26,17 +26,10 @@ from trainerd.training.state.audit_kinds import (
 from trainerd.training.state.caller_names import CallerNames, Known, place_of_frame, user_frames
 from trainerd.training.state.hand_kept_averages import CopiesBefore
 from trainerd.training.state.kept_gradients import KeptGradients
-from trainerd.training.state.later_steps import LaterSteps
+from trainerd.training.state.later_steps import LaterSteps, register_step_hook
 from trainerd.training.state.live_objects import live_instances
 from trainerd.training.state.optimizer_names import named_parameters
 from trainerd.training.state.tracked import Objects, Stateful, unwrapped
-
-try:
-    from torch.optim.optimizer import register_optimizer_step_post_hook
-except ImportError:
-    _register_hook: Any = None
-else:
-    _register_hook = register_optimizer_step_post_hook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -95,8 +88,8 @@ class Audit:
 
     def watch(self) -> None:
         """Note from here on which optimizers step. Call it where the body of the first step begins."""
-        if _register_hook is not None:
-            self._hook = _register_hook(self._note_step)
+        if register_step_hook is not None:
+            self._hook = register_step_hook(self._note_step)
         coverage = Coverage(self._objects, self._values())
         self._gradients = GradientsBefore(self._objects, coverage)
         names = CallerNames(sys._getframe(1))  # noqa: SLF001 - the documented way to it
@@ -124,7 +117,7 @@ class Audit:
         found = self._untracked(coverage, names)
         if not any(each.kind == "untracked-average" for each in found):
             found += self._averages_by_hand(coverage, names)
-        if not found and not self._stepped and _register_hook is not None:
+        if not found and not self._stepped and register_step_hook is not None:
             found += self._accumulation(coverage, names)
         stepped = [each.optimizer for each in self._stepped.values()]
         self._forget_step()

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 try:
     from torch.optim.optimizer import register_optimizer_step_post_hook
 except ImportError:
-    _register_hook: Any = None
+    register_step_hook: Any = None
 else:
-    _register_hook = register_optimizer_step_post_hook
+    register_step_hook = register_optimizer_step_post_hook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -42,7 +42,7 @@ class LaterSteps:
         self._known: dict[int, weakref.ref[Any]] = {}
         for optimizer in known:
             self._add(optimizer)
-        self._hook = None if _register_hook is None else _register_hook(self._stepped)
+        self._hook = None if register_step_hook is None else register_step_hook(self._stepped)
 
     def close(self) -> None:
         """Stop watching."""
