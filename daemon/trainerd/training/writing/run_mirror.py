@@ -79,7 +79,7 @@ class RunMirror(Mirror):
         """Bring back the newest checkpoint of the newest line, if this folder has no run.
 
         Raises:
-            OSError: The other place cannot be asked. To begin a new run would be a lie.
+            OSError: The other place cannot be asked: a new run would be a second one.
         """
         own = self._line()
         if self._is_fresh or (own is None and self._has_older_run()):
@@ -148,8 +148,8 @@ class RunMirror(Mirror):
         names = stored_names(GenerationStorage(self._storage, line))
         if names and _is_after(names[-1], checkpoint.name):
             say(
-                f"trainerd: {self._where} holds {names[-1]}, which does not come of {checkpoint.name}: it "
-                f"stays, and what follows is copied beside it, as line {all_lines[-1] + 1}"
+                f"trainerd: {self._where} holds {names[-1]}, which does not follow from {checkpoint.name}: "
+                f"it stays, and what follows is copied beside it, as line {all_lines[-1] + 1}"
             )
             line = all_lines[-1] + 1
             self._write(line)

@@ -135,7 +135,7 @@ def test_a_fresh_run_brings_nothing_back_and_leaves_what_is_there(tmp_path, buck
     assert not train(tmp_path / "a", crash_at=3, fresh=True)
     assert names(bucket) == before
     assert names(bucket, 1) == ["step-000000002"]
-    assert "does not come of step-000000002" in capsys.readouterr().err
+    assert "does not follow from step-000000002" in capsys.readouterr().err
     assert not train(tmp_path / "c", crash_at=3)  # an empty disk: the newest line
     assert names(bucket, 1)[-1] == "step-000000004"
 
