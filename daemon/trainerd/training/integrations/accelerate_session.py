@@ -186,19 +186,19 @@ class _Listener:
 
     def begin(self) -> None:
         self.end()  # of a loop that an exception has left
-        self._is_begun = True
-        self._prepared.begin()
-
-    def batch(self, batch: Any, *, is_last: bool) -> Any:
-        prepared, state = self._prepared, self._accelerator.gradient_state
-        prepared.end_of_dataloader = is_last
-        if state.num_steps > 1 and state.sync_with_dataloader and _has_no_length(prepared):
+        state = self._accelerator.gradient_state
+        if state.num_steps > 1 and state.sync_with_dataloader and _has_no_length(self._prepared):
             raise UserError(
                 f"gradient_accumulation_steps={state.num_steps}: the length of the loader is not known, nor "
                 "which batch ends its last step",
                 hint="give the dataset a __len__",
             )
-        return _on_device(batch, prepared)
+        self._is_begun = True
+        self._prepared.begin()
+
+    def batch(self, batch: Any, *, is_last: bool) -> Any:
+        self._prepared.end_of_dataloader = is_last
+        return _on_device(batch, self._prepared)
 
     def end(self) -> None:
         if self._is_begun:
