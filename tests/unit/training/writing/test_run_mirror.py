@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import shutil
@@ -11,16 +10,14 @@ import time
 import pytest
 import torch
 
-import trainerd
 from tests.support.in_process import attempt, result_of
+from tests.support.in_process_drain import drained_at
 from trainerd.checkpoint.fsspec_storage import without_credentials
 from trainerd.checkpoint.generations import GenerationStorage, generations
 from trainerd.checkpoint.local_storage import LocalStorage
 from trainerd.checkpoint.transfer import stored_names
-from trainerd.contract.exit_codes import DRAINED
 from trainerd.errors import UserError
 from trainerd.training.engine import run_parts
-from trainerd.training.interruption.departure import DEPARTURE
 from trainerd.training.writing import mirror as mirroring
 
 pytestmark = pytest.mark.torch
@@ -233,31 +230,18 @@ def test_a_mirror_record_that_is_lost_costs_a_new_line_and_nothing_else(tmp_path
     shutil.rmtree(tmp_path / "bucket")
 
 
-def drain(machine, *, at):
-    """Make one attempt that is asked to stop after so many of its steps."""
-    steps = itertools.count(1)
+def drain(machine, *, at, shape=loop):
     machine.mkdir(exist_ok=True)
-    try:
-        with trainerd.session(
-            machine / "run", every={"steps": 100, "seconds": None}, mirror="s3://b/r"
-        ) as session:
+    drained_at(machine / "run", shape, at, mirror="s3://b/r")
 
-            def tick():
-                if next(steps) == at:
-                    session.ask_to_stop("the machine is taken away")
 
-            if at == 0:
-                session.ask_to_stop("the machine is taken away")
-            loop(session, tick)
-    except SystemExit as end:
-        return end.code
-    finally:
-        DEPARTURE.call_off()
-    return 0
+def asks_first(session, tick):
+    tick()
+    loop(session, tick)
 
 
 def test_a_drain_says_that_its_checkpoint_is_in_the_mirror(tmp_path, bucket, capsys):
-    assert drain(tmp_path / "a", at=3) == DRAINED
+    drain(tmp_path / "a", at=3)
     (name,) = names(bucket)
     assert f"{name} is in the mirror" in capsys.readouterr().err
 
@@ -267,7 +251,7 @@ def test_a_drain_says_that_its_checkpoint_is_not_in_the_mirror(tmp_path, bucket,
     (tmp_path / "a").mkdir()
     assert not attempt(tmp_path / "a" / "run", loop, crash_at=3, steps=2)
     with pytest.warns(UserWarning, match="is not there yet: no route to host"):
-        assert drain(tmp_path / "a", at=1) == DRAINED
+        drain(tmp_path / "a", at=1)
     said = capsys.readouterr().err
     assert re.search(r"step-000000003 is not in the mirror: waited [0-5]\.\d s of at most 60 s", said)
     assert "is in the mirror" not in said
@@ -281,14 +265,14 @@ def test_a_place_that_does_not_exist_is_not_taken_for_a_checkpoint_that_was_prun
 
     monkeypatch.setattr(bucket, "put", put)
     with pytest.warns(UserWarning, match="is not there yet: The specified bucket does not exist"):
-        assert drain(tmp_path / "a", at=3) == DRAINED
+        drain(tmp_path / "a", at=3)
     assert "is in the mirror" not in capsys.readouterr().err
 
 
 def test_a_drain_without_a_save_of_its_own_asks_for_the_checkpoint_it_went_on_from(tmp_path, bucket, capsys):
     (tmp_path / "a").mkdir()
     assert not attempt(tmp_path / "a" / "run", loop, crash_at=3, steps=2)
-    assert drain(tmp_path / "a", at=0) == DRAINED
+    drain(tmp_path / "a", at=1, shape=asks_first)
     assert "step-000000002 is in the mirror" in capsys.readouterr().err
     assert names(bucket) == ["step-000000002"]
 
