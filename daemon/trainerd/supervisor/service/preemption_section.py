@@ -11,7 +11,7 @@ from trainerd.supervisor.preemption_notices.cloud import cloud_sources
 from trainerd.supervisor.preemption_notices.logind_source import LogindSource
 from trainerd.supervisor.preemption_notices.own_sources import FileNoticeSource, UrlNoticeSource
 from trainerd.supervisor.specs.document import kind_name
-from trainerd.supervisor.specs.fields import Duration, FilePath, SomeDuration
+from trainerd.supervisor.specs.fields import Duration, FilePath, SomeDuration, as_words
 from trainerd.supervisor.specs.hook_fields import Url, with_absolute
 from trainerd.supervisor.specs.model import Section
 
@@ -66,19 +66,15 @@ def _distinct(value: list[Any]) -> list[Any]:
 Source = Annotated[Provider | FileSource | UrlSource, WrapValidator(_source)]
 
 
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
 def sources_alone(value: Any) -> Any:
     """Take a list of sources, or the name of one, for a whole section."""
-    return {"sources": _listed(value)} if isinstance(value, str | list) else value
+    return {"sources": as_words(value)} if isinstance(value, str | list) else value
 
 
 class PreemptionSection(Section):
     """Who announces that this machine is taken, and what is done about it."""
 
-    sources: Annotated[list[Source], BeforeValidator(_listed), AfterValidator(_distinct)] = Field(
+    sources: Annotated[list[Source], BeforeValidator(as_words), AfterValidator(_distinct)] = Field(
         [],
         description="Whom to ask: `aws`, `gcp`, `azure`, `logind`, `{file = …}`, `{url = …}`; `auto` is the "
         'cloud that the machine\'s firmware names. `preemption = ["aws"]` is short for this.',

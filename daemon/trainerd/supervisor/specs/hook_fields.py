@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from trainerd.contract.hooks import NOTICE_EVENTS, TRIES_MAX, TRY_LIMIT_S, Hook, HookKind, NoticeEvent
-from trainerd.supervisor.specs.fields import Command, FilePath, SomeDuration, Text
+from trainerd.supervisor.specs.fields import Command, FilePath, SomeDuration, Text, as_words
 
 TRIES_LIMIT: Final = 20
 TRY_SECONDS_MAX: Final = 300.0
@@ -47,10 +47,6 @@ def _checked_addresses(value: list[str]) -> list[str]:
     return [checked_address(address) for address in value]
 
 
-def _one_as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
 def _short_enough(value: float) -> float:
     if value > TRY_SECONDS_MAX:
         raise ValueError(f"must be at most {TRY_SECONDS_MAX:.0f} s")
@@ -59,7 +55,7 @@ def _short_enough(value: float) -> float:
 
 Part = TypeVar("Part", bound=BaseModel)
 Url = Annotated[Text, AfterValidator(check_url)]
-Addresses = Annotated[list[Text], BeforeValidator(_one_as_list), AfterValidator(_checked_addresses)]
+Addresses = Annotated[list[Text], BeforeValidator(as_words), AfterValidator(_checked_addresses)]
 _WAYS: Final = ("command", "webhook", "webhook_file", "email", "desktop")
 
 

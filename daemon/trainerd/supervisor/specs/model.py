@@ -34,10 +34,6 @@ from trainerd.supervisor.specs.fields import (
 from trainerd.supervisor.specs.hook_fields import HookSection
 
 
-def _one_or_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
 class Section(BaseModel):
     """What every part of a spec has in common."""
 
@@ -307,7 +303,7 @@ class JobSpec(Section):
         "or a list of hooks.",
         examples=[{"events": ["finished", "parked"], "email": ["me@example.org"]}],
     )
-    after: Annotated[list[Name], BeforeValidator(_one_or_list)] = Field(
+    after: Annotated[list[Name], BeforeValidator(as_words)] = Field(
         [],
         description="Jobs that must be finished before this one is launched; once launched under its spec it "
         "goes on, whatever becomes of them.",
