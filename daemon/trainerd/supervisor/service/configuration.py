@@ -34,8 +34,8 @@ from trainerd.supervisor.specs.document import BYTES_MAX, kind_name
 from trainerd.supervisor.specs.explanation import models_in, problems_of
 from trainerd.supervisor.specs.fields import Count, Duration, Name, Size, SomeDuration, Text
 from trainerd.supervisor.specs.hook_fields import HookSection
-from trainerd.supervisor.specs.model import Section
 from trainerd.supervisor.specs.problems import Problem, ProblemsError, spec_error
+from trainerd.supervisor.specs.section import Section
 from trainerd.supervisor.specs.toml_document import parse_toml
 
 GPU_INDEX_MAX: Final = 1023

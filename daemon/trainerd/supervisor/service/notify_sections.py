@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from trainerd.supervisor.notices.delivery import MailServer
 from trainerd.supervisor.specs.fields import FilePath, Size, Text
 from trainerd.supervisor.specs.hook_fields import checked_address, with_absolute
-from trainerd.supervisor.specs.model import Section
+from trainerd.supervisor.specs.section import Section
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from trainerd.supervisor.preemption_notices.own_sources import FileNoticeSource,
 from trainerd.supervisor.specs.document import kind_name
 from trainerd.supervisor.specs.fields import Duration, FilePath, SomeDuration, as_words
 from trainerd.supervisor.specs.hook_fields import Url, with_absolute
-from trainerd.supervisor.specs.model import Section
+from trainerd.supervisor.specs.section import Section
 
 if TYPE_CHECKING:
     from collections.abc import Callable

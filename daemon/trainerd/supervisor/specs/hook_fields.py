@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from typing import Annotated, Final, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from trainerd.contract.hooks import NOTICE_EVENTS, TRIES_MAX, TRY_LIMIT_S, Hook, HookKind, NoticeEvent
 from trainerd.supervisor.specs.fields import Command, FilePath, SomeDuration, Text, as_words
+from trainerd.supervisor.specs.section import Section
 
 TRIES_LIMIT: Final = 20
 TRY_SECONDS_MAX: Final = 300.0
@@ -53,7 +54,7 @@ def _short_enough(value: float) -> float:
     return value
 
 
-Part = TypeVar("Part", bound=BaseModel)
+Part = TypeVar("Part", bound=Section)
 Url = Annotated[Text, AfterValidator(check_url)]
 Addresses = Annotated[list[Text], BeforeValidator(as_words), AfterValidator(_checked_addresses)]
 _WAYS: Final = ("command", "webhook", "webhook_file", "email", "desktop")
@@ -68,12 +69,10 @@ def with_absolute(section: Part, field: str, folder: Path) -> Part:
     return section.model_copy(update={field: path})
 
 
-class HookSection(BaseModel):
+class HookSection(Section):
     """Whom to tell, and of what: exactly one of command, webhook, webhook_file, email and desktop."""
 
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True
-    )
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     events: list[Literal[NOTICE_EVENTS]] = Field(  # type: ignore[valid-type] # a tuple of words
         list(NOTICE_EVENTS),
@@ -113,13 +112,6 @@ class HookSection(BaseModel):
     tries: Annotated[int, Field(ge=1, le=TRIES_LIMIT)] = Field(
         TRIES_MAX, description="How many tries there are, with growing waits in between.", examples=[4]
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_empty_fields(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            return {name: value for name, value in data.items() if value is not None}
-        return data
 
     @model_validator(mode="after")
     def _says_how(self) -> Self:

@@ -6,9 +6,9 @@ error. A field without a value (``env:`` and nothing after it) counts as not wri
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from trainerd.contract.names import NAME_LENGTH_MAX, NAME_PATTERN
 from trainerd.contract.policy import Tracker
@@ -32,21 +32,7 @@ from trainerd.supervisor.specs.fields import (
     none_for_auto,
 )
 from trainerd.supervisor.specs.hook_fields import HookSection
-
-
-class Section(BaseModel):
-    """What every part of a spec has in common."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=False
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_empty_fields(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            return {name: value for name, value in data.items() if value is not None}
-        return data
+from trainerd.supervisor.specs.section import Section
 
 
 class ResourcesSpec(Section):
