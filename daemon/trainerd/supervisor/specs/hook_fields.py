@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeVar
@@ -12,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_v
 
 from trainerd.contract.hooks import NOTICE_EVENTS, TRIES_MAX, TRY_LIMIT_S, Hook, HookKind, NoticeEvent
 from trainerd.supervisor.specs.fields import Command, FilePath, SomeDuration, Text, as_words
+from trainerd.supervisor.specs.resolve import absolute
 from trainerd.supervisor.specs.section import Section
 
 TRIES_LIMIT: Final = 20
@@ -65,8 +65,7 @@ def with_absolute(section: Part, field: str, folder: Path) -> Part:
     text = getattr(section, field)
     if text is None:
         return section
-    path = os.path.normpath(folder / os.path.expanduser(text))  # noqa: PTH111 (an unknown ~user stays)
-    return section.model_copy(update={field: path})
+    return section.model_copy(update={field: absolute(text, folder)})
 
 
 class HookSection(Section):
