@@ -19,21 +19,21 @@ from trainerd.contract.process import boot_id, identify
 from trainerd.contract.records import ExitRecord, RankExit, RanksRecord
 from trainerd.contract.request_page import ask_to_stop
 from trainerd.contract.session_record import session_files
-from trainerd.contract.signals import SIGNALS_HELD, STOP, signal_name
+from trainerd.contract.signals import signal_name
 from trainerd.errors import SpaceError, UserError
 from trainerd.shim import stop_policy
 from trainerd.shim.attempt_sessions import RegisteredSessions
 from trainerd.shim.background import BackgroundProcesses
 from trainerd.shim.cgroup import AttemptCgroup
 from trainerd.shim.environment_file import read_environment_file
-from trainerd.shim.held_start import takes_over_signals
+from trainerd.shim.held_start import held_at_start
 from trainerd.shim.kernel import followed_folder, wait_for_signal
 from trainerd.shim.memory import is_oom_victim, oom_kills
 from trainerd.shim.notes import note, timestamp
 from trainerd.shim.persistence import RETRY_S, write_persistently
 from trainerd.shim.rank_log import RankLog
 from trainerd.shim.rank_processes import RankProcesses
-from trainerd.shim.spawn import free_port, rank_environment, spawn
+from trainerd.shim.spawn import free_port, rank_start, spawn
 from trainerd.shim.stop_policy import Command, EndCommand, Forward, Kill, KillReason, StopPolicy
 from trainerd.shim.survivors import (
     SURVIVORS_LIMIT_S,
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from trainerd.contract.clock import Clock
     from trainerd.contract.process import ProcessIdentity
     from trainerd.shim.entry import Admission
+    from trainerd.shim.spawn import RankStart
     from trainerd.shim.standby_process import StandbyProcess
 
 LOG_CHECK_S: Final = 1.0
@@ -123,16 +124,14 @@ class RankGroup:
         self._cgroup = AttemptCgroup.make(self._admission.cgroups, self._launch.memory_bytes)
         secrets, refusal = self._read_secrets()
         master_port = free_port() if self._launch.is_group else None
-        held = STOP if takes_over_signals(self._launch.command, self._launch.workdir) else frozenset()
+        held = held_at_start(self._launch.command, self._launch.workdir)
         for rank, log in enumerate(self._logs):
             log.say(f"--- attempt {self._launch.attempt} started {timestamp(self._clock.wall_s())} ---")
             if refusal is None:
-                environ = rank_environment(
-                    self._launch, secrets, rank=rank, mark=self._mark, master_port=master_port
+                start = rank_start(
+                    self._launch, secrets, held, rank=rank, mark=self._mark, master_port=master_port
                 )
-                if held:
-                    environ |= {SIGNALS_HELD: "1"}
-                refusal = self._start_rank(rank, environ, log, held)
+                refusal = self._start_rank(rank, start, log)
             if refusal is not None:
                 log.say(f"trainerd: rank {rank} was not started: {refusal}")
                 self._rank_ended(RankExit(rank, spawn_error=refusal))
@@ -147,18 +146,14 @@ class RankGroup:
         except UserError as error:
             return {}, str(error)
 
-    def _start_rank(
-        self, rank: int, environ: dict[str, str], log: RankLog, held: frozenset[signal.Signals]
-    ) -> str | None:
-        command, workdir = self._launch.command, self._launch.workdir
+    def _start_rank(self, rank: int, start: RankStart, log: RankLog) -> str | None:
         standby, self._standby = self._standby, None
         pid: int | None = None
         try:
             if standby is not None:
-                pid = standby.take(
-                    command, workdir, environ, held, log_descriptor=log.descriptor, cgroup=self._cgroup
-                )
+                pid = standby.take(start, log_descriptor=log.descriptor, cgroup=self._cgroup)
             if pid is None:
+                command, workdir, environ, held = start
                 pid = spawn(command, workdir, environ, log.descriptor, cgroup=self._cgroup, held=held)
         except UserError as error:
             return str(error)

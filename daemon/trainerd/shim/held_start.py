@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainerd.contract.regular_file import open_regular
+from trainerd.contract.signals import STOP
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Sequence
 
 SCRIPT_BYTES_MAX: Final = 256 * 1024
@@ -26,6 +28,11 @@ _BECOME_PYTHON: Final = frozenset({"env", "nice", "ionice", "nohup", "stdbuf", "
 """Programs that become the program they are given: no process of theirs is left to hold a signal."""
 _OPTIONS_WITH_VALUE: Final = frozenset({"-W", "-X"})
 _OTHER_PROGRAMS: Final = ("-m", "-c", "-")
+
+
+def held_at_start(command: Sequence[str], workdir: str) -> frozenset[signal.Signals]:
+    """Return the signals with which a rank is started held."""
+    return STOP if takes_over_signals(command, workdir) else frozenset()
 
 
 def takes_over_signals(command: Sequence[str], workdir: str) -> bool:

@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Final
 
 from trainerd.contract.module_note import ModuleNote, read_note
 from trainerd.contract.process import identify
-from trainerd.contract.signals import SIGNALS_HELD, STOP
 from trainerd.errors import TrainerdError
 from trainerd.shim.environment_file import read_environment_file
 from trainerd.shim.fork_server import Order
-from trainerd.shim.held_start import takes_over_signals
-from trainerd.shim.spawn import rank_environment
+from trainerd.shim.held_start import held_at_start
+from trainerd.shim.spawn import rank_start
 from trainerd.shim.standby_process import PREPARE_LIMIT_S, StandbyProcess, wait_for
 from trainerd.shim.survivors import attempt_mark
 
@@ -80,12 +79,10 @@ def _prepare(recipe: StandbyRecipe, own: ProcessIdentity) -> StandbyProcess:
     launch = recipe.launch
     secrets = read_environment_file(Path(launch.env_file)) if launch.env_file is not None else {}
     mark = attempt_mark(Path(recipe.attempt_dir).absolute(), own)
-    environ = rank_environment(launch, secrets, rank=0, mark=mark, master_port=None)
-    held = STOP if takes_over_signals(launch.command, launch.workdir) else frozenset()
-    if held:
-        environ |= {SIGNALS_HELD: "1"}
+    held = held_at_start(launch.command, launch.workdir)
+    start = rank_start(launch, secrets, held, rank=0, mark=mark, master_port=None)
     seen = read_note(Path(recipe.note_path)) or ModuleNote(0, (), (), ())
-    return StandbyProcess(launch.command, launch.workdir, environ, held, seen)
+    return StandbyProcess(start, seen)
 
 
 def _hear(standby: StandbyProcess) -> str:

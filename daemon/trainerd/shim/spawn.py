@@ -7,9 +7,10 @@ import os
 import signal
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from trainerd.contract import environment as names
+from trainerd.contract.signals import SIGNALS_HELD
 from trainerd.errors import UserError
 from trainerd.shim import kernel
 
@@ -20,9 +21,42 @@ if TYPE_CHECKING:
     from trainerd.shim.cgroup import AttemptCgroup
 
 LOOPBACK: Final = "127.0.0.1"
-_DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+"""Where programs are looked for without PATH."""
 _OURS: Final = "TRAINERD_"
 _NOT_STARTED: Final = 127
+
+
+class RankStart(NamedTuple):
+    """What a rank is started with, beside its log and its cgroup.
+
+    Attributes:
+        command: Program and arguments.
+        workdir: The working folder.
+        environ: The whole environment.
+        held: Signals that are held.
+    """
+
+    command: tuple[str, ...]
+    workdir: str
+    environ: dict[str, str]
+    held: frozenset[signal.Signals]
+
+
+def rank_start(
+    launch: LaunchRecord,
+    secrets: Mapping[str, str],
+    held: frozenset[signal.Signals],
+    *,
+    rank: int,
+    mark: str,
+    master_port: int | None,
+) -> RankStart:
+    """Return what one rank is started with."""
+    environ = rank_environment(launch, secrets, rank=rank, mark=mark, master_port=master_port)
+    if held:
+        environ[SIGNALS_HELD] = "1"
+    return RankStart(launch.command, launch.workdir, environ, held)
 
 
 def rank_environment(
@@ -96,7 +130,7 @@ def spawn(
             f"workdir: cannot enter {workdir}: {error.strerror}", hint="make the folder, or mend `workdir`"
         ) from error
     try:
-        program = find_program(command[0], environ.get("PATH", _DEFAULT_PATH))
+        program = find_program(command[0], environ.get("PATH", DEFAULT_PATH))
         if cgroup is not None and cgroup.folders:
             become = partial(_become_program, program, command, environ, log_descriptor, held)
             return _spawn_inside(cgroup, become)

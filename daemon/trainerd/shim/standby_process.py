@@ -20,14 +20,13 @@ from trainerd.errors import UserError
 from trainerd.shim import low_priority
 from trainerd.shim.cgroup_members import write_to_kernel
 from trainerd.shim.notes import note
-from trainerd.shim.spawn import find_program
+from trainerd.shim.spawn import DEFAULT_PATH, find_program
 from trainerd.shim.warm_command import divide
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from trainerd.contract.module_note import ModuleNote
     from trainerd.shim.cgroup import AttemptCgroup
+    from trainerd.shim.spawn import RankStart
 
 PREPARE_LIMIT_S: Final = 180.0
 """How long a standby may take until it is ready, at the lowest priority."""
@@ -45,10 +44,7 @@ class StandbyProcess:
     """A process that waits to become a rank.
 
     Args:
-        command: Of the rank.
-        workdir: Of the rank.
-        environ: Of the rank, all of it.
-        held: Signals that the rank is started with held.
+        start: What the rank will be started with.
         seen: What the last attempt imported.
 
     Attributes:
@@ -60,15 +56,8 @@ class StandbyProcess:
         OSError: Likewise.
     """
 
-    def __init__(
-        self,
-        command: tuple[str, ...],
-        workdir: str,
-        environ: Mapping[str, str],
-        held: frozenset[signal.Signals],
-        seen: ModuleNote,
-    ) -> None:
-        self._start = (command, workdir, dict(environ), held)
+    def __init__(self, start: RankStart, seen: ModuleNote) -> None:
+        self._start = start
         self._priority = low_priority.priority_of(0)
         self._output = os.memfd_create("standby-output", os.MFD_CLOEXEC)
         self.channel, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -103,7 +92,7 @@ class StandbyProcess:
             os.lseek(recipe, 0, os.SEEK_SET)
             os.chdir(workdir)
             return os.posix_spawn(
-                find_program(command[0], environ.get("PATH", "/usr/local/bin:/usr/bin:/bin")),
+                find_program(command[0], environ.get("PATH", DEFAULT_PATH)),
                 [command[0], *words.options, str(_PROGRAM), str(_RECIPE), str(_CHANNEL)],
                 environ,
                 file_actions=[
@@ -124,18 +113,9 @@ class StandbyProcess:
             os.close(recipe)
             os.chdir("/")
 
-    def take(
-        self,
-        command: tuple[str, ...],
-        workdir: str,
-        environ: Mapping[str, str],
-        held: frozenset[signal.Signals],
-        *,
-        log_descriptor: int,
-        cgroup: AttemptCgroup,
-    ) -> int | None:
+    def take(self, start: RankStart, *, log_descriptor: int, cgroup: AttemptCgroup) -> int | None:
         """Have it become a rank; return its pid, None if the rank must be started cold."""
-        why = self._why_unfit((command, workdir, dict(environ), held), log_descriptor)
+        why = self._why_unfit(start, log_descriptor)
         if why is None:
             try:
                 for folder in cgroup.folders:
@@ -155,11 +135,11 @@ class StandbyProcess:
         os.close(self._output)
         return self.pid
 
-    def _why_unfit(self, start: object, log_descriptor: int) -> str | None:
-        if start != self._start:
-            names = ("command", "working folder", "environment", "signal mask")
-            pairs = zip(names, self._start, start, strict=True)  # type: ignore[call-overload]
-            return f"the {next(name for name, was, is_ in pairs if was != is_)} is another one"
+    def _why_unfit(self, start: RankStart, log_descriptor: int) -> str | None:
+        names = ("command", "working folder", "environment", "signal mask")
+        for name, was, is_ in zip(names, self._start, start, strict=True):
+            if was != is_:
+                return f"the {name} is another one"
         try:
             socket.send_fds(self.channel, [b"run"], [log_descriptor])
             answer = self.channel.recv(_MESSAGE_BYTES).decode(errors="replace")

@@ -12,7 +12,7 @@ import pytest
 
 from trainerd.contract.module_note import read_note
 from trainerd.shim.cgroup import AttemptCgroup
-from trainerd.shim.spawn import spawn
+from trainerd.shim.spawn import RankStart, spawn
 from trainerd.shim.standby_process import StandbyProcess
 
 READY_LIMIT_S = 120.0
@@ -117,7 +117,7 @@ def start(tmp_path):
         "seen.json",
         str(tmp_path / "note.json"),
     )
-    return command, str(tmp_path), environ, held
+    return RankStart(command, str(tmp_path), environ, held)
 
 
 def wait_until_ready(standby) -> str:
@@ -132,7 +132,7 @@ def run(start, tmp_path, standby=None):
         if standby is None:
             pid = spawn(command, workdir, environ, log, held=held)
         else:
-            pid = standby.take(*start, log_descriptor=log, cgroup=AttemptCgroup(()))
+            pid = standby.take(start, log_descriptor=log, cgroup=AttemptCgroup(()))
             assert pid == standby.pid
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     finally:
@@ -145,7 +145,7 @@ def test_a_script_sees_the_same_in_a_standby_as_in_a_cold_start(start, tmp_path)
     cold_status, cold_log, cold = run(start, tmp_path)
     (tmp_path / "seen.json").unlink()
 
-    standby = StandbyProcess(*start, read_note(tmp_path / "note.json"))
+    standby = StandbyProcess(start, read_note(tmp_path / "note.json"))
     assert wait_until_ready(standby) == "ready"
     assert "torch" in Path(f"/proc/{standby.pid}/maps").read_text(), "it has imported in advance"
     status, log, seen = run(start, tmp_path, standby)
@@ -161,14 +161,14 @@ def test_a_script_sees_the_same_in_a_standby_as_in_a_cold_start(start, tmp_path)
 def test_what_a_cold_start_would_do_otherwise_makes_a_standby_unfit(start, tmp_path):
     run(start, tmp_path)
     note = read_note(tmp_path / "note.json")
-    standby = StandbyProcess(*start, note)
+    standby = StandbyProcess(start, note)
     assert wait_until_ready(standby) == "ready"
     (tmp_path / "numpy.py").write_text("")
-    assert standby.take(*start, log_descriptor=1, cgroup=AttemptCgroup(())) is None
+    assert standby.take(start, log_descriptor=1, cgroup=AttemptCgroup(())) is None
     assert not Path(f"/proc/{standby.pid}").exists(), "it was killed and collected"
 
     (tmp_path / "numpy.py").unlink()
     (tmp_path / "train.py").write_text(OBSERVER + "\n")
-    standby = StandbyProcess(*start, note)
+    standby = StandbyProcess(start, note)
     assert "has changed since the last attempt" in wait_until_ready(standby)
     standby.end()
