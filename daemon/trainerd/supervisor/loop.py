@@ -165,8 +165,8 @@ class Loop:
                 self._tasks.create_task(self._scan_folder())
                 self._tasks.create_task(self._tick())
         finally:
-            if isinstance(self._launcher, ShimLauncher):
-                self._launcher.standbys.dismiss_all()
+            if self.standbys is not None:
+                self.standbys.end()
             await self._io.finish()
 
     def recover(self) -> None:

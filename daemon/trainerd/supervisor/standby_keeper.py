@@ -63,14 +63,19 @@ class StandbyKeeper:
     ) -> None:
         """See to every job that asks for a standby, or has one."""
         standbys = self._launcher.standbys
-        for name in {*standbys.names, *self.words} - jobs.keys():
+        known = {*standbys.names, *self.words}
+        for name in known - jobs.keys():
             standbys.dismiss(name)
             self.words.pop(name, None)
         for name, job in list(jobs.items()):
             is_asked_for = job.spec is not None and job.spec.standby == "auto"
-            if is_asked_for or name in self.words or name in standbys.names:
+            if is_asked_for or name in known:
                 await self._look_at(job, monitors.get(name), is_stopping=is_stopping)
         standbys.collect()
+
+    def end(self) -> None:
+        """End all of them."""
+        self._launcher.standbys.dismiss_all()
 
     async def _look_at(self, job: Job, monitor: Monitor | None, *, is_stopping: bool) -> None:
         expected = self._launcher.as_allowed(monitor.expected_next()) if monitor is not None else None
