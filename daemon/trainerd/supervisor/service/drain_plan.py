@@ -57,6 +57,11 @@ class Prospect:
         """What this one will probably take at most, None if nothing is known."""
         return min(max(self.earlier_s) * PREDICTION_FACTOR, self.grace_s) if self.earlier_s else None
 
+    @property
+    def expected_s(self) -> float:
+        """What this one will probably take at most: all of its grace period if nothing is known."""
+        return self.grace_s if self.predicted_s is None else self.predicted_s
+
 
 @dataclass(frozen=True)
 class DrainPlan:
@@ -112,10 +117,7 @@ def drain_plan(prospects: Sequence[Prospect], *, given_s: float | None, margin_s
         margin_s: How long after the last grace period shims are waited for.
     """
     graces_end_s = max((prospect.grace_s for prospect in prospects), default=0.0)
-    expected = [
-        prospect.grace_s if p is None else p for prospect in prospects for p in [prospect.predicted_s]
-    ]
-    predicted_s = max(expected, default=0.0)
+    predicted_s = max((prospect.expected_s for prospect in prospects), default=0.0)
     limit_s = graces_end_s + margin_s
     if given_s is None or given_s >= graces_end_s + LEAVE_S:
         return DrainPlan(predicted_s, graces_end_s, None, None, min(limit_s, given_s or limit_s))

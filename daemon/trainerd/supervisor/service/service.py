@@ -289,12 +289,7 @@ class _Service:
         job = self._loop.ledger.jobs[name]
         grace_s = job.spec.grace_s if job.spec is not None else 0.0
         run, attempt = self._paths.run(name), job.attempt
-
-        def predicted_s() -> float:
-            known_s = Prospect(name, grace_s, past_drains_s(run, attempt)).predicted_s
-            return grace_s if known_s is None else known_s
-
-        return predicted_s
+        return lambda: Prospect(name, grace_s, past_drains_s(run, attempt)).expected_s
 
     async def run(self) -> bool:
         """Supervise until asked to stop, then drain; return whether it was asked to begin anew instead."""
