@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from trainerd.supervisor.notices.notice_rules import Notice
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LOOK_S: Final = 30.0
 """How often the disk is looked at, in seconds."""
@@ -47,9 +43,3 @@ def look_at_disk(
     return DiskWatch(watch.low_bytes, is_low=True), Notice(
         "disk-low", message, wall_s=wall_s, details=details
     )
-
-
-def free_bytes(folder: Path) -> int:
-    """Return how much is free on the disk of a folder. Blocks."""
-    status = os.statvfs(folder)
-    return status.f_bavail * status.f_frsize

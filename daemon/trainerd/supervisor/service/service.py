@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from trainerd.checkpoint.space import free_bytes
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.durable import make_directory, sweep_temporary
 from trainerd.contract.paths import StatePaths
@@ -32,7 +33,7 @@ from trainerd.supervisor.log.logger import configure_logging
 from trainerd.supervisor.log.outside import emit
 from trainerd.supervisor.loop import Loop
 from trainerd.supervisor.notices.announcer import Announcer
-from trainerd.supervisor.notices.disk_watch import LOOK_S, DiskWatch, free_bytes, look_at_disk
+from trainerd.supervisor.notices.disk_watch import LOOK_S, DiskWatch, look_at_disk
 from trainerd.supervisor.notices.outbox import LEAVE_LIMIT_S, Outbox
 from trainerd.supervisor.notices.payloads import Origin
 from trainerd.supervisor.preemption_notices.evacuation import Evacuation
