@@ -443,7 +443,8 @@ class _Service:
 
 
 def _may_have_processes(ledger: Ledger) -> bool:
-    return any(job.may_have_processes for job in ledger.jobs.values())
+    """Return whether any job may have processes. Called from other threads, too: hence the copy."""
+    return any(job.may_have_processes for job in list(ledger.jobs.values()))
 
 
 def _holders(ledger: Ledger) -> dict[str, Path]:
