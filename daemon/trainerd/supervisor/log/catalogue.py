@@ -286,7 +286,7 @@ _OTHERS: Final = (
     LogEvent(
         "notice.not-delivered",
         "warning",
-        "A hook has failed in every try.",
+        "A hook has failed, and is not tried again.",
         ("job", "hook", "notice", "tries", "reason"),
         is_bounded=True,
     ),
