@@ -61,7 +61,7 @@ def main(recipe_descriptor: str, channel_descriptor: str) -> None:
     channel.send(b"ready")
     order, descriptors, _, _ = socket.recv_fds(channel, MESSAGE_BYTES, 1)
     if order != b"run" or not descriptors:
-        os._exit(0)  # nobody waits for it any more
+        os._exit(0)  # the shim has gone, or needs no standby any more
     try:
         warm.compare()
     except (UnfitError, OSError) as error:
@@ -417,7 +417,7 @@ def script_folder(recipe: dict[str, Any]) -> str:
 
 def absolute(script: str) -> str:
     """Return ``__file__`` as the interpreter makes it of the word on the command line."""
-    script = script.removeprefix("./") if script.startswith("./") else script
+    script = script.removeprefix("./")
     return script if script.startswith("/") else os.path.join(os.getcwd(), script)
 
 

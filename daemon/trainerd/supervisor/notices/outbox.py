@@ -59,7 +59,6 @@ class _Line:
         waiting: Oldest first.
         in_hand: The one that is being delivered.
         worker: Delivers them.
-        hung: Threads that have not come back from an earlier try.
     """
 
     hook: Hook
@@ -173,8 +172,7 @@ class Outbox:
                 _log.debug("notice.delivered", hook=hook.name, notice=notice.event, job=notice.job or "")
                 return
             # When the supervisor leaves there is one more try at once, and no wait after it.
-            was_leaving = self._is_leaving.is_set()
-            if was_leaving:
+            if self._is_leaving.is_set():
                 _say_dropped(hook, notice, "the supervisor leaves")
                 return
             await _wait_for(self._is_leaving, wait_s)

@@ -15,13 +15,7 @@ import stat
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from trainerd.contract.hooks import Hook
 from trainerd.contract.records import RANK_LOG_BYTES_MAX, RANK_LOG_COPIES
