@@ -7,6 +7,7 @@ import re
 import shutil
 from typing import TYPE_CHECKING, Final
 
+from trainerd.shim.spawn import DEFAULT_PATH
 from trainerd.supervisor.attempt.launch_record import PYTHON_WORD
 from trainerd.supervisor.machine.interpreter import Interpreter
 
@@ -32,5 +33,5 @@ def interpreter_used(job: ResolvedJob, launch: LaunchRecord | None) -> Interpret
     if job.command and job.command[0] == PYTHON_WORD and first != PYTHON_WORD:
         return Interpreter(first, "field" if job.python is not None else "supervisor")
     # The shim looks in the PATH of the ranks, from their folder.
-    found = shutil.which(first, path=launch.env.get("PATH")) if "/" not in first else None
+    found = shutil.which(first, path=launch.env.get("PATH", DEFAULT_PATH)) if "/" not in first else None
     return Interpreter(found or first, "command")

@@ -43,5 +43,14 @@ def test_a_bare_name_is_looked_for_in_the_path_of_the_ranks(tmp_path):
     assert found == Interpreter(str(program), "command")
 
 
+def test_without_a_path_it_is_not_looked_for_in_that_of_the_supervisor(tmp_path, monkeypatch):
+    program = tmp_path / "python9.99"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = used(tmp_path, ("python9.99", "x.py"), environ={"A": "1"})
+    assert found == Interpreter("python9.99", "command"), "the shim looks in its default folders"
+
+
 def test_without_a_launch_record_nothing_is_said():
     assert interpreter_used(spec(command=("python", "x.py")), None) is None
