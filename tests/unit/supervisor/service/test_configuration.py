@@ -54,7 +54,7 @@ def test_what_is_written_is_read(load):
         (
             "jobs = 3\n",
             1,
-            "stop, log, socket, notify, smtp, disk, preemption",
+            "the sections are limits, cgroups, stop, log, socket, notify, smtp, disk, preemption",
         ),
         ("[limits]\nmax_jobs = 0\n", 2, "must be at least 1, not 0"),
         ('[limits]\ncpus = "two"\n', 2, "expected a number, not the text 'two'"),
