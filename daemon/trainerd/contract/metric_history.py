@@ -19,6 +19,7 @@ writer ends it with a newline. Numbers that JSON lacks are the strings ``nan``, 
 
 from __future__ import annotations
 
+import bisect
 import json
 import math
 from collections import Counter
@@ -29,7 +30,7 @@ from trainerd.contract.durable import read_file
 from trainerd.errors import CorruptError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 FORMAT: Final = "trainerd.metrics/1"
@@ -38,7 +39,7 @@ HEADER: Final = json.dumps({"format": FORMAT}).encode() + b"\n"
 LOST_BYTES_MAX: Final = 16 << 20
 """How much of a history is looked at for steps that are run again, in bytes."""
 
-_MARKER: Final = b'{"resume": {'
+MARKER: Final = b'{"resume": {'
 """What the line of a marker begins with."""
 
 Place = tuple[int, int, int]
@@ -141,32 +142,50 @@ def read_history(path: Path) -> History:
         data = read_file(path, bytes_max=None)
     except FileNotFoundError:
         return History()
-    kept: list[tuple[int, dict[str, Any]]] = []
-    lost: list[tuple[int, int, dict[str, Any]]] = []  # the marker, the row's place, the row
+    records: list[tuple[int, dict[str, Any]]] = []
     resumes: list[Resume] = []
+    marks: list[tuple[int, int]] = []
     for offset, record in _records(data):
         if offset == 0:
             if record.get("format") != FORMAT:
                 raise CorruptError(f"{path}: not a metric history of format {FORMAT}")
         elif "resume" in record:
-            resume = Resume(**record["resume"])
-            # What was lost only after the checkpoint was made counts again: a rollback was undone.
-            back = [(begin, row) for at, begin, row in lost if begin < resume.keep_bytes <= at]
-            lost = [each for each in lost if not each[1] < resume.keep_bytes <= each[0]]
-            lost += [(offset, begin, row) for begin, row in kept if begin >= resume.keep_bytes]
-            kept = sorted(
-                [(begin, row) for begin, row in kept if begin < resume.keep_bytes] + back,
-                key=lambda each: each[0],
-            )
-            resumes.append(resume)
+            resumes.append(Resume(**record["resume"]))
+            marks.append((offset, resumes[-1].keep_bytes))
         else:
-            kept.append((offset, {key: _number(value) for key, value in record.items()}))
+            records.append((offset, {key: _number(value) for key, value in record.items()}))
+    parts = lost_parts(marks)
+    kept = [record for offset, record in records if not is_within(parts, offset)]
     return History(
-        rows=tuple([row for _, row in kept if "report" not in row]),
-        reports=tuple([row for _, row in kept if "report" in row]),
+        rows=tuple([record for record in kept if "report" not in record]),
+        reports=tuple([record for record in kept if "report" in record]),
         resumes=tuple(resumes),
-        superseded=tuple([row for _, _, row in lost]),
+        superseded=tuple([record for offset, record in records if is_within(parts, offset)]),
     )
+
+
+def lost_parts(marks: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the parts of a history that were lost and run again, as begin and end in bytes, in order.
+
+    A checkpoint stands for the history as it was when it was saved. What was lost only after that counts
+    again where the run goes back to it: a rollback was undone.
+
+    Args:
+        marks: Of each resume marker, oldest first: its offset, and how much of the file it keeps.
+    """
+    parts: list[tuple[int, int]] = []
+    bound: float = math.inf
+    for at, keep_bytes in reversed(marks):
+        if at < bound:
+            parts.append((keep_bytes, at))
+            bound = min(bound, keep_bytes)
+    return parts[::-1]
+
+
+def is_within(parts: Sequence[tuple[int, int]], offset: int) -> bool:
+    """Return whether an offset is in one of the parts, which are in order and do not overlap."""
+    following = bisect.bisect_right(parts, offset, key=lambda part: part[0])
+    return following > 0 and offset < parts[following - 1][1]
 
 
 @dataclass(frozen=True)
@@ -227,7 +246,7 @@ def _first_reports(records: Iterable[tuple[int, dict[str, Any]]]) -> dict[Report
 def _superseded_parts(data: bytes, keep_bytes: int) -> Iterator[tuple[int, int]]:
     """Yield the parts of the first `keep_bytes` that markers declare lost, up to `LOST_BYTES_MAX` in all."""
     left = LOST_BYTES_MAX
-    at = data.find(_MARKER, 0, keep_bytes)
+    at = data.find(MARKER, 0, keep_bytes)
     while at >= 0 and left > 0:
         line_end = data.find(b"\n", at)
         for _, record in _records(data[at : line_end if line_end >= 0 else len(data)]):
@@ -236,7 +255,7 @@ def _superseded_parts(data: bytes, keep_bytes: int) -> Iterator[tuple[int, int]]
                 part = max(begin, len(HEADER)), min(at, begin + left)
                 left -= max(part[1] - part[0], 0)
                 yield part
-        at = data.find(_MARKER, at + 1, keep_bytes)
+        at = data.find(MARKER, at + 1, keep_bytes)
 
 
 def _step_rows(records: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[dict[str, Any]]:

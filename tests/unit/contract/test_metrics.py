@@ -5,7 +5,7 @@ import math
 import pytest
 
 from chaos import second_history
-from trainerd.contract.metric_history import HEADER, encode_line, encode_row, read_history
+from trainerd.contract.metric_history import HEADER, encode_line, encode_row, lost_parts, read_history
 from trainerd.errors import CorruptError
 
 
@@ -106,3 +106,10 @@ def test_a_rollback_that_is_undone_brings_its_rows_back_and_supersedes_the_other
     assert steps(history) == [(1, 0.5), (2, 0.25), (3, 0.2), (4, 0.1)]
     assert [record["loss"] for record in history.superseded] == [7.0]
     assert second_history.read_history(path).lines == history.rows + history.reports
+
+
+def test_what_was_lost_before_a_checkpoint_was_saved_stays_lost_when_a_rollback_to_before_it_is_undone():
+    """Back to 10, saved at 60, back to 20 (which was lost at 50), and forth to 60 again."""
+    assert lost_parts([(50, 10)]) == [(10, 50)]
+    assert lost_parts([(50, 10), (70, 20)]) == [(20, 70)]
+    assert lost_parts([(50, 10), (70, 20), (90, 60)]) == [(10, 50), (60, 90)]

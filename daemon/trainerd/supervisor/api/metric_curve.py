@@ -13,7 +13,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from trainerd.contract.metric_history import HEADER
+from trainerd.contract.metric_history import HEADER, MARKER, is_within, lost_parts
 from trainerd.contract.regular_file import open_regular
 from trainerd.contract.safe_text import safe_line
 
@@ -38,7 +38,6 @@ TAIL_BYTES: Final = 1 << 20
 
 _PART_BYTES: Final = 1 << 20
 _LINE_BYTES_MAX: Final = 1 << 18
-_MARKER: Final = b'{"resume": {'
 _PLACES: Final = frozenset({"step", "epoch", "batch", "digest", "report", "format", "resume"})
 
 Point = tuple[int, float]
@@ -91,9 +90,9 @@ def read_curves(path: Path, *, read_bytes_max: int = READ_BYTES_MAX, points_max:
     finally:
         os.close(descriptor)
     curves = Curves(restarts=tuple([mark for _, mark, _ in marks]), is_partial=begin > 0 or stride > 1)
+    parts = lost_parts([(at, keep_bytes) for at, _, keep_bytes in marks])
     for offset, row in rows:
-        is_lost = any(keep <= offset < at for at, _, keep in marks)
-        _add(curves.lost if is_lost else curves.kept, row)
+        _add(curves.lost if is_within(parts, offset) else curves.kept, row)
     for points in (curves.kept, curves.lost):
         for name in points:
             points[name] = thinned(sorted(points[name]), points_max)
@@ -127,7 +126,7 @@ def _sampled(
     rows: list[tuple[int, dict[str, Any]]] = []
     marks: list[tuple[int, RestartMark, int]] = []
     for number, (offset, line) in enumerate(lines):
-        is_marker = line.startswith(_MARKER)
+        is_marker = line.startswith(MARKER)
         if not is_marker and number % stride:
             continue
         try:

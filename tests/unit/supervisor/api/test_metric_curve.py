@@ -5,7 +5,7 @@ import math
 import pytest
 
 from tests.support.watched_run import BACK_TO, LOST_TO, STEPS, leave_run
-from trainerd.contract.metric_history import HEADER, encode_line, encode_row
+from trainerd.contract.metric_history import HEADER, encode_line, encode_row, read_history
 from trainerd.contract.paths import StatePaths
 from trainerd.supervisor.api import metric_curve
 from trainerd.supervisor.api.metric_curve import Curves, read_curves, thinned
@@ -18,6 +18,19 @@ def test_lost_rows_are_apart_and_restarts_are_marked(tmp_path):
     assert all(value < 2 for _, value in curves.kept["loss"])
     assert [(mark.attempt, mark.step) for mark in curves.restarts] == [(2, BACK_TO)]
     assert not curves.is_partial
+
+
+def test_rows_count_again_when_a_rollback_is_undone(tmp_path):
+    lines = [encode_row(step, 0, step, {"loss": 1.0}) for step in (1, 2, 3)]
+    long = HEADER + b"".join(lines)
+    short = HEADER + lines[0]
+    back = {"resume": {"attempt": 2, "checkpoint": None, "step": 1, "keep_bytes": len(short)}}
+    forth = {"resume": {"attempt": 3, "checkpoint": None, "step": 3, "keep_bytes": len(long)}}
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(long + encode_line(back) + encode_row(2, 0, 2, {"loss": 7.0}) + encode_line(forth))
+    curves = read_curves(path)
+    assert (curves.kept["loss"], curves.lost["loss"]) == ([(1, 1.0), (2, 1.0), (3, 1.0)], [(2, 7.0)])
+    assert [row["step"] for row in read_history(path).rows] == [1, 2, 3], "as `trainerd metrics` reads it"
 
 
 def test_a_large_history_is_sampled_over_its_whole_length_with_every_marker(tmp_path, monkeypatch):
