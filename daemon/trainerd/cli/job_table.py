@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from trainerd.cli.fitting_table import ALWAYS, Column
 from trainerd.cli.human import NOTHING, duration, epochs_done, moment, number
 from trainerd.cli.output import STATE_STYLES
-from trainerd.cli.progress import bar, share_done
+from trainerd.cli.progress import bar
 from trainerd.contract.safe_text import safe_line
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def watch_rows(
 
     rows: list[list[str | Text]] = []
     for job in jobs:
-        share = share_done(job)
+        share = job.share_done
         left_s = paces[job.name].left_s() if job.name in paces else None
         style = STATE_STYLES.get(job.state, "")
         rows.append(

@@ -23,16 +23,6 @@ BAR_WIDTH: Final = 16
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
 
 
-def share_done(job: JobView) -> float | None:
-    """Return how much of the planned epochs is done, from 0 to 1; None if the job has not said."""
-    if job.state == "finished":
-        return 1.0
-    if job.epoch is None or not job.epochs:
-        return None
-    batch = job.batch / job.batches if job.batch is not None and job.batches else 0.0
-    return min(max((job.epoch + batch) / job.epochs, 0.0), 1.0)
-
-
 class Pace:
     """How fast one job moves."""
 
@@ -47,7 +37,7 @@ class Pace:
             job: As it is now.
             now_s: Seconds on a clock that only goes forward.
         """
-        share = share_done(job)
+        share = job.share_done
         if share is None or job.state != "running":
             self._seen.clear()
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.fake_control import job
-from trainerd.cli.progress import BAR_WIDTH, Pace, bar, share_done
+from trainerd.cli.progress import BAR_WIDTH, Pace, bar
 
 
 def at(share: float, **fields):
@@ -31,7 +31,7 @@ def at(share: float, **fields):
     ],
 )
 def test_the_share_is_that_of_the_planned_epochs(view, share):
-    assert share_done(view) == share
+    assert view.share_done == share
 
 
 def test_what_is_left_follows_from_the_pace_that_was_seen():

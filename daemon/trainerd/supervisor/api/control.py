@@ -157,6 +157,16 @@ class JobView:
         ),
     ] = None
 
+    @property
+    def share_done(self) -> float | None:
+        """How much of the planned epochs is done, from 0 to 1; None if the job has not said."""
+        if self.state == "finished":
+            return 1.0
+        if self.epoch is None or not self.epochs:
+            return None
+        batch = self.batch / self.batches if self.batch is not None and self.batches else 0.0
+        return min(max((self.epoch + batch) / self.epochs, 0.0), 1.0)
+
 
 @dataclass(frozen=True)
 class EventView:

@@ -82,22 +82,12 @@ def job_card(view: JobView, run: RunSummary | None, now_wall_s: float) -> JobCar
         view=view,
         run=run,
         mood=_MOODS.get(view.state, "calm"),
-        share=share_done(view),
+        share=view.share_done,
         eta_s=left_s(view, step_s),
         spark=spark_points(run.loss, SPARK_WIDTH, SPARK_HEIGHT) if run is not None else "",
         goodput=goodput,
         stretches=_stretches(goodput) if goodput is not None else (),
     )
-
-
-def share_done(view: JobView) -> float | None:
-    """Return how much of the planned epochs is done, None if the job has not said."""
-    if view.state == "finished":
-        return 1.0
-    if view.epoch is None or not view.epochs:
-        return None
-    batch = view.batch / view.batches if view.batch is not None and view.batches else 0.0
-    return min(max((view.epoch + batch) / view.epochs, 0.0), 1.0)
 
 
 def left_s(view: JobView, step_s: float | None) -> float | None:
