@@ -91,11 +91,14 @@ def job_card(view: JobView, run: RunSummary | None, now_wall_s: float) -> JobCar
 
 
 def left_s(view: JobView, step_s: float | None) -> float | None:
-    """Return how long the steps that are left take at the pace of the newest attempt, in seconds."""
-    if view.state != "running" or step_s is None or view.epoch is None or not view.epochs or not view.batches:
+    """Return how long the steps that are left take at the pace of the newest attempt, in seconds.
+
+    How many are left follows from the share that is done: a step may be of several batches.
+    """
+    share = view.share_done
+    if view.state != "running" or step_s is None or not share or view.step is None:
         return None
-    left = (view.epochs - view.epoch) * view.batches - (view.batch or 0)
-    return max(left, 0) * step_s
+    return view.step * (1 - share) / share * step_s
 
 
 def _stretches(goodput: Goodput) -> tuple[Stretch, ...]:
