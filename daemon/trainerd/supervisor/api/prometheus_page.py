@@ -139,8 +139,8 @@ def _add_run(families: _Families, job: JobView, run: RunSummary, now_wall_s: flo
             beats[-1].last_save_s or None,
             job=name,
         )
-    newest = next((row for row in run.checkpoints if row.size_bytes is not None), None)
-    if newest is not None:
+    if run.readable:
+        newest = run.readable[0]
         age_s = max(now_wall_s - newest.created_wall_s, 0.0)
         families.gauge("job_checkpoint_step", "Step of the newest checkpoint.", newest.step, job=name)
         families.gauge("job_checkpoint_age_seconds", "Time since the newest checkpoint.", age_s, job=name)

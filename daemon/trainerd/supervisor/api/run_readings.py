@@ -46,22 +46,29 @@ class RunSummary:
 
     Attributes:
         facts: What its ledger is computed from.
-        checkpoints: Its checkpoints, newest first.
+        checkpoints: Its checkpoints, newest first; None if they could not be read.
         loss: The end of its loss curve.
         memory_bytes: Memory that its ranks hold now; None if none runs.
         free_bytes: Room on the filesystem of its run folder; None if not known.
     """
 
     facts: RunFacts = field(default_factory=RunFacts)
-    checkpoints: tuple[CheckpointRow, ...] = ()
+    checkpoints: tuple[CheckpointRow, ...] | None = None
     loss: tuple[tuple[int, float], ...] = ()
     memory_bytes: int | None = None
     free_bytes: int | None = None
 
     @property
-    def disk_bytes(self) -> int:
-        """Size of its checkpoints, in bytes."""
+    def disk_bytes(self) -> int | None:
+        """Size of its checkpoints in bytes, without those that cannot be read; None if none could be."""
+        if self.checkpoints is None:
+            return None
         return sum(row.size_bytes or 0 for row in self.checkpoints)
+
+    @property
+    def readable(self) -> tuple[CheckpointRow, ...]:
+        """Checkpoints whose manifests could be read, newest first."""
+        return tuple([row for row in self.checkpoints or () if row.size_bytes is not None])
 
 
 class RunReadings:
@@ -144,7 +151,7 @@ def _mark(job: JobView) -> object:
 
 def _summary(paths: StatePaths, job: JobView) -> RunSummary:
     run = paths.run(job.name)
-    checkpoints: tuple[CheckpointRow, ...] = ()
+    checkpoints = None
     with contextlib.suppress(TrainerdError, OSError):
         checkpoints = checkpoint_rows(run)
     curves = read_curves(run.metrics, read_bytes_max=TAIL_BYTES, points_max=SPARK_POINTS)

@@ -114,6 +114,34 @@ def test_a_damaged_checkpoint_is_shown_with_what_is_wrong(page):
     assert "manifest" in text
 
 
+def test_the_newest_checkpoint_of_a_job_is_the_newest_that_can_be_read(page, monkeypatch):
+    from trainerd.supervisor.api import run_readings
+    from trainerd.supervisor.api.checkpoint_rows import CheckpointRow
+
+    rows = CheckpointRow("step-000000030", -1, reason="no manifest"), CheckpointRow("b", 20, 1, NOW_S, 2048)
+    monkeypatch.setattr(run_readings, "checkpoint_rows", lambda run: rows)
+    text = seen(page.get("/"))
+    assert "step 20, " in text
+    assert "step -1" not in text
+
+
+def test_what_was_not_read_is_not_said_to_be_missing(page, monkeypatch):
+    from trainerd.supervisor.api import run_readings
+
+    def fails(*_arguments):
+        raise OSError
+
+    monkeypatch.setattr(run_readings, "checkpoint_rows", fails)
+    text = seen(page.get("/job/mnist"))
+    assert "They cannot be read" in text
+    assert "There is none yet" not in text
+    assert "trainerd_job_checkpoint_bytes" not in page.get("/metrics").text
+    monkeypatch.setattr(run_readings, "read_facts", fails)
+    text = seen(page.get("/job/mnist"))
+    assert text.count("Not read yet") == 2
+    assert "has not begun" not in text
+
+
 def test_events_are_newest_first(page):
     page.control.events = [EventView(n, NOW_S, "mnist", "job.x", f"reason {n}") for n in (1, 2, 3)]
     text = seen(page.get("/events"))

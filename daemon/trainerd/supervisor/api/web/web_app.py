@@ -152,7 +152,7 @@ class _Page:
             "kept": [kept.get(step) for step in steps],
             "lost": [lost.get(step) for step in steps],
             "restarts": [[mark.attempt, mark.step] for mark in curves.restarts],
-            "checkpoints": [row.step for row in summary.checkpoints if row.step >= 0] if summary else [],
+            "checkpoints": [row.step for row in summary.readable] if summary else [],
             "is_partial": curves.is_partial,
         }
         return JSONResponse(shown)
