@@ -74,6 +74,9 @@ class RunSummary:
 class RunReadings:
     """Reads run folders for one event loop, and keeps what it has read.
 
+    What it observes has names of its own, not those of the folders: the supervisor's own observations of a
+    folder do not wait until a large history has been read for a display.
+
     Args:
         paths: The state folder.
         io: Makes the calls that block.
@@ -111,14 +114,14 @@ class RunReadings:
     async def curves(self, name: str) -> Curves:
         """Return the whole curves of a run; empty ones if its folder does not answer."""
         run = self._paths.run(name)
-        return await self._observed(run.root, partial(read_curves, run.metrics), Curves())
+        return await self._observed(("curves", name), partial(read_curves, run.metrics), Curves())
 
     async def log_tail(self, name: str) -> str:
         """Return the end of the log of a run's rank 0."""
         run = self._paths.run(name)
-        return await self._observed(run.root, partial(_tail, run.rank_log(0)), "")
+        return await self._observed(("log", name), partial(_tail, run.rank_log(0)), "")
 
-    async def _observed(self, key: Path, call: Callable[[], Value], otherwise: Value) -> Value:
+    async def _observed(self, key: tuple[str, str], call: Callable[[], Value], otherwise: Value) -> Value:
         try:
             return await self._io.observe(key, call)
         except (TrainerdError, OSError):
@@ -132,7 +135,6 @@ class RunReadings:
     async def _read(self, jobs: list[JobView]) -> None:
         calls = {job.name: partial(_summary, self._paths, job) for job in jobs}
         marks = {job.name: _mark(job) for job in jobs}
-        # By name and not by folder: the loop's own observations of a folder are not to wait for a display.
         found = await self._io.sweep({("summary", name): call for name, call in calls.items()})
         at_s = asyncio.get_running_loop().time()
         for (_, name), summary in found.items():

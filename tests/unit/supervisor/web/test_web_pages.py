@@ -1,13 +1,21 @@
 """What the page shows, of ordinary and of hostile jobs."""
 
+import asyncio
 import json
+import threading
 from html.parser import HTMLParser
 
 import pytest
 
 from tests.support.fake_control import CRASH, NOW_S, job
 from tests.support.watched_run import BACK_TO, HOSTILE, LOST_TO, STEPS, leave_run, pin_file
+from trainerd.contract.paths import StatePaths
+from trainerd.supervisor.api import run_readings
+from trainerd.supervisor.api.checkpoint_rows import CheckpointRow
 from trainerd.supervisor.api.control import EventView, ReasonView
+from trainerd.supervisor.api.metric_curve import Curves
+from trainerd.supervisor.api.run_readings import RunReadings
+from trainerd.supervisor.bounded_io import BoundedIo
 
 WORDS = """
     html head meta title link script body header a nav span main footer p h1 h2 article div b small
@@ -93,9 +101,6 @@ def test_a_job_with_nothing_known_is_shown_too(page):
 
 
 def test_checkpoints_have_scores_and_pins(page, monkeypatch):
-    from trainerd.supervisor.api import run_readings
-    from trainerd.supervisor.api.checkpoint_rows import CheckpointRow
-
     row = CheckpointRow(
         "step-000000020", 20, 1, NOW_S, 2048, "periodic", (("accuracy", 0.91),), "the best so far"
     )
@@ -115,9 +120,6 @@ def test_a_damaged_checkpoint_is_shown_with_what_is_wrong(page):
 
 
 def test_the_newest_checkpoint_of_a_job_is_the_newest_that_can_be_read(page, monkeypatch):
-    from trainerd.supervisor.api import run_readings
-    from trainerd.supervisor.api.checkpoint_rows import CheckpointRow
-
     rows = CheckpointRow("step-000000030", -1, reason="no manifest"), CheckpointRow("b", 20, 1, NOW_S, 2048)
     monkeypatch.setattr(run_readings, "checkpoint_rows", lambda run: rows)
     text = seen(page.get("/"))
@@ -126,8 +128,6 @@ def test_the_newest_checkpoint_of_a_job_is_the_newest_that_can_be_read(page, mon
 
 
 def test_what_was_not_read_is_not_said_to_be_missing(page, monkeypatch):
-    from trainerd.supervisor.api import run_readings
-
     def fails(*_arguments):
         raise OSError
 
@@ -232,3 +232,19 @@ def test_nothing_is_fetched_from_elsewhere(page):
 
 def test_metrics_are_on_the_page_too(page):
     assert "trainerd_job_step" in page.get("/metrics").text
+
+
+def test_a_history_that_is_read_for_long_does_not_keep_the_supervisor_from_the_folder(tmp_path, monkeypatch):
+    """A call that hangs bars all others under its key."""
+    release = threading.Event()
+    monkeypatch.setattr(run_readings, "read_curves", lambda path: release.wait(10))
+    paths, io = StatePaths(tmp_path), BoundedIo(limit_s=0.05)
+
+    async def look():
+        assert await RunReadings(paths, io).curves("mnist") == Curves()
+        assert io.hung
+        found = await io.observe(paths.run("mnist").root, lambda: "seen")
+        release.set()
+        return found
+
+    assert asyncio.run(look()) == "seen"
