@@ -7,9 +7,10 @@ not suffice. Those that were drained wait with their own priority, and go on whe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from trainerd.contract.policy import Resources
 from trainerd.supervisor.scheduler import Free, SlotOwner, ever_fits
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def preemptions(
     if lowest is None:
         return ()
     found: list[tuple[str, str]] = []
-    ahead: list[Request] = []
+    ahead = _Ahead()
     # With thousands of one priority there is nothing to sort.
     higher = [request for request in requests if request.priority > lowest]
     for request in sorted(higher, key=lambda one: (-one.priority, one.since_wall_s, one.name)):
@@ -59,8 +60,23 @@ def preemptions(
             found += [(each.name, request.name) for each in victims]
             gone = {each.name for each in victims}
             staying = [each for each in staying if each.name not in gone]
-        ahead.append(request)
+        ahead = ahead.with_one_more(request.resources)
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Ahead:
+    """What the requests that come first take, all together: there may be thousands."""
+
+    jobs: int = 0
+    resources: Resources = field(default_factory=lambda: Resources(cpus=0.0))
+
+    def with_one_more(self, wanted: Resources) -> _Ahead:
+        mine = self.resources
+        memory_bytes = (mine.memory_bytes or 0) + (wanted.memory_bytes or 0)
+        return _Ahead(
+            self.jobs + 1, Resources(mine.gpus + wanted.gpus, mine.cpus + wanted.cpus, memory_bytes)
+        )
 
 
 def _is_full(occupants: Sequence[Occupant], request: Request) -> bool:
@@ -72,9 +88,9 @@ def _is_full(occupants: Sequence[Occupant], request: Request) -> bool:
 
 
 def _victims(
-    capacity: Capacity, staying: Sequence[Occupant], ahead: Sequence[Request], request: Request
+    capacity: Capacity, staying: Sequence[Occupant], ahead: _Ahead, request: Request
 ) -> list[Occupant] | None:
-    """Return who has to leave for a request, nobody if it fits; None if it would not fit then either."""
+    """Return the jobs that have to leave for a request, none if it fits; None if it would not fit then."""
     lower = [each for each in staying if each.can_leave and each.priority < request.priority]
     lower.sort(key=lambda each: (each.priority, -each.since_wall_s, each.name))
     chosen: list[Occupant] = []
@@ -94,13 +110,12 @@ def _fits(
     capacity: Capacity,
     staying: Sequence[Occupant],
     leaving: Sequence[Occupant],
-    ahead: Sequence[Request],
+    ahead: _Ahead,
     request: Request,
 ) -> bool:
     gone = {each.name for each in leaving}
     owners = [each.owner for each in staying if each.name not in gone]
     taken = {gpu for owner in owners for gpu in owner.gpus}
     free = Free(capacity, owners, sum(gpu not in taken for gpu in capacity.indices))
-    for one in ahead:
-        free.take(one.resources)
+    free.take(ahead.resources, jobs=ahead.jobs)
     return free.has_room_for(request.resources)

@@ -204,11 +204,11 @@ class Free:
             found.append(f"{_gib(memory)} of memory ({_gib(max(self.memory_bytes, 0))} free)")
         return found
 
-    def take(self, wanted: Resources) -> None:
+    def take(self, wanted: Resources, *, jobs: int = 1) -> None:
         self.cpus -= wanted.cpus
         self.gpus -= wanted.gpus
         self.memory_bytes -= wanted.memory_bytes or 0
-        self.jobs -= 1
+        self.jobs -= jobs
 
 
 _ROUNDING = 1e-9
