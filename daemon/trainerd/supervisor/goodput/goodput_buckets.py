@@ -25,7 +25,7 @@ from trainerd.contract.heartbeat import Phase
 from trainerd.supervisor.goodput.attempt_split import BUCKETS, AttemptTimes, split_attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 _DOWN: Final = frozenset({"backing-off", "parked", "rejected", "faulted", "starting", "running"})
 """States that count as lost where no attempt lives; the last two until it is noticed that it has ended."""
@@ -88,12 +88,13 @@ def goodput_of(
     buckets = dict.fromkeys(BUCKETS, 0.0)
     at_s = min(starts)
     previous: AttemptTimes | None = None
+    gaps = _Gaps(changes)
     for attempt, begin_s, end_s in _disjoint(attempts, at_s, now_wall_s):
-        _add(buckets, _gap(changes, at_s, begin_s, previous))
+        _add(buckets, gaps.pieces(at_s, begin_s, previous))
         _add(buckets, split_attempt(attempt, end_s - begin_s, is_of_a_session=speaks).items())
         at_s, previous = end_s, attempt
     if previous is None or previous.ended_wall_s is not None:
-        _add(buckets, _gap(changes, at_s, max(now_wall_s, at_s), previous))
+        _add(buckets, gaps.pieces(at_s, max(now_wall_s, at_s), previous))
     wall_s = sum(buckets.values())
     return Goodput(
         buckets=buckets,
@@ -120,29 +121,50 @@ def _disjoint(
         yield attempt, begin_s, at_s
 
 
-def _gap(
-    changes: Sequence[StateChange], begin_s: float, end_s: float, previous: AttemptTimes | None
-) -> Iterator[tuple[str, float]]:
-    """Yield the buckets of a time in which no attempt lived."""
-    if end_s <= begin_s:
-        return
-    bucket: str | None = "waiting" if previous is None or previous.ended_well else "down"
-    if previous is not None and previous.ending == "finished":
-        bucket = None
-    is_leaving = False
-    at_s = begin_s
-    for change in changes:
-        if change.wall_s >= end_s:
-            break
-        if change.wall_s > at_s:
-            yield from _piece(bucket, change.wall_s - at_s)
-            at_s = change.wall_s
-        if change.state == "draining":
-            is_leaving |= change.event == "ShutdownAsked"
-        bucket = _bucket_of(change.state, is_leaving=is_leaving)
-        # The ending of an attempt that a leaving supervisor drained is its last word; the next is another's.
-        is_leaving = is_leaving and change.state == "draining"
-    yield from _piece(bucket, end_s - at_s)
+class _Gaps:
+    """Buckets of the times in which no attempt lived, asked for in order: each change is looked at once.
+
+    Args:
+        changes: History of the job, oldest first.
+    """
+
+    def __init__(self, changes: Sequence[StateChange]) -> None:
+        self._changes = changes
+        self._next = 0
+        self._bucket: str | None = None
+        self._is_leaving = False
+
+    def pieces(
+        self, begin_s: float, end_s: float, previous: AttemptTimes | None
+    ) -> Iterator[tuple[str, float]]:
+        """Yield the buckets of the time between two attempts."""
+        if end_s <= begin_s:
+            return
+        if not self._next:
+            self._bucket = _bucket_after(previous)
+        at_s = begin_s
+        while self._next < len(self._changes) and self._changes[self._next].wall_s < end_s:
+            change = self._changes[self._next]
+            self._next += 1
+            if change.wall_s > at_s:
+                yield from _piece(self._bucket, change.wall_s - at_s)
+                at_s = change.wall_s
+            if change.state == "draining":
+                self._is_leaving |= change.event == "ShutdownAsked"
+            self._bucket = _bucket_of(change.state, is_leaving=self._is_leaving)
+            # The ending of an attempt that a leaving supervisor drained is its last word; the next is
+            # another's.
+            self._is_leaving = self._is_leaving and change.state == "draining"
+        yield from _piece(self._bucket, end_s - at_s)
+
+
+def _bucket_after(previous: AttemptTimes | None) -> str | None:
+    """Return the bucket of the time after an attempt where the history says nothing."""
+    if previous is None:
+        return "waiting"
+    if previous.ending == "finished":
+        return None
+    return "waiting" if previous.ended_well else "down"
 
 
 def _piece(bucket: str | None, seconds: float) -> Iterator[tuple[str, float]]:
@@ -156,8 +178,8 @@ def _bucket_of(state: str, *, is_leaving: bool) -> str | None:
     return "down" if is_leaving or state in _DOWN else "waiting"
 
 
-def _add(buckets: dict[str, float], pieces: object) -> None:
-    for bucket, seconds in pieces:  # type: ignore[attr-defined]
+def _add(buckets: dict[str, float], pieces: Iterable[tuple[str, float]]) -> None:
+    for bucket, seconds in pieces:
         buckets[bucket] += seconds
 
 
