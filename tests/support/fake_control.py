@@ -102,10 +102,10 @@ class FakeControl:
         pass
 
     def list_events(
-        self, *, job: str | None = None, after: int = 0, limit: int = 200
+        self, *, job: str | None = None, after: int = 0, limit: int = 200, is_newest: bool = False
     ) -> tuple[EventView, ...]:
         chosen = [one for one in self.events if one.sequence > after and job in {None, one.job}]
-        return tuple(chosen[:limit])
+        return tuple(chosen[-limit:] if is_newest else chosen[:limit])
 
     def list_outcomes(self, name: str) -> tuple[OutcomeView, ...]:
         return self.outcomes.get(name, ())

@@ -242,9 +242,12 @@ class Control(Protocol):
         ...
 
     def list_events(
-        self, *, job: str | None = None, after: int = 0, limit: int = 200
+        self, *, job: str | None = None, after: int = 0, limit: int = 200, is_newest: bool = False
     ) -> tuple[EventView, ...]:
-        """Return events with a sequence number above `after`, oldest first, at most `limit`."""
+        """Return events with a sequence number above `after`, oldest first, at most `limit`.
+
+        Those are the oldest ones, or with `is_newest` the newest ones.
+        """
         ...
 
     def list_outcomes(self, name: str) -> tuple[OutcomeView, ...]:

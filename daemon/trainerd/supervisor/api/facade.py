@@ -143,9 +143,10 @@ class Facade:
         return job.attempt - 1 if job.name in self._loop.monitors else job.attempt
 
     def list_events(
-        self, *, job: str | None = None, after: int = 0, limit: int = 200
+        self, *, job: str | None = None, after: int = 0, limit: int = 200, is_newest: bool = False
     ) -> tuple[EventView, ...]:
-        return tuple(event_view(row) for row in self._journal.events(job=job, after=after, limit=limit))
+        rows = self._journal.events(job=job, after=after, limit=limit, is_newest=is_newest)
+        return tuple(event_view(row) for row in rows)
 
     def list_outcomes(self, name: str) -> tuple[OutcomeView, ...]:
         return tuple(outcome_view(row) for row in self._journal.endings(name))

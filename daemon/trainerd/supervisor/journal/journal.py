@@ -58,6 +58,12 @@ COMMITTED = declare(
     "a decision that nobody has acted upon; recovery tells what is missing from the state",
 )
 
+_OLDEST_EVENTS: Final = (
+    "SELECT sequence, wall_s, job, kind, message, data FROM events "
+    "WHERE sequence > ? AND (? IS NULL OR job = ?) ORDER BY sequence LIMIT ?"
+)
+_NEWEST_EVENTS: Final = _OLDEST_EVENTS.replace("ORDER BY sequence", "ORDER BY sequence DESC")
+
 
 @dataclass(frozen=True)
 class EndingRow:
@@ -334,14 +340,18 @@ class Journal:
             _log.error("journal.row-damaged", job=job, attempt=attempt, reason=error.message)
             return None
 
-    def events(self, *, job: str | None = None, after: int = 0, limit: int = 200) -> tuple[EventRow, ...]:
-        """Return events with a sequence number above `after`, oldest first, at most `limit`."""
+    def events(
+        self, *, job: str | None = None, after: int = 0, limit: int = 200, is_newest: bool = False
+    ) -> tuple[EventRow, ...]:
+        """Return events with a sequence number above `after`, oldest first, at most `limit`.
+
+        Those are the oldest ones, or with `is_newest` the newest ones.
+        """
+        query = _NEWEST_EVENTS if is_newest else _OLDEST_EVENTS
         with self._translated():
-            rows = self._database.execute(
-                "SELECT sequence, wall_s, job, kind, message, data FROM events "
-                "WHERE sequence > ? AND (? IS NULL OR job = ?) ORDER BY sequence LIMIT ?",
-                (after, job, job, limit),
-            ).fetchall()
+            rows = self._database.execute(query, (after, job, job, limit)).fetchall()
+        if is_newest:
+            rows.reverse()
         return tuple(
             EventRow(sequence, moment, name, kind, message, _event_data(data))
             for sequence, moment, name, kind, message, data in rows

@@ -90,6 +90,8 @@ def test_events_are_numbered_and_can_be_followed(journal):
         journal.commit([entry(job(Queued(), name=name), name)], wall_s=NOW)
     assert [row.sequence for row in journal.events()] == [1, 2, 3]
     assert [row.sequence for row in journal.events(after=1, limit=1)] == [2]
+    assert [row.sequence for row in journal.events(after=1, limit=1, is_newest=True)] == [3]
+    assert [row.sequence for row in journal.events(limit=2, is_newest=True)] == [2, 3]
     assert [row.job for row in journal.events(job="ant")] == ["ant", "ant"]
 
 

@@ -148,6 +148,14 @@ def test_events_are_newest_first(page):
     assert text.index("reason 3") < text.index("reason 1")
 
 
+def test_of_many_events_the_newest_are_shown(page):
+    page.control.events = [EventView(n, NOW_S, "mnist", "job.x", f"reason {n}.") for n in range(1, 501)]
+    for path, count in (("/events", 200), ("/job/mnist", 30)):
+        text = seen(page.get(path))
+        assert f"reason {501 - count}." in text
+        assert f"reason {500 - count}." not in text
+
+
 def test_the_curve_has_lost_rows_and_restarts_apart(page):
     leave_run(page.paths, "mnist")
     curve = page.get("/job/mnist/curve.json").json()

@@ -20,17 +20,17 @@ from trainerd.errors import TrainerdError
 from trainerd.supervisor.api.metrics_answer import answer_metrics
 from trainerd.supervisor.api.web import page_text
 from trainerd.supervisor.api.web.change_pulse import ChangePulse
-from trainerd.supervisor.api.web.page_views import ACTIONS, job_card
+from trainerd.supervisor.api.web.page_views import ACTIONS, JobCard, job_card
 from trainerd.supervisor.api.web.web_access import WebAccess, WebGuard
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from starlette.requests import Request
     from starlette.types import ASGIApp
 
     from trainerd.supervisor.api.control import Control, JobView
-    from trainerd.supervisor.api.run_readings import RunReadings
+    from trainerd.supervisor.api.run_readings import RunReadings, RunSummary
 
 EVENTS_SHOWN: Final = 200
 JOB_EVENTS_SHOWN: Final = 30
@@ -101,8 +101,7 @@ class _Page:
         await self._control.observe()
         views = self._control.list_jobs()
         runs = await self._readings.summaries(views, is_all=True)
-        now_wall_s = SystemClock().wall_s()
-        cards = [job_card(view, runs.get(view.name), now_wall_s) for view in views]
+        cards = await asyncio.to_thread(_cards, views, runs, SystemClock().wall_s())
         return await self._rendered(request, "jobs.html", up="./", cards=cards)
 
     async def job(self, request: Request) -> Response:
@@ -115,7 +114,10 @@ class _Page:
         outcomes = self._control.list_outcomes(view.name)[-ATTEMPTS_SHOWN:]
         last = self._control.daemon().last_event
         events = self._control.list_events(
-            job=view.name, after=max(last - JOB_EVENTS_SEARCHED, 0), limit=JOB_EVENTS_SEARCHED
+            job=view.name,
+            after=max(last - JOB_EVENTS_SEARCHED, 0),
+            limit=JOB_EVENTS_SHOWN,
+            is_newest=True,
         )
         return await self._rendered(
             request,
@@ -123,15 +125,14 @@ class _Page:
             up="../",
             card=job_card(view, runs.get(view.name), SystemClock().wall_s()),
             outcomes=outcomes[::-1],
-            events=events[-JOB_EVENTS_SHOWN:][::-1],
+            events=events[::-1],
             log=await self._readings.log_tail(view.name),
             actions=_actions(view) if self._access.allows_actions else (),
             form_token=self._access.form_token,
         )
 
     async def events(self, request: Request) -> Response:
-        after = max(self._control.daemon().last_event - EVENTS_SHOWN, 0)
-        events = self._control.list_events(after=after, limit=EVENTS_SHOWN)
+        events = self._control.list_events(limit=EVENTS_SHOWN, is_newest=True)
         return await self._rendered(request, "events.html", up="./", events=events[::-1])
 
     async def curve(self, request: Request) -> Response:
@@ -206,6 +207,10 @@ class _Page:
         context |= {"layout": layout, "daemon": self._control.daemon(), "now": SystemClock().wall_s()}
         render = partial(self._templates.get_template(template).render, **context)
         return HTMLResponse(await asyncio.to_thread(render), status)
+
+
+def _cards(views: tuple[JobView, ...], runs: Mapping[str, RunSummary], now_wall_s: float) -> list[JobCard]:
+    return [job_card(view, runs.get(view.name), now_wall_s) for view in views]
 
 
 def _actions(view: JobView) -> tuple[str, ...]:
