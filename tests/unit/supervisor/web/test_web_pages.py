@@ -172,7 +172,7 @@ def test_the_curve_has_lost_rows_and_restarts_apart(page):
 HOSTILE_TEXTS = (
     HOSTILE,
     "</pre><img src=x onerror=alert(1)>",
-    "{{ 7 * 7 }}",
+    "{{ 7919 * 7907 }}",
     "\u202egnp.exe",
     "'\"><svg onload=x>",
 )
@@ -203,7 +203,7 @@ def test_what_a_job_says_is_never_markup(page, text):
     )
     for path in ("/", "/job/mnist", "/events", "/job/mnist?fragment=1"):
         shown = seen(page.get(path))
-        assert "49" not in shown or "{{" not in text
+        assert "62615533" not in shown
     curve = page.get("/job/mnist/curve.json")
     assert curve.headers["content-type"] == "application/json"
     assert len(json.loads(curve.text)["names"]) == 2
