@@ -81,7 +81,7 @@ class Ledger:
         self._clock = clock
         self._jobs = journal.jobs()
         self._schedule = Schedule()
-        self._blocked: Mapping[str, str] | None = None
+        self._waits: Mapping[str, str] | None = None
         self._grants_slots = False
         self._is_schedule_due = True
 
@@ -103,10 +103,11 @@ class Ledger:
     @property
     def waits(self) -> Mapping[str, str]:
         """Why each queued job waits for a slot, or for other jobs, by name."""
-        if self._blocked is None:
+        if self._waits is None:
             blocked = blocked_jobs(self._jobs)
-            self._blocked = {name: why for name, why in blocked.items() if not self._jobs[name].is_held}
-        return {**self._schedule.waits, **self._blocked} if self._blocked else self._schedule.waits
+            ours = {name: why for name, why in blocked.items() if not self._jobs[name].is_held}
+            self._waits = {**self._schedule.waits, **ours}
+        return self._waits
 
     def apply(self, events: Iterable[tuple[str, Event]]) -> tuple[Step, ...]:
         """Decide about events and about who may start then; record all of it in one transaction.
@@ -131,9 +132,9 @@ class Ledger:
                 steps.append(self._taken(drafts, name, PreemptionAsked(by), now))
         steps = self._recorded(drafts, steps, now)
         self._jobs = drafts
+        if answer is not self._schedule or any(not step.is_ignored for step in steps):
+            self._waits = None
         self._schedule = answer
-        if any(not step.is_ignored for step in steps):
-            self._blocked = None
         # Nobody who was refused now fits until something else changes: who was granted a slot is counted
         # already.
         self._is_schedule_due = False
