@@ -13,7 +13,7 @@ from trainerd.supervisor.api.limited_protocol import LimitedProtocol
 from trainerd.supervisor.api.server import serve
 from trainerd.supervisor.api.stoppable_server import StoppableServer, server_config
 from trainerd.supervisor.api.web.web_access import WebAccess
-from trainerd.supervisor.api.web.web_address import is_loopback, keep_token
+from trainerd.supervisor.api.web.web_address import WebAddress, is_loopback, keep_token
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from trainerd.contract.paths import StatePaths
     from trainerd.supervisor.api.control import Control
     from trainerd.supervisor.api.run_readings import RunReadings
-    from trainerd.supervisor.api.web.web_address import WebAddress
 
 WEB_CONNECTIONS_MAX: Final = 64
 """How many connections over TCP are open at once; each one more is closed."""
@@ -105,7 +104,6 @@ async def serve_web(
         group_id: Group whose members may use the Unix socket.
     """
     try:
-        from trainerd.supervisor.api.web.web_address import WebAddress
         from trainerd.supervisor.api.web.web_app import create_web_app
 
         app = create_web_app(control, readings, access, stop=stop)
