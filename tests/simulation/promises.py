@@ -75,7 +75,9 @@ class Promises:
             by = self.ledger.jobs[event.by]
             is_higher = by.spec.priority > step.before.spec.priority
             self.require(is_higher, f"{name}: makes room for {event.by}, which has no higher priority")
-            self.require(isinstance(by.state, Queued), f"{name}: makes room for {event.by}, which waits not")
+            self.require(
+                isinstance(by.state, Queued), f"{name}: makes room for {event.by}, which does not wait"
+            )
         is_new_try = not step.is_ignored and isinstance(
             event, happened.ResumeAsked | happened.RetryAsked | happened.RestartAsked
         )
