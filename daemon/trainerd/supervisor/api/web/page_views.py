@@ -28,8 +28,6 @@ _MOODS: Final = {
     "faulted": "bad",
 }
 
-ACTIONS: Final = ("stop", "resume", "hold", "retry", "restart")
-
 
 @dataclass(frozen=True)
 class Stretch:

@@ -20,7 +20,7 @@ from trainerd.errors import TrainerdError
 from trainerd.supervisor.api.metrics_answer import answer_metrics
 from trainerd.supervisor.api.web import page_text
 from trainerd.supervisor.api.web.change_pulse import ChangePulse
-from trainerd.supervisor.api.web.page_views import ACTIONS, JobCard, job_card
+from trainerd.supervisor.api.web.page_views import JobCard, job_card
 from trainerd.supervisor.api.web.web_access import WebAccess, WebGuard
 
 if TYPE_CHECKING:
@@ -173,11 +173,6 @@ class _Page:
         return Response(found[0], media_type=found[1], headers={"cache-control": "private, max-age=300"})
 
     async def act(self, request: Request) -> Response:
-        view, action = self._found(request), request.path_params["action"]
-        if view is None or action not in ACTIONS:
-            return await self._missing(request)
-        if not self._access.is_form_token(await _form_field(request, "token")):
-            return await self._problem(request, 403, "The form is an old one.", "Load the page again.")
         acts: dict[str, Callable[[str], Awaitable[JobView]]] = {
             "stop": self._control.stop,
             "resume": self._control.resume,
@@ -185,8 +180,13 @@ class _Page:
             "retry": self._control.retry,
             "restart": partial(self._control.restart, is_fresh=False),
         }
+        view, act = self._found(request), acts.get(request.path_params["action"])
+        if view is None or act is None:
+            return await self._missing(request)
+        if not self._access.is_form_token(await _form_field(request, "token")):
+            return await self._problem(request, 403, "The form is an old one.", "Load the page again.")
         try:
-            await acts[action](view.name)
+            await act(view.name)
         except TrainerdError as error:
             return await self._problem(request, 409, safe_line(error.message), error.hint or "")
         return RedirectResponse(f"../{view.name}", 303)
