@@ -48,6 +48,16 @@ def test_a_large_history_is_sampled_over_its_whole_length_with_every_marker(tmp_
     assert all(value == step / 7 for step, value in curves.kept["loss"])
 
 
+def test_of_a_very_large_history_the_end_is_read(tmp_path):
+    rows = [encode_row(step, 0, step, {"loss": 1.0}) for step in range(1, 101)]
+    marker = encode_line({"resume": {"attempt": 2, "checkpoint": None, "step": 50, "keep_bytes": 10**9}})
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(HEADER + b"".join([*rows[:50], marker, *rows[50:]]))
+    curves = read_curves(path, read_bytes_max=len(b"".join(rows[79:])))
+    assert (curves.is_partial, curves.restarts) == (True, ())
+    assert [step for step, _ in curves.kept["loss"]] == list(range(81, 101)), "without the line that is cut"
+
+
 def test_spikes_survive_thinning():
     points = [(step, 0.0) for step in range(10_000)]
     points[7777] = (7777, 50.0)
