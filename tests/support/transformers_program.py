@@ -102,7 +102,11 @@ def program(out: Path, found: dict[str, Any], *, patience: int = 50, **options: 
             step=result.global_step,
             flos=trainer.state.total_flos,
             stopping=stopping.state(),
-            random=[torch.get_rng_state().tolist()[:40], random.random(), float(np.random.rand())],
+            random=[  # as they are: a draw would be part of what a finished run gets back
+                torch.get_rng_state().tolist(),
+                repr(random.getstate()),
+                [repr(each) for each in np.random.get_state()],
+            ],
         )
 
     return train
