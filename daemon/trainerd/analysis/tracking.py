@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from typing import TYPE_CHECKING, Final
 
 from trainerd.analysis.syntax import Function, chains, dotted, passed, prefixes
@@ -34,11 +35,12 @@ class Tracking:
         calls: Calls of ``track``, and those that make a `Checkpointer`.
         is_unknown: Whether objects are tracked that cannot be told here, such as ``track(**objects)``
             or those of a framework's trainer.
+        is_passed_on: Whether a function that is not in the script gets a session, which it may track with.
     """
 
     def __init__(self, names: Names, sessions: Sessions, scopes: list[Scope]) -> None:
         self._sessions = sessions
-        self.is_unknown = False
+        self.is_unknown = self.is_passed_on = False
         self.calls: list[ast.Call] = []
         self._names = names
         self._tracked: set[str] = set()
@@ -51,6 +53,8 @@ class Tracking:
                 self._note_checkpointer(call, scope)
             elif names.resolved(call.func) in _TRACK_ALL:
                 self.is_unknown = True
+            elif self._leaves_script(call, scope):
+                self._note_passed_on(call)
         self._boxes = {
             name
             for scope in scopes
@@ -103,6 +107,18 @@ class Tracking:
             and receiver.partition(".")[0] != own
         ):
             yield own, receiver  # of self.x.method() the self is another object, and names have no scope here
+
+    def _leaves_script(self, call: ast.Call, scope: Scope) -> bool:
+        name = dotted(call.func)
+        is_ours = name in self._names.classes or hasattr(builtins, name or "")
+        return not is_ours and self._names.called(call, scope) is None
+
+    def _note_passed_on(self, call: ast.Call) -> None:
+        """Count what goes into a function of another file together with a session as tracked there."""
+        arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
+        if any(map(self._sessions.is_session, arguments)):
+            self.is_passed_on = True
+            self._tracked.update(name for each in arguments for name in chains(each))
 
     def _note_keywords(self, call: ast.Call, scope: Scope) -> None:
         for keyword in call.keywords:

@@ -67,8 +67,8 @@ def changed_objects(script: Script, carried: list[Carried]) -> Iterator[ScriptFi
 
 
 def _nothing_tracked(script: Script) -> Iterator[ScriptFinding]:
-    if not script.sessions.calls:
-        return  # objects may be tracked by the file that passes the session
+    if not script.sessions.calls or script.tracking.is_passed_on:
+        return  # objects may be tracked by the file that passes the session, or by one that gets it
     call = script.sessions.calls[0]
     yield ScriptFinding.at(
         call,

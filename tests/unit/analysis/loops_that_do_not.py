@@ -310,6 +310,22 @@ with trainerd.session() as session:  #! untracked-object track
 """,
 )
 
+wrong(
+    "a session that is printed and passed to a function of the script, and tracks nothing",
+    """
+model = build(); optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+def train(session):
+    for epoch in session.epochs(3):
+        for x in session.batches(loader):
+            train_step(x)
+
+with trainerd.session() as session:  #! untracked-object track
+    print(session)
+    train(session)
+""",
+)
+
 tracked(
     "a generator that is not tracked",
     """

@@ -495,3 +495,38 @@ with trainerd.session() as session:
     for x in session.batches(loader):
         train(optimizers, x)
 """
+
+RIGHT["a session that a function of another file tracks with"] = """
+import torch, trainerd
+from training import protect, train_step
+
+model = torch.nn.Linear(4, 2)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+with trainerd.session() as session:
+    protect(session, model, optimizer)
+    for epoch in session.epochs(10):
+        for x in session.batches(loader):
+            train_step(x)
+"""
+
+RIGHT["a session that a caller's loop gets"] = """
+import trainerd
+
+def attempt(folder, loop, tick):
+    with trainerd.session(folder) as session:
+        loop(session, tick)
+"""
+
+RIGHT["a session that a trainer of another file tracks with, beside the script"] = """
+import torch, trainerd
+from training import Trainer
+
+model = torch.nn.Linear(4, 2)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+with trainerd.session() as s:
+    trainer = Trainer(model=model, optimizer=optimizer, run=s)
+    s.track(trainer=trainer)
+    for epoch in s.epochs(10):
+        for x in s.batches(loader):
+            trainer.step(x)
+"""
