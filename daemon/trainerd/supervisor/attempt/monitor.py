@@ -133,6 +133,7 @@ class Monitor:
         self._files = files if files is not None else DiskRunFiles()
         self._io = io if io is not None else BoundedIo()
         self._is_launched = asyncio.Event()
+        self._is_draining = False
         self._has_said_progress = False
         self._watch_of_silence: Watch | None = None
         self._stall: Stall | None = None
@@ -151,8 +152,14 @@ class Monitor:
         self._begin(self._adopt())
 
     def drain(self) -> None:
-        """Ask the ranks, through the shim, to checkpoint and leave."""
-        self._begin(self._drain())
+        """Ask the ranks, through the shim, to checkpoint and leave.
+
+        Asked again while the request is on its way, or after it was delivered, nothing more is sent: the
+        shim may take a second signal for a request to leave at once.
+        """
+        if not self._is_draining:
+            self._is_draining = True
+            self._begin(self._drain())
 
     def hurry(self) -> None:
         """Ask the ranks, through the shim, to save what they hold and leave now.
@@ -343,7 +350,8 @@ class Monitor:
         await self._is_launched.wait()
         while True:
             try:
-                if await self._send(signal.SIGTERM):
+                self._is_draining = await self._send(signal.SIGTERM)
+                if self._is_draining:
                     self._say(DrainSignalled(self.attempt.number))
             except TryAgainError:
                 await asyncio.sleep(SIGNAL_RETRY_S)

@@ -82,6 +82,30 @@ def test_a_drain_is_signalled_once(drained):
     assert shim.signals == [signal.SIGTERM]
 
 
+@pytest.mark.parametrize("errors", [0, 2], ids=["at once", "after two failures"])
+def test_an_attempt_asked_twice_while_the_request_is_on_its_way_is_signalled_once(drained, errors):
+    """A job with higher priority needs the slot while it starts, and then it is seen running."""
+    shim = FakeShim(*[TryAgainError("its shim has not said yet who it is")] * errors)
+
+    def twice(monitor):
+        monitor.drain()
+        monitor.drain()
+
+    assert drained(shim, twice) == [DrainSignalled(1)]
+    assert shim.signals == [signal.SIGTERM] * (errors + 1)
+
+
+def test_an_attempt_asked_again_after_the_request_was_delivered_is_signalled_once(drained):
+    shim = FakeShim()
+
+    async def again(monitor):
+        await monitor._drain()
+        monitor.drain()
+
+    assert drained(shim, lambda monitor: monitor._begin(again(monitor))) == [DrainSignalled(1)]
+    assert shim.signals == [signal.SIGTERM]
+
+
 def test_a_shim_that_has_ended_was_not_signalled(drained):
     shim = FakeShim(False)
     assert drained(shim) == []
