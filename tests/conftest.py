@@ -9,7 +9,10 @@ import shutil
 import signal
 import tempfile
 
+import pytest
 from hypothesis import settings
+
+from trainerd.contract.signals import STOP
 
 settings.register_profile("everyday", derandomize=True)
 """The same inputs each time: a test that failed fails again, and none fails for luck."""
@@ -40,3 +43,16 @@ def pytest_configure() -> None:
         short = tempfile.mkdtemp(dir="/tmp", prefix="trainerd-")
         atexit.register(shutil.rmtree, short, ignore_errors=True)
         multiprocessing.current_process()._config["tempdir"] = short
+
+
+@pytest.fixture(autouse=True)
+def _signals_are_handled_as_before(request: pytest.FixtureRequest):
+    """Fail a test that leaves a handler behind: others in the same process would be deaf, and fail far away."""
+    before = {number: signal.getsignal(number) for number in STOP}
+    yield
+    left = [number for number in STOP if signal.getsignal(number) != before[number]]
+    for number in left:
+        signal.signal(number, before[number])
+    assert not left, (
+        f"{request.node.nodeid} left handlers of its own: {[signal.Signals(n).name for n in left]}"
+    )
