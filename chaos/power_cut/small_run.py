@@ -58,6 +58,7 @@ class SmallRun:
 
     def open(self) -> None:
         """Begin an attempt, as a session does. Needs the lock."""
+        self.store.take_over()
         self.store.sweep()
         self._history = HistoryWriter(self.paths.metrics).open()
         self._history.begin(attempt=1, checkpoint=None, step=0, keep_bytes=0)

@@ -14,6 +14,7 @@ What a caller does about an error is what decides its class::
     │   ├── RankLostError         another rank of the attempt has ended or does not answer
     │   ├── SpaceError            the disk is full or read-only
     │   └── DeviceCopyError       what arrived from a CUDA device is not what the device holds
+    ├── FencedError               another attempt has taken over this run: this one may not write any more
     ├── NonFiniteLossError        the loss is NaN or infinite, and the job's spec says to end there
     ├── CorruptError              what is on disk is not what was written: quarantine it, never use it
     └── InternalError             a bug of ours: crash loudly
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CorruptError",
     "DeviceCopyError",
+    "FencedError",
     "InternalError",
     "LockedError",
     "MismatchError",
@@ -143,6 +145,10 @@ class RankLostError(TryAgainError):
 
     Alone this one cannot go on.
     """
+
+
+class FencedError(TrainerdError):
+    """Another attempt has taken over the run. This process may not write to it any more."""
 
 
 class SpaceError(TryAgainError):

@@ -19,7 +19,8 @@ PIN_SUFFIX: Final = ".pin.json"
 STEP_DIGITS: Final = 9
 _NAME: Final = re.compile(r"step-(\d{9,18})(?:\.([1-9]\d{0,8}))?")
 _ASKED: Final = re.compile(r"(?:step-)?(\d{1,18})(?:\.([1-9]\d{0,8}))?")
-_LEFTOVER: Final = re.compile(r"\.(staging|pruned)-step-.+-\d+-\d+")
+_LEFTOVER: Final = re.compile(r"\.(staging|pruned)-step-.+-\d+-\d+|\.fenced-\d{6,}-[0-9a-f]+-\d+-\d+")
+_WRITER: Final = re.compile(r"\.writer-(\d{6,18})-[0-9a-f]{8}")
 
 _serial = count()
 
@@ -62,8 +63,30 @@ def pruned_name(name: str) -> str:
     return f".pruned-{name}-{os.getpid()}-{next(_serial)}"
 
 
+def new_writer_name(number: int) -> str:
+    """Return a name that was never used for the folder in which an attempt stages its checkpoints."""
+    return f".writer-{number:06d}-{os.urandom(4).hex()}"
+
+
+def is_writer_name(text: str) -> bool:
+    """Return whether an entry is the folder in which an attempt stages its checkpoints."""
+    return _WRITER.fullmatch(text) is not None
+
+
+def writer_number(text: str) -> int:
+    """Return the number in such a name: those of later attempts are higher."""
+    found = _WRITER.fullmatch(text)
+    assert found is not None
+    return int(found[1])
+
+
+def fenced_name(writer: str) -> str:
+    """Return a name of its own for the folder of an attempt that another one has taken over from."""
+    return f".fenced-{writer.removeprefix('.writer-')}-{os.getpid()}-{next(_serial)}"
+
+
 def is_leftover(text: str) -> bool:
-    """Return whether an entry is one that a crash left: half written or half deleted."""
+    """Return whether an entry is to be swept: half written or half deleted, or of an attempt that is over."""
     return _LEFTOVER.fullmatch(text) is not None
 
 

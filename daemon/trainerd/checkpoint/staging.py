@@ -1,7 +1,8 @@
 """A checkpoint in the making: a folder beside its final place, filled and then renamed once.
 
 Invariants:
-    The rename is within one folder, so it cannot cross filesystems and is one atomic act.
+    The rename is within the checkpoints folder, so it cannot cross filesystems and is one atomic act. It is
+    out of the folder of this attempt, which another one renames when it takes over: see `fence`.
     Nothing is renamed before every file in it, its manifest and its own names were synced.
     After a write, sync or close that failed, the staging is dead: Linux may have marked the pages clean, and
     a second sync would report success for data that never reached the disk.
@@ -23,6 +24,7 @@ from trainerd.checkpoint.checkpoint_names import (
 )
 from trainerd.checkpoint.committed import Checkpoint
 from trainerd.checkpoint.digest import Hasher
+from trainerd.checkpoint.fence import WriterFolder
 from trainerd.checkpoint.manifest import FileEntry, Manifest, encode_manifest
 from trainerd.contract.durable import sync_directory, translated_space_errors, write_all
 from trainerd.contract.failpoints import declare
@@ -30,6 +32,7 @@ from trainerd.errors import InternalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 __all__ = ["Staging"]
@@ -56,11 +59,17 @@ class Staging:
         path: The folder, which exists. Several processes may put files into it; each has a `Staging` of its
             own.
         step: Step of the checkpoint.
+
+    Attributes:
+        directory: The checkpoints folder.
+        writer: Folder of the attempt that it is in, None if it lies in the checkpoints folder itself.
     """
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
         self.step = step
+        self.writer = WriterFolder.of_staging(path)
+        self.directory = path.parent if self.writer is None else path.parent.parent
         self._entries: dict[str, FileEntry] = {}
         self._is_dead = False
 
@@ -68,13 +77,22 @@ class Staging:
     def begin(cls, directory: Path, step: int) -> Staging:
         """Make a new staging folder.
 
+        Args:
+            directory: The folder of this attempt, or the checkpoints folder.
+            step: Step of the checkpoint.
+
         Raises:
             SpaceError: The disk is full or read-only.
+            FencedError: Another attempt has taken over.
         """
-        path = directory / staging_name(CheckpointName(step))
-        with translated_space_errors(path):
-            path.mkdir()
-        return cls(path, step)
+        staging = cls(directory / staging_name(CheckpointName(step)), step)
+        with staging.fence_noticed(), translated_space_errors(staging.path):
+            staging.path.mkdir()
+        return staging
+
+    def fence_noticed(self) -> AbstractContextManager[None]:
+        """Raise `FencedError` for an error of the filesystem that comes of another attempt taking over."""
+        return self.writer.noticed() if self.writer is not None else contextlib.nullcontext()
 
     @property
     def entries(self) -> tuple[FileEntry, ...]:
@@ -86,13 +104,14 @@ class Staging:
 
         Raises:
             SpaceError: The disk is full or read-only; abandon this staging.
+            FencedError: Another attempt has taken over.
             OSError: Anything else that the filesystem says; likewise.
         """
         self._check_file_name(name)
         self._check_alive()
         self._is_dead = True  # until all has gone well
         hasher = Hasher()
-        with translated_space_errors(self.path / name):
+        with self.fence_noticed(), translated_space_errors(self.path / name):
             descriptor = os.open(self.path / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             with _closing(descriptor):
                 _write_gathered(descriptor, chunks, hasher)
@@ -119,6 +138,7 @@ class Staging:
 
         Raises:
             SpaceError: The disk is full or read-only; abandon this staging.
+            FencedError: Another attempt has taken over.
             OSError: Anything else that the filesystem says; abandon this staging.
         """
         self._check_alive()
@@ -127,7 +147,7 @@ class Staging:
         self._is_dead = True  # it is used up, whatever happens now
         files = tuple([self._entries[name] for name in sorted(self._entries)])
         manifest = dataclasses.replace(manifest, files=files)
-        with translated_space_errors(self.path):
+        with self.fence_noticed(), translated_space_errors(self.path):
             self._write_manifest(encode_manifest(manifest))
             sync_directory(self.path)
             STAGED.hit()
@@ -151,12 +171,14 @@ class Staging:
 
     def _rename(self, manifest: Manifest) -> Checkpoint:
         place = CheckpointName(self.step)
-        while os.path.lexists(final := self.path.with_name(str(place))):
+        while os.path.lexists(final := self.directory / str(place)):
             place = CheckpointName(self.step, place.ordinal + 1)
         self.path.rename(final)
         try:
             RENAMED.hit()
-            sync_directory(final.parent)
+            sync_directory(self.directory)
+            if self.writer is not None:
+                sync_directory(self.writer.path)
         except OSError:
             # Visible and perhaps not durable: nobody may build on it.
             with contextlib.suppress(OSError):

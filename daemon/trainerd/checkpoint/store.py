@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from trainerd.checkpoint.aside import Aside, AsideFolder, aside_folders, give_back, take_aside
 from trainerd.checkpoint.checkpoint_names import CheckpointName, is_leftover
 from trainerd.checkpoint.committed import Checkpoint, place_of, read_checkpoint
+from trainerd.checkpoint.fence import WriterFolder
 from trainerd.checkpoint.fork import Fork, clear_fork, note_fork, pending_fork
 from trainerd.checkpoint.housekeeping import Housekeeping, policy_for_the_others
 from trainerd.checkpoint.links import LAST, update_links
@@ -73,6 +74,7 @@ class CheckpointStore:
         self._abandoned = aside_folders(directory / "abandoned", abandoned)
         self._clock = clock or SystemClock()
         self._housekeeping = Housekeeping(directory)
+        self._writer: WriterFolder | None = None
         self._verified: set[str] = set()
         self.passed_over: dict[str, str] = {}
 
@@ -209,6 +211,17 @@ class CheckpointStore:
         """
         return writers_lock(self.directory, wait_s=wait_s)
 
+    def take_over(self) -> None:
+        """Have every attempt before this one fail at its next save, wherever it runs. Needs the lock.
+
+        To be called before it is looked which checkpoints there are. See `trainerd.checkpoint.fence`.
+
+        Raises:
+            SpaceError: The disk is full or read-only.
+        """
+        self._require_lock("take over")
+        self._writer = WriterFolder.take(self.directory)
+
     def sweep(self) -> list[Path]:
         """Complete or remove what a crash left: a fork, staging folders, half-deleted checkpoints.
 
@@ -229,10 +242,12 @@ class CheckpointStore:
 
         Raises:
             SpaceError: The disk is full or read-only.
+            FencedError: Another attempt has taken over.
         """
         self._require_lock("begin")
+        self._check_fence()
         self._complete_fork()  # or a new one of the same name would count as left behind
-        return Staging.begin(self.directory, step)
+        return Staging.begin(self.directory if self._writer is None else self._writer.path, step)
 
     def commit(self, staging: Staging, manifest: Manifest, *, reads_back: bool = True) -> Checkpoint:
         """Make what is staged a checkpoint: publish it, point ``last`` to it, and verify it.
@@ -246,9 +261,11 @@ class CheckpointStore:
         Raises:
             SpaceError: The disk is full or read-only; abandon the staging.
             CorruptError: What is on disk is not what was written; it is in quarantine.
+            FencedError: Another attempt has taken over.
             OSError: Anything else that the filesystem says; abandon the staging.
         """
         checkpoint = staging.publish(manifest)
+        self._check_fence()
         update_links(self.directory, {LAST: checkpoint.name})
         if reads_back:
             try:
@@ -281,6 +298,7 @@ class CheckpointStore:
             SpaceError: It would not fit. Nothing was begun.
         """
         self._require_lock("make room")
+        self._check_fence()
         if not self._housekeeping.has_room(needed_bytes):
             early = self.plan(policy_for_the_others(policy), protected=protected)
             self._housekeeping.make_room(needed_bytes, early, is_emergency=is_emergency)
@@ -291,6 +309,7 @@ class CheckpointStore:
         Needs the lock.
         """
         self._require_lock("keep a reserve")
+        self._check_fence()
         return make_reserve(self.directory, size_bytes)
 
     def plan(self, policy: RetentionPolicy, *, protected: Collection[str] = ()) -> RetentionPlan:
@@ -314,6 +333,7 @@ class CheckpointStore:
         return.
         """
         self._require_lock("prune")
+        self._check_fence()
         plan = self.plan(policy, protected=protected)
         self._housekeeping.carry_out(plan, in_background=in_background)
         self._housekeeping.point_links(self.checkpoints(), policy)
@@ -413,6 +433,10 @@ class CheckpointStore:
         present = checkpoint_folders(self.directory)
         update_links(self.directory, {LAST: present[-1].name if present else None})
         return place
+
+    def _check_fence(self) -> None:
+        if self._writer is not None:
+            self._writer.check()
 
     def _require_lock(self, what: str) -> None:
         if not holds_lock(self.directory):

@@ -101,6 +101,7 @@ def _go_back(client: Client, state: StatePaths, name: str, which: str) -> None:
     run = find_run(state, name)
     store = CheckpointStore.of_run(run)
     with acting_as_owner_of(run.root), store.lock():
+        store.take_over()  # an attempt on another machine would save what is newer again
         store.sweep()
         chosen, left = _choose(store, which)
     aside = ", ".join(left) or "nothing"

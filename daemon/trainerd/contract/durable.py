@@ -12,6 +12,7 @@ import contextlib
 import errno
 import itertools
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +21,7 @@ from trainerd.contract.regular_file import open_regular
 from trainerd.errors import CorruptError, SpaceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 TEMPORARY_INFIX: Final = ".tmp-"
 
@@ -33,6 +34,7 @@ RECORD_RENAMED = declare("record.renamed", "the new record, or after a power cut
 RECORD_DURABLE = declare("record.durable", "the new record")
 
 _CHUNK_BYTES: Final = 1 << 16
+_COPY_BYTES: Final = 1 << 20
 
 SMALL_FILE_BYTES_MAX: Final = 16 << 20
 """Largest record, in bytes: a launch record holds a whole environment and command line, escaped."""
@@ -52,12 +54,40 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o666) -> None:
         SpaceError: The disk is full or read-only; the old content is untouched.
         OSError: Anything else that the filesystem says; the old content is untouched.
     """
+    _replace(path, lambda descriptor: write_all(descriptor, data), mode)
+
+
+def renew_file(path: Path) -> None:
+    """Put a copy of a file in its place, durably.
+
+    A process that has the old one open, here or on another machine, then writes to a file without a name. A
+    crash leaves the old file or the copy, which are equal.
+
+    Raises:
+        SpaceError: The disk is full or read-only; the file is untouched.
+        OSError: Anything else that the filesystem says; likewise.
+    """
+    path = path.resolve(strict=True)
+
+    def copy(descriptor: int) -> None:
+        with path.open("rb", buffering=0) as source:
+            status = os.fstat(source.fileno())
+            with contextlib.suppress(PermissionError):
+                os.fchown(descriptor, status.st_uid, status.st_gid)
+            os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
+            while chunk := source.read(_COPY_BYTES):
+                write_all(descriptor, chunk)
+
+    _replace(path, copy, 0o600)
+
+
+def _replace(path: Path, fill: Callable[[int], None], mode: int) -> None:
     temporary = path.with_name(f".{path.name}{TEMPORARY_INFIX}{os.getpid()}-{next(_serial)}")
     with translated_space_errors(path):
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             try:
-                write_all(descriptor, data)
+                fill(descriptor)
                 RECORD_WRITTEN.hit()
                 os.fsync(descriptor)
             finally:

@@ -187,7 +187,14 @@ class OutcomeRecord:
     """
 
     kind: Literal[
-        "finished", "drained", "exception", "mismatch", "out-of-memory", "no-space", "nonfinite-loss"
+        "finished",
+        "drained",
+        "exception",
+        "mismatch",
+        "out-of-memory",
+        "no-space",
+        "nonfinite-loss",
+        "fenced",
     ]
     step: int | None = None
     checkpoint: str | None = None

@@ -50,7 +50,7 @@ COMMIT = (
     Mutant(
         "the rename of a checkpoint is not synced",
         _STAGING,
-        "            sync_directory(final.parent)\n",
+        "            sync_directory(self.directory)\n",
         "",
         _TEST_STAGING,
     ),
@@ -123,5 +123,26 @@ COMMIT = (
         "temporary.unlink(missing_ok=True)",
         "pass",
         _TEST_DURABLE,
+    ),
+    Mutant(
+        "former attempts are not fenced",
+        "checkpoint/fence.py",
+        "                for name in others:",
+        "                for name in ():",
+        "tests/unit/checkpoint/test_fence.py",
+    ),
+    Mutant(
+        "an attempt that another one has overtaken goes on",
+        "checkpoint/fence.py",
+        "if all(_order(name) < _order(own.path.name) for name in others):",
+        "if True:",
+        "tests/unit/checkpoint/test_fence.py",
+    ),
+    Mutant(
+        "a history is shared with the attempt before",
+        "training/engine/history.py",
+        "                renew_file(path)\n",
+        "                pass\n",
+        "tests/unit/training/engine/test_history_writer.py",
     ),
 )

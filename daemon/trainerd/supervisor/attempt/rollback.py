@@ -26,6 +26,7 @@ def go_back(run: RunPaths, name: str, *, reason: str) -> tuple[str, ...]:
 
     store = CheckpointStore.of_run(run)
     with store.lock(wait_s=LOCK_WAIT_S):
+        store.take_over()  # an attempt on another machine would save what is newer again
         store.sweep()
         try:
             checkpoint = store.find(name)

@@ -248,6 +248,8 @@ def _from_the_ranks(evidence: Evidence) -> _Verdict | None:
             return OutcomeKind.OUT_OF_MEMORY, Retry.AFTER_BACKOFF, f"out of memory: {named}"
         if record.kind == "nonfinite-loss":
             return _nonfinite(evidence, named)
+        if record.kind == "fenced":
+            return OutcomeKind.REJECTED, Retry.ON_REQUEST, f"another attempt trains this run: {named}"
         if record.kind == "no-space":
             return OutcomeKind.CRASHED, Retry.WHEN_THERE_IS_ROOM, f"no room on the disk: {named}"
     return None

@@ -156,7 +156,7 @@ class FollowingPart(_Part):
         ANNOUNCED.hit()
         said = self._ranks.get(f"{self._key}/done", limit_s=ANNOUNCEMENT_LIMIT_S)
         _raise_problem(said, "rank 0")
-        return read_checkpoint(self.staging.path.with_name(said["name"]))
+        return read_checkpoint(self.staging.directory / said["name"])
 
     def abandon(self) -> None:
         """Give up, and tell rank 0. The folder is its to remove."""

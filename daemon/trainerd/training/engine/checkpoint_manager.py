@@ -93,7 +93,9 @@ class CheckpointManager:
         self._is_open = False
 
     def open(self) -> Self:
-        """Take the writers' lock and sweep what a crash left, if this process commits and has not done so.
+        """Take the writers' lock, fence every attempt before this one, and sweep what a crash left.
+
+        Only if this process commits and has not done so.
 
         Raises:
             LockedError: Another process writes here.
@@ -101,6 +103,7 @@ class CheckpointManager:
         if not self._is_open and self.is_committer:
             self._lock.enter_context(self.store.lock())
             try:
+                self.store.take_over()
                 self.store.sweep()
             except BaseException:
                 self._lock.close()

@@ -12,7 +12,13 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from trainerd.contract.durable import sync_directory, translated_space_errors, write_all, write_file
+from trainerd.contract.durable import (
+    renew_file,
+    sync_directory,
+    translated_space_errors,
+    write_all,
+    write_file,
+)
 from trainerd.contract.failpoints import declare
 from trainerd.contract.metric_history import HEADER, encode_line
 
@@ -50,10 +56,16 @@ class HistoryWriter:
         self._followers.append(follower)
 
     def open(self) -> Self:
-        """Open the file, or make it."""
+        """Open the file, or make it.
+
+        One that is there is replaced by a copy first: what a former attempt that still lives appends is not
+        in it then.
+        """
         path = self._path
         with translated_space_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                renew_file(path)
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
             self.position_bytes = os.fstat(self._descriptor).st_size
             if self.position_bytes == 0:

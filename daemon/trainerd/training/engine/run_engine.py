@@ -439,17 +439,22 @@ class RunEngine:
     def finish(self) -> None:
         """The run is over: save it as it is now, for good.
 
-        If the script stopped early because of a drain, leave so.
+        If the script stopped early because of a drain, leave so. What keeps the run from its end is put on
+        record, as what the script raises is: a full disk is then waited for, and is no crash.
         """
         self.run.exit.raise_if_left()
         self.run.exit.is_leaving = True
-        self.begin()
-        if self.run.ranks is not None:
-            self._cross(is_last=True)
-        elif self.stops_for_drain:
-            self.leave_where_safe()
-        self._check_reached("the run")
-        self.run.exit.finished()
+        try:
+            self.begin()
+            if self.run.ranks is not None:
+                self._cross(is_last=True)
+            elif self.stops_for_drain:
+                self.leave_where_safe()
+            self._check_reached("the run")
+            self.run.exit.finished()
+        except Exception as error:
+            self.fail(error)
+            raise
 
     def fail(self, error: BaseException) -> None:
         """The script raised, maybe in the middle of a step: what is saved is the newest boundary in memory.

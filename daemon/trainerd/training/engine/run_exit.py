@@ -17,7 +17,7 @@ from trainerd.contract.failpoints import declare
 from trainerd.contract.heartbeat import Phase
 from trainerd.contract.records import FinishedRecord
 from trainerd.contract.safe_text import safe_line
-from trainerd.errors import NonFiniteLossError, RankLostError, SpaceError, UserError
+from trainerd.errors import FencedError, NonFiniteLossError, RankLostError, SpaceError, UserError
 from trainerd.training.interruption import leaving
 from trainerd.training.interruption.departure import DEPARTURE, leave_limit_s
 from trainerd.training.interruption.last_words import LastWords
@@ -55,7 +55,7 @@ SIGNAL_LIMIT_S: Final = 0.1
 ERROR_CHARACTERS_MAX: Final = 200
 """Longest message of an exception in the reason of a drain, in characters."""
 
-_NOT_SAVED: Final = (UserError, NonFiniteLossError, SpaceError)
+_NOT_SAVED: Final = (UserError, NonFiniteLossError, SpaceError, FencedError)
 """Errors after which nothing is saved and no drain is answered: the next attempt would meet them again, or
 what is in memory is not to be trusted."""
 _COMES_OF_SIGNAL: Final = (KeyboardInterrupt, SystemExit, OSError)

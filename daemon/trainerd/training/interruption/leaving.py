@@ -20,6 +20,7 @@ from trainerd.contract.exit_codes import DRAINED
 from trainerd.contract.records import OutcomeRecord
 from trainerd.contract.signals import STACKS
 from trainerd.errors import (
+    FencedError,
     LockedError,
     MismatchError,
     NonFiniteLossError,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 _TRACEBACK_LINES: Final = 20
 
-Kind = Literal["exception", "mismatch", "out-of-memory", "no-space", "nonfinite-loss"]
+Kind = Literal["exception", "mismatch", "out-of-memory", "no-space", "nonfinite-loss", "fenced"]
 
 _OUT_OF_MEMORY: Final = (
     "DefaultCPUAllocator: ",
@@ -143,6 +144,8 @@ def _kind_of(error: BaseException) -> Kind:
         return "no-space"
     if isinstance(error, NonFiniteLossError):
         return "nonfinite-loss"
+    if isinstance(error, FencedError):
+        return "fenced"
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return "out-of-memory"
     if isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY):
@@ -178,7 +181,7 @@ def show_user_errors_without_traceback() -> None:
     former = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> Any:
-        if isinstance(error, UserError | LockedError):
+        if isinstance(error, UserError | LockedError | FencedError):
             say(f"error: {error}")
         else:
             former(kind, error, trace)

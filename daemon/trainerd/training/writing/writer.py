@@ -268,9 +268,10 @@ class CheckpointWriter:
         rank, part = self._destination.rank, self._destination.begin(manifest)
         try:
             path = part.staging.path / tensors_name(rank)
-            entry = write_direct(
-                path, pieces, image.size, is_called_off=is_called_off, wait_to_digest=wait_to_digest
-            )
+            with part.staging.fence_noticed():
+                entry = write_direct(
+                    path, pieces, image.size, is_called_off=is_called_off, wait_to_digest=wait_to_digest
+                )
             self._check_arrivals(damaged())
             part.staging.add(entry)
             part.staging.write(tree_name(rank), [encode_document(document)])

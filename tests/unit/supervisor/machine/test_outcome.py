@@ -381,6 +381,16 @@ def test_a_non_finite_loss_is_answered_as_the_spec_says(policy, retry):
     assert (ending.kind, ending.retry) == (OutcomeKind.NON_FINITE_LOSS, retry)
 
 
+def test_an_attempt_that_another_one_has_taken_over_from_is_not_started_again():
+    """Two machines that start it by turns would fence each other for ever."""
+    said = OutcomeRecord("fenced", step=7, error_type="FencedError", error_message="another attempt")
+    ending = judge(
+        Evidence(1, exit_record(RankExit(0, exit_code=1)), outcomes=(said,), step=7), now_wall_s=NOW
+    )
+    assert (ending.kind, ending.retry) == (OutcomeKind.REJECTED, Retry.ON_REQUEST)
+    assert "another attempt trains this run" in ending.reason
+
+
 @pytest.mark.parametrize(
     ("rank", "line", "failure"),
     [

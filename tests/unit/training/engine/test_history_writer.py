@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from trainerd.contract import failpoints
 from trainerd.errors import SpaceError
 from trainerd.training.engine import history
 from trainerd.training.engine.history import HistoryWriter
@@ -39,6 +40,46 @@ def test_a_line_that_did_not_fit_leaves_nothing_and_may_be_tried_again(tmp_path,
     assert (tmp_path / "metrics.jsonl").read_bytes() == b"first\nsecond\n"
     assert writer.position_bytes == writer.sync() == 13
     writer.close()
+
+
+def test_what_a_former_attempt_still_appends_is_not_in_the_history(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    former = HistoryWriter(path).open()
+    former.line(b"first\n")
+    path.chmod(0o640)
+    successor = HistoryWriter(path).open()
+    former.line(b"too late\n")
+    successor.line(b"second\n")
+    assert path.read_bytes() == b"first\nsecond\n"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert [each.name for each in tmp_path.iterdir()] == ["metrics.jsonl"]
+    former.close()
+    successor.close()
+
+
+@pytest.mark.parametrize("point", ["record.written", "record.synced"])
+def test_a_history_that_cannot_be_copied_is_untouched(tmp_path, point):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b"first\n")
+    try:
+        failpoints.arm(f"{point}=ENOSPC")
+        with pytest.raises(SpaceError):
+            HistoryWriter(path).open()
+    finally:
+        failpoints.arm("")
+        failpoints.REGISTRY[point].hits = 0
+    assert path.read_bytes() == b"first\n"
+    assert [each.name for each in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_a_history_behind_a_link_stays_there(tmp_path):
+    place = tmp_path / "elsewhere.jsonl"
+    place.write_bytes(b"first\n")
+    (tmp_path / "metrics.jsonl").symlink_to(place)
+    writer = HistoryWriter(tmp_path / "metrics.jsonl").open()
+    writer.line(b"second\n")
+    writer.close()
+    assert place.read_bytes() == b"first\nsecond\n"
 
 
 class Follower:

@@ -10,16 +10,19 @@ from torch import nn
 
 import trainerd
 from trainerd.checkpoint.store import CheckpointStore
+from trainerd.contract import failpoints, records
 from trainerd.contract.exit_codes import DRAINED
 from trainerd.contract.paths import RunPaths
-from trainerd.errors import UserError
+from trainerd.contract.records import OutcomeRecord
+from trainerd.contract.signals import STOP
+from trainerd.errors import SpaceError, UserError
 from trainerd.training.engine.run_saves import RunSaves
 from trainerd.training.interruption import departure
 
 
 @pytest.fixture(autouse=True)
 def departs_no_further():
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in STOP}
     yield
     departure.DEPARTURE.call_off()
     signal.set_wakeup_fd(-1)  # a session that has drained leaves both as they are: its process is to end
@@ -133,3 +136,27 @@ def test_a_crash_while_a_drain_is_pending_says_what_it_leaves(tmp_path, capsys, 
     assert saved(tmp_path) == ([steps] if steps else [])
     reason = "the budget is spent, ValueError: a bug"
     assert f"trainerd: {reason}: {said}, exiting 85" in capsys.readouterr().err
+
+
+def save_once_and_finish(folder):
+    with trainerd.session(folder, every={"steps": None, "seconds": None, "epochs": None}) as session:
+        session.track(model=nn.Linear(1, 1))
+        for _ in session.steps(2):
+            pass
+        session.checkpoint_now()
+
+
+@pytest.mark.parametrize("is_in_final_save", [True, False], ids=["in the final save", "in the save before"])
+def test_a_disk_that_is_full_at_the_end_of_a_run_is_on_record_as_that(tmp_path, is_in_final_save):
+    """So that the supervisor waits for room. It was taken for a crash."""
+    failpoints.arm(f"checkpoint.data.written=ENOSPC@{2 if is_in_final_save else 1}")
+    try:
+        with pytest.raises(SpaceError):
+            save_once_and_finish(tmp_path)
+    finally:
+        failpoints.arm("")
+        for point in failpoints.REGISTRY.values():
+            point.hits = 0
+    said = records.read(RunPaths(tmp_path).attempt(1).outcome(0), OutcomeRecord)
+    assert said is not None
+    assert said.kind == "no-space"
