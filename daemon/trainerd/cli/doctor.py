@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from trainerd.cli.how_to_start import start_command
+from trainerd.cli.how_to_start import last_jobs_dir, start_command
 from trainerd.cli.options import find_state, json_option
 from trainerd.cli.output import ending_quietly, print_json
 from trainerd.contract.folder_owner import ROOT_UID, acting_as_user, owner_of
@@ -39,7 +39,7 @@ _STYLES: Final = {"ok": "green", "skipped": "bright_black", "warning": "yellow",
     "jobs_dir",
     type=click.Path(path_type=Path, readable=False),
     metavar="DIR",
-    help="Jobs folder to look at.  [default: the running supervisor's, else ./jobs]",
+    help="Jobs folder to look at.  [default: the running supervisor's, else that of its last runs, else ./jobs]",
 )
 @json_option
 @click.pass_context
@@ -96,13 +96,14 @@ def _examine(state_dir: Path | None, jobs_dir: Path | None) -> list[Finding]:
     if state is None:
         findings.append(skipped("state folder", "none is named, and none is in the usual places"))
     else:
+        command = start_command(state)
         findings += [
-            *folders.check_state_folder(state, uid),
-            *folders.check_socket(state, uid, start_command=start_command(state)),
+            *folders.check_state_folder(state, uid, start_command=command),
+            *folders.check_socket(state, uid, start_command=command),
         ]
-    jobs_dir = jobs_dir or _jobs_dir(daemon)
+    jobs_dir = jobs_dir or _jobs_dir(daemon, state, uid)
     if jobs_dir is None:
-        findings.append(skipped("jobs folder", "none is named, and there is no ./jobs"))
+        findings.append(skipped("jobs folder", "none is named, and none of its supervisor is known"))
         return findings
     findings += folders.check_jobs_folder(jobs_dir, uid)
     with acting_as_user(uid, jobs_dir):
@@ -141,12 +142,17 @@ def _daemon(state: StatePaths | None) -> DaemonView | None:
     return None
 
 
-def _jobs_dir(daemon: DaemonView | None) -> Path | None:
-    """Return the jobs folder of the running supervisor, else the one that `trainerd run` would take here."""
+def _jobs_dir(daemon: DaemonView | None, state: StatePaths | None, uid: int) -> Path | None:
+    """Return the jobs folder of the running supervisor, else of its last runs, else ./jobs if it is its user's.
+
+    A folder of that name that is another user's is not a fault of this supervisor: it has its own elsewhere.
+    """
     if daemon is not None:
         return Path(daemon.jobs_dir)
-    usual = Path("jobs")
-    return usual.absolute() if usual.is_dir() else None
+    usual = Path("jobs").absolute()
+    return (last_jobs_dir(state) if state is not None else None) or (
+        usual if owner_of(usual) == uid and usual.is_dir() else None
+    )
 
 
 def _show(findings: Sequence[Finding]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 from trainerd.cli.options import SYSTEM_STATE
 from trainerd.contract import resolved
 from trainerd.contract.durable import read_file
-from trainerd.contract.folder_owner import as_root, as_user, owner_of
+from trainerd.contract.folder_owner import account_name, as_root, as_user, owner_of
+from trainerd.contract.paths import USER_STATE
 from trainerd.errors import TrainerdError
 
 if TYPE_CHECKING:
@@ -23,10 +25,9 @@ UNIT_FOLDERS: Final = (
     "/usr/lib/systemd",
     "/lib/systemd",
 )
+UNIT_FOLDERS_OF_PERSON: Final = (".config/systemd/user", ".local/share/systemd/user")
+"""Below a home; the second one is where `make install-user` puts it."""
 UNIT: Final = "trainerd.service"
-USER_STATE: Final = Path(".local/state/trainerd")
-"""Where the unit of one person keeps its state, below the home."""
-
 RUNS_LOOKED_AT_MAX: Final = 50
 
 
@@ -39,11 +40,21 @@ def start_command(state: StatePaths) -> str:
     root = state.root.absolute()
     if root == SYSTEM_STATE and unit_exists("system"):
         return as_root("systemctl start trainerd")
+    owner = owner_of(root)
     if root == Path.home() / USER_STATE and unit_exists("user"):
         return "systemctl --user start trainerd"
+    if owner is not None and root == _home_of(owner) / USER_STATE and unit_exists("user", _home_of(owner)):
+        return as_root(f"systemctl --user --machine={account_name(owner)}@ start trainerd")
     command = run_command(state)
-    owner = owner_of(root)
     return command if owner is None else as_user(owner, command)
+
+
+def _home_of(uid: int) -> Path:
+    """Return the home of a user, or a place that is none."""
+    try:
+        return Path(pwd.getpwuid(uid).pw_dir)
+    except KeyError:
+        return Path("/nonexistent")
 
 
 def run_command(state: StatePaths) -> str:
@@ -53,11 +64,16 @@ def run_command(state: StatePaths) -> str:
     return shlex.join(["trainerd", "run", *jobs, "--state", str(state.root)])
 
 
-def unit_exists(kind: str) -> bool:
-    """Return whether a unit of trainerd is installed, for the machine (``system``) or a person (``user``)."""
+def unit_exists(kind: str, home: Path | None = None) -> bool:
+    """Return whether a unit of trainerd is installed, for the machine (``system``) or a person (``user``).
+
+    Args:
+        kind: Which.
+        home: Of the person; None is this user's.
+    """
     folders = [f"{folder}/{kind}" for folder in UNIT_FOLDERS]
     if kind == "user":
-        folders.append(str(Path.home() / ".config/systemd/user"))
+        folders += [str((home or Path.home()) / folder) for folder in UNIT_FOLDERS_OF_PERSON]
     return any(os.path.exists(f"{folder}/{UNIT}") for folder in folders)  # noqa: PTH110 (never raises)
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from trainerd.contract.names import check_name
+
+USER_STATE: Final = Path(".local/state/trainerd")
+"""Where the unit of one person keeps its state, below the home."""
 
 
 @dataclass(frozen=True)

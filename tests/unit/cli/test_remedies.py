@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import re
 import shutil
 import socket
@@ -11,11 +12,13 @@ import stat
 import subprocess
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.support.other_user import NEIGHBOUR, SERVICE, as_user
 from tests.support.unix_sockets import bind
+from trainerd.cli import doctor
 from trainerd.cli.client import Client, NotRunningError
 from trainerd.cli.how_to_start import start_command
 from trainerd.contract.access_list import ATTRIBUTE, encoded
@@ -102,6 +105,7 @@ def test_a_healthy_installation_is_healthy_for_root_and_a_neighbour_is_told_whom
 FAULTS = {
     "open to all": lambda paths: paths.root.chmod(0o777),
     "read by all": lambda paths: paths.root.chmod(0o755),
+    "passed by all": lambda paths: paths.root.chmod(0o711),
     "shut to its owner": lambda paths: paths.root.chmod(0o400),
     "a lock of root's": lambda paths: os.chown(paths.lock, 0, 0),
     "a journal of root's": lambda paths: paths.journal.with_name("journal.sqlite3-wal").touch(),
@@ -275,10 +279,63 @@ def test_not_to_be_let_in_is_not_to_be_told_that_nothing_runs(state):
     assert command in said
 
 
+def test_a_folder_within_its_owners_home_is_not_given_to_the_service(place, monkeypatch):
+    jobs = place / "home" / "project" / "jobs"
+    jobs.mkdir(parents=True)
+    os.chown(jobs, NEIGHBOUR, NEIGHBOUR)
+    owner = SimpleNamespace(pw_name="alice", pw_dir=str(place / "home"), pw_uid=NEIGHBOUR)
+    known = pwd.getpwuid
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: owner if uid == NEIGHBOUR else known(uid))
+    (found,) = folders.check_jobs_folder(jobs, SERVICE)
+    assert (found.status, found.remedy) == (
+        Status.BROKEN,
+        f"keep specs in a folder of {SERVICE}'s own, and name that one with --jobs",
+    )
+
+
+def test_the_jobs_folder_of_another_project_is_not_taken_for_the_services(state, place, monkeypatch):
+    """The service is down or not to be asked, and the user of a project of their own asks there."""
+    (place / "jobs").mkdir()
+    os.chown(place / "jobs", NEIGHBOUR, NEIGHBOUR)
+    monkeypatch.chdir(place)
+    assert doctor._jobs_dir(None, state, SERVICE) == state.root / "jobs"
+    assert as_user(NEIGHBOUR, lambda: doctor._jobs_dir(None, state, SERVICE)) is None
+    assert doctor._jobs_dir(None, StatePaths(place / "nowhere"), NEIGHBOUR) == place / "jobs"
+
+
+def test_a_state_folder_that_is_missing_is_made_by_what_starts_the_service(place):
+    (found,) = folders.check_state_folder(StatePaths(place / "none"), start_command="systemctl start trainerd")
+    assert "`systemctl start trainerd` makes it" in found.remedy
+    (found,) = folders.check_state_folder(StatePaths(place / "a folder"))
+    assert f"trainerd run --state '{place}/a folder'" in found.remedy
+
+
+@pytest.mark.parametrize("folder", [".config/systemd/user", ".local/share/systemd/user"])
+def test_a_person_starts_their_supervisor_by_their_unit_and_root_starts_it_for_them(
+    place, monkeypatch, folder
+):
+    """The second folder is where `make install-user` puts the unit."""
+    from trainerd.cli import how_to_start
+
+    home, paths = place / "home", StatePaths(place / "home/.local/state/trainerd")
+    for each in (paths.root, home / folder):
+        each.mkdir(parents=True)
+    os.chown(paths.root, NEIGHBOUR, NEIGHBOUR)
+    monkeypatch.setattr(how_to_start, "UNIT_FOLDERS", ())
+    monkeypatch.setattr(Path, "home", lambda: home)
+    assert "trainerd run" in start_command(paths)
+    (home / folder / "trainerd.service").touch()
+    assert as_user(NEIGHBOUR, lambda: start_command(paths)) == "systemctl --user start trainerd"
+    monkeypatch.setattr(Path, "home", lambda: Path("/root"))
+    owner = SimpleNamespace(pw_name="alice", pw_dir=str(home), pw_uid=NEIGHBOUR)
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: owner)
+    assert start_command(paths) == "systemctl --user --machine=alice@ start trainerd"
+
+
 def test_a_supervisor_is_started_by_the_unit_where_there_is_one(state, monkeypatch):
     from trainerd.cli import how_to_start
 
     monkeypatch.setattr(how_to_start, "SYSTEM_STATE", state.root)
-    monkeypatch.setattr(how_to_start, "unit_exists", lambda kind: kind == "system")
+    monkeypatch.setattr(how_to_start, "unit_exists", lambda kind, *_: kind == "system")
     assert start_command(state) == "systemctl start trainerd"
     assert as_user(NEIGHBOUR, lambda: start_command(state)) == "sudo systemctl start trainerd"

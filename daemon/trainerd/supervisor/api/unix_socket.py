@@ -196,7 +196,7 @@ def is_trusted_peer(connection: _HasOptions, *, group_id: int | None = None) -> 
     except Exception as error:  # noqa: BLE001 - a guard that fails refuses
         import structlog  # here: the command line imports this module and must not pay for it
 
-        structlog.get_logger(__name__).error("api.peer-unknown", reason=f"{type(error).__name__}: {error}")
+        structlog.get_logger(__name__).warning("api.peer-unknown", reason=f"{type(error).__name__}: {error}")
         return False
 
 

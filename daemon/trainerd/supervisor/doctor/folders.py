@@ -37,12 +37,15 @@ MEMORY_KINDS: Final = frozenset({"tmpfs", "ramfs"})
 _GIB: Final = 1024**3
 
 
-def check_state_folder(state: StatePaths, uid: int | None = None) -> Iterator[Finding]:
+def check_state_folder(
+    state: StatePaths, uid: int | None = None, *, start_command: str | None = None
+) -> Iterator[Finding]:
     """Look at the state folder itself.
 
     Args:
         state: The folder.
         uid: The user of the supervisor, by whom it is judged; None is this user.
+        start_command: What starts a supervisor there, and so makes the folder.
     """
     root, uid = state.root, os.geteuid() if uid is None else uid
     try:
@@ -51,7 +54,8 @@ def check_state_folder(state: StatePaths, uid: int | None = None) -> Iterator[Fi
         yield broken(
             "state folder",
             f"{root} is not there",
-            f"`trainerd run --state {root}` makes it; or name the right one with --state",
+            f"`{start_command or f'trainerd run --state {quoted(root)}'}` makes it; or name the right one with "
+            "--state",
         )
         return
     except OSError as error:

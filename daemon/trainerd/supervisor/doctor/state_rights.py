@@ -84,15 +84,15 @@ def _owner_of_name(path: Path) -> int | None:
 
 def judged_privacy(state: StatePaths, status: os.stat_result) -> Iterator[Finding]:
     """Look at whether neighbours may read specs and logs."""
-    if not status.st_mode & stat.S_IROTH:
-        return
     # Where the socket is a group's, its members may come by the right of everybody to pass.
     is_for_group = False
     with contextlib.suppress(OSError):
         is_for_group = bool(state.socket.lstat().st_mode & stat.S_IRWXG)
+    if status.st_mode & stat.S_IROTH:
+        what = "can be read by everybody: specs, logs and checkpoints can"
+    elif status.st_mode & stat.S_IXOTH and not is_for_group:
+        what = "can be passed by everybody: logs and specs can be read by those who know their names"
+    else:
+        return
     command = f"chmod {'o-r' if is_for_group else 'o-rwx'} {quoted(state.root)}"
-    yield warning(
-        "state folder",
-        f"{state.root} can be read by everybody: specs, logs and checkpoints can",
-        as_owner(status.st_uid, command),
-    )
+    yield warning("state folder", f"{state.root} {what}", as_owner(status.st_uid, command))

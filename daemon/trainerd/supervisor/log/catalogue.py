@@ -157,8 +157,9 @@ _OTHERS: Final = (
     LogEvent(
         "api.peer-unknown",
         "warning",
-        "A request that changes something is refused: it may come from a job.",
+        "Who asks cannot be found out, so the request is refused.",
         ("reason",),
+        is_bounded=True,
     ),
     # --- what is kept on the disk ---
     LogEvent(

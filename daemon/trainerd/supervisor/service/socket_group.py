@@ -6,14 +6,20 @@ import os
 import pwd
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trainerd.contract.access_list import SEARCH, read_access_list
-from trainerd.contract.folder_owner import ROOT_UID, account_name, group_name
+from trainerd.contract.folder_owner import ROOT_UID, account_name, group_name, quoted
+from trainerd.contract.paths import USER_STATE
 from trainerd.errors import UserError
 
 if TYPE_CHECKING:
     from trainerd.supervisor.service.configuration import SocketSection
+
+_RESTART: Final = "sudo systemctl restart trainerd (its jobs checkpoint, leave, and go on afterwards)"
+_NEW_LOGIN: Final = (
+    "end your manager, sudo systemctl restart user@$(id -u) (its jobs checkpoint, leave, and go on afterwards)"
+)
 
 
 def check_socket_group(section: SocketSection, state_dir: Path) -> None:
@@ -26,19 +32,19 @@ def check_socket_group(section: SocketSection, state_dir: Path) -> None:
     if group_id is None:
         return
     assert section.group is not None
-    _check_membership(section.group, group_id)
+    _check_membership(section.group, group_id, state_dir)
     closed = closed_to_group(state_dir, group_id)
     if closed is not None:
         mode = stat.S_IMODE(closed.stat().st_mode)
         raise UserError(
             f"socket.group: the group {section.group} cannot reach the socket: {closed} is closed to it "
             f"(mode {mode:04o}, group {group_name(closed.stat().st_gid)})",
-            hint=f"let it through: sudo setfacl -m g:{section.group}:x {closed}; or take the group "
+            hint=f"let it through: sudo setfacl -m g:{section.group}:x {quoted(closed)}; or take the group "
             f"{group_name(closed.stat().st_gid)} as socket.group",
         )
 
 
-def _check_membership(name: str, group_id: int) -> None:
+def _check_membership(name: str, group_id: int, state_dir: Path) -> None:
     """Return if this process can give a file to the group.
 
     Raises:
@@ -52,12 +58,23 @@ def _check_membership(name: str, group_id: int) -> None:
         raise UserError(
             f"socket.group: {user} has joined the group {name} since this supervisor was started, "
             "and a process keeps the groups that it was started with",
-            hint="a reload is not enough, restart it: sudo systemctl restart trainerd (jobs run on)",
+            hint=f"a reload is not enough: {_NEW_LOGIN}"
+            if _is_of_person(state_dir)
+            else f"a reload is not enough, restart it: {_RESTART}",
         )
+    join = f"sudo usermod -a -G {name} {user}"
     raise UserError(
         f"socket.group: {user}, the user of the supervisor, is no member of the group {name}",
-        hint=f"sudo usermod -a -G {name} {user} && sudo systemctl restart trainerd",
+        hint=f"{join}; then {_NEW_LOGIN}" if _is_of_person(state_dir) else f"{join} && {_RESTART}",
     )
+
+
+def _is_of_person(state_dir: Path) -> bool:
+    """Return whether a state folder is that of a person's own service.
+
+    Its manager keeps the groups of the login that began it, so a restart of the service is not enough.
+    """
+    return state_dir.absolute() == Path.home() / USER_STATE
 
 
 def is_member(uid: int, group_id: int) -> bool:

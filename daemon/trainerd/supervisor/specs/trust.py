@@ -168,7 +168,7 @@ class TrustPolicy:
         if link is not None:
             return _copy_for_link(link, user)
         if stat.S_ISDIR(status.st_mode):
-            if _is_shared_place(path):
+            if _is_shared_place(path) or _is_in_home_of(status.st_uid, path):
                 return f"keep specs in a folder of {user}'s own, and name that one with --jobs"
             return f"sudo chown {user} {quoted(path)}"
         if is_copied_to is not None and is_copied_to != path.parent:
@@ -228,6 +228,15 @@ def remedy_of_rights(path: Path) -> str:
     if owner_of(path.parent) == os.geteuid():  # a folder of this user's own: so is what lies in it
         return f"sudo chown {user} {quoted(path)}"
     return f"run this as a user who may read it, such as {account_name(status.st_uid)}"
+
+
+def _is_in_home_of(uid: int, folder: Path) -> bool:
+    """Return whether a folder lies in the home of the user to whom it belongs: it is not to be taken away."""
+    try:
+        home = Path(os.path.realpath(pwd.getpwuid(uid).pw_dir))
+    except KeyError:
+        return False
+    return len(home.parts) > _TOP_PARTS and home in Path(os.path.realpath(folder)).parents
 
 
 def _is_shared_place(folder: Path) -> bool:

@@ -32,7 +32,8 @@ def calls() -> list[tuple[str, ast.Call, str]]:
             called = node.func
             name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
             of = ast.unparse(called.value) if isinstance(called, ast.Attribute) else ""
-            if (name in {*LEVELS, "log", "exception"} and of == "_log") or name in BY_NAME:
+            is_logger = of == "_log" or of.startswith("structlog.get_logger(__name__)")
+            if (name in {*LEVELS, "log", "exception"} and is_logger) or name in BY_NAME:
                 found.append((f"{path.relative_to(PACKAGE)}:{node.lineno}", node, name))
     return found
 

@@ -51,6 +51,15 @@ def test_a_service_that_is_no_member_is_told_how_to_become_one(state):
     assert f"sudo usermod -a -G trainers {SERVICE}" in said(state, ())
 
 
+def test_it_is_said_that_a_restart_drains_and_that_a_persons_needs_another_login(state, monkeypatch):
+    assert "its jobs checkpoint, leave, and go on afterwards" in said(state, ())
+    monkeypatch.setattr(Path, "home", lambda: state)
+    own = state / ".local/state/trainerd"
+    told = said(own, ())
+    assert "restart trainerd" not in told
+    assert f"usermod -a -G trainers {SERVICE}; then end your manager, sudo systemctl restart user@" in told
+
+
 def test_a_group_that_was_joined_since_the_start_needs_a_restart(state, monkeypatch):
     monkeypatch.setattr(pwd, "getpwuid", lambda _: SimpleNamespace(pw_name="svc", pw_gid=SERVICE))
     monkeypatch.setattr(os, "getgrouplist", lambda *_: [SERVICE, TRAINERS])
