@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trainerd.analysis.syntax import Function, ScopeNode, children, dotted, parameters, stored_in, walk_scope
 
@@ -56,7 +56,7 @@ class Scope:
                 found.add(node.name)
         return frozenset(found - self.shared)
 
-    @property
+    @cached_property
     def self_name(self) -> str | None:
         """Name of the first parameter of a method, None for other functions."""
         if self.owner is None or not isinstance(self.node, Function):
@@ -70,13 +70,25 @@ class Scope:
         return self.parent.holder(name)
 
 
+_SCOPES: Final = frozenset({ast.Module, ast.FunctionDef, ast.AsyncFunctionDef})
+_ASSIGNS: Final = frozenset({ast.Assign, ast.AnnAssign, ast.NamedExpr, ast.withitem})
+_SIMPLE: Final = frozenset(
+    {ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Expr, ast.Return, ast.Import, ast.ImportFrom, ast.Delete}
+    | {ast.Raise, ast.Assert, ast.Global, ast.Nonlocal, ast.Pass, ast.Break, ast.Continue, ast.arguments}
+    | {ast.Name, ast.Attribute, ast.Call, ast.Compare, ast.BoolOp, ast.UnaryOp, ast.BinOp, ast.Constant}
+)
+"""Statements and expressions in which no statement can stand."""
+
+
 def scopes_of(tree: ast.Module) -> list[Scope]:
     """Return the module and all functions, outer ones first."""
     return list(_scopes(tree, None, None))
 
 
 def _scopes(node: ast.AST, parent: Scope | None, owner: ast.ClassDef | None) -> Iterator[Scope]:
-    if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef):
+    kind = node.__class__
+    if kind in _SCOPES:
+        assert isinstance(node, ScopeNode)
         parent = Scope(node, parent, owner)
         parent.values |= _values(parent)
         yield parent
@@ -84,12 +96,15 @@ def _scopes(node: ast.AST, parent: Scope | None, owner: ast.ClassDef | None) -> 
     elif isinstance(node, ast.ClassDef):
         owner = node
     for child in children(node):
-        yield from _scopes(child, parent, owner)
+        if child.__class__ not in _SIMPLE:  # no function can be within
+            yield from _scopes(child, parent, owner)
 
 
 def _values(scope: Scope) -> dict[str, list[ast.expr]]:
     found: dict[str, list[ast.expr]] = {}
     for each in scope.nodes:
+        if each.__class__ not in _ASSIGNS:
+            continue
         if isinstance(each, ast.Assign):
             for target in each.targets:
                 _note(found, target, each.value)

@@ -17,12 +17,18 @@ Place: TypeAlias = ast.expr | ast.stmt
 _AST: Final = ast.AST
 _LEAVES: Final = frozenset({ast.Name, ast.Constant})
 _NOTHING: Final[list[ast.AST]] = []
-_TOKENS: Final = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop)
+_WITHOUT_NODES: Final = frozenset(
+    {"arg", "asname", "attr", "conversion", "ctx", "id", "is_async", "kind", "level", "module", "op", "ops"}
+    | {"simple", "type_comment", "type_ignores"}
+)
+"""Fields of text, numbers and tokens, of whatever kind of node."""
+_FIELDS: Final[dict[type[ast.AST], list[str]]] = {}
+"""The other fields of each kind of node."""
 _NAME: Final = ast.Name
 _ATTRIBUTE: Final = ast.Attribute
 _KNOWN: Final = "trainerd_children"
 _KNOWN_NAME: Final = "trainerd_dotted"
-_OWN_SCOPE: Final = frozenset({ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef})
+_NOT_WALKED: Final = _LEAVES | {ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef}
 
 
 def dotted(node: ast.AST) -> str | None:
@@ -112,7 +118,7 @@ def walk_scope(statements: Iterable[ast.AST]) -> Iterator[ast.AST]:
     while waiting:
         node = waiting.pop()
         yield node
-        if node.__class__ not in _OWN_SCOPE and (below := children(node)):
+        if node.__class__ not in _NOT_WALKED and (below := children(node)):
             waiting += below[::-1]
 
 
@@ -126,14 +132,19 @@ def children(node: ast.AST) -> list[ast.AST]:
     known: list[ast.AST] | None = node.__dict__.get(_KNOWN)
     if known is not None:
         return known
+    kind = node.__class__
+    fields = _FIELDS.get(kind)
+    if fields is None:
+        fields = _FIELDS[kind] = [field for field in node._fields if field not in _WITHOUT_NODES]
     found: list[ast.AST] = []
-    for field in node._fields:
-        value = getattr(node, field, None)
-        if isinstance(value, list):
+    own = node.__dict__
+    for field in fields:
+        value = own.get(field)
+        if value.__class__ is list:
             found += [each for each in value if isinstance(each, _AST)]
-        elif isinstance(value, _AST) and not isinstance(value, _TOKENS):
+        elif value is not None and isinstance(value, _AST):
             found.append(value)
-    node.__dict__[_KNOWN] = found
+    own[_KNOWN] = found
     return found
 
 
@@ -143,7 +154,7 @@ def walk(node: ast.AST) -> Iterator[ast.AST]:
     while waiting:
         node = waiting.pop()
         yield node
-        if below := children(node):
+        if node.__class__ not in _LEAVES and (below := children(node)):
             waiting += below[::-1]
 
 

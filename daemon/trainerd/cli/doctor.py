@@ -39,7 +39,7 @@ _STYLES: Final = {"ok": "green", "skipped": "bright_black", "warning": "yellow",
     "jobs_dir",
     type=click.Path(path_type=Path, readable=False),
     metavar="DIR",
-    help="Jobs folder to look at.  [default: the running supervisor's, else that of its last runs, else ./jobs]",
+    help="Jobs folder to look at.  [default: the running supervisor's, else of its last runs, else ./jobs]",
 )
 @json_option
 @click.pass_context
@@ -143,7 +143,7 @@ def _daemon(state: StatePaths | None) -> DaemonView | None:
 
 
 def _jobs_dir(daemon: DaemonView | None, state: StatePaths | None, uid: int) -> Path | None:
-    """Return the jobs folder of the running supervisor, else of its last runs, else ./jobs if it is its user's.
+    """Return the jobs folder of the running supervisor, of its last runs, or ./jobs if that is its user's.
 
     A folder of that name that is another user's is not a fault of this supervisor: it has its own elsewhere.
     """

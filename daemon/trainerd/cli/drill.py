@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -12,7 +13,7 @@ import click
 
 from trainerd.cli.drill_first import DEFAULT_BUDGET, seconds_of
 from trainerd.cli.needs_torch import needing_torch
-from trainerd.cli.options import json_option
+from trainerd.cli.options import LOCAL_STATE, json_option
 from trainerd.cli.output import make_table, print_json, show
 from trainerd.cli.stop_signals import leaving_on_stop_signals
 from trainerd.errors import UserError
@@ -140,7 +141,7 @@ def drill_job(
     from trainerd.drill.conduct import Drill
     from trainerd.drill.drilled_run import RunPlaces
 
-    root = _folder_for(keep)
+    root, is_first = _folder_for(keep)
     try:
         places = RunPlaces(root, is_in_place=is_in_place, linked=linked, keeps=keep is not None)
         drill = Drill(
@@ -158,6 +159,9 @@ def drill_job(
     finally:
         if keep is None:
             shutil.rmtree(root, ignore_errors=True)
+            if is_first:  # else the other verbs would take it for the state folder of a supervisor
+                with contextlib.suppress(OSError):
+                    root.parent.rmdir()
 
 
 def show_report(report: DrillReport, *, as_json: bool, err: bool = False) -> None:
@@ -232,11 +236,13 @@ def _within(path: Path, workdir: Path) -> Path:
     return absolute
 
 
-def _folder_for(keep: Path | None) -> Path:
-    parent = (keep or Path(".trainerd")).absolute()
+def _folder_for(keep: Path | None) -> tuple[Path, bool]:
+    """Return a new folder for a drill, and whether the folder around it is new as well."""
+    parent = (keep or LOCAL_STATE).absolute()
+    is_first = not parent.exists()
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix="drill-", dir=parent))
+        return Path(tempfile.mkdtemp(prefix="drill-", dir=parent)), is_first
     except OSError as error:
         raise UserError(
             f"cannot make a folder in {parent}: {error.strerror}", hint="name one with --keep"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -39,7 +40,7 @@ _MEANINGS: Final = {
     "--state-dir",
     "--state",
     "state_dir",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),  # who may not look is told more than that
     metavar="DIR",
     help=f"State folder of this job alone; its runs are kept there.  [default: ./{EXEC_STATES}/NAME]",
 )
@@ -75,6 +76,7 @@ def command(
       trainerd exec job.yaml --state /scratch/mnist
       trainerd exec job.yaml --fresh
     """  # noqa: D301 (click leaves alone the lines after this escape)
+    from trainerd.contract.folder_owner import refuse_root_on_service
     from trainerd.supervisor.service.foreground import supervise_one
     from trainerd.supervisor.specs.load import load_spec
 
@@ -95,6 +97,7 @@ def command(
             click.echo(f"trainerd: {job.name}: {sentence}", err=True)
 
     with _state_folder(job.name, state_dir, is_temporary=temporary) as state:
+        refuse_root_on_service(state, shlex.join(["trainerd", *sys.argv[1:]]))
         say(f"state is kept in {state.root}" if not temporary else "nothing is kept")
         end = supervise_one(
             job,

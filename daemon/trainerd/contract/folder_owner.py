@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from trainerd.contract.paths import StatePaths
+
 ROOT_UID: Final = 0
 
 
@@ -140,6 +142,22 @@ def groups_of(uid: int, folder: Path) -> tuple[int, list[int]]:
         gid = folder.stat().st_gid
         return gid, [gid]
     return account.pw_gid, os.getgrouplist(account.pw_name, account.pw_gid)
+
+
+def refuse_root_on_service(state: StatePaths, command: str) -> None:
+    """Return unless root is about to run a job in the state folder of another user's supervisor.
+
+    A folder in which no supervisor has been is not refused: in containers root runs jobs in mounted ones.
+
+    Args:
+        state: The state folder.
+        command: What its owner would type.
+
+    Raises:
+        UserError: It is; the hint says how its owner does it.
+    """
+    if {owner_of(state.lock), owner_of(state.journal)} - {None, ROOT_UID}:
+        refuse_root_on_anothers(state.root, command)
 
 
 def refuse_root_on_anothers(folder: Path, command: str, *, unit: str | None = None) -> None:

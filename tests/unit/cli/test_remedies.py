@@ -304,7 +304,9 @@ def test_the_jobs_folder_of_another_project_is_not_taken_for_the_services(state,
 
 
 def test_a_state_folder_that_is_missing_is_made_by_what_starts_the_service(place):
-    (found,) = folders.check_state_folder(StatePaths(place / "none"), start_command="systemctl start trainerd")
+    (found,) = folders.check_state_folder(
+        StatePaths(place / "none"), start_command="systemctl start trainerd"
+    )
     assert "`systemctl start trainerd` makes it" in found.remedy
     (found,) = folders.check_state_folder(StatePaths(place / "a folder"))
     assert f"trainerd run --state '{place}/a folder'" in found.remedy

@@ -53,6 +53,18 @@ VERBS = {
     "doctor": (),
     "run": ("--jobs", "JOBS"),
     "submit": ("SPEC",),
+    "goodput": ("ant",),
+    "notify": ("--test",),
+    "export": ("ant", "OUT"),
+    "sweep": ("SPEC", "--set", "env.SEED=1,2"),
+    "clone": ("ant", "bee"),
+    "wait": ("ant",),
+    "metrics two": ("ant", "bee"),
+    "rm --purge": ("ant", "--purge", "--yes"),
+    "submit --replace": ("SPEC", "--replace"),
+    "submit command": ("--", "true"),
+    "prune --dry-run": ("ant", "--dry-run"),
+    "drain one": ("ant",),
 }
 
 
@@ -61,6 +73,7 @@ def place():
     folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="trainerd-rights-"))
     folder.chmod(0o755)
     (folder / "ant.yaml").write_text("command: a")
+    (folder / "true.yaml").write_text('command: "true"')
     yield folder
     shutil.rmtree(folder)
 
@@ -77,7 +90,11 @@ def state(place):
 
 
 def invoked(verb: str, words, state: StatePaths):
-    named = {"JOBS": str(state.root / "jobs"), "SPEC": str(state.root.parent / "ant.yaml")}
+    named = {
+        "JOBS": str(state.root / "jobs"),
+        "SPEC": str(state.root.parent / "ant.yaml"),
+        "OUT": str(state.root.parent / "out.pt"),
+    }
     words = [
         named.get(word, word) for word in (verb.split(maxsplit=1)[0], "--state", str(state.root), *words)
     ]
@@ -112,6 +129,18 @@ def test_root_does_not_supervise_the_folder_of_another_user(state):
     assert f"belongs to {SERVICE}" in said
     assert f"sudo -u '#{SERVICE}' trainerd" in said
     assert sorted(path.name for path in state.root.iterdir()) == ["jobs", "runs"]
+
+
+def test_root_runs_no_job_in_the_folder_of_another_users_supervisor(state):
+    ant = str(state.root.parent / "true.yaml")
+    importlib.import_module("trainerd.supervisor.service.foreground")  # NEIGHBOUR may not be able to read it
+    state.journal.touch()
+    os.chown(state.journal, SERVICE, SERVICE)
+    code, said = as_user(NEIGHBOUR, lambda: invoked("exec", (ant,), state))
+    assert (code, "Permission denied" in said, "TRACEBACK" in said) == (1, True, False)
+    code, said = invoked("exec", (ant,), state)
+    assert (code, f"{state.root} belongs to {SERVICE}" in said) == (1, True)
+    assert {path.lstat().st_uid for path in state.root.rglob("*")} == {SERVICE}
 
 
 def test_root_checks_as_the_user_of_the_service(state):

@@ -54,8 +54,8 @@ def check_state_folder(
         yield broken(
             "state folder",
             f"{root} is not there",
-            f"`{start_command or f'trainerd run --state {quoted(root)}'}` makes it; or name the right one with "
-            "--state",
+            f"`{start_command or f'trainerd run --state {quoted(root)}'}` makes it; "
+            "or name the right one with --state",
         )
         return
     except OSError as error:

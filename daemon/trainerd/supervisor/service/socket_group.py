@@ -16,10 +16,9 @@ from trainerd.errors import UserError
 if TYPE_CHECKING:
     from trainerd.supervisor.service.configuration import SocketSection
 
-_RESTART: Final = "sudo systemctl restart trainerd (its jobs checkpoint, leave, and go on afterwards)"
-_NEW_LOGIN: Final = (
-    "end your manager, sudo systemctl restart user@$(id -u) (its jobs checkpoint, leave, and go on afterwards)"
-)
+_JOBS: Final = "(its jobs checkpoint, leave, and go on afterwards)"
+_RESTART: Final = f"sudo systemctl restart trainerd {_JOBS}"
+_NEW_LOGIN: Final = f"end your manager, sudo systemctl restart user@$(id -u) {_JOBS}"
 
 
 def check_socket_group(section: SocketSection, state_dir: Path) -> None:
