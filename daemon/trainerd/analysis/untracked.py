@@ -6,6 +6,7 @@ import ast
 from typing import TYPE_CHECKING, Final
 
 from trainerd.analysis.coverage import TrackedCoverage
+from trainerd.analysis.drawn import is_drawn_in_a_loop
 from trainerd.analysis.kinds import OPTIMIZER, is_generator, kind_of
 from trainerd.analysis.loops import session_of
 from trainerd.analysis.script_finding import ScriptFinding
@@ -94,13 +95,13 @@ def _of_call(
             )
         if kind == OPTIMIZER:
             yield from _untracked_models(script, coverage, scope, made)
-    elif not is_tracked and is_generator(resolved) and _is_drawn_in_a_loop(script, name, call):
+    elif not is_tracked and is_generator(resolved) and is_drawn_in_a_loop(script, scope, name, call):
         yield ScriptFinding.at(
             call,
             GENERATOR_RULE,
             name,
             why=f"{name} is a random generator that a training loop draws from, and {_FORGOTTEN}",
-            instead=_track(script, name),
+            instead=_track(script, _from_outside(script, scope, name)),
         )
 
 
@@ -169,14 +170,18 @@ def _is_off(call: ast.Call) -> bool:
     )
 
 
-def _is_drawn_in_a_loop(script: Script, name: str, made: ast.Call) -> bool:
-    """Tell whether a training loop uses a generator that was made outside of it."""
-    return any(
-        loop.unit != "epoch"
-        and made not in loop.node_set
-        and any(isinstance(node, ast.Name | ast.Attribute) and dotted(node) == name for node in loop.nodes)
-        for loop in script.loops
+def _from_outside(script: Script, scope: Scope, name: str) -> str:
+    """Return what the code that makes the object calls its attribute ``self.x``, if it gives it a name."""
+    first, _, attribute = name.partition(".")
+    if scope.owner is None or first != scope.self_name:
+        return name
+    named = (
+        other
+        for each in script.scopes
+        for other, values in each.values.items()
+        if any(isinstance(value, ast.Call) and dotted(value.func) == scope.owner.name for value in values)
     )
+    return f"{next(named, first)}.{attribute}"
 
 
 def _track(script: Script, name: str) -> str:

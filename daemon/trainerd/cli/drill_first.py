@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from trainerd.contract.drill_record import DrilledRecord, write_drilled
+from trainerd.contract.drill_record import DrilledRecord, programs_of, write_drilled
 from trainerd.contract.folder_owner import acting_as_owner_of
 from trainerd.errors import TrainerdError
 
@@ -53,7 +53,15 @@ def note_drill(
     state: StatePaths, spec: ResolvedJob, report: DrillReport, *, say: Callable[[str], None]
 ) -> None:
     """Write down that a job was drilled. That this is not possible keeps no job from running."""
-    record = DrilledRecord(report.verdict, report.struck, spec.spec_digest, report.wall_s, report.unfit)
+    record = DrilledRecord(
+        report.verdict,
+        report.struck,
+        spec.spec_digest,
+        report.wall_s,
+        report.unfit,
+        began_wall_s=report.wall_s - report.took_s,
+        programs=programs_of(spec.command, spec.workdir),
+    )
     try:
         with acting_as_owner_of(state.root):
             write_drilled(state.drill(spec.name), record)

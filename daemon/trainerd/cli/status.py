@@ -16,7 +16,7 @@ from trainerd.cli.options import complete_job_names, json_option, state_option
 from trainerd.cli.output import ending_quietly, print_json
 from trainerd.cli.rank_log_size import rank_log_line
 from trainerd.contract.clock import SystemClock
-from trainerd.contract.drill_record import read_drilled
+from trainerd.contract.drill_record import read_drilled, written_since
 from trainerd.contract.paths import RunPaths
 from trainerd.contract.safe_text import one_line
 
@@ -176,7 +176,9 @@ def _drilled(job: JobView, record: DrilledRecord | None) -> str | None:
         )
     else:
         run = f"{record.faults} faults"
-    return f"{record.verdict}, {moment(record.wall_s)} ({run})"
+    since = written_since(record)
+    other = f"; not with {', '.join(since)} as it is now: drill it again" if since else ""
+    return f"{record.verdict}, {moment(record.wall_s)} ({run}){other}"
 
 
 def _progress(job: JobView) -> str | None:

@@ -5,6 +5,7 @@ It lies in the state folder, beside the runs: a job is drilled before it has a r
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT: Final = "trainerd.drilled/1"
+_PROGRAMS: Final = (".py", ".sh", ".yaml", ".yml", ".toml")
+
 BYTES_MAX: Final = 1 << 16
 """A longer file is not a record."""
 
@@ -30,6 +33,8 @@ class DrilledRecord:
         spec_digest: Of the spec that was drilled.
         wall_s: When, in seconds since the epoch.
         unfit: So many faults were not run because they did not fit the budget.
+        began_wall_s: When the drill began, in seconds since the epoch.
+        programs: Absolute paths of scripts and settings that the command names.
     """
 
     verdict: Literal["exact", "different"]
@@ -37,6 +42,28 @@ class DrilledRecord:
     spec_digest: str
     wall_s: float
     unfit: int = 0
+    began_wall_s: float = 0.0
+    programs: tuple[str, ...] = ()
+
+
+def programs_of(command: tuple[str, ...], workdir: str) -> tuple[str, ...]:
+    """Return the scripts and settings that a command names, by their endings: others may be its output."""
+    paths = (os.path.join(workdir, word) for word in command if word.endswith(_PROGRAMS))  # noqa: PTH118
+    return tuple(dict.fromkeys(path for path in paths if _written_wall_s(path) is not None))
+
+
+def written_since(record: DrilledRecord) -> tuple[str, ...]:
+    """Return the names of those programs that were written or removed since the drill began."""
+    written = ((path, _written_wall_s(path)) for path in record.programs)
+    changed = [path for path, at_s in written if at_s is None or at_s > record.began_wall_s]
+    return tuple(path.rpartition("/")[2] for path in changed)
+
+
+def _written_wall_s(path: str) -> float | None:
+    try:
+        return os.stat(path).st_mtime  # noqa: PTH116 - a word of a command need not be a sane path
+    except (OSError, ValueError):
+        return None
 
 
 def write_drilled(path: Path, record: DrilledRecord) -> None:

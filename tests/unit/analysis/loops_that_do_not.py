@@ -534,3 +534,33 @@ with trainerd.session() as session:
     for x in session.batches(loader):
         train(model, optimizer, x)
 """
+
+wrong(
+    "a generator that is drawn from in a function",
+    """
+rng = np.random.default_rng(0)  #! untracked-generator rng
+def jitter(x):
+    return noisy(x)
+def noisy(x):
+    return x + rng.normal()
+with trainerd.session() as session:
+    session.track(model=model, optimizer=optimizer)
+    for x in session.batches(loader):
+        train_step(jitter(x))
+""",
+)
+wrong(
+    "a generator that is drawn from in a method",
+    """
+class Noise:
+    def __init__(self):
+        self.rng = torch.Generator()  #! untracked-generator self.rng
+    def add(self, x):
+        return x + torch.randn(x.shape, generator=self.rng)
+noise = Noise()
+with trainerd.session() as session:
+    session.track(model=model, optimizer=optimizer)
+    for x in session.batches(loader):
+        train_step(noise.add(x))
+""",
+)

@@ -530,3 +530,35 @@ with trainerd.session() as s:
         for x in s.batches(loader):
             trainer.step(x)
 """
+
+RIGHT["generators in functions that the loop calls: tracked, made there, or of another object"] = """
+import numpy as np, torch, trainerd
+
+kept = np.random.default_rng(0)
+data = np.random.default_rng(1)
+
+def jitter(x):
+    return x + kept.normal()
+
+def fresh(x):
+    data = np.random.default_rng(len(x))
+    return x + data.normal()
+
+class Noise:
+    def __init__(self):
+        self.rng = torch.Generator()
+    def add(self, x):
+        return x + torch.randn(x.shape, generator=self.rng)
+
+class Split:
+    def __init__(self):
+        self.rng = torch.Generator()
+        self.order = torch.randperm(10, generator=self.rng)
+
+noise, split = Noise(), Split()
+x_all = data.normal(size=100)
+with trainerd.session() as session:
+    session.track(model=model, optimizer=optimizer, kept=kept, rng=noise.rng)
+    for x in session.batches(loader):
+        train_step(fresh(jitter(noise.add(x))), split.order)
+"""

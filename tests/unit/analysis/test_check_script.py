@@ -81,3 +81,8 @@ def test_a_script_that_is_not_python_is_an_error_with_its_line(source):
     with pytest.raises(ScriptSyntaxError) as error:
         check_source(source)
     assert error.value.line >= 1
+
+
+def test_a_generator_of_an_object_is_tracked_by_the_name_that_the_object_has_outside():
+    (found,) = check_source(WRONG["a generator that is drawn from in a method"])
+    assert found.instead == "session.track(rng=noise.rng)"

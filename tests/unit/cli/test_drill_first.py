@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 from trainerd.cli.drill_first import note_drill
 from trainerd.cli.status import job_lines
@@ -45,6 +46,24 @@ def test_faults_that_did_not_fit_the_budget_are_shown(tmp_path):
     assert "(2 of 3 faults run, the others did not fit the budget)" in drilled_line(
         read_drilled(state.drill("mnist"))
     )
+
+
+def test_a_script_that_was_written_since_the_drill_is_named(tmp_path):
+    script, output = tmp_path / "train.py", tmp_path / "loss.csv"
+    for file in (script, output):
+        file.touch()
+        os.utime(file, (REPORT.wall_s - 60, REPORT.wall_s - 60))
+    state = StatePaths(tmp_path)
+    command = ("python", "train.py", "--out", "loss.csv", "absent.py", "\0.py")
+    note_drill(state, dataclasses.replace(SPEC, command=command, workdir=str(tmp_path)), REPORT, say=print)
+    record = read_drilled(state.drill("mnist"))
+    assert record.programs == (str(script),)
+    os.utime(output)
+    assert "drill it again" not in drilled_line(record)
+    os.utime(script, (REPORT.wall_s - 5, REPORT.wall_s - 5))  # while the drill ran, for ten seconds
+    assert drilled_line(record).endswith("; not with train.py as it is now: drill it again")
+    script.unlink()
+    assert "not with train.py as it is now" in drilled_line(record)
 
 
 def test_the_drill_of_another_spec_is_not_shown():
