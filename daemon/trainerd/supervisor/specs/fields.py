@@ -39,6 +39,7 @@ def _split_command(value: Any) -> Any:
     if not isinstance(value, str):
         if not isinstance(value, list):
             raise ValueError(f"expected a list of texts, or one text, not {kind_name(value)}")  # noqa: TRY004 (pydantic's way)
+        _check_words(value)
         return value
     if len(value) > COMMAND_CHARACTERS_MAX:
         raise ValueError(f"a text of more than {COMMAND_CHARACTERS_MAX} characters; write a list of texts")
@@ -51,11 +52,17 @@ def _split_command(value: Any) -> Any:
     return words
 
 
+def _check_words(value: list[Any]) -> None:
+    """Refuse what only a shell would understand; a text is looked at as a whole, with its quotes."""
+    if not value or not all(isinstance(each, str) for each in value):  # refused for its kinds afterwards
+        return
+    if (problem := shell_problem(value)) is not None:
+        raise ValueError(problem)
+
+
 def _checked_command(value: list[str]) -> list[str]:
     if not value or not value[0].strip():
         raise ValueError("no program is named; write for example [python, train.py]")
-    if (problem := shell_problem(value)) is not None:
-        raise ValueError(problem)
     return value
 
 

@@ -44,6 +44,11 @@ def test_what_only_a_shell_would_do_is_refused_with_what_to_write(tmp_path, comm
     [
         "bash -c 'cd x && python t.py'",
         "awk -F '|' x",
+        "grep '&&' f",
+        'grep "&&" f',
+        "grep \\&\\& f",
+        "python t.py '&' ';' '||' '>'",
+        "\"'&&' f\"",
         "find . -exec ls {} \\;",
         "[find, ., -exec, ls, '{}', ';']",
         "python t.py --filter 'a>b' --url http://h/?a=1",
