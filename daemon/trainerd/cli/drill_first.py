@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import re
 from typing import TYPE_CHECKING, Final
 
 import click
 
+from trainerd.cli.durations import option_s
 from trainerd.contract.drill_record import DrilledRecord, programs_of, write_drilled
 from trainerd.contract.folder_owner import acting_as_owner_of
 from trainerd.errors import TrainerdError
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
 DEFAULT_BUDGET: Final = "5m"
 
-_UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)")
 _BUDGET_S_MIN: Final = 1.0
 
 
@@ -70,13 +67,9 @@ def note_drill(
 
 
 def seconds_of(text: str) -> float:
-    """Return the seconds of a duration such as 90s, 5m or 1h.
+    """Return the seconds of a drill's budget.
 
     Raises:
-        click.UsageError: It is none.
+        click.UsageError: It is no duration of 1 s or more.
     """
-    found = _DURATION.fullmatch(text.strip())
-    seconds = float(found[1]) * _UNITS_S[found[2] or "s"] if found else 0.0
-    if not _BUDGET_S_MIN <= seconds < math.inf:
-        raise click.UsageError(f"--budget {text!r} is not a duration; write 90s, 5m or 1h")
-    return seconds
+    return option_s("--budget", text, least_s=_BUDGET_S_MIN)

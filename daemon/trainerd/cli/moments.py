@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from trainerd.cli.durations import duration_s
 from trainerd.contract.clock import SystemClock
 from trainerd.errors import UserError
 
@@ -16,10 +17,8 @@ def moment_of(text: str) -> float:
     Raises:
         UserError: It is neither.
     """
-    from trainerd.supervisor.specs.quantities import parse_duration_s
-
     try:
-        return SystemClock().wall_s() - parse_duration_s(float(text) if text.isdecimal() else text)
+        return SystemClock().wall_s() - duration_s(text)
     except ValueError:
         pass
     try:

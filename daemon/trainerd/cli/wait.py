@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import TYPE_CHECKING, Final
 
 import click
 
+from trainerd.cli.durations import option_s
 from trainerd.cli.job_query import STATES
 from trainerd.cli.options import json_option, names_argument, state_option
 from trainerd.cli.output import ending_quietly, print_json
@@ -26,18 +26,9 @@ AT_REST: Final = "rest"
 WAITED_FOR: Final = (AT_REST, *(state for state in STATES if state != "ended"))
 
 
-_UNITS_S: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_TIME: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*([smhd]?)")
-
-
 def read_time(_context: object, _option: object, text: str | None) -> float | None:
-    """Return the seconds of a duration such as 90s, 5m, 1h or 2d."""
-    if text is None:
-        return None
-    found = _TIME.fullmatch(text.strip())
-    if found is None:
-        raise click.BadParameter(f"{text!r} is not a duration; write 90s, 5m, 1h or 2d")
-    return float(found[1]) * _UNITS_S[found[2]]
+    """Return the seconds of the option, None if it was not given."""
+    return None if text is None else option_s("--timeout", text)
 
 
 @click.command()
