@@ -30,6 +30,9 @@ EXPERIMENT: Final = "trainerd"
 BUFFER_LIMIT_S: Final = 2.0
 """After so many seconds points are written. The history has them in the meantime."""
 BUFFERED_MAX: Final = 500
+REQUEST_LIMITS: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+"""Environment variables of MLflow: training waits for a server that is gone for some seconds, not for minutes. What the
+user has set stays."""
 _REFUSED: Final = re.compile(r"[^\w\-. :/]", re.ASCII)
 
 
@@ -63,11 +66,15 @@ class MlflowCurve(HistoryCurve):
         tracking_uri: Of the store.
     """
 
+    NAME = "mlflow"
+
     def __init__(self, run_dir: Path, tracking_uri: str) -> None:
         super().__init__(run_dir)
         if "://" not in tracking_uri or tracking_uri.startswith("file:"):
             # MLflow refuses its own file store, unless one says this.
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+        for name, value in REQUEST_LIMITS.items():
+            os.environ.setdefault(name, value)
         self._client = MlflowClient(tracking_uri=tracking_uri)
         self._id = ""
         self._there: Counter[tuple[str, int]] = Counter()

@@ -51,6 +51,8 @@ class TensorBoardCurve(HistoryCurve):
         folder: Where the events go.
     """
 
+    NAME = "tensorboard"
+
     def __init__(self, run_dir: Path, folder: Path) -> None:
         super().__init__(run_dir)
         self._folder = folder
@@ -76,6 +78,6 @@ class TensorBoardCurve(HistoryCurve):
             self._writer.flush()
 
     def end(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()

@@ -60,6 +60,8 @@ class WandbCurve(HistoryCurve):
         mode: Mode of ``wandb.init``.
     """
 
+    NAME = "wandb"
+
     def __init__(self, run_dir: Path, folder: Path, mode: str) -> None:
         super().__init__(run_dir)
         self._folder = folder
@@ -92,6 +94,6 @@ class WandbCurve(HistoryCurve):
         """What is logged is with the process of wandb, which outlives this one."""
 
     def end(self) -> None:
-        if self._run is not None:
-            self._run.finish()
-            self._run = None
+        run, self._run = self._run, None
+        if run is not None:
+            run.finish()
