@@ -37,7 +37,8 @@ _NAMES: Final = frozenset(
         "WORLD_SIZE",
     }
 )
-"""What is said to the supervisor alone: a job that heard it would answer in the supervisor's place."""
+"""What is said to the supervisor alone: a job, or the command of a hook, that heard it would answer in the
+supervisor's place."""
 
 
 def launch_record(
@@ -94,7 +95,7 @@ def launch_record(
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what a job inherits of the supervisor's environment."""
+    """Return what a job, or the command of a hook, inherits of the supervisor's environment."""
     return {
         name: value
         for name, value in environ.items()

@@ -11,6 +11,7 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Final
 
 from trainerd.contract.safe_text import one_line
+from trainerd.supervisor.attempt.launch_record import inherited
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,9 +22,6 @@ ERROR_BYTES_SHOWN: Final = 200
 
 KILL_WAIT_S: Final = 2.0
 """How long a killed command is waited for, in seconds."""
-
-_OURS: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "MAINPID")
-"""Variables by which systemd knows this process; a command must not speak for it."""
 
 
 class RunningCommands:
@@ -71,7 +69,7 @@ def run_command(
 
     Args:
         command: Program and arguments.
-        variables: Added to the environment.
+        variables: Added to what a job would inherit of this process's environment.
         standard_input: What it can read.
         folder: Where it starts.
         limit_s: How long it may take, in seconds; then its process group is killed.
@@ -80,7 +78,7 @@ def run_command(
     Raises:
         OSError: It cannot be started.
     """
-    environment = {name: value for name, value in os.environ.items() if name not in _OURS} | dict(variables)
+    environment = inherited(os.environ) | dict(variables)
     # Files instead of pipes: a command that reads nothing, or leaves a child with them, holds up nothing.
     with TemporaryFile() as source, TemporaryFile() as errors:
         source.write(standard_input)

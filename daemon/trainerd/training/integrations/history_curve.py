@@ -4,8 +4,8 @@ The history says of each step which value counts. A tracker that begins gets all
 history; then each line that is appended becomes points. So what an attempt had in its buffers when it was
 killed is not missing, and a step that is run again is there once.
 
-Invariant: a tracker that fails, such as a server that is gone, ends no training. It begins once more, from the
-history, after a while.
+Invariant: a tracker that fails, such as a server that is gone, ends no training. It begins once more, from
+the history, after a while.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 RETRY_S_MIN: Final = 60.0
 RETRY_S_MAX: Final = 3600.0
-"""How long after a failure the tracker is tried again, in seconds: twice as long after each one. To begin it reads
-the whole history."""
+"""How long after a failure the tracker is tried again, in seconds: twice as long after each one. To begin it
+reads the whole history."""
 _REASON_CHARACTERS_MAX: Final = 200
 _PLACE: Final = {"step", "epoch", "batch", "digest", "report"}
 
@@ -108,8 +108,8 @@ class HistoryCurve(ABC):
         if self._retry_at_s is None:
             reason = safe_text(f"{type(error).__name__}: {error}", characters_max=_REASON_CHARACTERS_MAX)
             say(
-                f"trainerd: {self.NAME} fails, and training goes on without it: {reason}; the metric history has "
-                "all points, and they are added when it works again, or by the next attempt"
+                f"trainerd: {self.NAME} fails, and training goes on without it: {reason}; the metric "
+                "history has all points, and they are added when it works again, or by the next attempt"
             )
         else:
             self._retry_s = min(2 * self._retry_s, RETRY_S_MAX)

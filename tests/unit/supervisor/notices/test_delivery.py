@@ -123,6 +123,23 @@ def test_what_a_mail_server_says_is_told_without_the_password(tmp_path):
     assert "[smtp]" in str(refusal(hook))
 
 
+def test_a_command_does_not_speak_for_the_service(tmp_path, monkeypatch):
+    ours = (
+        "NOTIFY_SOCKET",
+        "LISTEN_FDNAMES",
+        "INVOCATION_ID",
+        "JOURNAL_STREAM",
+        "SYSTEMD_EXEC_PID",
+        "WATCHDOG_USEC",
+    )
+    for name in (*ours, "ORDINARY"):
+        monkeypatch.setenv(name, "1")
+    send(Hook("run", "command", command=("sh", "-c", "env > env"), folder=str(tmp_path)))
+    names = {line.partition("=")[0] for line in (tmp_path / "env").read_text().splitlines()}
+    assert not names.intersection(ours)
+    assert {"ORDINARY", "PATH", "TRAINERD_EVENT"} <= names
+
+
 def test_a_command_gets_variables_and_json_and_its_failure_is_told(tmp_path):
     script = f"cat > {tmp_path}/in; env > {tmp_path}/env"
     send(Hook("run", "command", command=("sh", "-c", script), folder=str(tmp_path)))
