@@ -31,7 +31,7 @@ BUFFER_LIMIT_S: Final = 2.0
 """After so many seconds points are written. The history has them in the meantime."""
 BUFFERED_MAX: Final = 500
 REQUEST_LIMITS: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-"""Environment variables of MLflow: training waits for a server that is gone for some seconds, not for minutes.
+"""Environment variables of MLflow: training waits for a server that is gone for seconds, not for minutes.
 What the user has set stays."""
 _REFUSED: Final = re.compile(r"[^\w\-. :/]", re.ASCII)
 
