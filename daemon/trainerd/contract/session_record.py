@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainerd.contract import codec
@@ -22,8 +23,6 @@ from trainerd.contract.safe_text import safe_value
 from trainerd.errors import CorruptError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from trainerd.contract.paths import AttemptPaths
 
 FORMAT: Final = "trainerd.session/1"
@@ -46,12 +45,15 @@ class SessionRecord:
         chain: The processes that lead from the rank's command to it, outermost first, in words; it is the
             last one itself.
         is_open: Whether its session is open: then it hears a request on the page as well.
+        pid_namespace: Inode of its pid namespace, in which a container gives it a number of its own; None if
+            not known.
     """
 
     process: ProcessIdentity
     rank: int
     chain: tuple[str, ...] = ()
     is_open: bool = True
+    pid_namespace: int | None = None
 
 
 def register_session(paths: AttemptPaths, *, rank: int, shim_pid: int | None) -> SessionRecord:
@@ -65,24 +67,44 @@ def register_session(paths: AttemptPaths, *, rank: int, shim_pid: int | None) ->
     Raises:
         OSError: It could not be written.
     """
-    pid = os.getpid()
+    pid = _own_pid()
     process = identify(pid)
     assert process is not None, "/proc shows a process to itself"
     line = (line_of_descent(pid, shim_pid) if shim_pid is not None else ()) or (pid,)
-    record = SessionRecord(process, rank, tuple([f"{short_command(each)} (pid {each})" for each in line]))
+    chain = tuple([f"{short_command(each)} (pid {each})" for each in line])
+    record = SessionRecord(process, rank, chain, pid_namespace=pid_namespace("self"))
     _write(paths, record)
     return record
 
 
 def close_session(paths: AttemptPaths, record: SessionRecord) -> None:
     """Say that this process has closed its session, if it can be said."""
-    if record.process.pid == os.getpid():  # not a forked child
+    if record.process.pid == _own_pid():  # not a forked child
         with contextlib.suppress(OSError):
             _write(paths, replace(record, is_open=False))
 
 
+def pid_namespace(pid: int | str) -> int | None:
+    """Return the inode of a process's pid namespace, None if it cannot be seen."""
+    try:
+        return Path(f"/proc/{pid}/ns/pid").stat().st_ino
+    except OSError:
+        return None
+
+
+def _own_pid() -> int:
+    """Return the number by which /proc knows this process: of another pid namespace, it has another one."""
+    try:
+        return int(Path("/proc/self").readlink().name)
+    except (OSError, ValueError):
+        return os.getpid()
+
+
 def _write(paths: AttemptPaths, record: SessionRecord) -> None:
     path = paths.session(record.process.pid)
+    other = read_session(path)
+    if other is not None and other.pid_namespace != record.pid_namespace:  # the same number in two containers
+        path = path.with_name(f"{path.stem}-{record.pid_namespace}.json")
     temporary = path.with_name(f".{path.name}{TEMPORARY_INFIX}{record.process.pid}")
     temporary.write_bytes(codec.to_json(safe_value(record), FORMAT))
     temporary.replace(path)
@@ -106,7 +128,9 @@ def read_session(path: Path) -> SessionRecord | None:
         record = safe_value(codec.from_json(data, SessionRecord, FORMAT, source=path))
     except (OSError, CorruptError, ValueError):
         return None
-    return record if record.process.pid in _PIDS and record.rank >= 0 else None
+    # The first process of a container has the number 1; elsewhere that one is no program's.
+    pids = _PIDS if record.pid_namespace is None else range(1, _PIDS.stop)
+    return record if record.process.pid in pids and record.rank >= 0 else None
 
 
 def session_files(paths: AttemptPaths) -> list[Path]:

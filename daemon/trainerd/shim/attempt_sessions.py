@@ -8,13 +8,14 @@ passed to another process is never signalled.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trainerd.contract.ancestry import line_of_descent
 from trainerd.contract.environment import ATTEMPT_ID
-from trainerd.contract.process import is_alive
-from trainerd.contract.session_record import read_session, session_files
-from trainerd.shim.process_table import carries, survives
+from trainerd.contract.process import identify, is_alive
+from trainerd.contract.session_record import pid_namespace, read_session, session_files
+from trainerd.shim.process_table import carries, in_namespace, survives
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +40,8 @@ class RegisteredSessions:
         self._entry = f"{ATTEMPT_ID}={mark}".encode(errors="surrogateescape")
         self._nproc = nproc
         self._open: set[ProcessIdentity] = set()
+        self._own_namespace = pid_namespace("self")
+        self._translated: dict[tuple[int, ProcessIdentity], ProcessIdentity | None] = {}
         self._read: dict[tuple[Path, int, int], SessionRecord | None] = {}
 
     def living(self, ranks_by_pid: Mapping[int, int]) -> dict[int, list[ProcessIdentity]]:
@@ -77,8 +80,25 @@ class RegisteredSessions:
                 self._read[key] = read_session(path)
             record = self._read[key]
             if record is not None:
-                records.append(record)
+                records.append(self._as_numbered_here(record))
         return records
+
+    def _as_numbered_here(self, record: SessionRecord) -> SessionRecord:
+        """Return the record of a process in a container with the number that this process knows it by."""
+        namespace = record.pid_namespace
+        if namespace is None or namespace == self._own_namespace:
+            return record
+        key = (namespace, record.process)
+        if key not in self._translated:
+            try:
+                here = identify(record.process.pid)  # where /proc is that of outside, so is the number
+            except OSError:
+                return record
+            if here != record.process:
+                here = in_namespace(record.process.pid, namespace, record.process.start_ticks)
+            self._translated[key] = here
+        found = self._translated[key]
+        return record if found is None else replace(record, process=found)
 
     def _owner(self, record: SessionRecord, ranks_by_pid: Mapping[int, int]) -> int | None:
         """Return the rank to which a process belongs, None if it has ended or is not of this attempt."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainerd.contract.process import ProcessIdentity, boot_id, stat_fields
+from trainerd.contract.session_record import pid_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +48,29 @@ def _read_row(pid: int) -> ProcessRow | None:
     if state == b"X" or (state == b"Z" and threads <= 1):
         return None
     return ProcessRow(ProcessIdentity(pid, int(fields[19]), boot_id()), int(fields[1]), int(fields[3]))
+
+
+def in_namespace(pid: int, namespace: int, start_ticks: int) -> ProcessIdentity | None:
+    """Return the process that has a number in another pid namespace, None if it cannot be seen.
+
+    Args:
+        pid: Its number there.
+        namespace: Inode of that namespace.
+        start_ticks: When it was started, in clock ticks since boot, which is the same everywhere.
+    """
+    for row in processes_since(start_ticks):
+        if row.identity.start_ticks != start_ticks:
+            continue
+        found = row.identity.pid
+        if _innermost_pid(found) == pid and pid_namespace(found) == namespace:
+            return row.identity
+    return None
+
+
+def _innermost_pid(pid: int) -> int | None:
+    status = _read(f"/proc/{pid}/status") or b""
+    numbers = [line.split() for line in status.splitlines() if line.startswith(b"NSpid:")]
+    return int(numbers[0][-1]) if numbers else None
 
 
 def carries(pid: int, entry: bytes) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from trainerd.contract import session_record
 from trainerd.contract.ancestry import line_of_descent, parent_pid, short_command
 from trainerd.contract.paths import AttemptPaths
 from trainerd.contract.process import identify
@@ -44,6 +45,26 @@ def test_a_session_that_is_closed_is_known_as_such(tmp_path):
     assert [each.is_open for each in read_sessions(paths)] == [True]
     close_session(paths, found)
     assert [each.is_open for each in read_sessions(paths)] == [False]
+
+
+def test_processes_of_two_containers_with_one_number_are_both_there(tmp_path, monkeypatch):
+    paths = AttemptPaths(tmp_path)
+    found = []
+    for namespace in (11, 22, 22):
+        monkeypatch.setattr(session_record, "pid_namespace", lambda _pid, namespace=namespace: namespace)
+        found.append(register_session(paths, rank=0, shim_pid=None))
+    close_session(paths, found[-1])
+    assert sorted((each.pid_namespace, each.is_open) for each in read_sessions(paths)) == [
+        (11, True),
+        (22, False),
+    ]
+
+
+def test_the_first_process_of_a_container_has_the_number_1(tmp_path):
+    (tmp_path / "session-1.json").write_bytes(
+        json.dumps(json.loads(record(pid=1)) | {"pid_namespace": 11}).encode()
+    )
+    assert [each.process.pid for each in read_sessions(AttemptPaths(tmp_path))] == [1]
 
 
 def test_a_process_without_a_shim_above_it_is_its_own_chain(tmp_path):
