@@ -435,3 +435,15 @@ def test_scanning_changes_nothing_in_the_folder(jobs):
         for entry in os.scandir(jobs.path)
     }
     shutil.rmtree(jobs.path)
+
+
+@pytest.mark.parametrize("day_s", [-86400.0, 86400.0], ids=["back", "on"])
+def test_a_clock_that_steps_by_a_day_keeps_no_spec_from_being_read(jobs, day_s):
+    jobs.write("job.yaml")
+    jobs.scan()
+    jobs.clock.wall_ahead_s = day_s
+    assert kinds(jobs.settled()) == {"job": "Accepted"}
+    jobs.clock.wall_ahead_s = -day_s
+    jobs.write("other.yaml", "command: b")
+    jobs.scan()
+    assert kinds(jobs.settled()) == {"job": "Accepted", "other": "Accepted"}
