@@ -1,5 +1,6 @@
 """The request to stop: who hears of it, and when a second signal means now."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -292,3 +293,19 @@ def test_a_caller_that_has_the_signals_begins_the_grace_period_when_it_asks(has_
     finally:
         flag.remove()
     assert said == ([] if has_signals else ["no step boundary came within the 0.1 s of grace"])
+
+
+def test_a_handler_of_asyncio_has_the_signal_until_it_is_taken_back(flag):
+    heard = []
+
+    async def run():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, heard.append, "loop")
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.1)
+        assert (heard, flag.is_set) == (["loop"], False)
+        flag.take()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.1)
+        assert (heard, flag.is_set) == (["loop"] * 2, True), "the loop has the wake-up descriptor still"
+
+    asyncio.run(run())
