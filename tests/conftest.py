@@ -47,7 +47,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(autouse=True)
 def _signals_are_handled_as_before(request: pytest.FixtureRequest):
-    """Fail a test that leaves a handler behind: others in the same process would be deaf, and fail far away."""
+    """Fail a test that leaves a handler behind: others in the same process would be deaf and fail."""
     before = {number: signal.getsignal(number) for number in STOP}
     yield
     left = [number for number in STOP if signal.getsignal(number) != before[number]]
