@@ -2,8 +2,9 @@
 
 Memory fresh from the system is faulted in page by page when it is first touched, which costs two to four
 times the copy into it. Huge pages make that three times cheaper, and a direct write out of them too: the
-kernel pins 512 times fewer pages. Forked children, such as data-loading workers, do not get it: a page shared
-with one would have to be copied at the next write to it.
+kernel pins 512 times fewer pages. Forked children, such as data-loading workers, get zeros in its place: a
+page shared with one would have to be copied at the next write to it. Their range of addresses stays taken. If
+it were free, other memory could come to lie there, and would be unmapped when the child drops the object.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import mmap
 from typing import Final, TypeVar
 
 Memory = TypeVar("Memory", bound=mmap.mmap)
+
+_WIPE_ON_FORK: Final = 18
+"""``MADV_WIPEONFORK`` of Linux 4.14, which Python does not name."""
 
 TOUCH_BYTES: Final = 16 << 20
 """Faulted in by one call, without the interpreter lock."""
@@ -41,7 +45,7 @@ def host_memory_of(kind: type[Memory], size: int) -> Memory:
     memory = kind(-1, pages * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with contextlib.suppress(OSError):  # a kernel built without huge pages
         memory.madvise(mmap.MADV_HUGEPAGE)
-    memory.madvise(mmap.MADV_DONTFORK)
+    memory.madvise(_WIPE_ON_FORK)
     return memory
 
 
