@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch.utils.data import Sampler
@@ -25,8 +25,16 @@ class BatchRequests(Sampler[BatchRequest]):
         self._start = 0
         self._seeds = 0
         self._indices: deque[Any] | None = None
+        self._states: Mapping[int, bytes] = {}
 
-    def point_at(self, order: RankOrder, start: int, seeds: int, indices: deque[Any] | None) -> None:
+    def point_at(
+        self,
+        order: RankOrder,
+        start: int,
+        seeds: int,
+        indices: deque[Any] | None,
+        states: Mapping[int, bytes] | None = None,
+    ) -> None:
         """Set what the next iterator yields.
 
         Args:
@@ -34,8 +42,10 @@ class BatchRequests(Sampler[BatchRequest]):
             start: Number of the first.
             seeds: What the seeds of the batches are folded from.
             indices: Gets the indices of each batch.
+            states: What the workers get that read the first batches, by the batch's number on this rank.
         """
         self._order, self._start, self._seeds, self._indices = order, start, seeds, indices
+        self._states = states or {}
 
     def __len__(self) -> int:
         length = length_of(self._order)
@@ -43,14 +53,16 @@ class BatchRequests(Sampler[BatchRequest]):
 
     def __iter__(self) -> Iterator[BatchRequest]:
         # Bound here, for an iterator made for one epoch must not follow the sampler into the next.
-        return _requests(self._order, self._start, self._seeds, self._indices)
+        return _requests(self._order, self._start, self._seeds, self._indices, self._states)
 
 
-def _requests(order: RankOrder, start: int, seeds: int, noted: deque[Any] | None) -> Iterator[BatchRequest]:
-    for number, indices in numbered(order, start):
+def _requests(
+    order: RankOrder, start: int, seeds: int, noted: deque[Any] | None, states: Mapping[int, bytes]
+) -> Iterator[BatchRequest]:
+    for batch, (number, indices) in enumerate(numbered(order, start), start):
         if noted is not None:
             noted.append(indices)
-        yield BatchRequest(folded(number, state=seeds) >> 1, indices)
+        yield BatchRequest(folded(number, state=seeds) >> 1, indices, states.get(batch))
 
 
 def numbered(order: RankOrder, start: int) -> Iterator[tuple[int, Any]]:

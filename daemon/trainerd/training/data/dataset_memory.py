@@ -194,20 +194,33 @@ class DatasetMemory:
         return {path: mark_of(value) for path, value in self._values()}
 
     def _values(self) -> Iterator[tuple[str, Any]]:
-        """Return the attributes that count. What has attributes that count itself is not one."""
-        owners = dict(self._owners())
-        known = {id(owner) for owner in owners.values()}
-        for path, owner in owners.items():
-            for name, value in list(vars(owner).items()):
-                if id(value) in known:
-                    yield f"{path}.{name}", type(value)  # its attributes are looked at by themselves
-                elif not (is_generator(value) or _is_datasets(value)):
-                    yield f"{path}.{name}", value
+        return values_below(self._roots)[1]
 
     def _owners(self) -> Iterator[tuple[str, Any]]:
-        seen: dict[int, Any] = {}
-        for name, root in self._roots.items():
-            yield from _owners_below(name, root, seen, 0)
+        return _owners_of(self._roots)
+
+
+def values_below(roots: Mapping[str, Any]) -> tuple[dict[str, Any], Iterator[tuple[str, Any]]]:
+    """Return the objects whose attributes count, and these attributes, by path."""
+    owners = dict(_owners_of(roots))
+    return owners, _values_of(owners)
+
+
+def _values_of(owners: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the attributes that count. What has attributes that count itself is not one."""
+    known = {id(owner) for owner in owners.values()}
+    for path, owner in owners.items():
+        for name, value in list(vars(owner).items()):
+            if id(value) in known:
+                yield f"{path}.{name}", type(value)  # its attributes are looked at by themselves
+            elif not (is_generator(value) or _is_datasets(value)):
+                yield f"{path}.{name}", value
+
+
+def _owners_of(roots: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    seen: dict[int, Any] = {}
+    for name, root in roots.items():
+        yield from _owners_below(name, root, seen, 0)
 
 
 _NOTHING: Final = (ABSENT, NONE)

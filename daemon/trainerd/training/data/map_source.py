@@ -21,7 +21,8 @@ from trainerd.training.data.loader_view import LoaderView
 from trainerd.training.data.passes import SAMPLE, Pass
 from trainerd.training.data.seeded_fetch import SeededFetch, as_it_is
 from trainerd.training.data.seeds import derive_seed, folded
-from trainerd.training.data.workers import drain_signals_blocked
+from trainerd.training.data.worker_states import ToldBatches, WorkerStates
+from trainerd.training.data.workers import WorkerStart, drain_signals_blocked
 
 _WATCHED: Final = 3
 """So many batches of an attempt are looked at for what reading changes: a long list takes milliseconds."""
@@ -60,7 +61,20 @@ class MapSource:
         self._suspect = suspect
         self._requests = BatchRequests()
         self._generator = torch.Generator()
-        self._fetch = SeededFetch(view.dataset, view.collate_fn, is_batched=view.batch_sampler is not None)
+        self._fetch = SeededFetch(
+            view.dataset,
+            view.collate_fn,
+            is_batched=view.batch_sampler is not None,
+            tells_changes=view.num_workers > 0,
+        )
+        options = view.worker_options()
+        self._worker_start: WorkerStart | None = options.get("worker_init_fn")
+        self._workers = WorkerStates(
+            view.num_workers,
+            persist=view.persistent_workers,
+            suspect=suspect,
+            dataset=type(view.dataset).__qualname__,
+        )
         self._loader = DataLoader(
             self._fetch,
             batch_size=None,
@@ -69,7 +83,7 @@ class MapSource:
             num_workers=view.num_workers,
             pin_memory=view.pin_memory,
             generator=self._generator,  # or each epoch would draw a worker seed from the global one
-            **view.worker_options(),
+            **options,
         )
         parts = ("sampler", "batch_sampler", "dataset", "collate_fn", "generator")
         roots = {name: getattr(view, name) for name in parts}
@@ -119,6 +133,7 @@ class MapSource:
         self._data.put_back(data.get("at_beginning" if done else "now", {}), is_inside=done > 0)
         self._data_now = data.get("now", {}) if done else {}
         self._trains_next = True
+        self._workers.begin((saved or {}).get("workers"), done)
         self._suspect_workers_that_persist(data.get("now"))
         self._orders.begin(saved or {}, done)
 
@@ -132,15 +147,20 @@ class MapSource:
 
     def saved(self, done: int | None) -> dict[str, Any]:
         data = {"now": self._data.saved(), "at_beginning": self._data_at_beginning if done else {}}
-        own = {"data": data} if any(data.values()) else {}
+        own: dict[str, Any] = {"data": data} if any(data.values()) else {}
+        if workers := self._workers.saved(done):
+            own["workers"] = workers
         return self._orders.saved(done) | own
 
     def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
         seeds = folded(self._seed, SAMPLE, *which.place, which.epoch)
-        self._requests.point_at(self._order(which), start, seeds, which.indices)
-        self._generator.manual_seed(derive_seed(self._seed, *which.place, which.epoch))
-        found = self._fetch.find_generators()
         trains, self._trains_next = self._trains_next, False
+        states = self._begin_workers(start, trains=trains)
+        self._requests.point_at(self._order(which), start, seeds, which.indices, states)
+        # Workers that persist are seeded once in a run, whichever pass an attempt begins with.
+        of_workers = () if self._view.persistent_workers else (*which.place, which.epoch)
+        self._generator.manual_seed(derive_seed(self._seed, *of_workers))
+        found = self._fetch.find_generators()
         if trains:
             self._data_at_beginning = self._data.saved()
         with drain_signals_blocked():
@@ -149,8 +169,23 @@ class MapSource:
             self._data.put_back(self._data_now, is_inside=True)
             self._data_now = {}
         if self._view.num_workers > 0:
-            return interruptible(iterator, is_draining)
+            batches = interruptible(iterator, is_draining)
+            is_kept = trains or self._view.persistent_workers
+            return batches if self._fetch.draws_nothing else self._told(batches, start, is_kept=is_kept)
         return iterator if self._fetch.draws_nothing else self._watched(iterator, found)
+
+    def _begin_workers(self, start: int, *, trains: bool) -> dict[int, bytes]:
+        """Tell workers that begin whose place they take. Return what they get back, by batch."""
+        if self._worker_start is None:
+            return {}
+        first = start % self._view.num_workers
+        if self._worker_start.first != first:
+            self.close()  # those that persist have taken other places
+        self._worker_start.first = first
+        return self._workers.begin_pass(start, trains=trains)
+
+    def _told(self, batches: Iterator[Any], start: int, *, is_kept: bool) -> Iterator[Any]:
+        return ToldBatches(batches, self._workers.take if is_kept else lambda *_: None, start)
 
     def close(self) -> None:
         """End workers that persist."""

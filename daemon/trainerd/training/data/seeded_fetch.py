@@ -12,13 +12,21 @@ from torch.utils.data import Dataset
 from trainerd.training.data.found_generators import find_generators
 from trainerd.training.data.own_streams import OwnStreams
 from trainerd.training.data.purity import draws_nothing
+from trainerd.training.data.worker_watch import WorkerWatch
 
 
 class BatchRequest(NamedTuple):
-    """What a fetch is asked for: a batch's indices, and the seed of its randomness."""
+    """What a fetch is asked for: a batch's indices, and the seed of its randomness.
+
+    Attributes:
+        seed: The seed.
+        indices: The indices.
+        state: What a worker of a former attempt had kept when it had read so far, see `WorkerWatch`.
+    """
 
     seed: int
     indices: Any
+    state: bytes | None = None
 
 
 class SeededFetch(Dataset[Any]):
@@ -29,12 +37,22 @@ class SeededFetch(Dataset[Any]):
     the global generators, and for those that the dataset and the collate function hold, in a worker's copy of
     them as in this process.
 
+    Args:
+        dataset: The dataset.
+        collate: Collates samples.
+        is_batched: Whether a request is for a list of samples.
+        tells_changes: Whether a worker returns a batch within a `Told` if reading it changed something.
+
     Attributes:
         dataset: The dataset.
         draws_nothing: Whether fetching is known to draw no random number.
     """
 
-    def __init__(self, dataset: Any, collate: Callable[[Any], Any], *, is_batched: bool) -> None:
+    def __init__(
+        self, dataset: Any, collate: Callable[[Any], Any], *, is_batched: bool, tells_changes: bool = False
+    ) -> None:
+        self._tells_changes = tells_changes
+        self._watch: WorkerWatch | None = None
         self.dataset = dataset
         self._collate = collate
         self._is_batched = is_batched
@@ -59,17 +77,27 @@ class SeededFetch(Dataset[Any]):
         if self._found_in != os.getpid():
             self.find_generators()  # in a worker, after its ``worker_init_fn``
         if torch.utils.data.get_worker_info() is not None:
-            self._streams.seed(request.seed)
-            return self._fetch(request.indices)
+            return self._fetch_in_worker(request)
         self._streams.begin(request.seed)
         try:
             return self._fetch(request.indices)
         finally:
             self._streams.end()
 
+    def _fetch_in_worker(self, request: BatchRequest) -> Any:
+        if not self._tells_changes:
+            self._streams.seed(request.seed)
+            return self._fetch(request.indices)
+        if self._watch is None:
+            self._watch = WorkerWatch({"dataset": self.dataset, "collate_fn": self._collate})
+        if request.state:
+            self._watch.put_back(request.state)
+        self._streams.seed(request.seed)
+        return self._watch.look(self._fetch(request.indices))
+
     def __getstate__(self) -> dict[str, Any]:
         # The generators of a copy are other ones.
-        return {**self.__dict__, "_streams": OwnStreams({}), "_found_in": None}
+        return {**self.__dict__, "_streams": OwnStreams({}), "_found_in": None, "_watch": None}
 
     def _fetch(self, indices: Any) -> Any:
         if not self._is_batched:

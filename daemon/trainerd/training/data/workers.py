@@ -14,11 +14,14 @@ import contextlib
 import ctypes
 import multiprocessing
 import os
+import random
 import signal
+import sys
 import threading
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any, Final
 
+import torch
 import torch.utils.data
 
 from trainerd.contract.signals import STOP
@@ -32,11 +35,16 @@ _FORKING: Final = threading.local()
 
 
 class WorkerStart:
-    """What a worker does first: ignore the drain signals, then what the user's ``worker_init_fn`` does."""
+    """What a worker does first: ignore the drain signals, then what the user's ``worker_init_fn`` does.
+
+    Attributes:
+        first: Number of the worker whose place worker 0 takes, where a pass goes on in the middle.
+    """
 
     def __init__(self, user_function: Callable[[int], None] | None, dataset: Any) -> None:
         self._user_function = user_function
         self._dataset = dataset
+        self.first = 0
 
     def __call__(self, worker: int) -> None:
         ignore_drain_signals()
@@ -45,8 +53,24 @@ class WorkerStart:
         if info is not None:
             # The user's function expects to find the user's dataset, not the one that wraps it.
             object.__setattr__(info, "dataset", self._dataset)
+            if self.first:
+                worker = _take_place(info, (worker + self.first) % info.num_workers)
         if self._user_function is not None:
             self._user_function(worker)
+
+
+def _take_place(info: Any, worker: int) -> int:
+    """Give this worker the number of another one, and what torch seeds by the number. Return the number."""
+    base = info.seed - info.id
+    object.__setattr__(info, "id", worker)
+    object.__setattr__(info, "seed", base + worker)
+    random.seed(info.seed)
+    torch.manual_seed(info.seed)
+    numpy_seed = getattr(torch.utils.data._utils.worker, "_generate_state", None)  # noqa: SLF001 - torch's own way
+    numpy = sys.modules.get("numpy")
+    if numpy_seed is not None and numpy is not None:
+        numpy.random.seed(numpy_seed(base, worker))
+    return worker
 
 
 def ignore_drain_signals() -> None:
