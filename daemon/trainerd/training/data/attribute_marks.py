@@ -10,6 +10,7 @@ import functools
 import itertools
 import sys
 import types
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ _DEPTH_MAX: Final = 5
 _PARTS_MAX: Final = 64
 _SAMPLE: Final = 1024
 _SCALARS: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
+_CONTAINERS: Final = (dict, list, tuple, set, deque)
 _OPENED: Final = ("torch", "torchvision", "torchaudio", "functools")
 """Libraries whose objects are looked into: their transforms have plain attributes."""
 
@@ -68,7 +70,7 @@ def _estimated_bytes(value: Any, depth: int = 0) -> int:
         return len(value)
     if hasattr(value, "nbytes"):
         return int(value.nbytes)
-    if isinstance(value, dict | list | tuple | set):
+    if isinstance(value, _CONTAINERS):
         parts = value.values() if isinstance(value, dict) else value
         some = [_estimated_bytes(each, depth + 1) for each in _some(parts, 16)] if depth < 3 else []
         return len(value) * (32 + (sum(some) // len(some) if some else 0))
@@ -76,7 +78,7 @@ def _estimated_bytes(value: Any, depth: int = 0) -> int:
 
 
 def _estimated_nodes(value: Any, depth: int = 0) -> int:
-    if not isinstance(value, dict | list | tuple | set | frozenset) or depth > _DEPTH_MAX:
+    if not isinstance(value, (*_CONTAINERS, frozenset)) or depth > _DEPTH_MAX:
         return 1
     parts = value.values() if isinstance(value, dict) else value
     some = [_estimated_nodes(each, depth + 1) for each in _some(parts, 16)] or [0]
@@ -104,7 +106,9 @@ def _structure(value: Any, depth: int, seen: set[int]) -> Iterator[str]:
     seen.add(id(value))
     if isinstance(value, torch.Tensor) or kind.__name__ == "ndarray":
         yield _sample_of(value)
-    elif isinstance(value, list | tuple | dict | set | frozenset):
+    elif kind.__module__ == "itertools":
+        yield repr(value)[:_SAMPLE]  # of a count, where it is
+    elif isinstance(value, (*_CONTAINERS, frozenset)):
         yield str(len(value))
         if not isinstance(value, set | frozenset):
             parts = value.items() if isinstance(value, dict) else value

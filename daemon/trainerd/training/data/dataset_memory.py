@@ -14,6 +14,7 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +27,7 @@ from torch.utils.data import Dataset, Sampler
 from trainerd.contract.verdict import Reason
 from trainerd.training.data.attribute_marks import ABSENT, NONE, can_be_saved, is_small, mark_of
 from trainerd.training.data.found_generators import is_library
-from trainerd.training.data.loader_memory import FirstSight, set_attribute
+from trainerd.training.data.loader_memory import FORMS, FirstSight, plain_form, set_attribute
 from trainerd.training.data.root_identity import IDENTITIES, IS_BACK, identity_of
 from trainerd.training.state.copied_state import copied_state
 from trainerd.training.state.generators import is_generator
@@ -117,14 +118,14 @@ class DatasetMemory:
         opened: list[str] = []
         marks = {path: mark for seen in self._seen.values() for path, mark in seen.marks.items()}
         for path in {**marks, **values}:
-            if self._is_of_reading(path) and not is_small(values.get(path)):
+            if self._is_of_reading(path) and not (is_small(values.get(path)) or is_counted(values.get(path))):
                 continue  # before its mark, which is the larger part of the work for a cache
             mark = mark_of(values[path]) if path in values else ABSENT
             if mark == marks.get(path, ABSENT):
                 continue
-            if can_be_saved(mark):
-                changed[path] = copied_state(values[path])
-            elif self._is_of_reading(path):
+            if can_be_saved(mark) and not is_container_made_late(values[path], marks.get(path, ABSENT)):
+                changed[path] = copied_state(plain_form(values[path]))
+            elif self._is_of_reading(path) and not is_counted(values.get(path)):
                 continue
             elif path in values and not callable(values[path]) and marks.get(path, ABSENT) in _NOTHING:
                 opened.append(path.rpartition(".")[0])  # a file, say: opened again when it is needed
@@ -224,6 +225,25 @@ def _owners_of(roots: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 _NOTHING: Final = (ABSENT, NONE)
+
+
+def is_counted(value: Any) -> bool:
+    """Tell whether a value is of a kind that reading uses to count or remember, and never a file or cache."""
+    return type(value) in FORMS or type(value).__module__ == "itertools"
+
+
+def is_container_made_late(value: Any, first: str) -> bool:
+    """Tell whether this is a container of ``collections`` for which a new attempt has none to put it into."""
+    return type(value) in FORMS and first in _NOTHING
+
+
+def holds_handles(value: Any) -> bool:
+    """Tell whether a container holds objects of libraries, such as files that were opened."""
+    if not isinstance(value, dict | list | tuple | set) or not value:
+        return False
+    parts = itertools.islice(value.values() if isinstance(value, dict) else value, 16)
+    modules = {type(each).__module__ for each in parts} - {"builtins", "collections", "itertools"}
+    return any(is_library(module) or _is_installed(module) for module in modules)
 
 
 def _is_datasets(value: Any) -> bool:

@@ -16,6 +16,7 @@ import functools
 import json
 import marshal
 import weakref
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -42,6 +43,8 @@ from trainerd.training.state.tensors import encode_state
 ELEMENTS_MAX: Final = 1 << 17
 """A list or dict that is longer is data, and not looked at."""
 _DEPTH_MAX: Final = 3
+FORMS: Final[Mapping[type, Any]] = {deque: list, Counter: dict, OrderedDict: dict, defaultdict: dict}
+"""What a checkpoint holds in place of a container that it cannot hold; put back into the same container."""
 _SCALARS: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
 _NUMBERS: Final = frozenset({bool, int, float})
 _FIXED: Final = (SequentialSampler, RandomSampler, DistributedSampler)
@@ -141,7 +144,7 @@ class LoaderMemory:
             if is_generator(value):
                 generators[path] = generator_state(value)
             else:
-                attributes[path] = copied_state(value)
+                attributes[path] = copied_state(plain_form(value))
         first = {path: mark for path, mark in self._marks.items() if mark != _UNMARKED}
         if not (first or attributes or generators):
             return {}
@@ -238,17 +241,22 @@ def _is_of_loading(value: Any) -> bool:
 def is_plain(value: Any) -> bool:
     """Tell whether a value is a container, tensor or array that a checkpoint can hold."""
     kind = type(value)
-    if kind in {list, dict, tuple, set}:
+    if kind in {list, dict, tuple, set} or kind in FORMS:
         return len(value) <= ELEMENTS_MAX
     return kind is torch.Tensor or (
         kind.__module__ == "numpy" and kind.__name__ in {"ndarray", "float64", "int64"}
     )
 
 
+def plain_form(value: Any) -> Any:
+    """Return a container of the module ``collections`` as a list or dict, anything else as it is."""
+    form = FORMS.get(type(value))
+    return value if form is None else form(value)
+
+
 def content_mark(value: Any) -> str:
     """Return a digest of a value; an empty one if a checkpoint could not hold it."""
-    if is_generator(value):
-        value = generator_state(value)
+    value = generator_state(value) if is_generator(value) else plain_form(value)
     try:
         return xxhash.xxh3_64_hexdigest(marshal.dumps(value, 2))
     except ValueError:
@@ -273,6 +281,10 @@ def _set_generator(generator: Any, state: Any) -> None:
 def set_attribute(owner: Any, name: str, value: Any) -> None:
     """Set an attribute, in place if it can be: the script may hold the same list or tensor."""
     former = vars(owner).get(name)
+    if type(value) is FORMS.get(type(former)):
+        former.clear()
+        former.extend(value) if isinstance(former, deque) else former.update(value)
+        return
     if type(former) is type(value):
         if isinstance(former, torch.Tensor) and former.shape == value.shape and former.dtype == value.dtype:
             with torch.no_grad():

@@ -30,9 +30,7 @@ class WorkerStates:
         dataset: Name of the dataset's class.
     """
 
-    def __init__(
-        self, count: int, *, persist: bool, suspect: Callable[[Reason], None], dataset: str
-    ) -> None:
+    def __init__(self, count: int, *, persist: bool, suspect: Callable[[Reason], None], dataset: str) -> None:
         self._count = count
         self._persist = persist
         self._suspect = suspect

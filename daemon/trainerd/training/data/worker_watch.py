@@ -13,12 +13,18 @@ Invariants:
 from __future__ import annotations
 
 import pickle
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from trainerd.training.data.attribute_marks import ABSENT, NONE, can_be_saved, is_small, mark_of
-from trainerd.training.data.dataset_memory import values_below
-from trainerd.training.data.loader_memory import set_attribute
+from trainerd.training.data.dataset_memory import (
+    holds_handles,
+    is_container_made_late,
+    is_counted,
+    values_below,
+)
+from trainerd.training.data.loader_memory import plain_form, set_attribute
 from trainerd.training.state.generators import is_generator
 
 SENT_BYTES_MAX: Final = 64 << 10
@@ -103,17 +109,21 @@ class WorkerWatch:
     def _sorted_in(self, path: str, values: Mapping[str, Any]) -> Iterator[str]:
         """Take in a path that changed; yield it if it cannot be sent and is no file, say, that was opened."""
         value = values.get(path)
-        if path in values and is_small(value) and can_be_saved(mark_of(value)):
+        first = self._marks.get(path, ABSENT)
+        is_held = path in values and is_small(value) and can_be_saved(mark_of(value))
+        if is_held and not is_container_made_late(value, first):
             self._changed.add(path)
             return
         self._unsaved.add(path)
-        is_opened = self._marks.get(path, ABSENT) in {ABSENT, NONE}
-        if path in values and not is_opened and type(value).__module__ in _OWN_KINDS and not is_cache(value):
+        is_opened = first in {ABSENT, NONE} and not is_counted(value)
+        if is_opened or is_cache(value) or holds_handles(value) or path not in values:
+            return
+        if type(value).__module__ in _OWN_KINDS:
             yield path
 
     def _state(self, values: Mapping[str, Any], new: list[str]) -> bytes:
         """Return the pickled state; what has become too large is in it no more, and in `new`."""
-        sent = {path: values[path] for path in sorted(self._changed) if path in values}
+        sent = {path: plain_form(values[path]) for path in sorted(self._changed) if path in values}
         for path in [path for path, value in sent.items() if not is_small(value)]:
             del sent[path]
             self._changed.discard(path)
@@ -137,4 +147,4 @@ def is_cache(value: Any) -> bool:
 def _quick_mark(value: Any) -> Any:
     if type(value) in _NUMBERS:
         return value
-    return (id(value), len(value)) if isinstance(value, dict | list | set | tuple) else id(value)
+    return (id(value), len(value)) if isinstance(value, dict | list | set | tuple | deque) else id(value)

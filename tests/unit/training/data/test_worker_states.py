@@ -1,15 +1,19 @@
-"""What reading changes in the workers of a loader comes back in an attempt that goes on with other workers."""
+"""What reading changes in the workers of a loader comes back in an attempt with other workers."""
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import random
+import sys
+from collections import Counter, defaultdict, deque
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, get_worker_info
 
+from trainerd.training.data.dataset_memory import DatasetMemory, FirstMarks
 from trainerd.training.data.loader_view import view_of
 from trainerd.training.data.map_source import MapSource
 from trainerd.training.data.passes import Pass
@@ -23,7 +27,7 @@ EPOCHS = 2
 
 
 class Counting(Dataset):
-    """Its samples depend on how many were read, which worker reads, and what that worker drew at its start."""
+    """Its samples depend on how many were read, on the worker, and on what that drew at its start."""
 
     def __init__(self) -> None:
         self.seen = 0
@@ -55,7 +59,7 @@ def start(worker: int) -> None:
 
 
 def batches_of(dataset, *, persist, stop_at, saved=None, at=(0, 0), found=None):
-    """Read the passes from a place on, up to a place; return the batches by place, and what is saved there."""
+    """Read from one place to another; return the batches by place, and what is saved there."""
     loader = DataLoader(
         dataset,
         1,
@@ -175,3 +179,64 @@ def test_a_state_is_that_of_the_batches_that_were_trained():
     assert states.saved(3)["states"] == {"0": {"dataset.seen": 2}, "1": {"dataset.seen": 1}}
     assert states.saved(5)["states"] == {"0": {"dataset.seen": 4}, "1": {"dataset.seen": 3}}
     assert states.saved(None) == {}
+
+
+class Remembering(Dataset):
+    """Keeps what it has read in containers of the module ``collections``."""
+
+    def __init__(self) -> None:
+        self.window: deque[int] = deque([0], maxlen=2)
+        self.times = Counter({0: 1})
+        self.by_kind = defaultdict(int, {0: 1})
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        self.window.append(index)
+        self.times[index] += 1
+        self.by_kind[index] += 1
+        return torch.tensor([index])
+
+
+def test_containers_of_collections_come_back_as_what_they_were():
+    _, read = watched(first := Remembering(), 3)
+    told = read()
+    watch, _ = watched(second := Remembering())
+    watch.put_back(told.state)
+    assert vars(second) == vars(first)
+    assert [(type(each), getattr(each, "maxlen", None)) for each in vars(second).values()] == [
+        (deque, 2),
+        (Counter, None),
+        (defaultdict, None),
+    ]
+
+
+def test_containers_of_collections_that_reading_changes_here_are_state():
+    data = Remembering()
+    memory = DatasetMemory({"dataset": data}, lambda _: None, FirstMarks())
+    with memory.reading():
+        data[3]
+    saved = memory.saved()
+    assert saved["changed"]["dataset.window"] == [0, 3]
+    other = Remembering()
+    DatasetMemory({"dataset": other}, lambda _: None, FirstMarks()).put_back(saved, is_inside=True)
+    assert vars(other) == vars(data)
+
+
+class Counted(Dataset):
+    def __init__(self) -> None:
+        self.count = itertools.count()
+        self.files: dict[str, object] = {}
+
+    def __getitem__(self, index: int) -> int:
+        self.files[str(index)] = sys.stdout  # of a library, as a file that is opened in a worker
+        return next(self.count)
+
+
+def test_a_count_is_named_here_and_in_a_worker_and_files_are_not():
+    _, read = watched(Counted())
+    assert read().unsaved == ("dataset.count",)
+    data, found = Counted(), []
+    memory = DatasetMemory({"dataset": data}, lambda _: None, FirstMarks())
+    with memory.reading():
+        data[0]
+    DatasetMemory({"dataset": Counted()}, found.append, FirstMarks()).put_back(memory.saved(), is_inside=True)
+    assert [each.where for each in found] == ["dataset.count"]
