@@ -15,6 +15,7 @@ import contextlib
 import functools
 import json
 import marshal
+import types
 import weakref
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator, Mapping
@@ -45,6 +46,7 @@ ELEMENTS_MAX: Final = 1 << 17
 _DEPTH_MAX: Final = 3
 FORMS: Final[Mapping[type, Any]] = {deque: list, Counter: dict, OrderedDict: dict, defaultdict: dict}
 """What a checkpoint holds in place of a container that it cannot hold; put back into the same container."""
+_STAGES_MAX: Final = 64
 _SCALARS: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
 _NUMBERS: Final = frozenset({bool, int, float})
 _FIXED: Final = (SequentialSampler, RandomSampler, DistributedSampler)
@@ -217,6 +219,24 @@ def _owners_below(path: str, value: Any, seen: set[int], depth: int) -> Iterator
     for name, each in list(vars(value).items()):
         if name not in _SKIPPED and isinstance(each, Dataset) == is_dataset and _is_of_loading(each):
             yield from _owners_below(f"{path}.{name}", each, seen, depth + 1)
+        for number, stage in (
+            enumerate(each) if type(each) in {list, tuple} and len(each) <= _STAGES_MAX else ()
+        ):
+            yield from _stage(f"{path}.{name}[{number}]", stage, seen, depth)
+
+
+def _stage(path: str, value: Any, seen: set[int], depth: int) -> Iterator[Owner]:
+    """Yield one part of a pipeline, such as WebDataset's, whose numbers count, and the dataset of a loader."""
+    if id(value) in seen or not hasattr(value, "__dict__") or is_generator(value):
+        return
+    if isinstance(value, type | types.FunctionType | types.ModuleType | torch.Tensor | torch.nn.Module):
+        return
+    if isinstance(value, DataLoader):
+        yield from _owners_below(f"{path}.dataset", value.dataset, seen, depth + 1)
+        return
+    seen.add(id(value))
+    if type(value) not in _FIXED:
+        yield Owner(path, value, takes_numbers_only=True)
 
 
 def _counts(owner: Owner, name: str, value: Any) -> bool:

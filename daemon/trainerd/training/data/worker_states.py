@@ -110,9 +110,9 @@ class WorkerStates:
                 Reason(
                     "dataset-changed-in-worker",
                     path,
-                    f"reading samples of {self._dataset} changes this in a worker, whose copy ends with it, and "
-                    "no checkpoint can hold it",
-                    "make what __getitem__ returns depend on the index alone, or keep numbers, lists and dicts",
+                    f"reading samples of {self._dataset} changes this in a worker, and its copy is lost, "
+                    "and no checkpoint can hold it",
+                    "let __getitem__ depend on the index alone, or keep numbers, lists and dicts of them",
                 )
             )
 

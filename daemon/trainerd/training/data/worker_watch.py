@@ -61,6 +61,8 @@ class WorkerWatch:
         self._changed: set[str] = set()
         self._unsaved: set[str] = set()
         self._sent = b""
+        self._quick: dict[str, Any] = {}
+        self._marks: dict[str, str] = {}
         self._look_at_all(self._values())
 
     def put_back(self, state: bytes) -> None:
