@@ -226,7 +226,7 @@ def _owners_below(path: str, value: Any, seen: set[int], depth: int) -> Iterator
 
 
 def _stage(path: str, value: Any, seen: set[int], depth: int) -> Iterator[Owner]:
-    """Yield one part of a pipeline, such as WebDataset's, whose numbers count, and the dataset of a loader."""
+    """Yield a part of a pipeline, such as WebDataset's, whose numbers count; of a loader its dataset."""
     if id(value) in seen or not hasattr(value, "__dict__") or is_generator(value):
         return
     if isinstance(value, type | types.FunctionType | types.ModuleType | torch.Tensor | torch.nn.Module):

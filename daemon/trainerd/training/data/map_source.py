@@ -21,7 +21,7 @@ from trainerd.training.data.loader_view import LoaderView
 from trainerd.training.data.passes import SAMPLE, Pass
 from trainerd.training.data.seeded_fetch import SeededFetch, as_it_is
 from trainerd.training.data.seeds import derive_seed, folded
-from trainerd.training.data.worker_states import ToldBatches, WorkerStates
+from trainerd.training.data.worker_states import WorkerBatches, WorkerStates
 from trainerd.training.data.workers import WorkerStart, drain_signals_blocked
 
 _WATCHED: Final = 3
@@ -185,7 +185,7 @@ class MapSource:
         return self._workers.begin_pass(start, trains=trains)
 
     def _told(self, batches: Iterator[Any], start: int, *, is_kept: bool) -> Iterator[Any]:
-        return ToldBatches(batches, self._workers.take if is_kept else lambda *_: None, start)
+        return WorkerBatches(batches, self._workers.take if is_kept else lambda *_: None, start)
 
     def close(self) -> None:
         """End workers that persist."""

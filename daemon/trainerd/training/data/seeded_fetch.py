@@ -41,7 +41,7 @@ class SeededFetch(Dataset[Any]):
         dataset: The dataset.
         collate: Collates samples.
         is_batched: Whether a request is for a list of samples.
-        tells_changes: Whether a worker returns a batch within a `Told` if reading it changed something.
+        tells_changes: Whether a worker returns a batch within a `ToldBatch` if reading it changed something.
 
     Attributes:
         dataset: The dataset.

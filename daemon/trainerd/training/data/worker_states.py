@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Self
 
 from trainerd.contract.verdict import Reason
-from trainerd.training.data.worker_watch import Told
+from trainerd.training.data.worker_watch import ToldBatch
 
 _BEHIND_MAX: Final = 8
 """A boundary that is saved may be so many batches behind the last one that was taken."""
@@ -74,7 +74,7 @@ class WorkerStates:
         states = {batch: self._before.get(batch % self._count) for batch in range(start, start + self._count)}
         return {batch: state for batch, state in states.items() if state}
 
-    def take(self, number: int, told: Told) -> None:
+    def take(self, number: int, told: ToldBatch) -> None:
         """Take in what a worker told with a batch."""
         if told.unsaved:
             self._report(told.unsaved)
@@ -117,7 +117,7 @@ class WorkerStates:
             )
 
 
-class ToldBatches:
+class WorkerBatches:
     """The batches of workers, without what they tell. No generator: an interrupted wait may go on.
 
     Args:
@@ -126,7 +126,7 @@ class ToldBatches:
         start: Number of the first batch.
     """
 
-    def __init__(self, batches: Iterator[Any], take: Callable[[int, Told], None], start: int) -> None:
+    def __init__(self, batches: Iterator[Any], take: Callable[[int, ToldBatch], None], start: int) -> None:
         self._batches = batches
         self._take = take
         self._number = start
@@ -136,7 +136,7 @@ class ToldBatches:
 
     def __next__(self) -> Any:
         batch = next(self._batches)
-        if type(batch) is Told:
+        if type(batch) is ToldBatch:
             self._take(self._number, batch)
             batch = batch.batch
         self._number += 1

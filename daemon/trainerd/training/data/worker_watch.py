@@ -34,7 +34,7 @@ _NUMBERS: Final = (bool, int, float, complex, str, bytes, type(None))
 _OWN_KINDS: Final = frozenset({"builtins", "collections", "itertools"})
 
 
-class Told(NamedTuple):
+class ToldBatch(NamedTuple):
     """A batch of a worker, with what reading it changed there.
 
     Attributes:
@@ -92,7 +92,7 @@ class WorkerWatch:
         if state == self._sent and not new:
             return batch
         self._sent = state
-        return Told(batch, state, tuple(sorted(new)))
+        return ToldBatch(batch, state, tuple(sorted(new)))
 
     def _values(self) -> dict[str, Any]:
         return {path: value for path, value in values_below(self._roots)[1] if not is_generator(value)}

@@ -17,8 +17,8 @@ from trainerd.training.data.dataset_memory import DatasetMemory, FirstMarks
 from trainerd.training.data.loader_view import view_of
 from trainerd.training.data.map_source import MapSource
 from trainerd.training.data.passes import Pass
-from trainerd.training.data.worker_states import ToldBatches, WorkerStates
-from trainerd.training.data.worker_watch import Told, WorkerWatch
+from trainerd.training.data.worker_states import WorkerBatches, WorkerStates
+from trainerd.training.data.worker_watch import ToldBatch, WorkerWatch
 
 pytestmark = pytest.mark.torch
 
@@ -135,7 +135,7 @@ def test_what_no_checkpoint_can_hold_is_named_once():
     ]
     found = []
     states = WorkerStates(2, persist=False, suspect=found.append, dataset="Keeping")
-    states.take(0, Told(None, b"", ("dataset.kept",)))
+    states.take(0, ToldBatch(None, b"", ("dataset.kept",)))
     assert [(each.kind, each.where) for each in found] == [("dataset-changed-in-worker", "dataset.kept")]
     again = []
     WorkerStates(2, persist=False, suspect=again.append, dataset="Keeping").begin(states.saved(None), 0)
@@ -159,7 +159,7 @@ def test_a_number_that_changes_late_is_told_with_the_batch_that_changed_it():
     dataset = Late()
     watch, _ = watched(dataset)
     told = [watch.look(dataset[index]) for index in range(7)]
-    assert [type(each) is Told for each in told] == [False] * 5 + [True, False]
+    assert [type(each) is ToldBatch for each in told] == [False] * 5 + [True, False]
     assert pickle.loads(told[5].state) == {"dataset.odd": 1}
 
 
@@ -173,8 +173,8 @@ def test_other_numbers_of_workers_are_a_reason():
 
 def test_a_state_is_that_of_the_batches_that_were_trained():
     states = WorkerStates(2, persist=False, suspect=lambda _: None, dataset="Counting")
-    told = [Told(number, pickle.dumps({"dataset.seen": number}), ()) for number in range(5)]
-    batches = ToldBatches(iter(told), states.take, 0)
+    told = [ToldBatch(number, pickle.dumps({"dataset.seen": number}), ()) for number in range(5)]
+    batches = WorkerBatches(iter(told), states.take, 0)
     assert list(batches) == [0, 1, 2, 3, 4]
     assert states.saved(3)["states"] == {"0": {"dataset.seen": 2}, "1": {"dataset.seen": 1}}
     assert states.saved(5)["states"] == {"0": {"dataset.seen": 4}, "1": {"dataset.seen": 3}}
