@@ -141,6 +141,7 @@ class RunEngine:
                 self.run.exit.fail_and_leave,
             )
         )
+        self.run.state.gradients.watch()
         self.run.link.beat(Phase.START)
         RESTORED.hit()
         if self._rehearsed is not None:
@@ -196,6 +197,7 @@ class RunEngine:
         if goes_on and not resume.position.late:
             self.run.measurements.forget()  # what was logged before the loop is in the row of its first step
         resume.restore_again()
+        resume.look_at_changes()
         resume.trains_on()
         if position.late and self._is_in_step:
             self._cross()  # the loop before was found to be over without a boundary: this is one
@@ -286,6 +288,7 @@ class RunEngine:
         position.entered = False
         self._end_row(position.batch - 1)
         self.run.buckets.step_done()
+        self.run.state.gradients.step_done()
 
     def _save_after_step(self, *, ends_epoch: int | None) -> None:
         step, saves = self.run.state.position.step, self.run.saves
@@ -473,4 +476,5 @@ class RunEngine:
         """
         if self._first_step is not None:
             self._first_step.close()
+        self.run.state.gradients.close()
         self.run.close()

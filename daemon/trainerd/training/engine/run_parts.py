@@ -84,10 +84,12 @@ class RunParts:
     def __init__(self, settings: Settings, ranks: Ranks | None) -> None:
         environment, checkpoint = settings.environment, settings.checkpoint
         self.settings = settings
+        self.suspicions = Suspicions(leaving.say)
         self.state = RunState(
             DEFAULT_SEED if settings.seed is None else settings.seed,
             rank=environment.rank,
             world_size=environment.world_size,
+            suspect=self.suspicions.add,
         )
         self.ranks = ranks
         self.history = HistoryWriter(settings.run.metrics) if environment.rank == 0 else SilentHistory()
@@ -108,7 +110,6 @@ class RunParts:
             rows=self.rows,
             mirror=_mirror_of(settings),
         )
-        self.suspicions = Suspicions(leaving.say)
         self.buckets = JointBuckets(ranks, self.state.buckets, self.suspicions.add)
         self.evidence = ResumeEvidence(
             settings, self.state, self.checkpoints, self.history, self.suspicions, is_alone=ranks is None

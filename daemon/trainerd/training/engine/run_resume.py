@@ -8,11 +8,12 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from trainerd.checkpoint.fingerprint import DATA, changes, compared
 from trainerd.contract.verdict import Reason
-from trainerd.errors import MismatchError, UserError
+from trainerd.errors import MismatchError, TrainerdError, UserError
 from trainerd.training.distributed.joint_resume import confirm_together, resume_together
 from trainerd.training.engine.loop_sources import LOOPS_MAX
 from trainerd.training.engine.position import Position
@@ -22,7 +23,9 @@ from trainerd.training.engine.resume_checks import (
     generator_reasons,
     program_changes,
 )
+from trainerd.training.engine.row_comparison import Patterns
 from trainerd.training.engine.run_announcement import new_run_hint, note_program
+from trainerd.training.engine.self_comparison import edited_difference
 from trainerd.training.interruption.leaving import say
 from trainerd.training.state.generators import take_reseeded
 from trainerd.training.state.rank_files import read_verified
@@ -85,6 +88,7 @@ class RunResume:
         self._suspicions = suspicions
         self._pending: StateTree | None = None
         self._final: StateTree | None = None
+        self._edited: StateTree | None = None  # what was restored before the script went on changing it
         self._saved_data: dict[str, dict[str, int]] = {}
         self._changed_sections: frozenset[str] = frozenset()
 
@@ -304,6 +308,7 @@ class RunResume:
         Returns:
             Whether the script goes on here, with code that it has not run before.
         """
+        self.look_at_changes()
         position = self._state.position
         position.phase = phase
         goes_on = self._pending is not None and phase >= self.position.phase
@@ -320,7 +325,34 @@ class RunResume:
     def keep_changes(self) -> None:
         """Keep what the script changes from here on, if it goes on between two epochs of the first phase."""
         if not (self.position.is_inside_epoch() or self.position.phase):
+            if self._final is None:
+                self._edited = self._pending
             self._pending = None
+
+    def look_at_changes(self) -> None:
+        """Training begins: take in what the script has changed since `keep_changes`.
+
+        A run without interruption makes the same change once, at its beginning. What was drawn since is undone
+        for that reason.
+        """
+        tree, self._edited = self._edited, None
+        if tree is None:
+            return
+        self._state.restore_generators(tree)
+        with contextlib.suppress(TrainerdError):  # an object without an exact form on disk: a save says so
+            is_left_out = Patterns(self._settings.uncompared).match
+            found = edited_difference(tree, self._state, is_left_out=is_left_out)
+            if found is not None:
+                self._suspicions.add(
+                    Reason(
+                        "edited-after-resume",
+                        found.path,
+                        f"the script changed it after session.resume(), and the run goes on with that: "
+                        f"{found.detail}; a run without interruption does so at its beginning alone",
+                        "do it only if session.resumed_from is None, or before session.resume(); leave it "
+                        "if this resume is meant to train on differently",
+                    )
+                )
 
     def repeats_end(self) -> bool:
         """Tell whether a loop that begins is beyond the end of a run that was finished before.

@@ -10,6 +10,7 @@ from trainerd.training.data.seeds import derive_seed
 from trainerd.training.engine.loop_sources import SOURCES_FORM, LoopSources
 from trainerd.training.engine.position import Position
 from trainerd.training.state.ddp_buckets import BucketOrders
+from trainerd.training.state.left_gradients import LeftGradients
 from trainerd.training.state.objects import TrackedObjects
 from trainerd.training.state.program_fingerprint import take_fingerprint
 from trainerd.training.state.restore import StateTree
@@ -18,13 +19,15 @@ from trainerd.training.state.snapshot import Snapshot, take_snapshot
 from trainerd.training.state.values import Values
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
+    from trainerd.contract.verdict import Reason
     from trainerd.training.data.passes import Source
     from trainerd.training.state.device_generators import SeededGenerators
 
 _NO_DIGEST_YET: Final = f"{BEGINNING:x}"
 """What is taken to stand in a checkpoint that was made before there were digests."""
+GRADIENTS: Final = "gradients"
 _RANKS: Final = "ranks"
 """How many ranks the generators are of, where the batches are not sharded to as many."""
 _DEVICE: Final = 0x646576696365
@@ -40,6 +43,7 @@ class RunState:
         objects: What the script tracks, by name.
         values: Plain values of the script's.
         buckets: Order in which gradients are reduced.
+        gradients: What a step leaves for the next one.
         position: The boundary.
         seed: Of the data order and of sample randomness.
         loop_sources: Where the batches of each training loop of an epoch come from.
@@ -47,10 +51,18 @@ class RunState:
         seeded_generators: Generators of devices that the last `restore` could not put back, if any.
     """
 
-    def __init__(self, seed: int, *, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        suspect: Callable[[Reason], None] = lambda _reason: None,
+    ) -> None:
         self.objects = TrackedObjects()
         self.values = Values()
         self.buckets = BucketOrders(self.objects)
+        self.gradients = LeftGradients(self.objects, suspect)
         self.position = Position(world_size=world_size)
         self._rank = rank
         self._world_size = world_size
@@ -71,6 +83,7 @@ class RunState:
             "rng": capture_rng(),
             "sources": self.loop_sources.saved(self.position),
             "sources_form": SOURCES_FORM,
+            GRADIENTS: self.gradients.state_dict(),
         }
         if self.position.world_size != self._world_size:
             own[_RANKS] = self._world_size
@@ -99,6 +112,8 @@ class RunState:
         saved = own.get("digest", _NO_DIGEST_YET)
         self.digest = None if saved is None else int(saved, 16)
         self.loop_sources.restore(own["sources"], form=own.get("sources_form", 1))
+        if self._is_of_as_many(own):
+            self.gradients.load_state_dict(own.get(GRADIENTS))
         self.restore_generators(tree)
 
     def restore_objects(self, tree: StateTree, names: Collection[str], *, source: str) -> None:
@@ -112,14 +127,18 @@ class RunState:
     def restore_generators(self, tree: StateTree) -> None:
         """Put back the global random generators, and nothing else."""
         own = tree.extra["session"]
-        step, replicas = int(own["position"]["step"]), int(own["position"].get("world_size", 1))
-        if own.get(_RANKS, replicas) == self._world_size or self._rank == 0:
+        step = int(own["position"]["step"])
+        if self._is_of_as_many(own) or self._rank == 0:
             here = (self.seed, self._rank, step)
             self.seeded_generators = restore_rng(
                 own["rng"], seed_of=lambda device: derive_seed(*here, _DEVICE, device)
             )
         else:
             seed_everything(derive_seed(self.seed, _RANK, self._world_size, self._rank, step))
+
+    def _is_of_as_many(self, own: dict[str, Any]) -> bool:
+        """Return whether as many ranks as there are now made a state."""
+        return bool(own.get(_RANKS, int(own["position"].get("world_size", 1))) == self._world_size)
 
     def fingerprint(self, *, with_data: bool = False) -> dict[str, Any]:
         """Return what the program looks like, as it was when this was asked first.

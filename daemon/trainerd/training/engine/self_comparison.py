@@ -10,12 +10,13 @@ Invariants:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainerd.checkpoint.checkpoint_names import CheckpointName
 from trainerd.checkpoint.committed import read_checkpoint
 from trainerd.contract.verdict import Reason
 from trainerd.errors import TrainerdError
+from trainerd.training.engine.run_state import GRADIENTS
 from trainerd.training.state.rank_files import read_verified
 from trainerd.training.state.restore import StateTree
 from trainerd.training.state.rng import capture_rng, restore_rng
@@ -103,6 +104,8 @@ def state_difference(
             {key: value for key, value in each.extra["session"].items() if key not in _SESSION_KEYS_LEFT_OUT}
             for each in (tree, now)
         )
+        for own, other in ((then_own, now_own), (now_own, then_own)):
+            own[GRADIENTS] = _in_both(own.get(GRADIENTS, {}), other.get(GRADIENTS, {}))
         then = {**tree.states_for(state.objects), "module_changes": tree.module_changes, **then_own}
         return first_difference(
             then,
@@ -112,6 +115,12 @@ def state_difference(
         )
     finally:
         restore_rng(generators)  # a state_dict of the user's may draw
+
+
+def _in_both(gradients: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    """Return the gradients that two checkpoints of a boundary have: one that is made later knows better."""
+    mine, theirs = (each.get(GRADIENTS, {}) for each in (gradients, others))
+    return {GRADIENTS: {name: mine[name] for name in mine if name in theirs}}
 
 
 def restored_difference(
@@ -124,6 +133,32 @@ def restored_difference(
         now = StateTree(live.document, live.tensors).objects
         then = {name: each for name, each in tree.states_for(state.objects).items() if name in now}
         return first_difference(then, now, "", is_left_out=is_left_out)
+    finally:
+        restore_rng(generators)
+
+
+def edited_difference(
+    tree: StateTree, state: RunState, *, is_left_out: Callable[[str], bool]
+) -> TreeDifference | None:
+    """Return the first difference between a checkpoint and the live objects and values it was restored into.
+
+    Values that the checkpoint does not have are left out.
+    """
+    generators = capture_rng()
+    try:
+        live = state.snapshot()
+        now = StateTree(live.document, live.tensors)
+        then_values, now_values = (each.extra["session"]["values"] for each in (tree, now))
+        return first_difference(
+            {**tree.states_for(state.objects), "module_changes": tree.module_changes, "values": then_values},
+            {
+                **now.objects,
+                "module_changes": now.module_changes,
+                "values": {name: now_values[name] for name in then_values if name in now_values},
+            },
+            "",
+            is_left_out=is_left_out,
+        )
     finally:
         restore_rng(generators)
 

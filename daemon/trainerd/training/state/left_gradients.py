@@ -1,0 +1,315 @@
+"""Gradients that a step leaves for the next one, where they decide what that one does.
+
+Most loops clear the gradients at the end of each step or at the beginning of the next one, and a checkpoint
+needs none. A loop that is left in the middle of an accumulation leaves gradients that no optimizer has stepped
+with, a loop that clears none adds to those of the step before, and gradients of zeros are other than none: an
+optimizer steps the parameters that have them.
+
+Invariants:
+    A step of an optimizer costs a look at `SAMPLES_MAX` parameters; nothing on a device is waited for.
+    Gradients that the next step clears first take no room in a checkpoint.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from trainerd.contract.verdict import Reason
+from trainerd.training.state.kept_gradients import KeptGradients
+from trainerd.training.state.later_steps import register_step_hook
+from trainerd.training.state.optimizer_names import named_parameters
+from trainerd.training.state.tracked import unwrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from trainerd.training.state.tracked import Objects
+
+SAMPLES_MAX: Final = 8
+"""At so many parameters of an optimizer it is seen whether its last step used the gradients that are there."""
+
+_Used = dict[int, tuple["weakref.ref[torch.Tensor]", int] | None]
+
+
+UNKNOWN_BYTES_MAX: Final = 64 << 20
+"""So much a checkpoint keeps while it is not known yet whether the next step clears the gradients first."""
+
+
+@dataclass
+class _Habit:
+    """What the loop does with the gradients of one optimizer, or of what none has, between two steps.
+
+    Attributes:
+        is_cleared: Whether the next step clears them before it adds to them; None is not known yet.
+        stays: Whether it does so by writing zeros; None is not known yet.
+        asked: The parameter at which the next backward pass tells.
+    """
+
+    is_cleared: bool | None = None
+    stays: bool | None = None
+    asked: torch.Tensor | None = None
+
+
+@dataclass
+class _Left:
+    """Gradients at a boundary.
+
+    Attributes:
+        gradients: Those that the next step needs, by the name of the parameter.
+        zeros: Names of the parameters whose gradients the next step finds as zeros.
+        habits: What is known of each owner: whether the next step clears them, and by zeros.
+        unknown: Names of the owners whose gradients were left out before that was known.
+        lost: Names of parameters whose gradients are needed and have no form on disk.
+    """
+
+    gradients: dict[str, torch.Tensor] = field(default_factory=dict)
+    zeros: list[str] = field(default_factory=list)
+    habits: dict[str, list[bool | None]] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+
+    def as_plain(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if value}
+
+
+class LeftGradients:
+    """The gradients of what is tracked, as far as they belong to the state of a boundary.
+
+    Args:
+        objects: What is tracked.
+        suspect: Takes in that gradients are needed which no checkpoint has.
+    """
+
+    def __init__(self, objects: Objects, suspect: Callable[[Reason], None]) -> None:
+        self._objects = objects
+        self._suspect = suspect
+        self._habits: dict[str, _Habit] = {}
+        self._used: _Used = {}
+        self._samples: weakref.WeakKeyDictionary[Any, tuple[int, list[torch.Tensor]]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._is_known = False
+        self._guessed: list[str] = []
+        self._hook: Any = None
+
+    # ------------------------------------------------------------------ as the run goes on
+
+    def watch(self) -> None:
+        """Note from here on with which gradients optimizers step."""
+        if self._hook is None and register_step_hook is not None:
+            self._hook = register_step_hook(self._stepped)
+
+    def close(self) -> None:
+        """Stop watching."""
+        hook, self._hook = self._hook, None
+        if hook is not None:
+            hook.remove()
+        self._habits, self._used = {}, {}
+
+    def step_done(self) -> None:
+        """A step is done. The first backward pass after one shows what the loop does with its gradients."""
+        if self._is_known:
+            return
+        self._is_known = True
+        for name, parameters in self._owners():
+            habit = self._habits.setdefault(name, _Habit())
+            if habit.is_cleared is None:
+                self._is_known = False
+                self._ask(name, habit, parameters)
+
+    def _ask(self, name: str, habit: _Habit, parameters: list[torch.Tensor]) -> None:
+        """Look at what is there of a gradient when the next one arrives."""
+        parameter = _with_smallest_gradient(parameters)
+        if parameter is None or habit.asked is not None:
+            return
+
+        def arrives(_gradient: torch.Tensor) -> None:
+            handle.remove()
+            habit.asked, habit.stays = None, parameter.grad is not None
+            habit.is_cleared = not _is_other_than_zero([parameter.grad])
+            if not habit.is_cleared and name in self._guessed:
+                self._suspect(
+                    Reason(
+                        "gradients-not-kept",
+                        name,
+                        "its gradients are added to those of the step before, and the checkpoint was made "
+                        "when that was not known: it does not have them",
+                        "clear them in each step: optimizer.zero_grad()",
+                    )
+                )
+
+        habit.asked = parameter
+        handle = parameter.register_hook(arrives)
+
+    def _stepped(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
+        if torch.compiler.is_dynamo_compiling():
+            return
+        groups, samples = self._samples.get(optimizer, (0, []))
+        if groups != len(optimizer.param_groups) or not samples:
+            samples = _samples_of(optimizer)
+            self._samples[optimizer] = len(optimizer.param_groups), samples
+        used = self._used
+        for parameter in samples:
+            gradient = parameter.grad
+            used[id(parameter)] = None if gradient is None else (weakref.ref(gradient), _version(gradient))
+
+    # ------------------------------------------------------------------ state
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint of this boundary keeps."""
+        if any(isinstance(value, KeptGradients) for value in self._objects.values()):
+            return {}  # a framework keeps them
+        left = _Left()
+        owners = list(self._owners())
+        habits = {name: each for name, _ in owners if (each := self._habits.get(name)) is not None}
+        left.habits = {name: [each.is_cleared, each.stays] for name, each in habits.items()}
+        if all(parameter.grad is None for _, parameters in owners for parameter in parameters):
+            return left.as_plain()
+        labels = self._labels()
+        for name, parameters in owners:
+            self._take(left, name, parameters, labels)
+        return left.as_plain()
+
+    def _take(
+        self, left: _Left, name: str, parameters: list[torch.Tensor], labels: dict[int, str]
+    ) -> None:
+        there = [each for each in parameters if each.grad is not None]
+        habit = self._habits.get(name, _Habit())
+        if name:
+            is_needed = not (habit.is_cleared and self._are_used(parameters))
+        else:  # what no optimizer steps may still be added up, and count for the norm of a clipping
+            is_needed = not (habit.is_cleared and len(self._habits) > 1)
+        if is_needed and habit.is_cleared is None and self._are_used(parameters):
+            is_needed = sum(each.nbytes for each in there) <= UNKNOWN_BYTES_MAX
+            left.unknown += [] if is_needed else [name]
+        if is_needed and _is_other_than_zero([each.grad for each in there]):
+            for each in there:
+                gradient = each.grad
+                if type(gradient) is torch.Tensor:
+                    left.gradients[labels[id(each)]] = gradient.detach()
+                else:
+                    left.lost.append(labels[id(each)])
+        elif is_needed or habit.stays is not False:
+            left.zeros += [labels[id(each)] for each in there if type(each.grad) is torch.Tensor]
+
+    def load_state_dict(self, state: dict[str, Any] | None) -> None:
+        """Put the gradients of a boundary back; of a checkpoint that has no such state, leave all as it is."""
+        if state is None or any(isinstance(value, KeptGradients) for value in self._objects.values()):
+            return
+        gradients, zeros = state.get("gradients", {}), set(state.get("zeros", ()))
+        self._guessed = list(state.get("unknown", ()))
+        labels, lost = self._labels(), list(state.get("lost", ()))
+        for _, parameters in self._owners():
+            for parameter in parameters:
+                name = labels[id(parameter)]
+                if name in gradients:
+                    if not _put(parameter, gradients[name]):
+                        lost.append(name)
+                elif name in zeros:
+                    parameter.grad = torch.zeros_like(parameter, requires_grad=False)
+                elif parameter.grad is not None:
+                    parameter.grad = None
+        self._used = {}
+        for name, parameters in self._owners():
+            is_cleared, stays = state.get("habits", {}).get(name, (None, None))
+            habit = self._habits.setdefault(name, _Habit())
+            habit.is_cleared, habit.stays = is_cleared, stays
+            if is_cleared is None:
+                self._ask(name, habit, parameters)
+        self._is_known = False
+        if lost:
+            more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+            self._suspect(
+                Reason(
+                    "gradients-not-kept",
+                    f"{lost[0]}{more}",
+                    "had a gradient that the next step adds to, and the checkpoint does not have it",
+                    "clear the gradients at the end of each loop: optimizer.zero_grad()",
+                )
+            )
+
+    # ------------------------------------------------------------------ within
+
+    def _owners(self) -> Iterator[tuple[str, list[torch.Tensor]]]:
+        """Yield the parameters of each tracked optimizer, and under no name those that none has."""
+        seen: set[int] = set()
+        for name, value in self._objects.items():
+            if isinstance(value, torch.optim.Optimizer):
+                own = [
+                    each for group in value.param_groups for each in group["params"] if id(each) not in seen
+                ]
+                seen.update(map(id, own))
+                yield name, own
+        yield "", [each for _, each in named_parameters(self._objects) if id(each) not in seen]
+
+    def _labels(self) -> dict[int, str]:
+        """Return a name for each parameter: that in its module, or its place in an optimizer."""
+        labels: dict[int, str] = {}
+        for name, value in self._objects.items():
+            if isinstance(unwrapped(value), torch.optim.Optimizer):
+                for number, group in enumerate(value.param_groups):  # type: ignore[attr-defined]
+                    for index, each in enumerate(group["params"]):
+                        labels.setdefault(id(each), f"{name}.param_groups[{number}][{index}]")
+        return labels | {id(each): name for name, each in named_parameters(self._objects)}
+
+    def _are_used(self, parameters: Iterable[torch.Tensor]) -> bool:
+        """Return whether an optimizer has stepped with just these gradients."""
+        is_known = False
+        for parameter in parameters:
+            if (identity := id(parameter)) not in self._used:
+                continue
+            is_known = True
+            used, gradient = self._used[identity], parameter.grad
+            if gradient is None or used is None:
+                if gradient is not None:
+                    return False
+            elif used[0]() is not gradient or used[1] != _version(gradient):
+                return False
+        return is_known
+
+
+def _samples_of(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    """Return a few parameters that have gradients, from the first to the last."""
+    with_gradients = [
+        each for group in optimizer.param_groups for each in group["params"] if each.grad is not None
+    ]
+    count = len(with_gradients)
+    if count <= SAMPLES_MAX:
+        return with_gradients
+    return [with_gradients[number * (count - 1) // (SAMPLES_MAX - 1)] for number in range(SAMPLES_MAX)]
+
+
+def _with_smallest_gradient(parameters: Iterable[torch.Tensor]) -> torch.Tensor | None:
+    """Return the parameter that has the smallest gradient of those that may get another one."""
+    sizes = [(each.numel(), each) for each in parameters if each.grad is not None and each.requires_grad]
+    found = min((each for each in sizes if each[0]), key=lambda each: each[0], default=None)
+    return None if found is None else found[1]
+
+
+def _is_other_than_zero(gradients: list[torch.Tensor | None]) -> bool:
+    """Return whether one of these has an element other than zero. A device is asked once."""
+    found: dict[torch.device, list[torch.Tensor]] = {}
+    for each in gradients:
+        if each is None or not each.numel():
+            continue
+        if type(each) is not torch.Tensor or each.layout is not torch.strided:
+            return True
+        found.setdefault(each.device, []).append(each.detach().count_nonzero())
+    return any(bool(torch.stack(counts).any()) for counts in found.values())
+
+
+def _put(parameter: torch.Tensor, gradient: torch.Tensor) -> bool:
+    """Set the gradient of a parameter to a copy; return whether it fits."""
+    try:
+        parameter.grad = gradient.detach().to(parameter.device, copy=True)
+    except (RuntimeError, TypeError):
+        return False
+    return True
+
+
+def _version(tensor: torch.Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version  # noqa: SLF001 - the only sign of a change in place
