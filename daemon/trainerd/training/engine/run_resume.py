@@ -332,8 +332,8 @@ class RunResume:
     def look_at_changes(self) -> None:
         """Training begins: take in what the script has changed since `keep_changes`.
 
-        A run without interruption makes the same change once, at its beginning. What was drawn since is undone
-        for that reason.
+        A run without interruption makes the same change once, at its beginning. So what was drawn since from
+        the global generators is undone.
         """
         tree, self._edited = self._edited, None
         if tree is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
@@ -33,6 +33,9 @@ from trainerd.training.state.tracked import Objects, Stateful, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+
+MANUAL_ACCUMULATION: Final = "manual-accumulation"
 
 
 @dataclass(frozen=True)
@@ -291,7 +294,7 @@ class Audit:
         if self._gradients is not None and self._gradients.are_kept_for_later(coverage, known):
             name = self._name_of(coverage.optimizers[0], names)
             yield Untracked(
-                "manual-accumulation",
+                MANUAL_ACCUMULATION,
                 names.place,
                 f"the first step is over, there are gradients, and {name} has not stepped: they seem to be "
                 "accumulated over several batches, and gradients are in no checkpoint",

@@ -1,8 +1,8 @@
 """Gradients that a step leaves for the next one, where they decide what that one does.
 
-Most loops clear the gradients at the end of each step or at the beginning of the next one, and a checkpoint
-needs none. A loop that is left in the middle of an accumulation leaves gradients that no optimizer has stepped
-with, a loop that clears none adds to those of the step before, and gradients of zeros are other than none: an
+Most loops clear the gradients at the end of each step or at the beginning of the next, and a checkpoint needs
+none. A loop that is left in the middle of an accumulation leaves gradients that no optimizer has used, a
+loop that clears none adds to those of the step before, and gradients of zeros are other than none: an
 optimizer steps the parameters that have them.
 
 Invariants:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from trainerd.training.state.tracked import Objects
 
 SAMPLES_MAX: Final = 8
-"""At so many parameters of an optimizer it is seen whether its last step used the gradients that are there."""
+"""At so many parameters of an optimizer it is seen whether its last step used the gradients that it has."""
 
 _Used = dict[int, tuple["weakref.ref[torch.Tensor]", int] | None]
 
@@ -174,9 +174,7 @@ class LeftGradients:
             self._take(left, name, parameters, labels)
         return left.as_plain()
 
-    def _take(
-        self, left: _Left, name: str, parameters: list[torch.Tensor], labels: dict[int, str]
-    ) -> None:
+    def _take(self, left: _Left, name: str, parameters: list[torch.Tensor], labels: dict[int, str]) -> None:
         there = [each for each in parameters if each.grad is not None]
         habit = self._habits.get(name, _Habit())
         if name:
@@ -197,7 +195,7 @@ class LeftGradients:
             left.zeros += [labels[id(each)] for each in there if type(each.grad) is torch.Tensor]
 
     def load_state_dict(self, state: dict[str, Any] | None) -> None:
-        """Put the gradients of a boundary back; of a checkpoint that has no such state, leave all as it is."""
+        """Put the gradients of a boundary back; without such a state, leave all as it is."""
         if state is None or any(isinstance(value, KeptGradients) for value in self._objects.values()):
             return
         gradients, zeros = state.get("gradients", {}), set(state.get("zeros", ()))
@@ -218,7 +216,7 @@ class LeftGradients:
             is_cleared, stays = state.get("habits", {}).get(name, (None, None))
             habit = self._habits.setdefault(name, _Habit())
             habit.is_cleared, habit.stays = is_cleared, stays
-            if is_cleared is None:
+            if is_cleared is None and name not in self._guessed:
                 self._ask(name, habit, parameters)
         self._is_known = False
         if lost:
