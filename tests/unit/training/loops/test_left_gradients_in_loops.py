@@ -113,12 +113,9 @@ def test_a_change_after_resume_is_named_where_it_is_made_twice(change, place, tm
             torch.rand(1)
             tick()
 
-    expected = StruckRun(monkeypatch, tmp_path / "undisturbed", shape).result()
-    struck = StruckRun(monkeypatch, tmp_path / "struck", shape)
-    assert not struck.attempt("SIGTERM", 2)  # goes on after the first epoch, and leaves after the last
-    struck.attempt()
-    run = StruckRun(monkeypatch, tmp_path / "killed", shape)
-    found = run.result("SIGKILL", 2)
+    every = {"steps": 100, "seconds": None, "epochs": 1}
+    expected = StruckRun(monkeypatch, tmp_path / "undisturbed", shape, every=every).result()
+    found = StruckRun(monkeypatch, tmp_path / "killed", shape, every=every).result("SIGKILL", 2)
     record = read_resume(RunPaths(tmp_path / "killed").resume)
     named = [each.where for each in record.reasons if each.kind == "edited-after-resume"]
     assert named == ([place] if place else [])
