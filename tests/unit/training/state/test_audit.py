@@ -15,6 +15,7 @@ import trainerd
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.paths import RunPaths
 from trainerd.errors import UserError
+from trainerd.training.state.left_gradients import LeftGradients
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:.*lr_scheduler.step")]
 
@@ -689,12 +690,18 @@ def test_one_hook_is_left_of_the_audit_after_the_first_step_and_none_after_the_s
     from torch.optim.optimizer import _global_optimizer_post_hooks
 
     before, counts = dict(_global_optimizer_post_hooks), []
+
+    def count():
+        owners = [getattr(hook, "__self__", None) for hook in _global_optimizer_post_hooks.values()]
+        counts.append(sum(not isinstance(owner, LeftGradients) for owner in owners))  # that one is no audit
+
     with trainerd.session(tmp_path) as session:
         model = network()
         optimizer = torch.optim.SGD(model.parameters(), 0.1)
         session.track(model=model, optimizer=optimizer)
-        train(session, model, optimizer, after=lambda: counts.append(len(_global_optimizer_post_hooks)))
+        train(session, model, optimizer, after=count)
     assert counts == [len(before) + 1] * 3
+    assert dict(_global_optimizer_post_hooks) == before
 
 
 def test_an_attempt_that_ends_within_its_first_step_leaves_no_hook(tmp_path):
