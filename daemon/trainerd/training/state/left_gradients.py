@@ -143,7 +143,7 @@ class LeftGradients:
                 )
 
         habit.asked = parameter
-        handle = parameter.register_hook(arrives)
+        handle = parameter.register_hook(arrives)  # type: ignore[no-untyped-call]
 
     def _stepped(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
         if torch.compiler.is_dynamo_compiling():
