@@ -89,27 +89,33 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return future
 
     def _run_once(self) -> None:
-        """Make the calls that are due; if there is none, let time pass until one is."""
+        """Make the calls that are due, and let time pass until others are, until the loop is told to stop."""
         ready, scheduled = self._ready, self._scheduled
-        while scheduled and scheduled[0].is_cancelled:
-            heappop(scheduled)
-        if not ready and not self._stopping:
-            if not scheduled:
-                raise RuntimeError("nothing is scheduled: the simulation would wait for ever")
-            self._now_s = max(self._now_s, float(scheduled[0]))
-        end_s = self._now_s + RESOLUTION_S
-        while scheduled and scheduled[0] < end_s:
-            ready.append(heappop(scheduled))
-        for _ in range(len(ready)):
-            call = ready.popleft()
-            if call.is_cancelled:
-                continue
-            try:
-                call.context.run(call.callback, *call.args)
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as error:  # noqa: BLE001 - as asyncio's loops do
-                self.call_exception_handler({"message": f"in {call.callback}", "exception": error})
+        while True:
+            while scheduled and scheduled[0].is_cancelled:
+                heappop(scheduled)
+            if not ready and not self._stopping:
+                if not scheduled:
+                    raise RuntimeError("nothing is scheduled: the simulation would wait for ever")
+                if scheduled[0] > self._now_s:
+                    self._now_s = scheduled[0].when()
+            end_s = self._now_s + RESOLUTION_S
+            while scheduled and scheduled[0] < end_s:
+                ready.append(heappop(scheduled))
+            for _ in range(len(ready)):
+                call = ready.popleft()
+                if not call.is_cancelled:
+                    self._make(call)
+            if self._stopping:
+                return
+
+    def _make(self, call) -> None:
+        try:
+            call.context.run(call.callback, *call.args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - as asyncio's loops do
+            self.call_exception_handler({"message": f"in {call.callback}", "exception": error})
 
     def _process_events(self, _events) -> None:
         pass

@@ -496,9 +496,12 @@ class Loop:
         asked: list[tuple[str, Path, Monitor | None]] = []
         for name, job in self.ledger.jobs.items():
             monitor = self.monitors.get(name)
+            # Most jobs of a large folder rest or run, and this is asked of each of them every second.
+            if monitor is None and not isinstance(job.state, _LOOKED_AT_WITHOUT_MONITOR):
+                continue
             look = self._look_at(job, monitor)
             if look is not None:
-                root = self._paths.run(name).root
+                root = monitor.attempt.run.root if monitor is not None else self._paths.run(name).root
                 looks[root] = _contained_look(look)
                 asked.append((name, root, monitor))
         if not looks:
@@ -568,6 +571,10 @@ def _contained_look(look: Callable[[], Look | bool]) -> Callable[[], Look | bool
 
 def _may_stall(job: Job) -> bool:
     return isinstance(job.state, Running) and not job.state.is_stalled
+
+
+_LOOKED_AT_WITHOUT_MONITOR: Final = (Paused, Rejected)
+"""States in which a job may wait for something that only a look can show."""
 
 
 def _waits_for_room(job: Job) -> bool:
