@@ -27,7 +27,7 @@ PINNED = range(120)
 ONCE_BROKEN = (77_008_210, 77_009_042)
 """Found by CI or by hand: a request to stop that two events ask for was sent twice."""
 ALL = int(os.environ.get("TRAINERD_SIMULATION_COUNT", "10000"))
-BATCHES = 40
+BATCHES = 100
 DEATHS_SEED = 7
 REPLAY = "TRAINERD_SIMULATION_SEED={seed} python -m pytest -s tests/simulation"
 
