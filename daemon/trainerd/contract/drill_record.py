@@ -48,15 +48,15 @@ class DrilledRecord:
 
 def programs_of(command: tuple[str, ...], workdir: str) -> tuple[str, ...]:
     """Return the scripts and settings that a command names, by their endings: others may be its output."""
-    paths = (os.path.join(workdir, word) for word in command if word.endswith(_PROGRAMS))  # noqa: PTH118
-    return tuple(dict.fromkeys(path for path in paths if _written_wall_s(path) is not None))
+    paths = [os.path.join(workdir, word) for word in command if word.endswith(_PROGRAMS)]  # noqa: PTH118
+    return tuple([path for path in dict.fromkeys(paths) if _written_wall_s(path) is not None])
 
 
 def written_since(record: DrilledRecord) -> tuple[str, ...]:
     """Return the names of those programs that were written or removed since the drill began."""
-    written = ((path, _written_wall_s(path)) for path in record.programs)
+    written = [(path, _written_wall_s(path)) for path in record.programs]
     changed = [path for path, at_s in written if at_s is None or at_s > record.began_wall_s]
-    return tuple(path.rpartition("/")[2] for path in changed)
+    return tuple([path.rpartition("/")[2] for path in changed])
 
 
 def _written_wall_s(path: str) -> float | None:
