@@ -88,12 +88,12 @@ def variables(notice: Notice, origin: Origin) -> dict[str, str]:
         "TRAINERD_EVENT": notice.event,
         "TRAINERD_JOB": notice.job or "",
         "TRAINERD_ATTEMPT": str(notice.attempt),
-        "TRAINERD_STATE": notice.state,
+        "TRAINERD_JOB_STATE": notice.state,
         "TRAINERD_TITLE": title(notice),
         "TRAINERD_MESSAGE": notice.message,
         "TRAINERD_TIME": moment(notice.wall_s),
         "TRAINERD_HOST": origin.host,
-        "TRAINERD_STATE_DIR": origin.state_dir,
+        "TRAINERD_STATE": origin.state_dir,  # where `trainerd` in the command looks
     }
     return {name: safe_text(text) for name, text in found.items()}
 

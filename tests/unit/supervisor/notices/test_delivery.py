@@ -152,6 +152,7 @@ def test_a_command_gets_variables_and_json_and_its_failure_is_told(tmp_path):
         "ant",
         "3",
     )
+    assert variables["TRAINERD_STATE"] == "/state"  # so `trainerd` in a command finds this supervisor
     error = refusal(Hook("run", "command", command=("sh", "-c", "echo no cheese >&2; exit 3")))
     assert str(error) == "sh exited with 3: no cheese"
     error = refusal(Hook("run", "command", command=("/no/such/program",)))
