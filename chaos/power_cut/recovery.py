@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from chaos.power_cut.small_journal import SmallJournal
 from chaos.power_cut.small_run import SmallRun, tensor_file, tree_file
 from chaos.second_reader import UnsoundError, read
-from trainerd.checkpoint.checkpoint_names import CheckpointName
+from trainerd.checkpoint.checkpoint_names import CheckpointName, is_writer_name
 from trainerd.contract.durable import sweep_temporary
 from trainerd.errors import TrainerdError
 
@@ -61,6 +61,7 @@ def complaint(
 def _recover_run(folder: Path, scenario: Scenario, *, at_least: int, goes_on: bool) -> None:
     run = SmallRun(folder, size_bytes=scenario.size_bytes)
     with run.store.lock():
+        run.store.take_over()
         run.store.sweep()
         _check_all_whole(run, scenario.size_bytes)
         found = run.store.newest_verified()
@@ -89,9 +90,12 @@ def _check_all_whole(run: SmallRun, size_bytes: int) -> None:
         if files != (tensor_file(step, size_bytes), tree_file(step)):
             raise _BrokenError(f"{path.name} holds something else than step {step}")
     ours_to_stay = {".writer.lock", ".reserve"}
-    left = [path.name for path in folders if path.name[0] == "." and path.name not in ours_to_stay]
+    left = [path for path in folders if path.name[0] == "." and path.name not in ours_to_stay]
+    writers = [path for path in left if is_writer_name(path.name)]
+    left = [path for path in left if path not in writers[:1]]
+    left += [path for writer in writers for path in writer.iterdir() if path.name != "owner"]
     if left:
-        raise _BrokenError(f"left over after the sweep: {', '.join(left)}")
+        raise _BrokenError(f"left over after the sweep: {', '.join([path.name for path in left])}")
 
 
 def _check_kept(run: SmallRun, kept: tuple[int, ...]) -> None:

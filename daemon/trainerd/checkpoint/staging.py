@@ -176,9 +176,8 @@ class Staging:
         self.path.rename(final)
         try:
             RENAMED.hit()
+            # Not the folder of the attempt too: what may come back in it is swept, whole or not.
             sync_directory(self.directory)
-            if self.writer is not None:
-                sync_directory(self.writer.path)
         except OSError:
             # Visible and perhaps not durable: nobody may build on it.
             with contextlib.suppress(OSError):
