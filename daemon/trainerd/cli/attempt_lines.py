@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
+from trainerd.cli.shown_zone import precise_moment
 from trainerd.contract import records
 from trainerd.contract.heartbeat import read_heartbeat
 from trainerd.contract.records import ExitRecord
 from trainerd.contract.signals import signal_name
-from trainerd.shim.notes import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from trainerd.contract.records import RankExit
 
 _STARTED: Final = re.compile(rb"^--- attempt (\d+) started [^\n]*", re.MULTILINE)
+_STARTED_AT: Final = re.compile(rb"\A(--- attempt \d+ started )(\d[-:.T\d]+Z)(?= ---\n)")
 
 
 class AttemptLines:
@@ -29,6 +31,7 @@ class AttemptLines:
         shows: Whether an attempt, by its number, is shown.
         says_endings: Whether to say how attempts ended.
         newest: Number of the newest attempt; what comes before the first line that names one belongs to it.
+        stamp: Returns what stands before a line that was written then, in seconds since the epoch.
     """
 
     def __init__(
@@ -39,7 +42,9 @@ class AttemptLines:
         shows: Callable[[int], bool],
         newest: int,
         says_endings: bool = True,
+        stamp: Callable[[float | None], bytes] = lambda _: b"",
     ) -> None:
+        self._stamp = stamp
         self._says_endings = says_endings
         self._run = run
         self._rank = rank
@@ -48,6 +53,8 @@ class AttemptLines:
         self._attempt: int | None = None
         self._is_at_line_start = True
         self._has_ended: set[int] = set()
+        self.shows_last = 0
+        """How many bytes at the end of what `take` returned last are of the log itself."""
 
     def take(self, data: bytes) -> bytes:
         """Return what is shown of a piece of the log."""
@@ -64,14 +71,23 @@ class AttemptLines:
                 continue
             number = int(found[1])
             before = self._attempt if self._attempt is not None else number - 1
-            yield self._shown(data[place : found.start()], before)
+            yield self._shown(self._in_shown_zone(data[place : found.start()]), before)
             yield self._ending(before)
             place, self._attempt = found.start(), number
-        yield self._shown(data[place:], self._attempt if self._attempt is not None else self._newest)
+        newest = self._attempt if self._attempt is not None else self._newest
+        yield self._shown(self._in_shown_zone(data[place:]), newest)
+
+    def _in_shown_zone(self, data: bytes) -> bytes:
+        """Return a piece of the log; a time of start that it begins with is in the zone that is shown."""
+        if not self._says_endings:
+            return data
+        return _STARTED_AT.sub(_in_zone, data)
 
     def _shown(self, data: bytes, attempt: int) -> bytes:
         if not data or not self._shows(attempt):
+            self.shows_last = 0
             return b""
+        self.shows_last = len(data)
         self._is_at_line_start = data.endswith(b"\n")
         return data
 
@@ -82,7 +98,8 @@ class AttemptLines:
         if said is None:
             return b""
         self._has_ended.add(attempt)
-        line = said.encode() + b"\n"
+        ended_s = ended_wall_s(self._run, attempt)
+        line = self._stamp(ended_s) + said.encode() + b"\n"
         return line if self._is_at_line_start else b"\n" + line
 
 
@@ -94,7 +111,15 @@ def ending_of(run: RunPaths, attempt: int, rank: int) -> str | None:
         return None
     step = _step(run, attempt, rank)
     where = f" at step {step}" if step else ""
-    return f"--- attempt {attempt} ended {timestamp(record.ended_wall_s)}: {_how(ended)}{where} ---"
+    return f"--- attempt {attempt} ended {precise_moment(record.ended_wall_s)}: {_how(ended)}{where} ---"
+
+
+def _in_zone(found: re.Match[bytes]) -> bytes:
+    try:
+        wall_s = datetime.fromisoformat(found[2].decode()).timestamp()
+    except ValueError:
+        return found[0]
+    return found[1] + precise_moment(wall_s).encode()
 
 
 def ended_wall_s(run: RunPaths, attempt: int) -> float | None:

@@ -161,17 +161,21 @@ class Client:
         return _answer(response.status_code, response.content)
 
     def _not_running(self) -> UserError:
-        from trainerd.cli.how_to_start import start_command
-        from trainerd.cli.rights import why_unreachable
+        return not_running(self._state)
 
-        refusal = why_unreachable(self._state)
-        if refusal is not None:
-            return refusal
-        return NotRunningError(
-            f"no supervisor is running on {self._state.root}",
-            hint=f"start one with `{start_command(self._state)}`, "
-            "or name another state folder with --state-dir",
-        )
+
+def not_running(state: StatePaths) -> UserError:
+    """Return the error that says why no supervisor answers on a state folder."""
+    from trainerd.cli.how_to_start import start_command
+    from trainerd.cli.rights import why_unreachable
+
+    refusal = why_unreachable(state)
+    if refusal is not None:
+        return refusal
+    return NotRunningError(
+        f"no supervisor is running on {state.root}",
+        hint=f"start one with `{start_command(state)}`, or name another state folder with --state-dir",
+    )
 
 
 def _path(name: str) -> str:

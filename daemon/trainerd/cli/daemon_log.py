@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.cli.log_tail import FollowedFile
+from trainerd.cli.shown_zone import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -83,6 +84,6 @@ def _value(value: Any) -> str:
 
 def _time_of_day(stamp: str) -> str:
     try:
-        return datetime.fromisoformat(stamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        return moment(datetime.fromisoformat(stamp).timestamp())
     except ValueError:
         return stamp

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from trainerd.cli.human import NOTHING, moment
+from trainerd.cli.human import NOTHING
 from trainerd.cli.options import json_option, state_option
 from trainerd.cli.output import ending_quietly, pause, print_json, print_json_line
+from trainerd.cli.shown_zone import moment, utc_option
 from trainerd.errors import TryAgainError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from trainerd.cli.followed_reader import FollowedReader
     from trainerd.cli.post_mortem import Reader
     from trainerd.contract.paths import StatePaths
     from trainerd.supervisor.api.control import EventView
@@ -39,6 +41,7 @@ _KIND_WIDTH: Final = 24
     help="How many of the newest events; 0 is all that there are.",
 )
 @state_option
+@utc_option
 @json_option
 def command(follow: bool, job: str | None, lines: int, state: StatePaths, as_json: bool) -> None:
     """Show what happened, and why.
@@ -51,10 +54,10 @@ def command(follow: bool, job: str | None, lines: int, state: StatePaths, as_jso
       trainerd events --job mnist -n 0
       trainerd events -f --json | jq -c 'select(.kind == "job.parked")'
     """  # noqa: D301 (click leaves alone the lines after this escape)
-    from trainerd.cli.client import Client, NotRunningError
-    from trainerd.cli.readers import reader
+    from trainerd.cli.followed_reader import FollowedReader
 
-    with ending_quietly(), reader(state) as client:
+    with ending_quietly(), FollowedReader(state) as client:
+        client.daemon()
         if job is not None:
             _check_known(client, state, job)
         # A job's own events are spread thinly, so its last ones can only be found by reading them all.
@@ -64,20 +67,33 @@ def command(follow: bool, job: str | None, lines: int, state: StatePaths, as_jso
             print_json(list(events))
             return
         _print(events, as_json=as_json)
-        last = events[-1].sequence if events else after
-        if follow and not isinstance(client, Client):
-            raise NotRunningError(
-                "no supervisor is running, so nothing more will happen",
-                hint="without --follow, what has happened is shown",
-            )
-        while follow:
-            pause(FOLLOW_INTERVAL_S)
-            try:
-                fresh = list(events_since(client, job, last))
-            except (NotRunningError, TryAgainError):
-                continue  # it is being restarted; the journal has what we miss
-            _print(fresh, as_json=as_json)
-            last = fresh[-1].sequence if fresh else last
+        if follow:
+            _follow(client, job, events[-1] if events else None, after, as_json=as_json)
+
+
+def _follow(
+    client: FollowedReader, job: str | None, newest: EventView | None, after: int, *, as_json: bool
+) -> None:
+    """Print what happens next, whether a supervisor runs, comes or goes."""
+    from trainerd.cli.client import NotRunningError
+
+    last, last_wall_s = (newest.sequence, newest.wall_s) if newest else (after, 0.0)
+    changes = client.changes
+    while True:
+        pause(FOLLOW_INTERVAL_S)
+        try:
+            client.daemon()
+            # A folder with runs of `trainerd exec` numbers its events otherwise than its supervisor.
+            is_new = client.changes != changes
+            fresh = list(events_since(client, job, 0 if is_new else last))
+        except (NotRunningError, TryAgainError):
+            continue  # it is being restarted; the journal has what we miss
+        if is_new:
+            changes, last = client.changes, fresh[-1].sequence if fresh else 0
+            fresh = [event for event in fresh if event.wall_s > last_wall_s]
+        _print(fresh, as_json=as_json)
+        if fresh:
+            last, last_wall_s = fresh[-1].sequence, max(event.wall_s for event in fresh)
 
 
 def _check_known(client: Reader, state: StatePaths, job: str) -> None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from trainerd.cli.events import events_since
-from trainerd.cli.human import NOTHING, duration, moment
+from trainerd.cli.human import NOTHING, duration
 from trainerd.cli.options import json_option, name_argument, state_option
 from trainerd.cli.output import ending_quietly, print_json
+from trainerd.cli.shown_zone import moment, utc_option
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.safe_text import safe_line
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 @name_argument
 @click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the newest N attempts.")
 @state_option
+@utc_option
 @json_option
 def command(name: str, last: int | None, state: StatePaths, as_json: bool) -> None:
     """Show how each attempt of a job ended, and why.

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from trainerd.cli.alone_note import say_if_alone
 from trainerd.cli.human import duration
 from trainerd.cli.options import json_option, name_argument, state_option
 from trainerd.cli.output import ending_quietly, make_table, print_json, show
 from trainerd.cli.run_folder import find_run
 from trainerd.contract.clock import SystemClock
+from trainerd.contract.paths import StatePaths
 
 if TYPE_CHECKING:
-    from trainerd.contract.paths import StatePaths
     from trainerd.supervisor.goodput.goodput_buckets import Goodput
 
 _MEANINGS: Final = {
@@ -45,8 +46,10 @@ def command(name: str, state: StatePaths, as_json: bool) -> None:
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.supervisor.goodput.goodput_facts import read_facts
 
-    find_run(state, name)
-    goodput = read_facts(state, name).goodput(SystemClock().wall_s())
+    run = find_run(state, name)
+    say_if_alone(run)
+    # That of a run of `trainerd exec` is in a state folder of its own.
+    goodput = read_facts(StatePaths(run.root.parent.parent), name).goodput(SystemClock().wall_s())
     with ending_quietly():
         if as_json:
             print_json({"job": name, **dataclasses.asdict(goodput)})

@@ -1,8 +1,7 @@
-"""Numbers and moments as people read them."""
+"""Numbers as people read them."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Final
 
 _MINUTE_S: Final = 60
@@ -25,11 +24,6 @@ def duration(seconds: float) -> str:
     if whole < _DAY_S:
         return f"{whole // _HOUR_S}h{whole % _HOUR_S // _MINUTE_S:02d}m"
     return f"{whole // _DAY_S}d{whole % _DAY_S // _HOUR_S:02d}h"
-
-
-def moment(wall_s: float) -> str:
-    """Return a moment in the reader's own time zone."""
-    return datetime.fromtimestamp(wall_s).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def size(count: int) -> str:

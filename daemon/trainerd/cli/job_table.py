@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from trainerd.cli.fitting_table import ALWAYS, Column
-from trainerd.cli.human import NOTHING, duration, epochs_done, moment, number
+from trainerd.cli.human import NOTHING, duration, epochs_done, number
 from trainerd.cli.output import STATE_STYLES
 from trainerd.cli.progress import bar
+from trainerd.cli.shown_zone import moment
 from trainerd.contract.safe_text import safe_line
 
 if TYPE_CHECKING:

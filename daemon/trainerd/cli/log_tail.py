@@ -34,6 +34,8 @@ class FollowedFile:
         self._descriptor: int | None = None
         self._offset = 0
         self._tail = b""
+        self.begin = 0
+        """Where in the file what was handed out last begins."""
         self._open_if_replaced()
         if lines is not None:
             self._skip_to_last(lines)
@@ -50,6 +52,11 @@ class FollowedFile:
         if not data and self._open_if_replaced():
             data = self._read()
         return data
+
+    @property
+    def end(self) -> int:
+        """Where in the file what was handed out last ends."""
+        return self._offset
 
     def close(self) -> None:
         if self._descriptor is not None:
@@ -68,6 +75,7 @@ class FollowedFile:
         if size < self._offset or self._before(self._offset) != self._tail:
             self._offset, self._tail = 0, b""
         data = os.pread(self._descriptor, CHUNK_BYTES, self._offset)
+        self.begin = self._offset
         self._offset += len(data)
         self._tail = (self._tail + data)[-_TAIL_BYTES:]
         return data

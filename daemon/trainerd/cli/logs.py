@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections import deque
 from contextlib import closing
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from trainerd.cli.attempt_lines import AttemptLines, ended_wall_s
+from trainerd.cli.alone_note import say_if_alone
+from trainerd.cli.attempt_lines import ended_wall_s
 from trainerd.cli.daemon_log import DaemonLog, for_people
+from trainerd.cli.log_lines import LogForm, ShownLines, write_out
 from trainerd.cli.moments import moment_of
 from trainerd.cli.options import complete_job_names, json_option, state_option
 from trainerd.cli.output import ending_quietly, pause
 from trainerd.cli.post_mortem import newest_attempt
 from trainerd.cli.rank_logs import RankLogs
 from trainerd.cli.run_folder import find_run
-from trainerd.cli.terminal_bytes import for_terminal
+from trainerd.cli.shown_zone import utc_option
 from trainerd.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,10 +44,16 @@ FOLLOW_LINES: Final = 10
 )
 @click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="Only this attempt.")
 @click.option(
-    "--since", metavar="TIME", help="Only attempts that ran later: a duration back (2h), or an ISO 8601 time."
+    "--since",
+    metavar="TIME",
+    help="Only what was printed later: a duration back (2h), or an ISO 8601 time.",
+)
+@click.option(
+    "--timestamps", "-t", is_flag=True, help="Begin each line with the time at which it was printed."
 )
 @click.option("--daemon", is_flag=True, help="The supervisor's own log; with a NAME, what is about that job.")
 @state_option
+@utc_option
 @json_option
 def command(
     name: str | None,
@@ -58,6 +63,7 @@ def command(
     lines: int | None,
     attempt: int | None,
     since: str | None,
+    timestamps: bool,
     daemon: bool,
     state: StatePaths,
     as_json: bool,
@@ -69,12 +75,14 @@ def command(
     Works with no supervisor. With several ranks each line begins with its rank. --follow goes on over
     rotation, deletion and new attempts.
 
+    The time of a line is known to the second: it is noted once a second how far a log has been written.
+
     \b
     Example:
       trainerd logs mnist -f
       trainerd logs mnist --rank 1 -n 100
       trainerd logs mnist --attempt 2
-      trainerd logs mnist --since 2h
+      trainerd logs mnist --since 2h --timestamps
       trainerd logs --daemon -f
     """  # noqa: D301 (click leaves alone the lines after this escape)
     if daemon and (attempt is not None or since is not None):
@@ -89,8 +97,10 @@ def command(
                 _show_daemon_log(state, name, lines, follow=follow, as_json=as_json)
             elif name is not None:
                 run = find_run(state, name)
+                say_if_alone(run)
                 shown = _attempts(run, attempt, since_s)
-                _show_rank_logs(run, rank, lines, shows=shown, follow=follow, as_json=as_json)
+                form = LogForm(timestamps, since_s, as_json)
+                _show_rank_logs(run, rank, lines, shows=shown, follow=follow, form=form)
     except PermissionError as error:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
 
@@ -124,18 +134,19 @@ def _show_rank_logs(
     *,
     shows: Callable[[int], bool] | None,
     follow: bool,
-    as_json: bool,
+    form: LogForm,
 ) -> None:
     # The last lines of the file need not be those of the attempts that are shown.
     is_chosen = shows is not None
+    whole_lines = form.as_json or is_chosen or form.needs_times
     with closing(
-        RankLogs(run, rank=rank, lines=None if is_chosen else lines, whole_lines=as_json or is_chosen)
+        RankLogs(run, rank=rank, lines=None if is_chosen else lines, whole_lines=whole_lines)
     ) as logs:
         if logs.is_empty and not follow:
             whose = "no rank" if rank is None else f"no rank {rank}"
             click.echo(f"{whose} has logged anything yet in {run.rank_log(0).parent}", err=True)
         kept = lines if is_chosen and not follow else None
-        shown = _Shown(run, logs, shows, lines=kept, as_json=as_json, says_endings=not as_json and lines != 0)
+        shown = ShownLines(run, logs, shows, form, lines=kept, says_endings=not form.as_json and lines != 0)
         while True:
             has_more = False
             for number, data in logs.read_new():
@@ -153,66 +164,6 @@ def _show_rank_logs(
         shown.finish()
 
 
-class _Shown:
-    """Writes what ranks printed, of the attempts that are wanted; with `lines` the last ones, at the end."""
-
-    def __init__(
-        self,
-        run: RunPaths,
-        logs: RankLogs,
-        shows: Callable[[int], bool] | None,
-        *,
-        lines: int | None,
-        as_json: bool,
-        says_endings: bool,
-    ) -> None:
-        self._logs = logs
-        self._lines = lines
-        self._as_json = as_json
-        self._kept: dict[int, deque[bytes]] = {}
-        self._parts: dict[int, AttemptLines] = {}
-        self._new_part = partial(
-            AttemptLines,
-            run,
-            shows=shows or (lambda _: True),
-            newest=newest_attempt(run),
-            says_endings=says_endings,
-        )
-
-    def put(self, rank: int, data: bytes) -> None:
-        self._write(rank, self._part(rank).take(data))
-
-    def put_endings(self) -> None:
-        for rank in self._logs.ranks:
-            self._write(rank, self._part(rank).rest())
-
-    def finish(self) -> None:
-        self._lines = None
-        for rank, lines in self._kept.items():
-            self._write(rank, b"".join(lines))
-
-    def _part(self, rank: int) -> AttemptLines:
-        if rank not in self._parts:
-            self._parts[rank] = self._new_part(rank)
-        return self._parts[rank]
-
-    def _write(self, rank: int, data: bytes) -> None:
-        if self._lines is not None:
-            lines = self._kept.setdefault(rank, deque(maxlen=self._lines))
-            lines.extend(data.splitlines(keepends=True))
-        elif data:
-            _write(_rendered(rank, data, as_json=self._as_json, is_mixed=self._logs.is_mixed))
-
-
-def _rendered(rank: int, data: bytes, *, as_json: bool, is_mixed: bool) -> bytes:
-    if as_json:
-        records = ({"rank": rank, "line": line.decode(errors="replace")} for line in data.split(b"\n")[:-1])
-        return b"".join(json.dumps(record).encode() + b"\n" for record in records)
-    if is_mixed:
-        return b"".join(b"[%d] %s" % (rank, line) for line in data.splitlines(keepends=True))
-    return data
-
-
 def _show_daemon_log(
     state: StatePaths, name: str | None, lines: int | None, *, follow: bool, as_json: bool
 ) -> None:
@@ -226,13 +177,8 @@ def _show_daemon_log(
             has_more = False
             for line in log.read_new():
                 has_more = True
-                _write(line if as_json else for_people(line))
+                write_out(line if as_json else for_people(line))
             if not has_more and not follow:
                 break
             if not has_more:
                 pause(FOLLOW_INTERVAL_S)
-
-
-def _write(data: bytes) -> None:
-    # What a job prints need not be text: into a pipe, bytes go through as they are.
-    click.echo(for_terminal(data) if sys.stdout.isatty() else data, nl=False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from trainerd.cli.alone_note import say_if_alone
 from trainerd.cli.human import number
 from trainerd.cli.options import complete_job_names, json_option, name_argument, state_option
 from trainerd.cli.output import ending_quietly, make_table, print_json, show
@@ -102,6 +103,7 @@ def command(
     if other == name:
         raise click.UsageError(f"{name} is compared with itself; name another job")
     history = _history(state, name)
+    say_if_alone(find_run(state, name))
     if other is not None or plot is not None:
         histories = {name: history} | ({other: _history(state, other)} if other is not None else {})
         chosen = chosen_metric(histories, metric)

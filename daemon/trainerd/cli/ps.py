@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from trainerd.cli.changes import LIVE
 from trainerd.cli.fitting_table import fitting_lines
 from trainerd.cli.job_query import SORT_KEYS, STATES, choose, read_format, read_states, sort_jobs
 from trainerd.cli.job_table import COLUMNS, WATCH_COLUMNS, event_line, job_rows, watch_rows
@@ -22,6 +23,7 @@ from trainerd.cli.output import (
     terminal_width,
 )
 from trainerd.cli.progress import Pace, bar
+from trainerd.cli.shown_zone import utc_option
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.safe_text import one_line
 from trainerd.errors import TrainerdError
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-    from trainerd.cli.client import Client
+    from trainerd.cli.followed_reader import FollowedReader
     from trainerd.contract.paths import StatePaths
     from trainerd.supervisor.api.control import DaemonView, JobView
 
@@ -55,6 +57,7 @@ WATCH_INTERVAL_S: Final = 1.0
 @click.option("--quiet", "-q", is_flag=True, help="Names only, one a line.")
 @click.option("--watch", "-w", is_flag=True, help="Show it again every second, until Ctrl-C.")
 @unsought_state_dir_option
+@utc_option
 @json_option
 def command(
     *,
@@ -98,7 +101,11 @@ def command(
 
     with ending_quietly():
         if watch:
-            with Client(folder) as client:
+            from trainerd.cli.followed_reader import FollowedReader
+
+            is_view = sys.stdout.isatty() and line_of is None and not as_json  # its headline says so
+
+            with FollowedReader(folder, says=not is_view) as client:
                 client.daemon()
                 _say(word)
                 _watch(client, chosen, line_of, as_json=as_json)
@@ -160,13 +167,13 @@ def remarks(daemon: DaemonView, *, is_empty: bool) -> list[str]:
 
 
 def _watch(
-    client: Client,
+    client: FollowedReader,
     chosen: Callable[[Sequence[JobView]], list[JobView]],
     line_of: Callable[[JobView], str] | None,
     *,
     as_json: bool,
 ) -> None:
-    """Show the jobs until interrupted; a supervisor that is away for a while is waited for."""
+    """Show the jobs until interrupted, whether a supervisor runs, comes or goes."""
     if as_json:
         while True:
             print_json_line({"jobs": chosen(client.list_jobs())})
@@ -186,7 +193,7 @@ def _watch(
 
 
 def _watch_lines(
-    client: Client,
+    client: FollowedReader,
     chosen: Callable[[Sequence[JobView]], list[JobView]],
     line_of: Callable[[JobView], str] | None,
 ) -> None:
@@ -209,7 +216,7 @@ def _watch_lines(
 
 
 def _glance(
-    client: Client,
+    client: FollowedReader,
     chosen: Callable[[Sequence[JobView]], list[JobView]],
     paces: dict[str, Pace],
     *,
@@ -227,13 +234,22 @@ def _glance(
         del paces[gone]
     for job in jobs:
         paces.setdefault(job.name, Pace()).see(job, clock.monotonic_s())
-    lines = [Text(headline(daemon), no_wrap=True, overflow="ellipsis")]
+    head = headline(daemon) if daemon is not None else left_headline(jobs)
+    lines = [Text(head, no_wrap=True, overflow="ellipsis")]
     if jobs:
         rows = watch_rows(jobs, paces, clock.wall_s(), is_plain=is_plain)
         lines += fitting_lines(WATCH_COLUMNS, rows, width)
     else:
-        lines.append(Text(f"no jobs: drop a spec into {daemon.jobs_dir}"))
+        hint = "" if daemon is None else f": drop a spec into {daemon.jobs_dir}"
+        lines.append(Text(f"no jobs{hint}"))
     return Text("\n", no_wrap=True).join(lines)
+
+
+def left_headline(jobs: Sequence[JobView]) -> str:
+    """Return in a line what runs without a supervisor."""
+    alone = sum(job.state in LIVE for job in jobs)
+    going = f"{alone} job{'s go' if alone > 1 else ' goes'} on" if alone else "no job runs"
+    return f"no supervisor is running · {going} · Ctrl-C ends the view"
 
 
 def headline(daemon: DaemonView) -> str:

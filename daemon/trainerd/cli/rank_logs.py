@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 _RANK_LOG: Final = re.compile(r"rank-(\d+)\.log")
 
 
+def lines_of(data: bytes) -> list[bytes]:
+    """Return whole lines with their newlines; a carriage return, as of a progress bar, ends none."""
+    lines = [line + b"\n" for line in data.split(b"\n")]
+    lines[-1] = lines[-1][:-1]
+    return lines if lines[-1] else lines[:-1]
+
+
 class RankLogs:
     """What the ranks of a run print.
 
@@ -34,6 +41,7 @@ class RankLogs:
         self._whole_lines = whole_lines
         self._files: dict[int, FollowedFile] = {}
         self._partial: dict[int, bytes] = {}
+        self._begins: dict[int, int] = {}
         self._look()
         # What appears from now on is new from its first line.
         self._lines = None
@@ -53,11 +61,17 @@ class RankLogs:
         """Whether a line must say whose it is."""
         return len(self._files) > 1
 
+    def begin(self, rank: int) -> int:
+        """Return where in the log of a rank what was yielded of it last begins."""
+        return self._begins.get(rank, 0)
+
     def read_new(self) -> Iterator[tuple[int, bytes]]:
         """Yield what each rank has added since the last call, a chunk each at most."""
         self._look()
         for rank, file in self._files.items():
-            data = self._partial.pop(rank, b"") + file.read_new()
+            before = self._partial.pop(rank, b"")
+            data = before + file.read_new()
+            self._begins[rank] = max(file.begin - len(before), 0)
             if self.is_mixed or self._whole_lines:
                 head, newline, self._partial[rank] = data.rpartition(b"\n")
                 data = head + newline
@@ -68,6 +82,7 @@ class RankLogs:
         """Yield the last lines of those ranks that have not ended theirs."""
         for rank, data in self._partial.items():
             if data:
+                self._begins[rank] = max(self._files[rank].end - len(data), 0)
                 yield rank, data + b"\n"
         self._partial.clear()
 

@@ -46,19 +46,23 @@ def reader(state: StatePaths) -> Iterator[Reader]:
             client = resources.enter_context(Client(state))
             client.daemon()
         except NotRunningError:
-            left = resources.enter_context(_left(state))
-            if left is None:
-                raise
+            left = resources.enter_context(left_behind(state))
         else:
             yield client
             return
-        _say_so(state, left)
+        say_so(state, left)
         yield left
 
 
 @contextlib.contextmanager
-def _left(state: StatePaths) -> Iterator[Reader | None]:
-    """Open what is left of a supervisor, and of each `trainerd exec`; None if nothing is."""
+def left_behind(state: StatePaths) -> Iterator[Reader]:
+    """Open what is left of a supervisor, and of each `trainerd exec`.
+
+    Raises:
+        NotRunningError: There is nothing to read.
+    """
+    from trainerd.cli.client import not_running
+
     with contextlib.ExitStack() as resources:
         own = None
         if state.journal.exists() or _has_folders(state):
@@ -67,7 +71,10 @@ def _left(state: StatePaths) -> Iterator[Reader | None]:
         for folder in exec_states(state):
             with contextlib.suppress(TrainerdError):
                 others[folder.root.name] = resources.enter_context(_exec_reader(folder))
-        yield SeveralReaders(own, others) if others else own
+        found = SeveralReaders(own, others) if others else own
+        if found is None:
+            raise not_running(state)
+        yield found
 
 
 @contextlib.contextmanager
@@ -115,7 +122,8 @@ def _journal(state: StatePaths) -> Iterator[Journal | None]:
         yield journal
 
 
-def _say_so(state: StatePaths, left: Reader) -> None:
+def say_so(state: StatePaths, left: Reader) -> None:
+    """Say on standard error that no supervisor runs, and which jobs go on without one."""
     from trainerd.cli.how_to_start import start_command
 
     jobs = [job for job in left.list_jobs() if job.state in LIVE]
@@ -142,10 +150,6 @@ class SeveralReaders:
     def __init__(self, own: Reader | None, others: Mapping[str, Reader]) -> None:
         self._own = own
         self._readers = (*([own] if own is not None else []), *others.values())
-        self._jobs: dict[str, tuple[Reader, JobView]] = {}
-        for one in self._readers:
-            for job in one.list_jobs():
-                self._jobs.setdefault(job.name, (one, job))
 
     @cached_property
     def _events(self) -> list[EventView]:
@@ -160,7 +164,7 @@ class SeveralReaders:
 
     def list_jobs(self) -> tuple[JobView, ...]:
         """Describe every job, by name."""
-        return tuple(job for _, (_, job) in sorted(self._jobs.items()))
+        return tuple(job for _, (_, job) in sorted(self._found().items()))
 
     def get_job(self, name: str) -> JobView:
         """Describe one job.
@@ -182,12 +186,21 @@ class SeveralReaders:
         return tuple(chosen[:limit])
 
     def _reader_of(self, name: str) -> Reader:
-        found = self._jobs.get(check_name(name))
+        known = self._found()
+        found = known.get(check_name(name))
         if found is not None:
             return found[0]
         if self._own is not None:
             return self._own  # it may have a run of that name
-        raise UserError(f"no job {name!r}", hint=nearest_hint(name, self._jobs))
+        raise UserError(f"no job {name!r}", hint=nearest_hint(name, known))
+
+    def _found(self) -> dict[str, tuple[Reader, JobView]]:
+        """Return each job as it is now, with who knows it."""
+        jobs: dict[str, tuple[Reader, JobView]] = {}
+        for one in self._readers:
+            for job in one.list_jobs():
+                jobs.setdefault(job.name, (one, job))
+        return jobs
 
 
 def _all_events(source: Reader) -> Iterator[EventView]:

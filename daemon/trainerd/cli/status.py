@@ -10,11 +10,12 @@ import click
 
 from trainerd.cli.changes import LIVE
 from trainerd.cli.explain import outcome_lines
-from trainerd.cli.human import duration, epochs_done, moment, number
+from trainerd.cli.human import duration, epochs_done, number
 from trainerd.cli.job_table import reason_now
 from trainerd.cli.options import complete_job_names, json_option, state_option
 from trainerd.cli.output import ending_quietly, print_json
 from trainerd.cli.rank_log_size import rank_log_line
+from trainerd.cli.shown_zone import moment, utc_option
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.drill_record import read_drilled, written_since
 from trainerd.contract.paths import RunPaths
@@ -50,6 +51,7 @@ HOLD_NOTE: Final = "it starts nothing until `trainerd resume --all`"
 @click.command()
 @click.argument("name", required=False, shell_complete=complete_job_names)
 @state_option
+@utc_option
 @json_option
 @click.pass_context
 def command(context: click.Context, *, name: str | None, state: StatePaths, as_json: bool) -> None:

@@ -162,6 +162,10 @@ class RunPaths:
         """Standard output and error of one rank, all attempts one after the other."""
         return self.root / "logs" / f"rank-{rank:05d}.log"
 
+    def rank_log_times(self, rank: int) -> Path:
+        """When the lines of that log were written."""
+        return self.rank_log(rank).with_suffix(".times")
+
     def attempt(self, number: int) -> AttemptPaths:
         """Return the folder of one attempt; numbers begin at 1."""
         return AttemptPaths(self.attempts / f"{number:06d}")

@@ -350,6 +350,7 @@ class RankGroup:
             note(f"these would not end: {[identity.pid for identity in ended.left]}")
         for log in self._logs:
             log.rotate_if_large()
+            log.note_times()
         SURVIVORS_ENDED.hit()
         oom_kills, memory_bytes_max = self._oom_kills(), self._cgroup.memory_bytes_max()
         self._cgroup.remove()

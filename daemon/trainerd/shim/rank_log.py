@@ -13,6 +13,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from trainerd.contract.log_times import LogTimesWriter
 from trainerd.contract.records import RANK_LOG_BYTES_MAX, RANK_LOG_COPIES
 from trainerd.shim.notes import note
 
@@ -47,7 +48,9 @@ class RankLog:
         self._copies = copies
         self._looked: tuple[float, int] | None = None
         self._has_complained = False
+        self._times = LogTimesWriter(path.with_suffix(".times"))
         self.descriptor = self._open()
+        self.note_times()  # what came after the last look of a shim that was killed
 
     def _open(self) -> int:
         try:
@@ -74,6 +77,7 @@ class RankLog:
             size_bytes = os.fstat(self.descriptor).st_size
             is_torn = size_bytes > 0 and os.pread(self.descriptor, 1, size_bytes - 1) != b"\n"
             os.write(self.descriptor, ("\n" if is_torn else "").encode() + line.encode() + b"\n")
+        self.note_times()
 
     def next_look_s(self, now_s: float) -> float:
         """Return when to look at it again, in seconds: about when it is full, as fast as it has grown."""
@@ -81,11 +85,19 @@ class RankLog:
             size_bytes = os.fstat(self.descriptor).st_size
         except OSError:
             return LOOK_S_MAX
+        self.note_times()
         before, self._looked = self._looked, (now_s, size_bytes)
         if before is None or now_s <= before[0] or size_bytes <= before[1]:
             return LOOK_S_MAX
         bytes_per_s = (size_bytes - before[1]) / (now_s - before[0])
         return min(max((self._size_bytes_max - size_bytes) / bytes_per_s, LOOK_S_MIN), LOOK_S_MAX)
+
+    def note_times(self) -> None:
+        """Note how long the log is, and when it was written to last."""
+        with contextlib.suppress(OSError):
+            status = os.fstat(self.descriptor)
+            if stat.S_ISREG(status.st_mode):
+                self._times.note(status.st_mtime, status.st_size)
 
     def rotate_if_large(self) -> bool:
         """Copy a large log aside and truncate it; return whether that was done.
@@ -100,6 +112,7 @@ class RankLog:
             if status.st_nlink and self._copies:
                 self._copy_aside()
             os.ftruncate(self.descriptor, 0)
+            self._times.restart()
         except OSError as error:
             if not self._has_complained:
                 note(f"{self.path} cannot be rotated: {error}")
@@ -130,6 +143,7 @@ class RankLog:
             raise
 
     def close(self) -> None:
+        self.note_times()
         os.close(self.descriptor)
 
 

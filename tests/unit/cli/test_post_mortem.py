@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import socket
 
 import pytest
 from click.testing import CliRunner
@@ -101,7 +102,20 @@ def test_explain_events_and_status_read_the_journal(state):
     assert "4 jobs" not in said("status", code=1).stdout
     assert "did you mean 'dead'?" in said("status", "daed", code=1).stderr
     assert "did you mean 'dead'?" in said("events", "--job", "daed", code=1).stderr
-    assert "nothing more will happen" in said("events", "-f", code=1).stderr
+
+
+@pytest.mark.parametrize("verb", ["logs", "metrics", "goodput"])
+def test_verbs_that_need_no_supervisor_say_when_a_job_goes_on_without_one(state, verb):
+    for name in ("alive", "dead"):
+        state.run(name).rank_log(0).parent.mkdir(parents=True)
+        state.run(name).rank_log(0).write_bytes(b"one\n")
+    begin = "no supervisor is running on .trainerd; "
+    assert said(verb, "alive").stderr == f"{begin}alive goes on without it\n"
+    assert begin not in said(verb, "dead").stderr
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(".trainerd/trainerd.sock")
+        listening.listen()
+        assert "supervisor" not in said(verb, "alive").stderr
 
 
 def test_when_nothing_runs_that_is_said(state):

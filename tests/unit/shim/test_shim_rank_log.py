@@ -115,3 +115,34 @@ def test_so_many_copies_are_kept(tmp_path, copies):
         assert log.rotate_if_large()
     log.close()
     assert len([path for path in tmp_path.iterdir() if path.name != "rank.log"]) == copies
+
+
+def noted(log):
+    return [int(line.split()[1]) for line in log.path.with_suffix(".times").read_text().splitlines()]
+
+
+def test_it_is_noted_when_a_log_was_written(log):
+    log.say("start")
+    os.utime(log.path, (100.0, 100.0))
+    write(log, "abc\n")
+    os.utime(log.path, (200.5, 200.5))
+    log.next_look_s(0.0)
+    log.next_look_s(1.0)
+    assert noted(log) == [6, 10]
+    assert log.path.with_suffix(".times").read_text().splitlines()[1] == "200.500 10"
+
+
+def test_what_a_killed_shim_did_not_note_has_the_time_of_the_last_write(log):
+    write(log, "abc\n")
+    os.utime(log.path, (300.0, 300.0))
+    RankLog(log.path, size_bytes_max=LIMIT_BYTES).close()
+    assert log.path.with_suffix(".times").read_text() == "300.000 4\n"
+
+
+def test_a_rotated_log_has_the_times_of_its_new_lines_only(log):
+    write(log, "x" * LIMIT_BYTES)
+    log.next_look_s(0.0)
+    assert log.rotate_if_large()
+    write(log, "new\n" * 30)
+    log.next_look_s(1.0)
+    assert noted(log) == [120]

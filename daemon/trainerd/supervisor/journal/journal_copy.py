@@ -48,11 +48,11 @@ def journal_copy(path: Path) -> Iterator[Journal]:
 def _copy(path: Path, copy: Path) -> None:
     files = (path, path.with_name(f"{path.name}-wal"))
     for _ in range(COPY_TRIES):
-        before = [_mark(file) for file in files]
+        before = [file_mark(file) for file in files]
         contents = [
             file.read_bytes() if mark is not None else None for file, mark in zip(files, before, strict=True)
         ]
-        if before == [_mark(file) for file in files]:
+        if before == [file_mark(file) for file in files]:
             break
     else:
         raise TryAgainError(
@@ -63,7 +63,7 @@ def _copy(path: Path, copy: Path) -> None:
             copy.with_name(file.name).write_bytes(content)
 
 
-def _mark(file: Path) -> tuple[int, int, int] | None:
+def file_mark(file: Path) -> tuple[int, int, int] | None:
     """Return what changes when a file is written, None if there is none."""
     try:
         status = file.stat()
