@@ -17,7 +17,14 @@ from trainerd.contract.names import check_name
 from trainerd.contract.nonfinite import as_number
 from trainerd.contract.safe_text import safe_text, safe_value
 from trainerd.errors import TrainerdError, TryAgainError, UserError
-from trainerd.supervisor.api.control import DaemonView, EventView, JobView, OutcomeView, TrialView
+from trainerd.supervisor.api.control import (
+    DaemonView,
+    EventView,
+    GoodputView,
+    JobView,
+    OutcomeView,
+    TrialView,
+)
 from trainerd.supervisor.api.unix_socket import reachable_address
 
 if TYPE_CHECKING:
@@ -82,6 +89,10 @@ class Client:
     def get_job(self, name: str) -> JobView:
         """Describe one job."""
         return _view(self._ask("GET", _path(name)), JobView)
+
+    def get_goodput(self, name: str) -> GoodputView:
+        """Return where the time of a job's run went."""
+        return _view(self._ask("GET", f"{_path(name)}/goodput"), GoodputView)
 
     def list_outcomes(self, name: str) -> tuple[OutcomeView, ...]:
         """Return how each attempt of a job ended, oldest first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,14 +19,14 @@ from trainerd.cli.rank_log_size import rank_log_line
 from trainerd.cli.shown_zone import moment, utc_option
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.drill_record import read_drilled, written_since
-from trainerd.contract.paths import RunPaths
+from trainerd.contract.paths import RunPaths, StatePaths
 from trainerd.contract.safe_text import one_line
 
 if TYPE_CHECKING:
     from trainerd.cli.post_mortem import Reader
     from trainerd.contract.drill_record import DrilledRecord
-    from trainerd.contract.paths import StatePaths
     from trainerd.supervisor.api.control import DaemonView, JobView
+    from trainerd.supervisor.goodput.goodput_buckets import Goodput
 
 
 REASONS_SHOWN_MAX: Final = 10
@@ -44,6 +45,9 @@ EXIT_CODES: Final = {
 
 RUNS_ALONE: Final = 18
 """Exit code for a job that runs, and that no supervisor would restart."""
+
+LOSS_SHOWN_MIN: Final = 0.001
+"""Smallest part of a run's time that is shown of a bucket."""
 
 HOLD_NOTE: Final = "it starts nothing until `trainerd resume --all`"
 
@@ -87,14 +91,34 @@ def command(context: click.Context, *, name: str | None, state: StatePaths, as_j
             return
         with reader(state) as source:
             job = source.get_job(name)
+        now_s = SystemClock().wall_s()
+        goodput = _goodput(job, now_s)
         if as_json:
-            print_json(job)
+            print_json({**dataclasses.asdict(job), "goodput": goodput})
         else:
             drilled = read_drilled(state.drill(name))
-            click.echo("\n".join(job_lines(job, SystemClock().wall_s(), drilled=drilled)))
+            click.echo("\n".join(job_lines(job, now_s, drilled=drilled, goodput=goodput)))
     code = EXIT_CODES.get(job.state, 0)
     is_alone = not isinstance(source, Client) and job.state in LIVE
     context.exit(RUNS_ALONE if is_alone else code)
+
+
+def _goodput(job: JobView, now_s: float) -> Goodput | None:
+    """Return where the time of a job's run went, None of one that has not begun."""
+    from trainerd.supervisor.goodput.goodput_facts import read_facts
+
+    # The folder of a job that `trainerd exec` ran is in a state folder of its own.
+    found = read_facts(StatePaths(Path(job.run_dir).parent.parent), job.name).goodput(now_s)
+    return found if found.wall_s > 0 else None
+
+
+def goodput_line(goodput: Goodput) -> str:
+    """Return where the time went, the largest losses first."""
+    shares = {bucket: seconds / goodput.wall_s for bucket, seconds in goodput.buckets.items()}
+    useful = shares.pop("useful")
+    lost = sorted((share, bucket) for bucket, share in shares.items() if share >= LOSS_SHOWN_MIN)
+    rest = ", ".join(f"{bucket} {100 * share:.1f} %" for share, bucket in reversed(lost))
+    return f"{100 * useful:.1f} % useful of {duration(goodput.wall_s)}" + (f"; {rest}" if rest else "")
 
 
 def _show_left(source: Reader, state: StatePaths, *, as_json: bool) -> None:
@@ -126,7 +150,9 @@ def daemon_lines(daemon: DaemonView, now_s: float) -> list[str]:
     ]
 
 
-def job_lines(job: JobView, now_s: float, *, drilled: DrilledRecord | None = None) -> list[str]:
+def job_lines(
+    job: JobView, now_s: float, *, drilled: DrilledRecord | None = None, goodput: Goodput | None = None
+) -> list[str]:
     """Describe a job, a line each; what is not known is left out."""
     budget = f" ({job.budget_left} more without progress)" if job.budget_left is not None else ""
     checkpoint = f"step {job.checkpoint_step}" if job.checkpoint_step is not None else "none yet"
@@ -142,6 +168,8 @@ def job_lines(job: JobView, now_s: float, *, drilled: DrilledRecord | None = Non
             ("resume", job.resume),
             ("drilled", _drilled(job, drilled)),
             ("processes", _processes(job)),
+            ("gpus", ", ".join(map(str, job.gpus)) or None),
+            ("goodput", goodput_line(goodput) if goodput is not None else None),
             ("standby", job.standby),
             ("held", "until `trainerd resume`" if job.is_held else None),
             ("priority", str(job.priority) if job.priority else None),

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import FastAPI, Path, Query, Response
 
+from trainerd.contract.clock import SystemClock
 from trainerd.contract.names import NAME_LENGTH_MAX, NAME_PATTERN
 from trainerd.contract.nearest import nearest_hint
-from trainerd.supervisor.api.control import DaemonView, EventView, JobView, OutcomeView, TrialView
+from trainerd.supervisor.api.control import (
+    DaemonView,
+    EventView,
+    GoodputView,
+    JobView,
+    OutcomeView,
+    TrialView,
+)
 from trainerd.supervisor.api.http_errors import UnknownJobError, answer_problems, problem_responses
 from trainerd.supervisor.api.metrics_answer import answer_metrics
 from trainerd.supervisor.api.models import Done
+from trainerd.supervisor.goodput.goodput_facts import RunFacts
 from trainerd.version import VERSION
 
 if TYPE_CHECKING:
@@ -120,6 +130,14 @@ def _add_views(app: FastAPI, control: Control) -> None:
 
 
 def _add_metrics(app: FastAPI, control: Control, readings: RunReadings) -> None:
+    @app.get("/v1/jobs/{name}/goodput", responses=_MISSING)
+    async def describe_goodput(name: JobName) -> GoodputView:
+        """Say where the time of a job's run went, every second in one bucket."""
+        view = _existing(control, name)
+        summary = (await readings.summaries([view])).get(name)
+        goodput = (summary.facts if summary is not None else RunFacts()).goodput(SystemClock().wall_s())
+        return GoodputView(job=name, **asdict(goodput))
+
     @app.get("/metrics", include_in_schema=False)
     async def show_metrics() -> Response:
         return await answer_metrics(control, readings)

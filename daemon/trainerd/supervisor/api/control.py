@@ -149,6 +149,9 @@ class JobView:
     ] = None
     resume_reasons: Annotated[tuple[ReasonView, ...], Described("what led to that verdict")] = ()
     is_held: Annotated[bool, Described("whether nothing of it is launched until it is resumed")] = False
+    gpus: Annotated[
+        tuple[int, ...], Described("indices of the GPUs that its live attempt was given; empty if none")
+    ] = ()
     standby: Annotated[
         str | None,
         Described(
@@ -209,6 +212,30 @@ class DaemonView:
     preemption: Annotated[
         str, Described("what is done because the machine is about to be taken; empty if it is not")
     ] = ""
+
+
+@dataclass(frozen=True)
+class GoodputView:
+    """Where the time of a run went."""
+
+    __pydantic_config__: ClassVar = _shown_as("Goodput")
+
+    job: str
+    buckets: Annotated[
+        dict[str, float],
+        Described("seconds in starting, loading, useful, repeated, saving, waiting and down"),
+    ]
+    wall_s: Annotated[float, Described("wall time of the run in seconds: the sum of the buckets")]
+    share: Annotated[float | None, Described("the part that was useful; null if it has not begun")]
+    attempts: Annotated[int, Described("how many attempts were counted")]
+    lost_steps: Annotated[int, Described("steps that were run and then lost")]
+    return_s: Annotated[
+        float | None, Described("from the newest death until the next attempt had done a step, in seconds")
+    ]
+    step_s: Annotated[float | None, Described("mean time of a step of the newest attempt, in seconds")]
+    silent_attempts: Annotated[
+        tuple[int, ...], Described("attempts of which only beginning and end are known")
+    ] = ()
 
 
 @dataclass(frozen=True)

@@ -146,4 +146,11 @@ def _add_run(families: _Families, job: JobView, run: RunSummary, now_wall_s: flo
         families.gauge("job_checkpoint_age_seconds", "Time since the newest checkpoint.", age_s, job=name)
     families.gauge("job_checkpoint_bytes", "Size of its checkpoints.", run.disk_bytes, job=name)
     families.gauge("job_memory_bytes", "Memory that its ranks hold.", run.memory_bytes, job=name)
+    for gpu in run.gpus:
+        labels = {"job": name, "gpu": str(gpu.index)}
+        families.gauge(
+            "job_gpu_busy_ratio", "Part of the time in which it computes.", gpu.busy_share, **labels
+        )
+        families.gauge("job_gpu_memory_bytes", "Memory taken on a GPU.", gpu.memory_bytes, **labels)
+        families.gauge("job_gpu_memory_size_bytes", "Memory of a GPU.", gpu.memory_bytes_max, **labels)
     families.gauge("job_disk_free_bytes", "Room beside its run folder.", run.free_bytes, job=name)

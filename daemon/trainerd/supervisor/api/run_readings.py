@@ -15,6 +15,7 @@ from trainerd.contract.safe_text import safe_text
 from trainerd.errors import TrainerdError
 from trainerd.supervisor.api.checkpoint_rows import CheckpointRow, checkpoint_rows
 from trainerd.supervisor.api.metric_curve import TAIL_BYTES, Curves, read_curves
+from trainerd.supervisor.attempt.gpu_use import GpuUse, GpuUseReader
 from trainerd.supervisor.goodput.goodput_facts import RunFacts, read_facts
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class RunSummary:
         loss: The end of its loss curve.
         memory_bytes: Memory that its ranks hold now; None if none runs.
         free_bytes: Room on the filesystem of its run folder; None if not known.
+        gpus: Use of the GPUs that it was given, as far as known.
     """
 
     facts: RunFacts = field(default_factory=RunFacts)
@@ -57,6 +59,7 @@ class RunSummary:
     loss: tuple[tuple[int, float], ...] = ()
     memory_bytes: int | None = None
     free_bytes: int | None = None
+    gpus: tuple[GpuUse, ...] = ()
 
     @property
     def disk_bytes(self) -> int | None:
@@ -80,9 +83,11 @@ class RunReadings:
     Args:
         paths: The state folder.
         io: Makes the calls that block.
+        gpus: Reads the use of GPUs.
     """
 
-    def __init__(self, paths: StatePaths, io: BoundedIo) -> None:
+    def __init__(self, paths: StatePaths, io: BoundedIo, *, gpus: GpuUseReader | None = None) -> None:
+        self._gpus = gpus if gpus is not None else GpuUseReader()
         self._paths = paths
         self._io = io
         self._summaries: dict[str, RunSummary] = {}
@@ -133,7 +138,7 @@ class RunReadings:
         return mark != _mark(job) or (is_old and _may_change(job))
 
     async def _read(self, jobs: list[JobView]) -> None:
-        calls = {job.name: partial(_summary, self._paths, job) for job in jobs}
+        calls = {job.name: partial(_summary, self._paths, job, self._gpus) for job in jobs}
         marks = {job.name: _mark(job) for job in jobs}
         found = await self._io.sweep({("summary", name): call for name, call in calls.items()})
         at_s = asyncio.get_running_loop().time()
@@ -151,7 +156,7 @@ def _mark(job: JobView) -> object:
     return job.attempt, job.state, job.since_wall_s
 
 
-def _summary(paths: StatePaths, job: JobView) -> RunSummary:
+def _summary(paths: StatePaths, job: JobView, gpus: GpuUseReader) -> RunSummary:
     run = paths.run(job.name)
     checkpoints = None
     with contextlib.suppress(TrainerdError, OSError):
@@ -162,7 +167,12 @@ def _summary(paths: StatePaths, job: JobView) -> RunSummary:
         status = os.statvfs(run.root)
         free = status.f_bavail * status.f_frsize
     return RunSummary(
-        read_facts(paths, job.name), checkpoints, tuple(curves.kept.get("loss", ())), _memory(job.pids), free
+        read_facts(paths, job.name),
+        checkpoints,
+        tuple(curves.kept.get("loss", ())),
+        _memory(job.pids),
+        free,
+        gpus.read(job.gpus),
     )
 
 

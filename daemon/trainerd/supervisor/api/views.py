@@ -69,6 +69,7 @@ def job_view(
         resume_verdict=resume.verdict if resume is not None else None,
         resume_reasons=resume_reasons(resume),
         is_held=job.is_held,
+        gpus=getattr(job.state, "gpus", ()),
         standby=safe_line(standby) if standby is not None else None,
     )
 

@@ -100,12 +100,17 @@ class Nvml:
 
 def find_gpus() -> Gpus:
     """Return the way to the GPUs of this machine: NVML if it works, else the device files."""
-    files = DeviceFiles()
+    files, nvml = DeviceFiles(), load_nvml()
+    return Nvml(nvml, files) if nvml is not None else files
+
+
+def load_nvml() -> Any | None:
+    """Return the module `pynvml`, initialised; None where there is no driver or it does not work."""
     if not any((DEVICES / name).exists() for name in _DRIVER_FILES):
-        return files  # without a driver NVML is only a library to load
+        return None  # without a driver NVML is only a library to load
     try:
         nvml = importlib.import_module(NVML_MODULE)
         nvml.nvmlInit()
     except Exception:  # noqa: BLE001 - a driver that is missing or broken shows in many ways, and is no reason not to start
-        return files
-    return Nvml(nvml, files)
+        return None
+    return nvml

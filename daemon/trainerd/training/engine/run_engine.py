@@ -38,6 +38,7 @@ from trainerd.contract.failpoints import declare
 from trainerd.contract.heartbeat import Phase
 from trainerd.contract.verdict import Reason
 from trainerd.training.distributed.agreement import WaysOut
+from trainerd.training.distributed.group_hint import say_group_hint
 from trainerd.training.engine.first_step import FirstStep
 from trainerd.training.engine.imported_modules import note_imported_modules
 from trainerd.training.engine.rehearsed import RehearsedRun
@@ -81,6 +82,7 @@ class RunEngine:
         self._first_step: FirstStep | None = FirstStep(
             run.state, run.suspicions, is_strict=run.settings.is_strict
         )
+        self._hints_at_group = run.settings.environment.world_size > 1
         self._notes_modules = run.settings.environment.has_standby and run.is_alone
         self._rehearsed = RehearsedRun.asked_by(os.environ, run)
 
@@ -260,6 +262,10 @@ class RunEngine:
         """
         if self._first_step is not None:
             self._first_step.end()
+        if self._hints_at_group:
+            self._hints_at_group = False
+            ranks = self.run.settings.environment
+            say_group_hint(rank=ranks.rank, world_size=ranks.world_size)
         if self._notes_modules:
             self._notes_modules = False
             note_imported_modules(self.run.settings.run.modules, attempt=self.run.settings.attempt)

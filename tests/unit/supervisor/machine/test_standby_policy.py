@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.support.supervisor_objects import spec as make_spec
+from trainerd.shim.warm_command import why_not
 from trainerd.supervisor.machine.standby_policy import PREPARE_AFTER_S, StandbyState, choose
 from trainerd.supervisor.machine.states import (
     BackingOff,
@@ -88,3 +89,42 @@ def test_one_that_failed_is_not_tried_again_for_the_same_attempt_and_its_reason_
     assert act(job(), failed).act == "none"
     assert act(job(), failed).words == "none: importing its modules starts a thread: wandb"
     assert act(replace(job(), attempt=4), failed).act == "dismiss", "the next attempt begins without it"
+
+
+def test_why_none_is_prepared_is_said():
+    changed = replace(job(), attempt_digest="of another spec")
+    assert act(changed).words == "none: the spec has changed"
+    assert act(job(), has_note=False).words == "none: no session of the job has noted what it imports yet"
+    assert act(job(), after_s=0.0).words == f"prepared when the attempt has run for {PREPARE_AFTER_S:g} s"
+    assert act(job(), ready(9)).words == "ending: it was prepared for something else"
+    assert act(job()).words == "being prepared"
+    assert act(job(Draining())).words == "none while the job is draining"
+
+
+@pytest.mark.parametrize(
+    ("command", "more", "said"),
+    [
+        ("python -m", {}, "the command has no module"),
+        ("python", {}, "the command has no script"),
+        ("python -u", {}, "the command has no script"),
+        ("python -i train.py", {}, "the command has the option '-i'"),
+        ("python -X importtime train.py", {}, "the command has the option '-Ximporttime'"),
+        ("bash run.sh", {}, "the command runs 'bash', not a Python interpreter"),
+        (
+            "python train.py",
+            {"is_group": True},
+            "the job has ranks, and only a job of one process can have one",
+        ),
+        (
+            "python train.py",
+            {"has_memory_limit": True},
+            "`resources.memory` is set, and what a standby takes cannot be counted in it",
+        ),
+        ("python train.py", {"environ": {"PYTHONINSPECT": "1"}}, "PYTHONINSPECT is set"),
+        ("python -u -m train --lr 1", {}, None),
+    ],
+    ids=str,
+)
+def test_why_a_command_can_have_none_is_said(command, more, said):
+    asked = {"environ": {}, "is_group": False, "has_memory_limit": False} | more
+    assert why_not(command.split(), asked.pop("environ"), **asked) == said

@@ -195,6 +195,21 @@ def test_a_place_that_is_down_stops_no_training_and_is_said(tmp_path, bucket):
     assert list((tmp_path / "bucket").glob("step-*")) == []
 
 
+def test_a_place_that_cannot_be_asked_for_newer_checkpoints_is_named(tmp_path, bucket, expected, capsys):
+    assert not train(tmp_path / "a", crash_at=7)
+    newest = names(bucket)[-1]
+    capsys.readouterr()
+    bucket.is_down = True
+    with pytest.warns(UserWarning, match="no route to host"):
+        assert train(tmp_path / "a")
+    said = capsys.readouterr().err
+    assert (
+        f"trainerd: s3://b/r/run cannot be asked for a checkpoint newer than {newest}: "
+        "ConnectionError: no route to host\n"
+    ) in said
+    assert result_of(tmp_path / "a" / "run") == expected  # it goes on from what is here
+
+
 def test_an_empty_disk_and_a_place_that_is_down_begin_no_new_run(tmp_path, bucket):
     assert not train(tmp_path / "a", crash_at=7)
     bucket.is_down = True
