@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from trainerd.cli.options import json_option, name_argument, state_option
+from trainerd.cli.job_names import complete_names_of, is_in
+from trainerd.cli.options import json_option, state_option
 from trainerd.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ POLL_S: Final = 0.1
 
 
 @click.command()
-@name_argument
+@click.argument("name", shell_complete=complete_names_of(is_in("running")))
 @click.option(
     "--wait",
     "wait_s",

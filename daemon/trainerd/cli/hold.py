@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trainerd.cli.options import json_option, names_argument, state_option
+from trainerd.cli.job_names import may_hold
+from trainerd.cli.options import json_option, names_argument_of, state_option
 from trainerd.cli.output import ending_quietly, print_json
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@names_argument
+@names_argument_of(may_hold)
 @state_option
 @json_option
 def command(names: tuple[str, ...], state: StatePaths, as_json: bool) -> None:

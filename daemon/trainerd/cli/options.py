@@ -15,6 +15,10 @@ from trainerd.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trainerd.supervisor.api.control import JobView
+
+    Decorator = Callable[["Command"], "Command"]
+
 STATE_VARIABLE: Final = "TRAINERD_STATE"
 LOCAL_STATE: Final = Path(".trainerd")
 SYSTEM_STATE: Final = Path("/var/lib/trainerd")
@@ -59,6 +63,19 @@ def names_argument(command: Command) -> Command:
 def names_argument_or_all(command: Command) -> Command:
     """Add ``[NAME...]``; the verb's parameter is `names`, empty for all."""
     return click.argument("names", nargs=-1, metavar="[NAME...]", shell_complete=complete_job_names)(command)
+
+
+def names_argument_of(accepts: Callable[[JobView], bool], *, is_any_needed: bool = True) -> Decorator:
+    """Return what adds ``NAME...``, of which the shell completes the jobs that a verb would accept now."""
+    from trainerd.cli.job_names import complete_names_of
+
+    return click.argument(
+        "names",
+        nargs=-1,
+        required=is_any_needed,
+        metavar="NAME..." if is_any_needed else "[NAME...]",
+        shell_complete=complete_names_of(accepts),
+    )
 
 
 def name_argument(command: Command) -> Command:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trainerd.cli.options import json_option, names_argument_or_all, state_option
+from trainerd.cli.job_names import may_resume
+from trainerd.cli.options import json_option, names_argument_of, state_option
 from trainerd.cli.output import ending_quietly, print_json
 from trainerd.errors import UserError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@names_argument_or_all
+@names_argument_of(may_resume, is_any_needed=False)
 @click.option(
     "--all", "everything", is_flag=True, help="End `trainerd drain`: let the supervisor start jobs again."
 )

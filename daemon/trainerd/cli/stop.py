@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trainerd.cli.options import json_option, names_argument, state_option
+from trainerd.cli.job_names import may_stop
+from trainerd.cli.options import json_option, names_argument_of, state_option
 from trainerd.cli.output import ending_quietly, print_json
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@names_argument
+@names_argument_of(may_stop)
 @click.option(
     "--wait", is_flag=True, help="Return once the jobs have ended, not once the request is durable."
 )

@@ -44,3 +44,13 @@ def test_a_job_that_has_not_begun_says_so(trainerd, state):
 def test_an_unknown_job_is_named(trainerd, state):
     state.run("mnist").root.mkdir(parents=True)
     assert "did you mean 'mnist'" in trainerd("goodput", "minst", code=1).stderr
+
+
+@pytest.mark.usefixtures("ran")
+def test_status_has_it_in_a_line_and_as_a_key(trainerd, state):
+    line = next(
+        line for line in trainerd("status", "mnist", code=17).stdout.splitlines() if "goodput" in line
+    )
+    assert line.split(maxsplit=1)[1] == "0.0 % useful of 1m40s; down 100.0 %"
+    shown = json.loads(trainerd("status", "mnist", "--json", code=17).stdout)
+    assert (shown["goodput"]["wall_s"], shown["goodput"]["share"]) == (100, 0)

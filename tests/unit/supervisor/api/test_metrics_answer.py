@@ -130,3 +130,18 @@ def test_the_dashboard_asks_only_for_numbers_that_there_are():
     assert asked <= made
     places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in dashboard["panels"]]
     assert len(set(places)) == len(places)
+
+
+def test_goodput_is_answered_by_the_api(paths):
+    leave_run(paths, "mnist")
+
+    async def ask(name):
+        app = create_app(FakeControl(MNIST), readings=RunReadings(paths, BoundedIo(limit_s=5.0)))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+            return await client.get(f"/v1/jobs/{name}/goodput")
+
+    found = asyncio.run(ask("mnist")).json()
+    assert found["job"] == "mnist"
+    assert found["wall_s"] > 0
+    assert sum(found["buckets"].values()) == pytest.approx(found["wall_s"], rel=1e-3)
+    assert asyncio.run(ask("cifar")).status_code == 404

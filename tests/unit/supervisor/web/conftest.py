@@ -12,6 +12,7 @@ from trainerd.contract.paths import StatePaths
 from trainerd.supervisor.api.run_readings import RunReadings
 from trainerd.supervisor.api.web.web_access import WebAccess
 from trainerd.supervisor.api.web.web_app import create_web_app
+from trainerd.supervisor.attempt.gpu_use import GpuUseReader
 from trainerd.supervisor.bounded_io import BoundedIo
 
 TOKEN = "correct-horse-battery-staple"
@@ -23,10 +24,11 @@ class Page:
 
     def __init__(self, control: FakeControl, paths: StatePaths, access: WebAccess) -> None:
         self.control, self.paths, self.access = control, paths, access
+        self.gpus: GpuUseReader | None = None
 
     def ask(self, method: str, path: str, *, has_token: bool = True, **named) -> httpx.Response:
         async def request() -> httpx.Response:
-            readings = RunReadings(self.paths, BoundedIo(limit_s=5.0))
+            readings = RunReadings(self.paths, BoundedIo(limit_s=5.0), gpus=self.gpus)
             app = create_web_app(self.control, readings, self.access, stop=asyncio.Event())
             async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=HOME) as client:
                 headers = {"authorization": f"Bearer {TOKEN}"} if has_token else {}

@@ -1,9 +1,11 @@
 """What the page shows, of ordinary and of hostile jobs."""
 
 import asyncio
+import dataclasses
 import json
 import threading
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +17,7 @@ from trainerd.supervisor.api.checkpoint_rows import CheckpointRow
 from trainerd.supervisor.api.control import EventView, ReasonView
 from trainerd.supervisor.api.metric_curve import Curves
 from trainerd.supervisor.api.run_readings import RunReadings
+from trainerd.supervisor.attempt.gpu_use import GpuUse
 from trainerd.supervisor.bounded_io import BoundedIo
 
 WORDS = """
@@ -256,3 +259,25 @@ def test_a_history_that_is_read_for_long_does_not_keep_the_supervisor_from_the_f
         return found
 
     assert asyncio.run(look()) == "seen"
+
+
+def test_the_gpus_of_a_job_are_shown_with_their_use(page):
+    page.control.jobs["mnist"] = dataclasses.replace(page.control.jobs["mnist"], gpus=(3,))
+    for path in ("/", "/job/mnist"):
+        assert "GPU" not in page.get(path).text  # no NVML here: nothing is made up
+    uses = (GpuUse(3, 0.87, 10 << 30, 80 << 30),)
+    page.gpus = SimpleNamespace(read=lambda indices: uses if indices == (3,) else ())
+    for path in ("/", "/job/mnist"):
+        text = page.get(path).text
+        assert text.count("<b>GPU 3</b>") == 1
+        assert "87 % <small>10.0 GiB of 80.0 GiB</small>" in text
+    metrics = page.get("/metrics").text
+    assert 'trainerd_job_gpu_busy_ratio{gpu="3",job="mnist"} 0.87' in metrics
+    assert 'trainerd_job_gpu_memory_bytes{gpu="3",job="mnist"}' in metrics
+
+
+def test_a_machine_that_is_about_to_be_taken_is_said_on_every_page(page):
+    said = "draining: AWS takes this machine at 12:00:10 UTC <b>"
+    page.control.daemon_view = dataclasses.replace(page.control.daemon_view, preemption=said)
+    for path in ("/", "/job/mnist", "/events"):
+        assert "Preemption: draining: AWS takes this machine at 12:00:10 UTC &lt;b&gt;" in page.get(path).text
