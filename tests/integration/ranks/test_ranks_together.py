@@ -54,6 +54,7 @@ def test_ranks_that_are_far_apart_drain_at_the_same_step(tmp_path, undisturbed, 
             attempt.send(rank, signal.SIGTERM)
         assert attempt.wait() == [DRAINED, DRAINED], attempt.output
         last = [max(used.step for used in attempt.used if used.rank == rank) for rank in BOTH]
+        assert attempt.output.count("2 ranks were started, and the first step is done without a process") == 1
     assert last == [newest(run).step - 1] * 2
     assert newest(run).manifest.reason == "drain"
     run_ranks(run)
