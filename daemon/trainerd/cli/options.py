@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from trainerd.supervisor.api.control import JobView
 
-    Decorator = Callable[["Command"], "Command"]
-
 STATE_VARIABLE: Final = "TRAINERD_STATE"
 LOCAL_STATE: Final = Path(".trainerd")
 SYSTEM_STATE: Final = Path("/var/lib/trainerd")
@@ -65,7 +63,9 @@ def names_argument_or_all(command: Command) -> Command:
     return click.argument("names", nargs=-1, metavar="[NAME...]", shell_complete=complete_job_names)(command)
 
 
-def names_argument_of(accepts: Callable[[JobView], bool], *, is_any_needed: bool = True) -> Decorator:
+def names_argument_of(
+    accepts: Callable[[JobView], bool], *, is_any_needed: bool = True
+) -> Callable[[Command], Command]:
     """Return what adds ``NAME...``, of which the shell completes the jobs that a verb would accept now."""
     from trainerd.cli.job_names import complete_names_of
 
