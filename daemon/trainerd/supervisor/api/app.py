@@ -62,6 +62,7 @@ def create_app(control: Control, *, readings: RunReadings | None = None) -> Fast
     answer_problems(app)
     _add_views(app, control)
     _add_requests(app, control)
+    _add_goodput(app, control, readings)
     if readings is not None:
         _add_metrics(app, control, readings)
     return app
@@ -129,15 +130,17 @@ def _add_views(app: FastAPI, control: Control) -> None:
         return list(control.list_events(job=job, after=after, limit=limit))
 
 
-def _add_metrics(app: FastAPI, control: Control, readings: RunReadings) -> None:
+def _add_goodput(app: FastAPI, control: Control, readings: RunReadings | None) -> None:
     @app.get("/v1/jobs/{name}/goodput", responses=_MISSING)
     async def describe_goodput(name: JobName) -> GoodputView:
         """Say where the time of a job's run went, every second in one bucket."""
         view = _existing(control, name)
-        summary = (await readings.summaries([view])).get(name)
+        summary = (await readings.summaries([view])).get(name) if readings is not None else None
         goodput = (summary.facts if summary is not None else RunFacts()).goodput(SystemClock().wall_s())
         return GoodputView(job=name, **asdict(goodput))
 
+
+def _add_metrics(app: FastAPI, control: Control, readings: RunReadings) -> None:
     @app.get("/metrics", include_in_schema=False)
     async def show_metrics() -> Response:
         return await answer_metrics(control, readings)
