@@ -221,6 +221,7 @@ def test_the_openapi_document_has_every_route_with_its_errors_and_its_models(ask
         ("get", "/v1/jobs"),
         ("get", "/v1/jobs/{name}"),
         ("get", "/v1/jobs/{name}/outcomes"),
+        ("get", "/v1/jobs/{name}/goodput"),
         ("get", "/v1/events"),
         ("post", "/v1/jobs/{name}/stop"),
         ("post", "/v1/jobs/{name}/resume"),
