@@ -229,6 +229,9 @@ class SimulatedFiles:
             self._life.touch(0.05)
         return attempt
 
+    def fence(self, run):
+        raise AssertionError(f"{run.root}: no attempt of the simulation is on another machine")
+
     def record_stall(self, attempt, _ranks, describe, *, wall_s: float) -> None:
         self._life.touch(0.05)
         found = self._world.attempts[attempt.run.root.name][attempt.number]

@@ -17,17 +17,19 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from trainerd.checkpoint.checkpoint_names import LOCK_NAME
-from trainerd.contract.durable import make_directory, translated_space_errors
+from trainerd.contract.durable import make_directory, read_file, translated_space_errors
+from trainerd.contract.process import boot_id
 from trainerd.contract.regular_file import kind_of
-from trainerd.errors import LockedError, UserError
+from trainerd.errors import CorruptError, LockedError, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["holds_lock", "writers_lock"]
+__all__ = ["drop_lock_of_elsewhere", "holds_lock", "is_locked_elsewhere", "writers_lock"]
 
 POLL_S: Final = 0.05
+_HOLDER_BYTES_MAX: Final = 4096
 _MOVE_HINT: Final = "move it away: the lock is made again"
 
 _held: dict[tuple[int, int], int] = {}
@@ -77,6 +79,32 @@ def holds_lock(directory: Path) -> bool:
     return _held.get((status.st_dev, status.st_ino)) == os.getpid()
 
 
+def is_locked_elsewhere(directory: Path) -> bool:
+    """Return whether another process holds the lock of a folder that a process of another boot took last."""
+    if not _is_of_another_boot(directory / LOCK_NAME):
+        return False
+    try:
+        with writers_lock(directory):
+            return False
+    except LockedError:
+        return True
+
+
+def drop_lock_of_elsewhere(directory: Path) -> None:
+    """Remove the lock of a folder that a process of another boot took last; the next writer makes one."""
+    path = directory / LOCK_NAME
+    if _is_of_another_boot(path):
+        path.unlink(missing_ok=True)
+
+
+def _is_of_another_boot(path: Path) -> bool:
+    try:
+        lines = read_file(path, bytes_max=_HOLDER_BYTES_MAX).decode(errors="replace").splitlines()
+    except (OSError, CorruptError):
+        return False
+    return len(lines) > 1 and lines[1].startswith("boot ") and lines[1] != f"boot {boot_id()}"
+
+
 def _identity(path: Path) -> tuple[int, int]:
     """Make the file if it is missing, without opening one that is there.
 
@@ -101,7 +129,7 @@ def _acquire(descriptor: int, directory: Path, *, deadline_s: float) -> None:
             if error.errno not in {errno.EAGAIN, errno.EACCES}:
                 raise
             if time.monotonic() >= deadline_s:
-                holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "unknown"
+                holder = os.pread(descriptor, 200, 0).decode(errors="replace").partition("\n")[0] or "unknown"
                 raise LockedError(
                     f"{directory} is being written by another process ({holder})",
                     hint="wait until it has ended, stop it, or give this run a folder of its own",
@@ -115,5 +143,6 @@ def _say_who(descriptor: int, path: Path) -> None:
     # For people only: the lock itself is what counts, so a torn write does no harm, nor does a full disk.
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        text = f"pid {os.getpid()} on {socket.gethostname()}\nboot {boot_id()}\n"
+        os.pwrite(descriptor, text.encode(), 0)
         os.utime(path)

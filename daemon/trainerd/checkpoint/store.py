@@ -20,7 +20,7 @@ from trainerd.checkpoint.fork import Fork, clear_fork, note_fork, pending_fork
 from trainerd.checkpoint.housekeeping import Housekeeping, policy_for_the_others
 from trainerd.checkpoint.links import LAST, update_links
 from trainerd.checkpoint.listing import checkpoint_folders, entries, scan
-from trainerd.checkpoint.lock import holds_lock, writers_lock
+from trainerd.checkpoint.lock import drop_lock_of_elsewhere, holds_lock, writers_lock
 from trainerd.checkpoint.pins import Pin, pins, remove_pin, set_pin
 from trainerd.checkpoint.reading import is_being_read, reading
 from trainerd.checkpoint.removal import remove_renamed
@@ -29,7 +29,7 @@ from trainerd.checkpoint.space import make_reserve
 from trainerd.checkpoint.staging import Staging
 from trainerd.checkpoint.verify import verify_files
 from trainerd.contract.clock import Clock, SystemClock
-from trainerd.contract.durable import sweep_temporary
+from trainerd.contract.durable import make_directory, sweep_temporary
 from trainerd.errors import CorruptError, InternalError, TrainerdError, UserError
 
 if TYPE_CHECKING:
@@ -221,6 +221,18 @@ class CheckpointStore:
         """
         self._require_lock("take over")
         self._writer = WriterFolder.take(self.directory)
+
+    def fence_off(self) -> None:
+        """Have every attempt before fail at its next save, and drop the lock of one on another machine.
+
+        Needs no lock: for a supervisor that takes over from an attempt of which it can see nothing.
+
+        Raises:
+            SpaceError: The disk is full or read-only.
+        """
+        make_directory(self.directory)
+        WriterFolder.take(self.directory)
+        drop_lock_of_elsewhere(self.directory)
 
     def sweep(self) -> list[Path]:
         """Complete or remove what a crash left: a fork, staging folders, half-deleted checkpoints.
@@ -440,4 +452,5 @@ class CheckpointStore:
 
     def _require_lock(self, what: str) -> None:
         if not holds_lock(self.directory):
+            self._check_fence()  # then the lock was dropped with it
             raise InternalError(f"{self.directory}: to {what} needs the writers' lock")

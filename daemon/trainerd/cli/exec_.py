@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from trainerd.cli.durations import option_s
 from trainerd.contract import exit_codes
 from trainerd.contract.paths import StatePaths
 from trainerd.errors import UserError
@@ -32,6 +33,7 @@ _MEANINGS: Final = {
     exit_codes.NEVER_RETRY: "never retry",
     exit_codes.FAILED: "failed",
 }
+_NOT_NOW: Final = "not now: run it again"
 
 
 @click.command()
@@ -48,6 +50,13 @@ _MEANINGS: Final = {
     "--fresh", is_flag=True, help="Begin a new run at step 0: the old one is moved aside, never deleted."
 )
 @click.option("--temporary", is_flag=True, help="Keep nothing: a state folder that is removed at the end.")
+@click.option(
+    "--takeover-after",
+    "takeover_after",
+    metavar="TIME",
+    help="Wait so long for another process that has the job; from one on another machine take over then."
+    "  [default: 60s under an engine such as Slurm or Kubernetes; else exit with 85 at once]",
+)
 @click.option("--rank", type=click.IntRange(min=0), metavar="N", help="Show only this rank.  [default: all]")
 @click.option("--quiet", "-q", is_flag=True, help="Do not say what happens to the job.")
 @click.pass_context
@@ -58,6 +67,7 @@ def command(
     state_dir: Path | None,
     fresh: bool,
     temporary: bool,
+    takeover_after: str | None,
     rank: int | None,
     quiet: bool,
 ) -> None:
@@ -66,9 +76,9 @@ def command(
     It is restarted, judged and drained as by the supervisor. What its ranks print goes to standard output,
     what happens to it to standard error. SIGTERM, SIGINT, SIGUSR1 and SIGHUP drain it; a second one hurries.
 
-    Exits with 0 when the job has finished, 85 when it was drained and should be run again (it then goes on
-    from its checkpoint), 93 when it can never run as it is, and 1 otherwise. Works as process 1 of a
-    container.
+    Exits with 0 when the job has finished, 85 when it should be run again (it was drained and goes on from
+    its checkpoint, or another process has the job now), 93 when it can never run as it is, and 1 otherwise.
+    Works as process 1 of a container.
 
     \b
     Example:
@@ -78,8 +88,12 @@ def command(
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.contract.folder_owner import refuse_root_on_service
     from trainerd.supervisor.service.foreground import supervise_one
+    from trainerd.supervisor.service.takeover import usual_wait_s
     from trainerd.supervisor.specs.load import load_spec
 
+    takeover_after_s = (
+        option_s("--takeover-after", takeover_after) if takeover_after else usual_wait_s(os.environ)
+    )
     if temporary and state_dir is not None:
         raise click.UsageError("--temporary and --state exclude one another")
     try:
@@ -105,11 +119,12 @@ def command(
             stream=lambda run, no_more: _stream(run, no_more, rank=rank),
             say=say,
             is_fresh=fresh,
+            takeover_after_s=takeover_after_s,
         )
     if end.code == exit_codes.FINISHED and len(said) == SAID_AT_START and not temporary:
         say(f"it was finished before; to begin a new run: trainerd exec {spec} --fresh")
     say(
-        f"exits with {end.code} ({_MEANINGS[end.code]})"
+        f"exits with {end.code} ({_NOT_NOW if end.is_not_now else _MEANINGS[end.code]})"
         + (f": {end.reason}" if end.reason != said[-1] else "")
     )
     context.exit(end.code)

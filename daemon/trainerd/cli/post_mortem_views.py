@@ -16,6 +16,7 @@ from trainerd.errors import TrainerdError
 from trainerd.supervisor.api.saved_progress import read_saved
 from trainerd.supervisor.api.views import job_view
 from trainerd.supervisor.attempt.probe import (
+    ProbedElsewhere,
     ProbedEnded,
     ProbedLost,
     ProbedNotStarted,
@@ -102,6 +103,8 @@ def _standing(found: ProbeResult, attempt: int) -> str:
         return f"attempt {attempt} has ended ({ranks}); {later}"
     if isinstance(found, ProbedLost):
         return f"attempt {attempt} is gone: {found.evidence}; {later}"
+    if isinstance(found, ProbedElsewhere):
+        return f"attempt {attempt} was started on {found.shim.host}, another machine, and may still run there"
     if isinstance(found, ProbedNotStarted):
         return f"attempt {attempt} was never started; {later}"
     return f"attempt {attempt} may run: its shim cannot be told"

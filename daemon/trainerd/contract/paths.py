@@ -23,8 +23,24 @@ class StatePaths:
         return self.root / "trainerd.lock"
 
     @property
+    def holder(self) -> Path:
+        """Who holds the lock, and on which machine; only while `trainerd exec` does."""
+        return self.root / "holder.json"
+
+    @property
     def journal(self) -> Path:
         return self.root / "journal.sqlite3"
+
+    def move_journal_aside(self) -> list[Path]:
+        """Rename the files of the journal; return the new names, that of the database first."""
+        parts = [
+            path for end in ("", "-wal", "-shm") if (path := self.root / f"{self.journal.name}{end}").exists()
+        ]
+        number = 1
+        while (self.root / f"{self.journal.name}.old-{number}").exists():
+            number += 1
+        stem = f"{self.journal.name}.old-{number}"
+        return [path.rename(self.root / path.name.replace(self.journal.name, stem, 1)) for path in parts]
 
     @property
     def socket(self) -> Path:
@@ -165,6 +181,13 @@ class RunPaths:
     def rank_log_times(self, rank: int) -> Path:
         """When the lines of that log were written."""
         return self.rank_log(rank).with_suffix(".times")
+    def newest_attempt(self) -> int:
+        """Return the number of the newest attempt that has a folder, 0 if there is none."""
+        try:
+            names = [path.name for path in self.attempts.iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return 0
+        return max((int(name) for name in names if name.isascii() and name.isdigit()), default=0)
 
     def attempt(self, number: int) -> AttemptPaths:
         """Return the folder of one attempt; numbers begin at 1."""

@@ -9,7 +9,13 @@ from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.durable import sync_directory
 from trainerd.contract.failpoints import declare
 from trainerd.errors import LockedError, UserError
-from trainerd.supervisor.attempt.probe import ProbedEnded, ProbedLost, ProbedNotStarted, probe
+from trainerd.supervisor.attempt.probe import (
+    ProbedElsewhere,
+    ProbedEnded,
+    ProbedLost,
+    ProbedNotStarted,
+    probe,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,9 +78,15 @@ def refuse_if_live(run: RunPaths) -> None:
         if run.attempts.is_dir()
         else []
     )
-    if numbers and not isinstance(
-        probe(run.attempt(max(numbers))), ProbedEnded | ProbedNotStarted | ProbedLost
-    ):
+    if not numbers:
+        return
+    found = probe(run.attempt(max(numbers)))
+    if isinstance(found, ProbedElsewhere):
+        raise LockedError(
+            f"attempt {max(numbers)} of {run.root.name} may still run on {found.shim.host}, another machine",
+            hint="stop it there; if that machine is gone, start and stop the job here once, which fences it",
+        )
+    if not isinstance(found, ProbedEnded | ProbedNotStarted | ProbedLost):
         raise LockedError(
             f"attempt {max(numbers)} of {run.root.name} may still run", hint="stop it first, then try again"
         )

@@ -40,6 +40,7 @@ from trainerd.supervisor.attempt.child import ShimChild, collect_child, readable
 from trainerd.supervisor.attempt.gpu_release import Holding, who_holds
 from trainerd.supervisor.attempt.gpus import find_gpus
 from trainerd.supervisor.attempt.probe import (
+    ProbedElsewhere,
     ProbedEnded,
     ProbedLost,
     ProbedNotStarted,
@@ -342,7 +343,7 @@ class ShimLauncher:
                 )
             if isinstance(state, ProbedRunning):
                 self._seen[paths.root] = state.shim
-            if isinstance(state, ProbedEnded | ProbedLost | ProbedNotStarted):
+            if isinstance(state, ProbedEnded | ProbedLost | ProbedElsewhere | ProbedNotStarted):
                 await self._collect(paths)
                 yield state
                 self._seen.pop(paths.root, None)

@@ -22,6 +22,7 @@ from trainerd.contract.signals import SECOND_AFTER_S
 from trainerd.errors import CorruptError, InternalError, SpaceError, TrainerdError, TryAgainError
 from trainerd.supervisor.attempt.gpu_release import TEARDOWN_LIMIT_S
 from trainerd.supervisor.attempt.probe import (
+    ProbedElsewhere,
     ProbedEnded,
     ProbedLost,
     ProbedNotStarted,
@@ -401,6 +402,12 @@ class Monitor:
                     is_after_reboot = shim.boot_id != boot_id()
                     await self._conclude(
                         await self._evidence(lost_because=why, is_after_reboot=is_after_reboot)
+                    )
+                case ProbedElsewhere():
+                    # Unknown, not dead. It is kept from saving before the next one starts.
+                    await self._io.act(lambda: self._files.fence(self.attempt.run))
+                    await self._conclude(
+                        await self._evidence(lost_because=state.evidence, is_after_reboot=True)
                     )
                 case _:
                     pass

@@ -2,7 +2,7 @@
 
 Invariant: failing to observe is never evidence of death. A record that cannot be read, or a process that
 cannot be looked at, makes an attempt `ProbedUnknown`; it is `ProbedLost` only if its shim is on record, is
-certainly gone, and has left no exit record.
+certainly gone, and has left no exit record. A shim on another machine makes it `ProbedElsewhere`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainerd.contract import records
-from trainerd.contract.process import ProcessIdentity, boot_id, is_alive
+from trainerd.contract.process import ProcessIdentity, boot_id, is_alive, is_elsewhere
 from trainerd.contract.records import ExitRecord, LaunchRecord, RanksRecord, ShimRecord, VoidRecord
+from trainerd.contract.session_record import session_files
 from trainerd.errors import CorruptError
 from trainerd.shim.survivors import shim_by_mark
 
@@ -62,13 +63,46 @@ class ProbedLost:
 
 
 @dataclass(frozen=True)
+class ProbedElsewhere:
+    """Its shim is on another machine and has not said that it ended: it may or may not still run.
+
+    Attributes:
+        shim: The shim.
+        has_session: Whether a process of it has opened a session, which a fence stops from saving.
+    """
+
+    shim: ProcessIdentity
+    has_session: bool = True
+
+    @property
+    def evidence(self) -> str:
+        """What is known of it, once its checkpoints folder is fenced."""
+        host = self.shim.host or "another machine"
+        if self.has_session:
+            return (
+                f"an attempt on {host} may still run; it is fenced: nothing that it saves from now on counts"
+            )
+        return (
+            f"an attempt on {host} may still run; it had opened no session, and a plain command is not fenced"
+        )
+
+
+@dataclass(frozen=True)
 class ProbedUnknown:
     """It could not be observed. Look again later."""
 
     why: str
 
 
-ProbeResult = ProbedNotStarted | ProbedStarting | ProbedRunning | ProbedEnded | ProbedLost | ProbedUnknown
+ProbeResult = (
+    ProbedNotStarted
+    | ProbedStarting
+    | ProbedRunning
+    | ProbedEnded
+    | ProbedLost
+    | ProbedElsewhere
+    | ProbedUnknown
+)
 
 
 def probe(paths: AttemptPaths) -> ProbeResult:
@@ -87,6 +121,8 @@ def _probe(paths: AttemptPaths) -> ProbeResult:
     if shim_record is None:
         return _before_the_shim(paths)
     shim = shim_record.process
+    if is_elsewhere(shim):
+        return ProbedElsewhere(shim, has_session=bool(session_files(paths)))
     ranks_record = records.read(paths.ranks, RanksRecord)
     ranks = ranks_record.processes if ranks_record is not None else ()
     if is_alive(shim):

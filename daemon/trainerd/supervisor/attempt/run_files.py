@@ -110,6 +110,15 @@ class RunFiles(Protocol):
         """Return what the shim of an attempt would be told to start. Changes nothing."""
         ...
 
+    def fence(self, run: RunPaths) -> None:
+        """Keep an attempt on another machine from saving anything more, wherever it is.
+
+        Raises:
+            TrainerdError: It cannot be fenced now.
+            OSError: Likewise.
+        """
+        ...
+
     def record_stall(
         self,
         attempt: MonitoredAttempt,
@@ -229,6 +238,11 @@ class DiskRunFiles:
         run = attempt.run
         record = launch_record(attempt.job, run, attempt.number, environ=environ, gpus=attempt.gpus)
         return replace(record, log_bytes_max=self._log_bytes_max, log_copies=self._log_copies)
+
+    def fence(self, run: RunPaths) -> None:
+        from trainerd.checkpoint.store import CheckpointStore  # as for evidence
+
+        CheckpointStore.of_run(run).fence_off()
 
     def record_stall(
         self,

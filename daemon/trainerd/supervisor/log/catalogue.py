@@ -317,6 +317,12 @@ _OTHERS: Final = (
     LogEvent("foreground.started", "info", "It begins.", ("pid", "state", "job")),
     LogEvent("foreground.draining", "info", "It was asked to leave.", ("limit_s",)),
     LogEvent("foreground.leaves-attempt", "error", "It leaves while its attempt runs.", ("limit_s",)),
+    LogEvent(
+        "foreground.taken-over",
+        "error",
+        "Another process, on another machine, has taken its state folder over: it leaves.",
+        ("state",),
+    ),
     LogEvent("foreground.no-socket", "warning", "It answers no requests.", ("reason",)),
     LogEvent("foreground.run-not-observed", "warning", "The run folder does not answer.", ("reason",)),
     # --- the log itself ---

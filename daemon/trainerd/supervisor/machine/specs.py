@@ -60,7 +60,7 @@ def submit(job: Job, _state: Absent | Rejected, event: SpecAccepted, now: float)
     job = replace(_renewed(job, event), attempt=event.newest_attempt)
     if event.is_live:
         job = replace(job, attempt_digest=event.spec.spec_digest, held=event.spec.resources)
-        reason = f"attempt {job.attempt} was found alive in its run folder"
+        reason = f"attempt {job.attempt} was found in its run folder, and may still run"
         return enter(job, Starting(), reason, now, ObserveAttempt(job.attempt))
     return enter(job, Queued(), "submitted", now)
 

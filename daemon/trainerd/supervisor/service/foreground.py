@@ -12,6 +12,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -21,8 +22,9 @@ from trainerd.checkpoint.run_aside import move_run_aside
 from trainerd.contract import exit_codes
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.durable import make_directory, sweep_temporary
+from trainerd.contract.process import is_alive
 from trainerd.contract.signals import STOP
-from trainerd.errors import InternalError, TrainerdError, UserError
+from trainerd.errors import InternalError, LockedError, TrainerdError, UserError
 from trainerd.supervisor.api.facade import Facade
 from trainerd.supervisor.api.recent_attempts import RecentAttempts
 from trainerd.supervisor.attempt.cgroups import prepare_cgroups
@@ -36,8 +38,9 @@ from trainerd.supervisor.machine.job_events import ResumeAsked
 from trainerd.supervisor.machine.states import Draining, Faulted, Finished, Parked, Queued, Rejected, Stopped
 from trainerd.supervisor.purge import refuse_if_live
 from trainerd.supervisor.scheduler import machine_capacity
-from trainerd.supervisor.service.instance_lock import instance_lock
+from trainerd.supervisor.service.instance_lock import is_replaced
 from trainerd.supervisor.service.stop_requests import StopRequests
+from trainerd.supervisor.service.takeover import AskedToLeaveError, exclusive_state
 from trainerd.supervisor.specs.view import Accepted, FolderView
 
 if TYPE_CHECKING:
@@ -61,6 +64,9 @@ STREAM_LOOK_S: Final = 0.1
 STREAM_END_LIMIT_S: Final = 5.0
 """How long a slow reader of our output is waited for at the end, in seconds."""
 
+LOCK_LOOK_S: Final = 1.0
+"""How often it is looked whether another process has taken over the state folder, in seconds."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -71,10 +77,12 @@ class End:
     Attributes:
         code: Exit code: 0 finished, 85 drained, 93 rejected, 1 anything else.
         reason: One sentence.
+        is_not_now: Whether nothing was begun, as another process has the job.
     """
 
     code: int
     reason: str
+    is_not_now: bool = False
 
 
 def judge_end(job: Job | None, outcome: OutcomeView | None, *, was_asked: bool) -> End:
@@ -126,6 +134,7 @@ def supervise_one(
     stream: Callable[[RunPaths, threading.Event], None],
     say: Callable[[str], None],
     is_fresh: bool = False,
+    takeover_after_s: float | None = None,
 ) -> End:
     """Supervise a job until it is at rest, or until asked to leave; then drain it.
 
@@ -135,9 +144,11 @@ def supervise_one(
         stream: Shows what the ranks print until the event is set, and then the rest; called in a thread.
         say: Takes what happens, a sentence each.
         is_fresh: Whether to move the run that is there aside and begin a new one.
+        takeover_after_s: How long another process that has the job is waited for, in seconds; from one on
+            another machine it is taken over after that. None neither waits nor takes over what is locked.
 
     Raises:
-        LockedError: Another supervisor uses this folder, or an attempt of the run to be moved aside may live.
+        LockedError: An attempt of the run to be moved aside may live.
         UserError: The folder cannot be used, or it is that of other jobs.
         SpaceError: The disk is full or read-only.
         CorruptError: Its journal is damaged.
@@ -148,21 +159,26 @@ def supervise_one(
         raise UserError(
             f"cannot make the folder {state.root}: {error.strerror}", hint="choose another --state"
         ) from error
+    run = state.run(spec.name)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
-    try:
-        with instance_lock(state.lock):
-            make_directory(state.log.parent)
-            make_directory(state.runs)
-            sweep_temporary(state.root)
-            if is_fresh:
-                _begin_new_run(spec.name, state, say)
-            with (
-                configure_logging(state.log, stream=None),
-                contextlib.closing(Journal(state.journal)) as journal,
-            ):
-                return asyncio.run(_Foreground(spec, state, journal, say).run(stream))
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    with contextlib.ExitStack() as stack:
+        stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, mask)
+        try:
+            lock = stack.enter_context(
+                exclusive_state(state, run, takeover_after_s=takeover_after_s, say=say)
+            )
+        except (LockedError, AskedToLeaveError) as error:
+            return End(exit_codes.DRAINED, str(error), is_not_now=True)
+        make_directory(state.log.parent)
+        make_directory(state.runs)
+        sweep_temporary(state.root)
+        if is_fresh:
+            _begin_new_run(spec.name, state, say)
+        with (
+            configure_logging(state.log, stream=None),
+            contextlib.closing(Journal(state.journal)) as journal,
+        ):
+            return asyncio.run(_Foreground(spec, state, journal, say, lock=lock).run(stream))
 
 
 def _begin_new_run(name: str, state: StatePaths, say: Callable[[str], None]) -> None:
@@ -197,9 +213,17 @@ class _ForegroundFacade(Facade):
 
 class _Foreground:
     def __init__(
-        self, spec: ResolvedJob, state: StatePaths, journal: Journal, say: Callable[[str], None]
+        self,
+        spec: ResolvedJob,
+        state: StatePaths,
+        journal: Journal,
+        say: Callable[[str], None],
+        *,
+        lock: int,
     ) -> None:
         clock = SystemClock()
+        self._lock = lock
+        self._is_taken_over = False
         self._spec = spec
         self._state = state
         self._say = say
@@ -211,7 +235,7 @@ class _Foreground:
                 hint="give this job a folder of its own with --state; the default is one",
             )
         prepare_cgroups(state)
-        io = BoundedIo()
+        io = self._io = BoundedIo()
         recent = RecentAttempts(journal, state, io)
         self._loop = Loop(
             state,
@@ -246,8 +270,12 @@ class _Foreground:
                 await self._take_in_spec()
                 await self._begin_again()
                 api = tasks.create_task(self._serve_api(api_stop))
+                watch = tasks.create_task(self._watch_lock())
                 await self._is_over.wait()
-                if self._requests.count:
+                watch.cancel()
+                if self._is_taken_over:
+                    await self._leave_to_another()
+                elif self._requests.count:
                     await self._drain()
                 api_stop.set()
                 await asyncio.wait([api])
@@ -261,6 +289,11 @@ class _Foreground:
             signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
             no_more.set()
             await asyncio.to_thread(reader.join, STREAM_END_LIMIT_S)
+        if self._is_taken_over:
+            return End(
+                exit_codes.FAILED,
+                f"another process has taken over {self._state.root}, and trains this run; this one is fenced",
+            )
         view = self._facade.get_job(self._spec.name)
         return judge_end(
             self._job(), view.last_outcome if view is not None else None, was_asked=bool(self._requests.count)
@@ -326,6 +359,27 @@ class _Foreground:
             await asyncio.wait_for(self._loop.drain_all(), limit_s)
         except TimeoutError:
             _log.error("foreground.leaves-attempt", limit_s=limit_s)
+
+    async def _watch_lock(self) -> None:
+        while not self._is_taken_over:
+            await asyncio.sleep(LOCK_LOOK_S)
+            with contextlib.suppress(NotObservedError):
+                self._is_taken_over = await self._io.observe(
+                    "the lock", lambda: is_replaced(self._lock, self._state.lock)
+                )
+        self._is_over.set()
+
+    async def _leave_to_another(self) -> None:
+        """End the attempt, which is fenced. Nothing can be recorded: the journal is another one's."""
+        monitors = list(self._loop.monitors.values())
+        _log.error("foreground.taken-over", state=str(self._state.root))
+        for monitor in monitors:
+            monitor.hurry()
+        deadline_s = time.monotonic() + self._spec.grace_s + DRAIN_MARGIN_S
+        while any(each.shim is not None and is_alive(each.shim) for each in monitors):
+            if time.monotonic() >= deadline_s:
+                return
+            await asyncio.sleep(STREAM_LOOK_S)
 
     async def _serve_api(self, stop: asyncio.Event) -> None:
         from trainerd.supervisor.api.app import create_app

@@ -52,6 +52,11 @@ def instance_lock(path: Path, held: int | None = None) -> Iterator[int]:
         os.close(descriptor)
 
 
+def is_replaced(descriptor: int, path: Path) -> bool:
+    """Return whether another file has the name of the one that is open: another process has taken over."""
+    return path.exists() and not _is_same(descriptor, path)
+
+
 def _open(path: Path) -> int:
     try:
         with translated_space_errors(path):

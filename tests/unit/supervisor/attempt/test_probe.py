@@ -20,6 +20,7 @@ from trainerd.contract.records import (
     VoidRecord,
 )
 from trainerd.supervisor.attempt.probe import (
+    ProbedElsewhere,
     ProbedEnded,
     ProbedLost,
     ProbedNotStarted,
@@ -95,6 +96,21 @@ def test_a_stranger_with_the_same_pid_is_not_the_shim(paths, myself, change):
 def test_a_shim_of_another_boot_is_lost_to_the_restart(paths, myself):
     records.write(paths.shim, ShimRecord(ProcessIdentity(myself.pid, myself.start_ticks, "another"), 1.0))
     assert "restarted" in probe(paths).evidence
+
+
+@pytest.mark.parametrize("change", [{"host": "n1"}, {"machine": "another"}])
+def test_a_shim_of_another_machine_is_unknown_and_nobody_says_restarted(paths, myself, change):
+    shim = dataclasses.replace(myself, boot_id="another", **change)
+    records.write(paths.shim, ShimRecord(shim, 1.0))
+    state = probe(paths)
+    assert isinstance(state, ProbedElsewhere)
+    assert f"an attempt on {shim.host} may still run" in state.evidence
+    assert "restarted" not in state.evidence
+    assert "not fenced" in state.evidence, "it has opened no session"
+    paths.session(7).touch()
+    assert "it is fenced" in probe(paths).evidence
+    records.write(paths.exit, EXIT)
+    assert probe(paths) == ProbedEnded(EXIT)
 
 
 def test_an_exit_record_written_between_two_looks_is_not_overlooked(paths, somebody_gone, monkeypatch):
