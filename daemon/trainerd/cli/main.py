@@ -33,7 +33,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "Look": ("status", "wait", "explain", "events", "metrics", "goodput", "checkpoints"),
     "Steer": ("resume", "restart", "retry", "hold", "drain", "checkpoint", "reload"),
     "Jobs and their specs": ("edit", "rm", "validate", "schema", "exec", "sweep", "clone"),
-    "Under other engines": ("verdict",),
+    "Under other engines": ("slurm", "verdict"),
     "Checkpoints": ("pin", "prune", "export", "import"),
     "Training scripts": ("check", "adopt", "drill"),
     "This installation": ("doctor", "notify", "completion"),
