@@ -181,6 +181,7 @@ class RunPaths:
     def rank_log_times(self, rank: int) -> Path:
         """When the lines of that log were written."""
         return self.rank_log(rank).with_suffix(".times")
+
     def newest_attempt(self) -> int:
         """Return the number of the newest attempt that has a folder, 0 if there is none."""
         try:
