@@ -107,8 +107,12 @@ class Bench:
     # --- requests ---
 
     def _client(self) -> httpx.Client:
+        # A Unix socket has no certificate; without this, httpx reads every authority's: 45 ms a request.
         return httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(self.state.socket)), base_url="http://trainerd", timeout=10
+            transport=httpx.HTTPTransport(uds=str(self.state.socket), verify=False),
+            base_url="http://trainerd",
+            timeout=10,
+            trust_env=False,
         )
 
     def get(self, path: str):

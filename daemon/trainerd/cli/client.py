@@ -61,7 +61,8 @@ class Client:
         except OSError as error:
             self._resources.close()
             raise self._not_running() from error
-        transport = httpx.HTTPTransport(uds=address)
+        # A Unix socket has no certificate; without this, httpx reads every authority's: 45 ms.
+        transport = httpx.HTTPTransport(uds=address, verify=False)
         self._http = self._resources.enter_context(
             httpx.Client(
                 transport=transport, base_url="http://trainerd", timeout=ANSWER_TIMEOUT_S, trust_env=False
