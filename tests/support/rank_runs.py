@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from tests.support.rank_server import ForkedRank, RankServer
+from tests.support.fork_server import ForkedProcess
+from tests.support.rank_server import RankServer
 from tests.support.training_runs import FORK_SERVER, REPOSITORY, training_environment
 from trainerd.contract.heartbeat import read_heartbeat
 from trainerd.contract.paths import RunPaths
@@ -65,7 +66,7 @@ class Attempt:
         self.logs = [
             run_dir.parent / f"{run_dir.name}-{len(self._former)}-{rank}.log" for rank in range(world_size)
         ]
-        self.ranks: list[ForkedRank] = []
+        self.ranks: list[ForkedProcess] = []
         for rank, log in enumerate(self.logs):
             log.touch()  # the rank opens it, in its own time
             environment_of_rank = training_environment(

@@ -100,7 +100,7 @@ def count(bench, event: str) -> int:
 
 @pytest.mark.slow
 def test_no_job_notices_no_request_fails_and_the_lock_is_never_free(bench, notices):
-    bench.start(NOTIFY_SOCKET=notices.getsockname())
+    bench.start(is_forked=False, NOTIFY_SOCKET=notices.getsockname())
     await_notices(notices, "READY=1")
     bench.drop("ant", script("ant", UNTIL_GO))
     before = bench.wait_running("ant")
@@ -132,7 +132,7 @@ def test_no_job_notices_no_request_fails_and_the_lock_is_never_free(bench, notic
 def test_requests_made_between_the_two_programs_wait_and_are_answered(bench):
     """In the queue of the socket, which stays open. The process is stopped there, so that they do come
     then."""
-    bench.start()
+    bench.start(is_forked=False)
     bench.drop("ant", script("ant", OBEDIENT))
     before = bench.wait_running("ant")
     bench.supervisor.send_signal(signal.SIGHUP)
@@ -160,7 +160,12 @@ def test_code_that_cannot_start_is_refused_and_sound_code_is_run(bench, notices)
     """With the program's own files in a copy, to break and to mend."""
     code = bench.root / "code"
     shutil.copytree(Path(trainerd.__file__).parent, code / "trainerd")
-    bench.start(NOTIFY_SOCKET=notices.getsockname(), PYTHONPATH=str(code), PYTHONDONTWRITEBYTECODE="1")
+    bench.start(
+        is_forked=False,
+        NOTIFY_SOCKET=notices.getsockname(),
+        PYTHONPATH=str(code),
+        PYTHONDONTWRITEBYTECODE="1",
+    )
     await_notices(notices, "READY=1")
     bench.drop("ant", script("ant", OBEDIENT))
     before = bench.wait_running("ant")
@@ -189,7 +194,7 @@ def test_code_that_cannot_start_is_refused_and_sound_code_is_run(bench, notices)
 
 @pytest.mark.slow
 def test_a_configuration_is_read_again_and_one_that_is_not_sound_is_refused(bench):
-    bench.start(config="[limits]\ncpus = 64\nmax_jobs = 1\n")
+    bench.start(is_forked=False, config="[limits]\ncpus = 64\nmax_jobs = 1\n")
     for name in ("ant", "bee"):
         bench.drop(name, script(name, OBEDIENT))
     bench.wait_running("ant")
@@ -210,7 +215,7 @@ def test_a_configuration_is_read_again_and_one_that_is_not_sound_is_refused(benc
 @pytest.mark.slow
 def test_a_request_to_stop_in_the_midst_of_a_reload_is_not_lost(bench):
     """It is held until the new program can note it: everything is drained."""
-    bench.start()
+    bench.start(is_forked=False)
     bench.drop("ant", script("ant", f"trap 'touch asked; exit 0' TERM; {ENDLESS}"))
     bench.wait_running("ant")
     bench.supervisor.send_signal(signal.SIGHUP)
@@ -220,7 +225,7 @@ def test_a_request_to_stop_in_the_midst_of_a_reload_is_not_lost(bench):
 
 
 def test_a_request_to_stop_while_the_next_program_is_checked_ends_the_check(bench):
-    bench.start()
+    bench.start(is_forked=False)
     bench.drop("ant", script("ant", f"trap 'touch asked; exit 0' TERM; {ENDLESS}"))
     bench.wait_running("ant")
     bench.supervisor.send_signal(signal.SIGHUP)
@@ -230,7 +235,7 @@ def test_a_request_to_stop_while_the_next_program_is_checked_ends_the_check(benc
 
 
 def test_a_socket_that_was_deleted_is_there_again_after_a_reload(bench):
-    bench.start()
+    bench.start(is_forked=False)
     bench.state.socket.unlink()
     bench.supervisor.send_signal(signal.SIGHUP)
     bench.wait_for(lambda: count(bench, "supervisor.ready") == 2, "the reload")
@@ -240,7 +245,7 @@ def test_a_socket_that_was_deleted_is_there_again_after_a_reload(bench):
 @pytest.mark.slow
 def test_a_supervisor_killed_after_a_reload_leaves_no_descriptor_that_keeps_the_lock(bench):
     """Jobs and checks inherit neither the lock nor the socket: the next supervisor can start at once."""
-    bench.start()
+    bench.start(is_forked=False)
     bench.supervisor.send_signal(signal.SIGHUP)
     bench.wait_for(lambda: count(bench, "supervisor.ready") == 2, "the reload")
     bench.drop("ant", script("ant", OBEDIENT))
@@ -248,5 +253,5 @@ def test_a_supervisor_killed_after_a_reload_leaves_no_descriptor_that_keeps_the_
     held = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
     assert not any("trainerd.lock" in target or "socket" in target for target in held)
     bench.kill()
-    bench.start()
+    bench.start(is_forked=False)
     assert bench.wait_running("ant")["pids"] == [pid]
