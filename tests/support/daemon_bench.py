@@ -67,8 +67,8 @@ class Bench:
             state: Its state folder, if not the bench's own.
             config: Text of its configuration.
             is_ready: Whether to wait for its answer.
-            is_forked: Whether it is forked from a process that has imported all of it, which saves 1.3 s, or is
-                a new interpreter.
+            is_forked: Whether it is forked from a process that has imported all of it, which saves 1.3 s,
+                or is a new interpreter.
             env: What its environment has besides.
         """
         (self.root / "trainerd.toml").write_text(config)

@@ -6,14 +6,12 @@ TRAINERD_GROUP_SIGNALS=20 runs each case twenty times.
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.training_runs import REPOSITORY, train, training_environment
+from tests.support.training_runs import FORK_SERVER, REPOSITORY, train, training_environment
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.exit_codes import DRAINED
 from trainerd.contract.heartbeat import read_heartbeat
@@ -22,19 +20,19 @@ from trainerd.contract.process import identify, is_alive
 
 SCRIPT = REPOSITORY / "tests" / "support" / "scripts" / "slow_loader.py"
 TIMES = int(os.environ.get("TRAINERD_GROUP_SIGNALS", "1"))
-START_LIMIT_S = 180  # three processes import torch at once: 6 s, or 30 s on a busy machine
+START_LIMIT_S = 180  # spawned workers import torch at once: 6 s, or 30 s on a busy machine
 END_LIMIT_S = 60
 LOOK_S = 0.005
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(TIMES * (START_LIMIT_S + 2 * END_LIMIT_S))]
 
 
-def wait_for(look, process):
+def wait_for(look, process, log):
     deadline_s = time.monotonic() + START_LIMIT_S
     while time.monotonic() < deadline_s:
         if found := look():
             return found
-        assert process.poll() is None, process.communicate()[0]
+        assert process.poll() is None, log.read_text()
         time.sleep(LOOK_S)
     raise AssertionError("waited in vain")
 
@@ -65,25 +63,21 @@ def children_of(pid):
 def test_a_signal_to_the_group_saves_and_leaves_nobody(tmp_path, options, number):
     for time_ in range(TIMES):
         run = RunPaths(tmp_path / f"run-{time_}")
-        process = subprocess.Popen(
-            [sys.executable, str(SCRIPT), "--context", *options.split()],
-            env=training_environment(run.root),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
+        log = tmp_path / f"log-{time_}"
+        process = FORK_SERVER.launch(
+            SCRIPT, ["--context", *options.split()], training_environment(run.root), log
         )
         try:
             page = run.attempt(1).heartbeat(0)
-            wait_for(lambda page=page: (beat := read_heartbeat(page)) and beat.step >= 3, process)
+            wait_for(lambda page=page: (beat := read_heartbeat(page)) and beat.step >= 3, process, log)
             family = children_of(process.pid)
             os.killpg(process.pid, number)
-            output, _ = process.communicate(timeout=END_LIMIT_S)
+            code = process.wait(END_LIMIT_S)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        assert process.returncode == DRAINED, output
+                process.wait(END_LIMIT_S)
+        assert code == DRAINED, log.read_text()
         newest = CheckpointStore.of_run(run).newest_sound()
         assert (newest.manifest.reason, newest.step >= 3) == ("drain", True)
         deadline_s = time.monotonic() + END_LIMIT_S
