@@ -10,6 +10,21 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[3]
 SCRIPT = REPOSITORY / ".ci" / "run"
 
+FAKE_MAKE = """#!/bin/sh
+case "$*" in
+*new-inputs*|*" test "*|"test "*)
+    [ -e "$CI_TEST/tried" ] && echo "1 passed in 1.0s" && exit 0
+    touch "$CI_TEST/tried"
+    printf 'E   a flake\nFAILED tests/a.py::test_flake - a flake\n1 failed in 1.0s\n'
+    exit 1 ;;
+*systemd*)
+    printf 'E   assert 1 == 2\nFAILED tests/b.py::test_bad - assert 1 == 2\n1 failed in 1.0s\n'
+    exit 1 ;;
+*mutants*) printf 'SURVIVED a.py:1\n3 passed, 1 failed\n'; exit 1 ;;
+*) echo "1 passed in 1.0s" ;;
+esac
+"""
+
 SLOW_MARK = re.compile(r"\bmark\.slow\b")
 
 
@@ -71,3 +86,38 @@ def test_the_declared_minimum_versions_are_tested_where_there_is_a_target_for_it
     has_target = re.search(r"^test-floors:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE) is not None
     is_run = re.search(r"^run .* test-floors\b", SCRIPT.read_text(), re.MULTILINE) is not None
     assert has_target == is_run
+
+
+def test_the_log_ends_with_what_failed_in_the_end_the_seed_and_the_time(tmp_path):
+    """With a `make` that fails a test once, another one always, and lets a mutant survive."""
+    for name, text in {"make": FAKE_MAKE, "apt-get": "#!/bin/sh\nexit 1\n"}.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        [SCRIPT],
+        env=os.environ
+        | {
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "CI_TEST": str(tmp_path),
+            "TRAINERD_SIMULATION_FIRST": "7",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    end = done.stdout[done.stdout.rindex("\neveryday tests ") :]
+    assert "everyday tests, failed at first: tests/a.py::test_flake" in done.stdout
+    assert "failed in the end: everyday" not in end
+    assert "a flake" not in end
+    of_mutants, of_systemd = sorted(end.split("\n\n")[1:3])
+    assert of_mutants == "failed in the end: mutants\nSURVIVED a.py:1\nSURVIVED a.py:1\n3 passed, 1 failed"
+    assert of_systemd == (
+        "failed in the end: systemd and power cuts\n"
+        "FAILED tests/b.py::test_bad - assert 1 == 2\n"
+        "E   assert 1 == 2"
+    )
+    seed, time_taken = end.splitlines()[-2:]
+    assert seed == "the ten thousand schedules began with seed 7"
+    assert re.fullmatch(r"all of it took \d+ min", time_taken)
