@@ -26,11 +26,15 @@ class Declared:
 
 
 def declared_failpoints() -> list[Declared]:
-    """Return every failpoint of the package, in the order of modules and of lines."""
+    """Return every failpoint of the package, in the order of modules and of lines.
+
+    A file without the word is not parsed: all of them take 2.5 s.
+    """
     package = REPOSITORY / "daemon"
     return [
         found
         for path in sorted(package.rglob("*.py"))
+        if "declare" in path.read_text()
         for found in _declared_in(path, ".".join(path.relative_to(package).with_suffix("").parts))
     ]
 

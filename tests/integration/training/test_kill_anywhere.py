@@ -56,6 +56,7 @@ def test_a_killed_run_equals_an_undisturbed_one(tmp_path, undisturbed, deaths):
     assert result_of(tmp_path / "run") == undisturbed
 
 
+DRAIN_SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")
 DRAINS = {
     "in a step": "training.batch={}@6",
     "at the last batch of an epoch": "training.batch={}@10",
@@ -66,9 +67,17 @@ DRAINS = {
 }
 
 
+def drain_cases():
+    """Each place with one signal and each signal at two places; all of both in CI."""
+    for index, (name, place) in enumerate(DRAINS.items()):
+        for signal_index, number in enumerate(DRAIN_SIGNALS):
+            is_everyday = index % len(DRAIN_SIGNALS) == signal_index
+            marks = () if is_everyday else pytest.mark.slow
+            yield pytest.param(place, number, id=f"{name}-{number}", marks=marks)
+
+
 @pytest.mark.torch
-@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT", "SIGUSR1"])
-@pytest.mark.parametrize("place", DRAINS.values(), ids=DRAINS.keys())
+@pytest.mark.parametrize(("place", "number"), drain_cases())
 def test_a_drained_run_equals_an_undisturbed_one(tmp_path, undisturbed, place, number):
     ending = train(tmp_path / "run", failpoints=place.format(number), **EVERY)
     assert ending.code == DRAINED, ending.output
