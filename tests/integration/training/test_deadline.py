@@ -20,13 +20,15 @@ LOOK_S = 0.005
 
 
 class Hanging:
-    """An attempt that has come to its long step, in a process that had torch already."""
+    """An attempt that comes to a long step, in a process that had torch already."""
 
     def __init__(self, folder, *arguments):
         self.log = folder / "log"
         self.log.touch()  # the process opens it, in its own time
         run = training_environment(folder / "run")
         self.process = FORK_SERVER.launch(SCRIPT, [*map(str, arguments)], run, self.log)
+
+    def wait_for_hang(self):
         while "hangs\n" not in self.log.read_text():
             assert self.process.poll() is None, self.log.read_text()
             time.sleep(LOOK_S)
@@ -45,6 +47,7 @@ def hanging(tmp_path):
 
     def start(*arguments):
         started.append(Hanging(tmp_path, *arguments))
+        started[-1].wait_for_hang()
         return started[-1]
 
     yield start
