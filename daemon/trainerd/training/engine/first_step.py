@@ -53,6 +53,8 @@ class FirstStep:
             self._is_watching = True
             self._audit.watch()
             self._generators = GeneratorsBeside(CallerNames())
+            for reason in self._state.objects.replaced_modules():
+                self._suspicions.add(reason)
 
     def end(self) -> None:
         """A step is done, and not counted yet.

@@ -2,8 +2,8 @@
 
 Non-persistent buffers, ``requires_grad``, the training mode of each module, and plain attributes: numbers,
 flags, strings, tensors, arrays, random generators, and lists, tuples and dicts of these. What has not changed
-since tracking began is configuration, and stays as the program has it; what training changed is saved, and
-put back at a resume.
+since tracking began, nor since training began, is configuration, and stays as the program has it; what training
+changed is saved, and put back at a resume.
 """
 
 from __future__ import annotations
@@ -28,9 +28,6 @@ _COMPARED_BYTES_MAX: Final = 1 << 16
 """Host tensors up to this size are compared by value besides: ``.data`` escapes the version counter."""
 _DEPTH_MAX: Final = 8
 
-_ABSENT: Final = object()
-
-
 class ModuleBaseline:
     """What a module looked like when tracking began.
 
@@ -42,17 +39,22 @@ class ModuleBaseline:
         self._attributes = {place: _Mark(value) for place, value in _attributes(module)}
         self._buffers = {place: _Mark(value) for place, value in _non_persistent_buffers(module)}
         self._requires_grad = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
+        self._begun: ModuleBaseline | None = None
+
+    def begin(self, module: torch.nn.Module) -> None:
+        """Training begins: what the program set since tracking began may be changed back by training."""
+        self._begun = ModuleBaseline(module)
 
     def changes(self, module: torch.nn.Module) -> dict[str, Any]:
-        """Return what has changed since, as a tree of plain values and live tensors.
+        """Return what has changed since, or since training began, as a tree of plain values and live tensors.
 
         Empty sections are left out.
         """
+        baselines = (self,) if self._begun is None else (self, self._begun)
         attributes: dict[str, Any] = {}
         generators: dict[str, Any] = {}
         for place, value in _attributes(module):
-            mark = self._attributes.get(place, _ABSENT)
-            if not (isinstance(mark, _Mark) and mark.is_same(value)):
+            if not all(_is_same(each._attributes, place, value) for each in baselines):  # noqa: SLF001 - of its own class
                 if is_generator(value):
                     generators[place] = generator_state(value)
                 else:
@@ -60,12 +62,15 @@ class ModuleBaseline:
         buffers = {
             place: value
             for place, value in _non_persistent_buffers(module)
-            if not (isinstance(mark := self._buffers.get(place), _Mark) and mark.is_same(value))
+            if not all(_is_same(each._buffers, place, value) for each in baselines)  # noqa: SLF001
         }
         requires_grad = {
             name: parameter.requires_grad
             for name, parameter in module.named_parameters()
-            if parameter.requires_grad != self._requires_grad.get(name, parameter.requires_grad)
+            if any(
+                parameter.requires_grad != each._requires_grad.get(name, parameter.requires_grad)  # noqa: SLF001
+                for each in baselines
+            )
         }
         sections = {
             "attributes": attributes,
@@ -209,6 +214,11 @@ class _Mark:
         ):
             return False
         return bool(_fingerprint(value) == self._mark)
+
+
+def _is_same(marks: dict[str, _Mark], place: str, value: Any) -> bool:
+    mark = marks.get(place)
+    return mark is not None and mark.is_same(value)
 
 
 def _version(value: Any) -> int | None:

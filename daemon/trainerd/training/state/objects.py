@@ -8,6 +8,7 @@ import torch
 
 from trainerd.errors import MismatchError, UserError
 from trainerd.training.state.module_extras import ModuleBaseline, put_back
+from trainerd.training.state.module_structure import ModuleStructure, replaced_modules
 from trainerd.training.state.optimizer_names import parameter_names
 from trainerd.training.state.optimizer_wrappers import OptimizerWrapper, wrapper_of
 from trainerd.training.state.shards import check_placements
@@ -16,6 +17,8 @@ from trainerd.training.state.tracked import Stateful, check_tracked, optimizer_c
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from trainerd.contract.verdict import Reason
+
 
 class TrackedObjects(dict[str, Stateful]):
     """Objects whose state belongs to a checkpoint, in the order in which they were tracked."""
@@ -23,6 +26,8 @@ class TrackedObjects(dict[str, Stateful]):
     def __init__(self) -> None:
         super().__init__()
         self._baselines: dict[str, ModuleBaseline] = {}
+        self._structures: dict[str, ModuleStructure] = {}
+        self._saved_structures: dict[str, dict[str, str]] = {}
         self._wrappers: dict[str, OptimizerWrapper] = {}
 
     def track(self, name: str, value: object) -> None:
@@ -39,6 +44,16 @@ class TrackedObjects(dict[str, Stateful]):
         if isinstance(module, torch.nn.Module):
             check_placements(name, module)
             self._baselines[name] = ModuleBaseline(module)
+
+    def begin(self) -> None:
+        """Training begins, and nothing is restored yet: what the modules look like now is the program's."""
+        for name, module in self._modules():
+            self._baselines[name].begin(module)
+            self._structures[name] = ModuleStructure(module)
+
+    def _modules(self) -> list[tuple[str, torch.nn.Module]]:
+        found = [(name, unwrapped(self[name])) for name in self._baselines]
+        return [(name, module) for name, module in found if isinstance(module, torch.nn.Module)]
 
     def check_ranks(self, source: str, *, saved: int, now: int) -> None:
         """Check that a checkpoint of so many ranks can be resumed by so many.
@@ -83,10 +98,11 @@ class TrackedObjects(dict[str, Stateful]):
         found: dict[str, Any] = {
             name: changes for name, wrapper in self._wrappers.items() if (changes := wrapper.changes())
         }
-        for name, baseline in self._baselines.items():
-            module = unwrapped(self[name])
-            assert isinstance(module, torch.nn.Module)
-            if changes := baseline.changes(module):
+        for name, module in self._modules():
+            changes = self._baselines[name].changes(module)
+            if name in self._structures and (replaced := self._structures[name].changes(module)):
+                changes["structure"] = replaced
+            if changes:
                 found[name] = changes
         return found
 
@@ -98,6 +114,18 @@ class TrackedObjects(dict[str, Stateful]):
             module = unwrapped(self[name]) if name in self else None
             if isinstance(module, torch.nn.Module):
                 put_back(module, each)
+        self._saved_structures = {
+            name: each["structure"] for name, each in changes.items() if "structure" in each
+        }
+
+    def replaced_modules(self) -> list[Reason]:
+        """Return what training had replaced in modules at the checkpoint and the program has not, once."""
+        saved, self._saved_structures = self._saved_structures, {}
+        return [
+            reason
+            for name, module in self._modules()
+            for reason in replaced_modules(name, module, saved.get(name, {}))
+        ]
 
     def notes(self) -> dict[str, Any]:
         """Return what a checkpoint notes about the objects besides their states."""
