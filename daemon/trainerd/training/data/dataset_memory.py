@@ -14,8 +14,10 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import sys
+import types
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +28,7 @@ from torch.utils.data import Dataset, Sampler
 
 from trainerd.contract.verdict import Reason
 from trainerd.training.data.attribute_marks import ABSENT, NONE, can_be_saved, is_small, mark_of
+from trainerd.training.data.code_variables import attributes_of, is_of_code, variables_below
 from trainerd.training.data.found_generators import is_library
 from trainerd.training.data.loader_memory import FORMS, FirstSight, plain_form, set_attribute
 from trainerd.training.data.root_identity import IDENTITIES, IS_BACK, identity_of
@@ -64,7 +67,8 @@ class FirstMarks:
         known = self._by_id.get(id(root))
         if known is not None and known[0]() is root:
             return known[1]
-        seen = _Seen(dict(now), identity_of(root, now))
+        own = {path: mark for path, mark in now.items() if not is_of_code(path)}
+        seen = _Seen(dict(now), identity_of(root, own))
         with contextlib.suppress(TypeError):  # one without weak references is new each time
             self._by_id[id(root)] = (weakref.ref(root), seen)
         return seen
@@ -129,7 +133,7 @@ class DatasetMemory:
                 continue
             elif path in values and not callable(values[path]) and marks.get(path, ABSENT) in _NOTHING:
                 opened.append(path.rpartition(".")[0])  # a file, say: opened again when it is needed
-            else:
+            elif path in values or not is_of_code(path):
                 unsaved[path] = mark
         if not (changed or unsaved):
             return {}
@@ -211,7 +215,7 @@ def _values_of(owners: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the attributes that count. What has attributes that count itself is not one."""
     known = {id(owner) for owner in owners.values()}
     for path, owner in owners.items():
-        for name, value in list(vars(owner).items()):
+        for name, value in list(attributes_of(owner).items()):
             if id(value) in known:
                 yield f"{path}.{name}", type(value)  # its attributes are looked at by themselves
             elif not (is_generator(value) or _is_datasets(value)):
@@ -221,7 +225,11 @@ def _values_of(owners: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _owners_of(roots: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     seen: dict[int, Any] = {}
     for name, root in roots.items():
-        yield from _owners_below(name, root, seen, 0)
+        for path, owner in _owners_below(name, root, seen, 0):
+            yield path, owner
+            yield from variables_below(path, owner)
+        if id(root) not in seen:  # a function, say
+            yield from variables_below(name, root)
 
 
 _NOTHING: Final = (ABSENT, NONE)
@@ -259,9 +267,16 @@ def _owners_below(path: str, value: Any, seen: dict[int, Any], depth: int) -> It
         return
     for name, each in list(vars(value).items()):
         yield from _owners_below(f"{path}.{name}", each, seen, depth + 1)
+        if _is_function(each):
+            seen[id(each)] = each
+            yield from variables_below(f"{path}.{name}", each)
         if _is_datasets(each):
             for number, inner in enumerate(each):
                 yield from _owners_below(f"{path}.{name}[{number}]", inner, seen, depth + 1)
+
+
+def _is_function(value: Any) -> bool:
+    return isinstance(value, types.FunctionType | types.MethodType | functools.partial)
 
 
 def _is_owner(value: Any) -> bool:

@@ -34,6 +34,7 @@ from torch.utils.data import (
 )
 
 from trainerd.errors import UnsupportedValueError
+from trainerd.training.data.code_variables import attributes_of, is_of_code, store, variables_below
 from trainerd.training.data.found_generators import find_generators
 from trainerd.training.data.root_identity import IDENTITIES, IS_BACK, identity_of
 from trainerd.training.state.copied_state import copied_state
@@ -119,7 +120,10 @@ class LoaderMemory:
             self._marks |= first.marks_of(self._roots[name], name) if first is not None else {}
         plain = self.plain_marks()
         self.identities = {
-            name: identity_of(self._roots[name], {p: m for p, m in plain.items() if _root_of(p) == name})
+            name: identity_of(
+                self._roots[name],
+                {p: m for p, m in plain.items() if _root_of(p) == name and not is_of_code(p)},
+            )
             for name in self._owners
         }
 
@@ -188,7 +192,7 @@ class LoaderMemory:
     def _values(self) -> Iterator[tuple[str, Any]]:
         yield from self.generators.items()
         for owner in self._owning():
-            for name, value in list(vars(owner.value).items()):
+            for name, value in list(attributes_of(owner.value).items()):
                 path = f"{owner.path}.{name}"
                 if path in self.generators or name in _SKIPPED:
                     continue
@@ -198,7 +202,10 @@ class LoaderMemory:
     def _owning(self) -> Iterator[Owner]:
         seen: set[int] = set()
         for name in self._owners:
-            yield from _owners_below(name, self._roots[name], seen, 0)
+            for owner in _owners_below(name, self._roots[name], seen, 0):
+                yield owner
+                for path, code in variables_below(owner.path, owner.value):
+                    yield Owner(path, code, takes_numbers_only=False)
 
 
 def _root_of(path: str) -> str:
@@ -300,7 +307,7 @@ def _set_generator(generator: Any, state: Any) -> None:
 
 def set_attribute(owner: Any, name: str, value: Any) -> None:
     """Set an attribute, in place if it can be: the script may hold the same list or tensor."""
-    former = vars(owner).get(name)
+    former = attributes_of(owner).get(name)
     if type(value) is FORMS.get(type(former)):
         former.clear()
         former.extend(value) if isinstance(former, deque) else former.update(value)
@@ -325,7 +332,7 @@ def set_attribute(owner: Any, name: str, value: Any) -> None:
             former.clear()
             former.update(value)
             return
-    vars(owner)[name] = value  # not by setattr: a loader refuses some of its own names
+    store(owner, name, value)
 
 
 def _are_alike(former: tuple[Any, ...], value: tuple[Any, ...]) -> bool:

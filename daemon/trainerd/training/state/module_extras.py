@@ -28,6 +28,7 @@ _COMPARED_BYTES_MAX: Final = 1 << 16
 """Host tensors up to this size are compared by value besides: ``.data`` escapes the version counter."""
 _DEPTH_MAX: Final = 8
 
+
 class ModuleBaseline:
     """What a module looked like when tracking began.
 
