@@ -125,7 +125,7 @@ class RunResume:
             raise
 
     def _restore(self) -> Checkpoint | None:
-        self._state.objects.begin()
+        self._state.begin()
         # Taken in every attempt at the same moment: modules are loaded as it goes on.
         now = self._state.fingerprint()
         checkpoint: Checkpoint | None = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trainerd.checkpoint.fingerprint import DATA
 from trainerd.training.data.sample_digest import BEGINNING, folded_in
 from trainerd.training.data.seeds import derive_seed
+from trainerd.training.engine.hook_memory import HookMemory
 from trainerd.training.engine.loop_sources import SOURCES_FORM, LoopSources
 from trainerd.training.engine.position import Position
 from trainerd.training.state.ddp_buckets import BucketOrders
@@ -63,6 +64,7 @@ class RunState:
         self.values = Values()
         self.buckets = BucketOrders(self.objects)
         self.gradients = LeftGradients(self.objects, suspect)
+        self._hooks = HookMemory({})
         self.position = Position(world_size=world_size)
         self._rank = rank
         self._world_size = world_size
@@ -72,6 +74,11 @@ class RunState:
         self._fingerprint: dict[str, Any] | None = None
         self._is_restored = False
         self.seeded_generators: SeededGenerators | None = None
+
+    def begin(self) -> None:
+        """Training begins, and nothing is restored yet: what there is now is the program's."""
+        self.objects.begin()
+        self._hooks = HookMemory(self.objects)
 
     def snapshot(self) -> Snapshot:
         """Take all of it. The tensors are live memory until they are copied."""
@@ -89,6 +96,8 @@ class RunState:
             own[_RANKS] = self._world_size
         if objects := self.values.objects():
             own["value_objects"] = objects
+        if hooks_kept := self._hooks.saved():
+            own["hooks"] = hooks_kept
         if self._world_size > 1:
             own["ddp_buckets"] = self.buckets.state_dict()
             if hooks := self.buckets.hook_states():
@@ -109,6 +118,7 @@ class RunState:
         self._is_restored = True
         self.buckets.load_state_dict(own.get("ddp_buckets"))
         self.buckets.load_hook_states(own.get("comm_hooks", {}))
+        self._hooks.put_back(own.get("hooks", {}))
         saved = own.get("digest", _NO_DIGEST_YET)
         self.digest = None if saved is None else int(saved, 16)
         self.loop_sources.restore(own["sources"], form=own.get("sources_form", 1))
