@@ -5,7 +5,7 @@ counters in any of these. The search begins at the classes and functions that lo
 functions and classes that they name, and stays out of libraries.
 
 Invariants:
-    Only numbers, strings and small containers, tensors and arrays are variables. Anything else is code or data.
+    Only numbers, strings, small containers, tensors and arrays are variables. All else is code or data.
     Of an object that such code names only those attributes count that the code names too.
 """
 
@@ -32,6 +32,7 @@ _LENGTH_MAX: Final = 4096
 _BYTES_MAX: Final = 1 << 20
 _SCALARS: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
 _CONTAINERS: Final = frozenset({list, dict, tuple, set, deque, Counter, OrderedDict, defaultdict})
+_OF_TORCH: Final = frozenset(vars(torch.nn.Module()))
 _ROOT: Final = "<"
 """With this begins the last part of the path of an owner of variables."""
 
@@ -85,6 +86,30 @@ def is_variable(value: Any) -> bool:
     if kind is torch.Tensor or (kind.__module__ == "numpy" and kind.__name__ == "ndarray"):
         return bool(value.nbytes <= _BYTES_MAX)
     return False
+
+
+def object_variables(value: Any) -> CodeVariables | None:
+    """Return the variables of a script's own module or object with ``__slots__``; None of other objects."""
+    kind = type(value)
+    if not _is_own(kind.__module__) or isinstance(value, type | types.ModuleType):
+        return None
+    if isinstance(value, torch.nn.Module):
+        return CodeVariables(
+            lambda: {name: each for name, each in vars(value).items() if name not in _OF_TORCH},
+            lambda name, each: vars(value).update({name: each}),
+        )
+    slots = [name for each in kind.__mro__ for name in _slots_of(each)]
+    if not slots or hasattr(value, "__dict__"):
+        return None
+    return CodeVariables(
+        lambda: {name: getattr(value, name) for name in slots if hasattr(value, name)},
+        functools.partial(setattr, value),
+    )
+
+
+def _slots_of(kind: type) -> tuple[str, ...]:
+    slots = vars(kind).get("__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
 def variables_below(path: str, value: Any) -> Iterator[tuple[str, CodeVariables]]:
@@ -151,7 +176,7 @@ class _Search:
     def _named_object(
         self, path: str, value: Any, function: types.FunctionType
     ) -> Iterator[tuple[str, CodeVariables]]:
-        """Yield the attributes of an object that code names, as far as it names them, and its methods theirs."""
+        """Yield an object that code names, of its attributes those that the code and its methods name."""
         kind = type(value)
         if not _is_own(kind.__module__) or isinstance(value, torch.nn.Module | types.ModuleType):
             return

@@ -28,7 +28,12 @@ from torch.utils.data import Dataset, Sampler
 
 from trainerd.contract.verdict import Reason
 from trainerd.training.data.attribute_marks import ABSENT, NONE, can_be_saved, is_small, mark_of
-from trainerd.training.data.code_variables import attributes_of, is_of_code, variables_below
+from trainerd.training.data.code_variables import (
+    attributes_of,
+    is_of_code,
+    object_variables,
+    variables_below,
+)
 from trainerd.training.data.found_generators import is_library
 from trainerd.training.data.loader_memory import FORMS, FirstSight, plain_form, set_attribute
 from trainerd.training.data.root_identity import IDENTITIES, IS_BACK, identity_of
@@ -40,6 +45,9 @@ _OWNERS_MAX: Final = 64
 _DEPTH_MAX: Final = 4
 _SEEN_MAX: Final = 256
 """With more datasets and samplers than these, none is looked at before it is used."""
+_PLAIN: Final = (str, bytes, int, float, complex, type(None), torch.Tensor)
+_TRANSFORMS: Final = ("torchvision", "torchaudio", "albumentations")
+"""Libraries whose objects hold transforms of the script's own."""
 _PLACES: Final = (list, tuple)
 
 
@@ -259,7 +267,10 @@ def _is_datasets(value: Any) -> bool:
 
 
 def _owners_below(path: str, value: Any, seen: dict[int, Any], depth: int) -> Iterator[tuple[str, Any]]:
-    if id(value) in seen or len(seen) >= _OWNERS_MAX or not _is_owner(value):
+    if id(value) in seen or len(seen) >= _OWNERS_MAX:
+        return
+    if not _is_owner(value):
+        yield from _others_below(path, value, seen, depth)
         return
     seen[id(value)] = value
     yield path, value
@@ -267,12 +278,30 @@ def _owners_below(path: str, value: Any, seen: dict[int, Any], depth: int) -> It
         return
     for name, each in list(vars(value).items()):
         yield from _owners_below(f"{path}.{name}", each, seen, depth + 1)
-        if _is_function(each):
-            seen[id(each)] = each
-            yield from variables_below(f"{path}.{name}", each)
         if _is_datasets(each):
             for number, inner in enumerate(each):
                 yield from _owners_below(f"{path}.{name}[{number}]", inner, seen, depth + 1)
+
+
+def _others_below(path: str, value: Any, seen: dict[int, Any], depth: int) -> Iterator[tuple[str, Any]]:
+    """Yield what counts below a list, a library's transform, a function or an object with slots."""
+    parts: dict[Any, Any] = {}
+    if type(value) in {list, tuple, dict}:
+        if len(value) <= _OWNERS_MAX and not _is_datasets(value):
+            parts = value if type(value) is dict else dict(enumerate(value))
+    elif _is_function(value):
+        seen[id(value)] = value
+        yield from variables_below(path, value)
+    elif (variables := object_variables(value)) is not None:
+        seen[id(value)] = value
+        yield path, variables
+        yield from variables_below(path, value)
+    elif type(value).__module__.partition(".")[0] in _TRANSFORMS:
+        parts = getattr(value, "__dict__", None) or {}
+    if depth < _DEPTH_MAX:
+        for name, each in list(parts.items()):
+            if not isinstance(each, _PLAIN):
+                yield from _owners_below(f"{path}({str(name).replace('.', '/')})", each, seen, depth + 1)
 
 
 def _is_function(value: Any) -> bool:

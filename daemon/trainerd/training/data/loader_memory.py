@@ -34,7 +34,13 @@ from torch.utils.data import (
 )
 
 from trainerd.errors import UnsupportedValueError
-from trainerd.training.data.code_variables import attributes_of, is_of_code, store, variables_below
+from trainerd.training.data.code_variables import (
+    attributes_of,
+    is_of_code,
+    is_variable,
+    store,
+    variables_below,
+)
 from trainerd.training.data.found_generators import find_generators
 from trainerd.training.data.root_identity import IDENTITIES, IS_BACK, identity_of
 from trainerd.training.state.copied_state import copied_state
@@ -99,6 +105,7 @@ class LoaderMemory:
         roots: The objects below which generators are looked for, by name.
         owners: Names of those among them whose plain attributes count too.
         first: What was seen of them before the first epoch.
+        is_small: Whether only small values count: others are what a hook was shown, say.
 
     Attributes:
         generators: Those that were found, by path.
@@ -111,7 +118,10 @@ class LoaderMemory:
         roots: Mapping[str, Any],
         owners: tuple[str, ...] = (),
         first: FirstSight | None = None,
+        *,
+        is_small: bool = False,
     ) -> None:
+        self._is_small = is_small
         self._roots = {name: value for name, value in roots.items() if value is not None}
         self._owners = [name for name in owners if name in self._roots]
         self.find()
@@ -196,7 +206,7 @@ class LoaderMemory:
                 path = f"{owner.path}.{name}"
                 if path in self.generators or name in _SKIPPED:
                     continue
-                if _counts(owner, name, value):
+                if _counts(owner, name, value) and (is_variable(value) or not self._is_small):
                     yield path, value
 
     def _owning(self) -> Iterator[Owner]:
@@ -307,7 +317,7 @@ def _set_generator(generator: Any, state: Any) -> None:
 
 def set_attribute(owner: Any, name: str, value: Any) -> None:
     """Set an attribute, in place if it can be: the script may hold the same list or tensor."""
-    former = attributes_of(owner).get(name)
+    former: Any = attributes_of(owner).get(name)
     if type(value) is FORMS.get(type(former)):
         former.clear()
         former.extend(value) if isinstance(former, deque) else former.update(value)

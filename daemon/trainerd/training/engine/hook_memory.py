@@ -31,7 +31,7 @@ class HookMemory:
 
     def __init__(self, objects: Mapping[str, Any]) -> None:
         roots = dict(_hooks_of(objects))
-        self._memory = LoaderMemory(roots, tuple(roots)) if roots else None
+        self._memory = LoaderMemory(roots, tuple(roots), is_small=True) if roots else None
 
     def saved(self) -> dict[str, Any]:
         """Return what hooks have changed since, as a tree; empty if there are none."""

@@ -2,8 +2,8 @@
 
 Non-persistent buffers, ``requires_grad``, the training mode of each module, and plain attributes: numbers,
 flags, strings, tensors, arrays, random generators, and lists, tuples and dicts of these. What has not changed
-since tracking began, nor since training began, is configuration, and stays as the program has it; what training
-changed is saved, and put back at a resume.
+since tracking began, nor since training began, is configuration, and stays as the program has it; what
+training changed is saved, and put back at a resume.
 """
 
 from __future__ import annotations
