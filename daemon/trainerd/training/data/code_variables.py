@@ -114,10 +114,10 @@ def _slots_of(kind: type) -> tuple[str, ...]:
 
 def variables_below(path: str, value: Any) -> Iterator[tuple[str, CodeVariables]]:
     """Yield what has variables among the code of an object, its class, or of a function, with its path."""
-    yield from _Search().below(path, value)
+    yield from _CodeSearch().below(path, value)
 
 
-class _Search:
+class _CodeSearch:
     """One search. Code that refers to itself is met once."""
 
     def __init__(self) -> None:
