@@ -65,11 +65,12 @@ test-floors: $(FLOORS_INSTALLED) ## run the unit tests with the lowest versions 
 	@$(call PYTEST,$(FLOORS_VENV)/bin) -m "not slow" $(PYTEST_FLAGS) \
 		tests/unit tests/contract tests/formats
 
-check: $(INSTALLED) ## check format, lint, types and the direction of imports
+check: $(INSTALLED) ## check format, lint, types, the direction of imports and the words
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.words
 
 format: $(INSTALLED) ## format the code
 	$(BIN)/ruff format .

@@ -1,0 +1,1 @@
+"""Word linter: finds words in pages, messages, docstrings and comments that have a plainer form."""
