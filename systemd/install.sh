@@ -60,7 +60,8 @@ for file in "$new/pyvenv.cfg" "$new"/bin/*; do
 done
 "$new/bin/python" -m compileall -q -j 0 -s "$new" -p "$PREFIX" "$new/lib"
 mkdir -p "$new/share/doc/trainerd"
-cp "$source"/docs/*.md "$source/systemd/README.md" "$new/share/doc/trainerd/"
+cp "$source"/docs/*.md "$new/share/doc/trainerd/"
+cp "$source/systemd/README.md" "$new/share/doc/trainerd/systemd.md"
 "$new/bin/python" -c 'import trainerd.version; print(trainerd.version.VERSION)' > "$new/$marker"
 
 # Nothing that is installed has been touched so far.

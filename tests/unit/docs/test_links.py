@@ -1,4 +1,4 @@
-"""Every relative link in the documentation leads somewhere, and the tree in the README exists."""
+"""Every relative link in the documentation leads somewhere; the folders in CONTRIBUTING.md exist."""
 
 from __future__ import annotations
 
@@ -31,10 +31,9 @@ def test_the_tests_that_the_page_on_security_names_are_there() -> None:
     assert [name for name in sorted(named) if not (REPOSITORY / "tests" / name).exists()] == []
 
 
-def test_the_tree_in_the_readme_is_there() -> None:
-    tree = re.search(r"## What is where\n\n```\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)[
-        1
-    ]
+def test_the_tree_of_folders_is_there() -> None:
+    page = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    tree = re.search(r"## Where things are\n\n```\n(.*?)```", page, re.DOTALL)[1]
     top = ""
     for line in tree.splitlines():
         name = re.search(r"[\w./]+/", line)[0]
