@@ -5,12 +5,12 @@ What a caller does about an error is what decides its class::
     TrainerdError
     ├── UserError                 a mistake of the user's: says how to fix it, never shown as a traceback
     │   ├── SpecError             a job spec: names file, line, field and the nearest valid name
-    │   ├── UntrustedError        a file or folder that somebody else could have written
+    │   ├── UntrustedError        a file or folder that another user could have written
     │   ├── MismatchError         a sound checkpoint that does not fit the live objects
     │   ├── UnknownVariableError  a name that session.variables does not have
     │   └── UnsupportedValueError a value that a checkpoint cannot represent: names its path in the tree
     ├── TryAgainError             may work later, nothing is lost
-    │   ├── LockedError           somebody else holds it: says who
+    │   ├── LockedError           another process holds it: names the process
     │   ├── RankLostError         another rank of the attempt has ended or does not answer
     │   ├── SpaceError            the disk is full or read-only
     │   └── DeviceCopyError       what arrived from a CUDA device is not what the device holds
@@ -93,7 +93,7 @@ class SpecError(UserError):
 
 
 class UntrustedError(UserError):
-    """A file or folder that somebody other than the daemon's user or root could have written."""
+    """A file or folder that a user other than the daemon's and root could have written."""
 
 
 class MismatchError(UserError):
@@ -137,7 +137,7 @@ class TryAgainError(TrainerdError):
 
 
 class LockedError(TryAgainError):
-    """Somebody else holds what was asked for."""
+    """A lock that another process holds."""
 
 
 class RankLostError(TryAgainError):

@@ -48,7 +48,7 @@ RULES = (
     ),
     Rule("mended", r"\bmend(?:s|ed|ing)?\b", "repaired, fixed"),
     Rule("a moment ago", r"\ba moment ago\b", "the time, or: just now"),
-    Rule("as it was", r"\bas (?:it|they) (?:was|were)\b", "unchanged"),
+    Rule("as it was", r"(?<!far.)(?<!long.)(?<!soon.)\bas (?:it|they) (?:was|were)\b", "unchanged"),
     Rule("hears of", r"\bhears? (?:of|about|nothing|from)\b", "is notified of, receives"),
     Rule("that …", r"\AThat\b", "a noun phrase or the imperative: Stall record of a rank", where="summary"),
     Rule("which.", r"\A(?:Which|What)\b\W*\Z", "a noun phrase: Number of the attempt", where="attribute"),

@@ -50,7 +50,7 @@ def with_values(root: dict[str, Any], values: Mapping[str, str]) -> dict[str, An
     ``env.SEED``, or an option of the command: ``--KEY VALUE``, ``--KEY=VALUE`` or ``KEY=VALUE``.
 
     Raises:
-        UserError: It is none of these.
+        UserError: It is not one of these.
     """
     from trainerd.supervisor.specs.model import JobSpec
 

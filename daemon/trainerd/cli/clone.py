@@ -1,4 +1,4 @@
-"""`trainerd clone`: a job like another one."""
+"""`trainerd clone`: a copy of a job with other values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def command(
     *, name: str, new: str, settings: tuple[str, ...], dry_run: bool, state: StatePaths, as_json: bool
 ) -> None:
-    """Submit a job like another one, with other values.
+    """Submit a copy of a job with other values.
 
     NEW begins a run of its own; the checkpoints of NAME stay with NAME. A KEY is what it is for `sweep`: a
     field such as env.SEED, or an option of the command.

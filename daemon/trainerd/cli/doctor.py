@@ -1,4 +1,4 @@
-"""`trainerd doctor`: what is wrong with this installation, and how to mend it."""
+"""`trainerd doctor`: problems of this installation, and their remedies."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def command(context: click.Context, *, state_dir: Path | None, jobs_dir: Path | 
     """Look for what is wrong with this installation.
 
     Folders and their permissions, disks, the socket, inotify, the clock, the systemd unit, cgroups, GPUs, and
-    what the jobs' interpreters can import. Each fault comes with what mends it. Changes nothing, and works
+    what the jobs' interpreters can import. Each fault is shown with its remedy. Changes nothing, and works
     with no supervisor. Exits with 1 if something is broken.
 
     \b

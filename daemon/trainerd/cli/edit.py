@@ -32,9 +32,9 @@ EDITOR_DEFAULT: Final = "vi"
 def command(*, name: str, dry_run: bool, yes: bool, state: StatePaths, as_json: bool) -> None:
     """Change the spec of a job in $EDITOR.
 
-    A copy is edited. When it is valid, what will happen is shown, and the spec is replaced in one step. What
-    is wrong with it can be mended at once. Nothing happens if the file is saved unchanged, or if somebody
-    else has changed the spec meanwhile; then the copy stays.
+    A copy is edited. When it is valid, what will happen is shown, and the spec is replaced in one step. An
+    invalid copy can be edited again at once. Nothing happens if the file is saved unchanged, or if another
+    program has changed the spec meanwhile; then the copy stays.
 
     \b
     Example:
@@ -101,7 +101,7 @@ def _edited(copy: Path, target: Path, name: str) -> bytes:
     """Let the copy be edited until it would be accepted.
 
     Raises:
-        UserError: The editor failed, or the copy is not valid and is not mended.
+        UserError: The editor failed, or the copy is not valid and is not fixed.
     """
     while True:
         _run_editor(copy)
@@ -112,7 +112,7 @@ def _edited(copy: Path, target: Path, name: str) -> bytes:
             click.echo(f"error: {error}", err=True)
             if sys.stdin.isatty() and click.confirm("edit it again?", default=True, err=True):
                 continue
-            raise UserError("the spec was left as it was", hint=f"the copy is kept: {copy}") from error
+            raise UserError("the spec is unchanged", hint=f"the copy is kept: {copy}") from error
         return data
 
 
@@ -155,7 +155,7 @@ def _replace(target: Path, before: bytes, after: bytes, copy: Path) -> None:
         now, status = read_bytes(target, None)
         if now != before:
             raise UserError(
-                f"{target} was changed by somebody else meanwhile: it is left alone",
+                f"{target} was changed by another program meanwhile: it is left alone",
                 hint=f"the copy is kept: {copy}",
             )
         write_file(target, after, mode=stat.S_IMODE(status.st_mode))

@@ -82,7 +82,7 @@ def command(
 ) -> None:
     """Show what a run has measured, one value a step.
 
-    Steps that were lost with a crash and run again are shown once, as they were in the end. With a second
+    Steps that were lost with a crash and run again are shown once, with their last values. With a second
     job the two are compared: last and best values, and where each was after the same epochs.
 
     \b

@@ -46,7 +46,9 @@ def command(state: StatePaths, as_json: bool) -> None:
         if as_json:
             print_json(after)
         else:
-            click.echo(f"trainerd {after.version} (process {after.pid}) has begun anew; no job was disturbed")
+            click.echo(
+                f"trainerd {after.version} (process {after.pid}) has started again; no job was disturbed"
+            )
 
 
 def _when_back(client: Client, before: DaemonView) -> DaemonView:
@@ -71,10 +73,10 @@ def _when_back(client: Client, before: DaemonView) -> DaemonView:
             if now.reload_refused_wall_s != before.reload_refused_wall_s:
                 raise UserError(
                     f"the reload was refused: {now.reload_refusal}",
-                    hint="the supervisor goes on as before; mend that and reload again",
+                    hint="the supervisor continues as before; fix that and reload again",
                 )
         time.sleep(POLL_S)
     raise TryAgainError(
-        f"the supervisor has not begun anew within {RELOAD_LIMIT_S:.0f} s",
+        f"the supervisor has not started again within {RELOAD_LIMIT_S:.0f} s",
         hint="its log says why: `trainerd logs --daemon -n 20`; jobs go on without it",
     )

@@ -90,7 +90,7 @@ def _go_back(client: Client, state: StatePaths, name: str, which: str) -> None:
     Raises:
         UserError: The job runs, or there is no such checkpoint.
         CorruptError: It does not verify; nothing was changed.
-        LockedError: Somebody trains this run.
+        LockedError: Another process trains this run.
     """
     from trainerd.checkpoint.store import CheckpointStore
     from trainerd.cli.run_folder import find_run

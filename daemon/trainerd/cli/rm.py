@@ -102,7 +102,9 @@ def _plan(client: Client, state: StatePaths, name: str, *, purge: bool) -> PlanV
 
 def _confirm(names: Sequence[str]) -> None:
     if not sys.stdin.isatty():
-        raise UserError("nobody is there to confirm that run folders are deleted", hint="give --yes")
+        raise UserError(
+            "there is no terminal on which to confirm that run folders are deleted", hint="give --yes"
+        )
     click.confirm(f"delete the runs of {', '.join(names)} for good?", abort=True, err=True)
 
 
@@ -110,7 +112,7 @@ def _wait_until_forgotten(client: Client, names: Sequence[str], *, shows_progres
     """Wait until the supervisor knows none of the jobs any more; a drain takes its grace period at most.
 
     Raises:
-        TryAgainError: A job is back: somebody has submitted it meanwhile.
+        TryAgainError: A job is back: it was submitted meanwhile.
     """
     from trainerd.cli.waiting import patiently
 

@@ -26,7 +26,7 @@ ABSENCE_MAX_S: Final = 60.0
 """How long a supervisor may be away while it is waited for, in seconds."""
 
 RESTING: Final = frozenset({"stopped", "finished", "parked", "rejected", "faulted"})
-"""States that a job leaves only when somebody does something."""
+"""States that a job leaves only when a user acts."""
 
 
 def wait_until_idle(client: Client, names: Iterable[str], *, shows_progress: bool) -> None:

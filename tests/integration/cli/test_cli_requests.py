@@ -55,7 +55,9 @@ def test_resume_all_releases_the_supervisor_and_needs_no_name(trainerd, supervis
 
 
 def test_reload_returns_when_the_supervisor_has_begun_anew(trainerd, supervisor):
-    assert trainerd("reload").stdout == "trainerd 1.2.3 (process 99) has begun anew; no job was disturbed\n"
+    assert (
+        trainerd("reload").stdout == "trainerd 1.2.3 (process 99) has started again; no job was disturbed\n"
+    )
     assert supervisor.calls == [("reload",)]
 
 

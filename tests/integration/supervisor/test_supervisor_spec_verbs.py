@@ -167,7 +167,7 @@ def test_a_spec_that_somebody_else_changed_meanwhile_is_left_alone(bench, traine
         spec.write_text(spec.read_text().replace('"grace": 5', '"grace": 9'))
 
     monkeypatch.setattr(edit, "_run_editor", meanwhile)
-    assert "changed by somebody else" in trainerd("edit", "ant", "--yes", code=1).stderr
+    assert "changed by another program" in trainerd("edit", "ant", "--yes", code=1).stderr
     assert json.loads(spec.read_text())["grace"] == 9
 
 

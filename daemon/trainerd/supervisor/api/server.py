@@ -45,7 +45,7 @@ _ONE_TOO_MANY: Final[_Refusal] = (
     HTTPStatus.SERVICE_UNAVAILABLE,
     {
         "error": f"the supervisor talks with {CONNECTIONS_MAX} others already",
-        "hint": "try again; somebody keeps many connections open: `ss -xp | grep trainerd` shows who",
+        "hint": "try again; a program keeps many connections open: `ss -xp | grep trainerd` shows it",
     },
 )
 
@@ -80,7 +80,7 @@ async def serve(
         runs: Folder of the runs, whose jobs may change nothing; None tells no jobs apart.
 
     Raises:
-        LockedError: Somebody answers on the socket already.
+        LockedError: Another process answers on the socket already.
         UserError: It cannot be bound there.
     """
     with contextlib.ExitStack() as stack:

@@ -52,7 +52,7 @@ def bind_socket(path: Path, *, group_id: int | None = None) -> socket.socket:
     name, which the next call removes; after it, a dead socket, which the next call replaces.
 
     Raises:
-        LockedError: Somebody answers on it.
+        LockedError: Another process answers on it.
         UserError: There is something else of that name, or its folder cannot be written.
     """
     _refuse_taken(path)
@@ -247,7 +247,7 @@ def _refuse_taken(path: Path) -> None:
         raise UserError(f"cannot look at {path}: {os.strerror(error.errno or 0)}") from error
     if taken:
         raise LockedError(
-            f"somebody answers on {path} already",
+            f"another process answers on {path} already",
             hint="another supervisor uses this state folder: stop it, or give this one a folder of its own",
         )
     if not stat.S_ISSOCK(found.st_mode):

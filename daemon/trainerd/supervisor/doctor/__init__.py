@@ -1,1 +1,1 @@
-"""Looks at an installation and says what is wrong with it and how to mend it. Changes nothing."""
+"""Checks of an installation: problems and their remedies. Changes nothing."""

@@ -23,7 +23,7 @@ class Finding:
         check: What was looked at, in a word or three.
         status: How bad it is.
         message: What was found, one sentence.
-        remedy: How to mend it; empty where there is nothing to mend.
+        remedy: What to do about it; empty where nothing is wrong.
     """
 
     check: str

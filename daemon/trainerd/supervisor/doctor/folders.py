@@ -185,7 +185,7 @@ def check_jobs_folder(jobs_dir: Path, uid: int | None = None) -> Iterator[Findin
     except OSError as error:
         yield _not_to_be_seen("jobs folder", jobs_dir, error, uid)
         return
-    yield ok("jobs folder", f"{jobs_dir} belongs to the right user, and nobody else may write there")
+    yield ok("jobs folder", f"{jobs_dir} belongs to the right user, and no other user may write there")
     kind = filesystem_kind(jobs_dir)
     if kind in NETWORK_KINDS or kind.startswith("fuse."):
         yield ok("jobs folder", f"it is on {kind}, which tells of no changes: it is looked at every second")

@@ -101,7 +101,9 @@ def check_interpreters(jobs: Iterable[ResolvedJob], uid: int | None = None) -> I
         whose = f"{python} (of {', '.join(names[:3])}{' …' if len(names) > 3 else ''})"
         shown = _output([python, "-c", _ASK], uid)
         if shown is None:
-            yield broken("torch", f"{whose} does not run", "mend the environment, or the field python")
+            yield broken(
+                "torch", f"{whose} does not run", "repair the environment, or correct the field python"
+            )
             continue
         yield judge_interpreter(whose, python, json.loads(shown))
 

@@ -94,7 +94,7 @@ def check_clock() -> Iterator[Finding]:
     elif answer == _TIME_ERROR:
         yield warning(
             "clock",
-            "nobody keeps it right: times of different machines cannot be compared",
+            "it is not synchronized: times of different machines cannot be compared",
             "sudo timedatectl set-ntp true, or see that the host does it",
         )
     else:

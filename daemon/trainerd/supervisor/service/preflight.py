@@ -64,7 +64,7 @@ def _check_folder(path: Path, option: str, mode: int) -> None:
     if path.exists() and not (path.is_dir() and os.access(path, mode, effective_ids=True)):
         raise UserError(
             f"{path} is not a folder that this user may use",
-            hint=f"choose another {option}, or mend its rights",
+            hint=f"choose another {option}, or correct its permissions",
         )
 
 

@@ -78,7 +78,7 @@ _ONE_UNIT_PER_PERSON: Final = (
 def problems_of(
     error: ValidationError, document: Document, model: type[BaseModel] = JobSpec
 ) -> list[Problem]:
-    """Return one problem for each thing that `error` holds, with its line and the way to mend it.
+    """Return one problem for each thing that `error` holds, with its line and its remedy.
 
     Args:
         error: What pydantic found.
@@ -92,7 +92,7 @@ def problems_of(
     if len(found) > PROBLEMS_MAX:
         more = f"and {len(found) - PROBLEMS_MAX} more problems"
         last = max((problem.line or 0 for problem in problems), default=0) or None
-        problems.append(Problem(more, line=last, hint="mend the first ones and look again"))
+        problems.append(Problem(more, line=last, hint="fix the first ones and validate again"))
     # A misspelt field is one mistake, though two things follow: one unknown field and one missing.
     hints = {problem.hint for problem in problems if problem.message.startswith(_UNKNOWN)}
     return [

@@ -80,7 +80,7 @@ def _lock(path: Path, jobs_dir: Path) -> int | None:
             if clock.monotonic_s() >= deadline_s:
                 os.close(descriptor)
                 raise LockedError(
-                    f"somebody else has been submitting to {jobs_dir} for {LOCK_LIMIT_S:.0f} s",
+                    f"another process has been submitting to {jobs_dir} for {LOCK_LIMIT_S:.0f} s",
                     hint="try again; a stopped `trainerd submit` may be in the way",
                 ) from error
         except OSError:  # a filesystem without locks: two who submit at once may overwrite each other

@@ -27,7 +27,7 @@ class Problem:
         message: What, without the place.
         field: Where in the tree; empty is the whole file.
         line: 1-based line, None if it follows from `field` or cannot be named.
-        hint: How to mend it.
+        hint: How to fix it.
     """
 
     message: str

@@ -26,7 +26,7 @@ def remove_specs(names: Sequence[str], jobs_dir: Path) -> tuple[Path, ...]:
 
     Raises:
         UserError: One of the jobs has no spec here, or the folder is not writable; then nothing was removed.
-        LockedError: Somebody else is changing the folder.
+        LockedError: Another process is changing the folder.
     """
     with locked(jobs_dir), translated(jobs_dir):
         found = {name: specs_of(name, jobs_dir) for name in names}

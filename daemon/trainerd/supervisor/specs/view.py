@@ -31,7 +31,7 @@ class Refused:
         name: Under which it is shown: the name it had while it was good, or says it has, or one made from the
             file's name.
         path: The file.
-        error_text: What is wrong and how to mend it, for the user.
+        error_text: What is wrong and how to fix it, for the user.
     """
 
     name: str
