@@ -1,4 +1,4 @@
-"""How `trainerd exec` gets a state folder that another one may use, here or on another machine.
+"""How `trainerd exec` gets a state folder that another supervisor may use, here or on another machine.
 
 A lock that another process of this machine holds is respected: the caller is told to come again. A holder on
 another machine cannot be asked and may be gone for good, with its lock still known to a file server: after a

@@ -1,4 +1,4 @@
-"""A hint where a job has several ranks and its script does not join them as they were launched."""
+"""A hint where a job has several ranks and its script makes no process group of all of them."""
 
 from __future__ import annotations
 
