@@ -85,7 +85,8 @@ class WriterFolder:
                 for name in others:
                     with contextlib.suppress(FileNotFoundError):  # renamed by another attempt that began
                         (directory / name).rename(directory / fenced_name(name))
-                sync_directory(directory)
+                if others:  # or a server that crashes could give a former attempt its folder back
+                    sync_directory(directory)
                 FENCED.hit()
                 return own
         raise TryAgainError(f"{directory}: {_TRIES_MAX} other attempts began at the same moment")

@@ -70,7 +70,7 @@ def test_a_protocol_that_is_known_to_be_wrong_is_caught(recorded, name):
 def test_a_save_touches_the_disk_as_documented(recorded):
     """Sync each file, the manifest last, then its folder, then rename once, then sync the parent."""
     texts = [one.text for one in recorded("save").operations]
-    syncs = [text for text in texts if text.startswith(("fsync", "rename checkpoints/.staging"))]
+    syncs = [text for text in texts if text.startswith(("fsync", "rename checkpoints/.writer"))]
     last_parts = [text.rpartition("/")[2] for text in syncs]
     assert last_parts[1:4] == ["rank-00000.safetensors", "rank-00000.json", "manifest.json"]
     assert last_parts[4].startswith(".staging-step-000000004")
