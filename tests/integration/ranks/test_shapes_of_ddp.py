@@ -56,7 +56,13 @@ def strike(run, shape, world_size, rank, step, signum, *arguments):
 
 
 @pytest.mark.parametrize(
-    ("signum", "step"), [(signal.SIGTERM, 0), (signal.SIGTERM, 1), (signal.SIGKILL, 5)], ids=str
+    ("signum", "step"),
+    [
+        pytest.param(signal.SIGTERM, 0, marks=pytest.mark.slow),
+        (signal.SIGTERM, 1),
+        pytest.param(signal.SIGKILL, 5, marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 def test_a_resume_of_three_ranks_has_the_bits_of_an_undisturbed_run(tmp_path, undisturbed, signum, step):
     run = tmp_path / "run"
