@@ -370,7 +370,7 @@ class _Foreground:
         self._is_over.set()
 
     async def _leave_to_another(self) -> None:
-        """End the attempt, which is fenced. Nothing is recorded: the journal belongs to another supervisor."""
+        """End the attempt, which is fenced. Nothing is recorded: the journal is another supervisor's."""
         monitors = list(self._loop.monitors.values())
         _log.error("foreground.taken-over", state=str(self._state.root))
         for monitor in monitors:
