@@ -294,7 +294,7 @@ class RunEngine:
         position.entered = False
         self._end_row(position.batch - 1)
         self.run.buckets.step_done()
-        self.run.state.gradients.step_done()
+        self.run.state.gradients.boundary_passed()
 
     def _save_after_step(self, *, ends_epoch: int | None) -> None:
         step, saves = self.run.state.position.step, self.run.saves
@@ -357,6 +357,7 @@ class RunEngine:
         if over is not None:
             position.over = over
         self.run.resume.end_epoch()
+        self.run.state.gradients.boundary_passed()  # an epoch may have no step that the session sees
         self._end_row(0)
         if self._first_step is not None:
             self._first_step.end_epoch()

@@ -110,8 +110,8 @@ class LeftGradients:
             hook.remove()
         self._habits, self._used = {}, {}
 
-    def step_done(self) -> None:
-        """A step is done. The first backward pass after one shows what the loop does with its gradients."""
+    def boundary_passed(self) -> None:
+        """A step is done, or an epoch. The first backward pass after one shows what the loop does."""
         if self._is_known:
             return
         self._is_known = True
@@ -132,15 +132,7 @@ class LeftGradients:
             habit.asked, habit.stays = None, parameter.grad is not None
             habit.is_cleared = not _is_other_than_zero([parameter.grad])
             if not habit.is_cleared and name in self._guessed:
-                self._suspect(
-                    Reason(
-                        "gradients-not-kept",
-                        name,
-                        "its gradients are added to those of the step before, and the checkpoint was made "
-                        "when that was not known: it does not have them",
-                        "clear them in each step: optimizer.zero_grad()",
-                    )
-                )
+                self._suspect(_not_kept(name))
 
         habit.asked = parameter
         handle = parameter.register_hook(arrives)  # type: ignore[no-untyped-call]
@@ -153,9 +145,31 @@ class LeftGradients:
             samples = _samples_of(optimizer)
             self._samples[optimizer] = len(optimizer.param_groups), samples
         used = self._used
+        if not self._is_known:
+            self._learn(optimizer, samples)
         for parameter in samples:
             gradient = parameter.grad
             used[id(parameter)] = None if gradient is None else (weakref.ref(gradient), _version(gradient))
+
+    def _learn(self, optimizer: torch.optim.Optimizer, samples: list[torch.Tensor]) -> None:
+        """Tell by the gradients of a step what no hook tells: FSDP2 sets them past autograd.
+
+        Another object than in the step before was made because the former one was cleared. The same one was
+        added to, or cleared by writing zeros.
+        """
+        name = next((name for name, value in self._objects.items() if value is optimizer), None)
+        habit = self._habits.get(name) if name is not None else None
+        if habit is None or name is None or habit.is_cleared is not None:
+            return
+        for parameter in samples:
+            before, gradient = self._used.get(id(parameter)), parameter.grad
+            if before is None or gradient is None or type(gradient) is torch.Tensor:
+                continue
+            habit.is_cleared = before[0]() is not gradient
+            habit.stays = not habit.is_cleared
+            if not habit.is_cleared and name in self._guessed:
+                self._suspect(_not_kept(name))
+            return
 
     # ------------------------------------------------------------------ state
 
@@ -182,7 +196,8 @@ class LeftGradients:
         else:  # what no optimizer steps may still be added up, and count for the norm of a clipping
             is_needed = not (habit.is_cleared and len(self._habits) > 1)
         if is_needed and habit.is_cleared is None and self._are_used(parameters):
-            is_needed = sum(each.nbytes for each in there) <= UNKNOWN_BYTES_MAX
+            has_form = all(type(each.grad) is torch.Tensor for each in there)
+            is_needed = has_form and sum(each.nbytes for each in there) <= UNKNOWN_BYTES_MAX
             left.unknown += [] if is_needed else [name]
         if is_needed and _is_other_than_zero([each.grad for each in there]):
             for each in there:
@@ -268,6 +283,16 @@ class LeftGradients:
             elif used[0]() is not gradient or used[1] != _version(gradient):
                 return False
         return is_known
+
+
+def _not_kept(optimizer: str) -> Reason:
+    return Reason(
+        "gradients-not-kept",
+        optimizer,
+        "its gradients are added to those of the step before, and the checkpoint was made "
+        "when that was not known: it does not have them",
+        "clear them in each step: optimizer.zero_grad()",
+    )
 
 
 def _samples_of(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:

@@ -39,7 +39,7 @@ class Loop:
         self.optimizer.step()
         if clears == "after":
             self.optimizer.zero_grad(set_to_none=not by_zeros)
-        self.left.step_done()
+        self.left.boundary_passed()
 
     def kept(self):
         return self.left.state_dict().get("gradients", {})
@@ -152,3 +152,46 @@ def test_what_is_known_of_a_loop_goes_on_in_the_next_attempt(loop):
     other.left.load_state_dict(it.left.state_dict())
     other.step()
     assert other.left.state_dict() == it.left.state_dict()
+
+
+class Sharded(torch.Tensor):
+    """A gradient with no form on disk, as FSDP2 sets them: not through autograd, so that no hook runs."""
+
+
+def set_sharded(it, *, adds=False):
+    for each in it.model.parameters():
+        former = each.grad
+        if adds and former is not None:
+            former.add_(1)
+        else:
+            each.grad = torch.ones_like(each).detach().as_subclass(Sharded)
+    it.optimizer.step()
+    it.left.boundary_passed()
+
+
+def test_gradients_set_past_autograd_are_seen_to_be_cleared(loop):
+    it = loop()
+    for _ in range(2):
+        set_sharded(it)
+        saved = it.left.state_dict()
+        assert "lost" not in saved
+        it.optimizer.zero_grad()
+    assert saved["habits"]["optimizer"] == [True, False]
+    it.left.load_state_dict(saved)
+    assert it.reasons == []
+
+
+def test_gradients_set_past_autograd_that_no_step_clears_are_told(loop):
+    """Saved before that was known: the first step of the resumed run begins without them."""
+    it = loop()
+    set_sharded(it, adds=True)
+    saved = it.left.state_dict()
+    assert saved["unknown"] == ["optimizer"]
+    resumed = loop()
+    resumed.left.load_state_dict(saved)
+    assert resumed.reasons == []
+    for _ in range(2):
+        set_sharded(resumed, adds=True)
+    assert [each.kind for each in resumed.reasons] == ["gradients-not-kept"]
+    set_sharded(it, adds=True)
+    assert it.left.state_dict()["lost"], "known now"
