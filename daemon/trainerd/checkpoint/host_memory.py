@@ -45,7 +45,10 @@ def host_memory_of(kind: type[Memory], size: int) -> Memory:
     memory = kind(-1, pages * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with contextlib.suppress(OSError):  # a kernel built without huge pages
         memory.madvise(mmap.MADV_HUGEPAGE)
-    memory.madvise(_WIPE_ON_FORK)
+    try:
+        memory.madvise(_WIPE_ON_FORK)
+    except OSError:  # another kernel, such as that of a sandbox
+        memory.madvise(mmap.MADV_DONTFORK)
     return memory
 
 

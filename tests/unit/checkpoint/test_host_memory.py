@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 
+from trainerd.checkpoint import host_memory as host_memory_module
 from trainerd.checkpoint.host_memory import host_memory
 
 SIZE = 64 << 20
@@ -39,3 +40,16 @@ def test_what_a_child_maps_is_not_unmapped_with_the_memory_that_it_inherits():
         return 0
 
     assert code_of_child(act) == 0
+
+
+def test_a_kernel_that_cannot_wipe_keeps_the_memory_from_children():
+    asked = []
+
+    class Sandboxed(mmap.mmap):
+        def madvise(self, option, *_range):
+            asked.append(option)
+            if option == host_memory_module._WIPE_ON_FORK:
+                raise OSError(22, "Invalid argument")
+
+    host_memory_module.host_memory_of(Sandboxed, 4096)
+    assert asked[-1] == mmap.MADV_DONTFORK
