@@ -140,7 +140,8 @@ def _acquire(descriptor: int, directory: Path, *, deadline_s: float) -> None:
 
 
 def _say_who(descriptor: int, path: Path) -> None:
-    # For people only: the lock itself is what counts, so a torn write does no harm, nor does a full disk.
+    # For people, and for a takeover from another machine. Whether the lock is held only the kernel says, so a
+    # torn write does no harm, nor does a full disk.
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
         text = f"pid {os.getpid()} on {socket.gethostname()}\nboot {boot_id()}\n"
