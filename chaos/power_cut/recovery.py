@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from chaos.power_cut.small_journal import SmallJournal
 from chaos.power_cut.small_run import SmallRun, tensor_file, tree_file
 from chaos.second_reader import UnsoundError, read
-from trainerd.checkpoint.checkpoint_names import CheckpointName, is_writer_name
+from trainerd.checkpoint.checkpoint_names import CheckpointName, WriterName
 from trainerd.contract.durable import sweep_temporary
 from trainerd.errors import TrainerdError
 
@@ -91,7 +91,7 @@ def _check_all_whole(run: SmallRun, size_bytes: int) -> None:
             raise _BrokenError(f"{path.name} holds something else than step {step}")
     ours_to_stay = {".writer.lock", ".reserve"}
     left = [path for path in folders if path.name[0] == "." and path.name not in ours_to_stay]
-    writers = [path for path in left if is_writer_name(path.name)]
+    writers = [path for path in left if WriterName.parse(path.name)]
     left = [path for path in left if path not in writers[:1]]
     left += [path for writer in writers for path in writer.iterdir() if path.name != "owner"]
     if left:

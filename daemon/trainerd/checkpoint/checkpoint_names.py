@@ -20,7 +20,7 @@ STEP_DIGITS: Final = 9
 _NAME: Final = re.compile(r"step-(\d{9,18})(?:\.([1-9]\d{0,8}))?")
 _ASKED: Final = re.compile(r"(?:step-)?(\d{1,18})(?:\.([1-9]\d{0,8}))?")
 _LEFTOVER: Final = re.compile(r"\.(staging|pruned)-step-.+-\d+-\d+|\.fenced-\d{6,}-[0-9a-f]+-\d+-\d+")
-_WRITER: Final = re.compile(r"\.writer-(\d{6,18})-[0-9a-f]{8}")
+_WRITER: Final = re.compile(r"\.writer-(\d{6,18})-([0-9a-f]{8})")
 
 _serial = count()
 
@@ -53,6 +53,33 @@ class CheckpointName:
         return cls(int(found[1]), int(found[2] or 0)) if found else None
 
 
+@dataclass(frozen=True, order=True)
+class WriterName:
+    """Name of the folder in which an attempt stages its checkpoints: those of later attempts are higher.
+
+    Attributes:
+        number: One more than the highest that there was.
+        nonce: Eight random hexadecimal digits, so that no name is used twice.
+    """
+
+    number: int
+    nonce: str
+
+    def __str__(self) -> str:
+        return f".writer-{self.number:06d}-{self.nonce}"
+
+    @classmethod
+    def new(cls, number: int) -> WriterName:
+        """Return a name that was never used."""
+        return cls(number, os.urandom(4).hex())
+
+    @classmethod
+    def parse(cls, text: str) -> WriterName | None:
+        """Return the name that `text` is, None if it is none."""
+        found = _WRITER.fullmatch(text)
+        return cls(int(found[1]), found[2]) if found else None
+
+
 def staging_name(name: CheckpointName) -> str:
     """Return a name of its own for a folder that becomes the checkpoint `name`."""
     return f".staging-{name}-{os.getpid()}-{next(_serial)}"
@@ -63,26 +90,9 @@ def pruned_name(name: str) -> str:
     return f".pruned-{name}-{os.getpid()}-{next(_serial)}"
 
 
-def new_writer_name(number: int) -> str:
-    """Return a name that was never used for the folder in which an attempt stages its checkpoints."""
-    return f".writer-{number:06d}-{os.urandom(4).hex()}"
-
-
-def is_writer_name(text: str) -> bool:
-    """Return whether an entry is the folder in which an attempt stages its checkpoints."""
-    return _WRITER.fullmatch(text) is not None
-
-
-def writer_number(text: str) -> int:
-    """Return the number in such a name: those of later attempts are higher."""
-    found = _WRITER.fullmatch(text)
-    assert found is not None
-    return int(found[1])
-
-
-def fenced_name(writer: str) -> str:
-    """Return a name of its own for the folder of an attempt that another one has taken over from."""
-    return f".fenced-{writer.removeprefix('.writer-')}-{os.getpid()}-{next(_serial)}"
+def fenced_name(writer: WriterName) -> str:
+    """Return a name of its own for the folder of a former attempt."""
+    return f".fenced-{str(writer).removeprefix('.writer-')}-{os.getpid()}-{next(_serial)}"
 
 
 def is_leftover(text: str) -> bool:

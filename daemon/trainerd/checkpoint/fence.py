@@ -4,7 +4,7 @@ A lock of the kernel says nothing to another machine on a shared folder, nor acr
 attempt makes a folder of its own in the checkpoints folder, and stages every checkpoint inside it. The next
 attempt renames the folders of all attempts before it away, and only then looks which checkpoints there are.
 A former attempt that still runs, or that is resumed by SIGCONT after hours, finds its next mkdir, open or
-rename failing: the folder has no longer the name that it knows.
+rename failing, because the folder no longer has the name that this attempt knows.
 
 Invariants:
     A checkpoint is published by one rename out of the attempt's own folder. If that came before the next
@@ -22,12 +22,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Final
 
-from trainerd.checkpoint.checkpoint_names import (
-    fenced_name,
-    is_writer_name,
-    new_writer_name,
-    writer_number,
-)
+from trainerd.checkpoint.checkpoint_names import WriterName, fenced_name
 from trainerd.contract.durable import sync_directory, translated_space_errors
 from trainerd.contract.failpoints import declare
 from trainerd.errors import FencedError, TryAgainError
@@ -40,7 +35,7 @@ __all__ = ["WriterFolder"]
 
 TAKEN = declare(
     "fence.taken",
-    "an empty folder of this attempt beside that of the one before; the next start renames both",
+    "an empty folder of this attempt beside the folder of the attempt before; the next start renames both",
 )
 FENCED = declare(
     "fence.renamed", "former attempts' folders under names that are swept at the next start, or some of them"
@@ -74,17 +69,17 @@ class WriterFolder:
             TryAgainError: Other attempts begin all the time.
         """
         for _ in range(_TRIES_MAX):
-            before = _writers(directory)
-            own = cls(directory / new_writer_name(1 + max(map(writer_number, before), default=0)))
+            name = WriterName.new(1 + max([each.number for each in _writers(directory)], default=0))
+            own = cls(directory / str(name))
             with translated_space_errors(own.path):
                 own.path.mkdir()
             own._say_who()
             TAKEN.hit()
-            others = [name for name in _writers(directory) if name != own.path.name]
-            if all(_order(name) < _order(own.path.name) for name in others):
-                for name in others:
+            others = [each for each in _writers(directory) if each != name]
+            if all(each < name for each in others):
+                for each in others:
                     with contextlib.suppress(FileNotFoundError):  # renamed by another attempt that began
-                        (directory / name).rename(directory / fenced_name(name))
+                        (directory / str(each)).rename(directory / fenced_name(each))
                 if others:  # or a server that crashes could give a former attempt its folder back
                     sync_directory(directory)
                 FENCED.hit()
@@ -94,7 +89,7 @@ class WriterFolder:
     @classmethod
     def of_staging(cls, staging: Path) -> WriterFolder | None:
         """Return the folder that a staging folder is in, None if it is in none."""
-        return cls(staging.parent) if is_writer_name(staging.parent.name) else None
+        return cls(staging.parent) if WriterName.parse(staging.parent.name) is not None else None
 
     @property
     def is_held(self) -> bool:
@@ -134,8 +129,8 @@ class WriterFolder:
     def _by(self) -> str:
         # For people only: it may be gone, or in the making.
         with contextlib.suppress(OSError, ValueError):
-            newest = max(_writers(self.path.parent), key=_order)
-            with (self.path.parent / newest / _OWNER_NAME).open("rb") as file:
+            newest = max(_writers(self.path.parent))
+            with (self.path.parent / str(newest) / _OWNER_NAME).open("rb") as file:
                 return f" ({file.read(_OWNER_BYTES_MAX).decode(errors='replace').strip()})"
         return ""
 
@@ -144,9 +139,5 @@ class WriterFolder:
             (self.path / _OWNER_NAME).write_text(f"pid {os.getpid()} on {socket.gethostname()}\n")
 
 
-def _writers(directory: Path) -> list[str]:
-    return [path.name for path in directory.iterdir() if is_writer_name(path.name)]
-
-
-def _order(name: str) -> tuple[int, str]:
-    return writer_number(name), name
+def _writers(directory: Path) -> list[WriterName]:
+    return [name for path in directory.iterdir() if (name := WriterName.parse(path.name)) is not None]

@@ -127,14 +127,14 @@ COMMIT = (
     Mutant(
         "former attempts are not fenced",
         "checkpoint/fence.py",
-        "                for name in others:",
-        "                for name in ():",
+        "                for each in others:",
+        "                for each in ():",
         "tests/unit/checkpoint/test_fence.py",
     ),
     Mutant(
         "an attempt that another one has overtaken goes on",
         "checkpoint/fence.py",
-        "if all(_order(name) < _order(own.path.name) for name in others):",
+        "if all(each < name for each in others):",
         "if True:",
         "tests/unit/checkpoint/test_fence.py",
     ),

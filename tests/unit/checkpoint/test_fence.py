@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.checkpoints import make_manifest
 from trainerd.checkpoint import store as stores
-from trainerd.checkpoint.checkpoint_names import is_writer_name
+from trainerd.checkpoint.checkpoint_names import WriterName
 from trainerd.checkpoint.fence import WriterFolder
 from trainerd.checkpoint.staging import Staging
 from trainerd.checkpoint.store import CheckpointStore
@@ -46,7 +46,7 @@ def save(store: CheckpointStore, step: int) -> None:
 
 
 def writers(directory) -> list[str]:
-    return sorted(path.name for path in directory.iterdir() if is_writer_name(path.name))
+    return sorted(path.name for path in directory.iterdir() if WriterName.parse(path.name))
 
 
 def test_each_attempt_has_a_folder_that_is_higher_than_those_before(tmp_path):
