@@ -292,7 +292,7 @@ class _Foreground:
         if self._is_taken_over:
             return End(
                 exit_codes.FAILED,
-                f"another process has taken over {self._state.root}, and trains this run; this one is fenced",
+                f"another process has taken over {self._state.root}; this one leaves the run to it",
             )
         view = self._facade.get_job(self._spec.name)
         return judge_end(
@@ -363,14 +363,14 @@ class _Foreground:
     async def _watch_lock(self) -> None:
         while not self._is_taken_over:
             await asyncio.sleep(LOCK_LOOK_S)
-            with contextlib.suppress(NotObservedError):
+            with contextlib.suppress(NotObservedError, OSError):
                 self._is_taken_over = await self._io.observe(
                     "the lock", lambda: is_replaced(self._lock, self._state.lock)
                 )
         self._is_over.set()
 
     async def _leave_to_another(self) -> None:
-        """End the attempt, which is fenced. Nothing is recorded: the journal is another supervisor's."""
+        """End the attempt; the other process fences it. Nothing is recorded: the journal is not ours now."""
         monitors = list(self._loop.monitors.values())
         _log.error("foreground.taken-over", state=str(self._state.root))
         for monitor in monitors:

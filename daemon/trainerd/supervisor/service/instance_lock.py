@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from typing import TYPE_CHECKING
@@ -53,8 +54,21 @@ def instance_lock(path: Path, held: int | None = None) -> Iterator[int]:
 
 
 def is_replaced(descriptor: int, path: Path) -> bool:
-    """Return whether another file has the name of the one that is open: another process has taken over."""
-    return path.exists() and not _is_same(descriptor, path)
+    """Return whether another file has the name of the one that is open: another process has taken over.
+
+    Raises:
+        OSError: It cannot be seen now. That is no evidence of a takeover.
+    """
+    try:
+        named = path.stat()
+    except FileNotFoundError:
+        return False
+    try:
+        return not os.path.samestat(os.fstat(descriptor), named)
+    except OSError as error:
+        if error.errno == errno.ESTALE:  # another machine has removed the open one
+            return True
+        raise
 
 
 def _open(path: Path) -> int:

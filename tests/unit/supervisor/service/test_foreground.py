@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import threading
 import types
+from pathlib import Path
 
 import pytest
 
 from tests.support.supervisor_objects import NOW, job
+from trainerd.contract.paths import StatePaths
 from trainerd.supervisor.api.control import OutcomeView
+from trainerd.supervisor.bounded_io import BoundedIo, NotObservedError
 from trainerd.supervisor.machine.states import Draining, Finished, Parked, Paused, Queued, Rejected, Stopped
 from trainerd.supervisor.service import foreground, service
 from trainerd.supervisor.service.foreground import judge_end
+from trainerd.supervisor.service.instance_lock import instance_lock, is_replaced
 from trainerd.supervisor.service.shutdown import Leaving
 from trainerd.supervisor.service.stop_requests import StopRequests
 
@@ -101,3 +107,47 @@ def test_a_second_request_hurries_and_kills_after_a_time_and_a_third_kills(monke
 
     asyncio.run(run())
     assert acts == done
+
+
+def test_a_lock_that_cannot_be_seen_is_not_taken_over(monkeypatch, tmp_path):
+    """What cannot be observed ends neither the watch nor the job."""
+    lock = tmp_path / "trainerd.lock"
+    watching = foreground._Foreground.__new__(foreground._Foreground)
+    watching._is_taken_over, watching._is_over = False, asyncio.Event()
+    watching._state, watching._io = StatePaths(tmp_path), BoundedIo()
+    looks = iter([OSError(errno.EIO, "I/O error"), NotObservedError("it hangs")])
+
+    def look(descriptor, path):
+        for error in looks:
+            raise error
+        if not lock.exists():
+            lock.write_text("another process's")
+            return False
+        return is_replaced(descriptor, path)
+
+    monkeypatch.setattr(foreground, "is_replaced", look)
+    monkeypatch.setattr(foreground, "LOCK_LOOK_S", 0.0)
+    with instance_lock(lock) as watching._lock:
+        lock.unlink()
+        asyncio.run(asyncio.wait_for(watching._watch_lock(), 5.0))
+    assert watching._is_taken_over
+    assert watching._is_over.is_set()
+    assert next(looks, None) is None
+
+
+@pytest.mark.parametrize(
+    ("fails", "code", "answer"),
+    [("stat", errno.EIO, None), ("fstat", errno.EIO, None), ("fstat", errno.ESTALE, True)],
+)
+def test_a_lock_is_replaced_only_where_that_is_seen(monkeypatch, tmp_path, fails, code, answer):
+    def fail(*_args, **_options):
+        raise OSError(code, os.strerror(code))
+
+    with instance_lock(tmp_path / "lock") as descriptor:
+        monkeypatch.setattr(Path if fails == "stat" else os, fails, fail)
+        if answer is None:
+            with pytest.raises(OSError, match="error"):
+                is_replaced(descriptor, tmp_path / "lock")
+        else:
+            assert is_replaced(descriptor, tmp_path / "lock")
+        monkeypatch.undo()
