@@ -122,6 +122,6 @@ class PostMortem:
 def newest_attempt(run: RunPaths) -> int:
     """Return the number of the newest attempt of a run, 0 if there is none or it cannot be told."""
     try:
-        return max((int(path.name) for path in run.attempts.iterdir() if path.name.isdigit()), default=0)
+        return run.newest_attempt()
     except OSError:
         return 0

@@ -73,22 +73,18 @@ def refuse_if_live(run: RunPaths) -> None:
     Raises:
         LockedError: It may.
     """
-    numbers = (
-        [int(path.name) for path in run.attempts.iterdir() if path.name.isdigit()]
-        if run.attempts.is_dir()
-        else []
-    )
-    if not numbers:
+    number = run.newest_attempt()
+    if not number:
         return
-    found = probe(run.attempt(max(numbers)))
+    found = probe(run.attempt(number))
     if isinstance(found, ProbedElsewhere):
         raise LockedError(
-            f"attempt {max(numbers)} of {run.root.name} may still run on {found.shim.host}, another machine",
+            f"attempt {number} of {run.root.name} may still run on {found.shim.host}, another machine",
             hint="stop it there; if that machine is gone, start and stop the job here once, which fences it",
         )
     if not isinstance(found, ProbedEnded | ProbedNotStarted | ProbedLost):
         raise LockedError(
-            f"attempt {max(numbers)} of {run.root.name} may still run", hint="stop it first, then try again"
+            f"attempt {number} of {run.root.name} may still run", hint="stop it first, then try again"
         )
 
 
