@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from trainerd.contract import records, resolved
@@ -44,7 +45,7 @@ def read_run(run: RunPaths, code: int | None, *, since_wall_s: float = 0.0) -> R
     is_of_this_start = paths is not None and _last_sign_s(paths) >= since_wall_s
     return RunSeen(
         code=code,
-        is_finished=_reads(run, FinishedRecord),
+        is_finished=_is_finished(run),
         is_live=paths is not None and _is_live(paths),
         is_supervised=paths is not None and paths.launch.exists(),
         evidence=_evidence(job, run, number) if is_of_this_start else None,
@@ -59,9 +60,9 @@ def _job(run: RunPaths) -> ResolvedJob:
     return ResolvedJob(run.root.name, ("true",), "/", "", "")
 
 
-def _reads(run: RunPaths, kind: type[FinishedRecord]) -> bool:
+def _is_finished(run: RunPaths) -> bool:
     with contextlib.suppress(OSError, CorruptError):
-        return records.read(run.finished, kind) is not None
+        return records.read(run.finished, FinishedRecord) is not None
     return False
 
 
@@ -93,20 +94,19 @@ def _evidence(job: ResolvedJob, run: RunPaths, number: int) -> Evidence:
         launch = records.read(paths.launch, LaunchRecord)
     if ending is not None and not ending.ranks:
         ending = None
-    found = None
-    for looks_at_checkpoints in (True, False):
-        with contextlib.suppress(OSError, CorruptError):
-            found = gather_evidence(
-                job,
-                run,
-                number,
-                spec_digest=job.spec_digest,
-                ending=ending,
-                lost_because="nothing says how its newest attempt ended",
-                looks_at_checkpoints=looks_at_checkpoints,
-            )
-            break
-    assert found is not None, "without checkpoints nothing is raised"
+    gather = partial(
+        gather_evidence,
+        job,
+        run,
+        number,
+        spec_digest=job.spec_digest,
+        ending=ending,
+        lost_because="nothing says how its newest attempt ended",
+    )
+    try:
+        found = gather()
+    except (OSError, CorruptError):
+        found = gather(looks_at_checkpoints=False)
     # What exits with the code is a launcher above the ranks, as far as can be told.
     return found if launch is not None else replace(found, is_wrapped=True)
 

@@ -95,6 +95,15 @@ def test_what_trainerd_exec_has_judged_is_taken_from_it(run):
     assert verdict(run, "--code", "-9")[0] == 85
 
 
+def test_checkpoints_that_cannot_be_looked_at_are_left_out(run, monkeypatch):
+    def fail(*_args, **_options):
+        raise OSError("the disk does not answer")
+
+    attempt(run, 1, "exception")
+    monkeypatch.setattr("trainerd.supervisor.attempt.evidence._checkpoints", fail)
+    assert read_run(run, 1).evidence.trouble == ("the checkpoints could not be looked at",)
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"\0\0\0", b'{"format": "trainerd.exit/9"}'])
 def test_records_that_nothing_of_ours_wrote_have_an_answer(run, content):
     paths = attempt(run, 1)
