@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainerd.checkpoint.lock import is_locked_elsewhere
 from trainerd.contract import codec
-from trainerd.contract.durable import read_file, translated_space_errors, write_file
+from trainerd.contract.durable import read_file, write_file
 from trainerd.contract.process import ProcessIdentity, identify, is_elsewhere
 from trainerd.contract.signals import STOP
 from trainerd.errors import CorruptError, LockedError, TryAgainError
@@ -91,8 +91,7 @@ def exclusive_state(
             # Not released, so it may still be used. The spec and the run folder say what it says of the job.
             for path in state.move_journal_aside():
                 say(f"{_name(before)} did not release this folder; its journal is kept as {path.name}")
-        with translated_space_errors(state.holder):
-            write_file(state.holder, codec.to_json(identify(os.getpid()), _HOLDER_FORMAT))
+        write_file(state.holder, codec.to_json(identify(os.getpid()), _HOLDER_FORMAT))
         _await_attempt(run, wait)
         try:
             yield descriptor

@@ -108,6 +108,7 @@ def test_a_holder_on_another_machine_is_taken_over_from_after_the_wait_alone(
             assert not state.journal.exists()
     assert [path.read_text() for path in state.root.glob("journal*")] == ["n1's"]
     assert any("on n1" in sentence and "takes over" in sentence for sentence in take.said)
+    assert any("kept as journal.sqlite3.old-1" in sentence for sentence in take.said)
 
 
 def test_one_on_another_machine_that_left_in_order_leaves_its_journal(state, take, monkeypatch, myself):
