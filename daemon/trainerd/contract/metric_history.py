@@ -167,8 +167,8 @@ def read_history(path: Path) -> History:
 def lost_parts(marks: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return the parts of a history that were lost and run again, as begin and end in bytes, in order.
 
-    A checkpoint stands for the history as it was when it was saved. What was lost only after that counts
-    again where the run goes back to it: a rollback was undone.
+    A part that was lost only after a checkpoint was saved counts again where the run resumes from that
+    checkpoint: a rollback was undone.
 
     Args:
         marks: Of each resume marker, oldest first: its offset, and how much of the file it keeps.
