@@ -14,6 +14,9 @@ before a limit; SIGHUP is a lost terminal."""
 SIGNALS_HELD: Final = "TRAINERD_SIGNALS_HELD"
 """Environment variable: `STOP` is held since the rank began, and `import trainerd` takes the signals over."""
 
+SHELL_SIGNAL: Final = 128
+"""A shell whose command died of a signal exits with the signal's number and this."""
+
 URGENT: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 """Those of which a second one means "now"."""
 

@@ -18,7 +18,7 @@ from typing import Final, Literal
 from trainerd.contract import exit_codes
 from trainerd.contract.policy import Completion, OnNonfiniteLoss
 from trainerd.contract.records import ExitRecord, OutcomeRecord, RankExit, StallRecord
-from trainerd.contract.signals import STOP, signal_name
+from trainerd.contract.signals import SHELL_SIGNAL, STOP, signal_name
 from trainerd.errors import RankLostError
 from trainerd.supervisor.machine.interpreter import Interpreter, without_module
 
@@ -201,9 +201,6 @@ def _failure(evidence: Evidence, kind: OutcomeKind, retry: Retry) -> str:
     return f"{kind.value}: {culprit.exit_code}"
 
 
-_SHELL_SIGNAL: Final = 128
-"""A shell whose command died of a signal exits with the signal's number and this."""
-
 _RANK_LOST: Final = f"{RankLostError.__module__}.{RankLostError.__qualname__}"
 _Verdict = tuple[OutcomeKind, Retry, str]
 
@@ -380,7 +377,7 @@ def _left_as_asked(evidence: Evidence, record: ExitRecord, rank: RankExit) -> _V
     """Judge a bad exit code that comes of a request to stop, None if it does not."""
     if record.stop_requested_s is None or rank.exit_code is None:
         return None
-    who, number = f"rank {rank.rank}", rank.exit_code - _SHELL_SIGNAL
+    who, number = f"rank {rank.rank}", rank.exit_code - SHELL_SIGNAL
     if number in STOP and not evidence.has_session:
         reason = f"{who} left on {signal_name(number)}, as asked: exit code {rank.exit_code}"
         return OutcomeKind.STOPPED, Retry.AFTER_BACKOFF, reason
@@ -404,7 +401,7 @@ def _killed_for_memory(record: ExitRecord, rank: RankExit) -> str | None:
     """Return what says that a rank or its worker was killed for lack of memory, None if nothing does."""
     if rank.is_oom_victim:
         return "its log says so"
-    if record.oom_kills and signal.SIGKILL in {rank.signal, (rank.exit_code or 0) - _SHELL_SIGNAL}:
+    if record.oom_kills and signal.SIGKILL in {rank.signal, (rank.exit_code or 0) - SHELL_SIGNAL}:
         limit = record.memory_limit_bytes
         at_limit = "" if limit is None else f", at a limit of {_gib(limit)}"
         return f"its cgroup counted {record.oom_kills} such kills meanwhile{at_limit}"

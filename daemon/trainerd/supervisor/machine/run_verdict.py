@@ -13,10 +13,9 @@ from typing import Final
 
 from trainerd.contract import exit_codes
 from trainerd.contract.records import ExitRecord, RankExit
-from trainerd.contract.signals import STOP, signal_name
+from trainerd.contract.signals import SHELL_SIGNAL, STOP, signal_name
 from trainerd.supervisor.machine.outcome import Evidence, Retry, judge
 
-_SHELL_SIGNAL: Final = 128
 _SIGNALS: Final = frozenset(signal.valid_signals())
 
 
@@ -120,7 +119,7 @@ def _without_attempt(code: int | None) -> RunVerdict:
 
 def signal_of(code: int) -> int | None:
     """Return the signal that an exit code stands for, None if it stands for none."""
-    number = -code if code < 0 else code - _SHELL_SIGNAL
+    number = -code if code < 0 else code - SHELL_SIGNAL
     return number if number in _SIGNALS else None
 
 
