@@ -4,8 +4,9 @@ An answer is a function registered for the pairs that it answers, and its docstr
 ``docs/state-machine.md`` is made from them. To ignore an event is an answer too, and gives its reason.
 
 Invariants:
-* At most one attempt of a job may have processes: one is launched from `Queued` only, and a live state is
-  left only on an event that says that nobody of the attempt is left.
+* At most one attempt of a job may have processes on this machine: one is launched from `Queued` only, and a
+  live state is left only on an event that says that no process of the attempt is left. One on another machine
+  is fenced before that event.
 * No attempt is launched under a spec whose file is refused now.
 * An event about another attempt than the newest is old news and changes nothing.
 """

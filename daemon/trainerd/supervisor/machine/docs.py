@@ -32,9 +32,10 @@ may die at any moment.
 Three rules hold for every cell below:
 
 * An event about another attempt than the newest one is old news and changes nothing.
-* At most one attempt of a job may have processes. It is launched from *queued* only, and the live states
-  (*{live}*) are left only on an event that says that none of its processes is left, or for *faulted*, where
-  an attempt that may live keeps its slot.
+* At most one attempt of a job may have processes on this machine. It is launched from *queued* only, and the
+  live states (*{live}*) are left only on an event that says that none of them is left, or for *faulted*,
+  where an attempt that may live keeps its slot. An attempt on another machine cannot be observed: it is
+  fenced before this event, so that its session saves nothing more.
 * Nothing is launched under a spec whose file is refused now.
 """
 

@@ -99,7 +99,7 @@ class StallSeen:
 
 @dataclass(frozen=True)
 class AttemptEnded:
-    """Nobody of the attempt is left, and this is how it ended.
+    """No process of the attempt is left on this machine, and this is how it ended.
 
     Attributes:
         attempt: Which.
