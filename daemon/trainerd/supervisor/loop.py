@@ -496,7 +496,7 @@ class Loop:
         asked: list[tuple[str, Path, Monitor | None]] = []
         for name, job in self.ledger.jobs.items():
             monitor = self.monitors.get(name)
-            # Most jobs of a large folder rest or run, and this is asked of each of them every second.
+            # Most jobs of a large folder rest or wait for a slot, and this is asked of each one every second.
             if monitor is None and not isinstance(job.state, _LOOKED_AT_WITHOUT_MONITOR):
                 continue
             look = self._look_at(job, monitor)
