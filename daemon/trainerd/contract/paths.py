@@ -12,6 +12,11 @@ USER_STATE: Final = Path(".local/state/trainerd")
 """Where the unit of one person keeps its state, below the home."""
 
 
+def log_times_path(log: Path) -> Path:
+    """Return where the times of a rank's log are."""
+    return log.with_suffix(".times")
+
+
 @dataclass(frozen=True)
 class StatePaths:
     """A supervisor's state folder."""
@@ -180,7 +185,7 @@ class RunPaths:
 
     def rank_log_times(self, rank: int) -> Path:
         """When the lines of that log were written."""
-        return self.rank_log(rank).with_suffix(".times")
+        return log_times_path(self.rank_log(rank))
 
     def newest_attempt(self) -> int:
         """Return the number of the newest attempt that has a folder, 0 if there is none."""

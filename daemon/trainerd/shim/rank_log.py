@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainerd.contract.log_times import LogTimesWriter
+from trainerd.contract.paths import log_times_path
 from trainerd.contract.records import RANK_LOG_BYTES_MAX, RANK_LOG_COPIES
 from trainerd.shim.notes import note
 
@@ -48,7 +49,7 @@ class RankLog:
         self._copies = copies
         self._looked: tuple[float, int] | None = None
         self._has_complained = False
-        self._times = LogTimesWriter(path.with_suffix(".times"))
+        self._times = LogTimesWriter(log_times_path(path))
         self.descriptor = self._open()
         self.note_times()  # what came after the last look of a shim that was killed
 
