@@ -77,7 +77,7 @@ def gather_evidence(
         spec_digest: Of the spec under which the attempt was launched.
         ending: What the shim recorded, None if it was lost.
         lost_because: Why there is no exit record.
-        is_after_reboot: Whether the machine was restarted since, or is another one.
+        is_after_reboot: Whether the machine was restarted since, or it is another machine.
         looks_at_checkpoints: Whether to; where they cannot be read for long, an ending is judged without.
 
     Raises:

@@ -98,7 +98,7 @@ class Evidence:
         exit: What the shim recorded; None if it was lost.
         outcomes: What each rank said, by rank; None where it said nothing.
         lost_because: Why there is no exit record.
-        is_after_reboot: Whether the machine was restarted since, or is another one.
+        is_after_reboot: Whether the machine was restarted since, or it is another machine.
         has_session: Whether a rank used the training API in this attempt.
         has_trained_before: Whether a rank used it in an earlier attempt of this run.
         has_stepped: Whether this attempt finished a step.
