@@ -79,12 +79,14 @@ class RehearsalNotes:
         outputs: Digest of the output of each module in the traced step, in the order of the calls; before
             them, of what each tracked module holds, named with `BEFORE_STEP`.
         kernels: What torch says of kernels without a deterministic form that were used in the traced step.
+        epoch_steps: Steps of the first epoch, None while it is not over.
     """
 
     uncompared: tuple[str, ...] = ()
     is_deterministic: bool = False
     outputs: tuple[tuple[str, str], ...] = ()
     kernels: tuple[str, ...] = ()
+    epoch_steps: int | None = None
 
 
 def to_variable(rehearsal: Rehearsal) -> str:

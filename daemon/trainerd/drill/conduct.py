@@ -11,7 +11,6 @@ import dataclasses
 import itertools
 import math
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from trainerd.drill.diagnosis import diagnose_fault
@@ -154,14 +153,14 @@ class Drill:
             return self._drill_saves(events, end, began_s)
         _check_speed(end, limit_s)
         _check_runs(end)
-        rows = run.trace().rows
+        rows, epoch_steps = run.trace().rows, run.notes().epoch_steps
         run.remove()
         if not end.step:
             raise UserError(
                 "the job ended without a step, so there is nothing to disturb",
                 hint="a drill needs a training loop that the session drives: see docs/training-api.md",
             )
-        epoch, total = _lengths([(row["epoch"], row["batch"]) for row in rows], end)
+        epoch, total = _lengths([(row["epoch"], row["batch"]) for row in rows], end, epoch_steps)
         return Measured(
             start_s=end.first_step_s or end.duration_s,
             step_s=end.step_s or max(end.duration_s - (end.first_step_s or 0.0), 0.0) / end.step,
@@ -280,7 +279,12 @@ class Drill:
         then, now = reference.checkpoints(), other.checkpoints()
 
         def difference(boundary: Boundary) -> tuple[str, str] | None:
-            return checkpoint_difference(then[boundary], now[boundary], uncompared=self._uncompared)
+            return checkpoint_difference(
+                then[boundary],
+                now[boundary],
+                uncompared=self._uncompared,
+                folders=(reference.folder, other.folder),
+            )
 
         return compare_runs(reference.trace(), other.trace(), difference, uncompared=self._uncompared)
 
@@ -316,14 +320,18 @@ def _check_runs(end: DrillAttempt) -> None:
         raise UserError(f"an undisturbed run is much slower than the first one: {end.message}")
 
 
-def _lengths(places: list[tuple[int, int]], end: DrillAttempt) -> tuple[int | None, int | None]:
-    """Return the steps of an epoch and of the whole job, as far as an attempt shows them."""
-    by_epoch = Counter(epoch for epoch, _ in places)
-    beat = end.beat
-    epoch: int | None = None
-    if len(by_epoch) > 1 or (end.kind == "finished" and by_epoch):
-        epoch = by_epoch[min(by_epoch)]
-    elif beat is not None and beat.batches > 0 and places:
+def _lengths(
+    places: list[tuple[int, int]], end: DrillAttempt, epoch_steps: int | None
+) -> tuple[int | None, int | None]:
+    """Return the steps of an epoch and of the whole job, as far as an attempt shows them.
+
+    Args:
+        places: Epoch and batch of each row of its history.
+        end: How it went.
+        epoch_steps: Steps of its first epoch, None if that did not end.
+    """
+    beat, epoch = end.beat, epoch_steps
+    if epoch is None and beat is not None and beat.batches > 0 and places:
         # Several batches may make a step.
         epoch = math.ceil(beat.batches * len(places) / (places[-1][1] + 1))
     if end.kind == "finished":
@@ -334,12 +342,10 @@ def _lengths(places: list[tuple[int, int]], end: DrillAttempt) -> tuple[int | No
 
 
 def _seen(reference: DrilledRun) -> Undisturbed:
-    by_epoch = Counter(row["epoch"] for row in reference.trace().rows)
-    epochs = reference.epochs
     return Undisturbed(
         steps=reference.steps,
-        epoch_steps=by_epoch[min(by_epoch)] if epochs and by_epoch else None,
-        epochs=epochs,
+        epoch_steps=reference.notes().epoch_steps,
+        epochs=reference.epochs,
         evaluates=reference.evaluated,
         is_whole=reference.is_finished,
     )

@@ -74,6 +74,7 @@ class DrilledRun:
         saves_alone: Whether the job opens no session: it has Checkpointers alone.
 
     Attributes:
+        folder: Its folder, with its run folder and its copy of the working folder.
         evaluated: Whether an attempt was in an evaluation that the session drives.
     """
 
@@ -89,18 +90,18 @@ class DrilledRun:
     ) -> None:
         self.evaluated = False
         self._saves_alone = saves_alone
-        self._folder = places.root / name
-        self._run = RunPaths(self._folder / "run")
+        self.folder = places.root / name
+        self._run = RunPaths(self.folder / "run")
         self._keeps = places.keeps
-        self._loggers = loggers_aside(self._folder / "loggers")
+        self._loggers = loggers_aside(self.folder / "loggers")
         self._variables = cadence(every_steps) | self._loggers
         self._stop_step = stop_step
         self._attempts = 0
         self._run.root.mkdir(parents=True)
-        (self._folder / "loggers").mkdir()
+        (self.folder / "loggers").mkdir()
         work = Path(job.workdir)
         if not places.is_in_place:
-            work = self._folder / "beside" / work.name
+            work = self.folder / "beside" / work.name
             copy_work(Path(job.workdir), work, linked=places.linked)
         self._job = dataclasses.replace(job, workdir=str(work))
 
@@ -119,7 +120,7 @@ class DrilledRun:
         if self._stop_step is not None:
             stop = Strike("stop", "save", self._stop_step)
             strikes = (*strikes, stop if self._saves_alone else Strike("drain", "step", self._stop_step))
-        asked = Rehearsal(str(self._folder), strikes, changes_workers, traced_step)
+        asked = Rehearsal(str(self.folder), strikes, changes_workers, traced_step)
         job = self._job if ranks is None else dataclasses.replace(self._job, nproc=ranks)
         launch = launch_record(job, self._run, self._attempts, environ=os.environ)
         variables = self._variables | {rehearsal.VARIABLE: rehearsal.to_variable(asked)}
@@ -180,21 +181,21 @@ class DrilledRun:
 
     def checkpointers(self) -> tuple[CheckpointStore, ...]:
         """Return the folders into which Checkpointers of the script saved, in the order of their names."""
-        folder = self._folder / CHECKPOINTERS_NAME
+        folder = self.folder / CHECKPOINTERS_NAME
         return tuple(CheckpointStore(each) for each in sorted(folder.iterdir())) if folder.is_dir() else ()
 
     def events(self, attempt: int | None = None) -> tuple[SaveEvent, ...]:
         """Return what the Checkpointers of one attempt did, or of all."""
-        found = read_events(self._folder)
+        found = read_events(self.folder)
         return found if attempt is None else tuple(each for each in found if each.attempt == attempt)
 
     def notes(self) -> RehearsalNotes:
         """Return what its session noted."""
-        return rehearsal.read_notes(self._folder)
+        return rehearsal.read_notes(self.folder)
 
     def changed_workers(self) -> bool:
         """Tell whether a loader got another number of workers."""
-        return (self._folder / rehearsal.WORKERS_NAME).exists()
+        return (self.folder / rehearsal.WORKERS_NAME).exists()
 
     def reasons(self) -> tuple[Reason, ...]:
         """Return what the session of its newest resume suspected or found."""
@@ -204,4 +205,4 @@ class DrilledRun:
     def remove(self) -> None:
         """Remove its folders, unless they are to stay."""
         if not self._keeps:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)

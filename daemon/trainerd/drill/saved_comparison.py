@@ -11,6 +11,8 @@ from trainerd.drill.state_comparison import checkpoint_difference
 from trainerd.training.engine.row_comparison import Patterns
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from trainerd.checkpoint.committed import Checkpoint
     from trainerd.drill.drilled_run import DrilledRun
     from trainerd.drill.run_comparison import Boundary
@@ -29,7 +31,12 @@ def compare_saved(
     """
     then, now = ({each.directory.name: each for each in run.checkpointers()} for run in (reference, other))
     parts = [
-        _compare(checkpoints_by_boundary(then[name]), checkpoints_by_boundary(now[name]), uncompared)
+        _compare(
+            checkpoints_by_boundary(then[name]),
+            checkpoints_by_boundary(now[name]),
+            uncompared,
+            (reference.folder, other.folder),
+        )
         for name in then
         if name in now
     ]
@@ -56,10 +63,13 @@ def differing_scores(reference: DrilledRun, other: DrilledRun) -> tuple[str, ...
 
 
 def _compare(
-    then: dict[Boundary, Checkpoint], now: dict[Boundary, Checkpoint], uncompared: Patterns
+    then: dict[Boundary, Checkpoint],
+    now: dict[Boundary, Checkpoint],
+    uncompared: Patterns,
+    folders: tuple[Path, Path],
 ) -> Compared:
     def difference(boundary: Boundary) -> tuple[str, str] | None:
-        return checkpoint_difference(then[boundary], now[boundary], uncompared=uncompared)
+        return checkpoint_difference(then[boundary], now[boundary], uncompared=uncompared, folders=folders)
 
     common = [each for each in then if each in now]
     compared = compare_runs(_trace(then, common), _trace(now, common), difference, uncompared=uncompared)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Final
 
+from trainerd.drill.folder_names import without_folder
 from trainerd.errors import CorruptError
 from trainerd.training.state.rank_files import read_verified
 from trainerd.training.state.tree_difference import first_difference
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from trainerd.checkpoint.committed import Checkpoint
     from trainerd.training.engine.row_comparison import Patterns
     from trainerd.training.state.restore import StateTree
@@ -18,7 +22,7 @@ _LEFT_OUT: Final = frozenset({"position", "sources", "sources_form", "seed"})
 
 
 def checkpoint_difference(
-    then: Checkpoint, now: Checkpoint, *, uncompared: Patterns
+    then: Checkpoint, now: Checkpoint, *, uncompared: Patterns, folders: tuple[Path, Path]
 ) -> tuple[str, str] | None:
     """Return path and detail of the first difference in the whole state, None if there is none.
 
@@ -28,18 +32,24 @@ def checkpoint_difference(
         then: Checkpoint of the undisturbed run.
         now: The other one.
         uncompared: Paths to leave out.
+        folders: Folder of each run. A text in the state that names a place in one is compared without it.
     """
     try:
-        return _difference(then, now, uncompared)
+        return _difference(then, now, uncompared, folders)
     except (CorruptError, OSError) as error:
         return "", f"a checkpoint cannot be read: {error}"
 
 
-def _difference(then: Checkpoint, now: Checkpoint, uncompared: Patterns) -> tuple[str, str] | None:
+def _difference(
+    then: Checkpoint, now: Checkpoint, uncompared: Patterns, folders: tuple[Path, Path]
+) -> tuple[str, str] | None:
     ranks = then.manifest.world_size
     # With another number of ranks the others have generators of their own: the state is that of rank 0.
     for rank in range(ranks if now.manifest.world_size == ranks else 1):
-        one, other = (_compared_tree(read_verified(each, rank)) for each in (then, now))
+        one, other = (
+            _compared_tree(read_verified(each, rank), folder)
+            for each, folder in zip((then, now), folders, strict=True)
+        )
         found = first_difference(one, other, "", is_left_out=uncompared.match)
         if found is not None:
             prefix = f"rank {rank}: " if ranks > 1 else ""
@@ -47,10 +57,14 @@ def _difference(then: Checkpoint, now: Checkpoint, uncompared: Patterns) -> tupl
     return None
 
 
-def _compared_tree(tree: StateTree) -> dict[str, Any]:
+def _compared_tree(tree: StateTree, folder: Path) -> dict[str, Any]:
     own = tree.extra.get("session", {})
-    return {
-        **tree.objects,
-        "module_changes": tree.module_changes,
-        **{name: value for name, value in own.items() if name not in _LEFT_OUT},
-    }
+    found: dict[str, Any] = without_folder(
+        {
+            **tree.objects,
+            "module_changes": tree.module_changes,
+            **{name: value for name, value in own.items() if name not in _LEFT_OUT},
+        },
+        {str(folder), os.path.realpath(folder)},
+    )
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from trainerd.contract.rehearsal import RehearsalNotes
 from trainerd.contract.heartbeat import Heartbeat
 from trainerd.drill import conduct
 from trainerd.drill.conduct import Drill
@@ -23,6 +24,9 @@ def measured(end, folder, monkeypatch):
 
         def attempt(self, **_options):
             return end
+
+        def notes(self):
+            return RehearsalNotes()
 
         def events(self):
             return ()

@@ -23,14 +23,14 @@ def run(**folders):
         ]
         return SimpleNamespace(directory=Path(name), checkpoints=lambda: checkpoints)
 
-    return SimpleNamespace(checkpointers=lambda: tuple(store(*each) for each in folders.items()))
+    return SimpleNamespace(folder=Path("run"), checkpointers=lambda: tuple(store(*each) for each in folders.items()))
 
 
 @pytest.fixture(autouse=True)
 def states():
     """A state is one number here."""
 
-    def difference(then, now, *, uncompared):
+    def difference(then, now, *, uncompared, folders):
         return None if then.state == now.state else ("model", f"{then.state} became {now.state}")
 
     with mock.patch.object(saved_comparison, "checkpoint_difference", difference):

