@@ -211,7 +211,11 @@ def choose_faults(
     add("kill", Strike("kill", "step", killed), unless=too_short)
     several = f"with {nproc} ranks the end of a grace period after a loop is not rehearsed"
     add("after-loop", Strike("flush", "after-loop", 1), unless=several if nproc > 1 else no_epoch)
-    no_evaluation = "" if seen.evaluates else "no evaluation that the session drives was seen, such as session.batches(…, train=False)"
+    no_evaluation = (
+        ""
+        if seen.evaluates
+        else "no evaluation that the session drives was seen, such as session.batches(…, train=False)"
+    )
     add("evaluation", Strike("drain", "evaluation", 1), unless=no_evaluation)
     add(
         "epoch-end",

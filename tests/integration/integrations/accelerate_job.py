@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader, Dataset
 
+from tests.support.strikes import strike
 from trainerd.integrations.accelerate import session as accelerated_session
 
 EPOCHS = 3
@@ -27,14 +26,6 @@ class Noisy(Dataset[Any]):
     def __getitem__(self, index: int) -> torch.Tensor:
         noise = 0.1 * torch.rand(4) + 0.01 * random.random() + 0.01 * float(np.random.rand())
         return torch.full((4,), index / 41) + noise
-
-
-def strike(place: str) -> None:
-    """Die here on all ranks, or be asked to stop on rank 0, if that is what this attempt is for."""
-    where, _, name = os.environ["JOB_STRIKE"].partition(":")
-    if where == place and (name == "KILL" or os.environ.get("RANK", "0") == "0"):
-        os.kill(os.getpid(), getattr(signal, f"SIG{name}"))
-        time.sleep(0.05)
 
 
 def main() -> None:

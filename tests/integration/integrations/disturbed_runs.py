@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support.training_runs import REPOSITORY
 from trainerd.contract.metric_history import read_history
 
 ATTEMPTS = Path(__file__).with_name("attempts.py")
@@ -21,8 +22,8 @@ KILLED, DRAINED = -9, 85
 
 
 def expected_code(strike: str) -> int:
-    """Return the exit code of an attempt that is struck so: ``PLACE:SIGNAL`` or ``POINT=kill@N``."""
-    return KILLED if strike.endswith(":KILL") or "=kill" in strike else DRAINED
+    """Return the exit code of an attempt that is struck so: ``PLACE:SIGNAL[@RANK]`` or ``POINT=kill@N``."""
+    return KILLED if ":KILL" in strike or "=kill" in strike else DRAINED
 
 
 def compare_runs(
@@ -70,7 +71,11 @@ def run_attempts(job: Path, folder: Path, plan: Sequence[dict[str, str]]) -> lis
     """Run attempts of a job, one for each environment of a plan, and return their exit codes."""
     plan_file = folder / "plan.json"
     plan_file.write_text(json.dumps(plan))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": f"{REPOSITORY / 'daemon'}:{REPOSITORY}",
+    }
     result = subprocess.run(
         [sys.executable, ATTEMPTS, job, plan_file],
         env=environment,

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint, EarlyStopping
 from ignite.metrics import Average, RunningAverage
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
 
 import trainerd
+from tests.support.strikes import strike
 from trainerd.integrations.ignite import StoreSaver, attach
 
 
@@ -26,14 +27,6 @@ class Noisy(Dataset[Any]):
 
     def __getitem__(self, index: int) -> torch.Tensor:
         return torch.tensor([index / 21]) + 0.1 * torch.rand(1) + 0.01 * random.random()
-
-
-def strike(place: str) -> None:
-    """Die here, or be asked to stop, if that is what this attempt is for."""
-    where, _, name = os.environ["JOB_STRIKE"].partition(":")
-    if where == place:
-        os.kill(os.getpid(), getattr(signal, f"SIG{name}"))
-        time.sleep(0.05)
 
 
 def main() -> None:
@@ -49,10 +42,14 @@ def main() -> None:
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.7)
         curve = session.value("curve", []).value
 
+        if is_several := "WORLD_SIZE" in os.environ:
+            idist.initialize("gloo")
+        trained = torch.nn.parallel.DistributedDataParallel(model) if is_several else model
+
         def step(engine: Any, x: torch.Tensor) -> float:
             if (engine.state.iteration - 1) % accumulate == 0:
                 optimizer.zero_grad()
-            loss = (model(x) - 1).square().mean()
+            loss = (trained(x) - 1).square().mean()
             (loss / accumulate).backward()
             if engine.state.iteration % accumulate == 0:
                 optimizer.step()
@@ -99,6 +96,8 @@ def main() -> None:
         session.track(model=model, optimizer=optimizer, scheduler=scheduler)
         workers = int(os.environ["JOB_WORKERS"])
         loader = DataLoader(Noisy(), batch_size=4, shuffle=True, num_workers=workers)
+        if is_several:
+            loader = DataLoader(Noisy(), 4, sampler=DistributedSampler(Noisy()), num_workers=workers)
         state = trainer.run(loader, max_epochs=3)
         found = {
             "model": [each.tolist() for each in model.state_dict().values()],
@@ -110,4 +109,9 @@ def main() -> None:
             "metrics": {name: float(value) for name, value in state.metrics.items()},
             "scheduler": repr(scheduler.state_dict()),
         }
-    (out / "final.json").write_text(json.dumps(found))
+    if os.environ.get("RANK", "0") == "0":
+        (out / "final.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

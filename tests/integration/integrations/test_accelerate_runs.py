@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.integration.integrations.disturbed_runs import compare_runs, expected_code
-from tests.support.rank_runs import free_port
-from tests.support.rank_server import RankServer
-from tests.support.training_runs import REPOSITORY, training_environment
+from tests.integration.integrations.disturbed_runs import compare_runs
+from tests.integration.integrations.disturbed_ranks import compare_ranks
 
 pytestmark = [
     pytest.mark.torch,
@@ -53,48 +49,8 @@ def test_kills_and_drains_change_nothing(workers: int, accumulate: int, tmp_path
     )
 
 
-RANKS_LIMIT_S = 120.0
-
-
-def run_ranks(server: RankServer, out: Path, strike: str) -> list[int]:
-    out.mkdir(exist_ok=True)
-    port = free_port()
-    ranks = [
-        server.launch(
-            JOB,
-            [],
-            training_environment(
-                out / "run",
-                PYTHONPATH=f"{REPOSITORY / 'daemon'}:{REPOSITORY}",
-                RANK=rank,
-                LOCAL_RANK=rank,
-                WORLD_SIZE=2,
-                MASTER_ADDR="127.0.0.1",
-                MASTER_PORT=port,
-                JOB_OUT=out,
-                JOB_STRIKE=strike,
-                JOB_ACCUMULATE=2,
-                JOB_WORKERS=0,
-            ),
-            out / f"rank-{rank}.log",
-        )
-        for rank in range(2)
-    ]
-    return [rank.wait(RANKS_LIMIT_S) for rank in ranks]
-
-
 @pytest.mark.timeout(600)
 def test_two_ranks_stop_together_and_go_on(tmp_path: Path) -> None:
-    def final(name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((tmp_path / name / "final.json").read_text())
-        return found
-
-    strikes = ("0.1:TERM", "1.3:KILL", "validation1:KILL", "2.1:TERM")  # of six batches
-    with RankServer("accelerate", "torch._dynamo") as server:
-        assert run_ranks(server, tmp_path / "plain", "") == [0, 0]
-        for strike in strikes:
-            codes = run_ranks(server, tmp_path / "struck", strike)
-            assert codes == [expected_code(strike)] * 2, (tmp_path / "struck" / "rank-0.log").read_text()
-        assert run_ranks(server, tmp_path / "struck", "") == [0, 0]
-    assert final("struck") == final("plain")
-    assert [each[1] for each in final("plain")["curve"]] == [41] * 3, "samples that fill up are left out"
+    strikes = ("0.1:TERM@0", "0.3:KILL@1", "1.3:KILL", "validation1:KILL", "2.1:TERM")  # of six batches
+    found = compare_ranks(JOB, tmp_path, strikes, modules=("accelerate",), workers=0, accumulate=2)
+    assert [each[1] for each in found["curve"]] == [41] * 3, "samples that fill up are left out"

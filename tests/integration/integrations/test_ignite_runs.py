@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.integrations.disturbed_ranks import compare_ranks
 from tests.integration.integrations.disturbed_runs import compare_runs
 
 pytestmark = [
@@ -40,3 +41,10 @@ STRIKES = (
 @pytest.mark.parametrize("workers", [0, 2])
 def test_kills_and_drains_change_nothing(workers: int, accumulate: int, tmp_path: Path) -> None:
     compare_runs(JOB, tmp_path, STRIKES, workers=workers, accumulate=accumulate)
+
+
+@pytest.mark.timeout(600)
+def test_two_ranks_stop_together_and_go_on(tmp_path: Path) -> None:
+    strikes = ("1:TERM@0", "2:KILL@1", "5:TERM", "validation2:KILL", "8:KILL@0")  # of three batches an epoch
+    modules = ("ignite.engine", "ignite.handlers", "ignite.metrics")
+    compare_ranks(JOB, tmp_path, strikes, modules=modules, workers=0, accumulate=1)

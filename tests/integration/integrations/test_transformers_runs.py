@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.integrations.disturbed_ranks import compare_ranks
 from tests.integration.integrations.disturbed_runs import compare_runs
 
 pytestmark = [
@@ -43,3 +44,10 @@ STRIKES = {
 @pytest.mark.parametrize("workers", [0, 2])
 def test_kills_and_drains_change_nothing(workers: int, accumulate: int, tmp_path: Path) -> None:
     compare_runs(JOB, tmp_path, STRIKES[accumulate], workers=workers, accumulate=accumulate)
+
+
+@pytest.mark.timeout(600)
+def test_two_ranks_stop_together_and_go_on(tmp_path: Path) -> None:
+    strikes = ("2:TERM@0", "4:KILL@1", "validation6:KILL", "9:TERM", "epoch12:KILL@0")  # six steps an epoch
+    modules = ("tests.support.transformers_program",)
+    compare_ranks(JOB, tmp_path, strikes, modules=modules, workers=0, accumulate=1)

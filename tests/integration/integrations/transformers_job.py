@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 import trainerd
+from tests.support.strikes import strike
 
 try:
     import torchvision  # noqa: F401 - Transformers imports it where it is installed
@@ -69,13 +68,6 @@ class Strike(TrainerCallback):
         strike(f"trained{state.global_step}")
 
 
-def strike(place: str) -> None:
-    where, _, name = os.environ["JOB_STRIKE"].partition(":")
-    if where == place:
-        os.kill(os.getpid(), getattr(signal, f"SIG{name}"))
-        time.sleep(0.05)
-
-
 def main() -> None:
     out = Path(os.environ["JOB_OUT"])
     torch.set_num_threads(1)
@@ -96,6 +88,7 @@ def main() -> None:
         report_to=[],
         disable_tqdm=True,
         use_cpu=True,
+        ddp_backend="gloo" if "WORLD_SIZE" in os.environ else None,
         dataloader_num_workers=int(os.environ["JOB_WORKERS"]),
         seed=7,
     )
@@ -128,4 +121,9 @@ def main() -> None:
             "best": [trainer.state.best_metric, trainer.state.best_global_step],
             "random": torch.get_rng_state().tolist()[:40],
         }
-    (out / "final.json").write_text(json.dumps(found))
+    if os.environ.get("RANK", "0") == "0":
+        (out / "final.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -23,7 +23,9 @@ def run(**folders):
         ]
         return SimpleNamespace(directory=Path(name), checkpoints=lambda: checkpoints)
 
-    return SimpleNamespace(folder=Path("run"), checkpointers=lambda: tuple(store(*each) for each in folders.items()))
+    return SimpleNamespace(
+        folder=Path("run"), checkpointers=lambda: tuple(store(*each) for each in folders.items())
+    )
 
 
 @pytest.fixture(autouse=True)

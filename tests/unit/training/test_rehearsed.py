@@ -160,3 +160,28 @@ def test_another_number_of_workers_is_another_one(own):
 def test_a_variable_that_cannot_be_read_is_refused():
     with pytest.raises(UserError, match=r"only `trainerd drill` sets it"):
         rehearsal.from_environ({rehearsal.VARIABLE: "{"})
+
+
+def test_the_steps_of_the_first_epoch_are_noted_once_it_is_over(attempt, tmp_path):
+    attempt(Strike("drain", "step", 3))
+    assert rehearsal.read_notes(tmp_path).epoch_steps is None
+    attempt(Strike("drain", "step", 9))
+    assert rehearsal.read_notes(tmp_path).epoch_steps == 4
+
+
+def test_what_a_tracked_object_calls_a_measurement_is_not_compared(tmp_path, monkeypatch):
+    class Timed:
+        trainerd_measured = ("seconds",)
+
+        def state_dict(self):
+            return {"seconds": time.monotonic()}
+
+        def load_state_dict(self, state):
+            pass
+
+    monkeypatch.setenv(rehearsal.VARIABLE, rehearsal.to_variable(Rehearsal(str(tmp_path))))
+    with trainerd.session(tmp_path / "run", uncompared=("speed",)) as session:
+        session.track(timer=Timed(), model=torch.nn.Linear(1, 1))
+        for _ in session.epochs(1):
+            pass
+    assert rehearsal.read_notes(tmp_path).uncompared == ("speed", "timer.seconds")

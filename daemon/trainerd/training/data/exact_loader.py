@@ -122,9 +122,21 @@ class ExactDataset(Dataset[Any]):
     Everything else is the dataset's own.
     """
 
-    def __init__(self, view: LoaderView) -> None:
+    def __init__(self, view: LoaderView, epoch: ExactEpoch) -> None:
         self.dataset = view.dataset
+        self._epoch = epoch
         self._fetch = SeededFetch(view.dataset, view.collate_fn, is_batched=view.batch_sampler is not None)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of the passes that begin from here on.
+
+        Accelerate sets it here where its own samplers hide ours: within an epoch that was resumed on several
+        ranks.
+        """
+        self._epoch.set(epoch)
+        own = getattr(self.dataset, "set_epoch", None)
+        if own is not None:
+            own(epoch)
 
     def __getitems__(self, samples: list[Any]) -> Any:
         first = samples[0]
@@ -223,7 +235,7 @@ def exact_of(view: LoaderView, seed: int) -> ExactLoader:
         {"batch_sampler": batches} if is_batched else {"batch_size": None, "sampler": batches.sampler}
     )
     loader = ExactLoader(
-        ExactDataset(view),
+        ExactDataset(view, epoch),
         **order,
         collate_fn=as_it_is,
         num_workers=view.num_workers,

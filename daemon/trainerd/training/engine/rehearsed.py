@@ -101,4 +101,6 @@ class RehearsedRun:
 
 def _measured(objects: Mapping[str, Any]) -> list[str]:
     """Return the paths of what tracked objects call measurements of the machine."""
-    return [f"{name}.{each}" for name, value in objects.items() for each in getattr(type(value), _MEASURED, ())]
+    return [
+        f"{name}.{each}" for name, value in objects.items() for each in getattr(type(value), _MEASURED, ())
+    ]

@@ -64,7 +64,8 @@ def put_back_loggers(trainer: Any, saved: list[dict[str, Any]]) -> None:
             continue
         version = _version(logger)
         if version is not None and version != state["version"] and hasattr(logger, "_version"):
-            _leave_new_folder(logger)
+            if trainer.is_global_zero:
+                _leave_new_folder(logger)
             logger._version = state["version"]  # noqa: SLF001 - Lightning has no public way to it
             logger._experiment = None  # noqa: SLF001 - as above
         if state["rows"] is not None and _has_csv_file(logger):
@@ -78,7 +79,8 @@ def _version(logger: Any) -> Any:
 
 def _has_csv_file(logger: Any) -> bool:
     experiment = getattr(logger, "_experiment", None) or getattr(logger, "experiment", None)
-    return hasattr(experiment, "metrics_file_path") and hasattr(experiment, "metrics_keys")
+    # The experiment of a rank that does not log has every attribute, and no path.
+    return isinstance(getattr(experiment, "metrics_file_path", None), str | Path)
 
 
 def _rows(logger: Any) -> torch.Tensor | None:

@@ -142,9 +142,9 @@ def _forget_later_files(saver: Any, known: set[str]) -> None:
 
     def file_exists(filepath: Any, trainer: Any) -> bool:
         name = Path(str(filepath)).name
-        if name in later:
-            later.discard(name)
-            return False
-        return bool(former(filepath, trainer))
+        # Ranks list a folder at different times: what rank 0 found holds for all, as in Lightning.
+        is_later = trainer.strategy.broadcast(name in later)
+        later.discard(name)
+        return bool(former(filepath, trainer)) and not is_later
 
     saver.file_exists = file_exists

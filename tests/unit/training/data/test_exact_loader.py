@@ -200,3 +200,20 @@ class Endless:
 def test_what_cannot_be_exact_is_refused(given: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         trainerd.exact(given())
+
+
+def test_the_epoch_reaches_a_loader_that_is_sharded_and_skipped_into():
+    """Accelerate sets it on the dataset where two samplers of its own lie around ours."""
+    data_loader = pytest.importorskip("accelerate.data_loader")
+    batches = []
+    for first in (0, 2):
+        loader = trainerd.exact(DataLoader(list(range(16)), batch_size=2, shuffle=True), 3)
+        shard = data_loader.DataLoaderShard(
+            loader.dataset,
+            batch_sampler=data_loader.BatchSamplerShard(loader.batch_sampler, 2, 1),
+            collate_fn=loader.collate_fn,
+        )
+        found = data_loader.skip_first_batches(shard, first) if first else shard
+        found.set_epoch(4)
+        batches.append([each.tolist() for each in found])
+    assert batches[1] == batches[0][2:]
