@@ -1,4 +1,4 @@
-"""Strikes of a job of tests by its own hand, at a place that ``JOB_STRIKE`` names: ``PLACE:SIGNAL[@RANK]``."""
+"""Strikes of a test's job by its own hand, at a place that ``JOB_STRIKE`` names: ``PLACE:SIGNAL[@RANK]``."""
 
 from __future__ import annotations
 

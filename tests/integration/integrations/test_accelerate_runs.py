@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.integrations.disturbed_runs import compare_runs
 from tests.integration.integrations.disturbed_ranks import compare_ranks
+from tests.integration.integrations.disturbed_runs import compare_runs
 
 pytestmark = [
     pytest.mark.torch,

@@ -1,4 +1,4 @@
-"""A rank that is killed at any act of a save leaves no torn checkpoint: the newest one is whole, and loads."""
+"""A rank that is killed at any act of a save leaves no torn checkpoint: the newest is whole, and loads."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from trainerd.contract.rehearsal import RehearsalNotes
 from trainerd.contract.heartbeat import Heartbeat
+from trainerd.contract.rehearsal import RehearsalNotes
 from trainerd.drill import conduct
 from trainerd.drill.conduct import Drill
 from trainerd.drill.drill_attempt import DrillAttempt

@@ -11,7 +11,6 @@ from trainerd.drill.state_comparison import checkpoint_difference
 from trainerd.errors import CorruptError
 from trainerd.training.engine.row_comparison import Patterns
 
-
 FOLDERS = (Path("/drill/one"), Path("/drill/other"))
 
 

@@ -8,6 +8,7 @@ instances of the trainer until `fit` ends, and a version of Lightning without th
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import warnings
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from trainerd.training.integrations.lightning_loggers import (
     record_versions,
     recorded_loggers,
 )
+from trainerd.training.integrations.lightning_ranks import check_ranks
 from trainerd.training.integrations.lightning_state import LightningState
 from trainerd.training.integrations.replaced_methods import check_methods
 from trainerd.training.interruption.leaving import say
@@ -112,6 +114,7 @@ def _check(trainer: Any) -> None:
             f"TrainerdCallback does not know how {name} keeps its state",
             hint="use strategy='auto' on one device, or strategy='ddp'",
         )
+    check_ranks(trainer.global_rank, trainer.world_size, os.environ)
     fit_loop = trainer.fit_loop
     needed: dict[Any, tuple[str, ...]] = {
         fit_loop: ("run", "on_advance_start", "on_advance_end", "_load_combined_loader_states"),
