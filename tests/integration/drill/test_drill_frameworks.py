@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(LIMIT_S +
 
 
 @pytest.mark.parametrize("framework", JOBS)
-def test_the_example_of_a_framework_is_exact_in_every_fault(framework: str, tmp_path: Path) -> None:
+def test_the_example_of_a_framework_is_exact(framework: str, tmp_path: Path) -> None:
     if find_spec(framework) is None:
         pytest.skip(f"{framework} is not installed")
     shutil.copytree(EXAMPLES, tmp_path / "examples")
