@@ -28,6 +28,9 @@ WORKERS_NAME: Final = "workers.txt"
 BEFORE_STEP: Final = " before the step"
 """What follows the name of a tracked module in the entry of a trace for its parameters and buffers."""
 
+KILLED_NAME: Final = "killed.txt"
+"""File in the folder with the numbers of the attempts that have killed themselves, a line a rank."""
+
 _FORMAT: Final = "trainerd.rehearsal/1"
 _NOTES_FORMAT: Final = "trainerd.rehearsal-notes/1"
 _NOTES_BYTES_MAX: Final = 1 << 20
@@ -133,3 +136,18 @@ def read_notes(folder: Path | str) -> RehearsalNotes:
     except FileNotFoundError:
         return RehearsalNotes()
     return codec.from_json(data, RehearsalNotes, _NOTES_FORMAT, source=path)
+
+
+def note_kill(folder: Path | str, attempt: int) -> None:
+    """Note that a rank of an attempt is about to kill itself."""
+    with (Path(folder) / KILLED_NAME).open("a") as file:
+        file.write(f"{attempt}\n")
+
+
+def was_killed(folder: Path | str, attempt: int) -> bool:
+    """Tell whether a rank of an attempt has killed itself, as the drill asked for."""
+    try:
+        noted = (Path(folder) / KILLED_NAME).read_text().split()
+    except FileNotFoundError:
+        return False
+    return str(attempt) in noted

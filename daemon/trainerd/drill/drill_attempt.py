@@ -74,6 +74,7 @@ def run_attempt(
     is_enough: Callable[[Heartbeat, float], bool] | None = None,
     saves: Callable[[], tuple[SaveEvent, ...]] = tuple,
     is_saved_enough: Callable[[], bool] | None = None,
+    was_struck: Callable[[], bool] = bool,
 ) -> DrillAttempt:
     """Run an attempt to its end.
 
@@ -84,6 +85,7 @@ def run_attempt(
         is_enough: Tells from the heartbeat, and the seconds since the first step, whether to kill it now.
         saves: Returns what the Checkpointers of the attempt did; looked at if it opened no session.
         is_saved_enough: Tells whether to kill an attempt without a session now.
+        was_struck: Tells whether a rank of it has killed itself, as the drill asked for.
     """
     paths.root.mkdir(parents=True)
     for log in launch.log_paths:
@@ -117,7 +119,9 @@ def run_attempt(
     finally:
         _end(shim)
     beat = watch.look()
-    kind, message = (ended, "") if ended is not None else _how_it_ended(paths, launch, beat, saves)
+    kind, message = (
+        (ended, "") if ended is not None else _how_it_ended(paths, launch, beat, saves, was_struck)
+    )
     if kind == "too-slow":
         message = f"it did not end within {limit_s:.0f} s" + _last_lines(launch)
     return DrillAttempt(
@@ -183,6 +187,7 @@ def _how_it_ended(
     launch: LaunchRecord,
     beat: Heartbeat | None,
     saves: Callable[[], tuple[SaveEvent, ...]],
+    was_struck: Callable[[], bool],
 ) -> tuple[EndKind, str]:
     exit_record = records.read(paths.exit, ExitRecord)
     if exit_record is None:
@@ -201,6 +206,8 @@ def _how_it_ended(
         return "finished", ""
     if kinds == {"drained"}:
         return "drained", ""
+    if was_struck() and _was_killed(exit_record):
+        return "killed", ""  # other ranks may have failed since, because one of them was gone
     for outcome in outcomes:
         if outcome is not None and outcome.kind not in {"finished", "drained"}:
             name = f"{outcome.error_type}: " if outcome.error_type else ""

@@ -142,6 +142,7 @@ class DrilledRun:
             is_enough=is_enough,
             saves=lambda: self.events(number),
             is_saved_enough=is_saved_enough,
+            was_struck=lambda: rehearsal.was_killed(self.folder, number),
         )
         self.evaluated = self.evaluated or end.evaluated
         return end

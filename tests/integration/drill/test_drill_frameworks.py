@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,17 +28,16 @@ JOBS = {
 pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(LIMIT_S + 50)]
 
 
-@pytest.mark.parametrize("framework", JOBS)
-def test_the_example_of_a_framework_is_exact(framework: str, tmp_path: Path) -> None:
-    if find_spec(framework) is None:
-        pytest.skip(f"{framework} is not installed")
-    shutil.copytree(EXAMPLES, tmp_path / "examples")
+def drill(framework: str, folder: Path, *arguments: str) -> dict[str, dict[str, Any]]:
+    """Drill the example of a framework, and return its faults by name."""
+    shutil.copytree(EXAMPLES, folder / "examples")
+    workdir = folder / "examples" / framework
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TRAINERD_")}
-    asked = [argument for fault in FAULTS for argument in ("--fault", fault)]
-    job = [sys.executable, "train.py", *JOBS[framework]]
+    spec = {"command": [sys.executable, "train.py"], "nproc": 2}
+    (workdir / "two.yaml").write_text(json.dumps(spec))
     done = subprocess.run(
-        [sys.executable, "-m", "trainerd", "drill", "--json", "--budget", "20m", *asked, "--", *job],
-        cwd=tmp_path / "examples" / framework,
+        [sys.executable, "-m", "trainerd", "drill", "--json", "--budget", "20m", *arguments],
+        cwd=workdir,
         env=environment | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -45,10 +45,29 @@ def test_the_example_of_a_framework_is_exact(framework: str, tmp_path: Path) -> 
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    faults = {each["name"]: each for each in json.loads(done.stdout)["faults"]}
+    return {each["name"]: each for each in json.loads(done.stdout)["faults"]}
+
+
+@pytest.mark.parametrize("framework", JOBS)
+def test_the_example_of_a_framework_is_exact(framework: str, tmp_path: Path) -> None:
+    if find_spec(framework) is None:
+        pytest.skip(f"{framework} is not installed")
+    asked = [argument for fault in FAULTS for argument in ("--fault", fault)]
+    faults = drill(framework, tmp_path, *asked, "--", sys.executable, "train.py", *JOBS[framework])
     assert {name: each["verdict"] for name, each in faults.items()} == dict.fromkeys(
         ("undisturbed", *FAULTS), "exact"
     )
     assert all(each["compared"]["states"] >= 2 for each in faults.values())
     assert faults["workers"]["steps_lost"] == 0
+    assert faults["twice"]["steps_lost"] >= 1
+
+
+def test_a_kill_of_two_ranks_is_a_kill_whichever_of_them_falls_first(tmp_path: Path) -> None:
+    if find_spec("accelerate") is None:
+        pytest.skip("accelerate is not installed")
+    faults = drill("accelerate", tmp_path, "two.yaml", "--fault", "twice")
+    assert {name: each["verdict"] for name, each in faults.items()} == {
+        "undisturbed": "exact",
+        "twice": "exact",
+    }
     assert faults["twice"]["steps_lost"] >= 1

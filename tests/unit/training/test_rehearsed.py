@@ -93,6 +93,14 @@ def test_a_drain_at_a_step_leaves_that_step(attempt):
     assert attempt(Strike("drain", "step", 3)) == ("drained", (3, 0, 3))
 
 
+def test_a_kill_is_noted_with_the_number_of_the_attempt(attempt, tmp_path):
+    assert not rehearsal.was_killed(tmp_path, 1)
+    attempt(Strike("drain", "step", 1))
+    assert not rehearsal.was_killed(tmp_path, 1)
+    attempt(Strike("kill", "step", 3))
+    assert [rehearsal.was_killed(tmp_path, number) for number in (1, 2)] == [False, True]
+
+
 def test_a_kill_comes_after_the_save_in_flight(attempt):
     assert attempt(Strike("kill", "step", 3)) == ("killed", (2, 0, 2))
 

@@ -78,6 +78,7 @@ class RehearsedRun:
         if strike.action == "kill":
             # A save in flight would be lost, and the run would begin at step 0: that proves little.
             self._run.saves.wait()
+            rehearsal.note_kill(self._asked.folder, self._run.settings.attempt)
             os.kill(os.getpid(), signal.SIGKILL)
         if strike.action == "flush" and self._run.is_alone:
             self._run.exit.flush_alone("the grace period of a drill is over")
