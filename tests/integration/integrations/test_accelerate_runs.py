@@ -51,6 +51,6 @@ def test_kills_and_drains_change_nothing(workers: int, accumulate: int, tmp_path
 
 @pytest.mark.timeout(600)
 def test_two_ranks_stop_together_and_go_on(tmp_path: Path) -> None:
-    strikes = ("0.1:TERM@0", "0.3:KILL@1", "1.3:KILL", "validation1:KILL", "2.1:TERM")  # of six batches
+    strikes = ("0.1:TERM@0", "1.1:KILL@1", "1.3:KILL", "validation1:KILL", "2.1:TERM")  # of six batches
     found = compare_ranks(JOB, tmp_path, strikes, modules=("accelerate",), workers=0, accumulate=2)
     assert [each[1] for each in found["curve"]] == [41] * 3, "samples that fill up are left out"

@@ -45,6 +45,6 @@ def test_kills_and_drains_change_nothing(workers: int, accumulate: int, tmp_path
 
 @pytest.mark.timeout(600)
 def test_two_ranks_stop_together_and_go_on(tmp_path: Path) -> None:
-    strikes = ("1:TERM@0", "2:KILL@1", "5:TERM", "validation2:KILL", "8:KILL@0")  # of three batches an epoch
+    strikes = ("1:TERM@0", "4:KILL@1", "5:TERM", "validation2:KILL", "8:KILL@0")  # of three batches an epoch
     modules = ("ignite.engine", "ignite.handlers", "ignite.metrics")
     compare_ranks(JOB, tmp_path, strikes, modules=modules, workers=0, accumulate=1)
