@@ -28,8 +28,8 @@ def compare_ranks(
     Args:
         job: The job.
         folder: For both runs.
-        strikes: One for each attempt of the disturbed run. Ranks agree on a drain one or two steps later: the next
-            strike comes after that.
+        strikes: One for each attempt of the disturbed run. Ranks agree on a drain one or two steps later: the
+            next strike comes after that.
         modules: What the job imports, and is imported for all ranks once.
         settings: For the job.
     """

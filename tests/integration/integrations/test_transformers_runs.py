@@ -48,6 +48,6 @@ def test_kills_and_drains_change_nothing(workers: int, accumulate: int, tmp_path
 
 @pytest.mark.timeout(600)
 def test_two_ranks_stop_together_and_go_on(tmp_path: Path) -> None:
-    strikes = ("2:TERM@0", "5:KILL@1", "validation6:KILL", "9:TERM", "epoch12:KILL@0")  # six steps an epoch
+    strikes = ("2:TERM@0", "5:KILL@1", "validation6:KILL", "9:TERM", "epoch12:KILL@0")  # of six an epoch
     modules = ("tests.support.transformers_program",)
     compare_ranks(JOB, tmp_path, strikes, modules=modules, workers=0, accumulate=1)
