@@ -30,7 +30,7 @@ INSTALLED := $(VENV)/.installed
 FLOORS_INSTALLED := $(FLOORS_VENV)/.installed-with-torch-$(FLOORS_TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo chaos run test test-slow test-floors mutants check format install uninstall \
+.PHONY: help venv demo chaos run test test-slow test-floors mutants check docs format install uninstall \
 	install-user uninstall-user clean distclean
 
 help: ## list what can be made
@@ -71,6 +71,10 @@ check: $(INSTALLED) ## check format, lint, types, the direction of imports and t
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.words
+
+docs: $(INSTALLED) ## build the documentation site into build/site; a broken link or a page without a place fails
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 format: $(INSTALLED) ## format the code
 	$(BIN)/ruff format .

@@ -62,6 +62,7 @@ done
 mkdir -p "$new/share/doc/trainerd"
 cp "$source"/docs/*.md "$new/share/doc/trainerd/"
 cp "$source/systemd/README.md" "$new/share/doc/trainerd/systemd.md"
+"$new/bin/python" -m trainerd.cli.man_pages "$new/share/man/man1"
 "$new/bin/python" -c 'import trainerd.version; print(trainerd.version.VERSION)' > "$new/$marker"
 
 # Nothing that is installed has been touched so far.
@@ -138,6 +139,17 @@ if [ ! -e "$link" ] || [ "$(readlink "$link")" = "$PREFIX/bin/trainerd" ]; then
 else
     say "left $link alone: it is not of trainerd's making"
 fi
+
+# Where man looks for a program in BINDIR.
+manuals=$(dirname "$BINDIR")/share/man/man1
+install -d "$DESTDIR$manuals"
+for page in "$target"/share/man/man1/*.1; do
+    link=$DESTDIR$manuals/$(basename "$page")
+    own=$PREFIX/share/man/man1/$(basename "$page")
+    if [ ! -e "$link" ] || [ "$(readlink "$link")" = "$own" ]; then ln -sfn "$own" "$link"; fi
+done
+. "$source/systemd/manuals.sh"
+remove_manuals "$target"
 
 reload_units() {
     if is_here; then

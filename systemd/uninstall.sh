@@ -66,12 +66,16 @@ if [ -n "$is_of_system" ]; then
 fi
 link=$DESTDIR$BINDIR/trainerd
 if [ "$(readlink "$link" 2> /dev/null)" = "$PREFIX/bin/trainerd" ]; then rm -f "$link"; fi
+manuals=$(dirname "$BINDIR")/share/man/man1
+. "$source/systemd/manuals.sh"
+remove_manuals "$target"
 configuration=$DESTDIR$SYSCONFDIR/trainerd/trainerd.toml
 if [ -n "$is_of_system" ]; then
     if cmp -s "$source/systemd/trainerd.toml" "$configuration"; then rm -f "$configuration"; fi
     rmdir "$DESTDIR$SYSCONFDIR/trainerd" 2> /dev/null || true
 fi
-for folder in "$LIBDIR/systemd/system" "$LIBDIR/systemd/user" "$LIBDIR/systemd" "$LIBDIR/sysusers.d" "$LIBDIR/tmpfiles.d"; do
+for folder in "$LIBDIR/systemd/system" "$LIBDIR/systemd/user" "$LIBDIR/systemd" "$LIBDIR/sysusers.d" "$LIBDIR/tmpfiles.d" \
+    "$manuals" "${manuals%/man1}"; do
     rmdir "$DESTDIR$folder" 2> /dev/null || true
 done
 

@@ -1,0 +1,59 @@
+"""The documentation site builds without a warning, needs no other site, and has every public name."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import trainerd
+
+pytest.importorskip("material", reason="there is no mkdocs-material: pip install '.[docs]'")
+pytest.importorskip("mkdocstrings")
+
+ROOT = Path(__file__).parents[3]
+LOADED = re.compile(
+    r"""<(?:script|img|iframe)[^>]* src="?(https?:)?//|<link[^>]* href="?(https?:)?//[^>]*stylesheet"""
+)
+
+
+def build(place: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(place)],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("site")
+    result = build(place)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return place
+
+
+def test_every_page_is_on_the_site(site: Path) -> None:
+    pages = {path.relative_to(ROOT / "docs").with_suffix("") for path in (ROOT / "docs").rglob("*.md")}
+    built = {path.relative_to(site).with_suffix("") for path in site.rglob("*.html")}
+    assert {page for page in pages if page.name != "README"} - built == set()
+    assert {Path("index"), Path("repository/index"), Path("repository/systemd/index")} <= built
+
+
+def test_no_page_loads_anything_from_another_site(site: Path) -> None:
+    assert [path.name for path in site.rglob("*.html") if LOADED.search(path.read_text("utf-8"))] == []
+    assert LOADED.search('<script src="https://example.org/a.js">')
+
+
+def test_the_reference_has_every_public_name(site: Path) -> None:
+    page = (site / "api.html").read_text("utf-8")
+    names = set(trainerd.__all__) - {"__version__"}
+    assert {name for name in names if not re.search(rf'id="trainerd\.[\w.]+\.{name}"', page)} == set()
