@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import grp
+import os
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,9 +32,9 @@ class Killed(Exception):  # noqa: N818 - stands for the end of a process
 
 
 def samples(page: str, language: str) -> list[str]:
-    return re.findall(
-        rf"^```{language}\n(.*?)^```", (ROOT / page).read_text("utf-8"), re.MULTILINE | re.DOTALL
-    )
+    text = (ROOT / page).read_text("utf-8")
+    found = re.findall(rf"^( *)```{language}\n(.*?)^\1```", text, re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(sample) for _, sample in found]
 
 
 def parts(sample: str, killed_at: int | None) -> dict[str, Any]:
@@ -97,7 +100,9 @@ def test_the_loop_of_the_readme_resumes_exactly(tmp_path: Path, monkeypatch: pyt
     )
 
 
-@pytest.mark.parametrize("page", ["docs/training-api.md", "docs/loop-shapes.md"])
+@pytest.mark.parametrize(
+    "page", ["docs/training-api.md", "docs/loop-shapes.md", "docs/migrate.md", "docs/notebooks.md"]
+)
 def test_the_loop_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(loop_of(page), tmp_path / "run", monkeypatch)
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) >= 30
@@ -113,6 +118,45 @@ def test_every_spec_that_a_page_shows_is_valid() -> None:
     assert len(shown) >= 3
     for block in shown:
         parse_spec(Path("/nowhere/job.yaml"), block.encode())
+
+
+TOML = [
+    (page.name, number)
+    for page in sorted((ROOT / "docs").glob("*.md"))
+    for number, _ in enumerate(samples(f"docs/{page.name}", "toml"))
+]
+
+
+@pytest.mark.parametrize(("page", "number"), TOML)
+def test_every_configuration_that_a_page_shows_is_valid(page: str, number: int, tmp_path: Path) -> None:
+    from trainerd.supervisor.service.configuration import load_configuration
+
+    path = tmp_path / "trainerd.toml"
+    group = grp.getgrgid(os.getgid()).gr_name  # one that is there
+    path.write_text(samples(f"docs/{page}", "toml")[number].replace("trainers", group))
+    path.chmod(0o600)
+    for name in ("slack-url", "smtp-password"):
+        (tmp_path / name).write_text("https://hooks.example.org/x")
+        (tmp_path / name).chmod(0o600)
+    load_configuration(path)
+
+
+def test_the_page_on_sweeps_shows_what_a_sweep_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from click.testing import CliRunner
+
+    from trainerd.cli.main import group
+
+    text = (ROOT / "docs/sweeps.md").read_text("utf-8")
+    (tmp_path / "job.yaml").write_text(samples("docs/sweeps.md", "yaml")[0])
+    (tmp_path / "train.py").touch()
+    monkeypatch.chdir(tmp_path)
+    command, *shown = re.search(r"^    \$ trainerd (sweep .*\n(?:    .*\n)+)", text, re.MULTILINE)[
+        1
+    ].splitlines()
+    result = CliRunner().invoke(group, command.split())
+    assert result.output.splitlines() == [line.strip() for line in shown]
 
 
 def test_the_spec_in_the_readme_is_of_the_example_that_it_names() -> None:
