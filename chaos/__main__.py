@@ -58,7 +58,7 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> int:
     Raises:
         ScenarioError: A scenario is not there or cannot be used.
         HarnessError: The harness itself failed.
-        StopRequestedError: Somebody asked this program to stop.
+        StopRequestedError: This program was asked to stop.
     """
     if reason := why_nothing_can_be_played():
         raise ScenarioError(reason)
@@ -119,7 +119,7 @@ def list_everything(*, as_json: bool) -> int:
 
 
 def report_again(root: Path) -> int:
-    """Make the report of a folder anew."""
+    """Make the report of a folder again."""
     report_soak(root, _print)
     return 0
 
@@ -147,7 +147,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--json", action="store_true", help="print the results as one JSON object, nothing else"
     )
-    made.add_argument("--report", type=Path, metavar="DIR", help="make the report of a folder anew")
+    made.add_argument("--report", type=Path, metavar="DIR", help="make the report of a folder again")
     return made
 
 

@@ -62,7 +62,7 @@ def _slowed(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _deadlock() -> None:
-    """Wait for a lock that nobody gives back. Signal handlers of Python still run."""
+    """Wait for a lock that is never released. Signal handlers of Python still run."""
     lock = threading.Lock()
     lock.acquire()
     lock.acquire()

@@ -39,9 +39,9 @@ class Curves:
     """Two runs, ready to be drawn: points are (step, loss).
 
     Attributes:
-        undisturbed: Of the run that nobody disturbed.
-        disturbed: Of the other one, the steps that count.
-        lost: Of the other one, the steps that were run again.
+        undisturbed: Of the undisturbed run.
+        disturbed: Of the disturbed run, the steps that count.
+        lost: Of the disturbed run, the steps that were run again.
         restarts: Where it went on.
     """
 

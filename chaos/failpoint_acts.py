@@ -118,7 +118,7 @@ def _recover_checkpoints(folder: Path) -> None:
     run = SmallRun(folder)
     with (
         run.store.lock()
-    ):  # the act damages step 5 itself: whoever comes after the kill may be the one to find out
+    ):  # the act damages step 5 itself: the attempt after the kill may be the first to find out
         run.store.sweep()
         run.store.newest_verified()
     scenario = Scenario(lambda _act: None, "run", 0, 9)
@@ -295,7 +295,7 @@ def _train(folder: Path) -> None:
 
 
 def _recover_training(folder: Path) -> None:
-    """Run it again: it must come out as the run that nobody disturbed."""
+    """Run it again: it must come out as the undisturbed run."""
     found = _finish_training(folder)
     if found != _undisturbed_digests():
         raise BrokenError(f"the result {found} is not the undisturbed one {_undisturbed_digests()}")

@@ -80,7 +80,7 @@ class Harness:
         """Do what is due, and start the supervisor again if it has ended, as a service manager would.
 
         Raises:
-            StopRequestedError: Somebody asked this program to stop.
+            StopRequestedError: This program was asked to stop.
             HarnessError: The supervisor does not come up.
         """
         self.heed()
@@ -93,10 +93,10 @@ class Harness:
             self.start()
 
     def heed(self) -> None:
-        """Look whether somebody asked this program to stop.
+        """Look whether this program was asked to stop.
 
         Raises:
-            StopRequestedError: Somebody did.
+            StopRequestedError: It was.
         """
         if self.interruption.requests:
             raise StopRequestedError

@@ -74,7 +74,7 @@ class Rendezvous:
         _replace(self.folder / "points.json", [asdict(point) for point in points])
 
     def arrival(self, point: str) -> Arrival | None:
-        """Return who waits at a point, None if nobody has come yet."""
+        """Return who waits at a point, None if no process has come yet."""
         try:
             return Arrival(**json.loads((self.folder / f"reached-{point}.json").read_text()))
         except FileNotFoundError:

@@ -35,7 +35,7 @@ class Settings:
     Attributes:
         root: Folder for everything, which is new.
         seed: Of everything random.
-        say: Hears of everything a line at a time.
+        say: Called with each line of the narration.
     """
 
     root: Path
@@ -48,7 +48,7 @@ def run_all(scenarios: Sequence[Scenario], settings: Settings, interruption: Int
 
     Raises:
         HarnessError: A supervisor does not come up, or left something behind.
-        StopRequestedError: Somebody asked this program to stop.
+        StopRequestedError: This program was asked to stop.
     """
     outcomes = [
         Outcome(scenario, skipped=reason) for scenario in scenarios if (reason := why_skipped(scenario))
@@ -111,7 +111,7 @@ def run_and_report(
 
     Raises:
         HarnessError: A supervisor does not come up, or left something behind.
-        StopRequestedError: Somebody asked this program to stop.
+        StopRequestedError: This program was asked to stop.
     """
     began_s = time.monotonic()
     outcomes = run_all(scenarios, settings, interruption)

@@ -105,11 +105,11 @@ class ScenarioRunner:
         self.outcomes: list[Outcome] = []
 
     def run(self, *, limit_s: float, say: Callable[[Outcome], None]) -> list[Outcome]:
-        """ScenarioRunner them all; `say` hears of each as soon as it is over.
+        """ScenarioRunner them all; `say` is called with each as soon as it is over.
 
         Raises:
             HarnessError: The supervisor does not come up.
-            StopRequestedError: Somebody asked this program to stop.
+            StopRequestedError: This program was asked to stop.
         """
         try:
             parts = [self._begin(scenario) for scenario in self.scenarios]

@@ -55,7 +55,7 @@ class Expected:
         state: Of the job in the end.
         endings: How the attempts are judged, in order; None is any that the faults allow.
         lost_steps: Steps that one interruption may cost at most; None is the interval.
-        is_equal: Whether the run must come out as if nobody had disturbed it.
+        is_equal: Whether the run must come out as if it had not been disturbed.
     """
 
     state: str = "finished"

@@ -41,7 +41,7 @@ RUN_LIMIT_S: Final = 1800.0
 
 RESTART_BUDGET: Final = 50
 FAULT_LIMIT_S: Final = 60.0
-"""So long the soak tries to find somebody whom a fault can strike; then it takes the next one."""
+"""So long the soak tries to find a process that a fault can strike; then it takes the next one."""
 
 _HOPELESS: Final = frozenset({"parked", "rejected", "stopped", "faulted"})
 
@@ -92,7 +92,7 @@ class Soak:
         """Run until the time is up; return whether every invariant held.
 
         Raises:
-            StopRequestedError: Somebody asked this program to stop.
+            StopRequestedError: This program was asked to stop.
         """
         try:
             self.harness.start()

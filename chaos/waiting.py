@@ -25,7 +25,7 @@ class HarnessError(Exception):
 
 
 class StopRequestedError(Exception):
-    """Somebody asked this program to stop."""
+    """This program was asked to stop."""
 
 
 class Interruption:
@@ -54,7 +54,7 @@ def wait_for(what: str, look: Callable[[], T | None], *, limit_s: float, interru
 
     Raises:
         HarnessError: It did not come in time.
-        StopRequestedError: Somebody asked this program to stop.
+        StopRequestedError: This program was asked to stop.
     """
     deadline_s = time.monotonic() + limit_s
     while True:

@@ -140,15 +140,9 @@ else
     say "left $link alone: it is not of trainerd's making"
 fi
 
-# Where man looks for a program in BINDIR.
-manuals=$(dirname "$BINDIR")/share/man/man1
-install -d "$DESTDIR$manuals"
-for page in "$target"/share/man/man1/*.1; do
-    link=$DESTDIR$manuals/$(basename "$page")
-    own=$PREFIX/share/man/man1/$(basename "$page")
-    if [ ! -e "$link" ] || [ "$(readlink "$link")" = "$own" ]; then ln -sfn "$own" "$link"; fi
-done
+manuals=$(dirname "$BINDIR")/share/man/man1 # where man looks for a program in BINDIR
 . "$source/systemd/manuals.sh"
+link_manuals "$target"
 remove_manuals "$target"
 
 reload_units() {

@@ -1,8 +1,8 @@
 """A filesystem of one's own in a file, which can be shut down as a power cut would.
 
 Invariants:
-    Whoever mounts has a mount namespace of its own (`own_mounts`), and a loop device that frees itself with
-    the last mount. So nothing is left behind even by a process that is killed.
+    The process that mounts has a mount namespace of its own (`own_mounts`), and a loop device that frees
+    itself with the last mount. So nothing is left behind even by a process that is killed.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def missing(kind: str) -> str | None:
 
 
 def own_mounts() -> None:
-    """Give this process a mount namespace of its own, whose mounts nobody else sees and that ends with it.
+    """Give this process a mount namespace of its own, whose mounts no other sees and that ends with it.
 
     Raises:
         HarnessError: The kernel refuses.
@@ -64,7 +64,7 @@ def own_mounts() -> None:
 
 
 class Filesystem:
-    """One filesystem, made anew; mounted by `mount` at `root`.
+    """One new filesystem, mounted by `mount` at `root`.
 
     Args:
         kind: One of `KINDS`.
@@ -94,7 +94,7 @@ class Filesystem:
             os.close(descriptor)
 
     def unmount(self) -> None:
-        """Unmount it. Whoever used it has ended."""
+        """Unmount it. The processes that used it have ended."""
         deadline_s = time.monotonic() + _UNMOUNT_LIMIT_S
         while True:
             try:
@@ -116,7 +116,7 @@ class Filesystem:
 
 
 def _make_loop_node() -> None:
-    """Make the device file of the next free loop device, where nobody (no udev) does it."""
+    """Make the device file of the next free loop device, where udev does not."""
     control = os.open("/dev/loop-control", os.O_RDWR)
     try:
         number = fcntl.ioctl(control, _LOOP_CTL_GET_FREE)

@@ -1,1 +1,1 @@
-"""`make demo`: a training run is killed and drained, and comes out equal to one that nobody disturbed."""
+"""`make demo`: a training run is killed and drained, and comes out equal to an undisturbed one."""

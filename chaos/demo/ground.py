@@ -33,7 +33,7 @@ def only_demo_in(root: Path, interruption: Interruption) -> Iterator[None]:
 
     Raises:
         HarnessError: Another demo is running there.
-        StopRequestedError: Somebody asked this program to stop.
+        StopRequestedError: This program was asked to stop.
     """
     root.mkdir(parents=True, exist_ok=True)
     state = StatePaths(root / "state")
@@ -54,7 +54,7 @@ def choose_source(plan: Plan, interruption: Interruption) -> str | None:
 
     Raises:
         HarnessError: There are no data.
-        StopRequestedError: Somebody asked this program to stop.
+        StopRequestedError: This program was asked to stop.
     """
     if plan.example != "mnist":
         return None

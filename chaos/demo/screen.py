@@ -106,7 +106,7 @@ class Screen:
         for part in self._transcript:
             console.print(part)
         picture = console.export_svg(title="make demo")
-        # It would load fonts from elsewhere; a picture in a repository should need nobody.
+        # It would load fonts from elsewhere; a picture in a repository should need no other site.
         picture = re.sub(r"@font-face\s*\{.*?\}\s*", "", picture, flags=re.DOTALL)
         path.write_text(picture, encoding="utf-8")
 

@@ -81,7 +81,7 @@ def tell(options: DemoOptions, screen: Screen, interruption: Interruption) -> bo
 
     Raises:
         HarnessError: Something went otherwise; the message shows the ends of the logs.
-        StopRequestedError: Somebody asked this program to stop.
+        StopRequestedError: This program was asked to stop.
     """
     stage = Stage(PLANS[options.job], Supervised(options.root, interruption), screen, interruption)
     with only_demo_in(options.root, interruption):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from chaos.faults.fault import Context
 
 FULL_FOR_S: Final = 4.0
-"""For so long the disk stays full before somebody makes room."""
+"""For so long the disk stays full before room is made."""
 
 JUMP_S: Final = 86_400.0
 _BLOCK: Final = bytes(65_536)

@@ -100,5 +100,5 @@ def _cut_mutants(name: str, trace: Trace, tally: _Tally, *, seed: int, is_quick:
         else:
             why = explanation(name, mutant.name)
             tally.unexplained += why is None
-            found = f"loses nothing in {cuts.states} states: {why or 'NOBODY KNOWS WHY'}"
+            found = f"loses nothing in {cuts.states} states: {why or 'NO REASON IS KNOWN'}"
         print(f"    {mutant.name}\n        {found}", flush=True)

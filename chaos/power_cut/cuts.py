@@ -63,8 +63,8 @@ def record_scenario(name: str) -> Trace:
 def _with_any_shared_memory(trace: Trace) -> Trace:
     """Let SQLite's shared-memory file hold rubbish whenever it is there.
 
-    It is written through a mapping, which no system call shows, and never synced; whoever opens the database
-    first makes it anew, so nothing in it may matter.
+    It is written through a mapping, which no system call shows, and never synced; the next process that opens
+    the database first makes it again, so nothing in it may matter.
     """
     shared = {one.inode for one in trace.operations if isinstance(one, Link) and one.name.endswith("-shm")}
     operations = (

@@ -115,7 +115,7 @@ def _plain(text: str) -> str:
 
 
 def explanation(scenario: str, name: str) -> str | None:
-    """Return why a mutant that loses nothing is right, None if nobody knows why."""
+    """Return why a mutant that loses nothing is right, None if no reason is known."""
     for (of, pattern), why in _NOT_NEEDED.items():
         if re.fullmatch(of, scenario) and re.search(pattern, name):
             return why

@@ -131,7 +131,7 @@ def journal(act: Act) -> None:
 
 
 def journal_checkpoint(act: Act) -> None:
-    """The write-ahead log is full: SQLite carries it into the database and begins it anew."""
+    """The write-ahead log is full: SQLite carries it into the database and begins it again."""
     journal = SmallJournal(act.folder)
     number = 0
     wal = act.folder / "journal.sqlite3-wal"

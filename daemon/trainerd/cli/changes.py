@@ -56,7 +56,7 @@ def after_placing(job: JobView | None, *, digest: str) -> str:
     """Say what becomes of a job when its spec is placed.
 
     Args:
-        job: As it is now, None if there is none of that name.
+        job: As it is now, None if no job has that name.
         digest: Of the spec that is placed.
     """
     if job is None:

@@ -43,8 +43,8 @@ class NotRunningError(UserError):
 class Client:
     """A supervisor, as seen from outside. Use it as a context manager.
 
-    Every method raises `NotRunningError` where nobody answers, UserError where the supervisor refuses and
-    `TryAgainError` where it is too busy or the disk is full.
+    Every method raises `NotRunningError` where no supervisor answers, UserError where the supervisor refuses
+    and `TryAgainError` where it is too busy or the disk is full.
 
     Args:
         state: Whose supervisor.
@@ -146,7 +146,7 @@ class Client:
         return _views(self._ask("POST", "/v1/notify-test", query), TrialView)
 
     def reload(self) -> None:
-        """Ask the supervisor to run its program anew; it has yet to happen when this returns."""
+        """Ask the supervisor to start its program again; it has yet to happen when this returns."""
         self._ask("POST", "/v1/reload")
 
     def rescan(self) -> None:

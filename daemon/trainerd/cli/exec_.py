@@ -97,7 +97,7 @@ def command(
     if temporary and state_dir is not None:
         raise click.UsageError("--temporary and --state exclude one another")
     try:
-        # Whoever names a file on the command line has chosen to run it, as with a shell script.
+        # A user who names a file on the command line has chosen to run it, as with a shell script.
         job = load_spec(spec, trust=None)
     except UserError as error:
         click.echo(f"error: {error}", err=True)

@@ -35,7 +35,7 @@ def start_command(state: StatePaths) -> str:
     """Return the command that starts a supervisor on a state folder, as this user has to type it.
 
     The unit where one is installed for this folder. Else the verb, as the owner of the folder, and with the
-    jobs folder that was watched before: with another one all jobs would be forgotten.
+    jobs folder that was watched before: with another folder all jobs would be forgotten.
     """
     root = state.root.absolute()
     if root == SYSTEM_STATE and unit_exists("system"):

@@ -1,7 +1,7 @@
 """The command line: one group, whose verbs are the files of this folder that define `command`.
 
 A verb's module is imported only when that verb is used; `--help` and completion read the first line of its
-docstring from the source instead. So no verb pays for what another one needs, and adding a file adds a verb.
+docstring from the source instead. So no verb pays for what another verb needs, and adding a file adds a verb.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def name_argument(command: Command) -> Command:
 
 
 def complete_job_names(context: click.Context, _parameter: click.Parameter, beginning: str) -> list[str]:
-    """Return the names of runs that begin so, for the shell: read from the state folder, asking nobody."""
+    """Return the names of runs that begin so, for the shell, from the state folder."""
     try:
         given = context.params.get("state")
         state = given if isinstance(given, StatePaths) else find_state(given)

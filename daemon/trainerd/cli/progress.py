@@ -1,7 +1,7 @@
 """How far jobs are and when they will be done, from looking at them again and again: pure.
 
-The pace is that of the last minutes as seen by whoever watches: a job that was drained, or went back to an
-older checkpoint, is measured anew.
+The pace is that of the last minutes as seen by this command: a job that was drained, or went back to an
+older checkpoint, is measured again.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def _when_back(client: Client, before: DaemonView) -> DaemonView:
         try:
             now = client.daemon()
         except (NotRunningError, TryAgainError):
-            pass  # between two programs nobody answers
+            pass  # between two programs there is no answer
         else:
             if now.started_wall_s > before.started_wall_s:
                 return now

@@ -269,7 +269,7 @@ def _read(environ: Mapping[str, str], name: str, kind: Callable[[str], T]) -> T 
         return kind(environ[name])
     except (ValueError, TypeError, CorruptError) as error:
         raise UserError(
-            f"{name}={environ[name]!r} cannot be read: {error}", hint="unset it or mend it"
+            f"{name}={environ[name]!r} cannot be read: {error}", hint="unset it or correct it"
         ) from error
 
 

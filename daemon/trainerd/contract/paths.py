@@ -233,12 +233,12 @@ class AttemptPaths:
 
     @property
     def stall(self) -> Path:
-        """That it stands still. Written by the supervisor before it is ended for that."""
+        """Record of the stall. Written by the supervisor before it is ended for that."""
         return self.root / "stall.json"
 
     @property
     def exit(self) -> Path:
-        """How the ranks ended. Written by the shim when nobody is left."""
+        """How the ranks ended. Written by the shim when no process is left."""
         return self.root / "exit.json"
 
     @property

@@ -81,7 +81,7 @@ def stat_fields(stat: bytes) -> list[bytes]:
 def identify(pid: int) -> ProcessIdentity | None:
     """Return the identity of the process that has this number now, None if there is none.
 
-    A zombie has an identity: it has ended, and nobody has collected it yet.
+    A zombie has an identity: it has ended, and its parent has not collected it yet.
 
     Raises:
         OSError: The process could not be observed, which says nothing about whether it lives.

@@ -128,7 +128,7 @@ class RankExit:
         killed_by_shim: Why the shim sent SIGKILL: past the grace period, asked to, or a peer rank died.
         spawn_error: Why it could not be started at all.
         rss_bytes_max: Largest resident set, in bytes.
-        is_oom_victim: Whether the kernel's log says that it killed this process for want of memory.
+        is_oom_victim: Whether the kernel's log says that it killed this process for lack of memory.
     """
 
     rank: int
@@ -147,16 +147,16 @@ class ExitRecord:
     Attributes:
         ranks: By rank.
         started_wall_s: When the shim began, seconds since the epoch.
-        ended_wall_s: When nobody was left.
+        ended_wall_s: When no process was left.
         duration_s: Between the two, by a clock that does not jump.
         stop_requested_s: Seconds from start to the first request to stop, None if there was none.
         survivors_killed: Descendants other than ranks that had to be killed.
         background_killed: Those among them that a command had left in the background when it exited with 0,
             and that might have trained, but opened no session in time.
         boot_id: Of the boot in which this happened.
-        oom_kills: How many processes of the attempt's cgroup the kernel ended for want of memory meanwhile:
+        oom_kills: How many processes of the attempt's cgroup the kernel ended for lack of memory meanwhile:
             those of other attempts count too if they share it, where it has none of its own.
-        memory_bytes_max: The most memory that it held at once, in bytes; None if nobody counted.
+        memory_bytes_max: The most memory that it held at once, in bytes; None if it was not counted.
         memory_limit_bytes: How much it was allowed; None if nothing saw to a limit.
     """
 

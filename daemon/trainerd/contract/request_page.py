@@ -66,7 +66,7 @@ def ask_for_checkpoint(path: Path) -> None:
     """Ask the rank behind a page to save at its next step boundary.
 
     Raises:
-        UserError: Nobody listens there: no rank has made the page.
+        UserError: No rank listens there: none has made the page.
         OSError: The page could not be written.
     """
     try:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def why_not_secret(path: Path, reader_uid: int | None) -> tuple[str, str] | None:
-    """Return what is wrong with the rights of a file of secrets, and the command that mends it; or None.
+    """Return what is wrong with the rights of a file of secrets, and the command that fixes it; or None.
 
     Members of the group of a state folder may read logs and specs, and so may find out which file it is: it
     must not be theirs to read. Whatever cannot be found out is wrong.

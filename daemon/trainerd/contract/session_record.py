@@ -93,7 +93,7 @@ def pid_namespace(pid: int | str) -> int | None:
 
 
 def _own_pid() -> int:
-    """Return the number by which /proc knows this process: of another pid namespace, it has another one."""
+    """Return the number by which /proc knows this process: in another pid namespace it has another number."""
     try:
         return int(Path("/proc/self").readlink().name)
     except (OSError, ValueError):

@@ -25,7 +25,7 @@ SECOND_AFTER_S: Final = 2.0
 process at the same moment, and those that forward the signal do it once more."""
 
 RELAY_S: Final = 0.05
-"""How much later a first request may reach a process to which another one relays it, in seconds: what
+"""How much later a first request may reach a process to which another process relays it, in seconds: what
 is a second request there is one here too."""
 
 STACKS: Final = int(signal.SIGRTMAX) - 4

@@ -88,6 +88,6 @@ def _await_prepared() -> tuple[Order, StandbyProcess] | None:
 
 
 if __name__ == "__main__":
-    # Nothing is buffered and nobody is left to wait for: the supervisor learns of the end some milliseconds
-    # earlier.
+    # Nothing is buffered and no process is left to wait for: the supervisor learns of the end some
+    # milliseconds earlier.
     os._exit(main(sys.argv[1:]))

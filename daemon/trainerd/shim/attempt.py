@@ -2,7 +2,7 @@
 
 Invariants: the ranks are this process's children and are reaped nowhere but in `_reap`, so the pid of one
 that is not yet in `_exits` cannot have passed to a stranger. Everything happens in one thread, between two
-waits for a signal. The exit record is written when nobody is left, and only then does the shim leave.
+waits for a signal. The exit record is written when no process is left, and only then does the shim leave.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ shim, so their end is no signal to it."""
 EXIT_RECORD_PATIENCE_S: Final = 24 * 3600.0
 """How long the shim tries to record the exit: a full disk must not turn a finished job into a lost one."""
 
-_LOST = "the attempt is lost: whoever is left is found by mark and ended by the supervisor"
+_LOST = "the attempt is lost: processes that are left are found by mark and ended by the supervisor"
 
 RANKS_STARTED = declare("ranks.started", f"ranks that run and no record of who they are; {_LOST}")
 RANKS_RECORDED = declare("ranks.recorded", f"ranks that run, on record; {_LOST}")
 RANKS_ENDED = declare("ranks.ended", f"no rank and no exit record; {_LOST}")
 SURVIVORS_ENDED = declare(
-    "survivors.ended", "nobody, perhaps an empty cgroup, and no exit record; the attempt is lost"
+    "survivors.ended", "no process, perhaps an empty cgroup, and no exit record; the attempt is lost"
 )
 EXIT_RECORDED = declare("exit.recorded", "a complete attempt: nothing is left to do")
 
@@ -337,11 +337,11 @@ class RankGroup:
         )
 
     def conclude(self) -> None:
-        """End whoever is left, then record the exit. Nothing is started after this."""
+        """End what is left, then record the exit. Nothing is started after this."""
         in_cgroup = self._cgroup.end(self._reap, self._clock, limit_s=SURVIVORS_LIMIT_S)
         children = end_children(self._reap, self._clock, limit_s=SURVIVORS_LIMIT_S)
         ended = SurvivorsEnded(0, ())
-        if self._cgroup.may_leak:  # else nobody can be outside, and reading all of /proc takes its time
+        if self._cgroup.may_leak:  # else no process can be outside, and reading all of /proc takes its time
             ended = end_processes(self._find_strays, self._clock, limit_s=SURVIVORS_LIMIT_S)
         killed = len(in_cgroup | children) + ended.killed
         if killed:

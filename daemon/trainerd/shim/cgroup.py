@@ -69,8 +69,8 @@ class AttemptCgroup:
         folders: That are there.
 
     Attributes:
-        may_leak: Whether a rank may have been outside for a moment, so that it does not prove that nobody is
-            left.
+        may_leak: Whether a rank may have been outside for a moment, so that it does not prove that no process
+            is left.
         memory_limit_bytes: How much memory it allows; None if nothing sees to a limit.
     """
 
@@ -100,7 +100,7 @@ class AttemptCgroup:
 
     def _limit_memory(self, memory_bytes: int | None) -> None:
         for folder in self.folders:
-            # A job that lost one process for want of memory is of no use: the kernel ends all of it.
+            # A job that lost one process for lack of memory is of no use: the kernel ends all of it.
             write_to_kernel(folder / "memory.oom.group", "1")
         if memory_bytes is None:
             return
@@ -133,14 +133,14 @@ class AttemptCgroup:
                 note(f"a rank runs outside of {folder}")
 
     def memory_bytes_max(self) -> int | None:
-        """Return the most memory that it ever held, in bytes; None if nobody counted."""
+        """Return the most memory that it ever held, in bytes; None if it was not counted."""
         for file in self._files("memory.peak", "memory.max_usage_in_bytes"):
             with contextlib.suppress(OSError, ValueError):
                 return int(file.read_text("ascii"))
         return None
 
     def oom_kills(self) -> int | None:
-        """Return how many of its processes the kernel has ended for want of memory.
+        """Return how many of its processes the kernel has ended for lack of memory.
 
         None if they were not counted.
         """
@@ -154,14 +154,14 @@ class AttemptCgroup:
         return [file for file in found if file.exists()]
 
     def end(self, collect: Callable[[], object], clock: Clock, *, limit_s: float) -> set[int]:
-        """Kill whoever is in it, wait until they are gone, and return who they were."""
+        """Kill the processes in it, wait until they are gone, and return who they were."""
         killed: set[int] = set()
         for folder in self.folders:
             killed |= end_members(folder, collect, clock, limit_s=limit_s)
         return killed
 
     def remove(self) -> None:
-        """Remove it. What somebody is still in stays, and is said."""
+        """Remove it. One that holds a process stays, and the log says so."""
         for folder in self.folders:
             if not remove_empty(folder):
-                note(f"the cgroup {folder} cannot be removed: somebody is in it")
+                note(f"the cgroup {folder} cannot be removed: a process is in it")

@@ -34,7 +34,7 @@ def members(folder: Path) -> set[int]:
 
 
 def end_members(folder: Path, collect: Callable[[], object], clock: Clock, *, limit_s: float) -> set[int]:
-    """Kill whoever is in a cgroup or in one below it until nobody is; return who was seen.
+    """Kill the processes in a cgroup and in those below it until there are none; return who was seen.
 
     Args:
         folder: Of the cgroup; it need not exist any more.
@@ -61,8 +61,8 @@ def _kill_each(folder: Path, pids: Collection[int]) -> None:
             with contextlib.suppress(OSError):
                 descriptors[pid] = os.pidfd_open(pid)
                 stack.callback(os.close, descriptors[pid])
-        # Opened first and looked at after: whoever has the number now and is in there is the one that was
-        # opened.
+        # Opened first and looked at after: the process that has the number now and is in there is the one
+        # that was opened.
         for pid in members(folder) & descriptors.keys():
             with contextlib.suppress(OSError):
                 signal.pidfd_send_signal(descriptors[pid], signal.SIGKILL)

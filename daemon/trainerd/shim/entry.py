@@ -1,7 +1,7 @@
 """The door to an attempt: at most one shim ever passes it, and none passes once the attempt is void.
 
-Invariants: whoever writes ``shim.json`` or ``void.json`` holds the lock. A shim that has the lock and finds
-neither of them, nor an exit record, is the first and the only one. The lock falls with its holder.
+Invariants: the process that writes ``shim.json`` or ``void.json`` holds the lock. A shim that has the lock
+and finds neither of them, nor an exit record, is the first and the only one. The lock falls with its holder.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def held_lock(paths: AttemptPaths, clock: Clock, *, wait_s: float) -> Iterator[N
         wait_s: How long to try, in seconds; 0 tries once.
 
     Raises:
-        LockedError: Somebody else held it all that time.
+        LockedError: Another process held it all that time.
     """
     descriptor = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:

@@ -62,7 +62,7 @@ def _read_text(path: Path) -> str:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise UserError(f"env_file: {path} is not a regular file", hint="name a file of NAME=VALUE lines")
-        # Not to wait for a writer, should somebody put a pipe there just now.
+        # Not to wait for a writer, should another process put a pipe there just now.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             data = file.read(SIZE_BYTES_MAX + 1)
     except OSError as error:

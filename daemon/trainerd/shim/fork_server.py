@@ -48,10 +48,10 @@ def await_order() -> Order | None:
 
     It returns None in this process when there are no more orders.
     """
-    import socket  # a shim that is none of a template's has no use for it
+    import socket  # a shim without a template has no use for it
 
     _warm_up()
-    os.chdir("/")  # whoever waits keeps no filesystem busy
+    os.chdir("/")  # a process that waits keeps no filesystem busy
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     gc.freeze()  # what is never looked at stays shared with those that are forked
     # The number 0 is put to another use in the children.

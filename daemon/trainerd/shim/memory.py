@@ -1,9 +1,9 @@
-"""Whether the kernel ended a process for want of memory.
+"""Whether the kernel ended a process for lack of memory.
 
 From the counters of the cgroup, and from the kernel's log.
 
 A process that the kernel kills so ends by SIGKILL like any other. The log names it; the counter of the cgroup
-says only that it happened to somebody in there. Each may be out of reach, and then says nothing.
+says only that it happened to a process in there. Each may be out of reach, and then says nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _KILLED: Final = re.compile(r"Killed process (\d+)")
 
 
 def oom_kills(*, membership: str | None = None, cgroups: Path = CGROUPS) -> int | None:
-    """Return how many processes of this process's cgroup the kernel has ended for want of memory so far.
+    """Return how many processes of this process's cgroup the kernel has ended for lack of memory so far.
 
     None is unknown: there is no such counter, or it cannot be read.
     """
@@ -72,7 +72,7 @@ def counter(text: str, name: str) -> int | None:
 
 
 def is_oom_victim(pid: int, *, since_monotonic_s: float, log: Path = KERNEL_LOG) -> bool:
-    """Return whether the kernel's log says that it killed this process for want of memory.
+    """Return whether the kernel's log says that it killed this process for lack of memory.
 
     False also where the log cannot be read, or numbers processes otherwise than we do (in a container).
     """

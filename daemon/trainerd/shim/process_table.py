@@ -112,7 +112,7 @@ def with_command_line(end: bytes) -> list[ProcessIdentity]:
 
 
 def _read(path: str) -> bytes | None:
-    """Return what a file of /proc says, None if its process has ended or is somebody else's."""
+    """Return what a file of /proc says, None if its process has ended or belongs to another user."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

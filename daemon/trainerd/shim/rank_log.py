@@ -56,7 +56,7 @@ class RankLog:
     def _open(self) -> int:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # Not to wait for a reader, should somebody have put a pipe there.
+            # Not to wait for a reader, should another process have put a pipe there.
             descriptor = os.open(
                 self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666
             )

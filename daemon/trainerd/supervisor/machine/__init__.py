@@ -35,7 +35,7 @@ def decide(name: str, job: Job | None, event: Event, now: float) -> Transition:
 
     Args:
         name: Of the job.
-        job: The job as it is, None if there is none of that name.
+        job: The job as it is, None if no job has that name.
         event: What happened.
         now: Seconds since the epoch.
     """

@@ -357,7 +357,7 @@ def _ended_by_signal(evidence: Evidence, rank: RankExit, who: str) -> _Verdict:
         return OutcomeKind.STOPPED, Retry.AFTER_BACKOFF, reason
     by_kernel = _killed_for_memory(evidence.exit, rank)
     if by_kernel is not None:
-        reason = f"{who} was killed by the kernel for want of memory: {by_kernel}"
+        reason = f"{who} was killed by the kernel for lack of memory: {by_kernel}"
         return OutcomeKind.OUT_OF_MEMORY, Retry.AFTER_BACKOFF, reason
     if rank.signal == signal.SIGABRT and any(_BAD_ALLOC in line for line in evidence.log_tail):
         return OutcomeKind.OUT_OF_MEMORY, Retry.AFTER_BACKOFF, f"{who} ran out of memory: {_BAD_ALLOC}"
@@ -538,7 +538,7 @@ def evidence_lines(evidence: Evidence) -> tuple[str, ...]:
         lines.append(f"ran for {evidence.exit.duration_s:.1f} s")
         if evidence.exit.oom_kills:
             lines.append(
-                f"the kernel ended {evidence.exit.oom_kills} processes of its cgroup for want of memory"
+                f"the kernel ended {evidence.exit.oom_kills} processes of its cgroup for lack of memory"
             )
         if evidence.exit.memory_bytes_max is not None:
             limit = evidence.exit.memory_limit_bytes

@@ -139,7 +139,7 @@ def reject_new(job: Job, _state: Absent, event: SpecRefused, now: float) -> Tran
 
 @answers(Queued, BackingOff, Paused, Rejected, on=SpecRefused, leads_to=(Rejected,))
 def reject_waiting(job: Job, state: Queued | Rejected, event: SpecRefused, now: float) -> Transition:
-    """Rejected until the spec is mended: nothing is launched under a spec that is refused."""
+    """Rejected until the spec is corrected: nothing is launched under a spec that is refused."""
     if isinstance(state, Rejected) and job.refusal == event.error:
         return unchanged(job, "it is refused for the same reason as before")
     return enter(replace(job, refusal=event.error), Rejected("spec"), event.error, now)
@@ -147,7 +147,7 @@ def reject_waiting(job: Job, state: Queued | Rejected, event: SpecRefused, now: 
 
 @answers(Starting, Running, Draining, Stopped, Finished, Parked, on=SpecRefused)
 def note_refusal(job: Job, _state: Running, event: SpecRefused, _now: float) -> Transition:
-    """Noted and shown; the job is not disturbed, and nothing new is launched until the spec is mended."""
+    """Noted and shown; the job is not disturbed, and nothing new is launched until the spec is corrected."""
     if job.refusal == event.error:
         return unchanged(job, "it is refused for the same reason as before")
     return stay(

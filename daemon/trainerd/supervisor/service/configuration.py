@@ -1,7 +1,7 @@
 """The configuration of a supervisor: `trainerd run --config FILE`, a page of TOML. Every field has a default.
 
 As strict as a spec: what is unknown, of another kind or out of range is an error that names file, line, field
-and the way to mend it, and nothing starts.
+and the way to fix it, and nothing starts.
 """
 
 from __future__ import annotations

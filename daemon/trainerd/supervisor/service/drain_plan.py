@@ -71,7 +71,7 @@ class DrainPlan:
         predicted_s: When the last job will probably be gone.
         graces_end_s: When the last grace period ends.
         hurry_s: When the ranks are told "now", None if there is time for all of it.
-        kill_s: When whoever is left is killed, None if that is left to the shims.
+        kill_s: When the processes that are left are killed, None if that is left to the shims.
         limit_s: When the supervisor leaves, with or without them.
         too_short_for: Jobs that will probably not have saved in time.
     """
@@ -151,7 +151,7 @@ class Hurry:
 
 @dataclass(frozen=True)
 class KillAll:
-    """End whoever is left."""
+    """End the processes that are left."""
 
 
 Act = Extend | Hurry | KillAll
@@ -167,7 +167,7 @@ class DrainWatch:
         moved_s: When that last changed.
         extended_s: When systemd was last asked, None before the first time.
         is_hurried: Whether the ranks have been told "now".
-        has_killed: Whether whoever was left has been killed.
+        has_killed: Whether the processes that were left have been killed.
     """
 
     plan: DrainPlan

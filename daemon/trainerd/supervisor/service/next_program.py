@@ -68,7 +68,7 @@ def _reason(said: str) -> str:
 
 
 def replace_this_program() -> None:
-    """Run the program anew in this process. Descriptors that were offered stay open; threads must have ended.
+    """Start the program again here. Descriptors that were offered stay open; threads must have ended.
 
     Raises:
         OSError: It cannot be started; this program goes on.

@@ -20,8 +20,8 @@ NICENESS: Final = -10
 def go_first(session: Path = OWN_SESSION) -> bool:
     """Raise the weight of this process's session; return whether that was done.
 
-    It is not where the session is somebody else's, such as a terminal's, where only root may and this is not
-    root, and where the kernel shares the processor otherwise (a cgroup with a cpu controller).
+    It is not where the session belongs to another program, such as a terminal, where only root may and this
+    is not root, and where the kernel shares the processor otherwise (a cgroup with a cpu controller).
     """
     if os.getsid(0) != os.getpid():
         return False

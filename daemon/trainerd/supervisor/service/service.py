@@ -68,7 +68,7 @@ LEAVE: Final = STOP - {signal.SIGHUP}
 """Signals by which the supervisor is asked to leave: batch systems send SIGUSR1 some time before the end."""
 
 REQUESTS: Final = LEAVE | {signal.SIGHUP}
-"""Those, and the one by which it is asked to begin anew."""
+"""Those, and the one by which it is asked to start again."""
 
 _PRIVATE: Final = 0o700
 _FOR_A_GROUP: Final = 0o750
@@ -88,7 +88,7 @@ _log = structlog.get_logger(__name__)
 def serve(
     *, jobs_dir: Path, state_dir: Path, configuration: Configuration, web: WebSettings | None = None
 ) -> None:
-    """Supervise until asked to stop; then drain everything and return. SIGHUP runs the program anew in place.
+    """Supervise until asked to stop; then drain everything. SIGHUP starts the program again in place.
 
     Args:
         jobs_dir: The jobs folder.
@@ -105,7 +105,7 @@ def serve(
     paths = StatePaths(state_dir.absolute())
     _make_state_folder(paths.root, configuration.socket.group_id)
     check_socket_group(configuration.socket, paths.root)
-    # Held until there is somebody to note them, here and across an exec: a request to stop that came in
+    # Held until they can be noted, here and across an exec: a request to stop that came in
     # between would else end the supervisor without a drain.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
     try:
@@ -115,7 +115,7 @@ def serve(
             handover.offer()
             try:
                 replace_this_program()
-            except OSError as error:  # it was there a moment ago, when it was checked
+            except OSError as error:  # it was there when it was checked
                 emit("supervisor.reload-failed", reason=f"{error}: going on as before")
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -293,7 +293,7 @@ class _Service:
         return lambda: Prospect(name, grace_s, past_drains_s(run, attempt)).expected_s
 
     async def run(self) -> bool:
-        """Supervise until asked to stop, then drain; return whether it was asked to begin anew instead."""
+        """Supervise until asked to stop, then drain; return whether it was asked to start again instead."""
         loop = asyncio.get_running_loop()
         for signum in LEAVE:
             loop.add_signal_handler(signum, self._note_stop_request)
@@ -348,7 +348,7 @@ class _Service:
         return is_reload
 
     async def _until_asked(self) -> bool:
-        """Return False when asked to stop, True when asked to begin anew and the next program is sound."""
+        """Return False when asked to stop, True when asked to start again and the next program is sound."""
         stop = asyncio.create_task(self._stop_asked.wait())
         try:
             while True:

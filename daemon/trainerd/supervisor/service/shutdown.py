@@ -1,4 +1,4 @@
-"""The end of a supervisor: everybody is drained by a plan, systemd hears of it, a second request hurries."""
+"""The end of a supervisor: every job is drained by a plan, systemd is notified, a second request hurries."""
 
 from __future__ import annotations
 

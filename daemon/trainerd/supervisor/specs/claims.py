@@ -1,8 +1,8 @@
 """Which file gives which job, where several claim one name. Pure: decided from the claims and who held what.
 
 A holder keeps its name while it claims it, through edits, errors and the moment in which an editor has
-removed the file to write it anew. Among new claimants a valid spec comes before a broken one, then the older
-file, then the first by name. Whoever loses is refused under another name, with a sentence that says who won.
+removed the file to write it again. Among new claimants a valid spec comes before a broken one, then the older
+file, then the first by name. The loser is refused under another name, with a sentence that says who won.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Level-triggered: a scan says what is there now, whatever events were lost or rep
 
 * A file is read only when it has settled, or was renamed into its place: a half-written spec may look
   complete.
-* A spec that cannot be observed (a changing file, a read error, a name gone a moment ago) keeps its last
+* A spec that cannot be observed (a changing file, a read error, a name that has just gone) keeps its last
   reading. Absence from `FolderView.specs` is evidence of removal only as `FolderView.is_removed` has it.
 * A folder that cannot be read is unknown, not empty: `SpecFolder.scan` raises.
 * Who has a name that several files claim follows from the folder and from who had it before (`claims`).
@@ -63,7 +63,7 @@ class _File:
     """What is remembered of one file.
 
     `reading` may be older than `signature`; it is of the present content only if `read_at` equals it.
-    `parsed` is kept while a spec that is valid in itself lacks something around it: resolved anew at each
+    `parsed` is kept while a spec that is valid in itself lacks something around it: resolved again at each
     scan.
     """
 
@@ -106,7 +106,7 @@ class SpecFolder:
         """Look at the folder.
 
         Raises:
-            UntrustedError: Somebody else could write to the folder: nothing in it can be believed.
+            UntrustedError: Another user could write to the folder: nothing in it can be believed.
             LockedError: Another supervisor runs the jobs of the folder.
             OSError: The folder cannot be read. It is unknown, not empty.
         """
@@ -129,7 +129,7 @@ class SpecFolder:
         return self._view()
 
     def _check_device(self, *, is_empty: bool) -> None:
-        """Refuse to take a mount point that its filesystem has left for a folder that somebody has emptied.
+        """Refuse to take a mount point that its filesystem has left for a folder that a user has emptied.
 
         Raises:
             OSError: So it looks.
@@ -159,7 +159,7 @@ class SpecFolder:
         return found
 
     def _miss(self, name: str, now_s: float) -> None:
-        """An editor may remove a file and write it anew: only one that stays away is gone."""
+        """An editor may remove a file and write it again: only one that stays away is gone."""
         known = self._files[name]
         if known.missing_since_s is None:
             known.missing_since_s = now_s

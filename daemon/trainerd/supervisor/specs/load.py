@@ -63,7 +63,7 @@ def load_spec(path: Path, *, trust: TrustPolicy | None) -> ResolvedJob:
 
     Raises:
         SpecError: It cannot be accepted; the message names file, line and field of everything that is wrong.
-        UntrustedError: Somebody else could have written it.
+        UntrustedError: Another user could have written it.
     """
     path = Path(os.path.abspath(path))  # noqa: PTH100 (links are kept: a spec's folder is where it was dropped)
     if trust is not None:
@@ -141,11 +141,11 @@ def read_bytes(path: Path, trust: TrustPolicy | None) -> tuple[bytes, os.stat_re
     """Read a spec's bytes, at most one more than allowed, and what the file was just after.
 
     Never waits, whatever stands under that name: only a regular file is opened for good. Ownership is judged
-    on the open file, so that nobody can exchange it in between. The folder of `path` is not judged.
+    on the open file, so that no user can exchange it in between. The folder of `path` is not judged.
 
     Raises:
         SpecError: There is nothing, or no regular file.
-        UntrustedError: Somebody else could have written it.
+        UntrustedError: Another user could have written it.
         OSError: It cannot be read, which says nothing about what it holds.
     """
     try:

@@ -3,8 +3,8 @@
 Comments, whitespace, the order of keys, the format of the file, other spellings of one value (``1m`` and
 ``60``), a field that says what its default is: none of these is another spec, and a running job is not
 drained for them. Invariants: a field that a later trainerd adds changes no digest of a spec that does not use
-it, so an upgrade drains nobody; and what the machine is like (where the folder of the spec is, which program
-a name in PATH means, whose home ``~`` is) is no part of it: whoever reads the spec, wherever, has the same
+it, so an upgrade drains no job; and what the machine is like (where the folder of the spec is, which program
+a name in PATH means, whose home ``~`` is) is no part of it: every reader of the spec, wherever, has the same
 digest.
 """
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SPEC_REMOVED = declare(
-    "spec.removed", "some specs removed, and the others as they were; removing them again completes it"
+    "spec.removed", "some specs removed, and the others unchanged; removing them again completes it"
 )
 
 

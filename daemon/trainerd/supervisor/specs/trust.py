@@ -1,9 +1,9 @@
 """Who may have written a spec: cron's rule.
 
-A spec runs commands as the daemon's user, so whoever can write one can do all that this user can. Therefore
-the folder and the spec belong to that user or to root, and nobody else may write to them. Of a symbolic link
-the folder that holds the link, the target, and the folder that holds the target are judged, for each link on
-the way.
+A spec runs commands as the daemon's user, so a user who can write one can do all that this user can.
+Therefore the folder and the spec belong to that user or to root, and no other user may write to them. Of a
+symbolic link the folder that holds the link, the target, and the folder that holds the target are judged, for
+each link on the way.
 
 Writable by the group is allowed where the group is the owner's own (same name, no other member), as Debian's
 OpenSSH allows it: with the usual umask 002 every file is.
@@ -65,7 +65,7 @@ class TrustPolicy:
         """Return if `folder` and what it holds can be trusted to be the owner's.
 
         Raises:
-            UntrustedError: It belongs to somebody else or others may write to it; the hint says what mends
+            UntrustedError: It belongs to another user or others may write to it; the hint says what fixes
                 it.
             OSError: It cannot be looked at.
         """
@@ -114,7 +114,7 @@ class TrustPolicy:
             is_copied_to: The folder into which a file of another user may be copied; None where it lies.
 
         Raises:
-            UntrustedError: It does not; the hint says what mends it.
+            UntrustedError: It does not; the hint says what fixes it.
         """
         if status.st_uid not in self.owners:
             raise UntrustedError(
@@ -159,7 +159,7 @@ class TrustPolicy:
     def _remedy_of_owner(
         self, path: Path, status: os.stat_result, link: Path | None, is_copied_to: Path | None
     ) -> str:
-        """Return what mends a foreign owner without taking away from another user what is theirs.
+        """Return what fixes a foreign owner without taking away from another user what is theirs.
 
         Only what lies in the supervisor's own folders is given to it. A file elsewhere is copied, and a
         folder elsewhere is left alone.
@@ -183,7 +183,7 @@ class TrustPolicy:
         The folder that holds `path` itself is not judged.
 
         Raises:
-            UntrustedError: Somebody else could make the chain lead elsewhere.
+            UntrustedError: Another user could make the chain lead elsewhere.
             OSError: A link cannot be looked at.
         """
         first = path

@@ -48,7 +48,7 @@ class FolderView:
 
     Attributes:
         specs: By name.
-        unsettled: Files that are changing, could not be observed, or vanished a moment ago.
+        unsettled: Files that are changing, could not be observed, or have just vanished.
         look_again_s: When another scan may settle some of them, in seconds; None if there are none.
     """
 

@@ -1,10 +1,10 @@
-"""Wakes whoever scans the jobs folder when something may have changed there.
+"""Wakes the scanner of the jobs folder when something may have changed there.
 
 Events decide nothing: they say *look*, and which files came by a rename, which is to say whole. So lost
 events cost time and nothing else: the folder is looked at every `rescan_s` seconds anyway, and every `POLL_S`
 where there are no events to be had (the limit of inotify is reached, or the filesystem belongs to another
-machine, whose writers this kernel does not see), which is said aloud once. Invariant: while the folder exists
-and can be watched, the watch is of the folder that is there now, even if it was deleted and made anew.
+machine, whose writers this kernel does not see), which the log says once. Invariant: while the folder exists
+and can be watched, the watch is of the folder that is there now, even if it was deleted and made again.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class Arrivals:
 
 
 class _Nudge:
-    """Handles every event alike: somebody must look."""
+    """Handles every event alike: the folder must be scanned."""
 
     def __init__(self, nudged: threading.Event, arrivals: Arrivals) -> None:
         self._nudged = nudged
@@ -190,7 +190,7 @@ class _Nudge:
 def _inotify_observer() -> Any:
     from watchdog.observers.inotify import InotifyObserver
 
-    # Of a file that is renamed into the folder from another one, else no more is said than that it is there.
+    # Of a file that is renamed into the folder from elsewhere, else no more is said than that it is there.
     return InotifyObserver(generate_full_events=True)
 
 
