@@ -195,7 +195,7 @@ class Checkpointer:
         return self.newest
 
     def reset(self, reason: str = "a new beginning was asked for") -> None:
-        """Begin anew in the same folder, as for the next fold: what is there is set aside, not deleted.
+        """Start again in the same folder, as for the next fold: its checkpoints are set aside, not deleted.
 
         The objects keep their state; resetting them is the caller's business.
         """
@@ -290,7 +290,7 @@ class Checkpointer:
         return self._manager.lineage.resumed_from
 
     def checkpoints(self) -> tuple[Checkpoint, ...]:
-        """Return what is there, oldest first."""
+        """Return the durable checkpoints, oldest first."""
         return self.store.checkpoints()
 
     def best(self, metric: str, *, mode: Mode | None = None) -> Checkpoint | None:

@@ -57,7 +57,7 @@ class DrivenPlace:
 
 
 class Drive:
-    """Drives one attempt for a framework. Made by `Session.drive`.
+    """Driver of one attempt for a framework that has the loop. Made by `Session.drive`.
 
     Args:
         session: The session: what is tracked, logged, reported and asked for.
@@ -148,7 +148,7 @@ class Drive:
     # ------------------------------------------------------------------ boundaries
 
     def step_done(self, step: int, epoch: int, batch: int, is_last: bool = False) -> None:
-        """A step is done: a boundary. Saves and drains happen here.
+        """Mark the end of a step, which is a boundary. Saves and drains happen here.
 
         Args:
             step: Steps finished, this one included.
@@ -180,12 +180,12 @@ class Drive:
             engine.enter_step()
 
     def evaluation_batch_done(self) -> None:
-        """A batch of an evaluation is done. Between two epochs, a request to stop is answered here."""
+        """Mark the end of a batch of an evaluation. Between two epochs, a request to stop is answered here."""
         self._check_running()
         self._engine.evaluation_batch_done()
 
     def epoch_done(self, epoch: int) -> None:
-        """An epoch is over, and the work at its end is done: a boundary.
+        """Mark the end of an epoch and of the work that follows it: a boundary.
 
         Raises:
             UserError: It is not the epoch in progress.
@@ -209,7 +209,7 @@ class Drive:
     # ------------------------------------------------------------------ the end
 
     def finish(self) -> None:
-        """The run is complete: save its final state.
+        """Save the final state of the complete run.
 
         A run that was finished before, and in which nothing was trained since, gets its final state back.
         """
@@ -230,7 +230,7 @@ class Drive:
         self._engine.leave_where_safe()
 
     def fail(self, error: BaseException) -> None:
-        """The framework raised: save the newest boundary held in memory, and record what ended the attempt.
+        """Save the newest boundary held in memory, and record the exception that ended the attempt.
 
         Raises:
             SystemExit: A drain is pending.

@@ -158,6 +158,11 @@ def driven(run_dir: str | Path | None = None, **settings: Any) -> Drive:
     Args:
         run_dir: As `session` takes it.
         settings: As `session` takes them.
+
+    Raises:
+        UserError: A setting cannot be read.
+        LockedError: `fresh`, and another process trains the run.
+        SystemExit: A session of this process has drained: the process is to end.
     """
     opened = session(run_dir, **settings)
     opened.__enter__()
@@ -165,7 +170,10 @@ def driven(run_dir: str | Path | None = None, **settings: Any) -> Drive:
 
 
 class Session:
-    """One attempt at a run. Made by `session`, used as a context manager."""
+    """Attempt at a run: restores, drives and saves the training loop.
+
+    Made by `session`, and used as a context manager.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._trackers = tracker_calls(settings.trackers)
@@ -186,17 +194,17 @@ class Session:
 
     @property
     def step(self) -> int:
-        """Steps finished, over all attempts."""
+        """Number of finished steps, over all attempts."""
         return self._run.state.position.step
 
     @property
     def epoch(self) -> int:
-        """Epoch in progress, from 0."""
+        """Number of the epoch in progress, from 0."""
         return self._run.state.position.epoch
 
     @property
     def batch(self) -> int:
-        """Number of the batch in hand within its loop, from 0.
+        """Number of the current batch within its loop, from 0.
 
         `enumerate` would start from 0 in every attempt.
         """
@@ -209,7 +217,7 @@ class Session:
 
     @property
     def attempt(self) -> int:
-        """Which launch of this run this is, from 1."""
+        """Number of this attempt at the run, from 1."""
         return self._run.settings.attempt
 
     @property
@@ -226,12 +234,12 @@ class Session:
 
     @property
     def rank(self) -> int:
-        """Which of `world_size` processes this is."""
+        """Rank of this process, from 0 to ``world_size - 1``."""
         return self._run.settings.environment.rank
 
     @property
     def world_size(self) -> int:
-        """How many processes train together."""
+        """Number of processes that train together."""
         return self._run.settings.environment.world_size
 
     @property
@@ -343,7 +351,7 @@ class Session:
         return function
 
     def follow_history(self, follower: HistoryFollower) -> None:
-        """Tell a follower of each line of the metric history, on rank 0: for trackers.
+        """Pass each line of the metric history to a follower, on rank 0: for trackers.
 
         Raises:
             UserError: Training has begun already.

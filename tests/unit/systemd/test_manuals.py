@@ -1,4 +1,4 @@
-"""Manual pages are linked beside the command at an installation, and no page of another program is touched."""
+"""Manual pages are linked beside the command, and no page of another program is touched."""
 
 from __future__ import annotations
 
