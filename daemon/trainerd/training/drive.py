@@ -180,7 +180,7 @@ class Drive:
             engine.enter_step()
 
     def evaluation_batch_done(self) -> None:
-        """Mark the end of a batch of an evaluation. Between two epochs, a request to stop is answered here."""
+        """Mark the end of a batch of an evaluation. Between epochs, a request to stop is answered here."""
         self._check_running()
         self._engine.evaluation_batch_done()
 
