@@ -48,6 +48,16 @@ def test_every_page_is_on_the_site(site: Path) -> None:
     assert {Path("index"), Path("repository/index"), Path("repository/systemd/index")} <= built
 
 
+def test_lists_and_code_are_shown_as_such(site: Path) -> None:
+    """Markdown of the site is stricter than GitHub's: four spaces continue an item, a list needs a blank line."""
+    lost = re.compile(
+        r"<(?:p|li)>(?:(?!</p>|</li>|<li>|<p>).)*\n(?:\* |\d+\. )|^```|<code>```", re.DOTALL | re.MULTILINE
+    )
+    found = {path.name: lost.search(path.read_text("utf-8")) for path in site.rglob("*.html")}
+    assert {name: match[0][-80:] for name, match in found.items() if match} == {}
+    assert lost.search("<p>one:\n* two</p>")
+
+
 def test_no_page_loads_anything_from_another_site(site: Path) -> None:
     assert [path.name for path in site.rglob("*.html") if LOADED.search(path.read_text("utf-8"))] == []
     assert LOADED.search('<script src="https://example.org/a.js">')
