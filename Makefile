@@ -73,7 +73,7 @@ check: $(INSTALLED) ## check format, lint, types, the direction of imports and t
 	$(BIN)/python -m tests.words
 
 docs: $(INSTALLED) ## build the documentation site into build/site; a broken link or a page without a place fails
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "build/site/index.html"
 
 format: $(INSTALLED) ## format the code

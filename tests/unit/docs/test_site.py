@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,10 +22,10 @@ LOADED = re.compile(
 )
 
 
-def build(place: Path) -> subprocess.CompletedProcess[str]:
+def build(place: Path, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(place)],
-        cwd=ROOT,
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(place)],
+        cwd=root,
         env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
         text=True,
@@ -49,7 +50,7 @@ def test_every_page_is_on_the_site(site: Path) -> None:
 
 
 def test_lists_and_code_are_shown_as_such(site: Path) -> None:
-    """Markdown of the site is stricter than GitHub's: four spaces continue an item, a list needs a blank line."""
+    """The site is stricter than GitHub: four spaces continue an item, a list needs a blank line."""
     lost = re.compile(
         r"<(?:p|li)>(?:(?!</p>|</li>|<li>|<p>).)*\n(?:\* |\d+\. )|^```|<code>```", re.DOTALL | re.MULTILINE
     )
@@ -67,3 +68,15 @@ def test_the_reference_has_every_public_name(site: Path) -> None:
     page = (site / "api.html").read_text("utf-8")
     names = set(trainerd.__all__) - {"__version__"}
     assert {name for name in names if not re.search(rf'id="trainerd\.[\w.]+\.{name}"', page)} == set()
+
+
+def test_an_orphan_and_a_broken_link_fail_the_build(tmp_path: Path) -> None:
+    """With --quiet MkDocs counts no warnings, and --strict means nothing."""
+    root = tmp_path / "copy"
+    shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns(".*", "__pycache__", "build", "tests"))
+    (root / "docs" / "orphan.md").write_text("# Orphan\n\n[a](nonesuch.md) [b](cuda.md#nonesuch)\n")
+    result = build(tmp_path / "site", root)
+    assert result.returncode != 0
+    said = result.stdout + result.stderr
+    assert all(word in said for word in ("orphan.md", "nonesuch.md", "cuda.md#nonesuch")), said
+    assert "mkdocs build --strict\n" in (ROOT / "Makefile").read_text()
