@@ -78,7 +78,7 @@ def command(context: click.Context, *, state_dir: Path | None, jobs_dir: Path | 
 
 
 def _examine(state_dir: Path | None, jobs_dir: Path | None) -> list[Finding]:
-    from trainerd.supervisor.doctor import cgroup_checks, folders, installation, machine
+    from trainerd.supervisor.doctor import cgroup_checks, folders, installation, machine, slurm_settings
     from trainerd.supervisor.doctor.finding import skipped
 
     findings: list[Finding] = [
@@ -88,6 +88,7 @@ def _examine(state_dir: Path | None, jobs_dir: Path | None) -> list[Finding]:
         *machine.check_inotify(),
         *machine.check_gpus(),
         *installation.check_unit(),
+        *slurm_settings.check_slurm(),
     ]
     state = _state(state_dir)
     daemon = _daemon(state)

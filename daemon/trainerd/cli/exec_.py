@@ -57,6 +57,13 @@ _NOT_NOW: Final = "not now: run it again"
     help="Wait so long for another process that has the job; from one on another machine take over then."
     "  [default: 60s under an engine such as Slurm or Kubernetes; else exit with 85 at once]",
 )
+@click.option(
+    "--leave-every",
+    "leave_every",
+    metavar="TIME",
+    help="Drain the job after this time and exit with 85, so that the engine runs it again."
+    "  [default: only when asked]",
+)
 @click.option("--rank", type=click.IntRange(min=0), metavar="N", help="Show only this rank.  [default: all]")
 @click.option("--quiet", "-q", is_flag=True, help="Do not say what happens to the job.")
 @click.pass_context
@@ -68,6 +75,7 @@ def command(
     fresh: bool,
     temporary: bool,
     takeover_after: str | None,
+    leave_every: str | None,
     rank: int | None,
     quiet: bool,
 ) -> None:
@@ -85,6 +93,7 @@ def command(
       trainerd exec job.yaml
       trainerd exec job.yaml --state /scratch/mnist
       trainerd exec job.yaml --fresh
+      trainerd exec job.yaml --leave-every 1h
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.contract.folder_owner import refuse_root_on_service
     from trainerd.supervisor.service.foreground import supervise_one
@@ -94,6 +103,9 @@ def command(
     takeover_after_s = (
         option_s("--takeover-after", takeover_after) if takeover_after else usual_wait_s(os.environ)
     )
+    leave_every_s = option_s("--leave-every", leave_every, least_s=1.0) if leave_every else None
+    if temporary and leave_every_s is not None:
+        raise click.UsageError("--temporary keeps nothing that a job could go on from after --leave-every")
     if temporary and state_dir is not None:
         raise click.UsageError("--temporary and --state exclude one another")
     try:
@@ -120,6 +132,7 @@ def command(
             say=say,
             is_fresh=fresh,
             takeover_after_s=takeover_after_s,
+            leave_every_s=leave_every_s,
         )
     if end.code == exit_codes.FINISHED and len(said) == SAID_AT_START and not temporary:
         say(f"it was finished before; to begin a new run: trainerd exec {spec} --fresh")

@@ -184,6 +184,38 @@ def test_a_training_job_that_is_drained_exits_with_85_and_goes_on_when_it_is_run
     assert json.loads(outcomes)
 
 
+@pytest.mark.slow
+@pytest.mark.torch
+def test_a_job_that_leaves_by_itself_twice_finishes_with_each_step_once(foreground):
+    spec = foreground.folder / "tiny.json"
+    command = ["python", str(TINY / "train.py"), "--epochs", "2", "--batches", "30", "--step-ms", "50"]
+    spec.write_text(json.dumps({"command": command, "checkpoint": {"every": {"steps": 50}}}))
+    for _ in range(2):
+        code, _, err = foreground.run(spec, "--leave-every", "1s")
+        assert code == 85, err
+        assert "leaves as --leave-every asks" in err
+    code, _, err = foreground.run(spec)
+    assert code == 0, err
+    history = foreground.folder / ".trainerd/exec/tiny/runs/tiny/metrics.jsonl"
+    rows = [json.loads(line) for line in history.read_text().splitlines()]
+    steps = [row["step"] for row in rows if "loss" in row.get("values", row)]
+    assert steps == list(range(1, 61))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--leave-every", "0"), "not a duration of 1 s or more"),
+        (("--leave-every", "1h", "--temporary"), "keeps nothing"),
+    ],
+)
+def test_a_leave_every_that_could_never_make_progress_is_a_usage_error(foreground, words, said):
+    foreground.spec("exit 0")
+    code, _, err = foreground.run("ant.json", *words)
+    assert code == 2
+    assert said in err
+
+
 PROCESS_ONE = """
 import os, sys, time
 from trainerd.cli.main import main

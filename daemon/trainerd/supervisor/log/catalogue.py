@@ -315,6 +315,7 @@ _OTHERS: Final = (
     LogEvent("disk.low", "warning", "The disk of the state folder runs low.", ("folder", "reason")),
     # --- `trainerd exec` ---
     LogEvent("foreground.started", "info", "It begins.", ("pid", "state", "job")),
+    LogEvent("foreground.time-up", "info", "The time of --leave-every is over; it leaves.", ("limit_s",)),
     LogEvent("foreground.draining", "info", "It was asked to leave.", ("limit_s",)),
     LogEvent("foreground.leaves-attempt", "error", "It leaves while its attempt runs.", ("limit_s",)),
     LogEvent(

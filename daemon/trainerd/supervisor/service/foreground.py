@@ -39,6 +39,7 @@ from trainerd.supervisor.machine.states import Draining, Faulted, Finished, Park
 from trainerd.supervisor.purge import refuse_if_live
 from trainerd.supervisor.scheduler import machine_capacity
 from trainerd.supervisor.service.instance_lock import is_replaced
+from trainerd.supervisor.service.leave_timer import LeaveTimer
 from trainerd.supervisor.service.stop_requests import StopRequests
 from trainerd.supervisor.service.takeover import AskedToLeaveError, exclusive_state
 from trainerd.supervisor.specs.view import Accepted, FolderView
@@ -46,6 +47,7 @@ from trainerd.supervisor.specs.view import Accepted, FolderView
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trainerd.contract.heartbeat import Heartbeat
     from trainerd.contract.paths import RunPaths, StatePaths
     from trainerd.contract.resolved import ResolvedJob
     from trainerd.supervisor.api.control import OutcomeView
@@ -63,6 +65,9 @@ STREAM_LOOK_S: Final = 0.1
 
 STREAM_END_LIMIT_S: Final = 5.0
 """How long a slow reader of our output is waited for at the end, in seconds."""
+
+LEAVE_LOOK_S: Final = 0.5
+"""How often it is looked whether the job has run for as long as it may, in seconds."""
 
 LOCK_LOOK_S: Final = 1.0
 """How often it is looked whether another process has taken over the state folder, in seconds."""
@@ -135,6 +140,7 @@ def supervise_one(
     say: Callable[[str], None],
     is_fresh: bool = False,
     takeover_after_s: float | None = None,
+    leave_every_s: float | None = None,
 ) -> End:
     """Supervise a job until it is at rest, or until asked to leave; then drain it.
 
@@ -146,6 +152,7 @@ def supervise_one(
         is_fresh: Whether to move the run that is there aside and begin a new one.
         takeover_after_s: How long another process that has the job is waited for, in seconds; from one on
             another machine it is taken over after that. None neither waits nor takes over what is locked.
+        leave_every_s: How long the job runs at most before it is drained, in seconds; None is no limit.
 
     Raises:
         LockedError: An attempt of the run to be moved aside may live.
@@ -178,7 +185,8 @@ def supervise_one(
             configure_logging(state.log, stream=None),
             contextlib.closing(Journal(state.journal)) as journal,
         ):
-            return asyncio.run(_Foreground(spec, state, journal, say, lock=lock).run(stream))
+            foreground = _Foreground(spec, state, journal, say, lock=lock, leave_every_s=leave_every_s)
+            return asyncio.run(foreground.run(stream))
 
 
 def _begin_new_run(name: str, state: StatePaths, say: Callable[[str], None]) -> None:
@@ -220,9 +228,12 @@ class _Foreground:
         say: Callable[[str], None],
         *,
         lock: int,
+        leave_every_s: float | None,
     ) -> None:
         clock = SystemClock()
         self._lock = lock
+        self._leave_every_s = leave_every_s
+        self._is_time_up = False
         self._is_taken_over = False
         self._spec = spec
         self._state = state
@@ -271,11 +282,13 @@ class _Foreground:
                 await self._begin_again()
                 api = tasks.create_task(self._serve_api(api_stop))
                 watch = tasks.create_task(self._watch_lock())
+                timer = tasks.create_task(self._watch_time())
                 await self._is_over.wait()
                 watch.cancel()
+                timer.cancel()
                 if self._is_taken_over:
                     await self._leave_to_another()
-                elif self._requests.count:
+                elif self._is_asked():
                     await self._drain()
                 api_stop.set()
                 await asyncio.wait([api])
@@ -296,8 +309,11 @@ class _Foreground:
             )
         view = self._facade.get_job(self._spec.name)
         return judge_end(
-            self._job(), view.last_outcome if view is not None else None, was_asked=bool(self._requests.count)
+            self._job(), view.last_outcome if view is not None else None, was_asked=self._is_asked()
         )
+
+    def _is_asked(self) -> bool:
+        return self._is_time_up or bool(self._requests.count)
 
     def _job(self) -> Job | None:
         return self._loop.ledger.jobs.get(self._spec.name)
@@ -359,6 +375,26 @@ class _Foreground:
             await asyncio.wait_for(self._loop.drain_all(), limit_s)
         except TimeoutError:
             _log.error("foreground.leaves-attempt", limit_s=limit_s)
+
+    async def _watch_time(self) -> None:
+        if self._leave_every_s is None:
+            return
+        clock = SystemClock()
+        timer = LeaveTimer(self._leave_every_s, clock.monotonic_s())
+        while not timer.is_due(clock.monotonic_s(), self._beat(), is_running=self._is_running()):
+            await asyncio.sleep(LEAVE_LOOK_S)
+        self._say(f"it has run for {self._leave_every_s:g} s, and leaves as --leave-every asks")
+        _log.info("foreground.time-up", limit_s=self._leave_every_s)
+        self._is_time_up = True
+        self._is_over.set()
+
+    def _beat(self) -> Heartbeat | None:
+        monitor = self._loop.monitors.get(self._spec.name)
+        return monitor.heartbeat if monitor is not None else None
+
+    def _is_running(self) -> bool:
+        job = self._job()
+        return job is not None and job.may_have_processes
 
     async def _watch_lock(self) -> None:
         while not self._is_taken_over:

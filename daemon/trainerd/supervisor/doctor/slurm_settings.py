@@ -1,0 +1,77 @@
+"""What Slurm does with a job that leaves with 85, from its own configuration."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Final
+
+from trainerd.contract.exit_codes import DRAINED
+from trainerd.supervisor.doctor.finding import ok, skipped, warning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from trainerd.supervisor.doctor.finding import Finding
+
+CONTROLLER_LIMIT_S: Final = 20.0
+"""How long the controller may take to answer, in seconds."""
+
+_CHECK: Final = "slurm"
+_SETTING: Final = re.compile(r"^(\w+)\s*=\s*(.*?)\s*$", re.MULTILINE)
+_RANGE: Final = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+
+
+def check_slurm() -> Iterator[Finding]:
+    """Ask the controller, where there is one."""
+    program = shutil.which("scontrol")
+    if program is None:
+        return
+    try:
+        ended = subprocess.run(
+            [program, "show", "config"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=CONTROLLER_LIMIT_S,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        yield skipped(_CHECK, "scontrol does not answer")
+        return
+    if ended.returncode != 0:
+        yield skipped(_CHECK, "the controller does not answer")
+        return
+    yield from judge_slurm(dict(_SETTING.findall(ended.stdout)))
+
+
+def judge_slurm(settings: Mapping[str, str]) -> Iterator[Finding]:
+    """Judge what ``scontrol show config`` says of exit codes.
+
+    Args:
+        settings: Its lines, name to value.
+    """
+    if has_code(settings.get("RequeueExitHold", ""), DRAINED):
+        yield warning(
+            _CHECK,
+            f"RequeueExitHold has {DRAINED}: a job that was drained is held in the queue",
+            f"take {DRAINED} out of RequeueExitHold in slurm.conf, or release such jobs with scontrol release",
+        )
+    elif has_code(settings.get("RequeueExit", ""), DRAINED):
+        yield ok(_CHECK, f"RequeueExit has {DRAINED}: Slurm itself runs a drained job again")
+    else:
+        yield ok(
+            _CHECK,
+            f"{DRAINED} is a failure to Slurm (RequeueExit lacks it): the script of `trainerd slurm` requeues",
+        )
+
+
+def has_code(listed: str, code: int) -> bool:
+    """Return whether a list of exit codes as in slurm.conf, such as ``1-10,85``, has one."""
+    for part in listed.split(","):
+        found = _RANGE.fullmatch(part.strip())
+        if found is not None and int(found[1]) <= code <= int(found[2] or found[1]):
+            return True
+    return False
