@@ -57,14 +57,14 @@ def judge_slurm(settings: Mapping[str, str]) -> Iterator[Finding]:
         yield warning(
             _CHECK,
             f"RequeueExitHold has {DRAINED}: a job that was drained is held in the queue",
-            f"take {DRAINED} out of RequeueExitHold in slurm.conf, or release such jobs with scontrol release",
+            f"take {DRAINED} out of RequeueExitHold in slurm.conf, or use `scontrol release` on such jobs",
         )
     elif has_code(settings.get("RequeueExit", ""), DRAINED):
         yield ok(_CHECK, f"RequeueExit has {DRAINED}: Slurm itself runs a drained job again")
     else:
         yield ok(
             _CHECK,
-            f"{DRAINED} is a failure to Slurm (RequeueExit lacks it): the script of `trainerd slurm` requeues",
+            f"{DRAINED} is a failure to Slurm (RequeueExit lacks it); the script of `trainerd slurm` requeues",
         )
 
 

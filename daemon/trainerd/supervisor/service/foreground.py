@@ -381,8 +381,10 @@ class _Foreground:
             return
         clock = SystemClock()
         timer = LeaveTimer(self._leave_every_s, clock.monotonic_s())
-        while not timer.is_due(clock.monotonic_s(), self._beat(), is_running=self._is_running()):
+        is_due = False
+        while not is_due:
             await asyncio.sleep(LEAVE_LOOK_S)
+            is_due = timer.is_due(clock.monotonic_s(), self._beat(), is_running=self._is_running())
         self._say(f"it has run for {self._leave_every_s:g} s, and leaves as --leave-every asks")
         _log.info("foreground.time-up", limit_s=self._leave_every_s)
         self._is_time_up = True

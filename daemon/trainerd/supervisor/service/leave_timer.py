@@ -1,7 +1,7 @@
 """The time after which a foreground drains its job by itself, for an engine that gives no warning: pure.
 
-An engine runs again what has left. A job that left before it had made a step would be run again for ever
-without progress, so one that reports steps leaves at its first new one at the earliest.
+An engine runs again what has left. A job that left before it had made a step would be run again for
+ever without progress, so one that reports steps leaves at its first new one at the earliest.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ class LeaveTimer:
 
         Args:
             now_s: The monotonic clock, in seconds.
-            beat: What rank 0 of the running attempt reported last; None if it opens no session, or has not yet.
-            is_running: Whether an attempt is under way. Between two attempts nothing is left to be saved, and
-                how the last one ended would decide the exit code.
+            beat: What rank 0 of the running attempt reported last; None if it opens no session, or has
+                not yet.
+            is_running: Whether an attempt is under way. Between two attempts nothing is left to be
+                saved, and how the last one ended would decide the exit code.
         """
         if not is_running or now_s - self.started_s < self.period_s:
             return False
