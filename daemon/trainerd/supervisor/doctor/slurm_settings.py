@@ -64,7 +64,7 @@ def judge_slurm(settings: Mapping[str, str]) -> Iterator[Finding]:
     else:
         yield ok(
             _CHECK,
-            f"{DRAINED} is a failure to Slurm (RequeueExit lacks it); the script of `trainerd slurm` requeues",
+            f"{DRAINED} is a failure to Slurm (not in RequeueExit); `trainerd slurm` writes a script for it",
         )
 
 
