@@ -58,12 +58,14 @@ def declare(name: str, leaves: str) -> Failpoint:
 
 
 def arm(text: str) -> None:
-    """Replace what is armed with `text`, in the syntax of the environment variable.
+    """Replace what is armed with `text`, in the syntax of the environment variable; hits count from now.
 
     Raises:
         UserError: `text` is not in that syntax.
     """
     _armed.clear()
+    for point in REGISTRY.values():
+        point.hits = 0
     for item in filter(None, (part.strip() for part in text.split(";"))):
         name, separator, action = item.partition("=")
         action, _, nth = action.partition("@")

@@ -19,12 +19,6 @@ def disarmed():
     failpoints.arm("")
 
 
-def arm(text):
-    for point in failpoints.REGISTRY.values():
-        point.hits = 0
-    failpoints.arm(text)
-
-
 def test_a_file_gets_the_permissions_of_the_umask(tmp_path):
     former = os.umask(0o027)
     try:
@@ -39,7 +33,7 @@ def test_a_file_gets_the_permissions_of_the_umask(tmp_path):
 def test_an_error_at_any_point_leaves_the_old_content_or_the_new(tmp_path, point, error):
     path = tmp_path / "record"
     write_file(path, b"old")
-    arm(f"{point}={error}")
+    failpoints.arm(f"{point}={error}")
     with pytest.raises((OSError, SpaceError)) as raised:
         write_file(path, b"new")
     assert isinstance(raised.value, SpaceError) == (error != "EIO") or point == "record.durable"
@@ -53,7 +47,7 @@ def test_a_kill_at_any_point_leaves_the_old_content_or_the_new(tmp_path, point):
     write_file(path, b"old")
     child = os.fork()
     if child == 0:
-        arm(f"{point}=kill")
+        failpoints.arm(f"{point}=kill")
         write_file(path, b"new")
         os._exit(0)
     _, status = os.waitpid(child, 0)
@@ -109,6 +103,6 @@ def test_folders_are_made_with_their_parents(tmp_path):
 
 
 def test_a_full_disk_is_an_error_that_says_so(tmp_path):
-    arm("record.written=ENOSPC")
+    failpoints.arm("record.written=ENOSPC")
     with pytest.raises(SpaceError, match=os.strerror(errno.ENOSPC)):
         write_file(tmp_path / "record", b"x")

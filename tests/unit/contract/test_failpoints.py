@@ -30,6 +30,15 @@ def test_a_point_strikes_at_the_hit_that_was_asked_for(point):
     point.hit()
 
 
+def test_hits_count_from_when_a_point_is_armed(point):
+    failpoints.arm("test.point=EIO@2")
+    point.hit()
+    failpoints.arm("test.point=EIO@2")
+    point.hit()
+    with pytest.raises(OSError):
+        point.hit()
+
+
 @pytest.mark.parametrize("text", ["nonsense", "a=EWHAT", "a=kill@x", "a"])
 def test_what_cannot_be_read_is_shown(text):
     with pytest.raises(UserError, match="TRAINERD_FAILPOINTS"):

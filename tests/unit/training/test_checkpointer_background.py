@@ -25,12 +25,7 @@ LIMIT_S = 20
 def armed():
     """Arms failpoints, and disarms them in the end."""
 
-    def arm(text: str) -> None:
-        for point in failpoints.REGISTRY.values():
-            point.hits = 0
-        failpoints.arm(text)
-
-    yield arm
+    yield failpoints.arm
     failpoints.arm("")
 
 
