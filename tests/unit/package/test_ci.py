@@ -114,7 +114,7 @@ def test_the_log_ends_with_what_failed_in_the_end_the_seed_and_the_time(tmp_path
     of_mutants, of_systemd = sorted(end.split("\n\n")[1:3])
     assert of_mutants == "failed in the end: mutants\nSURVIVED a.py:1\nSURVIVED a.py:1\n3 passed, 1 failed"
     assert of_systemd == (
-        "failed in the end: systemd and power cuts\n"
+        "failed in the end: systemd, power cuts and chaos\n"
         "FAILED tests/b.py::test_bad - assert 1 == 2\n"
         "E   assert 1 == 2"
     )
