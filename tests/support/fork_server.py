@@ -73,8 +73,10 @@ class ForkServer:
         log: Path,
         *,
         command: list[str] | None = None,
+        errors: Path | None = None,
+        folder: Path | None = None,
     ) -> ForkedProcess:
-        """Start a program in this process's working directory; its output is appended to `log`.
+        """Start a program; its output is appended to `log`.
 
         Args:
             script: What to run.
@@ -82,6 +84,8 @@ class ForkServer:
             environment: Its environment.
             log: Where its output goes.
             command: What it believes to have been started with, `python script arguments` unless given.
+            errors: Where its standard error goes, if not to `log`.
+            folder: Its working directory, this process's unless given.
         """
         request = {
             "command": command or [sys.executable, str(script), *arguments],
@@ -89,7 +93,8 @@ class ForkServer:
             "arguments": arguments,
             "environment": environment,
             "log": str(log),
-            "folder": str(Path.cwd()),
+            "errors": str(errors or log),
+            "folder": str(folder or Path.cwd()),
         }
         return ForkedProcess(self, int(self.ask(request)))
 
@@ -138,9 +143,11 @@ def become(request: dict[str, Any]) -> int:
     """Turn this process, just forked, into the program, run it, and return its exit code."""
     os.setsid()
     os.chdir(request["folder"])
-    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    log, errors = (
+        os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666) for name in ("log", "errors")
+    )
     nothing = os.open(os.devnull, os.O_RDONLY)
-    for target, source in ((0, nothing), (1, log), (2, log)):
+    for target, source in ((0, nothing), (1, log), (2, errors)):
         os.dup2(source, target)
     os.environ.clear()
     os.environ.update(request["environment"])

@@ -12,20 +12,25 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.daemon_bench import SUPERVISORS
+from tests.support.fork_server import ForkedProcess
+from tests.support.supervisor_server import COMMAND_LINE
 from trainerd.contract.process import identify, is_alive
 
 WAIT_S = 30.0
+LOOK_S = 0.005
 TINY = Path(__file__).parents[3] / "jobs" / "examples" / "tiny"
 
 OBEDIENT = "echo up; trap 'exit 85' TERM; while :; do sleep 0.05; done"
 
 
 class Foreground:
-    """Runs `trainerd exec` in a folder."""
+    """Runs `trainerd exec` in a folder, in processes that have imported what it needs already."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, output: Path) -> None:
         self.folder = folder
-        self.process: subprocess.Popen | None = None
+        self.process: subprocess.Popen | ForkedProcess | None = None
+        self._out, self._err = output / "out", output / "err"
 
     def spec(self, script: str, **fields) -> Path:
         path = self.folder / "ant.json"
@@ -35,36 +40,52 @@ class Foreground:
         )
         return path
 
-    def start(self, *words: object) -> subprocess.Popen:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "trainerd", "exec", *map(str, words)],
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+    def start(self, *words: object) -> None:
+        self._empty_output()
+        arguments = ["exec", *map(str, words)]
+        self.process = SUPERVISORS.launch(
+            COMMAND_LINE,
+            arguments,
+            dict(os.environ),
+            self._out,
+            command=[sys.executable, "-m", "trainerd", *arguments],
+            errors=self._err,
+            folder=self.folder,
         )
-        return self.process
+
+    def start_anew(self, *command: object) -> None:
+        """Start any command instead, in an interpreter of its own."""
+        self._empty_output()
+        with self._out.open("ab") as out, self._err.open("ab") as err:
+            self.process = subprocess.Popen(list(map(str, command)), cwd=self.folder, stdout=out, stderr=err)
+
+    def _empty_output(self) -> None:
+        for path in (self._out, self._err):
+            path.write_text("")
 
     def run(self, *words: object) -> tuple[int, str, str]:
-        out, err = self.start(*words).communicate(timeout=WAIT_S)
-        return self.process.returncode, out, err
+        self.start(*words)
+        return self.ended()
 
-    def line_with(self, text: str) -> str:
+    def ended(self) -> tuple[int, str, str]:
+        """Wait for its end; return its exit code and what it has said."""
+        return self.process.wait(WAIT_S), self._out.read_text(), self._err.read_text()
+
+    def wait_for_line(self, text: str) -> None:
         """Wait for a line of the ranks: what is awaited is bounded by the test's own timeout."""
-        for line in self.process.stdout:
-            if text in line:
-                return line
-        raise AssertionError(f"no line with {text!r}: {self.process.stderr.read()}")
+        while text not in self._out.read_text():
+            assert self.process.poll() is None, f"no line with {text!r}: {self._err.read_text()}"
+            time.sleep(LOOK_S)
 
     def end(self, signum: int) -> tuple[int, str]:
         self.process.send_signal(signum)
-        _, err = self.process.communicate(timeout=WAIT_S)
-        return self.process.returncode, err
+        code, _, err = self.ended()
+        return code, err
 
 
 @pytest.fixture
-def foreground(tmp_path):
-    foreground = Foreground(tmp_path)
+def foreground(tmp_path, tmp_path_factory):
+    foreground = Foreground(tmp_path, tmp_path_factory.mktemp("output"))
     yield foreground
     if foreground.process is not None and foreground.process.poll() is None:
         foreground.process.kill()
@@ -84,7 +105,9 @@ def test_a_job_that_finishes_exits_with_0_and_its_output_is_ours(foreground):
     assert "to-err\n" in out
     assert out.endswith("unfinished")
     assert "trainerd: ant: finished: it exited with 0" in err
-    assert foreground.run("ant.json", "--quiet") == (0, "", "")
+    # As a person starts it: what it imports is all there.
+    foreground.start_anew(sys.executable, "-m", "trainerd", "exec", "ant.json", "--quiet")
+    assert foreground.ended() == (0, "", "")
 
 
 def test_a_job_that_crashes_is_tried_again_within_its_budget_and_then_exits_with_1(foreground):
@@ -116,7 +139,7 @@ def test_what_can_never_run_exits_with_93(foreground, fields, words):
 def test_asked_to_leave_with_nothing_saved_it_says_so_and_exits_with_1(foreground):
     foreground.spec(OBEDIENT)
     foreground.start("ant.json")
-    foreground.line_with("up")
+    foreground.wait_for_line("up")
     code, err = foreground.end(signal.SIGTERM)
     assert code == 1
     assert "nothing is saved" in err
@@ -125,7 +148,7 @@ def test_asked_to_leave_with_nothing_saved_it_says_so_and_exits_with_1(foregroun
 def test_a_foreground_that_was_killed_disturbs_nothing_and_the_next_one_adopts(foreground):
     foreground.spec(OBEDIENT)
     foreground.start("ant.json", "--state", "kept")
-    foreground.line_with("up")
+    foreground.wait_for_line("up")
     foreground.process.kill()
     foreground.process.wait()
     foreground.start("ant.json", "--state", "kept")
@@ -175,7 +198,7 @@ def test_a_training_job_that_is_drained_exits_with_85_and_goes_on_when_it_is_run
     command = ["python", str(TINY / "train.py"), "--epochs", "2", "--batches", "20", "--step-ms", "30"]
     spec.write_text(json.dumps({"command": command, "checkpoint": {"every": {"steps": 5}}}))
     foreground.start(spec)
-    foreground.line_with("epoch 1")
+    foreground.wait_for_line("epoch 1")
     code, err = foreground.end(signal.SIGUSR1)
     assert code == 85, err
     code, _, err = foreground.run(spec)
@@ -260,15 +283,13 @@ def test_as_process_1_of_a_container_sigterm_drains(foreground):
         "-c",
         PROCESS_ONE,
     ]
-    foreground.process = subprocess.Popen(
-        command, cwd=foreground.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    foreground.line_with("up")
+    foreground.start_anew(*command)
+    foreground.wait_for_line("up")
     (inner,) = [int(pid) for pid in _children(foreground.process.pid)]
     os.kill(inner, signal.SIGTERM)
-    _, err = foreground.process.communicate(timeout=WAIT_S)
+    code, _, err = foreground.ended()
     assert "asked to leave" in err
-    assert foreground.process.returncode == 1
+    assert code == 1
 
 
 def _children(pid: int) -> list[str]:

@@ -14,7 +14,9 @@ from trainerd.contract.signals import SECOND_AFTER_S
 pytestmark = pytest.mark.torch
 
 SCRIPT = REPOSITORY / "tests" / "support" / "scripts" / "long_step.py"
-GRACE_S = 3.0
+GRACE_S = 4.0
+MARGIN_S = 2.0
+"""What is left for the flush when it begins: more than it is given by itself, for a machine that is busy."""
 END_LIMIT_S = 30
 LOOK_S = 0.005
 
@@ -57,15 +59,16 @@ def hanging(tmp_path):
 
 @pytest.mark.parametrize("hang", ["sleep", "spin"])
 def test_a_step_that_is_too_long_is_left_for_the_snapshot_before_it(tmp_path, hanging, hang):
-    process = hanging("--hang", hang)
+    process = hanging("--hang", hang, "--step-ms", 20, "--grace-s", GRACE_S, "--margin-s", MARGIN_S)
     began_s = time.monotonic()
     process.send_signal(signal.SIGTERM)
     code, output = process.ended()
-    assert (code, time.monotonic() - began_s < GRACE_S) == (DRAINED, True)
+    assert code == DRAINED
+    assert GRACE_S - MARGIN_S <= time.monotonic() - began_s < GRACE_S
     newest = CheckpointStore.of_run(RunPaths(tmp_path / "run")).newest_sound()
-    assert newest.step in {4, 5}  # a copy a step, unless that would take more than 1 % of the time
+    assert newest.step == 5
     assert newest.manifest.reason == "flushed"
-    assert f"SIGTERM, no step boundary came within the 3 s of grace: saved {newest.name}" in output
+    assert f"SIGTERM, no step boundary came within the 4 s of grace: saved {newest.name}" in output
 
 
 def test_a_second_signal_means_now_unless_it_is_the_same_request(hanging):

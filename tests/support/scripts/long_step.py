@@ -8,6 +8,8 @@ import time
 import torch
 
 import trainerd
+from trainerd.training.interruption import deadline
+from trainerd.training.schedule import staging_budget
 
 
 def sleep() -> None:
@@ -28,7 +30,11 @@ def main() -> None:
     parser.add_argument("--at", type=int, default=5)
     parser.add_argument("--step-ms", type=float, default=500)
     parser.add_argument("--grace-s", type=float, default=3.0)
+    parser.add_argument("--margin-s", type=float, default=deadline.MARGIN_S_MIN)
     args = parser.parse_args()
+    # A copy at every boundary, however long one takes on a busy machine.
+    staging_budget.COPY_SHARE_MAX = float("inf")
+    deadline.MARGIN_S_MIN = args.margin_s
     torch.manual_seed(0)
     model = torch.nn.Linear(4, 1)
     with trainerd.session(every={"seconds": None, "epochs": None}, grace_s=args.grace_s) as session:
