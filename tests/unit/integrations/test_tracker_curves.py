@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 Points = list[tuple[str, int, float]]
 BLOCK_BYTES = 32768
+LOOK_S = 0.01
 
 
 def train(run: Path, tracker: str, *, crash_at: int | None = None) -> None:
@@ -38,14 +40,15 @@ def train(run: Path, tracker: str, *, crash_at: int | None = None) -> None:
 
 
 def wandb_points(run: Path) -> tuple[str, Points]:
-    """Return the identity and the points of the only offline run."""
-    from wandb.proto import wandb_internal_pb2
+    """Return the identity and the points of the only offline run, once its end is on disk.
 
+    The process of wandb writes the file, and says that a run is over before it has written the last of it.
+    """
     [path] = (run / "wandb").glob("offline-run-*/*.wandb")
+    while not any(record.WhichOneof("record_type") == "exit" for record in (records := wandb_records(path))):
+        time.sleep(LOOK_S)
     found: Points = []
-    for data in log_records(path.read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
+    for record in records:
         if record.WhichOneof("record_type") == "history":
             row = {item.key or item.nested_key[0]: item.value_json for item in record.history.item}
             names = set(row) - {"step", "_step", "_runtime", "_timestamp"}
@@ -53,13 +56,21 @@ def wandb_points(run: Path) -> tuple[str, Points]:
     return path.stem, found
 
 
+def wandb_records(path: Path) -> list[Any]:
+    from wandb.proto import wandb_internal_pb2
+
+    return [wandb_internal_pb2.Record.FromString(data) for data in log_records(path.read_bytes())]
+
+
 def log_records(data: bytes) -> list[bytes]:
-    """Return the records of a file in LevelDB's log format, which wandb uses."""
+    """Return the whole records of a file in LevelDB's log format, which wandb uses."""
     found, part, at = [], b"", 7
     while at + 7 <= len(data):
         if BLOCK_BYTES - at % BLOCK_BYTES < 7:
             at += BLOCK_BYTES - at % BLOCK_BYTES
         _, length, kind = struct.unpack("<IHB", data[at : at + 7])
+        if at + 7 + length > len(data):
+            break
         part += data[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):
