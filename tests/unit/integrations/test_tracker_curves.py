@@ -45,10 +45,10 @@ def wandb_points(run: Path) -> tuple[str, Points]:
     The process of wandb writes the file, and says that a run is over before it has written the last of it.
     """
     [path] = (run / "wandb").glob("offline-run-*/*.wandb")
-    while not any(record.WhichOneof("record_type") == "exit" for record in (records := wandb_records(path))):
+    while "exit" not in [record.WhichOneof("record_type") for record in wandb_records(path)]:
         time.sleep(LOOK_S)
     found: Points = []
-    for record in records:
+    for record in wandb_records(path):
         if record.WhichOneof("record_type") == "history":
             row = {item.key or item.nested_key[0]: item.value_json for item in record.history.item}
             names = set(row) - {"step", "_step", "_runtime", "_timestamp"}
