@@ -55,6 +55,8 @@ ELSEWHERE: Final = {
     "stall.recorded": "likewise",
     "run.purged": "fails there in tests/integration/supervisor/test_supervisor_spec_verbs.py",
     "aside.given-back": "tests/unit/checkpoint/test_taking_back.py ends a taking back there",
+    "memory.kept": "tests/integration/training/test_kill_with_memory.py kills there",
+    "memory.returned": "likewise",
     "run.aside": "tests/unit/checkpoint/test_run_entries_aside.py ends a move there",
     "run.departing": "likewise, at each entry",
     "run.given-back": "tests/unit/checkpoint/test_run_aside.py ends a giving back there",

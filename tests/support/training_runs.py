@@ -17,6 +17,7 @@ from trainerd.contract.paths import RunPaths
 REPOSITORY = Path(__file__).resolve().parents[2]
 TINY = REPOSITORY / "jobs" / "examples" / "tiny" / "train.py"
 HARD_LOOP = REPOSITORY / "tests" / "support" / "scripts" / "hard_loop.py"
+TINY_WITH_COPIES = HARD_LOOP.with_name("tiny_with_copies.py")
 _RUN_LIMIT_S = 60
 FORK_SERVER = RankServer("torch._dynamo")  # which torch.optim imports
 """For all tests of this process, with which it ends: torch is imported once for them."""

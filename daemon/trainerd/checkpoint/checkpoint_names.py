@@ -14,6 +14,7 @@ MANIFEST_NAME: Final = "manifest.json"
 LOCK_NAME: Final = ".writer.lock"
 RESERVE_NAME: Final = ".reserve"
 FORK_NAME: Final = "fork.json"
+MEMORY_NAME: Final = ".memory.json"
 PIN_SUFFIX: Final = ".pin.json"
 
 STEP_DIGITS: Final = 9

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from trainerd.checkpoint.memory_place import discard_memory
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.durable import make_directory, sync_directory
 from trainerd.contract.failpoints import declare
@@ -65,6 +66,7 @@ def move_run_aside(run: RunPaths) -> Path | None:
     if not run.root.is_dir() or not any(run.root.iterdir()):
         return None
     with CheckpointStore.of_run(run).lock():
+        discard_memory(run.checkpoints)
         place = free_place(run.root)
         try:
             _real(run.root).rename(place.path)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from trainerd.checkpoint.checkpoint_names import LOCK_NAME, CheckpointName
+from trainerd.checkpoint.memory_place import discard_memory
 from trainerd.checkpoint.run_aside import RUN_ASIDE, free_place, immovable, is_aside
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.durable import TEMPORARY_INFIX, read_file, sync_directory, write_file
@@ -73,6 +74,7 @@ def move_entries_aside(run: RunPaths) -> MovedRun | None:
     if not holds_run(run):
         return None
     with CheckpointStore.of_run(run).lock():
+        discard_memory(run.checkpoints)
         try:
             run.departing.mkdir()
             sync_directory(run.root)

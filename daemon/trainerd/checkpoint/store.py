@@ -21,6 +21,7 @@ from trainerd.checkpoint.housekeeping import Housekeeping, policy_for_the_others
 from trainerd.checkpoint.links import LAST, update_links
 from trainerd.checkpoint.listing import checkpoint_folders, entries, scan
 from trainerd.checkpoint.lock import drop_lock_of_elsewhere, holds_lock, writers_lock
+from trainerd.checkpoint.memory_place import discard_memory
 from trainerd.checkpoint.pins import Pin, pins, remove_pin, set_pin
 from trainerd.checkpoint.reading import is_being_read, reading
 from trainerd.checkpoint.removal import remove_renamed
@@ -358,12 +359,13 @@ class CheckpointStore:
     def set_aside_after(self, checkpoint: Checkpoint | None, reason: str) -> tuple[str, ...]:
         """Leave every newer checkpoint behind: the run goes on from `checkpoint`, or from nothing.
 
-        Needs the lock.
+        Needs the lock. What the run has in memory is newer than any, and goes for good.
 
         Returns:
             The names of those that were moved among the abandoned.
         """
         self._require_lock("set aside")
+        discard_memory(self.directory)
         self._complete_fork()
         newer = tuple(
             [

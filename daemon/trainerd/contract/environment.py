@@ -16,6 +16,7 @@ from trainerd.contract.policy import (
     CheckpointPolicy,
     KeepBest,
     KeepEvery,
+    MemoryTier,
     MirrorPolicy,
     OnNonfiniteLoss,
     RetentionPolicy,
@@ -58,6 +59,12 @@ KEEP_BEST: Final = "TRAINERD_CHECKPOINT_KEEP_BEST"
 KEEP_EVERY: Final = "TRAINERD_CHECKPOINT_KEEP_EVERY"
 MIRROR: Final = "TRAINERD_CHECKPOINT_MIRROR"
 """JSON of a `MirrorPolicy`."""
+MEMORY: Final = "TRAINERD_CHECKPOINT_MEMORY"
+"""``auto``: copies of the newest boundary are kept in memory; or ``off``."""
+MEMORY_DIR: Final = "TRAINERD_MEMORY_DIR"
+"""Folder on a tmpfs for these copies, ``/dev/shm`` if not set."""
+MEMORY_SHARE: Final = "TRAINERD_MEMORY_SHARE"
+"""Share of the training time that these copies may cost, 0.02 if not set."""
 
 CHECKPOINT_VARIABLES: Final = (
     EVERY_STEPS,
@@ -69,6 +76,7 @@ CHECKPOINT_VARIABLES: Final = (
     KEEP_BEST,
     KEEP_EVERY,
     MIRROR,
+    MEMORY,
 )
 
 T = TypeVar("T")
@@ -149,6 +157,7 @@ def to_environ(environment: TrainingEnvironment) -> dict[str, str]:
             KEEP_BEST: json.dumps([codec.to_plain(best) for best in keep.keep_best]),
             KEEP_EVERY: json.dumps(codec.to_plain(keep.keep_every)) if keep.keep_every else None,
             MIRROR: json.dumps(codec.to_plain(mirror)) if (mirror := environment.checkpoint.mirror) else None,
+            MEMORY: environment.checkpoint.memory,
         }
         found |= {name: value for name, value in said.items() if spoken_of is None or name in spoken_of}
     return {name: value for name, value in found.items() if value is not None}
@@ -207,6 +216,7 @@ def _checkpoint_policy(
             keep_every=_read(environ, KEEP_EVERY, _keep_every) or keep.keep_every,
         ),
         mirror=_read(environ, MIRROR, _mirror) or script.mirror,
+        memory=_read(environ, MEMORY, memory_tier) or script.memory,
     )
 
 
@@ -222,6 +232,19 @@ def _on_nonfinite_loss(text: str) -> OnNonfiniteLoss:
         if word == text:
             return word
     raise ValueError(f"it is none of {', '.join(known)}")
+
+
+def memory_tier(text: str) -> MemoryTier:
+    """Return a setting of the copies in memory.
+
+    Raises:
+        ValueError: It is not one.
+    """
+    known: tuple[MemoryTier, ...] = get_args(MemoryTier)
+    for word in known:
+        if word == text:
+            return word
+    raise ValueError(f"it is not {' or '.join(known)}")
 
 
 def _trackers(text: str) -> tuple[Tracker, ...]:

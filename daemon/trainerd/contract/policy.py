@@ -17,6 +17,8 @@ OnTie = Literal["first", "latest"]
 OnNonfiniteLoss = Literal["ignore", "stop", "rollback"]
 """What becomes of a run whose loss is NaN or infinite: nothing, it ends, it goes back to the checkpoint
 before."""
+MemoryTier = Literal["auto", "off"]
+"""Whether copies of the newest boundary are kept in memory, as often as that costs next to nothing."""
 Tracker = Literal["mlflow", "tensorboard", "wandb"]
 """Experiment trackers that a session can feed."""
 
@@ -127,8 +129,9 @@ class Resources:
 
 @dataclass(frozen=True)
 class CheckpointPolicy:
-    """Cadence, retention and mirror together: the `checkpoint` section of a spec."""
+    """Cadence, retention, mirror and copies in memory together: the `checkpoint` section of a spec."""
 
     every: Cadence = field(default_factory=Cadence)
     keep: RetentionPolicy = field(default_factory=RetentionPolicy)
     mirror: MirrorPolicy | None = None
+    memory: MemoryTier = "off"

@@ -9,7 +9,7 @@ the only place where the word is chosen.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from trainerd.contract import codec
 from trainerd.contract.durable import read_file, write_file
@@ -47,6 +47,9 @@ NOTICES: Final = frozenset({"fallback", "no-samples", "no-values", "no-witness",
 """Kinds of reasons that say what happened or what could not be compared, and are no cause of inexactness."""
 
 
+Source = Literal["disk", "memory"]
+
+
 @dataclass(frozen=True)
 class ResumeRecord:
     """How the newest resume of a run went.
@@ -56,6 +59,7 @@ class ResumeRecord:
         checkpoint: What it went on from; None began at step 0, after an attempt that died before its first
             checkpoint.
         step: Its step.
+        source: Where it was when the attempt began: on disk, or only in memory.
         verdict: One of the four words.
         reasons: What led to it.
         resumes: How many resumes the run has had, this one included.
@@ -81,6 +85,7 @@ class ResumeRecord:
     attempt: int
     checkpoint: str | None
     step: int
+    source: Source = "disk"
     verdict: Verdict = "unchecked"
     reasons: tuple[Reason, ...] = ()
     resumes: int = 1
@@ -161,7 +166,8 @@ def summary(record: ResumeRecord) -> str:
     earlier = (
         f"; {_steps(record.differing_before)} differed in earlier resumes" if record.differing_before else ""
     )
-    return f"{record.verdict}: {_SUMMARIES[record.verdict](record)}{earlier}"
+    source = "; from a copy in memory" if record.source == "memory" else ""
+    return f"{record.verdict}: {_SUMMARIES[record.verdict](record)}{source}{earlier}"
 
 
 def _different(record: ResumeRecord) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Final
 
+from trainerd.checkpoint.memory_place import discard_memory
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.durable import sync_directory
 from trainerd.contract.failpoints import declare
@@ -55,6 +56,7 @@ def purge_run(run: RunPaths) -> None:
             return
         refuse_if_live(run)
         with CheckpointStore.of_run(run).lock():
+            discard_memory(run.checkpoints)
             aside = run.root.with_name(f"{PURGED_PREFIX}{run.root.name}")
             run.root.rename(aside)
             sync_directory(aside.parent)

@@ -59,6 +59,7 @@ def session(
     keep_best: KeepBest | Sequence[KeepBest] | None = None,
     keep_every: KeepEvery | None = None,
     mirror: str | None = None,
+    memory: str = "off",
     grace_s: float | None = None,
     uncompared: Sequence[str] = (),
     strict: bool = True,
@@ -86,6 +87,9 @@ def session(
         mirror: URL of another place, of any kind that fsspec knows, such as ``s3://bucket/runs``. Each
             checkpoint is copied there in the background, into the folder of the run's name, and a machine
             with an empty disk goes on from there.
+        memory: ``auto`` keeps copies of the newest boundary in memory, as often as that costs next to
+            nothing. If the process is killed, the next attempt goes on from there. They do not survive the
+            machine, and are kept only where one rank trains.
         grace_s: Seconds from a request to stop until the process is killed, if known.
         uncompared: Names of logged numbers that differ by their nature, such as ``images_per_s``, and of
             state such as ``values.elapsed_s``: shell patterns. After a resume all others are compared.
@@ -115,6 +119,7 @@ def session(
             keep_best=keep_best,
             keep_every=keep_every,
             mirror=mirror,
+            memory=memory,
             grace_s=grace_s,
             uncompared=uncompared,
             strict=strict,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from trainerd.contract.environment import TrainingEnvironment, from_environ, known_trackers
+from trainerd.contract.environment import TrainingEnvironment, from_environ, known_trackers, memory_tier
 from trainerd.contract.nearest import nearest_hint
 from trainerd.contract.paths import AttemptPaths, RunPaths
 from trainerd.contract.policy import (
@@ -15,6 +15,7 @@ from trainerd.contract.policy import (
     CheckpointPolicy,
     KeepBest,
     KeepEvery,
+    MemoryTier,
     MirrorPolicy,
     RetentionPolicy,
     Tracker,
@@ -89,6 +90,7 @@ def resolve_settings(
     keep_best: KeepBest | Sequence[KeepBest] | None,
     keep_every: KeepEvery | None,
     mirror: str | None = None,
+    memory: str = "off",
     grace_s: float | None,
     uncompared: Sequence[str] = (),
     strict: bool = True,
@@ -102,7 +104,9 @@ def resolve_settings(
         UserError: A setting cannot be read.
     """
     best = (keep_best,) if isinstance(keep_best, KeepBest) else tuple(keep_best or ())
-    script = CheckpointPolicy(_cadence(every), RetentionPolicy(keep_last, best, keep_every), _mirror(mirror))
+    script = CheckpointPolicy(
+        _cadence(every), RetentionPolicy(keep_last, best, keep_every), _mirror(mirror), _memory(memory)
+    )
     environment = from_environ(environ, script=script)
     if run is not None and run_dir is not None:
         raise UserError("session(run=…, run_dir=…): both say which run it is", hint="leave one of them out")
@@ -132,6 +136,13 @@ def _mirror(url: str | None) -> MirrorPolicy | None:
     if not isinstance(url, str) or "://" not in url:
         raise UserError(f"session(mirror={url!r:.200}): a URL such as s3://bucket/runs is meant")
     return MirrorPolicy(url)
+
+
+def _memory(word: str) -> MemoryTier:
+    try:
+        return memory_tier(word)
+    except ValueError as error:
+        raise UserError(f"session(memory={word!r:.80}): {error}") from None
 
 
 def _patterns(names: Sequence[str]) -> tuple[str, ...]:

@@ -126,6 +126,12 @@ class CheckpointSpec(Section):
     mirror_bandwidth: Size | None = Field(
         None, description="How fast to copy at most, per second.", examples=["20MB"]
     )
+    memory: Literal["auto", "off"] = Field(
+        "off",
+        description="Whether copies of the newest boundary are kept in memory, for the next attempt after a "
+        "process was killed: `auto` as often as that costs next to nothing. They do not survive the machine.",
+        examples=["auto"],
+    )
 
     @model_validator(mode="after")
     def _has_a_mirror_to_be_slow(self) -> Self:

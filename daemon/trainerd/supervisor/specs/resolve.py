@@ -206,6 +206,7 @@ def spoken_of(spec: CheckpointSpec) -> tuple[str, ...]:
         environment.KEEP_BEST: "keep_best" in said,
         environment.KEEP_EVERY: "keep_every" in said,
         environment.MIRROR: "mirror" in said,
+        environment.MEMORY: "memory" in said,
     }
     return tuple(name for name, is_spoken_of in spoken.items() if is_spoken_of)
 
@@ -226,4 +227,5 @@ def _checkpoint_policy(spec: CheckpointSpec) -> CheckpointPolicy:
             else None,
         ),
         mirror=MirrorPolicy(spec.mirror, spec.mirror_bandwidth) if spec.mirror is not None else None,
+        memory=spec.memory,
     )

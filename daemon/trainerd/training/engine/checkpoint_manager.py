@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from trainerd.training.distributed.rank_store import Ranks
     from trainerd.training.engine.arriving_rows import ArrivingRows
     from trainerd.training.engine.history import HistoryWriter
+    from trainerd.training.engine.memory_tier import MemoryTier
     from trainerd.training.engine.silent_history import SilentHistory
     from trainerd.training.state.restore import StateTree
 
@@ -49,6 +50,7 @@ class CheckpointManager:
         history: Metric history that the manifests count on.
         rows: Rows that are not in it yet.
         mirror: Other place that checkpoints are copied to, and brought back from if the folder is empty.
+        memory: Copies in memory, the newest of which may be brought back.
         on_saved: The user's function for each new checkpoint.
 
     Attributes:
@@ -69,6 +71,7 @@ class CheckpointManager:
         history: HistoryWriter | SilentHistory | None = None,
         rows: ArrivingRows | None = None,
         mirror: Mirror | None = None,
+        memory: MemoryTier | None = None,
         on_saved: Callable[[Checkpoint], None] | None = None,
     ) -> None:
         self.store = store
@@ -87,6 +90,7 @@ class CheckpointManager:
         self.writer = CheckpointWriter(self.sequence)
         self._policy = policy
         self._mirror = mirror
+        self._memory = memory
         self._history = history
         self.mirror_limit_s = CLOSE_LIMIT_S
         self._lock = contextlib.ExitStack()
@@ -153,6 +157,8 @@ class CheckpointManager:
             return (sound, _read(sound)) if sound is not None else None
         self.open()
         self.writer.wait()
+        if self._memory is not None:
+            self._memory.bring_back(self.make_room)
         found = self.store.newest_read(_read)
         if self._mirror is not None:
             pulled = self._mirror.pull_newer(self.store, found[0]) if found else self._mirror.pull(self.store)
@@ -161,6 +167,12 @@ class CheckpointManager:
                 self._bring_back_history(self._mirror, pulled)
         self.lineage.found(found[0] if found else None)
         return found
+
+    def is_from_memory(self, checkpoint: Checkpoint | None) -> bool:
+        """Tell whether a checkpoint was only in memory when this attempt began."""
+        if checkpoint is None or self._memory is None:
+            return False
+        return checkpoint.name == self._memory.returned
 
     def wait_for_mirror(self, checkpoint: Checkpoint, *, limit_s: float) -> bool | None:
         """Wait until a checkpoint is in the mirror; return whether it is, None without a mirror.

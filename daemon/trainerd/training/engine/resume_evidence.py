@@ -125,6 +125,7 @@ class ResumeEvidence:
             attempt=self._settings.attempt,
             checkpoint=checkpoint.name if checkpoint else None,
             step=self._state.position.step,
+            source="memory" if self._checkpoints.is_from_memory(checkpoint) else "disk",
             reasons=tuple(reasons),
             resumes=former.resumes + 1 if former else 1,
             differing_before=former.differing_before + former.differing if former else 0,

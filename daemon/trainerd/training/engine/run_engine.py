@@ -285,6 +285,8 @@ class RunEngine:
         if ends_loop:
             saves.stage("drain")
             self._reach("after-loop")
+        elif self.run.memory.is_due():
+            saves.keep_in_memory()
         elif self.run.settings.grace_s is not None and self.run.ranks is None and saves.is_staging_cheap():
             saves.stage("flushed")
 

@@ -27,6 +27,7 @@ from trainerd.training.engine.device_values import CUDA_VALUES
 from trainerd.training.engine.fresh_run import settled
 from trainerd.training.engine.history import HistoryWriter
 from trainerd.training.engine.measurements import Measurements
+from trainerd.training.engine.memory_tier import MemoryTier
 from trainerd.training.engine.resume_evidence import ResumeEvidence
 from trainerd.training.engine.run_announcement import announce_run
 from trainerd.training.engine.run_exit import RunExit
@@ -67,6 +68,7 @@ class RunParts:
         history: Metric history.
         rows: Rows of the history whose numbers are on their way from a device.
         measurements: Measurements of the step in progress.
+        memory: Copies in memory.
         checkpoints: Makes and finds checkpoints.
         suspicions: Known causes of inexactness that are present.
         evidence: Finds out whether the resume is exact.
@@ -101,14 +103,17 @@ class RunParts:
             CUDA_VALUES,
             stops_on_nonfinite=environment.on_nonfinite_loss != "ignore",
         )
+        store = CheckpointStore.of_run(settings.run)
+        self.memory = MemoryTier(settings, store, self.rows, self.history, is_alone=ranks is None)
         self.checkpoints = CheckpointManager(
-            CheckpointStore.of_run(settings.run),
+            store,
             checkpoint.keep,
             rank=environment.rank,
             ranks=ranks,
             history=self.history,
             rows=self.rows,
             mirror=_mirror_of(settings),
+            memory=self.memory,
         )
         self.buckets = JointBuckets(ranks, self.state.buckets, self.suspicions.add)
         self.evidence = ResumeEvidence(
@@ -138,6 +143,7 @@ class RunParts:
             self.rows,
             resume=self.resume,
             pacing=self.pacing,
+            memory=self.memory,
             is_alone=ranks is None,
         )
         self.link = SupervisorLink(
@@ -218,12 +224,14 @@ class RunParts:
             self.link.close()
             self.history.close()
             self.checkpoints.close()
+            self.memory.close()
             raise
 
     def _open(self) -> None:
         make_directory(self.settings.attempt_paths.root)
         self.checkpoints.open()
         self.history.open()
+        self.memory.open()
         if self.checkpoints.is_committer:
             announce_run(self.settings, self.checkpoints.store)
             self._publish_retention()
@@ -271,6 +279,7 @@ class RunParts:
         try:
             self.checkpoints.close()  # the write in flight makes the history durable
         finally:
+            self.memory.close()
             self.history.close()
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from trainerd.training.engine.arriving_rows import ArrivingRows
     from trainerd.training.engine.checkpoint_manager import CheckpointManager
     from trainerd.training.engine.measurements import LateScore
+    from trainerd.training.engine.memory_tier import MemoryTier
     from trainerd.training.engine.run_resume import RunResume
     from trainerd.training.engine.run_state import RunState
     from trainerd.training.schedule.pacing import Pacing
@@ -56,6 +57,7 @@ class RunSaves:
         rows: Rows of the metric history, as far as they are not in it yet.
         resume: How far the resume has come.
         pacing: Learns what a save costs.
+        memory: Copies in memory.
         is_alone: Whether this is the only rank.
 
     Attributes:
@@ -72,6 +74,7 @@ class RunSaves:
         *,
         resume: RunResume,
         pacing: Pacing,
+        memory: MemoryTier,
         is_alone: bool,
     ) -> None:
         self.scores: dict[str, float | LateScore] = {}
@@ -83,6 +86,7 @@ class RunSaves:
         self._rows = rows
         self._resume = resume
         self._pacing = pacing
+        self._memory = memory
         self._is_alone = is_alone
         self._lock = threading.RLock()
         self._saved_key: tuple[int, ...] | None = None
@@ -191,7 +195,25 @@ class RunSaves:
 
     def is_staging_cheap(self) -> bool:
         """Tell whether copying a boundary aside costs little beside the steps, and no save is in flight."""
-        return self._staging_budget.is_enough() and not self._writer.is_busy
+        is_busy = self._writer.is_busy or self._writer.is_writing_aside
+        return self._staging_budget.is_enough() and not is_busy
+
+    def keep_in_memory(self) -> None:
+        """Copy this boundary aside, and write it to memory in the background, if that is due.
+
+        Not while a save is in flight, which has the memory for copies, nor where this boundary is saved. It
+        stays staged, so that a drain or an error makes the same copy durable.
+        """
+        with self._lock, no_collection():
+            if not self._memory.is_due() or self._writer.is_busy or self._is_saved():
+                return
+            self._memory.budget.begin()
+            if not self._is_staged_here():
+                self.stage("flushed")
+            staged = self._staged  # None if the save before had failed: this boundary was saved in its place
+            if staged is not None and self._memory.has_room(staged.snapshot.size_bytes):
+                self._memory.budget.copied()
+                self._writer.write_aside(staged.snapshot, staged.manifest, self._memory, self._memory.ended)
 
     # ------------------------------------------------------------------ when there is no time
 

@@ -1,7 +1,8 @@
 """Writes snapshots: periodic ones in the background from a warm arena, urgent ones at once from live memory.
 
 Invariants:
-    At most one write is in flight. Whoever needs the arena waits for it, and for its preparation.
+    At most one write is in flight, and besides it one of what is staged to another destination, which is
+    called off for anything else. Whoever needs the arena waits for it, and for its preparation.
     What a background write raises is raised by the next call that meets it, never lost.
     A checkpoint is committed only if its tensors arrived in host memory as they were on their devices. After
     the first time that one did not, copies are blocking ones, and a newer save takes its place; after the
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 import warnings
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from trainerd.checkpoint.side_thread import KeptThread
 from trainerd.errors import DeviceCopyError, SpaceError
 from trainerd.training.state.rank_files import encode_document, tensors_name, tree_name
+from trainerd.training.state.snapshot import DOCUMENT_BYTES_MAX
 from trainerd.training.writing.device_copy import CUDA, Runtime, damage_error
 from trainerd.training.writing.direct_file import AbandonedError, write_direct
 from trainerd.training.writing.staging_buffer import Arena, Filling, ImageLayout
@@ -42,11 +45,22 @@ class StagedSnapshot:
     document: dict[str, Any]
     filling: Filling
 
+    @property
+    def size_bytes(self) -> int:
+        """How much room its files take, to the safe side, in bytes."""
+        return self.filling.image.size + DOCUMENT_BYTES_MAX
+
 
 @dataclass
 class _InFlight:
     future: Future[Checkpoint]
     is_called_off: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass
+class _Aside:
+    is_called_off: threading.Event = field(default_factory=threading.Event)
+    has_ended: threading.Event = field(default_factory=threading.Event)
 
 
 class CheckpointWriter:
@@ -63,6 +77,7 @@ class CheckpointWriter:
         self._arena = Arena(runtime)
         self._ring = Ring()
         self._in_flight: _InFlight | None = None
+        self._aside: _Aside | None = None
         self._preparation: threading.Thread | None = None
         self._thread = KeptThread("trainerd-write")
         self._has_forgiven = False
@@ -71,6 +86,11 @@ class CheckpointWriter:
     def is_busy(self) -> bool:
         """Whether a write is in flight."""
         return self._in_flight is not None and not self._in_flight.future.done()
+
+    @property
+    def is_writing_aside(self) -> bool:
+        """Whether a write of `write_aside` is in flight."""
+        return self._aside is not None and not self._aside.has_ended.is_set()
 
     @property
     def has_failed(self) -> bool:
@@ -109,10 +129,64 @@ class CheckpointWriter:
         Raises:
             DeviceCopyError: A device tensor arrived damaged. What is staged is worthless.
         """
+        self.call_off_aside()
         filling = staged.filling
         return self._write(
             staged.document, filling.image, filling.pieces(), manifest, damaged=filling.damaged
         )
+
+    def write_aside(
+        self,
+        staged: StagedSnapshot,
+        manifest: Manifest,
+        destination: Destination,
+        on_end: Callable[[BaseException | None, float], None],
+    ) -> None:
+        """Write what is staged to another destination too, in the background.
+
+        It is called off by whatever uses the arena next, and by every write to the destination of the writer.
+
+        Args:
+            staged: What to write. It stays staged.
+            manifest: Manifest of it.
+            destination: Where it goes.
+            on_end: Called from the thread that writes, with the error that ended it, None if all went well,
+                and how long it took in seconds.
+        """
+        self.call_off_aside()
+        filling, flight = staged.filling, _Aside()
+
+        def work() -> None:
+            self._runtime.ignore_captures_of_others()
+            began_s = time.monotonic()
+            problem: BaseException | None = None
+            try:
+                self._write(
+                    staged.document,
+                    filling.image,
+                    filling.pieces(),
+                    manifest,
+                    is_called_off=flight.is_called_off.is_set,
+                    wait_to_digest=filling.wait,
+                    damaged=filling.damaged,
+                    destination=destination,
+                )
+            except BaseException as error:  # noqa: BLE001 - told to who asked for it
+                problem = error
+            try:
+                on_end(problem, time.monotonic() - began_s)
+            finally:
+                flight.has_ended.set()
+
+        self._aside = flight
+        self._thread.run(work)
+
+    def call_off_aside(self) -> None:
+        """Stop a write of `write_aside`, if it has not come too far, and wait for its end."""
+        flight, self._aside = self._aside, None
+        if flight is not None:
+            flight.is_called_off.set()
+            flight.has_ended.wait()
 
     def write_and_wait(self, snapshot: Snapshot, manifest: Manifest) -> Checkpoint:
         """Copy a snapshot, write it, and return when it is durable.
@@ -202,6 +276,7 @@ class CheckpointWriter:
 
     def _wait_for_arena(self) -> None:
         self.supersede()
+        self.call_off_aside()
         if self._preparation is not None:
             self._preparation.join()
             self._preparation = None
@@ -230,6 +305,7 @@ class CheckpointWriter:
     def close(self) -> None:
         """Wait as `wait` does, end the thread that writes, and give the memory back."""
         try:
+            self.call_off_aside()
             self.wait()
         finally:
             self._thread.close()
@@ -250,6 +326,7 @@ class CheckpointWriter:
 
     def drop(self) -> None:
         """Call off the write in flight for a newer one, which says itself if it fails too."""
+        self.call_off_aside()
         with contextlib.suppress(OSError, SpaceError, DeviceCopyError):
             self.call_off()
 
@@ -264,8 +341,10 @@ class CheckpointWriter:
         wait_to_digest: Callable[[], object] | None = None,
         damaged: Callable[[], list[str]] = list,
         is_urgent: bool = False,
+        destination: Destination | None = None,
     ) -> Checkpoint:
-        rank, part = self._destination.rank, self._destination.begin(manifest)
+        destination = destination or self._destination
+        rank, part = destination.rank, destination.begin(manifest)
         try:
             path = part.staging.path / tensors_name(rank)
             with part.staging.fence_noticed():
@@ -275,7 +354,7 @@ class CheckpointWriter:
             self._check_arrivals(damaged())
             part.staging.add(entry)
             part.staging.write(tree_name(rank), [encode_document(document)])
-            return self._destination.commit(part, manifest, is_urgent=is_urgent)
+            return destination.commit(part, manifest, is_urgent=is_urgent)
         except BaseException:
             part.abandon()
             raise

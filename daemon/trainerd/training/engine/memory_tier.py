@@ -1,0 +1,228 @@
+"""Copies of boundaries in memory, which the next attempt goes on from if this process is killed.
+
+They are ordinary checkpoints in a folder on a tmpfs, and survive the process, not the machine. What the next
+attempt goes on from is made a checkpoint on disk first: nothing but this module knows copies in memory.
+
+Invariants:
+    Nothing that is decided about checkpoints on disk depends on a copy in memory.
+    Whatever fails here turns the copies off, with a line that says why, and ends no run.
+    What is on disk as well is removed from memory when the session closes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainerd.checkpoint.memory_place import DEFAULT_BASE, discard_memory, take_place
+from trainerd.checkpoint.memory_return import MEMORY_REASON, bring_back
+from trainerd.checkpoint.memory_room import memory_room, why_no_room
+from trainerd.checkpoint.removal import remove_renamed, rename_for_removal
+from trainerd.checkpoint.store import CheckpointStore
+from trainerd.contract import rehearsal
+from trainerd.contract.environment import MEMORY_DIR, MEMORY_SHARE
+from trainerd.contract.failpoints import declare
+from trainerd.errors import LockedError, NonFiniteLossError, SpaceError, TrainerdError, UserError
+from trainerd.training.engine.save_sequence import SoloPart
+from trainerd.training.interruption.leaving import say
+from trainerd.training.schedule.memory_budget import COST_SHARE_MAX, MemoryBudget
+from trainerd.training.writing.direct_file import AbandonedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from trainerd.checkpoint.manifest import Manifest
+    from trainerd.checkpoint.store import Checkpoint
+    from trainerd.training.engine.arriving_rows import ArrivingRows
+    from trainerd.training.engine.history import HistoryWriter
+    from trainerd.training.engine.silent_history import SilentHistory
+    from trainerd.training.settings import Settings
+    from trainerd.training.writing.destination import Part
+
+KEPT = declare(
+    "memory.kept", "the newest copy in memory beside the one before; the next start takes the newest"
+)
+
+
+class MemoryTier:
+    """The copies in memory of one run. A destination of a `CheckpointWriter`, for what is staged.
+
+    Args:
+        settings: Settings of the session.
+        disk: Checkpoints of the run.
+        rows: Rows of the metric history that are not in it yet.
+        history: Metric history that the manifests count on.
+        is_alone: Whether this is the only rank.
+        environ: The process's environment.
+
+    Attributes:
+        rank: Rank whose files are written.
+        is_joint: Whether several ranks write the files of one copy.
+        is_on: Whether copies are kept.
+        returned: Name of the checkpoint that was brought back from memory, None if none was.
+        budget: When the next copy is due.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        disk: CheckpointStore,
+        rows: ArrivingRows,
+        history: HistoryWriter | SilentHistory,
+        *,
+        is_alone: bool,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self.rank = 0
+        self.is_joint = False
+        self.is_on = False
+        self.returned: str | None = None
+        self.budget = MemoryBudget(_share(environ))
+        self._settings = settings
+        self._disk = disk
+        self._rows = rows
+        self._history = history
+        self._is_alone = is_alone
+        self._base = Path(environ.get(MEMORY_DIR) or DEFAULT_BASE)
+        self._is_rehearsed = rehearsal.from_environ(environ) is not None
+        self._store: CheckpointStore | None = None
+        self._lock = contextlib.ExitStack()
+        self._held_bytes = 0
+
+    # ------------------------------------------------------------------ at the start, and at the end
+
+    def open(self) -> None:
+        """Take the place in memory, if the settings ask for one. Needs the lock of the checkpoints."""
+        if self._settings.environment.rank != 0:
+            return
+        if self._settings.checkpoint.memory == "off" or self._is_rehearsed:
+            discard_memory(self._disk.directory)  # of an attempt that kept copies: this one goes on from disk
+            return
+        if not self._is_alone:
+            self.turn_off("several ranks train together")
+            return
+        try:
+            self._store = CheckpointStore(take_place(self._disk.directory, self._base))
+            self._lock.enter_context(self._store.lock())
+            self._store.take_over()
+            self._store.sweep()
+            self.is_on = True
+        except (UserError, SpaceError, LockedError, OSError) as error:
+            self.turn_off(getattr(error, "message", str(error)))
+
+    def bring_back(self, make_room: Callable[[int], None]) -> None:
+        """Make the newest copy a checkpoint on disk if it is newer than all there; remove all copies then.
+
+        Args:
+            make_room: Sees to it that so many bytes will fit on disk.
+
+        Raises:
+            FencedError: Another attempt has taken over.
+        """
+        if self._store is None or not self.is_on:
+            return
+        try:
+            self._history.sync()
+            found = bring_back(
+                self._disk, self._store, history_bytes=self._history.position_bytes, make_room=make_room
+            )
+            for reason in found.reasons:
+                say(f"trainerd: a copy in memory is not used: {reason}")
+            if found.checkpoint is not None:
+                self.returned = found.checkpoint.name
+                say(f"trainerd: {self.returned} was kept in memory, and is on disk now")
+            self._remove_all_but(None)
+        except OSError as error:
+            self.turn_off(f"the copies cannot be looked at: {error}")
+
+    def close(self) -> None:
+        """Give the place back, with all copies, unless one is newer than all on disk: then that is left.
+
+        So it is if the disk is full, or the script failed before the state was restored.
+        """
+        if self._store is not None:
+            self._lock.close()
+            with contextlib.suppress(OSError):  # unknown is not newer: the copies stay
+                if _newest_step(self._store) <= _newest_step(self._disk):
+                    discard_memory(self._disk.directory)
+            self._store = None
+        self.is_on = False
+
+    def turn_off(self, reason: str) -> None:
+        """Keep no copies in this attempt, remove those that are there, and say why."""
+        say(f"trainerd: no copies are kept in memory: {reason}")
+        self.is_on = False
+        discard_memory(self._disk.directory)
+
+    # ------------------------------------------------------------------ while the run goes on
+
+    def is_due(self) -> bool:
+        """Tell whether a boundary crossed now is to be copied."""
+        return self.is_on and self.budget.is_due()
+
+    def has_room(self, size_bytes: int) -> bool:
+        """Tell whether a copy of that size can be kept; where memory is short, turn the copies off."""
+        assert self._store is not None
+        try:
+            rooms = memory_room(self._store.directory)
+        except OSError as error:
+            problem: str | None = str(error)
+        else:
+            problem = why_no_room(rooms, size_bytes=size_bytes, held_bytes=self._held_bytes)
+        if problem is not None:
+            self.turn_off(problem)
+        return problem is None
+
+    def begin(self, manifest: Manifest) -> Part:
+        """Begin the next copy. From the thread that writes, as all below."""
+        assert self._store is not None
+        return SoloPart(self._store, self._store.begin(manifest.step))
+
+    def commit(self, part: Part, manifest: Manifest, *, is_urgent: bool) -> Checkpoint:
+        """Make what was written the newest copy, and remove the one before.
+
+        Raises:
+            NonFiniteLossError: The loss of a step before the boundary has arrived, and is NaN or infinite.
+        """
+        del is_urgent
+        # The history need not be durable: what ends the machine ends the copy too.
+        history_bytes = self._rows.reach(manifest.history_bytes)
+        manifest = replace(manifest, history_bytes=history_bytes, reason=MEMORY_REASON)
+        copy = part.commit(manifest, reads_back=False)
+        KEPT.hit()
+        self._remove_all_but(copy)
+        return copy
+
+    def ended(self, error: BaseException | None, background_s: float) -> None:
+        """Take in how the writing of a copy ended, and how long it took in the background."""
+        self.budget.written(background_s)
+        # What called it off is newer, and the thread that trains says itself that a loss is not finite.
+        if error is not None and not isinstance(error, AbandonedError | NonFiniteLossError):
+            message = (
+                error.message if isinstance(error, TrainerdError) else f"{type(error).__name__}: {error}"
+            )
+            self.turn_off(message)
+
+    def _remove_all_but(self, kept: Checkpoint | None) -> None:
+        assert self._store is not None
+        present = self._store.checkpoints()
+        for copy in present:
+            if kept is None or copy.name != kept.name:
+                renamed = rename_for_removal(copy.path)
+                if renamed is not None:
+                    remove_renamed(renamed)
+        self._held_bytes = kept.manifest.bytes if kept is not None else 0
+
+
+def _newest_step(store: CheckpointStore) -> int:
+    present = store.checkpoints()
+    return present[-1].step if present else -1
+
+
+def _share(environ: Mapping[str, str]) -> float:
+    with contextlib.suppress(ValueError):
+        return float(environ[MEMORY_SHARE]) if environ.get(MEMORY_SHARE) else COST_SHARE_MAX
+    return COST_SHARE_MAX

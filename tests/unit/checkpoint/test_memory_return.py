@@ -1,0 +1,136 @@
+"""Which copy in memory a run goes on from, and what becomes of the others."""
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from trainerd.checkpoint.manifest import Manifest
+from trainerd.checkpoint.memory_return import bring_back, why_not
+from trainerd.checkpoint.store import CheckpointStore
+from trainerd.errors import FencedError, SpaceError
+
+BASE = Manifest(
+    job="ant", lineage="line", parent=None, step=0, epoch=0, batch=0, reason="memory", history_bytes=50
+)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    store = CheckpointStore(tmp_path / "disk")
+    with store.lock():
+        yield store
+
+
+@pytest.fixture
+def memory(tmp_path):
+    store = CheckpointStore(tmp_path / "memory")
+    with store.lock():
+        yield store
+
+
+def saved(store, step, **fields):
+    staging = store.begin(step)
+    for name in ("rank-00000.json", "rank-00000.safetensors"):
+        staging.write(name, [f"{name} of {step}".encode() * 1000])
+    return store.commit(staging, replace(BASE, step=step, **fields))
+
+
+def returned(disk, memory, *, history_bytes=50, make_room=lambda _: None):
+    return bring_back(disk, memory, history_bytes=history_bytes, make_room=make_room)
+
+
+def test_the_newest_copy_becomes_the_newest_checkpoint_and_follows_from_the_one_on_disk(disk, memory):
+    saved(disk, 4)
+    saved(memory, 6, parent="step-000000004")
+    copy = saved(memory, 7, parent="step-000000004")
+    found = returned(disk, memory)
+    assert (found.checkpoint.name, found.reasons) == ("step-000000007", ())
+    newest = disk.checkpoints()[-1]
+    disk.verify(newest)
+    assert newest.manifest == copy.manifest
+
+
+def test_a_run_that_has_nothing_on_disk_goes_on_from_its_copy(disk, memory):
+    saved(memory, 3)
+    assert returned(disk, memory).checkpoint.step == 3
+
+
+def test_a_save_on_disk_since_the_parent_becomes_the_parent(disk, memory):
+    saved(disk, 4)
+    saved(disk, 8, parent="step-000000004")
+    saved(memory, 9, parent="step-000000004")
+    assert returned(disk, memory).checkpoint.manifest.parent == "step-000000008"
+
+
+@pytest.mark.parametrize("step", [7, 8])
+def test_a_copy_that_is_not_newer_is_left_without_a_word(disk, memory, step):
+    saved(disk, step)
+    saved(memory, 7)
+    assert returned(disk, memory) == returned(disk, CheckpointStore(memory.directory / "none"))
+
+
+STALE = {
+    "of before a rollback": ({"parent": "step-000000006"}, "it follows from step-000000006"),
+    "of another line with the same beginning": ({"lineage": "other"}, "it follows from another beginning"),
+    "of another line that went further": (
+        {"parent": "step-000000002", "lineage": "other"},
+        "it follows from step-000000002",
+    ),
+    "of a parent without a name": ({"parent": "../x"}, "it follows from"),
+    "of several ranks": ({"parent": "step-000000004", "world_size": 2}, "one of 2 ranks"),
+    "of a longer history": ({"parent": "step-000000004", "history_bytes": 51}, "51 bytes"),
+}
+
+
+@pytest.mark.parametrize(("fields", "reason"), STALE.values(), ids=STALE.keys())
+def test_a_copy_that_does_not_follow_from_the_disk_is_not_used(disk, memory, fields, reason):
+    saved(disk, 4)
+    saved(memory, 7, **fields)
+    found = returned(disk, memory)
+    assert found.checkpoint is None
+    assert reason in found.reasons[0]
+    assert [each.step for each in disk.checkpoints()] == [4]
+
+
+def test_a_copy_whose_parent_is_gone_with_all_of_the_disk_is_not_used(memory, disk):
+    copy = saved(memory, 7, parent="step-000000004")
+    assert "the disk has no checkpoint" in why_not(copy.manifest, None, history_bytes=50)
+
+
+@pytest.mark.parametrize("harm", ["flipped", "cut", "longer", "gone", "manifest", "fifo"])
+def test_a_damaged_copy_is_not_used_but_a_whole_one_before_it(disk, memory, harm):
+    saved(memory, 6)
+    copy = saved(memory, 7)
+    file = copy.path / ("manifest.json" if harm == "manifest" else "rank-00000.safetensors")
+    data = bytearray(file.read_bytes())
+    data[100] ^= 4
+    changed = {"cut": data[:-1], "longer": file.read_bytes() + b"x"}.get(harm, data)
+    file.unlink()
+    if harm == "fifo":
+        os.mkfifo(file)
+    elif harm != "gone":
+        file.write_bytes(changed)
+    found = returned(disk, memory)
+    assert found.checkpoint.step == 6
+    assert "step-000000007" in found.reasons[0]
+    assert [each.step for each in disk.checkpoints()] == [6]
+    assert [path.name for path in disk.directory.iterdir() if path.name.startswith(".staging")] == []
+
+
+def test_where_the_disk_is_full_the_run_goes_on_from_what_is_there(disk, memory):
+    def no_room(_bytes):
+        raise SpaceError("no room")
+
+    saved(disk, 4)
+    saved(memory, 7, parent="step-000000004")
+    found = returned(disk, memory, make_room=no_room)
+    assert (found.checkpoint, found.reasons) == (None, ("step-000000007: no room",))
+
+
+def test_an_attempt_that_was_taken_over_brings_nothing_back(disk, memory):
+    disk.take_over()
+    saved(memory, 7)
+    CheckpointStore(disk.directory).fence_off()
+    with pytest.raises(FencedError):
+        returned(disk, memory)
