@@ -1,0 +1,218 @@
+"""Copies in memory within a session: where there are none, what other saves see of them, and what stays."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import trainerd  # noqa: E402 - only where torch is
+from trainerd.checkpoint.memory_place import memory_place, newest_in_memory  # noqa: E402
+from trainerd.checkpoint.memory_room import Room  # noqa: E402
+from trainerd.checkpoint.store import CheckpointStore  # noqa: E402
+from trainerd.contract.paths import RunPaths  # noqa: E402
+from trainerd.errors import UserError  # noqa: E402
+from trainerd.training.engine import memory_tier as module  # noqa: E402
+from trainerd.training.engine.run_saves import RunSaves  # noqa: E402
+
+LIMIT_S = 20.0
+SELDOM = {"steps": 1000, "seconds": None, "epochs": None}
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture
+def base(monkeypatch):
+    if not os.access("/dev/shm", os.W_OK):
+        pytest.skip("there is no /dev/shm")
+    folder = Path(f"/dev/shm/trainerd-unit-{os.getpid()}")
+    folder.mkdir()
+    monkeypatch.setenv("TRAINERD_MEMORY_DIR", str(folder))
+    monkeypatch.setenv("TRAINERD_MEMORY_SHARE", "1e9")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """Have each step wait for the copy of its boundary."""
+    keep = RunSaves.keep_in_memory
+
+    def keep_and_wait(saves):
+        keep(saves)
+        if saves._writer._aside is not None:
+            assert saves._writer._aside.has_ended.wait(LIMIT_S)
+
+    monkeypatch.setattr(RunSaves, "keep_in_memory", keep_and_wait)
+
+
+def train(run_dir, *, after_step=lambda _session: None, memory="auto", every=None, steps=5, **settings):
+    with trainerd.session(run_dir, every=every or SELDOM, memory=memory, **settings) as session:
+        model = torch.nn.Linear(2, 2)
+        optimizer = torch.optim.SGD(model.parameters())
+        session.track(model=model, optimizer=optimizer)
+        for _ in session.epochs(1):
+            for batch in session.batches([torch.full((2,), float(n)) for n in range(steps)]):
+                model(batch).sum().backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                after_step(session)
+
+
+def steps_in_memory(run_dir):
+    return newest_in_memory(RunPaths(run_dir).checkpoints)
+
+
+@pytest.mark.usefixtures("patient")
+def test_each_step_has_its_copy_and_only_the_newest_stays(tmp_path, base):
+    seen = []
+
+    def look(session):
+        place = memory_place(RunPaths(tmp_path).checkpoints)
+        seen.append((session.step, sorted(path.name for path in place.glob("step-*"))))
+
+    train(tmp_path, after_step=look)
+    assert seen == [(0, [])] + [(step, [f"step-{step:09d}"]) for step in range(1, 5)]
+    assert list(base.glob("*/*")) == []
+    assert [each.step for each in CheckpointStore.of_run(RunPaths(tmp_path)).checkpoints()] == [5]
+
+
+@pytest.mark.usefixtures("patient")
+def test_checkpoints_on_disk_are_the_same_with_copies_and_without(tmp_path, base):
+    names = {}
+    for memory in ("auto", "off"):
+        run = RunPaths(tmp_path / memory)
+        train(run.root, memory=memory, every={"steps": 2}, keep_last=2)
+        found = CheckpointStore.of_run(run).checkpoints()
+        names[memory] = [(each.name, each.manifest.reason, each.manifest.files) for each in found]
+    assert names["auto"] == names["off"]
+    assert len(names["auto"]) == 2
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_boundary_that_is_saved_on_disk_is_not_copied(tmp_path, base):
+    copied = []
+
+    def look(session):
+        session._run.saves.wait()
+        copied.append(steps_in_memory(tmp_path))
+
+    train(tmp_path, every={"steps": 2}, after_step=look)
+    assert copied == [None, 1, 1, 3, 3]
+
+
+@pytest.mark.usefixtures("patient")
+def test_without_the_setting_there_is_no_copy_and_a_former_one_goes(tmp_path, base):
+    leave_a_copy(tmp_path)
+    found = []
+    train(
+        tmp_path, memory="off", after_step=lambda session: found.append((session.step, session.resumed_from))
+    )
+    assert found[0] == (0, None)
+    assert list(base.glob("*/*")) == []
+
+
+@pytest.mark.usefixtures("patient")
+def test_where_memory_is_short_copies_are_given_up_with_a_line_and_training_goes_on(
+    tmp_path, base, monkeypatch, capfd
+):
+    def run_short(session):
+        if session.step == 3:
+            monkeypatch.setattr(module, "memory_room", lambda _: [Room(1 << 20, "in a small machine")])
+        if session.step == 4:
+            assert list(base.glob("*/*")) == []  # their memory is free at once
+
+    train(tmp_path, after_step=run_short)
+    said = [line for line in capfd.readouterr().err.splitlines() if "no copies are kept in memory" in line]
+    assert len(said) == 1
+    assert "1 MiB are free in a small machine" in said[0]
+    assert CheckpointStore.of_run(RunPaths(tmp_path)).checkpoints()[-1].step == 5
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_tmpfs_that_fails_ends_no_run(tmp_path, base, capfd):
+    def take_away(session):
+        if session.step == 2:
+            shutil.rmtree(memory_place(RunPaths(tmp_path).checkpoints))
+
+    train(tmp_path, after_step=take_away)
+    assert "trainerd: no copies are kept in memory: " in capfd.readouterr().err
+    assert CheckpointStore.of_run(RunPaths(tmp_path)).checkpoints()[-1].step == 5
+
+
+def test_a_place_that_is_refused_ends_no_run(tmp_path, base, capfd):
+    folder = base / f"trainerd-{os.geteuid()}"
+    folder.mkdir()
+    folder.chmod(0o755)
+    train(tmp_path)
+    assert "no copies are kept in memory: " in capfd.readouterr().err
+
+
+def leave_a_copy(run_dir):
+    """Train three steps, and leave a copy of the third as a kill would."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(session):
+        if session.step == 3:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "discard_memory", lambda _: None)
+        patch.setattr(RunSaves, "flush_held", lambda saves: saves.newest)
+        with pytest.raises(Killed):
+            train(run_dir, after_step=kill)
+    assert steps_in_memory(run_dir) == 3
+    assert CheckpointStore.of_run(RunPaths(run_dir)).checkpoints() == ()
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_copy_is_gone_on_from_and_is_an_ordinary_checkpoint_then(tmp_path, base):
+    leave_a_copy(tmp_path)
+    found = []
+    train(tmp_path, after_step=lambda session: found.append((session.step, session.resumed_from.name)))
+    assert found == [(3, "step-000000003"), (4, "step-000000003")]
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_script_that_fails_before_the_resume_leaves_the_copy(tmp_path, base):
+    leave_a_copy(tmp_path)
+    with pytest.raises(UserError), trainerd.session(tmp_path, every=SELDOM, memory="auto"):
+        raise UserError("no data")
+    assert steps_in_memory(tmp_path) == 3
+
+
+@pytest.mark.usefixtures("patient")
+def test_an_error_of_the_script_makes_the_copied_boundary_durable(tmp_path, base):
+    def fail(session):
+        if session.step == 3:
+            raise RuntimeError("the script fails")
+
+    with pytest.raises(RuntimeError):
+        train(tmp_path, after_step=fail)
+    assert CheckpointStore.of_run(RunPaths(tmp_path)).checkpoints()[-1].step == 3
+    assert list(base.glob("*/*")) == []
+
+
+def test_several_ranks_have_no_copies_and_are_told(tmp_path, base, capfd):
+    from trainerd.training.engine.run_parts import RunParts
+    from trainerd.training.settings import resolve_settings
+
+    settings = resolve_settings(
+        run_dir=tmp_path, seed=0, every=None, keep_last=3, keep_best=None, keep_every=None, memory="auto",
+        grace_s=None, environ={},
+    )  # fmt: skip
+    parts = RunParts(settings, None)
+    tier = module.MemoryTier(settings, parts.checkpoints.store, parts.rows, parts.history, is_alone=False)
+    tier.open()
+    assert not tier.is_on
+    assert "no copies are kept in memory: several ranks train together" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["on", "", "AUTO"])
+def test_a_setting_that_is_unknown_is_refused(tmp_path, word):
+    with pytest.raises(UserError, match=r"session\(memory="):
+        trainerd.session(tmp_path, memory=word)
