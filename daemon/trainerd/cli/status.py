@@ -165,6 +165,7 @@ def job_lines(
             ("progress", _progress(job)),
             ("loss", number(job.loss) if job.loss is not None else None),
             ("checkpoint", checkpoint),
+            ("in memory", _in_memory(job)),
             ("resume", job.resume),
             ("drilled", _drilled(job, drilled)),
             ("processes", _processes(job)),
@@ -183,6 +184,13 @@ def job_lines(
     if job.last_outcome is not None:
         lines += ["", "last outcome", *(f"  {line}" for line in outcome_lines(job.last_outcome, now_s))]
     return lines
+
+
+def _in_memory(job: JobView) -> str | None:
+    """Return which step the newest copy in memory has, None if the disk is as far."""
+    if job.memory_step is None or job.memory_step <= (job.checkpoint_step or 0):
+        return None
+    return f"step {job.memory_step}, which does not survive the machine"
 
 
 def _reasons(job: JobView) -> list[str]:

@@ -159,6 +159,10 @@ class JobView:
             "null if the spec asks for none"
         ),
     ] = None
+    memory_step: Annotated[
+        int | None,
+        Described("step of its newest copy in memory, which the machine would take with it; null if none"),
+    ] = None
 
     @property
     def share_done(self) -> float | None:

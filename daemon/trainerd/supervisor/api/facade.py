@@ -118,6 +118,7 @@ class Facade:
             last_outcome=self._recent.last_outcome(job.name),
             wait=self._wait(job),
             resume=self._recent.last_resume(job.name),
+            memory_step=self._recent.memory_step(job.name),
             standby=self._loop.standbys.word(job.name) if self._loop.standbys is not None else None,
         )
 

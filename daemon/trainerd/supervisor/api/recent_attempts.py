@@ -7,6 +7,7 @@ import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from trainerd.checkpoint.memory_place import newest_in_memory
 from trainerd.contract.heartbeat import read_heartbeat
 from trainerd.contract.resume_record import read_resume
 from trainerd.errors import CorruptError
@@ -47,6 +48,7 @@ class RecentAttempts:
         self._heartbeats: dict[str, tuple[int, Heartbeat | None]] = {}
         self._resumes: dict[str, ResumeRecord | None] = {}
         self._saved: dict[str, SavedProgress | None] = {}
+        self._memory_steps: dict[str, int | None] = {}
         self._observing: set[asyncio.Task[None]] = set()
         self._gone: set[str] = set()  # jobs that went while they were observed
 
@@ -58,7 +60,7 @@ class RecentAttempts:
             self._heartbeats.pop(step.name, None)
 
         if step.after is None:
-            for kept in (self._outcomes, self._heartbeats, self._resumes, self._saved):
+            for kept in (self._outcomes, self._heartbeats, self._resumes, self._saved, self._memory_steps):
                 kept.pop(step.name, None)
             if self._observing:
                 self._gone.add(step.name)
@@ -79,6 +81,10 @@ class RecentAttempts:
     def last_saved(self, name: str) -> SavedProgress | None:
         """Return what is in the run folder of a job, as far as it was observed."""
         return self._saved.get(name)
+
+    def memory_step(self, name: str) -> int | None:
+        """Return the step of the newest copy that a job has in memory, as far as it was observed."""
+        return self._memory_steps.get(name)
 
     async def observe(self, attempts: Mapping[str, int]) -> None:
         """Read what these attempts said last, by job, and how the jobs' resumes went.
@@ -109,7 +115,7 @@ class RecentAttempts:
         )
         for name, run in runs.items():
             if run.root in seen and name not in self._gone:
-                beat, self._resumes[name], self._saved[name] = seen[run.root]
+                beat, self._resumes[name], self._saved[name], self._memory_steps[name] = seen[run.root]
                 if self._unread(name, attempts[name]):
                     self._heartbeats[name] = attempts[name], beat
 
@@ -120,13 +126,13 @@ class RecentAttempts:
 
 def _read(
     run: RunPaths, attempt: int, known: SavedProgress | None
-) -> tuple[Heartbeat | None, ResumeRecord | None, SavedProgress | None]:
+) -> tuple[Heartbeat | None, ResumeRecord | None, SavedProgress | None, int | None]:
     beat = None
     if attempt:
         with contextlib.suppress(OSError, ValueError):
             beat = read_heartbeat(run.attempt(attempt).heartbeat(0))
-    saved = read_saved(run, known)
+    saved, memory_step = read_saved(run, known), newest_in_memory(run.checkpoints)
     try:
-        return beat, read_resume(run.resume), saved
+        return beat, read_resume(run.resume), saved, memory_step
     except (CorruptError, OSError):
-        return beat, None, saved  # unknown, and nothing hangs on it
+        return beat, None, saved, memory_step  # unknown, and nothing hangs on it

@@ -33,6 +33,7 @@ def job_view(
     wait: str | None = None,
     resume: ResumeRecord | None = None,
     standby: str | None = None,
+    memory_step: int | None = None,
 ) -> JobView:
     """Return a job as shown.
 
@@ -47,6 +48,7 @@ def job_view(
         wait: Why it waits for a slot.
         resume: What is known of its newest resume.
         standby: How the process is that is kept ready for its next attempt.
+        memory_step: Step of its newest copy in memory, None if it has none.
     """
     progress = job_progress(job, live=heartbeat, past=past, saved=saved)
     return JobView(
@@ -71,6 +73,7 @@ def job_view(
         is_held=job.is_held,
         gpus=getattr(job.state, "gpus", ()),
         standby=safe_line(standby) if standby is not None else None,
+        memory_step=memory_step,
     )
 
 

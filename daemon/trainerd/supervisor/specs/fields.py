@@ -20,7 +20,11 @@ from trainerd.supervisor.specs.quantities import (
 )
 from trainerd.supervisor.specs.shell_words import shell_problem
 
-RESERVED_VARIABLES: Final = frozenset(environment.VARIABLES) - {environment.SEED} | {
+RESERVED_VARIABLES: Final = frozenset(environment.VARIABLES) - {
+    environment.SEED,
+    environment.MEMORY_DIR,
+    environment.MEMORY_SHARE,
+} | {
     "RANK",
     "LOCAL_RANK",
     "WORLD_SIZE",

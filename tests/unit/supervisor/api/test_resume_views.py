@@ -7,9 +7,10 @@ import pytest
 
 from tests.support.fake_control import MNIST
 from tests.support.supervisor_objects import job
+from trainerd.checkpoint.memory_place import take_place
 from trainerd.cli.status import REASONS_SHOWN_MAX, job_lines
 from trainerd.contract.paths import StatePaths
-from trainerd.contract.resume_record import ResumeRecord, judge, write_resume
+from trainerd.contract.resume_record import ResumeRecord, judge, summary, write_resume
 from trainerd.contract.verdict import Reason
 from trainerd.supervisor.api.control import ReasonView
 from trainerd.supervisor.api.recent_attempts import RecentAttempts
@@ -81,6 +82,25 @@ def test_what_a_terminal_would_obey_is_not_shown():
     record = ResumeRecord(2, None, 3, reasons=(Reason("k\x1b", "w\n", "d\r\x07", "h\u202e"),))
     assert resume_reasons(record) == (ReasonView("k ", "w ", "d  ", "h "),)
     assert resume_reasons(None) == ()
+
+
+def test_status_shows_a_copy_in_memory_that_is_newer_than_the_disk(paths, tmp_path):
+    checkpoints = paths.run("ant").checkpoints
+    checkpoints.mkdir()
+    place = take_place(checkpoints, tmp_path, kind_of=lambda _: "tmpfs")
+    (place / "step-000000057").mkdir()
+    recent = RecentAttempts(NoEndings(), paths, InPlace())
+    asyncio.run(recent.observe({"ant": 1}))
+    assert recent.memory_step("ant") == 57
+    for disk, line in ((50, "step 57, which does not survive the machine"), (57, None), (None, "step 57")):
+        job = dataclasses.replace(MNIST, memory_step=57, checkpoint_step=disk)
+        found = [each for each in job_lines(job, 0.0) if each.strip().startswith("in memory")]
+        assert (line in found[0]) if line else (found == [])
+
+
+def test_a_resume_from_memory_is_called_so():
+    record = ResumeRecord(2, "step-000000057", 57, source="memory")
+    assert summary(record) == "unchecked: no step is run again; from a copy in memory"
 
 
 def test_status_shows_the_first_reasons_with_what_to_do():
