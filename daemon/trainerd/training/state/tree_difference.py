@@ -11,6 +11,7 @@ from typing import Any, Final
 import torch
 
 from trainerd.checkpoint.tree import path_of
+from trainerd.training.state.shards import Shard
 
 _SHOWN_MAX: Final = 60
 
@@ -55,6 +56,8 @@ class _Comparison:
             return self._of_mappings(then, now, path)
         if type(then) is not type(now):
             return TreeDifference(path, f"{_shown(then)} became {_shown(now)}")
+        if isinstance(then, Shard):
+            return _shard_difference(then, now, path)
         if isinstance(then, list | tuple | deque):
             return self._of_sequences(list(then), list(now), path)
         return _leaf_difference(then, now, path)
@@ -88,6 +91,13 @@ def _leaf_difference(then: Any, now: Any, path: str) -> TreeDifference | None:
     else:
         is_equal = _is_same_float(then, now) if isinstance(then, float) else bool(then == now)
     return None if is_equal else TreeDifference(path, f"{_shown(then)} became {_shown(now)}")
+
+
+def _shard_difference(then: Shard, now: Shard, path: str) -> TreeDifference | None:
+    places = [f"the part at {list(each.offset)} of {list(each.shape)}" for each in (then, now)]
+    if places[0] != places[1]:
+        return TreeDifference(path, f"{places[0]} became {places[1]}")
+    return _tensor_difference(then.part, now.part, path)
 
 
 def _tensor_difference(then: Any, now: Any, path: str) -> TreeDifference | None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from trainerd.training.state.shards import Shard
 from trainerd.training.state.tree_difference import first_difference
 
 pytestmark = pytest.mark.torch
@@ -28,6 +29,17 @@ NAN = float("nan")
 )
 def test_a_tree_equals_itself(tree):
     assert first_difference(tree, tree, "x") is None
+
+
+def test_a_part_of_a_sharded_tensor_is_compared_by_its_place_and_its_values():
+    def shard(*values, offset=0):
+        return {"weight": Shard(torch.tensor(values), (4,), (offset,))}
+
+    assert first_difference(shard(1.0, 2.0), shard(1.0, 2.0), "") is None
+    differs = first_difference(shard(1.0, 2.0), shard(1.0, 3.0), "")
+    assert (differs.path, differs.detail[:20]) == ("weight", "[1]: 2.0 became 3.0 "[:20])
+    moved = first_difference(shard(1.0, 2.0), shard(1.0, 2.0, offset=2), "")
+    assert moved.detail == "the part at [0] of [4] became the part at [2] of [4]"
 
 
 def test_kinds_of_mappings_make_no_difference():
