@@ -223,6 +223,11 @@ class CheckpointStore:
         self._require_lock("take over")
         self._writer = WriterFolder.take(self.directory)
 
+    @property
+    def is_taken_over(self) -> bool:
+        """Whether another attempt has taken over since `take_over`."""
+        return self._writer is not None and not self._writer.is_held
+
     def fence_off(self) -> None:
         """Have every attempt before fail at its next save, and drop the lock of one on another machine.
 

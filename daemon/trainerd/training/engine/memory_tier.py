@@ -147,7 +147,7 @@ class MemoryTier:
             self._lock.close()
             with contextlib.suppress(OSError):  # unknown is not newer: the copies stay
                 if _newest_step(self._store) <= _newest_step(self._disk):
-                    discard_memory(self._disk.directory)
+                    self._discard()
             self._store = None
         self.is_on = False
 
@@ -155,7 +155,7 @@ class MemoryTier:
         """Keep no copies in this attempt, remove those that are there, and say why."""
         say(f"trainerd: no copies are kept in memory: {reason}")
         self.is_on = False
-        discard_memory(self._disk.directory)
+        self._discard()
 
     # ------------------------------------------------------------------ while the run goes on
 
@@ -205,6 +205,11 @@ class MemoryTier:
                 error.message if isinstance(error, TrainerdError) else f"{type(error).__name__}: {error}"
             )
             self.turn_off(message)
+
+    def _discard(self) -> None:
+        """Remove what is in memory, unless it is another attempt's by now."""
+        if self._store is None or not self._store.is_taken_over:
+            discard_memory(self._disk.directory)
 
     def _remove_all_but(self, kept: Checkpoint | None) -> None:
         assert self._store is not None

@@ -9,12 +9,15 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import trainerd  # noqa: E402 - only where torch is
+from tests.support.fake_values import FakeValues  # noqa: E402
+from trainerd.checkpoint.manifest import Manifest  # noqa: E402
 from trainerd.checkpoint.memory_place import memory_place, newest_in_memory  # noqa: E402
 from trainerd.checkpoint.memory_room import Room  # noqa: E402
 from trainerd.checkpoint.store import CheckpointStore  # noqa: E402
 from trainerd.contract.paths import RunPaths  # noqa: E402
 from trainerd.errors import UserError  # noqa: E402
 from trainerd.training.engine import memory_tier as module  # noqa: E402
+from trainerd.training.engine.arriving_rows import LateRow  # noqa: E402
 from trainerd.training.engine.run_saves import RunSaves  # noqa: E402
 
 LIMIT_S = 20.0
@@ -175,6 +178,42 @@ def test_a_copy_is_gone_on_from_and_is_an_ordinary_checkpoint_then(tmp_path, bas
     found = []
     train(tmp_path, after_step=lambda session: found.append((session.step, session.resumed_from.name)))
     assert found == [(3, "step-000000003"), (4, "step-000000003")]
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_copy_that_is_not_used_is_gone_before_the_first_step(tmp_path, base):
+    leave_a_copy(tmp_path)
+    for tensors in memory_place(RunPaths(tmp_path).checkpoints).glob("step-*/rank-00000.safetensors"):
+        tensors.write_bytes(b"damaged")
+    found = []
+    train(tmp_path, after_step=lambda session: found.append((session.step, steps_in_memory(tmp_path))))
+    assert found[0] == (0, None)
+
+
+@pytest.mark.usefixtures("patient")
+def test_an_attempt_that_was_taken_over_writes_no_copy_and_leaves_those_of_the_other(tmp_path, base, capfd):
+    def take_over(session):
+        if session.step == 2:
+            CheckpointStore(memory_place(RunPaths(tmp_path).checkpoints)).fence_off()
+
+    train(tmp_path, after_step=take_over)
+    assert "no copies are kept in memory: another attempt has taken over" in capfd.readouterr().err
+    assert steps_in_memory(tmp_path) == 2
+
+
+def test_a_copy_waits_for_the_rows_whose_numbers_are_still_on_a_device(tmp_path, base):
+    device = FakeValues()
+    with trainerd.session(tmp_path, every=SELDOM, memory="auto") as session:
+        tier, rows, history = session._run.memory, session._run.rows, session._run.history
+        late = device.batch()
+        late.add(device.tensor(1.0))
+        rows.add(LateRow({}, lambda _: history.row({"step": 1}), late))
+        manifest = Manifest(
+            job="", lineage="line", parent=None, step=1, epoch=0, batch=0, reason="flushed",
+            history_bytes=rows.mark(),
+        )  # fmt: skip
+        copy = tier.commit(tier.begin(manifest), manifest, is_urgent=False)
+        assert copy.manifest.history_bytes == history.position_bytes > 0
 
 
 @pytest.mark.usefixtures("patient")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import threading
+from queue import SimpleQueue
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from trainerd.training.engine.save_sequence import SaveSequence
 from trainerd.training.state.rank_files import read_verified
 from trainerd.training.state.snapshot import Snapshot, take_snapshot
 from trainerd.training.writing import writer as writer_module
+from trainerd.training.writing.direct_file import AbandonedError
 from trainerd.training.writing.writer import CheckpointWriter
 
 LIMIT_S = 30
@@ -244,3 +246,57 @@ def test_an_urgent_save_is_not_read_back_and_prunes_nothing(tmp_path, monkeypatc
 
 def _forbidden(*_: object) -> None:
     raise AssertionError
+
+
+def test_a_write_aside_is_called_off_for_a_newer_snapshot_and_never_holds_parts_of_it(
+    writer, tmp_path, monkeypatch
+):
+    aside = CheckpointStore(tmp_path / "aside")
+    with aside.lock():
+        gate, ended = Gate(monkeypatch), SimpleQueue()
+        place = SaveSequence(aside, Lineage(aside), RetentionPolicy(keep_last=None))
+        writer.write_aside(
+            writer.stage(snapshot(1.0)), manifest(1), place, lambda error, _seconds: ended.put(error)
+        )
+        assert gate.reached.wait(LIMIT_S)
+        assert writer.is_writing_aside
+        newer = threading.Thread(target=writer.stage, args=(snapshot(2.0),))
+        newer.start()
+        while writer._aside is not None and newer.is_alive():  # called off, or overlooked
+            newer.join(0.01)
+        gate.opened.set()
+        newer.join(LIMIT_S)
+        assert isinstance(ended.get(timeout=LIMIT_S), AbandonedError)
+        assert aside.checkpoints() == ()
+        assert leftovers(aside) == []
+
+
+def test_a_save_that_follows_a_write_aside_is_made_and_both_hold_what_they_say(writer, store, tmp_path):
+    aside = CheckpointStore(tmp_path / "aside")
+    with aside.lock():
+        ended = threading.Event()
+        place = SaveSequence(aside, Lineage(aside), RetentionPolicy(keep_last=None))
+        writer.write_aside(writer.stage(snapshot(1.0)), manifest(1), place, lambda *_: ended.set())
+        assert ended.wait(LIMIT_S)
+        writer.write_in_background(snapshot(2.0), manifest(2))
+        assert value_in(writer.wait()) == 2.0
+        assert [value_in(each) for each in aside.checkpoints()] == [1.0]
+        assert [each.step for each in store.checkpoints()] == [2]
+
+
+def test_an_error_of_a_write_aside_is_told_and_fails_no_save(writer, store):
+    errors = []
+
+    class Refuses:
+        rank, is_joint = 0, False
+
+        def begin(self, _manifest):
+            raise OSError(errno.EIO, "no")
+
+    writer.write_aside(
+        writer.stage(snapshot(1.0)), manifest(1), Refuses(), lambda error, _seconds: errors.append(error)
+    )
+    writer.write_and_wait(snapshot(2.0), manifest(2))
+    assert [error.errno for error in errors] == [errno.EIO]
+    assert not writer.has_failed
+    assert [each.step for each in store.checkpoints()] == [2]
