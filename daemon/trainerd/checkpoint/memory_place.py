@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainerd.checkpoint.checkpoint_names import MEMORY_NAME
+from trainerd.checkpoint.committed import place_of
 from trainerd.checkpoint.listing import checkpoint_folders
 from trainerd.contract import codec
 from trainerd.contract.durable import read_file, write_file
@@ -138,7 +139,7 @@ def newest_in_memory(directory: Path) -> int | None:
         folders = checkpoint_folders(place)
     except (OSError, TrainerdError):
         return None
-    return int(folders[-1].name.partition("-")[2].partition(".")[0]) if folders else None
+    return place_of(folders[-1]).step if folders else None
 
 
 def _folder_of_user() -> str:

@@ -16,7 +16,7 @@ from trainerd.contract.policy import (
     CheckpointPolicy,
     KeepBest,
     KeepEvery,
-    MemoryTier,
+    MemoryMode,
     MirrorPolicy,
     OnNonfiniteLoss,
     RetentionPolicy,
@@ -216,7 +216,7 @@ def _checkpoint_policy(
             keep_every=_read(environ, KEEP_EVERY, _keep_every) or keep.keep_every,
         ),
         mirror=_read(environ, MIRROR, _mirror) or script.mirror,
-        memory=_read(environ, MEMORY, memory_tier) or script.memory,
+        memory=_read(environ, MEMORY, memory_mode) or script.memory,
     )
 
 
@@ -234,13 +234,13 @@ def _on_nonfinite_loss(text: str) -> OnNonfiniteLoss:
     raise ValueError(f"it is none of {', '.join(known)}")
 
 
-def memory_tier(text: str) -> MemoryTier:
+def memory_mode(text: str) -> MemoryMode:
     """Return a setting of the copies in memory.
 
     Raises:
         ValueError: It is not one.
     """
-    known: tuple[MemoryTier, ...] = get_args(MemoryTier)
+    known: tuple[MemoryMode, ...] = get_args(MemoryMode)
     for word in known:
         if word == text:
             return word

@@ -233,7 +233,7 @@ class AttemptPaths:
 
     @property
     def stall(self) -> Path:
-        """Record of the stall. Written by the supervisor before it is ended for that."""
+        """Record of a stall. Written by the supervisor before it ends the attempt for it."""
         return self.root / "stall.json"
 
     @property

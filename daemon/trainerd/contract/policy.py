@@ -17,7 +17,7 @@ OnTie = Literal["first", "latest"]
 OnNonfiniteLoss = Literal["ignore", "stop", "rollback"]
 """What becomes of a run whose loss is NaN or infinite: nothing, it ends, it goes back to the checkpoint
 before."""
-MemoryTier = Literal["auto", "off"]
+MemoryMode = Literal["auto", "off"]
 """Whether copies of the newest boundary are kept in memory, as often as that costs next to nothing."""
 Tracker = Literal["mlflow", "tensorboard", "wandb"]
 """Experiment trackers that a session can feed."""
@@ -134,4 +134,4 @@ class CheckpointPolicy:
     every: Cadence = field(default_factory=Cadence)
     keep: RetentionPolicy = field(default_factory=RetentionPolicy)
     mirror: MirrorPolicy | None = None
-    memory: MemoryTier = "off"
+    memory: MemoryMode = "off"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from trainerd.contract.environment import TrainingEnvironment, from_environ, known_trackers, memory_tier
+from trainerd.contract.environment import TrainingEnvironment, from_environ, known_trackers, memory_mode
 from trainerd.contract.nearest import nearest_hint
 from trainerd.contract.paths import AttemptPaths, RunPaths
 from trainerd.contract.policy import (
@@ -15,7 +15,7 @@ from trainerd.contract.policy import (
     CheckpointPolicy,
     KeepBest,
     KeepEvery,
-    MemoryTier,
+    MemoryMode,
     MirrorPolicy,
     RetentionPolicy,
     Tracker,
@@ -138,9 +138,9 @@ def _mirror(url: str | None) -> MirrorPolicy | None:
     return MirrorPolicy(url)
 
 
-def _memory(word: str) -> MemoryTier:
+def _memory(word: str) -> MemoryMode:
     try:
-        return memory_tier(word)
+        return memory_mode(word)
     except ValueError as error:
         raise UserError(f"session(memory={word!r:.80}): {error}") from None
 

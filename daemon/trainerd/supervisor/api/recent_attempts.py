@@ -83,7 +83,7 @@ class RecentAttempts:
         return self._saved.get(name)
 
     def memory_step(self, name: str) -> int | None:
-        """Return the step of the newest copy that a job has in memory, as far as it was observed."""
+        """Return the step of the newest copy that a job has in memory, as last observed."""
         return self._memory_steps.get(name)
 
     async def observe(self, attempts: Mapping[str, int]) -> None:

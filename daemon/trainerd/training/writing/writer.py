@@ -2,7 +2,7 @@
 
 Invariants:
     At most one write is in flight, and besides it one of what is staged to another destination, which is
-    called off for anything else. Whoever needs the arena waits for it, and for its preparation.
+    called off for anything else. What needs the arena waits for it, and for its preparation.
     What a background write raises is raised by the next call that meets it, never lost.
     A checkpoint is committed only if its tensors arrived in host memory as they were on their devices. After
     the first time that one did not, copies are blocking ones, and a newer save takes its place; after the
@@ -154,23 +154,14 @@ class CheckpointWriter:
                 and how long it took in seconds.
         """
         self.call_off_aside()
-        filling, flight = staged.filling, _Aside()
+        flight = _Aside()
 
         def work() -> None:
             self._runtime.ignore_captures_of_others()
             began_s = time.monotonic()
             problem: BaseException | None = None
             try:
-                self._write(
-                    staged.document,
-                    filling.image,
-                    filling.pieces(),
-                    manifest,
-                    is_called_off=flight.is_called_off.is_set,
-                    wait_to_digest=filling.wait,
-                    damaged=filling.damaged,
-                    destination=destination,
-                )
+                self._write_copy(staged, manifest, flight.is_called_off, destination)
             except BaseException as error:  # noqa: BLE001 - told to who asked for it
                 problem = error
             try:
@@ -240,22 +231,14 @@ class CheckpointWriter:
         """
         self._wait_for_arena()
         filling, copy = self._arena.begin(snapshot)
-        flight = _InFlight(Future())
+        staged, flight = StagedSnapshot(snapshot.document, filling), _InFlight(Future())
 
         def work() -> None:
             if not flight.future.set_running_or_notify_cancel():
                 return
             self._runtime.ignore_captures_of_others()
             try:
-                checkpoint = self._write(
-                    snapshot.document,
-                    filling.image,
-                    filling.pieces(),
-                    manifest,
-                    is_called_off=flight.is_called_off.is_set,
-                    wait_to_digest=filling.wait,
-                    damaged=filling.damaged,
-                )
+                checkpoint = self._write_copy(staged, manifest, flight.is_called_off, self._destination)
             except BaseException as error:  # noqa: BLE001 - kept for whoever waits
                 flight.future.set_exception(error)
             else:
@@ -329,6 +312,26 @@ class CheckpointWriter:
         self.call_off_aside()
         with contextlib.suppress(OSError, SpaceError, DeviceCopyError):
             self.call_off()
+
+    def _write_copy(
+        self,
+        staged: StagedSnapshot,
+        manifest: Manifest,
+        is_called_off: threading.Event,
+        destination: Destination,
+    ) -> Checkpoint:
+        """Write what is in the arena, or still on its way there, from the thread that writes."""
+        filling = staged.filling
+        return self._write(
+            staged.document,
+            filling.image,
+            filling.pieces(),
+            manifest,
+            is_called_off=is_called_off.is_set,
+            wait_to_digest=filling.wait,
+            damaged=filling.damaged,
+            destination=destination,
+        )
 
     def _write(
         self,
