@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from trainerd.contract.folder_owner import groups_of
+from trainerd.supervisor.doctor.asked_programs import output_of
 from trainerd.supervisor.doctor.finding import broken, ok, skipped, warning
 from trainerd.version import VERSION
 
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
     from trainerd.supervisor.doctor.finding import Finding
 
 UNIT: Final = "trainerd.service"
-PROGRAM_LIMIT_S: Final = 20.0
-"""How long a program that is asked may take, in seconds."""
 
 _PROPERTIES: Final = ("LoadState", "ActiveState", "Type", "KillMode", "Delegate", "NeedDaemonReload")
 
@@ -46,7 +42,7 @@ def check_unit() -> Iterator[Finding]:
     if program is None:
         yield skipped("systemd unit", "there is no systemctl here")
         return
-    shown = _output([program, "show", UNIT, f"--property={','.join(_PROPERTIES)}"])
+    shown = output_of([program, "show", UNIT, f"--property={','.join(_PROPERTIES)}"])
     if shown is None:
         yield skipped("systemd unit", "systemd does not answer here")
         return
@@ -99,7 +95,7 @@ def check_interpreters(jobs: Iterable[ResolvedJob], uid: int | None = None) -> I
         yield skipped("torch", "no spec runs `python`")
     for python, names in sorted(users.items()):
         whose = f"{python} (of {', '.join(names[:3])}{' …' if len(names) > 3 else ''})"
-        shown = _output([python, "-c", _ASK], uid)
+        shown = output_of([python, "-c", _ASK], uid)
         if shown is None:
             yield broken(
                 "torch", f"{whose} does not run", "repair the environment, or correct the field python"
@@ -121,23 +117,3 @@ def judge_interpreter(whose: str, python: str, found: Mapping[str, str | None]) 
             "torch", f"{whose} has torch {found['torch']}, and trainerd {found['trainerd']} (here: {VERSION})"
         )
     return ok("torch", f"{whose} has torch {found['torch']}")
-
-
-def _output(command: list[str], uid: int | None = None) -> str | None:
-    account: dict[str, Any] = {}
-    if uid is not None:
-        gid, groups = groups_of(uid, Path("/"))
-        account = {"user": uid, "group": gid, "extra_groups": groups, "cwd": "/"}
-    try:
-        ended = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=PROGRAM_LIMIT_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            **account,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return ended.stdout if ended.returncode == 0 else None

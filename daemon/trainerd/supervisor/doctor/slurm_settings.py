@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from typing import TYPE_CHECKING, Final
 
 from trainerd.contract.exit_codes import DRAINED
+from trainerd.supervisor.doctor.asked_programs import output_of
 from trainerd.supervisor.doctor.finding import ok, skipped, warning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from trainerd.supervisor.doctor.finding import Finding
-
-CONTROLLER_LIMIT_S: Final = 20.0
-"""How long the controller may take to answer, in seconds."""
 
 _CHECK: Final = "slurm"
 _SETTING: Final = re.compile(r"^(\w+)\s*=\s*(.*?)\s*$", re.MULTILINE)
@@ -28,23 +25,11 @@ def check_slurm() -> Iterator[Finding]:
     program = shutil.which("scontrol")
     if program is None:
         return
-    try:
-        ended = subprocess.run(
-            [program, "show", "config"],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=CONTROLLER_LIMIT_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        yield skipped(_CHECK, "scontrol does not answer")
-        return
-    if ended.returncode != 0:
+    shown = output_of([program, "show", "config"])
+    if shown is None:
         yield skipped(_CHECK, "the controller does not answer")
         return
-    yield from judge_slurm(dict(_SETTING.findall(ended.stdout)))
+    yield from judge_slurm(dict(_SETTING.findall(shown)))
 
 
 def judge_slurm(settings: Mapping[str, str]) -> Iterator[Finding]:
