@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.support.drill_command import LIMIT_S, by_name, drill
 from tests.support.training_runs import REPOSITORY, TINY
 
 SCRIPT = REPOSITORY / "tests" / "support" / "scripts" / "drilled.py"
 SAVES_ALONE = REPOSITORY / "tests" / "support" / "scripts" / "drilled_saves.py"
-LIMIT_S = 500
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(LIMIT_S + 50)]
-
-
-def drill(folder: Path, *arguments: str) -> tuple[int, dict, str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TRAINERD_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "trainerd", "drill", "--json", *arguments],
-        cwd=folder,
-        env=environment | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
-    return done.returncode, json.loads(done.stdout) if done.stdout.strip() else {}, done.stderr
-
-
-def by_name(report: dict) -> dict[str, dict]:
-    return {each["name"]: each for each in report["faults"]}
 
 
 @pytest.fixture

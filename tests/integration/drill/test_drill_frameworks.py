@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.drill_command import LIMIT_S, by_name, drill
 from tests.support.training_runs import REPOSITORY
 
-LIMIT_S = 500
 EXAMPLES = REPOSITORY / "jobs" / "examples"
 FAULTS = ("twice", "workers")  # a SIGKILL and a drain in one epoch; a drain, then other workers
 JOBS = {
@@ -28,24 +26,15 @@ JOBS = {
 pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(LIMIT_S + 50)]
 
 
-def drill(framework: str, folder: Path, *arguments: str) -> dict[str, dict[str, Any]]:
+def faults_of(framework: str, folder: Path, *arguments: str) -> dict[str, dict[str, Any]]:
     """Drill the example of a framework, and return its faults by name."""
     shutil.copytree(EXAMPLES, folder / "examples")
     workdir = folder / "examples" / framework
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TRAINERD_")}
     spec = {"command": [sys.executable, "train.py"], "nproc": 2}
     (workdir / "two.yaml").write_text(json.dumps(spec))
-    done = subprocess.run(
-        [sys.executable, "-m", "trainerd", "drill", "--json", "--budget", "20m", *arguments],
-        cwd=workdir,
-        env=environment | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return {each["name"]: each for each in json.loads(done.stdout)["faults"]}
+    code, report, said = drill(workdir, "--budget", "20m", *arguments)
+    assert code == 0, f"{report}{said}"
+    return by_name(report)
 
 
 @pytest.mark.parametrize("framework", JOBS)
@@ -53,7 +42,7 @@ def test_the_example_of_a_framework_is_exact(framework: str, tmp_path: Path) -> 
     if find_spec(framework) is None:
         pytest.skip(f"{framework} is not installed")
     asked = [argument for fault in FAULTS for argument in ("--fault", fault)]
-    faults = drill(framework, tmp_path, *asked, "--", sys.executable, "train.py", *JOBS[framework])
+    faults = faults_of(framework, tmp_path, *asked, "--", sys.executable, "train.py", *JOBS[framework])
     assert {name: each["verdict"] for name, each in faults.items()} == dict.fromkeys(
         ("undisturbed", *FAULTS), "exact"
     )
@@ -65,7 +54,7 @@ def test_the_example_of_a_framework_is_exact(framework: str, tmp_path: Path) -> 
 def test_a_kill_of_two_ranks_is_a_kill_whichever_of_them_falls_first(tmp_path: Path) -> None:
     if find_spec("accelerate") is None:
         pytest.skip("accelerate is not installed")
-    faults = drill("accelerate", tmp_path, "two.yaml", "--fault", "twice")
+    faults = faults_of("accelerate", tmp_path, "two.yaml", "--fault", "twice")
     assert {name: each["verdict"] for name, each in faults.items()} == {
         "undisturbed": "exact",
         "twice": "exact",

@@ -7,7 +7,6 @@ each attempt. Calls are counted in each attempt.
 from __future__ import annotations
 
 import collections
-import importlib
 import json
 import logging
 import os
@@ -20,14 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tests.support.lightning_packages import import_torchvision_first
-
-import_torchvision_first()
-pl = importlib.import_module(os.environ["PACKAGE"])
-
-from torchmetrics import MeanSquaredError  # noqa: E402
-
-from trainerd.integrations.lightning import TrainerdCallback  # noqa: E402
+from tests.support.lightning_parts import Epochs, Model, pl
+from trainerd.integrations.lightning import TrainerdCallback
 
 warnings.filterwarnings("ignore")
 logging.getLogger(os.environ["PACKAGE"]).setLevel(logging.ERROR)
@@ -62,52 +55,26 @@ class Noisy(torch.utils.data.Dataset):
         return self.x[index] + 0.1 * torch.rand(4) + 0.01 * random.random() + 0.01 * float(np.random.rand())
 
 
-class Module(pl.LightningModule):
+class Module(Model):
     def __init__(self) -> None:
         super().__init__()
         self.save_hyperparameters({"rate": 0.01, "names": ["a", "b"], "kind": Noisy})
-        self.net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 1))
-        self.error = MeanSquaredError()
 
     def training_step(self, batch, batch_idx):
-        found = self.net(batch)
-        loss = (found - 1).square().mean()
-        self.error(found, torch.ones_like(found))
-        self.log("error", self.error, on_step=False, on_epoch=True)
-        self.log("loss", loss, on_step=True, on_epoch=True)
+        loss = self.logged_loss(batch)
         reach("step")
         return loss
 
     def validation_step(self, batch, batch_idx):
         if not self.trainer.sanity_checking:
             reach("valid")
-        self.log("valid", (self.net(batch) - 1).square().mean())
+        self.log_validation(batch)
 
     def on_train_epoch_end(self):
         reach("epoch")
 
     def on_save_checkpoint(self, checkpoint):
         reach("save")
-
-    def configure_optimizers(self):
-        optimizer = torch.optim.Adam(self.parameters(), 0.01)
-        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "valid"}}
-
-
-class Epochs(pl.Callback):
-    def __init__(self):
-        self.seen = []
-
-    def on_train_epoch_end(self, trainer, pl_module):
-        values = {name: float(value).hex() for name, value in sorted(trainer.callback_metrics.items())}
-        self.seen.append([trainer.current_epoch, values])
-
-    def state_dict(self):
-        return {"seen": self.seen}
-
-    def load_state_dict(self, state):
-        self.seen = state["seen"]
 
 
 def main() -> None:

@@ -9,15 +9,9 @@ from pathlib import Path
 
 import torch
 
-from tests.support.lightning_packages import import_torchvision_first
+from tests.support.lightning_parts import Epochs, Model, pl
 from tests.support.strikes import strike
-
-import_torchvision_first()
-
-import lightning.pytorch as pl  # noqa: E402
-from torchmetrics import MeanSquaredError  # noqa: E402
-
-from trainerd.integrations.lightning import TrainerdCallback  # noqa: E402
+from trainerd.integrations.lightning import TrainerdCallback
 
 EPOCHS = 3
 
@@ -33,45 +27,16 @@ class Noisy(torch.utils.data.Dataset):
         return self.x[index] + 0.1 * torch.rand(4) + 0.01 * random.random()
 
 
-class Module(pl.LightningModule):
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 1))
-        self.error = MeanSquaredError()
-
+class Module(Model):
     def training_step(self, batch, batch_idx):
-        found = self.net(batch)
-        loss = (found - 1).square().mean()
-        self.error(found, torch.ones_like(found))
-        self.log("error", self.error, on_step=False, on_epoch=True)
-        self.log("loss", loss, on_step=True, on_epoch=True, sync_dist=True)
+        loss = self.logged_loss(batch, sync_dist=True)
         strike(f"{self.current_epoch}.{batch_idx}")
         return loss
 
     def validation_step(self, batch, batch_idx):
         if not self.trainer.sanity_checking:
             strike(f"validation{self.current_epoch}")
-        self.log("valid", (self.net(batch) - 1).square().mean(), sync_dist=True)
-
-    def configure_optimizers(self):
-        optimizer = torch.optim.Adam(self.parameters(), 0.01)
-        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "valid"}}
-
-
-class Epochs(pl.Callback):
-    def __init__(self):
-        self.seen = []
-
-    def on_train_epoch_end(self, trainer, pl_module):
-        values = {name: float(value).hex() for name, value in sorted(trainer.callback_metrics.items())}
-        self.seen.append([trainer.current_epoch, values])
-
-    def state_dict(self):
-        return {"seen": self.seen}
-
-    def load_state_dict(self, state):
-        self.seen = state["seen"]
+        self.log_validation(batch, sync_dist=True)
 
 
 def main() -> None:
