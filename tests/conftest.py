@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -59,3 +60,17 @@ def _signals_are_handled_as_before(request: pytest.FixtureRequest):
     assert not left, (
         f"{request.node.nodeid} left handlers of its own: {[signal.Signals(n).name for n in left]}"
     )
+
+
+@pytest.fixture(autouse=True)
+def _working_directory_is_as_before(request: pytest.FixtureRequest):
+    """Fail a test that leaves the process in another folder: what others start there finds no modules."""
+    before = Path.cwd()
+    yield
+    try:
+        after = Path.cwd()
+    except FileNotFoundError:
+        after = "a folder that is gone"
+    if after != before:
+        os.chdir(before)
+    assert after == before, f"{request.node.nodeid} left the process in {after}"

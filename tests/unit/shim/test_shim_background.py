@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,7 @@ from trainerd.shim.background import (
 )
 
 MARK = "/somewhere/000001@12345678-1-1"
+LOOK_S = 0.001
 TRAINER = (sys.executable, "-I", "-S", "-c", "input()")
 
 
@@ -31,6 +34,9 @@ def start():
             command, stdin=subprocess.PIPE, env={ATTEMPT_ID: MARK, "PATH": os.environ["PATH"], **environ}
         )
         children.append(child)
+        # An exec wakes the parent before the new environment is to be seen.
+        while not Path(f"/proc/{child.pid}/environ").read_bytes():
+            time.sleep(LOOK_S)
         return child
 
     yield start

@@ -25,7 +25,10 @@ from trainerd.shim.standby_process import StandbyProcess
     ],
     ids=["command", "workdir", "environ", "held"],
 )
-def test_a_standby_prepared_for_another_start_is_ended_and_says_what_differs(tmp_path, capfd, changed, what):
+def test_a_standby_prepared_for_another_start_is_ended_and_says_what_differs(
+    tmp_path, monkeypatch, capfd, changed, what
+):
+    monkeypatch.chdir(tmp_path)  # a shim goes to / when it has started a process
     (tmp_path / "train.py").write_text("raise SystemExit('it must not run')")
     start = RankStart((sys.executable, "train.py"), str(tmp_path), {"A": "1"}, frozenset())
     standby = StandbyProcess(start, ModuleNote(0, (), (), ()))

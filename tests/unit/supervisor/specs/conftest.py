@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from trainerd.errors import SpecError
 from trainerd.supervisor.specs.load import load_spec
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _old_objects_are_set_aside():
+    """A spec may cost so much processor time: to look through what other tests have left is no part of it."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 class SpecBench:
