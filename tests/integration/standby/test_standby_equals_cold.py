@@ -104,7 +104,8 @@ OBSERVER = textwrap.dedent(
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a shim goes to / when it has started a process
     (tmp_path / "train.py").write_text(OBSERVER)
     environ = dict(os.environ) | {"PYTHONHASHSEED": "5", "TRAINERD_SIGNALS_HELD": "1"}
     environ.pop("PYTEST_CURRENT_TEST", None)
