@@ -75,7 +75,7 @@ if [ -n "$is_of_system" ]; then
     rmdir "$DESTDIR$SYSCONFDIR/trainerd" 2> /dev/null || true
 fi
 for folder in "$LIBDIR/systemd/system" "$LIBDIR/systemd/user" "$LIBDIR/systemd" "$LIBDIR/sysusers.d" "$LIBDIR/tmpfiles.d" \
-    "$manuals" "${manuals%/man1}"; do
+    "$manuals"; do
     rmdir "$DESTDIR$folder" 2> /dev/null || true
 done
 
