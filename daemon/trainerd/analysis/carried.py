@@ -152,7 +152,7 @@ def _read_first(script: Script, views: Views, loop: SessionLoop) -> Iterator[tup
     for name, node in reads.first.items():
         if name not in reads.stored or name in loop.targets or script.tracking.keeps(name):
             continue
-        if "." in name and _is_of_module(script, loop.scope, name):
+        if "." in name and script.keeps_attributes_of(name.partition(".")[0], loop.scope):
             continue
         if _is_left_out(script, views, loop, name):
             continue
@@ -168,12 +168,6 @@ def _own_place(loop: SessionLoop, name: str) -> Place | None:
     ]
     reads = [node for node in places if isinstance(node.ctx, ast.Load)]
     return min(reads or places, key=lambda node: (node.lineno, node.col_offset))
-
-
-def _is_of_module(script: Script, scope: Scope, name: str) -> bool:
-    """Tell whether an attribute belongs to a module, with which it is saved."""
-    root = name.partition(".")[0]
-    return script.names.is_module(script.names.class_of(root, scope))
 
 
 def _is_left_out(script: Script, views: Views, loop: SessionLoop, name: str) -> bool:

@@ -44,7 +44,9 @@ def changed_containers(script: Script, views: Views, loop: SessionLoop) -> Itera
             or script.tracking.keeps(name)
         ):
             continue
-        if not _is_container(script, views, change) or _is_of_module(script, change):
+        if not _is_container(script, views, change):
+            continue
+        if "." in name and script.keeps_attributes_of(name.partition(".")[0], change.scope):
             continue
         if (
             change.how in WEIGHTS
@@ -72,11 +74,6 @@ def _is_begun_again(loop: SessionLoop, change: Change) -> bool:
 
 def _name_node(name: str) -> ast.expr:
     return ast.parse(name, mode="eval").body
-
-
-def _is_of_module(script: Script, change: Change) -> bool:
-    root = change.name.partition(".")[0]
-    return "." in change.name and script.names.is_module(script.names.class_of(root, change.scope))
 
 
 def _is_container(script: Script, views: Views, change: Change) -> bool:

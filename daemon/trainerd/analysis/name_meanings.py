@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from trainerd.analysis.scopes import Scope
 
 _PUBLIC: Final = ("session", "Session", "Checkpointer")
+_RETURN_THEMSELVES: Final = frozenset(
+    {"to", "cpu", "cuda", "train", "eval", "float", "half", "double", "bfloat16", "requires_grad_", "apply"}
+)
 _DEPTH_MAX: Final = 8
 """Names are followed over so many calls: a function may pass its own parameter to itself."""
 
@@ -98,7 +101,7 @@ class Names:
         """Return the class of the script that a name or a chain is an object of, None if it is of none."""
         if name == scope.self_name:
             return scope.owner
-        for value in self.values(name, scope):
+        for value in map(_itself, self.values(name, scope)):
             if isinstance(value, ast.Call) and (made := dotted(value.func)) in self.classes:
                 return self.classes[made]
         return None
@@ -191,3 +194,15 @@ def _imports(tree: ast.Module) -> dict[str, str]:
                 elif node.module == "trainerd":
                     found |= {name: f"trainerd.{name}" for name in _PUBLIC}
     return found
+
+
+def _itself(value: ast.expr) -> ast.expr:
+    """Look through methods of modules that return the module: ``Net().to(device).eval()``."""
+    while (
+        isinstance(value, ast.Call)
+        and isinstance(value.func, ast.Attribute)
+        and value.func.attr in _RETURN_THEMSELVES
+        and isinstance(value.func.value, ast.Call)
+    ):
+        value = value.func.value
+    return value

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 from functools import cached_property
+from typing import TYPE_CHECKING
 
+from trainerd.analysis.coverage import TrackedCoverage
 from trainerd.analysis.effects import CallEffects
 from trainerd.analysis.loops import Loops, SessionLoop
 from trainerd.analysis.name_meanings import Names
@@ -14,6 +16,9 @@ from trainerd.analysis.script_finding import ScriptSyntaxError
 from trainerd.analysis.sessions import Sessions
 from trainerd.analysis.silencing import silenced_lines
 from trainerd.analysis.tracking import Tracking
+
+if TYPE_CHECKING:
+    from trainerd.analysis.scopes import Scope
 
 
 class Script:
@@ -57,6 +62,22 @@ class Script:
     def has_session(self) -> bool:
         """Whether it opens or is passed a session, or makes a `Checkpointer`."""
         return bool(self.sessions.calls or self.sessions.checkpointer_calls or self.loops)
+
+    @cached_property
+    def coverage(self) -> TrackedCoverage:
+        """Which of the objects that it makes are tracked."""
+        return TrackedCoverage(self)
+
+    def keeps_attributes_of(self, name: str, scope: Scope) -> bool:
+        """Tell whether a name is that of a module whose plain attributes are saved with it.
+
+        They are if it is tracked, and may be if it cannot be told what is.
+        """
+        if not self.names.is_module(self.names.class_of(name, scope)):
+            return False
+        if name == scope.self_name or not self.tracking.calls or self.tracking.is_unknown:
+            return True
+        return self.tracking.keeps(name) or any(map(self.coverage.has, self.names.values(name, scope)))
 
     @cached_property
     def parents(self) -> Parents:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Final
 
-from trainerd.analysis.coverage import TrackedCoverage
 from trainerd.analysis.drawn import is_drawn_in_a_loop
 from trainerd.analysis.kinds import OPTIMIZER, is_generator, kind_of
 from trainerd.analysis.loops import session_of
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from trainerd.analysis.carried import Carried
+    from trainerd.analysis.coverage import TrackedCoverage
     from trainerd.analysis.scopes import Scope
     from trainerd.analysis.script import Script
 
@@ -33,7 +33,7 @@ def untracked_objects(script: Script) -> Iterator[ScriptFinding]:
     if not script.tracking.calls:
         yield from _nothing_tracked(script)
         return
-    coverage = TrackedCoverage(script)
+    coverage = script.coverage
     for scope in script.scopes:
         for name, values in scope.values.items():
             for value in values:
@@ -63,7 +63,9 @@ def changed_objects(script: Script, carried: list[Carried]) -> Iterator[ScriptFi
                 f"{name} keeps {attribute} (line {each.node.lineno}) from one {each.loop.unit} to the next "
                 f"and {_FORGOTTEN}"
             )
-            instead = f"give its class state_dict and load_state_dict, and write {_track(script, name)}"
+            instead = _track(script, name)
+            if not script.names.is_module(script.names.class_of(each.holder, each.loop.scope)):
+                instead = f"give its class state_dict and load_state_dict, and write {instead}"
         yield ScriptFinding.at(value, RULE, name, why=why, instead=instead)
 
 

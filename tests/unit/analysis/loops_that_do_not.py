@@ -564,3 +564,39 @@ with trainerd.session() as session:
         train_step(noise.add(x))
 """,
 )
+
+wrong(
+    "a loss that is a module, with a centre, and one with a table of targets",
+    """
+class DINOLoss(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("center", torch.zeros(8))
+
+    def forward(self, out):
+        self.update_center(out)
+        return (out - self.center).mean()
+
+    def update_center(self, out):
+        self.center = self.center * 0.9 + out.mean(0) * 0.1
+
+class ELRLoss(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.target = torch.zeros(100, 8)
+
+    def forward(self, index, out):
+        self.target[index] = 0.7 * self.target[index] + 0.3 * out.detach()
+        return (self.target[index] * out).sum()
+
+with trainerd.session() as session:
+    model = build(); optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    dino = DINOLoss()  #! untracked-object dino
+    elr = ELRLoss().to("cpu")  #! untracked-object elr
+    session.track(model=model, optimizer=optimizer)
+    for epoch in session.epochs(3):
+        for index, x in session.batches(loader):
+            loss = dino(model(x)) + elr(index, model(x))
+            optimizer.zero_grad(); loss.backward(); optimizer.step()
+""",
+)

@@ -562,3 +562,31 @@ with trainerd.session() as session:
     for x in session.batches(loader):
         train_step(fresh(jitter(noise.add(x))), split.order)
 """
+
+RIGHT["losses that are modules and tracked, by themselves and within the model"] = """
+import torch, trainerd
+class DINOLoss(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("center", torch.zeros(8))
+        self.calls = 0
+
+    def forward(self, out):
+        self.calls += 1
+        self.center = self.center * 0.9 + out.mean(0) * 0.1
+        return (out - self.center).mean()
+
+class Both(torch.nn.Module):
+    def __init__(self, net, loss):
+        super().__init__()
+        self.net, self.loss = net, loss
+
+with trainerd.session() as session:
+    dino, inner = DINOLoss(), DINOLoss()
+    model = Both(build(), inner); optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    session.track(model=model, optimizer=optimizer, dino=dino)
+    for epoch in session.epochs(3):
+        for x in session.batches(loader):
+            loss = dino(model.net(x)) + inner(model.net(x))
+            optimizer.zero_grad(); loss.backward(); optimizer.step()
+"""

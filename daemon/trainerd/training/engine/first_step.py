@@ -14,6 +14,7 @@ from trainerd.training.state.audit import MANUAL_ACCUMULATION, Audit, Untracked
 from trainerd.training.state.audit_coverage import Coverage
 from trainerd.training.state.caller_names import CallerNames
 from trainerd.training.state.loaders_beside import LoadersBeside
+from trainerd.training.state.modules_beside import ModulesBeside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 _SHOWN_MAX: Final = 6
 _EPOCHS_WATCHED: Final = 2
-"""At the ends of so many epochs it is asked which generators were drawn from since the first step."""
+"""At the ends of so many epochs it is asked what was drawn from and changed since the first step."""
+_STEPS_WATCHED: Final = 1024
+"""So many steps at most, for loops without epochs: it is asked after 2, 4, 8 … steps."""
 
 
 class FirstStep:
@@ -41,7 +44,9 @@ class FirstStep:
         self._audit = Audit(state.objects, state.values.state_dict)
         self._state = state
         self._generators: GeneratorsBeside | None = None
+        self._modules: ModulesBeside | None = None
         self._epochs = 0
+        self._steps, self._next_look = 0, 2
         self._suspicions = suspicions
         self._is_strict = is_strict
         self._is_watching = self._is_audited = False
@@ -52,7 +57,9 @@ class FirstStep:
         if not self._is_watching:
             self._is_watching = True
             self._audit.watch()
-            self._generators = GeneratorsBeside(CallerNames())
+            names = CallerNames()
+            self._generators = GeneratorsBeside(names)
+            self._modules = ModulesBeside(self._coverage(), names)
             for reason in self._state.objects.replaced_modules():
                 self._suspicions.add(reason)
 
@@ -62,9 +69,15 @@ class FirstStep:
         Raises:
             UserError: Something that decides the rest of the run is in no checkpoint.
         """
+        self._steps += 1
         if self._is_audited:
             if self._beside is not None:
                 self._look_beside()
+            if self._steps == self._next_look and self._generators is not None:
+                self._look_around()
+                self._next_look *= 2
+                if self._steps >= _STEPS_WATCHED:
+                    self._stop_watching()
             if self._audit.has_later:
                 step = self._state.position.step + 1
                 self._judge(
@@ -80,24 +93,31 @@ class FirstStep:
             found = [each for each in found if each.kind != MANUAL_ACCUMULATION]
         self._judge(found, "the first step")
         self._beside = LoadersBeside()
-        self._look_at_generators()
+        self._look_around()
 
     def end_epoch(self) -> None:
-        """An epoch is over: what its steps did not draw, the code between them may have drawn."""
-        self._look_at_generators()
+        """An epoch is over: what its steps did not draw or change, the code between them may have."""
+        self._look_around()
         self._epochs += 1
         if self._epochs >= _EPOCHS_WATCHED:
-            self._generators = None
+            self._stop_watching()
 
     def close(self) -> None:
         """The attempt is over."""
         self._audit.close()
-        self._generators = None
+        self._stop_watching()
 
-    def _look_at_generators(self) -> None:
-        if self._generators is None:
+    def _stop_watching(self) -> None:
+        self._generators = self._modules = None
+
+    def _coverage(self) -> Coverage:
+        return Coverage(self._state.objects, self._state.values.state_dict())
+
+    def _look_around(self) -> None:
+        """Look for generators that were drawn from, and modules that were changed, and are not tracked."""
+        if self._generators is None or self._modules is None:
             return
-        coverage = Coverage(self._state.objects, self._state.values.state_dict())
+        coverage = self._coverage()
         kept = list(map(id, self._state.loop_sources.generators()))
         for module in coverage.modules:
             for each in module.modules():
@@ -106,7 +126,7 @@ class FirstStep:
         def is_kept(generator: Any) -> bool:
             return id(generator) in kept or coverage.keeps(generator)
 
-        for reason in self._generators.reasons(is_kept):
+        for reason in (*self._generators.reasons(is_kept), *self._modules.reasons(coverage)):
             self._suspicions.add(reason)
 
     def _look_beside(self) -> None:

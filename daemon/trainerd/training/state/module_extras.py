@@ -37,8 +37,8 @@ class ModuleBaseline:
     """
 
     def __init__(self, module: torch.nn.Module) -> None:
-        self._attributes = {place: _Mark(value) for place, value in _attributes(module)}
-        self._buffers = {place: _Mark(value) for place, value in _non_persistent_buffers(module)}
+        self._attributes = {place: Mark(value) for place, value in _attributes(module)}
+        self._buffers = {place: Mark(value) for place, value in _non_persistent_buffers(module)}
         self._requires_grad = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
         self._begun: ModuleBaseline | None = None
 
@@ -107,6 +107,24 @@ def put_back(module: torch.nn.Module, changes: dict[str, Any]) -> None:
     for name, flag in changes.get("requires_grad", {}).items():
         if name in parameters:
             parameters[name].requires_grad_(flag)
+
+
+def own_values(module: torch.nn.Module) -> dict[str, Any]:
+    """Return parameters, buffers and plain attributes of a module by name, without those of its submodules.
+
+    Whether it is in training mode is left out: that is set around each evaluation.
+    """
+    tensors = {**module._parameters, **module._buffers}  # noqa: SLF001 - without those of submodules
+    plain = {
+        name: value
+        for name, value in tensors.items()
+        if type(value) is torch.nn.Parameter or _is_plain(value, 0)
+    }
+    return plain | {
+        name: value
+        for name, value in module.__dict__.items()
+        if name not in _INTERNAL and name != "training" and _is_plain(value, 0)
+    }
 
 
 def _attributes(module: torch.nn.Module) -> list[tuple[str, Any]]:
@@ -197,7 +215,7 @@ def _placed(value: Any, former: Any, home: torch.device) -> Any:
     return value
 
 
-class _Mark:
+class Mark:
     """What it takes to tell whether a plain value is still the same."""
 
     def __init__(self, value: Any) -> None:
@@ -205,6 +223,11 @@ class _Mark:
         self._mark = _fingerprint(value)
         self._reference = weakref.ref(value) if isinstance(value, torch.Tensor) else None
         self._version = _version(value)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was no value."""
+        return self._kind is type(None)
 
     def is_same(self, value: Any) -> bool:
         """Return whether a value is the one of the beginning, unchanged."""
@@ -217,7 +240,7 @@ class _Mark:
         return bool(_fingerprint(value) == self._mark)
 
 
-def _is_same(marks: dict[str, _Mark], place: str, value: Any) -> bool:
+def _is_same(marks: dict[str, Mark], place: str, value: Any) -> bool:
     mark = marks.get(place)
     return mark is not None and mark.is_same(value)
 

@@ -1,0 +1,104 @@
+"""Modules that training changes and that are in no checkpoint.
+
+A loss with a running centre or a table of targets, a teacher whose batch statistics move, a target network, a
+metric: what they hold is no parameter of a tracked optimizer, so nothing else shows that they belong to the
+run.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from trainerd.contract.verdict import Reason
+from trainerd.training.state.module_extras import Mark, own_values
+from trainerd.training.state.tracked import unwrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trainerd.training.state.audit_coverage import Coverage
+    from trainerd.training.state.caller_names import CallerNames
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """A part of a module that is not tracked.
+
+    Attributes:
+        part: The part, or the module itself.
+        expression: What the script calls the module.
+        prefix: Place of the part within the module, with a dot behind it; empty for the module itself.
+        word: Identifier for the module.
+        where: Where the script makes the module.
+        marks: What the part held when it was last looked at.
+    """
+
+    part: weakref.ref[torch.nn.Module]
+    expression: str
+    prefix: str
+    word: str
+    where: str
+    marks: dict[str, Mark]
+
+
+class ModulesBeside:
+    """Watches the modules that the script has names for and that are not tracked.
+
+    Args:
+        coverage: What is kept.
+        names: Names of the script's code, before the first step.
+    """
+
+    def __init__(self, coverage: Coverage, names: CallerNames) -> None:
+        self._session = names.session
+        self._watched: list[_Watched] = []
+        seen: set[int] = set()
+        for known in names:
+            if not isinstance(known.value, torch.nn.Module):
+                continue
+            module: Any = unwrapped(known.value)
+            for name, part in module.named_modules():
+                if id(part) not in seen and not coverage.keeps(part):
+                    seen.add(id(part))
+                    prefix = f"{name}." if name else ""
+                    marks = {place: Mark(value) for place, value in own_values(part).items()}
+                    self._watched.append(
+                        _Watched(weakref.ref(part), known.expression, prefix, known.word, known.where, marks)
+                    )
+
+    def reasons(self, coverage: Coverage) -> Iterator[Reason]:
+        """Yield a reason for each module that has changed since it was last looked at, once.
+
+        Args:
+            coverage: What is kept now.
+        """
+        changed: dict[str, tuple[_Watched, str]] = {}
+        for each in self._watched:
+            part = each.part()
+            if part is None or coverage.keeps(part):
+                continue
+            for place, value in own_values(part).items():
+                mark = each.marks.get(place)
+                if mark is None or mark.is_empty:
+                    each.marks[place] = Mark(value)  # a mask that is made when its size is known, say
+                elif not _is_passing(value, coverage) and not mark.is_same(value):
+                    changed.setdefault(each.expression, (each, place))
+        self._watched = [each for each in self._watched if each.expression not in changed]
+        for expression, (each, place) in changed.items():
+            word = each.word if each.word.isidentifier() else "module"
+            yield Reason(
+                "untracked-module",
+                each.where,
+                f"training changes {expression}.{each.prefix}{place}, and {expression} is not tracked: a resume "
+                "begins with a new one",
+                f"{self._session}.track({word}={expression})",
+            )
+
+
+def _is_passing(value: Any, coverage: Coverage) -> bool:
+    """Tell whether a value is kept elsewhere, or hangs on the graph of its step, which no later step reads."""
+    return isinstance(value, torch.Tensor) and (value.grad_fn is not None or coverage.keeps_tensor(value))
