@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trainerd.contract.verdict import Reason
 from trainerd.errors import UserError
 from trainerd.training.data.generators_beside import GeneratorsBeside
+from trainerd.training.data.objects_beside import ObjectsBeside
 from trainerd.training.state.audit import MANUAL_ACCUMULATION, Audit, Untracked
 from trainerd.training.state.audit_coverage import Coverage
 from trainerd.training.state.caller_names import CallerNames
@@ -44,7 +45,7 @@ class FirstStep:
         self._audit = Audit(state.objects, state.values.state_dict)
         self._state = state
         self._generators: GeneratorsBeside | None = None
-        self._modules: ModulesBeside | None = None
+        self._others: tuple[ModulesBeside | ObjectsBeside, ...] = ()
         self._epochs = 0
         self._steps, self._next_look = 0, 2
         self._suspicions = suspicions
@@ -59,7 +60,8 @@ class FirstStep:
             self._audit.watch()
             names = CallerNames()
             self._generators = GeneratorsBeside(names)
-            self._modules = ModulesBeside(self._coverage(), names)
+            coverage = self._coverage()
+            self._others = (ModulesBeside(coverage, names), ObjectsBeside(coverage, names))
             for reason in self._state.objects.replaced_modules():
                 self._suspicions.add(reason)
 
@@ -108,14 +110,14 @@ class FirstStep:
         self._stop_watching()
 
     def _stop_watching(self) -> None:
-        self._generators = self._modules = None
+        self._generators, self._others = None, ()
 
     def _coverage(self) -> Coverage:
         return Coverage(self._state.objects, self._state.values.state_dict())
 
     def _look_around(self) -> None:
-        """Look for generators that were drawn from, and modules that were changed, and are not tracked."""
-        if self._generators is None or self._modules is None:
+        """Look for generators that were drawn from, and objects that were changed, and are not tracked."""
+        if self._generators is None:
             return
         coverage = self._coverage()
         kept = list(map(id, self._state.loop_sources.generators()))
@@ -126,7 +128,8 @@ class FirstStep:
         def is_kept(generator: Any) -> bool:
             return id(generator) in kept or coverage.keeps(generator)
 
-        for reason in (*self._generators.reasons(is_kept), *self._modules.reasons(coverage)):
+        others = [reason for each in self._others for reason in each.reasons(coverage)]
+        for reason in (*self._generators.reasons(is_kept), *others):
             self._suspicions.add(reason)
 
     def _look_beside(self) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trainerd.contract.verdict import Reason
+from trainerd.training.state.class_reads import reads_own
 from trainerd.training.state.module_extras import Mark, own_values
 from trainerd.training.state.tracked import unwrapped
 
@@ -85,7 +86,7 @@ class ModulesBeside:
                 mark = each.marks.get(place)
                 if mark is None or mark.is_empty:
                     each.marks[place] = Mark(value)  # a mask that is made when its size is known, say
-                elif not _is_passing(value, coverage) and not mark.is_same(value):
+                elif not _is_passing(value, coverage) and not mark.is_same(value) and _is_read(part, place):
                     changed.setdefault(each.expression, (each, place))
         self._watched = [each for each in self._watched if each.expression not in changed]
         for expression, (each, place) in changed.items():
@@ -102,3 +103,8 @@ class ModulesBeside:
 def _is_passing(value: Any, coverage: Coverage) -> bool:
     """Tell whether a value is kept elsewhere, or hangs on the graph of its step, which no later step reads."""
     return isinstance(value, torch.Tensor) and (value.grad_fn is not None or coverage.keeps_tensor(value))
+
+
+def _is_read(part: torch.nn.Module, name: str) -> bool:
+    """Tell whether a module reads what it holds: an attribute may be there for a log alone."""
+    return name not in part.__dict__ or reads_own(type(part), name)

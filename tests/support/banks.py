@@ -1,0 +1,34 @@
+"""Classes as a script of the user's imports them from another of its files."""
+
+from __future__ import annotations
+
+import torch
+
+
+class Bank:
+    """A memory of outputs, which the next step reads."""
+
+    def __init__(self):
+        self.mean = torch.zeros(3)
+        self.steps = 0
+
+    def __call__(self, x):
+        self.steps += 1
+        self.mean = 0.9 * self.mean + 0.1 * x.detach().mean(0)
+        return (x - self.mean).square().mean() / self.steps
+
+
+class Last:
+    """Keeps its last output for a log, and does not read it."""
+
+    def __init__(self):
+        self.last = 0.0
+
+    def __call__(self, x):
+        loss = x.square().mean()
+        self.last = float(loss.detach())
+        return loss
+
+
+class BankMeter(Bank):
+    """Shows how training goes, by its name."""
