@@ -32,12 +32,14 @@ class Carried:
         node: Where it is read or changed first.
         loop: The loop.
         holder: Object of a class of the script whose method changes it, None if other code does.
+        is_iterator: Whether it is an iterator that goes on.
     """
 
     name: str
     node: Place
     loop: SessionLoop
     holder: str | None = None
+    is_iterator: bool = False
 
     @property
     def key(self) -> tuple[Scope, str]:
@@ -74,7 +76,7 @@ def _of_loop(script: Script, views: Views, loop: SessionLoop) -> Iterator[Carrie
         elif holder is not None and change.call is not None and views.is_meter(holder, loop.scope):
             yield Carried(holder, change.call, loop)
             continue
-        yield Carried(change.name, change.node, loop, holder)
+        yield Carried(change.name, change.node, loop, holder, is_iterator=change.how == "next")
     yield from _called_meters(script, views, loop)
 
 
@@ -118,6 +120,11 @@ def finding_of(carried: Carried) -> ScriptFinding:
     if not loop.is_ours:
         instead = (
             f"keep {short} in an object with state_dict and load_state_dict, and give it to {loop.session}"
+        )
+    elif carried.is_iterator:
+        instead = (
+            f"compute its items from {loop.session}.step, or count them in a {loop.session}.value and begin it "
+            "at that place"
         )
     elif _is_count(carried):
         session = loop.session

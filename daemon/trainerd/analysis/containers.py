@@ -23,7 +23,7 @@ _MAKERS: Final = frozenset(
     }
 )  # fmt: skip
 _GROWS: Final = frozenset({"append", "appendleft", "extend"})
-_ITERATORS: Final = frozenset({"iter", "cycle", "itertools.cycle", "aiter"})
+_ITERATORS: Final = frozenset({"iter", "aiter"})
 WEIGHTS: Final = frozenset({"weights", "load_state_dict"})
 _LITERALS: Final = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp, ast.BinOp)
 
@@ -83,13 +83,23 @@ def _is_container(script: Script, views: Views, change: Change) -> bool:
         return bool(script.names.values(change.name, change.scope))
     values = script.names.values(change.name, change.scope)
     if change.how == "next":
-        begun = any(isinstance(value, ast.Call) and dotted(value.func) in _ITERATORS for value in values)
+        begun = any(_begins_iterator(script, value) for value in values)
         return begun and not script.sources.sources(_name_node(change.name), change.scope)
     if any(_makes_container(value) for value in values):
         return True
     if change.how == "item":
         return False
     return views.is_meter(change.name, change.scope) or (change.how in _GROWS and not values)
+
+
+def _begins_iterator(script: Script, value: ast.expr) -> bool:
+    """Tell whether an expression makes an iterator: by ``iter``, of itertools, or a generator."""
+    if not isinstance(value, ast.Call):
+        return isinstance(value, ast.GeneratorExp)
+    name = dotted(value.func) or ""
+    if name in script.names.functions:
+        return any(isinstance(node, ast.Yield | ast.YieldFrom) for node in script.names.functions[name].nodes)
+    return name in _ITERATORS or script.names.resolved(value.func).startswith("itertools.")
 
 
 def _makes_container(value: ast.expr) -> bool:

@@ -600,3 +600,20 @@ with trainerd.session() as session:
             optimizer.zero_grad(); loss.backward(); optimizer.step()
 """,
 )
+
+tracked(
+    "iterators of the script that go on: of itertools, a generator, a generator expression",
+    """
+def warmup():
+    for i in itertools.count(1):
+        yield min(1.0, i / 10)
+
+counter = itertools.count()
+ramp = warmup()
+rates = (0.1 / n for n in range(1, 100))
+for epoch in session.epochs(3):
+    for x in session.batches(loader):
+        optimizer.param_groups[0]["lr"] = next(ramp) * next(rates) * (1 + next(counter) % 2)  #! carried-variable ramp rates counter
+        train_step(x)
+""",
+)

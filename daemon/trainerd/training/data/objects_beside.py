@@ -2,31 +2,36 @@
 
 A memory bank, a replay buffer, an environment, a controller: an object of a class that the script imports from
 another file of the user's, and that is not tracked. Those of the script's own classes are found in its source.
-And what a tracked module keeps in an attribute of a kind that its checkpoint does not hold: a deque, a set, an
+Variables that a closure counts in. And what a tracked module keeps in an attribute of a kind that its checkpoint does not hold: a deque, a set, an
 object.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dis
+import functools
 import itertools
 import re
 import sys
+import types
 import weakref
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from trainerd.contract.verdict import Reason
 from trainerd.training.data.attribute_marks import mark_of
 from trainerd.training.data.found_generators import is_library
 from trainerd.training.state.class_reads import reads_own
+from trainerd.training.state.live_objects import live_instances
 from trainerd.training.state.module_extras import own_values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from trainerd.training.state.audit_coverage import Coverage
     from trainerd.training.state.caller_names import CallerNames
@@ -41,16 +46,17 @@ _SAMPLE: Final = 16
 _ATTRIBUTES_MAX: Final = 64
 _OBJECTS_MAX: Final = 64
 _DEPTH_MAX: Final = 4
+_NODES_MAX: Final = 4096
 
 
 @dataclass(frozen=True)
 class _Watched:
-    """An object, and what some of its attributes held before the first step."""
+    """An object, and what some of its attributes, or variables of a closure, held before the first step."""
 
     value: weakref.ref[Any]
     expression: str
     where: str
-    is_of_module: bool
+    read: Callable[[Any], dict[str, Any]]
     marks: dict[str, str]
 
 
@@ -70,68 +76,126 @@ class ObjectsBeside:
             expression = known.expression if known else type(module).__name__
             for name, part in module.named_modules():
                 place = f"{expression}.{name}" if name else expression
-                where = known.where if known else names.place
-                self._watch(part, _beside_state(part), place, where, is_of_module=True)
+                self._watch(part, place, known.where if known else names.place, _beside_state)
         for known in names:
             if len(self._watched) >= _OBJECTS_MAX:
                 break
-            if _is_own(known.value, known.file) and not coverage.keeps(known.value):
-                self._watch(known.value, _data_of(known.value), known.expression, known.where)
+            if isinstance(known.value, types.FunctionType):
+                if not is_library(known.value.__module__):
+                    self._watch(known.value, known.expression, known.where, _written_variables)
+            elif _is_own(known.value, known.file) and not coverage.keeps(known.value):
+                self._watch(known.value, known.expression, known.where, _data_of)
 
-    def _watch(
-        self, value: Any, attributes: dict[str, Any], expression: str, where: str, *, is_of_module: bool = False
-    ) -> None:
-        if attributes:
+    def _watch(self, value: Any, expression: str, where: str, read: Callable[[Any], dict[str, Any]]) -> None:
+        if attributes := read(value):
             marks = {name: mark_of(each) for name, each in attributes.items()}
             with contextlib.suppress(TypeError):  # of a class with __slots__
-                self._watched.append(_Watched(weakref.ref(value), expression, where, is_of_module, marks))
+                self._watched.append(_Watched(weakref.ref(value), expression, where, read, marks))
 
-    def reasons(self, coverage: Coverage) -> Iterator[Reason]:
+    def reasons(self, coverage: Coverage, others: Iterable[Any] = ()) -> Iterator[Reason]:
         """Yield a reason for each object that has changed since the first step began, once.
 
         Args:
             coverage: What is kept now.
+            others: Objects that are saved apart from it, such as hooks.
         """
-        left: list[_Watched] = []
+        left, changed = [], []
         for each in self._watched:
             value = each.value()
-            if value is None or (not each.is_of_module and coverage.keeps(value)):
+            if value is None or coverage.keeps(value) and each.read is not _beside_state:
                 continue
-            attributes = _beside_state(value) if each.is_of_module else _data_of(value)
-            changed = next(
-                (
-                    name
-                    for name, mark in each.marks.items()
-                    if name in attributes and mark_of(attributes[name]) != mark and reads_own(type(value), name)
-                ),
-                None,
-            )
-            if changed is None:
-                left.append(each)
-            else:
-                yield self._reason(each, changed, type(attributes[changed]).__name__)
-        self._watched = left
+            name = _changed(each, value)
+            (left if name is None else changed).append((each, value, name))
+        self._watched = [each for each, _, _ in left]
+        # What loading consists of is saved with its loop, or is named there.
+        kept = _below([*others, *live_instances(_is_of_loading)]) if changed else set()
+        yield from (self._reason(each, value, name) for each, value, name in changed if id(value) not in kept)
 
-    def _reason(self, watched: _Watched, name: str, kind: str) -> Reason:
-        whole = f"{watched.expression}.{name}"
-        if watched.is_of_module:
+    def _reason(self, watched: _Watched, value: Any, name: str) -> Reason:
+        whole, forgotten = f"{watched.expression}.{name}", "a resume begins with a new one"
+        last = watched.expression.rpartition(".")[2]
+        word = last if last.isidentifier() else "kept"
+        if watched.read is _beside_state:
+            kind = type(_beside_state(value)[name]).__name__
             return Reason(
                 "module-attribute",
                 watched.where,
-                f"training changes {whole}, and a checkpoint of a module holds no {kind}: a resume begins with a "
-                "new one",
+                f"training changes {whole}, and a checkpoint of a module holds no {kind}: {forgotten}",
                 "keep it in a tensor, a number, a list or a dict, or give the module get_extra_state() and "
                 "set_extra_state()",
             )
-        last = watched.expression.rpartition(".")[2]
-        word = last if last.isidentifier() else "kept"
+        if watched.read is _written_variables:
+            return Reason(
+                "untracked-variable",
+                watched.where,
+                f"training changes {name}, a variable of the function {watched.expression}, and it is in no "
+                f"checkpoint: {forgotten}",
+                f'{name} = {self._session}.value("{name}", …), set in the function through {name}.value',
+            )
         return Reason(
             "untracked-object",
             watched.where,
-            f"training changes {whole}, and {watched.expression} is not tracked: a resume begins with a new one",
+            f"training changes {whole}, and {watched.expression} is not tracked: {forgotten}",
             f"give its class state_dict() and load_state_dict(), and write "
             f"{self._session}.track({word}={watched.expression})",
         )
+
+
+def _changed(watched: _Watched, value: Any) -> str | None:
+    """Return the first attribute that has changed and that its class reads, or a variable of a closure."""
+    attributes = watched.read(value)
+    is_function = watched.read is _written_variables
+    return next(
+        (
+            name
+            for name, mark in watched.marks.items()
+            if name in attributes
+            and mark_of(attributes[name]) != mark
+            and (is_function or reads_own(type(value), name))
+        ),
+        None,
+    )
+
+
+def _written_variables(function: types.FunctionType) -> dict[str, Any]:
+    """Return the variables from around a function that it assigns itself, ``nonlocal``, and that hold data."""
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    written = {each.argval for each in dis.get_instructions(function) if each.opname == "STORE_DEREF"}
+    found: dict[str, Any] = {}
+    for name, cell in cells:
+        with contextlib.suppress(ValueError):  # not assigned yet
+            if name in written and _is_data(cell.cell_contents, 0):
+                found[name] = cell.cell_contents
+    return found
+
+
+def _is_of_loading(kind: type) -> bool:
+    return issubclass(kind, Dataset | Sampler | DataLoader)
+
+
+def _below(roots: Iterable[Any]) -> set[int]:
+    """Return the identities of objects, and of what hangs on them."""
+    seen: set[int] = set()
+    level = list(roots)
+    for _ in range(_DEPTH_MAX):
+        level = [each for each in level if id(each) not in seen][:_NODES_MAX]
+        seen.update(map(id, level))
+        level = [part for each in level for part in _parts(each)]
+    return seen
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, types.MethodType):
+        return [value.__self__]
+    if isinstance(value, types.FunctionType):
+        return [cell.cell_contents for cell in value.__closure__ or () if cell != types.CellType()]
+    if isinstance(value, list | tuple):
+        return list(value[:_SAMPLE])
+    if isinstance(value, dict):
+        return list(itertools.islice(value.values(), _SAMPLE))
+    return list(getattr(value, "__dict__", {}).values())
 
 
 def _is_own(value: Any, script: str) -> bool:
@@ -140,11 +204,13 @@ def _is_own(value: Any, script: str) -> bool:
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)
     return (
         isinstance(file, str)
+        and kind.__module__ != "__main__"
         and file != script
         and not is_library(kind.__module__)
         and not any(site in file for site in _SITES)
-        and not isinstance(value, torch.nn.Module | torch.utils.data.Dataset | torch.utils.data.Sampler)
-        and not isinstance(value, torch.utils.data.DataLoader | torch.optim.Optimizer)
+        and not _is_of_loading(kind)
+        and not issubclass(kind, torch.nn.Module | torch.optim.Optimizer)
+        and not hasattr(kind, "__iter__")  # a loader, whose state or numbers are saved with its loop
         and _SHOWS.search(kind.__name__) is None
     )
 

@@ -128,7 +128,8 @@ class FirstStep:
         def is_kept(generator: Any) -> bool:
             return id(generator) in kept or coverage.keeps(generator)
 
-        others = [reason for each in self._others for reason in each.reasons(coverage)]
+        hooks = self._state.hooks.hooks
+        others = [reason for each in self._others for reason in each.reasons(coverage, hooks)]
         for reason in (*self._generators.reasons(is_kept), *others):
             self._suspicions.add(reason)
 

@@ -30,8 +30,13 @@ class HookMemory:
     """
 
     def __init__(self, objects: Mapping[str, Any]) -> None:
-        roots = dict(_hooks_of(objects))
+        self._roots = roots = dict(_hooks_of(objects))
         self._memory = LoaderMemory(roots, tuple(roots), is_small=True) if roots else None
+
+    @property
+    def hooks(self) -> list[Any]:
+        """The hooks whose memory is saved."""
+        return list(self._roots.values())
 
     def saved(self) -> dict[str, Any]:
         """Return what hooks have changed since, as a tree; empty if there are none."""

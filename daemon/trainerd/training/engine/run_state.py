@@ -64,7 +64,7 @@ class RunState:
         self.values = Values()
         self.buckets = BucketOrders(self.objects)
         self.gradients = LeftGradients(self.objects, suspect)
-        self._hooks = HookMemory({})
+        self.hooks = HookMemory({})
         self.position = Position(world_size=world_size)
         self._rank = rank
         self._world_size = world_size
@@ -78,7 +78,7 @@ class RunState:
     def begin(self) -> None:
         """Training begins, and nothing is restored yet: what there is now is the program's."""
         self.objects.begin()
-        self._hooks = HookMemory(self.objects)
+        self.hooks = HookMemory(self.objects)
 
     def snapshot(self) -> Snapshot:
         """Take all of it. The tensors are live memory until they are copied."""
@@ -96,7 +96,7 @@ class RunState:
             own[_RANKS] = self._world_size
         if objects := self.values.objects():
             own["value_objects"] = objects
-        if hooks_kept := self._hooks.saved():
+        if hooks_kept := self.hooks.saved():
             own["hooks"] = hooks_kept
         if self._world_size > 1:
             own["ddp_buckets"] = self.buckets.state_dict()
@@ -118,7 +118,7 @@ class RunState:
         self._is_restored = True
         self.buckets.load_state_dict(own.get("ddp_buckets"))
         self.buckets.load_hook_states(own.get("comm_hooks", {}))
-        self._hooks.put_back(own.get("hooks", {}))
+        self.hooks.put_back(own.get("hooks", {}))
         saved = own.get("digest", _NO_DIGEST_YET)
         self.digest = None if saved is None else int(saved, 16)
         self.loop_sources.restore(own["sources"], form=own.get("sources_form", 1))

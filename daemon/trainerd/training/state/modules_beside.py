@@ -19,7 +19,7 @@ from trainerd.training.state.module_extras import Mark, own_values
 from trainerd.training.state.tracked import unwrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from trainerd.training.state.audit_coverage import Coverage
     from trainerd.training.state.caller_names import CallerNames
@@ -71,16 +71,18 @@ class ModulesBeside:
                         _Watched(weakref.ref(part), known.expression, prefix, known.word, known.where, marks)
                     )
 
-    def reasons(self, coverage: Coverage) -> Iterator[Reason]:
+    def reasons(self, coverage: Coverage, others: Iterable[Any] = ()) -> Iterator[Reason]:
         """Yield a reason for each module that has changed since it was last looked at, once.
 
         Args:
             coverage: What is kept now.
+            others: Objects that are saved apart from it, such as hooks.
         """
         changed: dict[str, tuple[_Watched, str]] = {}
+        saved = set(map(id, others))
         for each in self._watched:
             part = each.part()
-            if part is None or coverage.keeps(part):
+            if part is None or id(part) in saved or coverage.keeps(part):
                 continue
             for place, value in own_values(part).items():
                 mark = each.marks.get(place)

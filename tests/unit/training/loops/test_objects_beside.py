@@ -54,6 +54,18 @@ class Saving(Odd):
         self.kept = deque(state, self.kept.maxlen)
 
 
+def schedule():
+    """Return a function that counts its calls."""
+    calls, scale = 0, 2.0
+
+    def rate():
+        nonlocal calls
+        calls += 1
+        return scale / calls
+
+    return rate
+
+
 def reasons(folder, criterion, model=None, **tracked):
     with trainerd.session(folder, seed=0, every={"seconds": None}) as session:
         model = torch.nn.Linear(3, 3) if model is None else model
@@ -64,7 +76,7 @@ def reasons(folder, criterion, model=None, **tracked):
                 optimizer.zero_grad()
                 criterion(model(x)).backward()
                 optimizer.step()
-        kinds = {"untracked-object", "module-attribute"}
+        kinds = {"untracked-object", "untracked-variable", "module-attribute"}
         return [each for each in session._run.suspicions.reasons if each.kind in kinds]
 
 
@@ -96,3 +108,51 @@ def test_what_no_checkpoint_of_a_tracked_module_holds_is_said(tmp_path, kind):
 
 def test_what_the_extra_state_of_a_module_holds_is_fine(tmp_path):
     assert not reasons(tmp_path, torch.mean, torch.nn.Sequential(Saving(lambda: deque(maxlen=2))))
+
+
+def test_a_variable_that_a_closure_counts_in_is_said(tmp_path):
+    rate = schedule()
+    (reason,) = reasons(tmp_path, lambda x: x.mean() * rate())
+    assert reason.kind == "untracked-variable"
+    assert "training changes calls, a variable of the function rate" in reason.detail
+
+
+def test_what_closures_only_read_is_fine(tmp_path):
+    epoch = 0
+
+    def loss(x):
+        return x.mean() * (epoch + 1)
+
+    with trainerd.session(tmp_path, seed=0, every={"seconds": None}) as session:
+        for epoch in session.epochs(2):  # noqa: B007 - the closure reads it
+            for x in session.batches(torch.utils.data.DataLoader(Points(), 2)):
+                loss(x)
+    assert not session._run.suspicions.reasons
+
+
+class Noted(Points):
+    """Points moved by an object that counts, which is saved with the loop."""
+
+    def __init__(self, bank):
+        super().__init__()
+        self.bank = bank
+
+    def __getitem__(self, index):
+        return super().__getitem__(index) + 0 * self.bank(torch.ones(1, 3))
+
+
+@pytest.mark.parametrize("is_hook", [True, False])
+def test_what_is_saved_with_hooks_and_datasets_is_fine(tmp_path, is_hook):
+    bank = Bank()
+    with trainerd.session(tmp_path, seed=0, every={"seconds": None}) as session:
+        model = torch.nn.Linear(3, 3)
+        session.track(model=model)
+        if is_hook:
+            model.register_forward_hook(lambda _module, _inputs, out: out + 0 * bank(out))
+        loader = torch.utils.data.DataLoader(Points() if is_hook else Noted(bank), 2)
+        for _ in session.epochs(2):
+            for x in session.batches(loader):
+                model(x)
+        kinds = [each.kind for each in session._run.suspicions.reasons]
+    assert bank.steps
+    assert "untracked-object" not in kinds

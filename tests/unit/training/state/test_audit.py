@@ -662,7 +662,7 @@ WELL = (
     nothing_special, foreach, fused, closures, schedulers_within_one, wrapped_optimizer,
     optimizer_within_a_wrapper, clipped_optimizer, shared_groups_and_no_state,
     two_optimizers_of_which_one_steps, frozen_teacher, disabled_scaler, tracked_scaler_that_skips,
-    adversarial_examples, probe_that_lasts, compiled_module, accumulation_that_is_said, gradients_from_before,
+    adversarial_examples, compiled_module, accumulation_that_is_said, gradients_from_before,
     steps_without_an_optimizer, tracked_averages, average_in_a_value, parameter_in_a_value,
     average_of_a_metric, everything_in_one_object, scheduler_that_is_gone,
 )  # fmt: skip
@@ -673,6 +673,14 @@ def test_what_is_tracked_or_of_no_consequence_is_no_error(tmp_path, script):
     with trainerd.session(tmp_path, keep_last=1) as session:
         script(session)
     assert session._run.suspicions.reasons == ()
+
+
+def test_a_probe_that_lasts_is_no_error_and_its_results_are_called_suspect(tmp_path):
+    with trainerd.session(tmp_path, keep_last=1) as session:
+        probe_that_lasts(session)
+    (reason,) = session._run.suspicions.reasons
+    assert reason.kind == "untracked-module"
+    assert "training changes probe.weight" in reason.detail
 
 
 def test_what_an_earlier_session_of_the_process_has_left_is_not_looked_at(tmp_path):
