@@ -81,7 +81,7 @@ class ObjectsBeside:
             if len(self._watched) >= _OBJECTS_MAX:
                 break
             if isinstance(known.value, types.FunctionType):
-                if not is_library(known.value.__module__):
+                if not is_library(known.value.__module__) and not _is_installed(known.value.__code__.co_filename):
                     self._watch(known.value, known.expression, known.where, _written_variables)
             elif _is_own(known.value, known.file) and not coverage.keeps(known.value):
                 self._watch(known.value, known.expression, known.where, _data_of)
@@ -190,7 +190,10 @@ def _parts(value: Any) -> list[Any]:
     if isinstance(value, types.MethodType):
         return [value.__self__]
     if isinstance(value, types.FunctionType):
-        return [cell.cell_contents for cell in value.__closure__ or () if cell != types.CellType()]
+        cells = [cell.cell_contents for cell in value.__closure__ or () if cell != types.CellType()]
+        return cells + [value.__globals__.get(name) for name in value.__code__.co_names]
+    if isinstance(value, type | types.ModuleType):
+        return []
     if isinstance(value, list | tuple):
         return list(value[:_SAMPLE])
     if isinstance(value, dict):
@@ -207,12 +210,16 @@ def _is_own(value: Any, script: str) -> bool:
         and kind.__module__ != "__main__"
         and file != script
         and not is_library(kind.__module__)
-        and not any(site in file for site in _SITES)
+        and not _is_installed(file)
         and not _is_of_loading(kind)
         and not issubclass(kind, torch.nn.Module | torch.optim.Optimizer)
         and not hasattr(kind, "__iter__")  # a loader, whose state or numbers are saved with its loop
         and _SHOWS.search(kind.__name__) is None
     )
+
+
+def _is_installed(file: str) -> bool:
+    return any(site in file for site in _SITES)
 
 
 def _data_of(value: Any) -> dict[str, Any]:

@@ -130,6 +130,13 @@ def test_what_closures_only_read_is_fine(tmp_path):
     assert not session._run.suspicions.reasons
 
 
+_of_a_hook = Bank()
+
+
+def move(_module, _inputs, out):
+    return out + 0 * _of_a_hook(out)
+
+
 class Noted(Points):
     """Points moved by an object that counts, which is saved with the loop."""
 
@@ -143,12 +150,12 @@ class Noted(Points):
 
 @pytest.mark.parametrize("is_hook", [True, False])
 def test_what_is_saved_with_hooks_and_datasets_is_fine(tmp_path, is_hook):
-    bank = Bank()
+    bank = _of_a_hook if is_hook else Bank()
     with trainerd.session(tmp_path, seed=0, every={"seconds": None}) as session:
         model = torch.nn.Linear(3, 3)
         session.track(model=model)
         if is_hook:
-            model.register_forward_hook(lambda _module, _inputs, out: out + 0 * bank(out))
+            model.register_forward_hook(move)
         loader = torch.utils.data.DataLoader(Points() if is_hook else Noted(bank), 2)
         for _ in session.epochs(2):
             for x in session.batches(loader):
