@@ -90,7 +90,7 @@ def _called_meters(script: Script, views: Views, loop: SessionLoop) -> Iterator[
         name = dotted(node.func)
         if (
             name is not None
-            and not script.tracking.keeps(name)
+            and not script.tracking.keeps(name, loop.scope)
             and views.is_meter(name, loop.scope)
             and any(
                 isinstance(each, ast.Attribute) and each not in loop.node_set and dotted(each.value) == name
@@ -157,7 +157,7 @@ def _read_first(script: Script, views: Views, loop: SessionLoop) -> Iterator[tup
     """Yield the variables that the body reads before it assigns them, and where."""
     reads = views.reads(loop)
     for name, node in reads.first.items():
-        if name not in reads.stored or name in loop.targets or script.tracking.keeps(name):
+        if name not in reads.stored or name in loop.targets or script.tracking.keeps(name, loop.scope):
             continue
         if "." in name and script.keeps_attributes_of(name.partition(".")[0], loop.scope):
             continue

@@ -41,7 +41,7 @@ def changed_containers(script: Script, views: Views, loop: SessionLoop) -> Itera
         if (
             name in cleared
             or any(prefix in fresh for prefix in prefixes(name))
-            or script.tracking.keeps(name)
+            or script.tracking.keeps(name, change.scope)
         ):
             continue
         if not _is_container(script, views, change):

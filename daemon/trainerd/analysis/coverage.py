@@ -31,7 +31,7 @@ class TrackedCoverage:
         self._covered: set[ast.AST] = set()
         self._seen: set[tuple[str, Scope]] = set()
         for scope in script.scopes:
-            for name in script.tracking.tracked:
+            for name in script.tracking.tracked_in(scope):
                 self._cover_name(name, scope, 0)
         self._assigned = {
             value.value if isinstance(value, ast.Subscript) else value

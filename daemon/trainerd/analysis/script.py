@@ -77,7 +77,7 @@ class Script:
             return False
         if name == scope.self_name or not self.tracking.calls or self.tracking.is_unknown:
             return True
-        return self.tracking.keeps(name) or any(map(self.coverage.has, self.names.values(name, scope)))
+        return self.tracking.keeps(name, scope) or any(map(self.coverage.has, self.names.values(name, scope)))
 
     @cached_property
     def parents(self) -> Parents:

@@ -21,6 +21,8 @@ _TRACK_ALL: Final = frozenset(
 )
 """Calls that track what trains, whatever the script tracks besides."""
 _PASSES_MAX: Final = 5
+_OWN: Final = ":self"
+"""Stands behind the name of a class for the ``self`` of its methods."""
 
 
 class Tracking:
@@ -54,30 +56,53 @@ class Tracking:
             elif names.resolved(call.func) in _TRACK_ALL:
                 self.is_unknown = True
             elif self._leaves_script(call, scope):
-                self._note_passed_on(call)
+                self._note_passed_on(call, scope)
         self._boxes = {
-            name
+            self._own(name, scope)
             for scope in scopes
             for name, values in scope.values.items()
             if any(map(self._is_box, values))
         }
         self._follow([pair for call, scope in names.calls for pair in self._passed(call, scope)])
 
-    def keeps(self, name: str) -> bool:
-        """Tell whether the session restores what a name or a chain stands for."""
-        return any(
-            prefix in self._tracked or prefix in self._boxes or self._sessions.is_session(_as_node(prefix))
-            for prefix in prefixes(name)
+    def keeps(self, name: str, scope: Scope) -> bool:
+        """Tell whether the session restores what a name or a chain of a scope stands for."""
+        own = self._own(name, scope)
+        return any(prefix in self._tracked or prefix in self._boxes for prefix in prefixes(own)) or any(
+            self._sessions.is_session(_as_node(prefix)) for prefix in prefixes(name)
         )
 
-    @property
-    def tracked(self) -> frozenset[str]:
-        """All names and chains that are tracked."""
-        return frozenset(self._tracked)
+    def tracked_in(self, scope: Scope) -> frozenset[str]:
+        """All names and chains that are tracked, as a scope would write them."""
+        here = [each for each in self._tracked if _OWN not in each]
+        around = _method_around(scope)
+        if around is not None:
+            own = f"{self._class_name(around)}{_OWN}"
+            here += [
+                f"{around.self_name}{each.removeprefix(own)}" for each in self._tracked if each.startswith(own)
+            ]
+        return frozenset(here)
 
-    def tracks_part_of(self, name: str) -> bool:
+    def tracks_part_of(self, name: str, scope: Scope) -> bool:
         """Tell whether something below an object is tracked, such as ``model.module``."""
-        return any(each.startswith(f"{name}.") for each in self._tracked)
+        return any(each.startswith(f"{self._own(name, scope)}.") for each in self._tracked)
+
+    def _own(self, name: str, scope: Scope) -> str:
+        """Return a chain with its ``self`` told apart from that of other classes."""
+        first, dot, rest = name.partition(".")
+        around = _method_around(scope)
+        if around is None or first != around.self_name:
+            return name
+        return f"{self._class_name(around)}{_OWN}{dot}{rest}"
+
+    def _class_name(self, method: Scope) -> str:
+        """Return the name of a method's class, or of the outermost class of the script that it derives from."""
+        owner, seen = method.owner, set()
+        while owner is not None and owner.name not in seen:
+            seen.add(owner.name)
+            bases = (self._names.classes.get(dotted(base) or "") for base in owner.bases)
+            owner = next((base for base in bases if base is not None), None) or owner
+        return owner.name if owner is not None else ""
 
     def _follow(self, pairs: list[tuple[str, str]]) -> None:
         """Count parameters as tracked whose arguments are, and arguments whose parameters are.
@@ -100,32 +125,33 @@ class Tracking:
         assert isinstance(function.node, Function)
         for parameter, argument in passed(call, function.node, is_bound=receiver is not None):
             if (name := dotted(argument)) is not None and name != parameter:
-                yield parameter, name
-        if (
-            receiver is not None
-            and (own := function.self_name) is not None
-            and receiver.partition(".")[0] != own
-        ):
-            yield own, receiver  # of self.x.method() the self is another object, and names have no scope here
+                yield parameter, self._own(name, scope)
+        if receiver is not None and function.self_name is not None:
+            own, outside = self._own(function.self_name, function), self._own(receiver, scope)
+            if outside.partition(".")[0] != own:  # of self.x.method() the self is another object
+                yield own, outside
 
     def _leaves_script(self, call: ast.Call, scope: Scope) -> bool:
         name = dotted(call.func)
         is_ours = name in self._names.classes or hasattr(builtins, name or "")
         return not is_ours and self._names.called(call, scope) is None
 
-    def _note_passed_on(self, call: ast.Call) -> None:
+    def _note_passed_on(self, call: ast.Call, scope: Scope) -> None:
         """Count what goes into a function of another file together with a session as tracked there."""
         arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
         if any(map(self._sessions.is_session, arguments)):
             self.is_passed_on = True
-            self._tracked.update(name for each in arguments for name in chains(each))
+            self._note_chains(arguments, scope)
+
+    def _note_chains(self, values: list[ast.expr], scope: Scope) -> None:
+        self._tracked.update(self._own(name, scope) for value in values for name in chains(value))
 
     def _note_keywords(self, call: ast.Call, scope: Scope) -> None:
         for keyword in call.keywords:
             if keyword.arg is None:
                 self._note_objects(keyword.value, scope)
             else:
-                self._tracked.update(chains(keyword.value))
+                self._note_chains([keyword.value], scope)
 
     def _note_checkpointer(self, call: ast.Call, scope: Scope) -> None:
         named = [keyword.value for keyword in call.keywords if keyword.arg == "objects"]
@@ -143,8 +169,7 @@ class Tracking:
             else:
                 self.is_unknown = True
                 entries = [value]
-            for entry in entries:
-                self._tracked.update(chains(entry))
+            self._note_chains(entries, scope)
 
     def _is_box(self, value: ast.expr) -> bool:
         """Tell whether a value is `session.value(…)`, its ``.value``, or `session.variables(…)`."""
@@ -156,6 +181,13 @@ class Tracking:
             and value.func.attr in _BOX_CALLS
             and self._sessions.is_session(value.func.value)
         )
+
+
+def _method_around(scope: Scope | None) -> Scope | None:
+    """Return the method that a scope is, or that a function within it is defined in."""
+    while scope is not None and scope.self_name is None:
+        scope = scope.parent
+    return scope
 
 
 def _renamed(kept: set[str], parameter: str, name: str) -> Iterator[str]:

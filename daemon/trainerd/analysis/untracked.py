@@ -38,7 +38,7 @@ def untracked_objects(script: Script) -> Iterator[ScriptFinding]:
         for name, values in scope.values.items():
             for value in values:
                 if isinstance(value, ast.Call):
-                    is_tracked = script.tracking.keeps(name) or coverage.has(value)
+                    is_tracked = script.tracking.keeps(name, scope) or coverage.has(value)
                     yield from _of_call(script, coverage, scope, name, value, is_tracked=is_tracked)
 
 
@@ -114,8 +114,8 @@ def _untracked_models(
         origins = script.names.values(model, scope)
         if (
             not origins
-            or script.tracking.keeps(model)
-            or script.tracking.tracks_part_of(model)
+            or script.tracking.keeps(model, scope)
+            or script.tracking.tracks_part_of(model, scope)
             or any(
                 coverage.has(origin) or _is_part_of_tracked(script, scope, origin, 0) for origin in origins
             )
@@ -142,7 +142,7 @@ def _is_part_of_tracked(script: Script, scope: Scope, value: ast.expr, depth: in
             inner = inner.args[0]
         else:
             return False
-    if script.tracking.keeps(name):
+    if script.tracking.keeps(name, scope):
         return True
     origins = script.names.values(name, scope) if depth < _DEPTH_MAX else []
     return any(_is_part_of_tracked(script, scope, each, depth + 1) for each in origins)

@@ -617,3 +617,44 @@ for epoch in session.epochs(3):
         train_step(x)
 """,
 )
+
+wrong(
+    "an object whose method is called beside methods of a tracked one",
+    """
+class Net(torch.nn.Module):
+    def reset_noise(self):
+        self.noise.normal_()
+
+class Lookahead:
+    def __init__(self, optimizer):
+        self.optimizer, self.n = optimizer, 0
+        self.slow = [p.detach().clone() for p in optimizer.param_groups[0]["params"]]
+
+    def after(self):
+        self.n += 1
+        if self.n % 5 == 0:
+            for slow, p in zip(self.slow, self.optimizer.param_groups[0]["params"]):
+                slow.add_(p.data - slow, alpha=0.5)
+                p.data.copy_(slow)
+
+class Trainer:
+    def __init__(self):
+        self.temperature = 1.0
+
+    def fit(self, session, net, optimizer, lookahead):
+        for epoch in session.epochs(3):
+            for x in session.batches(loader):
+                net.reset_noise()
+                train_step(net, x, self.temperature)  #! carried-variable self.temperature
+                lookahead.after()
+                self.temperature *= 0.9
+
+with trainerd.session() as session:
+    net = Net()
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    session.track(net=net, optimizer=optimizer)
+    lookahead = Lookahead(optimizer)  #! untracked-object lookahead
+    trainer = Trainer()
+    trainer.fit(session, net, optimizer, lookahead)
+""",
+)
