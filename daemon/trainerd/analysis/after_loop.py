@@ -36,7 +36,13 @@ def read_after_loops(script: Script, views: Views, known: set[tuple[Scope, str]]
         fresh, display = views.fresh(loop), views.display(loop.scope)
         for name, node in _first_reads(script, loop).items():
             key = (loop.scope, name)
-            if name not in fresh or key in seen or key in known or script.tracking.keeps(name, loop.scope) or "." in name:
+            if (
+                name not in fresh
+                or key in seen
+                or key in known
+                or script.tracking.keeps(name, loop.scope)
+                or "." in name
+            ):
                 continue
             if views.clock(loop.scope).has(name) and _is_set_before(loop, name):
                 continue

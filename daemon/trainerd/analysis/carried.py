@@ -123,8 +123,8 @@ def finding_of(carried: Carried) -> ScriptFinding:
         )
     elif carried.is_iterator:
         instead = (
-            f"compute its items from {loop.session}.step, or count them in a {loop.session}.value and begin it "
-            "at that place"
+            f"compute its items from {loop.session}.step, or count them in a {loop.session}.value and begin "
+            "it at that place"
         )
     elif _is_count(carried):
         session = loop.session

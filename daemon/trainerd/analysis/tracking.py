@@ -79,7 +79,9 @@ class Tracking:
         if around is not None:
             own = f"{self._class_name(around)}{_OWN}"
             here += [
-                f"{around.self_name}{each.removeprefix(own)}" for each in self._tracked if each.startswith(own)
+                f"{around.self_name}{each.removeprefix(own)}"
+                for each in self._tracked
+                if each.startswith(own)
             ]
         return frozenset(here)
 
@@ -96,7 +98,7 @@ class Tracking:
         return f"{self._class_name(around)}{_OWN}{dot}{rest}"
 
     def _class_name(self, method: Scope) -> str:
-        """Return the name of a method's class, or of the outermost class of the script that it derives from."""
+        """Return the name of a method's class, or of the first class of the script that it derives from."""
         owner, seen = method.owner, set()
         while owner is not None and owner.name not in seen:
             seen.add(owner.name)

@@ -50,6 +50,7 @@ def changed_objects(script: Script, carried: list[Carried]) -> Iterator[ScriptFi
         for value in script.names.values(each.holder, each.loop.scope):
             made.setdefault(value, each)
     for value, each in made.items():
+        assert each.holder is not None
         name = next(
             (name for scope in script.scopes for name, values in scope.values.items() if value in values),
             each.holder or "",

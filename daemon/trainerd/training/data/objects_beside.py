@@ -1,9 +1,9 @@
 """Plain objects that training changes and that are in no checkpoint.
 
-A memory bank, a replay buffer, an environment, a controller: an object of a class that the script imports from
-another file of the user's, and that is not tracked. Those of the script's own classes are found in its source.
-Variables that a closure counts in. And what a tracked module keeps in an attribute of a kind that its checkpoint does not hold: a deque, a set, an
-object.
+A memory bank, a replay buffer, an environment, a controller: an object of a class that the script imports
+from another file of the user's, and that is not tracked. Those of the script's own classes are found in its
+source. Variables that a closure counts in. And what a tracked module keeps in an attribute of a kind that its
+checkpoint does not hold: a deque, a set, an object.
 """
 
 from __future__ import annotations
@@ -37,8 +37,10 @@ if TYPE_CHECKING:
     from trainerd.training.state.caller_names import CallerNames
 
 _SITES: Final = ("/site-packages/", "/dist-packages/")
-_SHOWS: Final = re.compile(r"(Meter|Metric|Logg|Timer|Watch|Progress|Bar$|Writer|Record|Visual|Histor|Monitor|Print)")
-"""Classes with such names show how training goes; those that the script reports from are found in its source."""
+_SHOWS: Final = re.compile(
+    r"(Meter|Metric|Logg|Timer|Watch|Progress|Bar$|Writer|Record|Visual|Histor|Monitor|Print)"
+)
+"""Classes with such names show how training goes. What the script reports from is found in its source."""
 _SCALARS: Final = (type(None), bool, int, float, complex, str, bytes)
 _CONTAINERS: Final = (list, tuple, dict, set, frozenset, deque)
 _OF_TORCH: Final = frozenset(vars(torch.nn.Module()))
@@ -81,7 +83,8 @@ class ObjectsBeside:
             if len(self._watched) >= _OBJECTS_MAX:
                 break
             if isinstance(known.value, types.FunctionType):
-                if not is_library(known.value.__module__) and not _is_installed(known.value.__code__.co_filename):
+                file = known.value.__code__.co_filename
+                if not is_library(known.value.__module__) and not _is_installed(file):
                     self._watch(known.value, known.expression, known.where, _written_variables)
             elif _is_own(known.value, known.file) and not coverage.keeps(known.value):
                 self._watch(known.value, known.expression, known.where, _data_of)
@@ -99,14 +102,17 @@ class ObjectsBeside:
             coverage: What is kept now.
             others: Objects that are saved apart from it, such as hooks.
         """
-        left, changed = [], []
+        left: list[_Watched] = []
+        changed: list[tuple[_Watched, Any, str]] = []
         for each in self._watched:
             value = each.value()
-            if value is None or coverage.keeps(value) and each.read is not _beside_state:
+            if value is None or (coverage.keeps(value) and each.read is not _beside_state):
                 continue
-            name = _changed(each, value)
-            (left if name is None else changed).append((each, value, name))
-        self._watched = [each for each, _, _ in left]
+            if (name := _changed(each, value)) is None:
+                left.append(each)
+            else:
+                changed.append((each, value, name))
+        self._watched = left
         # What loading consists of is saved with its loop, or is named there.
         kept = _below([*others, *live_instances(_is_of_loading)]) if changed else set()
         yield from (self._reason(each, value, name) for each, value, name in changed if id(value) not in kept)
@@ -158,7 +164,7 @@ def _changed(watched: _Watched, value: Any) -> str | None:
 
 
 def _written_variables(function: types.FunctionType) -> dict[str, Any]:
-    """Return the variables from around a function that it assigns itself, ``nonlocal``, and that hold data."""
+    """Return the ``nonlocal`` variables that a function assigns and that hold data."""
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     written = {each.argval for each in dis.get_instructions(function) if each.opname == "STORE_DEREF"}
     found: dict[str, Any] = {}
@@ -260,4 +266,3 @@ def _is_object_of_data(value: Any) -> bool:
         and bool(attributes)
         and all(_is_data(each, 0) for each in attributes.values())
     )
-

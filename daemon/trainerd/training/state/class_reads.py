@@ -22,7 +22,7 @@ def reads_own(kind: type, name: str) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def _read_by(kind: type) -> frozenset[str] | None:
-    """Return the attributes that the methods of a class read, without its bases; None if that is not known."""
+    """Return the attributes that a class's own methods read; None if that is not known."""
     if kind.__module__ == "torch.nn.modules.module":
         return frozenset()
     try:

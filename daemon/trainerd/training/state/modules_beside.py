@@ -88,7 +88,7 @@ class ModulesBeside:
                 mark = each.marks.get(place)
                 if mark is None or mark.is_empty:
                     each.marks[place] = Mark(value)  # a mask that is made when its size is known, say
-                elif not _is_passing(value, coverage) and not mark.is_same(value) and _is_read(part, place):
+                elif not (_is_passing(value, coverage) or mark.is_same(value)) and _is_read(part, place):
                     changed.setdefault(each.expression, (each, place))
         self._watched = [each for each in self._watched if each.expression not in changed]
         for expression, (each, place) in changed.items():
@@ -96,14 +96,14 @@ class ModulesBeside:
             yield Reason(
                 "untracked-module",
                 each.where,
-                f"training changes {expression}.{each.prefix}{place}, and {expression} is not tracked: a resume "
-                "begins with a new one",
+                f"training changes {expression}.{each.prefix}{place}, and {expression} is not tracked: a "
+                "resume begins with a new one",
                 f"{self._session}.track({word}={expression})",
             )
 
 
 def _is_passing(value: Any, coverage: Coverage) -> bool:
-    """Tell whether a value is kept elsewhere, or hangs on the graph of its step, which no later step reads."""
+    """Tell whether a value is kept elsewhere, or hangs on the graph of the step that made it."""
     return isinstance(value, torch.Tensor) and (value.grad_fn is not None or coverage.keeps_tensor(value))
 
 

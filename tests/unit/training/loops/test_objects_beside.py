@@ -124,7 +124,7 @@ def test_what_closures_only_read_is_fine(tmp_path):
         return x.mean() * (epoch + 1)
 
     with trainerd.session(tmp_path, seed=0, every={"seconds": None}) as session:
-        for epoch in session.epochs(2):  # noqa: B007 - the closure reads it
+        for epoch in session.epochs(2):
             for x in session.batches(torch.utils.data.DataLoader(Points(), 2)):
                 loss(x)
     assert not session._run.suspicions.reasons
