@@ -63,6 +63,7 @@ class RunState:
         self.objects = TrackedObjects()
         self.values = Values()
         self.buckets = BucketOrders(self.objects)
+        self._suspect = suspect
         self.gradients = LeftGradients(self.objects, suspect)
         self.hooks = HookMemory({})
         self.position = Position(world_size=world_size)
@@ -98,6 +99,8 @@ class RunState:
             own["value_objects"] = objects
         if hooks_kept := self.hooks.saved():
             own["hooks"] = hooks_kept
+        for reason in self.objects.other_parameters():
+            self._suspect(reason)
         if self._world_size > 1:
             own["ddp_buckets"] = self.buckets.state_dict()
             if hooks := self.buckets.hook_states():

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ModuleStructure:
-    """The classes of a module and its submodules when training began.
+    """The classes of a module and its submodules, and its parameters, when training began.
 
     Args:
         module: Without its wrappers.
@@ -21,6 +21,12 @@ class ModuleStructure:
 
     def __init__(self, module: torch.nn.Module) -> None:
         self._first = structure_of(module)
+        self._parameters = _shapes_of(module)
+
+    def other_parameters(self, module: torch.nn.Module) -> list[str]:
+        """Return the names of the parameters that there are no more, or that are new or of another shape."""
+        now = _shapes_of(module)
+        return [name for name in {**self._parameters, **now} if self._parameters.get(name) != now.get(name)]
 
     def changes(self, module: torch.nn.Module) -> dict[str, str]:
         """Return the classes that are other ones now, by the path of the submodule; empty is no submodule."""
@@ -32,6 +38,10 @@ class ModuleStructure:
 def structure_of(module: torch.nn.Module) -> dict[str, str]:
     """Return the class of each submodule, and its ``forward`` if that was replaced, by its path."""
     return {path: _kind(each) for path, each in module.named_modules()}
+
+
+def _shapes_of(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(each.shape) for name, each in module.named_parameters()}
 
 
 def _kind(module: torch.nn.Module) -> str:

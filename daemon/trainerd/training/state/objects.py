@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from trainerd.contract.verdict import Reason
 from trainerd.errors import MismatchError, UserError
 from trainerd.training.state.module_extras import ModuleBaseline, put_back
 from trainerd.training.state.module_structure import ModuleStructure, replaced_modules
@@ -16,8 +17,6 @@ from trainerd.training.state.tracked import Stateful, check_tracked, optimizer_c
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from trainerd.contract.verdict import Reason
 
 
 class TrackedObjects(dict[str, Stateful]):
@@ -126,6 +125,28 @@ class TrackedObjects(dict[str, Stateful]):
             for name, module in self._modules()
             for reason in replaced_modules(name, module, saved.get(name, {}))
         ]
+
+    def other_parameters(self) -> list[Reason]:
+        """Return what training has added to the parameters of modules, or taken from them.
+
+        The program that resumes begins without these changes, and what it has is compared by name.
+        """
+        reasons = []
+        for name, module in self._modules():
+            found = self._structures[name].other_parameters(module) if name in self._structures else []
+            if found:
+                more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+                reasons.append(
+                    Reason(
+                        "other-parameters",
+                        name,
+                        f"training has changed which parameters it has ({found[0]}{more}): a checkpoint from "
+                        "here on does not fit a program that begins as this one did: that cannot resume from it",
+                        "make all parameters before the first epoch, and freeze or mask those that are not "
+                        "used yet; or train each form of the module in a run of its own",
+                    )
+                )
+        return reasons
 
     def notes(self) -> dict[str, Any]:
         """Return what a checkpoint notes about the objects besides their states."""

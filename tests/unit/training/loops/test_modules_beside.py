@@ -4,6 +4,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch.nn.utils import prune  # noqa: E402 - only where torch is
+
 import trainerd  # noqa: E402 - only where torch is
 from tests.support.loop_shapes import Points  # noqa: E402
 from tests.support.training_fixtures import one_thread  # noqa: E402, F401 - a fixture
@@ -120,3 +122,22 @@ def test_one_that_is_changed_in_a_later_step_is_said(tmp_path):
                 target.load_state_dict(model.state_dict())
         (reason,) = (each for each in session._run.suspicions.reasons if each.kind == "untracked-module")
     assert "target.weight" in reason.detail
+
+
+@pytest.mark.parametrize("form", ["grown", "pruned"])
+def test_parameters_that_training_adds_are_said_at_the_next_save(tmp_path, form):
+    """Such a checkpoint cannot be resumed: said while training goes on, not only when it is too late."""
+    with trainerd.session(tmp_path, seed=0, every={"seconds": None, "steps": 1}) as session:
+        model = torch.nn.Sequential(torch.nn.Linear(3, 3))
+        session.track(model=model)
+        for step in session.steps(4):
+            assert not session._run.suspicions.reasons
+            if step == 2:
+                session.checkpoint_now()
+            if step == 3 and form == "grown":
+                model.append(torch.nn.Linear(3, 3))
+            elif step == 3:
+                prune.l1_unstructured(model[0], "weight", amount=0.5)
+    (reason,) = session._run.suspicions.reasons
+    assert (reason.kind, reason.where) == ("other-parameters", "model")
+    assert ("1.weight" if form == "grown" else "0.weight") in reason.detail
