@@ -52,7 +52,7 @@ _NODES_MAX: Final = 4096
 
 
 @dataclass(frozen=True)
-class _Watched:
+class _WatchedObject:
     """An object, and what some of its attributes, or variables of a closure, held before the first step."""
 
     value: weakref.ref[Any]
@@ -72,7 +72,7 @@ class ObjectsBeside:
 
     def __init__(self, coverage: Coverage, names: CallerNames) -> None:
         self._session = names.session
-        self._watched: list[_Watched] = []
+        self._watched: list[_WatchedObject] = []
         for module in coverage.modules:
             known = names.of(module)
             expression = known.expression if known else type(module).__name__
@@ -93,7 +93,7 @@ class ObjectsBeside:
         if attributes := read(value):
             marks = {name: mark_of(each) for name, each in attributes.items()}
             with contextlib.suppress(TypeError):  # of a class with __slots__
-                self._watched.append(_Watched(weakref.ref(value), expression, where, read, marks))
+                self._watched.append(_WatchedObject(weakref.ref(value), expression, where, read, marks))
 
     def reasons(self, coverage: Coverage, others: Iterable[Any] = ()) -> Iterator[Reason]:
         """Yield a reason for each object that has changed since the first step began, once.
@@ -102,8 +102,8 @@ class ObjectsBeside:
             coverage: What is kept now.
             others: Objects that are saved apart from it, such as hooks.
         """
-        left: list[_Watched] = []
-        changed: list[tuple[_Watched, Any, str]] = []
+        left: list[_WatchedObject] = []
+        changed: list[tuple[_WatchedObject, Any, str]] = []
         for each in self._watched:
             value = each.value()
             if value is None or (coverage.keeps(value) and each.read is not _beside_state):
@@ -117,7 +117,7 @@ class ObjectsBeside:
         kept = _below([*others, *live_instances(_is_of_loading)]) if changed else set()
         yield from (self._reason(each, value, name) for each, value, name in changed if id(value) not in kept)
 
-    def _reason(self, watched: _Watched, value: Any, name: str) -> Reason:
+    def _reason(self, watched: _WatchedObject, value: Any, name: str) -> Reason:
         whole, forgotten = f"{watched.expression}.{name}", "a resume begins with a new one"
         last = watched.expression.rpartition(".")[2]
         word = last if last.isidentifier() else "kept"
@@ -147,7 +147,7 @@ class ObjectsBeside:
         )
 
 
-def _changed(watched: _Watched, value: Any) -> str | None:
+def _changed(watched: _WatchedObject, value: Any) -> str | None:
     """Return the first attribute that has changed and that its class reads, or a variable of a closure."""
     attributes = watched.read(value)
     is_function = watched.read is _written_variables

@@ -37,8 +37,8 @@ class ModuleBaseline:
     """
 
     def __init__(self, module: torch.nn.Module) -> None:
-        self._attributes = {place: Mark(value) for place, value in _attributes(module)}
-        self._buffers = {place: Mark(value) for place, value in _non_persistent_buffers(module)}
+        self._attributes = {place: ValueMark(value) for place, value in _attributes(module)}
+        self._buffers = {place: ValueMark(value) for place, value in _non_persistent_buffers(module)}
         self._requires_grad = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
         self._begun: ModuleBaseline | None = None
 
@@ -215,7 +215,7 @@ def _placed(value: Any, former: Any, home: torch.device) -> Any:
     return value
 
 
-class Mark:
+class ValueMark:
     """What it takes to tell whether a plain value is still the same."""
 
     def __init__(self, value: Any) -> None:
@@ -240,7 +240,7 @@ class Mark:
         return bool(_fingerprint(value) == self._mark)
 
 
-def _is_same(marks: dict[str, Mark], place: str, value: Any) -> bool:
+def _is_same(marks: dict[str, ValueMark], place: str, value: Any) -> bool:
     mark = marks.get(place)
     return mark is not None and mark.is_same(value)
 

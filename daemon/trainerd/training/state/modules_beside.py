@@ -15,7 +15,7 @@ import torch
 
 from trainerd.contract.verdict import Reason
 from trainerd.training.state.class_reads import reads_own
-from trainerd.training.state.module_extras import Mark, own_values
+from trainerd.training.state.module_extras import ValueMark, own_values
 from trainerd.training.state.tracked import unwrapped
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Watched:
+class _WatchedPart:
     """A part of a module that is not tracked.
 
     Attributes:
@@ -43,7 +43,7 @@ class _Watched:
     prefix: str
     word: str
     where: str
-    marks: dict[str, Mark]
+    marks: dict[str, ValueMark]
 
 
 class ModulesBeside:
@@ -56,7 +56,7 @@ class ModulesBeside:
 
     def __init__(self, coverage: Coverage, names: CallerNames) -> None:
         self._session = names.session
-        self._watched: list[_Watched] = []
+        self._watched: list[_WatchedPart] = []
         seen: set[int] = set()
         for known in names:
             if not isinstance(known.value, torch.nn.Module):
@@ -66,9 +66,11 @@ class ModulesBeside:
                 if id(part) not in seen and not coverage.keeps(part):
                     seen.add(id(part))
                     prefix = f"{name}." if name else ""
-                    marks = {place: Mark(value) for place, value in own_values(part).items()}
+                    marks = {place: ValueMark(value) for place, value in own_values(part).items()}
                     self._watched.append(
-                        _Watched(weakref.ref(part), known.expression, prefix, known.word, known.where, marks)
+                        _WatchedPart(
+                            weakref.ref(part), known.expression, prefix, known.word, known.where, marks
+                        )
                     )
 
     def reasons(self, coverage: Coverage, others: Iterable[Any] = ()) -> Iterator[Reason]:
@@ -78,7 +80,7 @@ class ModulesBeside:
             coverage: What is kept now.
             others: Objects that are saved apart from it, such as hooks.
         """
-        changed: dict[str, tuple[_Watched, str]] = {}
+        changed: dict[str, tuple[_WatchedPart, str]] = {}
         saved = set(map(id, others))
         for each in self._watched:
             part = each.part()
@@ -87,7 +89,7 @@ class ModulesBeside:
             for place, value in own_values(part).items():
                 mark = each.marks.get(place)
                 if mark is None or mark.is_empty:
-                    each.marks[place] = Mark(value)  # a mask that is made when its size is known, say
+                    each.marks[place] = ValueMark(value)  # a mask that is made when its size is known, say
                 elif not (_is_passing(value, coverage) or mark.is_same(value)) and _is_read(part, place):
                     changed.setdefault(each.expression, (each, place))
         self._watched = [each for each in self._watched if each.expression not in changed]

@@ -141,7 +141,7 @@ class TrackedObjects(dict[str, Stateful]):
                         "other-parameters",
                         name,
                         f"training has changed which parameters it has ({found[0]}{more}): a checkpoint from "
-                        "here on does not fit a program that begins as this one did: that cannot resume from it",
+                        "here on does not fit a program that begins as this one did, and cannot resume it",
                         "make all parameters before the first epoch, and freeze or mask those that are not "
                         "used yet; or train each form of the module in a run of its own",
                     )
