@@ -6,6 +6,7 @@ in the middle of a write, workers that outlive it) is shown by processes elsewhe
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,12 +38,10 @@ def attempt(
         steps: How often to checkpoint.
         settings: For the session.
     """
-    calls = 0
+    calls = itertools.count(1)
 
     def tick() -> None:
-        nonlocal calls
-        calls += 1
-        if calls == crash_at:
+        if next(calls) == crash_at:
             raise Crash
 
     torch.manual_seed(99)  # an attempt finds the generators as they happen to be

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -19,7 +20,7 @@ class Left(BaseException):
 
 def drained_at(run_dir: Path, loop: Loop, call: int, *, steps: int = 100, **settings: Any) -> None:
     """Make one attempt that is asked to stop at the given call of the loop's second argument, from 1."""
-    calls = 0
+    calls = itertools.count(1)
 
     def leave(_code: int) -> None:
         raise Left
@@ -35,9 +36,7 @@ def drained_at(run_dir: Path, loop: Loop, call: int, *, steps: int = 100, **sett
             ) as session:
 
                 def tick() -> None:
-                    nonlocal calls
-                    calls += 1
-                    if calls == call:
+                    if next(calls) == call:
                         session._run.flag.ask("SIGTERM")
 
                 loop(session, tick)

@@ -34,11 +34,23 @@ def _read_by(kind: type) -> frozenset[str] | None:
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name not in _NOT_OF_A_STEP
     ]
-    found: set[str] = set()
-    for node in (node for method in methods for node in ast.walk(method)):
-        target = node.target if isinstance(node, ast.AugAssign) else node
-        if isinstance(target, ast.Attribute) and (target is not node or isinstance(target.ctx, ast.Load)):
-            found.add(target.attr)
-        elif isinstance(node, ast.Name):
-            found.add(node.id)
+    nodes = [node for method in methods for node in ast.walk(method)]
+    only_changed = {changed for node in nodes if (changed := _changed_by(node)) is not None}
+    found = {
+        node.attr if isinstance(node, ast.Attribute) else node.id
+        for node in nodes
+        if isinstance(node, ast.Attribute | ast.Name)
+        and isinstance(node.ctx, ast.Load)
+        and node not in only_changed
+    }
     return None if found & _BY_NAME else frozenset(found)
+
+
+def _changed_by(node: ast.AST) -> ast.AST | None:
+    """Return what a statement changes in place without a use of its value: ``self.losses.append(loss)``."""
+    match node:
+        case ast.Expr(value=ast.Call(func=ast.Attribute(value=changed))):
+            return changed
+        case ast.Subscript(value=changed, ctx=ast.Store()):
+            return changed
+    return None
