@@ -81,7 +81,7 @@ def test_a_job_that_starts_says_that_it_imports_and_for_how_long():
     starting = job("ant", "starting", phase="importing", reason="launching attempt 1")
     assert reason_now(starting, NOW_S) == "importing for 42s: launching attempt 1"
     plain = job("ant", "running", phase="no-session", reason="attempt 1 runs")
-    assert reason_now(plain, NOW_S) == "attempt 1 runs; no session opened for 42s"
+    assert reason_now(plain, NOW_S) == "attempt 1 runs; no session yet, after 42s"
     assert reason_now(plain, NOW_S + 3600) == "attempt 1 runs"
 
 
