@@ -215,14 +215,14 @@ def _verdict(evidence: Evidence) -> _Verdict:
     if evidence.stall is not None and any(rank.killed_by_shim == "asked" for rank in evidence.exit.ranks):
         return _stalled(evidence, evidence.stall)
     if evidence.is_finish_recorded and all(rank.exit_code == 0 for rank in evidence.exit.ranks):
-        return OutcomeKind.FINISHED, Retry.NOTHING_LEFT, "it finished, and said so"
+        return OutcomeKind.FINISHED, Retry.NOTHING_LEFT, "its session reported the end"
     culprit = _culprit(evidence, evidence.exit)
     if culprit is not None and evidence.is_wrapped and _all_said(evidence, "finished"):
         ended = _how_it_ended(culprit)
         return (
             OutcomeKind.FINISHED,
             Retry.NOTHING_LEFT,
-            f"it finished, and said so; its command {ended} after that",
+            f"its session reported the end; its command {ended} after that",
         )
     if culprit is not None and _all_said(evidence, "drained"):
         return _drained(evidence)  # a launcher such as torchrun makes 1 of the 85 of its ranks
@@ -283,7 +283,7 @@ def _nonfinite(evidence: Evidence, named: str) -> _Verdict:
 def _stalled(evidence: Evidence, stall: StallRecord) -> _Verdict:
     silence = f"nothing moved for {stall.silence_s:.0f} s while in phase {stall.doing}"
     if evidence.is_finish_recorded:
-        return OutcomeKind.FINISHED, Retry.NOTHING_LEFT, f"it finished, and said so; then {silence}"
+        return OutcomeKind.FINISHED, Retry.NOTHING_LEFT, f"its session reported the end; then {silence}"
     reason = f"{silence} (limit {stall.limit_s:.0f} s); its stacks are in its log"
     return OutcomeKind.STALLED, Retry.AFTER_BACKOFF, reason
 
@@ -434,7 +434,7 @@ def _with(evidence: Evidence, message: str) -> str:
 
 def _drained(evidence: Evidence) -> _Verdict:
     if evidence.is_checkpoint_new:
-        reason = f"it stopped with proof: checkpoint {evidence.checkpoint}"
+        reason = f"it left after saving the verified checkpoint {evidence.checkpoint}"
         return OutcomeKind.DRAINED, Retry.AT_ONCE_IF_MOVED, reason
     if evidence.has_session and evidence.step in {None, evidence.checkpoint_step}:
         where = f"step {evidence.step} was checkpointed before" if evidence.step else "no step had been made"
@@ -447,7 +447,7 @@ def _all_exited_zero(evidence: Evidence, record: ExitRecord) -> _Verdict:
     if any(said is not None and said.kind == "drained" for said in evidence.outcomes):
         return _drained(evidence)
     if _all_said(evidence, "finished"):
-        return OutcomeKind.FINISHED, Retry.NOTHING_LEFT, "it finished, and said so"
+        return OutcomeKind.FINISHED, Retry.NOTHING_LEFT, "its session reported the end"
     raised = _raised(evidence)
     if raised is not None:
         reason = f"rank {raised[0]} raised {_error_text(raised[1])}, and its command exited with 0"

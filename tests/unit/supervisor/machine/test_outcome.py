@@ -503,14 +503,14 @@ def test_a_rank_that_a_real_time_signal_ended_is_named():
         (
             code(1),
             SESSION | NEW | {"is_wrapped": True, "outcomes": (FINISHED_SAID,)},
-            "it finished, and said so; its command exited with 1 after that",
+            "its session reported the end; its command exited with 1 after that",
         ),
         (
             by(signal.SIGTERM),
             SESSION | NEW | {"is_wrapped": True, "outcomes": (FINISHED_SAID,)},
-            "it finished, and said so; its command was ended by SIGTERM after that",
+            "its session reported the end; its command was ended by SIGTERM after that",
         ),
-        (code(0), SESSION | {"outcomes": (FINISHED_SAID,)}, "it finished, and said so"),
+        (code(0), SESSION | {"outcomes": (FINISHED_SAID,)}, "its session reported the end"),
         (code(0), {}, "it exited with 0"),
         (
             code(0),
