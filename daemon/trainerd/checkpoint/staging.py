@@ -2,7 +2,7 @@
 
 Invariants:
     The rename is within the checkpoints folder, so it cannot cross filesystems and is one atomic act. It is
-    out of the folder of this attempt, which another one renames when it takes over: see `fence`.
+    out of the folder of this attempt, which a later attempt renames when it takes over: see `fence`.
     Nothing is renamed before every file in it, its manifest and its own names were synced.
     After a write, sync or close that failed, the staging is dead: Linux may have marked the pages clean, and
     a second sync would report success for data that never reached the disk.
@@ -124,7 +124,7 @@ class Staging:
         return self.add(FileEntry(name, hasher.bytes, hasher.digest()))
 
     def add(self, entry: FileEntry) -> FileEntry:
-        """Announce a file that somebody else wrote and synced into `path`."""
+        """Announce a file that another thread or process wrote and synced into `path`."""
         self._check_file_name(entry.name)
         self._check_alive()
         self._entries[entry.name] = entry
@@ -179,7 +179,7 @@ class Staging:
             # Not the folder of the attempt too: what may come back in it is swept, whole or not.
             sync_directory(self.directory)
         except OSError:
-            # Visible and perhaps not durable: nobody may build on it.
+            # Visible and perhaps not durable: nothing may build on it.
             with contextlib.suppress(OSError):
                 final.rename(self.path)
             raise
@@ -195,7 +195,7 @@ class Staging:
 
 
 class _closing:  # noqa: N801 - a context manager, used like contextlib.closing
-    """Closes a descriptor; a close that fails is an error, unless another one is on its way."""
+    """Closes a descriptor; a close that fails is an error, unless an earlier error is on its way."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor

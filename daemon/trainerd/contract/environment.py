@@ -231,7 +231,7 @@ def _on_nonfinite_loss(text: str) -> OnNonfiniteLoss:
     for word in known:
         if word == text:
             return word
-    raise ValueError(f"it is none of {', '.join(known)}")
+    raise ValueError(f"it is not one of {', '.join(known)}")
 
 
 def memory_mode(text: str) -> MemoryMode:

@@ -122,7 +122,7 @@ class RankExit:
     """How one rank ended.
 
     Attributes:
-        rank: Which.
+        rank: Number of the rank.
         exit_code: What it exited with; None if a signal ended it or it never started.
         signal: Number of the signal that ended it, None if none did.
         killed_by_shim: Why the shim sent SIGKILL: past the grace period, asked to, or a peer rank died.

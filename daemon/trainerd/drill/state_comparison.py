@@ -30,7 +30,7 @@ def checkpoint_difference(
 
     Args:
         then: Checkpoint of the undisturbed run.
-        now: The other one.
+        now: Checkpoint of the run to compare with it.
         uncompared: Paths to leave out.
         folders: Folder of each run. A text in the state that names a place in one is compared without it.
     """

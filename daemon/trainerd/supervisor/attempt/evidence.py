@@ -68,7 +68,7 @@ def gather_evidence(
     is_after_reboot: bool = False,
     looks_at_checkpoints: bool = True,
 ) -> Evidence:
-    """Collect what is known of an attempt of which nobody is left. Blocks: it may verify a checkpoint.
+    """Collect what is known of an attempt of which no process is left. Blocks: it may verify a checkpoint.
 
     Args:
         job: The spec, newest.
@@ -220,7 +220,7 @@ def _checkpoints(run: RunPaths, *, must_verify: bool) -> tuple[Checkpoint, ...]:
     from trainerd.checkpoint.store import CheckpointStore  # a supervisor of plain commands never needs it
 
     store = CheckpointStore.of_run(run)
-    # Any other was read back when it was committed, and whoever resumes from it verifies it.
+    # Any other was read back when it was committed, and a resume from it verifies it.
     newest = store.newest_verified() if must_verify else None
     if must_verify and newest is None:
         return ()

@@ -156,7 +156,7 @@ ignores(*_IDLE, on=AttemptVoided, because="no attempt of it is live")
 def launch_later(job: Job, _state: Starting, event: LaunchFailed, now: float) -> Transition:
     """Tried again after a wait, within the budget; paused if there was no room on the disk."""
     retry = Retry.WHEN_THERE_IS_ROOM if event.is_for_want_of_space else Retry.AFTER_BACKOFF
-    # A launch that failed for want of room has used up nothing of the job's.
+    # A launch that failed because there was no room has used up nothing of the job's.
     failures = job.failures if event.is_for_want_of_space else job.failures + 1
     reason = f"attempt {job.attempt} could not be launched: {event.error}"
     return _again(replace(job, failures=failures), retry, reason, now)

@@ -42,7 +42,7 @@ class OutcomeKind(enum.Enum):
 
 
 class Retry(enum.Enum):
-    """What an ending asks for, as far as nobody asked for something else."""
+    """What an ending asks for, unless a request asks for something else."""
 
     NOTHING_LEFT = "nothing is left to do"
     AT_ONCE = "again at once"
@@ -50,7 +50,7 @@ class Retry(enum.Enum):
     AFTER_BACKOFF = "again after a wait"
     FROM_THE_CHECKPOINT_BEFORE = "again after a wait, from the checkpoint before the newest"
     WHEN_THERE_IS_ROOM = "again when there is room on the disk"
-    ON_REQUEST = "not again before somebody asks for it"
+    ON_REQUEST = "not again before a request"
     NEVER = "not again unless something changes"
 
 
@@ -94,7 +94,7 @@ class Evidence:
     """All that is known of an ending.
 
     Attributes:
-        attempt: Which.
+        attempt: Number of the attempt.
         exit: What the shim recorded; None if it was lost.
         outcomes: What each rank said, by rank; None where it said nothing.
         lost_because: Why there is no exit record.
@@ -147,7 +147,7 @@ class Evidence:
 
 
 def judge(evidence: Evidence, *, now_wall_s: float) -> Outcome:
-    """Return how the attempt ended. `now_wall_s` dates an ending that nobody saw."""
+    """Return how the attempt ended. `now_wall_s` dates an ending that no process saw."""
     kind, retry, reason = _verdict(evidence)
     decisive = _decisive(evidence)
     return Outcome(
@@ -208,7 +208,7 @@ _Verdict = tuple[OutcomeKind, Retry, str]
 def _verdict(evidence: Evidence) -> _Verdict:
     if evidence.exit is None:
         retry = Retry.AT_ONCE if evidence.is_after_reboot else Retry.AFTER_BACKOFF
-        return OutcomeKind.LOST, retry, evidence.lost_because or "nobody saw it end"
+        return OutcomeKind.LOST, retry, evidence.lost_because or "its end was not seen"
     said = _from_the_ranks(evidence)
     if said is not None:
         return said
