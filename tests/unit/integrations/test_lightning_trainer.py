@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import json
 import logging
+import pickle
 import random
 import warnings
 from collections.abc import Callable, Iterator
@@ -31,6 +34,15 @@ from trainerd.integrations.lightning import TrainerdCallback  # noqa: E402
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "enable_checkpointing": False,
+}
 
 
 class Noisy(Dataset[Any]):
@@ -210,6 +222,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "late": {"module": LateTick},
     "by-hand": {"module": TwoOptimizers},
     "stream": {"data": "stream"},
+    "limited-stream": {"data": "stream", "limit_train_batches": 4},
     "cycled": {"data": "cycled"},
     "max-steps": {"epochs": -1, "max_steps": 10},
 }
@@ -280,6 +293,8 @@ def test_crashes_change_nothing(
         ("stepwise", 14),
         pytest.param(*("by-hand", 4), marks=pytest.mark.slow),
         ("stream", 11),
+        ("limited-stream", 5),
+        pytest.param(*("limited-stream", 11), marks=pytest.mark.slow),
         ("cycled", 5),
         pytest.param(*("stream", 6), marks=pytest.mark.slow),
         pytest.param(*("max-steps", 6), marks=pytest.mark.slow),
@@ -349,16 +364,28 @@ def test_a_trainer_has_its_methods_back(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         callback = TrainerdCallback(tmp_path / "run", strict=False)
-        trainer = pl.Trainer(
-            max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False,
-            enable_model_summary=False, enable_checkpointing=False, callbacks=[callback],
-        )  # fmt: skip
+        trainer = pl.Trainer(max_epochs=1, callbacks=[callback], **QUIET)
         module = Module(lambda: None, plateau=False, validates_often=False)
         trainer.fit(module, loader_of("map"), DataLoader(Noisy(4)))
     assert "run" not in vars(trainer.fit_loop)
     assert callback.session is not None
     assert callback.session.epoch == 1
     trainer.validate(module, DataLoader(Noisy(4)))
+
+
+def test_a_copy_of_a_callback_has_its_settings_and_no_session(tmp_path: Path) -> None:
+    callback = TrainerdCallback(tmp_path / "run", strict=False, keep_last=2)
+    trainer = pl.Trainer(max_epochs=1, callbacks=[callback], **QUIET)
+    module = Module(gc.isenabled, plateau=False, validates_often=False)  # any function that can be pickled
+    trainer.fit(module, loader_of("map"), DataLoader(Noisy(4)))
+    torch.save(module, tmp_path / "module.pt")
+    copied = copy.deepcopy(callback)
+    assert copied.session is None
+    assert copied._settings == {"strict": False, "keep_last": 2}
+    with trainerd.session(tmp_path / "other", strict=False) as session:
+        copied = pickle.loads(pickle.dumps(TrainerdCallback(session=session)))
+        with pytest.raises(UserError, match="a copy of one that had an open session"):
+            pl.Trainer(max_epochs=1, callbacks=[copied], **QUIET).fit(module, loader_of("map"))
 
 
 def test_a_session_and_settings_of_one_are_refused(tmp_path: Path) -> None:

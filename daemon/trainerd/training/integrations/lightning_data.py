@@ -77,10 +77,13 @@ class FeedLoader:
     Args:
         feed: The stream over the loader.
         place: Tells the epoch that begins, and how many of its batches are done.
+        is_fetched_ahead: Tells whether Lightning fetches one batch ahead to see the end: where neither the
+            loader has a length nor the trainer a limit of batches.
     """
 
-    def __init__(self, feed: Feed, place: Place) -> None:
+    def __init__(self, feed: Feed, place: Place, is_fetched_ahead: Callable[[], bool]) -> None:
         self.loader: Any = None
+        self._is_fetched_ahead = is_fetched_ahead
         self._feed = feed
         self._place = place
         self._is_resumed = False
@@ -101,9 +104,8 @@ class FeedLoader:
         if self._is_resumed and not is_inside:
             stream = self._feed.iterate(self.loader)  # the pass of the checkpoint was over
         self._is_resumed = False
-        is_ahead = known_length(self.loader) is None
+        is_ahead = self._is_fetched_ahead()
         while True:
-            # Of a loader without a length, Lightning fetches one batch ahead to see the end.
             self._before = self._feed.state_dict() if is_ahead else None
             try:
                 batch = next(stream)
