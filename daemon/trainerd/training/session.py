@@ -275,6 +275,10 @@ class Session:
     def value(self, name: str, default: Any) -> Value[Any]:
         """Return the box of a plain value that belongs to the state of the run; see `Value`.
 
+        Args:
+            name: Its name; the same name is the same box.
+            default: Its first value: a number, string, tensor or array, or a list, tuple, dict or set of these.
+
         Raises:
             UnsupportedValueError: A checkpoint cannot represent the first value.
         """
@@ -294,7 +298,10 @@ class Session:
         return Variables({name: self.value(name, value) for name, value in first.items()})
 
     def log(self, **values: Any) -> None:
-        """Note measurements of the step in progress: numbers, or tensors with one element.
+        """Note measurements of the step in progress, a row of the metric history.
+
+        Args:
+            values: Numbers by name, or tensors with one element, of any device.
 
         Raises:
             UserError: A value is not a number.
@@ -307,6 +314,9 @@ class Session:
 
     def report(self, **scores: Any) -> None:
         """Score the state as it is: ranks the checkpoint at the end of this epoch for best-k.
+
+        Args:
+            scores: Numbers by name, such as the metric that `keep_best` names.
 
         Raises:
             UserError: A score is not a number.
@@ -371,10 +381,14 @@ class Session:
         self._check_open()
         self._run.flag.take()
 
-    def hand_over_signals(self) -> None:
-        """Give the signals back to the handlers that were there before, until `take_signals`."""
+    def hand_over_signals(self) -> bool:
+        """Give the signals back to the handlers that were there before, until `take_signals`.
+
+        Returns:
+            Whether the session had them: not if it was opened with ``signals=False``.
+        """
         self._check_open()
-        self._run.flag.hand_over()
+        return self._run.flag.hand_over()
 
     # ------------------------------------------------------------------ the loop of a framework
 
@@ -476,6 +490,9 @@ class Session:
 
         ``for number, batch in session.enumerate(loader)`` has the numbers that ``enumerate(loader)`` would
         have in a run without interruption.
+
+        Args:
+            loaders: As `batches` takes them; so are `train`, `accumulate`, `mesh`, `dp_rank` and `dp_size`.
         """
         sharding = StatedSharding(mesh, dp_rank, dp_size)
         return self._batches(loaders, sharding, train=train, accumulate=accumulate, is_numbered=True)

@@ -8,6 +8,7 @@ import json
 import logging
 import pickle
 import random
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -386,6 +387,35 @@ def test_a_copy_of_a_callback_has_its_settings_and_no_session(tmp_path: Path) ->
         copied = pickle.loads(pickle.dumps(TrainerdCallback(session=session)))
         with pytest.raises(UserError, match="a copy of one that had an open session"):
             pl.Trainer(max_epochs=1, callbacks=[copied], **QUIET).fit(module, loader_of("map"))
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_the_callback_takes_signals_only_if_its_session_does(tmp_path: Path, takes: bool) -> None:
+    former = signal.getsignal(signal.SIGTERM)
+    seen: list[Any] = []
+    module = Module(
+        lambda: seen.append(signal.getsignal(signal.SIGTERM)), plateau=False, validates_often=False
+    )
+    callback = TrainerdCallback(tmp_path / "run", strict=False, signals=takes)
+    pl.Trainer(max_epochs=1, callbacks=[callback], **QUIET).fit(module, loader_of("map"), None)
+    assert {type(getattr(handler, "__self__", None)).__name__ == "DrainFlag" for handler in seen} == {takes}
+    assert signal.getsignal(signal.SIGTERM) == former
+
+
+def test_a_trainer_that_is_copied_in_its_fit_is_an_ordinary_one(tmp_path: Path) -> None:
+    copies: list[Any] = []
+
+    class Copies(Callback):
+        def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+            copies.append(copy.deepcopy(trainer.fit_loop))
+
+    module = Module(gc.isenabled, plateau=False, validates_often=False)
+    callbacks = [TrainerdCallback(tmp_path / "run", strict=False), Copies()]
+    trainer = pl.Trainer(max_epochs=1, callbacks=callbacks, **QUIET)
+    trainer.fit(module, loader_of("map"), None)
+    assert copies[0].run.__func__ is type(trainer.fit_loop).run
+    copied = copy.deepcopy(trainer.fit_loop._combined_loader)
+    assert isinstance(copied.flattened[0], DataLoader)
 
 
 def test_a_session_and_settings_of_one_are_refused(tmp_path: Path) -> None:

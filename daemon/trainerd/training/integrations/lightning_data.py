@@ -18,6 +18,15 @@ _NEXT_PASS: Final = 1 << 32
 """From the epoch number of one pass over a loader to that of the next one within the same epoch."""
 
 
+def as_it_is(thing: Any) -> Any:
+    """Stand for a loader of this file, or another part of a protected trainer, when that is copied.
+
+    ``torch.save(model)`` copies the trainer of the model, for example. The copy has what was replaced, since
+    neither the run nor the place of the trainer in it is the copy's.
+    """
+    return thing
+
+
 class EpochLoader:
     """An exact loader whose passes begin where the trainer is.
 
@@ -64,6 +73,9 @@ class EpochLoader:
     @_iterator.setter
     def _iterator(self, value: Any) -> None:
         self.loader._iterator = value  # noqa: SLF001 - as above
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return as_it_is, (self.loader,)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "loader" not in self.__dict__:
@@ -113,6 +125,9 @@ class FeedLoader:
                 return
             yield batch
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return as_it_is, (self.loader,)
+
     def state_dict(self) -> dict[str, Any]:
         """Return where the trainer is in the stream."""
         return self._feed.state_dict() if self._before is None else self._before
@@ -128,6 +143,9 @@ class SizedFeedLoader:
 
     def __init__(self, stream: FeedLoader) -> None:
         self._stream = stream
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return as_it_is, (self._stream.loader,)
 
     def __len__(self) -> int:
         return len(self._stream.loader)

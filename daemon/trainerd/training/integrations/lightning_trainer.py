@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trainerd
 from trainerd.errors import UserError
 from trainerd.training.data.exact_loader import exact
-from trainerd.training.integrations.lightning_data import EpochLoader, FeedLoader
+from trainerd.training.integrations.lightning_data import EpochLoader, FeedLoader, as_it_is
 from trainerd.training.integrations.lightning_loggers import (
     put_back_loggers,
     record_versions,
@@ -143,6 +143,20 @@ def _check(trainer: Any) -> None:
         check_methods(owner, methods, framework="Lightning", by="TrainerdCallback")
 
 
+class _Replacement:
+    """A method of a trainer while it is protected; a copy of the trainer has its former method."""
+
+    def __init__(self, function: Callable[..., Any], former: Callable[..., Any]) -> None:
+        self._function = function
+        self._former = former
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return self._function(*arguments, **named)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return as_it_is, (self._former,)
+
+
 class _ProtectedFit:
     """One ``fit`` of a trainer."""
 
@@ -180,7 +194,7 @@ class _ProtectedFit:
 
     def _replace(self, owner: Any, name: str, function: Callable[..., Any]) -> Any:
         former = getattr(owner, name)
-        setattr(owner, name, function)
+        setattr(owner, name, _Replacement(function, former))
         self._replaced.append((owner, name))
         return former
 
@@ -202,11 +216,12 @@ class _ProtectedFit:
     def _take_signals(self) -> None:
         # Lightning must find the handlers that were there before the session's: it puts them back at the end.
         session = self.drive.session
-        session.hand_over_signals()
+        had_them = session.hand_over_signals()
         try:
             self._former_signals()
         finally:
-            session.take_signals()
+            if had_them:
+                session.take_signals()
 
     def _run(self) -> None:
         self._former_run()
