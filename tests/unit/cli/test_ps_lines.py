@@ -56,6 +56,9 @@ def test_states_are_named_with_commas_or_again():
 def test_jobs_are_chosen_by_name_and_state():
     assert [each.name for each in choose(JOBS, ("bee", "cow"), frozenset({"parked"}))] == ["cow"]
     assert len(choose(JOBS, (), frozenset())) == 3
+    assert [each.name for each in choose(JOBS, ("c*", "b?e"), frozenset())] == ["bee", "cow"]
+    with pytest.raises(UserError, match=r"no job 'd\*'"):
+        choose(JOBS, ("d*",), frozenset())
     with pytest.raises(UserError, match="no job 'be'") as caught:
         choose(JOBS, ("be",), frozenset())
     assert caught.value.hint == "did you mean 'bee'?"
