@@ -277,7 +277,7 @@ class Session:
 
         Args:
             name: Its name; the same name is the same box.
-            default: Its first value: a number, string, tensor or array, or a list, tuple, dict or set of these.
+            default: Its first value: a number, string, tensor or array, or a list, tuple or dict of these.
 
         Raises:
             UnsupportedValueError: A checkpoint cannot represent the first value.
@@ -492,7 +492,12 @@ class Session:
         have in a run without interruption.
 
         Args:
-            loaders: As `batches` takes them; so are `train`, `accumulate`, `mesh`, `dp_rank` and `dp_size`.
+            loaders: As `batches` takes them.
+            train: As `batches` takes it.
+            accumulate: As `batches` takes it.
+            mesh: As `batches` takes it.
+            dp_rank: As `batches` takes it.
+            dp_size: As `batches` takes it.
         """
         sharding = StatedSharding(mesh, dp_rank, dp_size)
         return self._batches(loaders, sharding, train=train, accumulate=accumulate, is_numbered=True)
