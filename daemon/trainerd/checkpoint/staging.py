@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-__all__ = ["Staging"]
+__all__ = ["Staging", "free_place"]
 
 DATA_WRITTEN = declare(
     "checkpoint.data.written", "a staging folder, its last file not synced; swept at the next start"
@@ -50,6 +50,14 @@ COMMITTED = declare("checkpoint.committed", "the new checkpoint, durable; nothin
 
 GATHER_BYTES: Final = 1024 * 1024
 """Small pieces are written together, up to this many bytes a call."""
+
+
+def free_place(directory: Path, step: int) -> CheckpointName:
+    """Return the name of the next checkpoint of a step: none in the folder has it."""
+    place = CheckpointName(step)
+    while os.path.lexists(directory / str(place)):
+        place = CheckpointName(step, place.ordinal + 1)
+    return place
 
 
 class Staging:
@@ -170,9 +178,8 @@ class Staging:
         MANIFEST_SYNCED.hit()
 
     def _rename(self, manifest: Manifest) -> Checkpoint:
-        place = CheckpointName(self.step)
-        while os.path.lexists(final := self.directory / str(place)):
-            place = CheckpointName(self.step, place.ordinal + 1)
+        place = free_place(self.directory, self.step)
+        final = self.directory / str(place)
         self.path.rename(final)
         try:
             RENAMED.hit()

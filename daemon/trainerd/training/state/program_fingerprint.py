@@ -74,16 +74,16 @@ def _code() -> dict[str, str]:
 
 def _own_files(folder: Path) -> Iterator[Path]:
     # The virtual environment may well lie in the project's folder.
-    foreign = [Path(prefix).resolve() for prefix in {sys.prefix, sys.base_prefix}]
+    foreign = tuple([f"{os.path.realpath(prefix)}/" for prefix in {sys.prefix, sys.base_prefix}])
+    own = f"{str(folder).rstrip('/')}/"
 
-    @cache  # a thousand modules lie in a hundred folders, and a start waits for this
+    @cache  # a thousand modules lie in three hundred folders, and a start waits for this
     def is_own(parent: str) -> bool:
         try:
-            real = Path(os.path.realpath(parent))
+            real = f"{os.path.realpath(parent)}/"
         except OSError:
             return False  # relative to a working folder that was deleted, as torch's "_ops.py"
-        is_foreign = any(real.is_relative_to(prefix) for prefix in foreign) or "site-packages" in real.parts
-        return real.is_relative_to(folder) and not is_foreign
+        return real.startswith(own) and not real.startswith(foreign) and "/site-packages/" not in real
 
     seen = set()
     for name, module in list(sys.modules.items()):

@@ -54,6 +54,7 @@ class StagedSnapshot:
 @dataclass
 class _InFlight:
     future: Future[Checkpoint]
+    uses_arena: bool = True
     is_called_off: threading.Event = field(default_factory=threading.Event)
 
 
@@ -103,7 +104,8 @@ class CheckpointWriter:
 
         Does nothing while a write is in flight: it uses an arena that is there already.
         """
-        if self.is_busy or self._preparation is not None:
+        uses_arena = self._in_flight is not None and self._in_flight.uses_arena
+        if (self.is_busy and uses_arena) or self._preparation is not None:
             return
         self._thread.start()
 
@@ -256,6 +258,27 @@ class CheckpointWriter:
                 self._in_flight = None
             self.call_off()
             raise
+
+    def run_in_background(self, work: Callable[[], Checkpoint]) -> None:
+        """Make a checkpoint from something other than a snapshot, in the thread that writes.
+
+        It counts as a write in flight that cannot be called off. Waits for the one before, and raises what
+        that raised.
+        """
+        self.supersede()
+        self.call_off_aside()
+        flight = _InFlight(Future(), uses_arena=False)
+
+        def run() -> None:
+            try:
+                checkpoint = work()
+            except BaseException as error:  # noqa: BLE001 - kept for whoever waits
+                flight.future.set_exception(error)
+            else:
+                flight.future.set_result(checkpoint)
+
+        self._in_flight = flight
+        self._thread.run(run)
 
     def _wait_for_arena(self) -> None:
         self.supersede()
