@@ -234,7 +234,7 @@ class MemoryTier:
         return copy
 
     def ended(self, error: BaseException | None, background_s: float) -> None:
-        """Take in how the writing of a copy ended, and how long it took in the background."""
+        """Take in how the writing of a copy ended, and its processor time in the background."""
         self.budget.written(background_s)
         # What called it off is newer, and the thread that trains says itself that a loss is not finite.
         if error is not None and not isinstance(error, AbandonedError | NonFiniteLossError):
@@ -265,6 +265,20 @@ def _newest_step(store: CheckpointStore) -> int:
 
 
 def _share(environ: Mapping[str, str]) -> float:
+    """Return the share that the environment sets.
+
+    Raises:
+        UserError: It is not a number above 0.
+    """
+    text = environ.get(MEMORY_SHARE)
+    if not text:
+        return COST_SHARE_MAX
     with contextlib.suppress(ValueError):
-        return float(environ[MEMORY_SHARE]) if environ.get(MEMORY_SHARE) else COST_SHARE_MAX
-    return COST_SHARE_MAX
+        share = float(text)
+        if share > 0:  # as NaN is not
+            return share
+    raise UserError(
+        f"{MEMORY_SHARE}={text!r} is not a number above 0",
+        hint=f"set the share of the training time that copies in memory may cost, such as {COST_SHARE_MAX:g}, "
+        "or unset it",
+    )

@@ -201,11 +201,12 @@ class RunSaves:
     def keep_in_memory(self) -> None:
         """Copy this boundary aside, and write it to memory in the background, if that is due.
 
-        Not while a save is in flight, which has the memory for copies, nor where this boundary is saved. It
-        stays staged, so that a drain or an error makes the same copy durable.
+        Not while a save is in flight, which has the memory for copies, nor while that memory is provided, nor
+        where this boundary is saved. It stays staged, so that a drain or an error makes the same copy durable.
         """
         with self._lock, no_collection():
-            if not self._memory.is_due() or self._writer.is_busy or self._is_saved():
+            is_waiting = self._writer.is_busy or self._writer.is_preparing
+            if not self._memory.is_due() or is_waiting or self._is_saved():
                 return
             self._memory.budget.begin()
             if not self._is_staged_here():

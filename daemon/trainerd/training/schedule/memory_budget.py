@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 COST_SHARE_MAX: Final = 0.02
 """Share of the training time that copies into memory may cost."""
 BACKGROUND_WEIGHT: Final = 0.25
-"""What a second of writing in the background costs the loop, in seconds: it takes a core, at a low priority,
-and memory bandwidth."""
+"""What a second of a processor in the background costs the loop, in seconds: it takes a core, at a low
+priority, and memory bandwidth."""
 FIRST_COST_S: Final = 0.005
 """What a copy is taken to cost before the first one, in seconds."""
 
@@ -56,7 +56,7 @@ class MemoryBudget:
         """The copy is written, or given up; the next one may come.
 
         Args:
-            background_s: How long that took in the background, in seconds.
+            background_s: Processor time that it took in the background, in seconds.
         """
         self._cost_s = self._stall_s + BACKGROUND_WEIGHT * background_s
         self.is_written = True

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from concurrent import futures
 from pathlib import Path
 
 import pytest
@@ -40,10 +41,14 @@ def base(monkeypatch):
 
 @pytest.fixture
 def patient(monkeypatch):
-    """Have each step wait for the copy of its boundary."""
+    """Have each step wait for what copies wait for, and for the copy of its boundary."""
     keep = RunSaves.keep_in_memory
 
     def keep_and_wait(saves):
+        if saves._writer._preparation is not None:
+            saves._writer._preparation.join(LIMIT_S)
+        if saves._writer._in_flight is not None:
+            futures.wait([saves._writer._in_flight.future], LIMIT_S)
         keep(saves)
         if saves._writer._aside is not None:
             assert saves._writer._aside.has_ended.wait(LIMIT_S)
@@ -143,6 +148,13 @@ def test_a_tmpfs_that_fails_ends_no_run(tmp_path, base, capfd):
     train(tmp_path, after_step=take_away)
     assert "trainerd: no copies are kept in memory: " in capfd.readouterr().err
     assert CheckpointStore.of_run(RunPaths(tmp_path)).checkpoints()[-1].step == 5
+
+
+@pytest.mark.parametrize("share", ["2 %", "nan", "0", "-0.02"])
+def test_a_share_that_is_not_a_number_above_0_is_an_error_that_names_it(tmp_path, base, monkeypatch, share):
+    monkeypatch.setenv("TRAINERD_MEMORY_SHARE", share)
+    with pytest.raises(UserError, match=f"TRAINERD_MEMORY_SHARE='{share}' is not a number above 0"):
+        train(tmp_path)
 
 
 def test_a_place_that_is_refused_ends_no_run(tmp_path, base, capfd):
