@@ -92,6 +92,19 @@ def test_the_steps_since_the_copy_are_all_that_is_lost_and_the_record_names_the_
     assert (newest.step, newest.manifest.reason) == (step, "memory")
 
 
+def test_a_machine_that_dies_before_the_copy_is_on_disk_costs_steps_and_nothing_else(
+    tmp_path, base, settings, undisturbed
+):
+    run = tmp_path / "run"
+    for failpoints in ("memory.kept=kill@4", "checkpoint.staged=kill"):
+        assert train(run, script=TINY_WITH_COPIES, failpoints=failpoints, **settings).code == KILLED
+    assert newest_in_memory(RunPaths(run).checkpoints) == 4  # it stays until it is on disk
+    shutil.rmtree(memory_place(RunPaths(run).checkpoints))
+    assert train(run, script=TINY_WITH_COPIES, **settings).code == 0
+    assert read_resume(RunPaths(run).resume).step == 0
+    assert result_of(run) == undisturbed
+
+
 def test_a_run_without_the_setting_has_nothing_in_memory(tmp_path, base):
     run = RunPaths(tmp_path / "run")
     environment = SELDOM | {"TRAINERD_MEMORY_DIR": base}

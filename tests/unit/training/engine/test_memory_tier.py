@@ -20,6 +20,7 @@ from trainerd.errors import UserError  # noqa: E402
 from trainerd.training.engine import memory_tier as module  # noqa: E402
 from trainerd.training.engine.arriving_rows import LateRow  # noqa: E402
 from trainerd.training.engine.run_saves import RunSaves  # noqa: E402
+from trainerd.training.writing.writer import CheckpointWriter  # noqa: E402
 
 LIMIT_S = 20.0
 SELDOM = {"steps": 1000, "seconds": None, "epochs": None}
@@ -148,6 +149,14 @@ def test_a_tmpfs_that_fails_ends_no_run(tmp_path, base, capfd):
     train(tmp_path, after_step=take_away)
     assert "trainerd: no copies are kept in memory: " in capfd.readouterr().err
     assert CheckpointStore.of_run(RunPaths(tmp_path)).checkpoints()[-1].step == 5
+
+
+@pytest.mark.usefixtures("patient")
+def test_no_copy_waits_for_memory_that_is_being_provided(tmp_path, base, monkeypatch):
+    found = []
+    monkeypatch.setattr(CheckpointWriter, "is_preparing", True)
+    train(tmp_path, after_step=lambda _session: found.append(steps_in_memory(tmp_path)))
+    assert found == [None] * 5
 
 
 @pytest.mark.parametrize("share", ["2 %", "nan", "0", "-0.02"])
