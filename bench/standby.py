@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.targets import Target, print_verdicts
+from trainerd.checkpoint.memory_place import newest_in_memory
+from trainerd.checkpoint.store import CheckpointStore
 from trainerd.cli.client import Client
 from trainerd.contract import records
 from trainerd.contract.paths import StatePaths
@@ -92,7 +94,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--standby", choices=("auto", "off"), default="auto")
     parser.add_argument("--exec", dest="through_exec", action="store_true")
     parser.add_argument("--state-mb", type=float, default=140.0)
-    parser.add_argument("--step-ms", type=float, default=500.0, help="least duration of a step")
+    parser.add_argument("--step-ms", type=float, default=500.0, help="pause after each step")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--scratch", type=Path)
     parser.add_argument("--json", action="store_true")
@@ -152,6 +154,8 @@ class Struck:
         run = self._state.run(NAME)
         pid = wait_for(lambda: rank(run, attempt), f"attempt {attempt}")
         wait_for(lambda: last_step(self._folder, pid) or None, f"a step of attempt {attempt}")
+        newest = newest_in_memory if self._args.memory else newest_on_disk
+        wait_for(lambda: newest(run.checkpoints), f"a checkpoint of attempt {attempt}")
         if self._args.standby == "auto":
             wait_for(self._is_ready, f"the standby beside attempt {attempt}")
         time.sleep(self._chance.uniform(0, 3 * self._args.step_ms / 1000))
@@ -204,6 +208,11 @@ def wait_for(look: Callable[[], Any], what: str) -> Any:
 def rank(run: Any, attempt: int) -> int | None:
     record = records.read(run.attempt(attempt).ranks, RanksRecord)
     return record.processes[0].pid if record is not None else None
+
+
+def newest_on_disk(folder: Path) -> int | None:
+    present = CheckpointStore(folder).checkpoints()
+    return present[-1].step if present else None
 
 
 def read_ledger(folder: Path) -> list[dict[str, Any]]:

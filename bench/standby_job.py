@@ -44,29 +44,29 @@ def main() -> None:
         session.track(model=model, optimizer=optimizer)
         data = TensorDataset(torch.arange(BATCHES_AN_EPOCH, dtype=torch.float32).sin().unsqueeze(1))
         loader = DataLoader(data, 1, shuffle=True)
-        built_s = time.time()
-        restored_s = 0.0
+        built_s, restored_s, is_first = time.time(), 0.0, True
         ledger = (args.folder / "ledger.jsonl").open("a", buffering=1)
         for _ in session.epochs(1):
             for (point,) in session.batches(loader):
                 began_s = time.time()
-                restored_s = restored_s or began_s
+                if is_first:
+                    restored_s = began_s
                 optimizer.zero_grad()
                 loss = model(point.expand(1, model[0].in_features)).square().mean()
                 loss.backward()
                 optimizer.step()
                 row = {"step": session.step + 1, "loss": loss.item().hex(), "pid": os.getpid()}
                 row["done_s"] = time.time()
-                if built_s:
+                if is_first:
                     row |= {"started_s": STARTED_S, "imported_s": IMPORTED_S, "built_s": built_s}
                     row["restored_s"] = restored_s
-                if built_s or row["step"] in args.digest_steps:
+                if is_first or row["step"] in args.digest_steps:
                     row["digest"] = digest(model, optimizer)
-                built_s = 0.0
+                is_first = False
                 ledger.write(json.dumps(row) + "\n")
                 if row["step"] >= args.until:
                     return
-                time.sleep(max(0.0, args.step_ms / 1000 - (time.time() - began_s)))
+                time.sleep(args.step_ms / 1000)
 
 
 def network(state_mb: float) -> nn.Sequential:

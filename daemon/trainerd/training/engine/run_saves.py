@@ -170,7 +170,7 @@ class RunSaves:
     # ------------------------------------------------------------------ copies aside
 
     def prepare(self) -> None:
-        """Have the memory for saves provided while training goes on.
+        """Have the memory for saves provided while training goes on, and what was resumed from brought to disk.
 
         After the first step: optimizers have state then.
 
@@ -179,6 +179,7 @@ class RunSaves:
         """
         if not self._is_prepared:
             self._is_prepared = True
+            self._writer.release()
             self._writer.prepare(self._state.snapshot())
 
     def stage(self, reason: str) -> None:

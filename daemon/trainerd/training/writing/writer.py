@@ -18,7 +18,7 @@ import time
 import warnings
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.checkpoint.side_thread import KeptThread
 from trainerd.errors import DeviceCopyError, SpaceError
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from trainerd.checkpoint.store import Checkpoint
     from trainerd.training.state.snapshot import Snapshot
     from trainerd.training.writing.destination import Destination
+
+HOLD_LIMIT_S: Final = 2.0
+"""How long work in the background waits for the first step, in seconds."""
 
 
 @dataclass
@@ -55,6 +58,7 @@ class StagedSnapshot:
 class _InFlight:
     future: Future[Checkpoint]
     uses_arena: bool = True
+    is_released: threading.Event = field(default_factory=threading.Event)
     is_called_off: threading.Event = field(default_factory=threading.Event)
 
 
@@ -267,14 +271,16 @@ class CheckpointWriter:
     def run_in_background(self, work: Callable[[], Checkpoint]) -> None:
         """Make a checkpoint from something other than a snapshot, in the thread that writes.
 
-        It counts as a write in flight that cannot be called off. Waits for the one before, and raises what
-        that raised.
+        It begins at `release`, when something waits for it, or after `HOLD_LIMIT_S`: it takes a core and memory
+        bandwidth from the beginning of training. It counts as a write in flight that cannot be called off.
+        Waits for the one before, and raises what that raised.
         """
         self.supersede()
         self.call_off_aside()
         flight = _InFlight(Future(), uses_arena=False)
 
         def run() -> None:
+            flight.is_released.wait(HOLD_LIMIT_S)
             try:
                 checkpoint = work()
             except BaseException as error:  # noqa: BLE001 - kept for whoever waits
@@ -284,6 +290,11 @@ class CheckpointWriter:
 
         self._in_flight = flight
         self._thread.run(run)
+
+    def release(self) -> None:
+        """Have what `run_in_background` was given begin now."""
+        if self._in_flight is not None:
+            self._in_flight.is_released.set()
 
     def _wait_for_arena(self) -> None:
         self.supersede()
@@ -310,6 +321,7 @@ class CheckpointWriter:
             OSError: The write failed.
             DeviceCopyError: A device tensor arrived damaged.
         """
+        self.release()
         flight, self._in_flight = self._in_flight, None
         return flight.future.result() if flight is not None else None
 

@@ -317,7 +317,10 @@ def test_what_a_write_aside_waits_for_is_not_its_cost(writer):
     assert costs.get(timeout=LIMIT_S) < WAITED_S / 2
 
 
-def test_work_in_the_background_is_a_write_in_flight_that_is_waited_for_and_never_called_off(writer, store):
+def test_work_in_the_background_is_a_write_in_flight_that_is_waited_for_and_never_called_off(
+    writer, store, monkeypatch
+):
+    monkeypatch.setattr(writer_module, "HOLD_LIMIT_S", LIMIT_S)
     opened, order = threading.Event(), []
 
     def work():
@@ -334,6 +337,15 @@ def test_work_in_the_background_is_a_write_in_flight_that_is_waited_for_and_neve
     waits.join(LIMIT_S)
     assert order == ["work", "save"]
     assert [each.step for each in store.checkpoints()] == [2]
+
+
+def test_work_in_the_background_begins_at_its_release(writer, monkeypatch):
+    monkeypatch.setattr(writer_module, "HOLD_LIMIT_S", LIMIT_S)
+    begun = threading.Event()
+    writer.run_in_background(begun.set)
+    assert not begun.wait(WAITED_S)
+    writer.release()
+    assert begun.wait(LIMIT_S)
 
 
 def test_an_error_of_work_in_the_background_is_raised_by_the_next_call_that_meets_it(writer):
