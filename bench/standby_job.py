@@ -56,7 +56,7 @@ def main() -> None:
                 loss.backward()
                 optimizer.step()
                 row = {"step": session.step + 1, "loss": loss.item().hex(), "pid": os.getpid()}
-                row["done_s"] = time.time()
+                row |= {"done_s": time.time(), "copy_s": session._run.memory.budget.cost_s}
                 if is_first:
                     row |= {"started_s": STARTED_S, "imported_s": IMPORTED_S, "built_s": built_s}
                     row["restored_s"] = restored_s

@@ -29,19 +29,20 @@ class MemoryBudget:
 
     Attributes:
         is_written: Whether no copy is on its way.
+        cost_s: What the last copy cost training, in seconds.
     """
 
     def __init__(self, share: float = COST_SHARE_MAX, *, now: Callable[[], float] = time.monotonic) -> None:
         self._share = share
         self._now = now
-        self._cost_s = FIRST_COST_S
+        self.cost_s = FIRST_COST_S
         self._begun_s = now()
         self._stall_s = 0.0
         self.is_written = True
 
     def is_due(self) -> bool:
         """Tell whether the time since the last copy is enough for the next one, which costs as much."""
-        return self.is_written and self._cost_s <= self._share * (self._now() - self._begun_s)
+        return self.is_written and self.cost_s <= self._share * (self._now() - self._begun_s)
 
     def begin(self) -> None:
         """The loop stops for a copy."""
@@ -58,5 +59,5 @@ class MemoryBudget:
         Args:
             background_s: Processor time that it took in the background, in seconds.
         """
-        self._cost_s = self._stall_s + BACKGROUND_WEIGHT * background_s
+        self.cost_s = self._stall_s + BACKGROUND_WEIGHT * background_s
         self.is_written = True
