@@ -21,8 +21,9 @@ from trainerd.errors import TrainerdError
 LIMIT_S = 150.0
 KILLS = 2
 STEPS = 200
+WAITS_FROM = 10
 
-SCRIPT = textwrap.dedent(
+SCRIPT = f"WAITS_FROM = {WAITS_FROM}\n" + textwrap.dedent(
     """
     import os, sys, time
     import torch
@@ -43,7 +44,7 @@ SCRIPT = textwrap.dedent(
                 with open("steps", "a") as file:
                     print(os.getpid(), time.time(), file=file)
                 time.sleep(0.02)  # as long as the copy of a boundary in memory takes, or about that
-                while number > 9 and os.path.exists("wait"):
+                while number >= WAITS_FROM - 1 and os.path.exists("wait"):
                     time.sleep(0.01)
     torch.save(model.state_dict(), "weights.pt")
     """
@@ -105,6 +106,7 @@ def kill_and_time(folder, attempt, *, waits_for_standby):
     """Kill an attempt in its first steps; return when the next one has made its first, in seconds."""
     pid = wait_for(lambda: rank(folder, attempt), f"attempt {attempt}")
     wait_for(lambda: any(who == pid for who, _ in steps(folder)), f"a step of attempt {attempt}")
+    wait_for(lambda: len(steps(folder)) >= WAITS_FROM, "the steps before it waits")
     if waits_for_standby:
         wait_for(lambda: standby_words(folder).startswith("ready"), "the standby")
     killed_s = time.time()
