@@ -87,7 +87,8 @@ class Step:
         return functional.cross_entropy(model(points), targets)
 
     def done(self, step, samples):
-        self.ledger.write(json.dumps({"step": step, "samples": samples.tolist()}) + "\n")
+        row = {"step": step, "samples": samples.tolist(), "at_s": time.monotonic()}
+        self.ledger.write(json.dumps(row) + "\n")
         time.sleep(max(0.0, self.args.step_ms / 1000 - (time.monotonic() - self.began_s)))
 
     def whole(self, model, optimizer, batch, step):
