@@ -1,11 +1,12 @@
 """Goodput: how much of the time is training while machines die: `python -m bench.goodput --mtbf 10`.
 
-The same model is trained under trainerd, with and without its standby and its copies in memory, under Lightning
-with `torchrun --max-restarts`, under Ignite and the Transformers Trainer with a restart loop, and by a
-hand-written torch.save loop with a restart loop. Each in turn is struck by SIGKILL at the same moments of its
-own time, drawn from one seed with a given mean, at least `--kills` times; what has been killed is started again
-at once. Counted are the useful steps per second against the plain loop that nothing disturbs, the steps that
-were run more than once, and whether the final weights equal those of the contender's own undisturbed run.
+The same model is trained under trainerd, with and without its standby and its copies in memory, under
+Lightning with `torchrun --max-restarts`, under Ignite and the Transformers Trainer with a restart loop, and
+by a hand-written torch.save loop with a restart loop. Each in turn is struck by SIGKILL at the same moments
+of its own time, drawn from one seed with a given mean, at least `--kills` times; what has been killed is
+started again at once. Counted are the useful steps per second against the plain loop that nothing disturbs,
+the steps that were run more than once, and whether the final weights equal those of the contender's own
+undisturbed run.
 
 Targets have a line each, PASS or MISS; it exits with 1 if one is missed. A peer that is not installed is left
 out, with a line.
@@ -162,7 +163,14 @@ def measure(name, folder, args, *, kills, step_ms=None):
     """Train to the end; return rate, kills, steps run again, digest of the weights."""
     folder.mkdir()
     command = [
-        *("bench.goodput_contenders", "trainerd" if name in OURS else name, "--folder", str(folder), "--epochs", str(args.epochs)),
+        *(
+            "bench.goodput_contenders",
+            "trainerd" if name in OURS else name,
+            "--folder",
+            str(folder),
+            "--epochs",
+            str(args.epochs),
+        ),
         *("--batches", str(args.batches), "--every", str(args.every)),
         *("--step-ms", str(args.step_ms if step_ms is None else step_ms)),
     ]

@@ -195,7 +195,7 @@ def ignite(args):
 
 
 def fit_torchvision():
-    """Import torchvision, which both libraries do, although it may be one that does not fit the torch beside it."""
+    """Import torchvision, which both libraries do; it may be one that does not fit the torch beside it."""
     sys.path.insert(0, str(MNIST))
     from torchvision_compat import import_torchvision
 

@@ -2,11 +2,11 @@
 
 A job with 140 MB of state is killed again and again, each time once its standby is ready, and a step or two
 later. Printed are the phases between the kill and the first new step, the steps that are lost at a kill, and
-whether every step of every attempt equals that of a run that nothing disturbed, bit for bit: its loss, and after
-the first step of an attempt the whole state. Targets have a line each, PASS or MISS.
+whether every step of every attempt equals that of a run that nothing disturbed, bit for bit: its loss, and
+after the first step of an attempt the whole state. Targets have a line each, PASS or MISS.
 
-The job runs under `trainerd run`, or with `--exec` under `trainerd exec`. Without `--memory` each step is saved
-on disk, and there is no copy in memory.
+The job runs under `trainerd run`, or with `--exec` under `trainerd exec`. Without `--memory` each step is
+saved on disk, and there is no copy in memory.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ class Struck:
         ]
         is_warm = b"warm_program" in Path(f"/proc/{after}/cmdline").read_bytes()
         return {
-            "phases": [after_s - before_s for before_s, after_s in zip(moments, moments[1:], strict=False)],
+            "phases": [after_s - before_s for before_s, after_s in itertools.pairwise(moments)],
             "total": moments[-1] - killed_s,
             "lost": done["step"] - resumed.step,
             "source": resumed.source,

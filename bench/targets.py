@@ -33,7 +33,8 @@ class Target:
 
     def line(self) -> str:
         measured = "not measured" if self.measured is None else f"{self.measured:.3g}"
-        return f"{'PASS' if self.is_met else 'MISS'} {self.name}: {measured} (target: {self.sense} {self.wanted:.3g})"
+        word = "PASS" if self.is_met else "MISS"
+        return f"{word} {self.name}: {measured} (target: {self.sense} {self.wanted:.3g})"
 
 
 def print_verdicts(targets: list[Target]) -> int:

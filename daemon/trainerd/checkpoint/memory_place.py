@@ -142,7 +142,7 @@ def discard_memory(directory: Path) -> None:
 
 
 def places_left(base: Path) -> Iterator[tuple[Path, Path | None]]:
-    """Yield the places in memory of this user that no run leads to, and the checkpoints folders they were made for.
+    """Yield the places in memory of this user that no run leads to, and whose checkpoints folders they were.
 
     What a run that was killed has left is not among them while the run is there: it would go on from it.
 

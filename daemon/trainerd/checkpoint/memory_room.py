@@ -103,7 +103,7 @@ _VERSION_2: Final = _Names("memory.max", "memory.current", "inactive_file")
 
 
 def _mounts(cgroups: Path, controllers: list[str]) -> list[tuple[Path, _Names]]:
-    """Return where the cgroups of one line of the membership may be mounted, and what their files are called."""
+    """Return where cgroups of a line of the membership may be mounted, and what their files are called."""
     if "memory" in controllers:
         return [(cgroups / "memory", _VERSION_1)]
     return [(cgroups, _VERSION_2), (cgroups / "unified", _VERSION_2)] if controllers == [""] else []

@@ -47,8 +47,8 @@ def command(context: click.Context, *, state_dir: Path | None, jobs_dir: Path | 
     """Look for what is wrong with this installation.
 
     Folders and their permissions, disks, the socket, inotify, the clock, the systemd unit, cgroups, copies in
-    memory of runs that are gone, GPUs, and what the jobs' interpreters can import. Each fault is shown with its remedy. Changes nothing, and works
-    with no supervisor. Exits with 1 if something is broken.
+    memory of runs that are gone, GPUs, and what the jobs' interpreters can import. Each fault is shown with
+    its remedy. Changes nothing, and works with no supervisor. Exits with 1 if something is broken.
 
     \b
     Example:

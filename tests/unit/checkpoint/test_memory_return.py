@@ -44,9 +44,7 @@ class Back(NamedTuple):
 
 
 def returned(disk, memory, *, history_bytes=50, make_room=lambda _: None):
-    found, reasons = find_copy(
-        disk, memory, memory.verify, history_bytes=history_bytes, make_room=make_room
-    )
+    found, reasons = find_copy(disk, memory, memory.verify, history_bytes=history_bytes, make_room=make_room)
     if found is None:
         return Back(None, reasons)
     checkpoint = write_back(disk, found)
@@ -137,7 +135,7 @@ def test_a_copy_that_changes_between_the_look_and_the_write_makes_no_checkpoint(
     copy = saved(memory, 7)
     found, _ = find_copy(disk, memory, memory.verify, history_bytes=50, make_room=lambda _: None)
     (copy.path / "rank-00000.safetensors").write_bytes(b"something else")
-    with pytest.raises(CorruptError, match="rank-00000.safetensors"):
+    with pytest.raises(CorruptError, match=r"rank-00000\.safetensors"):
         write_back(disk, found)
     assert disk.checkpoints() == ()
     assert [each.name for each in memory.checkpoints()] == ["step-000000007"]

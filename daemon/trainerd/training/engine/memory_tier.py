@@ -279,6 +279,6 @@ def _share(environ: Mapping[str, str]) -> float:
             return share
     raise UserError(
         f"{MEMORY_SHARE}={text!r} is not a number above 0",
-        hint=f"set the share of the training time that copies in memory may cost, such as {COST_SHARE_MAX:g}, "
-        "or unset it",
+        hint=f"set the share of the training time that copies in memory may cost, such as "
+        f"{COST_SHARE_MAX:g}, or unset it",
     )

@@ -170,7 +170,7 @@ class RunSaves:
     # ------------------------------------------------------------------ copies aside
 
     def prepare(self) -> None:
-        """Have the memory for saves provided while training goes on, and what was resumed from brought to disk.
+        """Have the memory for saves provided while training goes on, and a copy that was resumed from saved.
 
         After the first step: optimizers have state then.
 
@@ -202,8 +202,9 @@ class RunSaves:
     def keep_in_memory(self) -> None:
         """Copy this boundary aside, and write it to memory in the background, if that is due.
 
-        Not while a save is in flight, which has the memory for copies, nor while that memory is provided, nor
-        where this boundary is saved. It stays staged, so that a drain or an error makes the same copy durable.
+        Not while a save is in flight, which has the memory for copies, nor while that memory is provided,
+        nor where this boundary is saved. It stays staged, so that a drain or an error makes the same copy
+        durable.
         """
         with self._lock, no_collection():
             is_waiting = self._writer.is_busy or self._writer.is_preparing

@@ -106,7 +106,7 @@ def real_folder(folder: str, known: dict[str, str]) -> str:
     """Return what `os.path.realpath` does, looking once at each folder for all that lie below it.
 
     Args:
-        folder: Which.
+        folder: A path.
         known: What was found by earlier calls.
     """
     if folder not in known:

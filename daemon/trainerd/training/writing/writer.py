@@ -250,7 +250,7 @@ class CheckpointWriter:
             self._runtime.ignore_captures_of_others()
             try:
                 checkpoint = self._write_copy(staged, manifest, flight.is_called_off, self._destination)
-            except BaseException as error:  # noqa: BLE001 - kept for whoever waits
+            except BaseException as error:  # noqa: BLE001 - raised by what waits
                 flight.future.set_exception(error)
             else:
                 flight.future.set_result(checkpoint)
@@ -271,9 +271,9 @@ class CheckpointWriter:
     def run_in_background(self, work: Callable[[], Checkpoint]) -> None:
         """Make a checkpoint from something other than a snapshot, in the thread that writes.
 
-        It begins at `release`, when something waits for it, or after `HOLD_LIMIT_S`: it takes a core and memory
-        bandwidth from the beginning of training. It counts as a write in flight that cannot be called off.
-        Waits for the one before, and raises what that raised.
+        It begins at `release`, when something waits for it, or after `HOLD_LIMIT_S`: it takes a core and
+        memory bandwidth from the beginning of training. It counts as a write in flight that cannot be called
+        off. Waits for the one before, and raises what that raised.
         """
         self.supersede()
         self.call_off_aside()

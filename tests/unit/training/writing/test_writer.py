@@ -331,7 +331,9 @@ def test_work_in_the_background_is_a_write_in_flight_that_is_waited_for_and_neve
     assert writer.is_busy
     writer.prepare(snapshot(1.0))  # it leaves the arena alone
     assert writer.is_preparing or writer._preparation is not None
-    waits = threading.Thread(target=lambda: (writer.write_now(snapshot(2.0), manifest(2)), order.append("save")))
+    waits = threading.Thread(
+        target=lambda: (writer.write_now(snapshot(2.0), manifest(2)), order.append("save"))
+    )
     waits.start()
     opened.set()
     waits.join(LIMIT_S)
