@@ -84,10 +84,18 @@ def test_the_steps_since_the_copy_are_all_that_is_lost_and_the_record_names_the_
     step = newest_in_memory(run.checkpoints)
     done = read_history(run.metrics).rows[-1]["step"]
     assert step == done == 4  # no step is lost: each is as long as a copy
-    ending = train(run.root, script=TINY_WITH_COPIES, failpoints="training.stepped=kill", **settings)
+    # It is restored at once, and written to disk behind the first step.
+    assert (
+        train(run.root, script=TINY_WITH_COPIES, failpoints="training.stepped=kill", **settings).code
+        == KILLED
+    )
+    record = read_resume(run.resume)
+    assert (record.step, record.source, record.lost) == (step, "memory", 0)
+    assert CheckpointStore.of_run(run).checkpoints() == ()
+    ending = train(run.root, script=TINY_WITH_COPIES, failpoints="memory.kept=kill", **settings)
     assert f"step-{step:09d} was kept in memory, and is on disk now" in ending.output
     record = read_resume(run.resume)
-    assert (record.step, record.source, record.lost) == (step, "memory", done - step)
+    assert (record.step, record.source, record.lost) == (step, "memory", 1)
     newest = CheckpointStore.of_run(run).checkpoints()[-1]
     assert (newest.step, newest.manifest.reason) == (step, "memory")
 
