@@ -137,9 +137,12 @@ class CheckpointWriter:
     def write_staged(self, staged: StagedSnapshot, manifest: Manifest) -> Checkpoint:
         """Write what is staged, and return when it is durable.
 
+        Waits for work in the background that began since, and raises what that raised.
+
         Raises:
             DeviceCopyError: A device tensor arrived damaged. What is staged is worthless.
         """
+        self.wait()
         self.call_off_aside()
         filling = staged.filling
         return self._write(

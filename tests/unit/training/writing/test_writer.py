@@ -341,6 +341,13 @@ def test_work_in_the_background_is_a_write_in_flight_that_is_waited_for_and_neve
     assert [each.step for each in store.checkpoints()] == [2]
 
 
+def test_what_is_staged_is_written_after_work_in_the_background(writer, store):
+    staged, seen = writer.stage(snapshot(1.0)), []
+    writer.run_in_background(lambda: seen.append(store.checkpoints()))
+    assert writer.write_staged(staged, manifest(1)).step == 1
+    assert seen == [()]
+
+
 def test_work_in_the_background_begins_at_its_release(writer, monkeypatch):
     monkeypatch.setattr(writer_module, "HOLD_LIMIT_S", LIMIT_S)
     begun = threading.Event()
