@@ -123,6 +123,7 @@ class Struck:
         self._folder, self._args = folder, args
         self._state = StatePaths(folder / "state")
         self._chance = random.Random(args.seed)
+        self._words = ""  # how the standby was when it was asked for last
 
     def run(self) -> list[dict[str, Any]]:
         (self._folder / "jobs").mkdir()
@@ -172,7 +173,10 @@ class Struck:
         newest = newest_in_memory if self._args.memory else newest_on_disk
         wait_for(lambda: newest(run.checkpoints), f"a checkpoint of attempt {attempt}")
         if self._args.standby == "auto":
-            wait_for(self._is_ready, f"the standby beside attempt {attempt}")
+            try:
+                wait_for(self._is_ready, f"the standby beside attempt {attempt}")
+            except TimeoutError as error:
+                raise TimeoutError(f"{error}: {self._words}") from error
         time.sleep(self._chance.uniform(0, 3 * self._args.step_ms / 1000))
         killed_s = time.time()
         os.kill(pid, signal.SIGKILL)
@@ -199,8 +203,8 @@ class Struck:
 
     def _is_ready(self) -> bool | None:
         with contextlib.suppress(TrainerdError, OSError), Client(self._state) as client:
-            words = client.get_job(NAME).standby or ""
-            return words.startswith("ready") or None
+            self._words = client.get_job(NAME).standby or ""
+            return self._words.startswith("ready") or None
         return None
 
 
