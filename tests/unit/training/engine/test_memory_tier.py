@@ -276,3 +276,23 @@ def test_several_ranks_have_no_copies_and_are_told(tmp_path, base, capfd):
 def test_a_setting_that_is_unknown_is_refused(tmp_path, word):
     with pytest.raises(UserError, match=r"session\(memory="):
         trainerd.session(tmp_path, memory=word)
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("has_mirror", [False, True])
+def test_with_a_mirror_a_copy_is_on_disk_before_it_is_restored_and_else_behind_the_first_step(
+    tmp_path, base, has_mirror
+):
+    leave_a_copy(tmp_path / "run")
+    seen = []
+
+    def look(session):
+        on_disk = [each.step for each in CheckpointStore.of_run(RunPaths(tmp_path / "run")).checkpoints()]
+        seen.append((session.step, session.resumed_from, on_disk))
+
+    mirror = f"file://{tmp_path}/mirror" if has_mirror else None
+    train(tmp_path / "run", after_step=look, mirror=mirror)
+    step, resumed_from, on_disk = seen[0]
+    assert (step, resumed_from.name) == (3, "step-000000003")
+    assert on_disk == ([3] if has_mirror else [])
+    assert seen[1][2] == [3]
