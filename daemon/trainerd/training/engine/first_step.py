@@ -53,7 +53,7 @@ class FirstStep:
             self._is_watching = True
             self._audit.watch()
             self._generators = GeneratorsBeside(CallerNames())
-            for reason in self._state.objects.replaced_modules():
+            for reason in (*self._state.objects.replaced_modules(), *self._state.replaced_steps()):
                 self._suspicions.add(reason)
 
     def end(self) -> None:

@@ -92,6 +92,7 @@ class RunParts:
             rank=environment.rank,
             world_size=environment.world_size,
             suspect=self.suspicions.add,
+            is_strict=settings.is_strict,
         )
         self.ranks = ranks
         self.history = HistoryWriter(settings.run.metrics) if environment.rank == 0 else SilentHistory()

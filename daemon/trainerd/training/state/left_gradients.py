@@ -33,6 +33,8 @@ SAMPLES_MAX: Final = 8
 """At so many parameters of an optimizer it is seen whether its last step used the gradients that it has."""
 
 _Used = dict[int, tuple["weakref.ref[torch.Tensor]", int] | None]
+_Groups = list[tuple[int, int]]
+"""Identity and length of the list of parameters of each group: sampled again if these are other ones."""
 
 
 UNKNOWN_BYTES_MAX: Final = 64 << 20
@@ -89,7 +91,7 @@ class LeftGradients:
         self._suspect = suspect
         self._habits: dict[str, _Habit] = {}
         self._used: _Used = {}
-        self._samples: weakref.WeakKeyDictionary[Any, tuple[int, list[torch.Tensor]]] = (
+        self._samples: weakref.WeakKeyDictionary[Any, tuple[_Groups, list[torch.Tensor]]] = (
             weakref.WeakKeyDictionary()
         )
         self._is_known = False
@@ -140,10 +142,11 @@ class LeftGradients:
     def _stepped(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
         if torch.compiler.is_dynamo_compiling():
             return
-        groups, samples = self._samples.get(optimizer, (0, []))
-        if groups != len(optimizer.param_groups) or not samples:
+        groups, samples = self._samples.get(optimizer, ([], []))
+        now = [(id(group["params"]), len(group["params"])) for group in optimizer.param_groups]
+        if groups != now or not samples:
             samples = _samples_of(optimizer)
-            self._samples[optimizer] = len(optimizer.param_groups), samples
+            self._samples[optimizer] = now, samples
         used = self._used
         if not self._is_known:
             self._learn(optimizer, samples)

@@ -60,14 +60,24 @@ class Matching:
         state: The saved state in the live order; groups to be added are its last ones.
         added: Names of the parameters of each group that the live optimizer lacks.
         differences: One line for each thing that does not fit; nothing else counts then.
+        regrouped: Names of the parameters of all groups, if the live ones are to become these; else None.
     """
 
     state: dict[str, Any]
     added: list[list[str]] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
+    regrouped: list[list[str]] | None = None
 
 
-def match(name: str, state: dict[str, Any], saved: Names, live: Names, known: set[str]) -> Matching:
+def match(
+    name: str,
+    state: dict[str, Any],
+    saved: Names,
+    live: Names,
+    known: set[str],
+    *,
+    is_same_program: bool = False,
+) -> Matching:
     """Match the saved groups of an optimizer with the live ones by the names of their parameters. Pure.
 
     Args:
@@ -76,10 +86,16 @@ def match(name: str, state: dict[str, Any], saved: Names, live: Names, known: se
         saved: Names when it was saved.
         live: Names now.
         known: Names of all parameters of the tracked modules.
+        is_same_program: Whether training began with the same groups here and where it was saved. What is
+            saved is then what training has made of them, whatever it was.
     """
     groups = state["param_groups"]
     if saved == live:
         return Matching(state)
+    if is_same_program and len(saved) == len(groups) and saved[: len(live)] != live:
+        made = [[each for each in group if each in known] for group in saved]
+        if made == saved:
+            return Matching(state, regrouped=made)
     if _has_unnamed(saved) or _has_unnamed(live) or len(saved) != len(groups):
         return Matching(state, differences=_positional_differences(name, saved, live))
     left = list(range(len(saved)))
@@ -188,6 +204,32 @@ def add_groups(objects: Objects, name: str, matching: Matching) -> Callable[[], 
         optimizer.__dict__.pop("add_param_group", None)
 
     return remove
+
+
+def regroup(objects: Objects, name: str, matching: Matching) -> Callable[[], None]:
+    """Give a live optimizer the groups that training had made of its own; return what undoes that."""
+    optimizer = objects[name]
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    assert matching.regrouped is not None
+    parameters = dict(named_parameters(objects))
+    groups, saved_groups = optimizer.param_groups, matching.state["param_groups"]
+    former = [(group, group["params"]) for group in groups]
+    count = len(groups)
+    for number, names in enumerate(matching.regrouped):
+        if number >= count:
+            groups.append({**saved_groups[number]})
+        groups[number]["params"] = [parameters[each] for each in names]
+    del groups[len(matching.regrouped) :]
+    if groups[count:]:
+        _expect_again(optimizer, groups[count:])
+
+    def undo() -> None:
+        groups[:] = [group for group, _ in former]
+        for group, own in former:
+            group["params"] = own
+        optimizer.__dict__.pop("add_param_group", None)
+
+    return undo
 
 
 def _expect_again(optimizer: torch.optim.Optimizer, groups: list[dict[str, Any]]) -> None:
