@@ -52,7 +52,9 @@ class FirstStep:
         if not self._is_watching:
             self._is_watching = True
             self._audit.watch()
-            self._generators = GeneratorsBeside(CallerNames())
+            names = CallerNames()
+            self._generators = GeneratorsBeside(names)
+            self._state.gradients.look_beside(names)
             for reason in (*self._state.objects.replaced_modules(), *self._state.replaced_steps()):
                 self._suspicions.add(reason)
 
@@ -80,6 +82,7 @@ class FirstStep:
             found = [each for each in found if each.kind != MANUAL_ACCUMULATION]
         self._judge(found, "the first step")
         self._beside = LoadersBeside()
+        self._state.gradients.ask_elsewhere(CallerNames().place)
         self._look_at_generators()
 
     def end_epoch(self) -> None:

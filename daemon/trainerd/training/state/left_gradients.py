@@ -12,6 +12,7 @@ Invariants:
 
 from __future__ import annotations
 
+import functools
 import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -19,10 +20,13 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from trainerd.contract.verdict import Reason
+from trainerd.training.state.caller_names import CallerNames
 from trainerd.training.state.kept_gradients import KeptGradients
 from trainerd.training.state.later_steps import register_step_hook
+from trainerd.training.state.live_objects import live_instances
 from trainerd.training.state.optimizer_names import named_parameters
 from trainerd.training.state.tracked import unwrapped
+from trainerd.training.state.untracked_parameters import UntrackedParameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +35,10 @@ if TYPE_CHECKING:
 
 SAMPLES_MAX: Final = 8
 """At so many parameters of an optimizer it is seen whether its last step used the gradients that it has."""
+_ASKED_MAX: Final = 16
+"""After so many boundaries it is left open what the loop does with gradients that did not arrive yet."""
+_ELSEWHERE_MAX: Final = 512
+"""So many parameters that nothing has a name for are watched: the smallest ones."""
 
 _Used = dict[int, tuple["weakref.ref[torch.Tensor]", int] | None]
 _Groups = list[tuple[int, int]]
@@ -79,7 +87,7 @@ class _Left:
 
 
 class LeftGradients:
-    """The gradients of what is tracked, as far as they belong to the state of a boundary.
+    """The gradients of what trains, as far as they belong to the state of a boundary.
 
     Args:
         objects: What is tracked.
@@ -95,8 +103,11 @@ class LeftGradients:
             weakref.WeakKeyDictionary()
         )
         self._is_known = False
+        self._asked = 0
         self._guessed: list[str] = []
         self._hook: Any = None
+        self._beside = UntrackedParameters()
+        self._is_said_elsewhere = False
 
     # ------------------------------------------------------------------ as the run goes on
 
@@ -104,6 +115,52 @@ class LeftGradients:
         """Note from here on with which gradients optimizers step."""
         if self._hook is None and register_step_hook is not None:
             self._hook = register_step_hook(self._stepped)
+
+    def look_beside(self, names: CallerNames) -> None:
+        """Take in what the user's code has beside what is tracked, and may have gradients. Once, at first."""
+        self._beside.look(names, self._tracked())
+        self._is_known = False
+
+    def ask_elsewhere(self, place: str) -> None:
+        """Watch the gradients of parameters that the user's code has no name for: are they added to?
+
+        Args:
+            place: Where the loop is, for messages.
+        """
+        kept = {id(each) for _, own in self._owners() for each in own}
+        others = [
+            each
+            for each in live_instances(lambda kind: issubclass(kind, torch.nn.Parameter))
+            if id(each) not in kept and each.requires_grad and each.grad is not None and each.numel()
+        ]
+        for each in sorted(others, key=torch.Tensor.numel)[:_ELSEWHERE_MAX]:
+            self._watch_arrival(each, functools.partial(self._arrived_elsewhere, weakref.ref(each), place))
+
+    def _arrived_elsewhere(self, reference: weakref.ref[torch.Tensor], place: str) -> None:
+        parameter = reference()
+        if self._hook is None or parameter is None or self._is_said_elsewhere:
+            return
+        if _is_other_than_zero([parameter.grad]):
+            self._is_said_elsewhere = True
+            self._suspect(
+                Reason(
+                    "gradients-not-kept",
+                    place,
+                    f"each step adds to the gradient of a parameter of shape {list(parameter.shape)} that is "
+                    "not tracked: no checkpoint has it, and where norms are clipped it counts",
+                    "freeze what is not trained, with requires_grad_(False), or track it",
+                )
+            )
+
+    @staticmethod
+    def _watch_arrival(parameter: torch.Tensor, arrived: Callable[[], None]) -> None:
+        """Call a function before the next gradient is added to that of a parameter, once."""
+
+        def arrives(_gradient: torch.Tensor) -> None:
+            handle.remove()
+            arrived()
+
+        handle = parameter.register_hook(arrives)  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         """Stop watching."""
@@ -116,11 +173,12 @@ class LeftGradients:
         """A step is done, or an epoch. The first backward pass after one shows what the loop does."""
         if self._is_known:
             return
-        self._is_known = True
+        self._asked += 1
+        self._is_known = self._asked > _ASKED_MAX  # some parameters never get a gradient
         for name, parameters in self._owners():
             habit = self._habits.setdefault(name, _Habit())
-            if habit.is_cleared is None:
-                self._is_known = False
+            if habit.is_cleared is None and parameters:
+                self._is_known = self._asked > _ASKED_MAX
                 self._ask(name, habit, parameters)
 
     def _ask(self, name: str, habit: _Habit, parameters: list[torch.Tensor]) -> None:
@@ -129,15 +187,14 @@ class LeftGradients:
         if parameter is None or habit.asked is not None:
             return
 
-        def arrives(_gradient: torch.Tensor) -> None:
-            handle.remove()
+        def arrived() -> None:
             habit.asked, habit.stays = None, parameter.grad is not None
             habit.is_cleared = not _is_other_than_zero([parameter.grad])
             if not habit.is_cleared and name in self._guessed:
                 self._suspect(_not_kept(name))
 
         habit.asked = parameter
-        handle = parameter.register_hook(arrives)  # type: ignore[no-untyped-call]
+        self._watch_arrival(parameter, arrived)
 
     def _stepped(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
         if torch.compiler.is_dynamo_compiling():
@@ -194,7 +251,7 @@ class LeftGradients:
     def _take(self, left: _Left, name: str, parameters: list[torch.Tensor], labels: dict[int, str]) -> None:
         there = [each for each in parameters if each.grad is not None]
         habit = self._habits.get(name, _Habit())
-        if name:
+        if name in self._objects:
             is_needed = not (habit.is_cleared and self._are_used(parameters))
         else:  # what no optimizer steps may still be added up, and count for the norm of a clipping
             is_needed = not (habit.is_cleared and len(self._habits) > 1)
@@ -219,6 +276,10 @@ class LeftGradients:
         gradients, zeros = state.get("gradients", {}), set(state.get("zeros", ()))
         self._guessed = list(state.get("unknown", ()))
         labels, lost = self._labels(), list(state.get("lost", ()))
+        if absent := {*gradients, *zeros} - set(labels.values()):
+            self._beside.find(absent, CallerNames())
+            labels = self._labels()
+            self._say_absent(absent - set(labels.values()))
         for _, parameters in self._owners():
             for parameter in parameters:
                 name = labels[id(parameter)]
@@ -236,7 +297,7 @@ class LeftGradients:
             habit.is_cleared, habit.stays = is_cleared, stays
             if is_cleared is None and name not in self._guessed:
                 self._ask(name, habit, parameters)
-        self._is_known = False
+        self._is_known, self._asked = False, 0
         if lost:
             more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
             self._suspect(
@@ -248,10 +309,34 @@ class LeftGradients:
                 )
             )
 
+    def _say_absent(self, labels: set[str]) -> None:
+        for label in sorted(labels)[:1]:
+            more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
+            self._suspect(
+                Reason(
+                    "gradients-not-kept",
+                    f"{label}{more}",
+                    "had a gradient at the checkpoint, to which each step adds, and there is no such parameter "
+                    "here to give it back to",
+                    "freeze what is not trained, with requires_grad_(False), or track it",
+                )
+            )
+
     # ------------------------------------------------------------------ within
 
+    def _tracked(self) -> set[int]:
+        """Return the identities of the parameters of what is tracked."""
+        found = {id(each) for _, each in named_parameters(self._objects)}
+        for value in self._objects.values():
+            if isinstance(value, torch.optim.Optimizer):
+                found.update(id(each) for group in value.param_groups for each in group["params"])
+        return found
+
     def _owners(self) -> Iterator[tuple[str, list[torch.Tensor]]]:
-        """Yield the parameters of each tracked optimizer, and under no name those that none has."""
+        """Yield the parameters of each tracked optimizer, and under no name those that none has.
+
+        At last come those of what is not tracked, under names that no object has.
+        """
         seen: set[int] = set()
         for name, value in self._objects.items():
             if isinstance(value, torch.optim.Optimizer):
@@ -260,17 +345,21 @@ class LeftGradients:
                 ]
                 seen.update(map(id, own))
                 yield name, own
-        yield "", [each for _, each in named_parameters(self._objects) if id(each) not in seen]
+        others = [each for _, each in named_parameters(self._objects) if id(each) not in seen]
+        yield "", others
+        seen.update(map(id, others))
+        yield from ((name, list(own.values())) for name, own in self._beside.owners(seen))
 
     def _labels(self) -> dict[int, str]:
         """Return a name for each parameter: that in its module, or its place in an optimizer."""
+        beside = {id(each): label for _, own in self._beside.owners(()) for label, each in own.items()}
         labels: dict[int, str] = {}
         for name, value in self._objects.items():
             if isinstance(unwrapped(value), torch.optim.Optimizer):
                 for number, group in enumerate(value.param_groups):  # type: ignore[attr-defined]
                     for index, each in enumerate(group["params"]):
                         labels.setdefault(id(each), f"{name}.param_groups[{number}][{index}]")
-        return labels | {id(each): name for name, each in named_parameters(self._objects)}
+        return beside | labels | {id(each): name for name, each in named_parameters(self._objects)}
 
     def _are_used(self, parameters: Iterable[torch.Tensor]) -> bool:
         """Return whether an optimizer has stepped with just these gradients."""
