@@ -34,8 +34,8 @@ class Change:
     Attributes:
         name: The name or chain of the object.
         node: Where.
-        how: ``item`` for ``x[k] = …``, ``count`` for ``x[k] += …``, ``element`` or ``filled`` for a change of a
-            tensor in it, else the name of the method.
+        how: ``item`` for ``x[k] = …``, ``count`` for ``x[k] += …``, ``element`` or ``filled`` for a change of
+            a tensor in it, else the name of the method.
         call: The call in the caller's code that leads to it, None where it is the caller's own.
         scope: Scope in which the name is meant.
     """

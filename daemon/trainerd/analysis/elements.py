@@ -49,11 +49,8 @@ def element_changes(nodes: list[ast.AST]) -> Iterator[tuple[str, Place, str]]:
 
 def makes_tensors(value: ast.expr) -> bool:
     """Tell whether an expression makes new tensors, such as ``[torch.zeros_like(p) for p in parameters]``."""
-    return any(
-        isinstance(node, ast.Name | ast.Attribute)
-        and last_part(dotted(node) or getattr(node, "attr", "")) in _MAKERS
-        for node in walk(value)
-    )
+    names = (node.attr if isinstance(node, ast.Attribute) else dotted(node) for node in walk(value))
+    return not _MAKERS.isdisjoint(names)
 
 
 def appended_to(name: str, nodes: Iterable[ast.AST]) -> Iterator[ast.expr]:

@@ -563,7 +563,9 @@ with trainerd.session() as session:
         train_step(fresh(jitter(noise.add(x))), split.order)
 """
 
-RIGHT["tensors that each iteration fills before it reads them, parameters, gradients, and a kept momentum"] = """
+RIGHT[
+    "tensors that each iteration fills before it reads them, parameters, gradients, and a kept momentum"
+] = """
 import torch, trainerd
 with trainerd.session() as session:
     model = build(); optimizer = torch.optim.SGD(model.parameters(), 0.1)

@@ -5,7 +5,10 @@ They are the first one, and each later one in which an optimizer steps for the f
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, Final
+
+import torch
 
 from trainerd.contract.verdict import Reason
 from trainerd.errors import UserError
@@ -13,6 +16,7 @@ from trainerd.training.data.generators_beside import GeneratorsBeside
 from trainerd.training.state.audit import MANUAL_ACCUMULATION, Audit, Untracked
 from trainerd.training.state.audit_coverage import Coverage
 from trainerd.training.state.caller_names import CallerNames
+from trainerd.training.state.hand_kept_state import HandKeptState, leaves_of
 from trainerd.training.state.loaders_beside import LoadersBeside
 
 if TYPE_CHECKING:
@@ -27,7 +31,7 @@ _EPOCHS_WATCHED: Final = 2
 
 
 class FirstStep:
-    """Audits the first step of one attempt, and looks in the second one for loaders that go on beside it.
+    """Audits the first step of one attempt, and looks in the second one for what goes on beside it.
 
     Later steps cost the question whether an optimizer has stepped that has not before.
 
@@ -46,6 +50,7 @@ class FirstStep:
         self._is_strict = is_strict
         self._is_watching = self._is_audited = False
         self._beside: LoadersBeside | None = None
+        self._hand_kept: HandKeptState | None = None
 
     def begin(self) -> None:
         """The body of a step begins. Only the first call counts."""
@@ -82,7 +87,13 @@ class FirstStep:
             found = [each for each in found if each.kind != MANUAL_ACCUMULATION]
         self._judge(found, "the first step")
         self._beside = LoadersBeside()
-        self._state.gradients.ask_elsewhere(CallerNames().place)
+        names = CallerNames()
+        self._state.gradients.ask_elsewhere(names.place)
+        values, objects = self._state.values.state_dict(), self._state.objects
+        kept = [
+            leaves_of(each) for each in (objects.module_changes(), values, *map(_parts, objects.values()))
+        ]
+        self._hand_kept = HandKeptState(Coverage(objects, values), itertools.chain(*kept), names)
         self._look_at_generators()
 
     def end_epoch(self) -> None:
@@ -96,6 +107,9 @@ class FirstStep:
         """The attempt is over."""
         self._audit.close()
         self._generators = None
+        if self._hand_kept is not None:
+            self._hand_kept.close()
+            self._hand_kept = None
 
     def _look_at_generators(self) -> None:
         if self._generators is None:
@@ -116,12 +130,21 @@ class FirstStep:
         beside, self._beside = self._beside, None
         for reason in beside.reasons() if beside is not None else ():
             self._suspicions.add(reason)
+        hand_kept, self._hand_kept = self._hand_kept, None
+        for reason in hand_kept.reasons(CallerNames()) if hand_kept is not None else ():
+            self._suspicions.add(reason)
 
     def _judge(self, found: list[Untracked], which_step: str) -> None:
         if found and self._is_strict:
             raise audit_error(found, which_step)
         for each in found:
             self._suspicions.add(Reason(each.kind, each.where, each.detail, each.hint))
+
+
+def _parts(value: Any) -> dict[str, Any]:
+    """Return what an object with a state of its own has: it is given the benefit of saving all of it."""
+    is_known = isinstance(value, torch.nn.Module | torch.optim.Optimizer)
+    return {} if is_known else getattr(value, "__dict__", {})
 
 
 def audit_error(found: Sequence[Untracked], which_step: str = "the first step") -> UserError:

@@ -316,8 +316,8 @@ class LeftGradients:
                 Reason(
                     "gradients-not-kept",
                     f"{label}{more}",
-                    "had a gradient at the checkpoint, to which each step adds, and there is no such parameter "
-                    "here to give it back to",
+                    "had a gradient at the checkpoint, to which each step adds, and there is no such "
+                    "parameter here to give it back to",
                     "freeze what is not trained, with requires_grad_(False), or track it",
                 )
             )
@@ -345,7 +345,9 @@ class LeftGradients:
                 ]
                 seen.update(map(id, own))
                 yield name, own
-        others = [each for _, each in named_parameters(self._objects) if id(each) not in seen]
+        others: list[torch.Tensor] = [
+            each for _, each in named_parameters(self._objects) if id(each) not in seen
+        ]
         yield "", others
         seen.update(map(id, others))
         yield from ((name, list(own.values())) for name, own in self._beside.owners(seen))

@@ -1,8 +1,8 @@
 """Trainable parameters that scripts have beside what is tracked: a backbone, the network of a loss.
 
 No optimizer steps them, and a checkpoint does not have their values, which the program makes. But a backward
-pass gives them gradients, which add up if nothing clears them, and which count where the norm of all gradients
-is clipped.
+pass gives them gradients, which add up if nothing clears them, and which count where the norm of all
+gradients is clipped.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class UntrackedParameters:
 
 
 def _owners_in(names: CallerNames) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
-    """Yield the modules and the single parameters in the user's code, each under a name that no object has."""
+    """Yield the modules and single parameters in the user's code, each under a name that no object has."""
     for known in names:
         value = known.value
         if isinstance(value, torch.nn.Module):

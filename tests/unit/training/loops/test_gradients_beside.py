@@ -46,13 +46,13 @@ def a_backbone(session, tick):
 def an_attribute(session, tick):
     torch.manual_seed(0)
     holder = types.SimpleNamespace(nets=[nn.Linear(3, 3)])
-    trained(session, tick, lambda batch: holder.nets[0](batch), list(holder.nets[0].parameters()))
+    trained(session, tick, holder.nets[0], list(holder.nets[0].parameters()))
 
 
 def a_whole_of_which_a_part_is_tracked(session, tick):
     torch.manual_seed(0)
     model = nn.ModuleDict({"body": nn.Linear(3, 3), "spare": nn.Linear(3, 3)})
-    trained(session, tick, lambda batch: model["body"](batch), list(model.parameters()))
+    trained(session, tick, model["body"], list(model.parameters()))
 
 
 def a_single_parameter(session, tick):
@@ -119,7 +119,11 @@ def test_one_that_the_resumed_program_has_no_more_is_said(tmp_path, monkeypatch)
 
 def hidden(network):
     """Return a function that has a network, and no name that leads to it."""
-    return lambda batch: network(batch)
+
+    def features(batch):
+        return network(batch)
+
+    return features
 
 
 @pytest.mark.parametrize("is_frozen", [False, True])
