@@ -131,7 +131,7 @@ class FirstStep:
         for reason in beside.reasons() if beside is not None else ():
             self._suspicions.add(reason)
         hand_kept, self._hand_kept = self._hand_kept, None
-        for reason in hand_kept.reasons(CallerNames()) if hand_kept is not None else ():
+        for reason in hand_kept.reasons(CallerNames()) if hand_kept is not None and hand_kept.has_any else ():
             self._suspicions.add(reason)
 
     def _judge(self, found: list[Untracked], which_step: str) -> None:

@@ -104,9 +104,10 @@ class HandKeptState:
         trained = _trained(coverage)
         if not trained:
             return
-        memory = {
-            memory_of(each) for each in (*kept, *(each.grad for each in trained if each.grad is not None))
-        }
+        optimizers = [each.value for each in names if isinstance(each.value, torch.optim.Optimizer)]
+        said = itertools.chain.from_iterable(leaves_of(list(each.state.values())) for each in optimizers)
+        gradients = [each.grad for each in trained if each.grad is not None]
+        memory = {memory_of(each) for each in (*kept, *said, *gradients)}
         shapes: dict[torch.Size, list[torch.Tensor]] = {}
         for each in trained:
             shapes.setdefault(each.shape, []).append(each)
@@ -127,6 +128,11 @@ class HandKeptState:
             samples = list(itertools.islice(self._samples_of(fresh, shapes, trained), _SAMPLES_MAX))
             if samples:
                 self._owners[known.expression] = _Owner(known.value, samples)
+
+    @property
+    def has_any(self) -> bool:
+        """Whether there is anything to look at."""
+        return bool(self._owners)
 
     def close(self) -> None:
         """Look at no more gradients."""

@@ -184,8 +184,8 @@ class OptimizerChanges:
         kept: set[int | None] | None = None
         for number, group in enumerate(optimizer.param_groups):
             for index, parameter in enumerate(group["params"]):
-                if id(parameter) in named:
-                    continue
+                if id(parameter) in named or type(parameter.data) is not torch.Tensor:
+                    continue  # FSDP2 shows the whole of a parameter, or a part of it, in the module
                 if kept is None:
                     kept = {memory_of(each) for each in tensors_in(self._values())}
                 if memory_of(parameter) in kept:

@@ -90,8 +90,11 @@ def _state_of(value: Stateful) -> Any:
 
     In torch 2.6, `SWALR` has one in its state.
     """
-    with _without_leftovers(value):
+    try:
         state = value.state_dict()
+    except KeyError:  # torch has no number for parameters that an optimizer has no more
+        with _without_leftovers(value):
+            state = value.state_dict()
     if isinstance(value, torch.optim.lr_scheduler.LRScheduler):
         return {name: each for name, each in state.items() if not isinstance(each, FunctionType)}
     return state
@@ -101,20 +104,21 @@ def _state_of(value: Stateful) -> Any:
 def _without_leftovers(value: Stateful) -> Iterator[None]:
     """Take away the state of parameters that an optimizer has no more, for as long as its state is taken.
 
-    It has no effect on further steps, and torch has no number for it: `state_dict` would raise a KeyError.
+    It has no effect on further steps.
     """
     left: dict[Any, Any] = {}
     if isinstance(value, torch.optim.Optimizer):
         stepped = {id(each) for group in value.param_groups for each in group["params"]}
+        state = value.state
         left = {
             key: each
-            for key, each in value.state.items()
+            for key, each in state.items()
             if isinstance(key, torch.Tensor) and id(key) not in stepped
         }
     for key in left:
-        del value.state[key]  # type: ignore[attr-defined]
+        del state[key]
     try:
         yield
     finally:
         if left:
-            value.state.update(left)  # type: ignore[attr-defined]
+            state.update(left)
