@@ -15,6 +15,7 @@ from trainerd.training.state.ddp_buckets import BucketOrders
 from trainerd.training.state.left_gradients import LeftGradients
 from trainerd.training.state.objects import TrackedObjects
 from trainerd.training.state.optimizer_changes import OptimizerChanges, replaced_steps
+from trainerd.training.state.optimizer_names import check_groups
 from trainerd.training.state.program_fingerprint import take_fingerprint
 from trainerd.training.state.restore import StateTree
 from trainerd.training.state.rng import capture_rng, restore_rng, seed_everything
@@ -98,8 +99,9 @@ class RunState:
             step: The step that is done and not counted yet, None if all are counted.
 
         Raises:
-            UserError: It has, and the session is strict.
+            UserError: It has, and the session is strict, or a group has no list of parameters.
         """
+        check_groups(self.objects)
         for reason in self.changes.errors():
             if self._is_strict:
                 after = f"after step {self.position.step if step is None else step}"

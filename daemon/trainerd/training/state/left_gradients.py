@@ -24,7 +24,7 @@ from trainerd.training.state.caller_names import CallerNames
 from trainerd.training.state.kept_gradients import KeptGradients
 from trainerd.training.state.later_steps import register_step_hook
 from trainerd.training.state.live_objects import live_instances
-from trainerd.training.state.optimizer_names import named_parameters
+from trainerd.training.state.optimizer_names import groups_sign, named_parameters
 from trainerd.training.state.tracked import unwrapped
 from trainerd.training.state.untracked_parameters import UntrackedParameters
 
@@ -174,11 +174,11 @@ class LeftGradients:
         if self._is_known:
             return
         self._asked += 1
-        self._is_known = self._asked > _ASKED_MAX  # some parameters never get a gradient
+        self._is_known = True
         for name, parameters in self._owners():
             habit = self._habits.setdefault(name, _Habit())
             if habit.is_cleared is None and parameters:
-                self._is_known = self._asked > _ASKED_MAX
+                self._is_known = self._asked > _ASKED_MAX  # some parameters never get a gradient
                 self._ask(name, habit, parameters)
 
     def _ask(self, name: str, habit: _Habit, parameters: list[torch.Tensor]) -> None:
@@ -200,10 +200,12 @@ class LeftGradients:
         if torch.compiler.is_dynamo_compiling():
             return
         groups, samples = self._samples.get(optimizer, ([], []))
-        now = [(id(group["params"]), len(group["params"])) for group in optimizer.param_groups]
+        now = groups_sign(optimizer)
         if groups != now or not samples:
             samples = _samples_of(optimizer)
             self._samples[optimizer] = now, samples
+            if groups != now:  # what is taken out of a group is cleared no more
+                self._is_known, self._asked = False, 0
         used = self._used
         if not self._is_known:
             self._learn(optimizer, samples)

@@ -9,7 +9,7 @@ import torch
 from trainerd.errors import MismatchError, UserError
 from trainerd.training.state.module_extras import ModuleBaseline, put_back
 from trainerd.training.state.module_structure import ModuleStructure, replaced_modules
-from trainerd.training.state.optimizer_names import Names, parameter_names
+from trainerd.training.state.optimizer_names import Names, check_groups, parameter_names
 from trainerd.training.state.optimizer_wrappers import OptimizerWrapper, wrapper_of
 from trainerd.training.state.shards import check_placements
 from trainerd.training.state.tracked import Stateful, check_tracked, optimizer_classes, unwrapped
@@ -51,7 +51,12 @@ class TrackedObjects(dict[str, Stateful]):
             self._baselines[name] = ModuleBaseline(module)
 
     def begin(self) -> None:
-        """Training begins, and nothing is restored yet: what the modules look like now is the program's."""
+        """Training begins, and nothing is restored yet: what the modules look like now is the program's.
+
+        Raises:
+            UserError: A group of an optimizer has no list of parameters.
+        """
+        check_groups(self)
         for name, module in self._modules():
             self._baselines[name].begin(module)
             self._structures[name] = ModuleStructure(module)

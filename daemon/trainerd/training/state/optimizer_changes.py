@@ -22,7 +22,7 @@ from torch.nn.modules.module import (
 
 from trainerd.contract.verdict import Reason
 from trainerd.training.state.audit_coverage import memory_of, tensors_in
-from trainerd.training.state.optimizer_names import named_parameters
+from trainerd.training.state.optimizer_names import groups_sign, named_parameters
 from trainerd.training.state.tracked import Objects, unwrapped
 
 if TYPE_CHECKING:
@@ -157,10 +157,7 @@ class OptimizerChanges:
             self._is_module_changed = True
 
     def _sign_of_groups(self) -> Any:
-        return [
-            (type(each), [(id(group["params"]), len(group["params"])) for group in each.param_groups])
-            for _, each in self._optimizers()
-        ]
+        return [(type(each), groups_sign(each)) for _, each in self._optimizers()]
 
     def _entries(self) -> Iterator[tuple[str, str]]:
         """Yield the parameters and persistent buffers of the modules, with their types and shapes."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from trainerd.errors import UserError
 from trainerd.training.state.tracked import Objects, unwrapped
 
 if TYPE_CHECKING:
@@ -32,6 +33,28 @@ def parameter_names(objects: Objects) -> dict[str, Names]:
         optimizer_name: [[names.get(id(parameter)) for parameter in group["params"]] for group in groups]
         for optimizer_name, groups in _param_groups(objects)
     }
+
+
+def groups_sign(optimizer: torch.optim.Optimizer) -> list[tuple[int, int]]:
+    """Return the identity and the length of each group's list of parameters; -1 for what has no length."""
+    lists = [group["params"] for group in optimizer.param_groups]
+    return [(id(each), len(each) if hasattr(each, "__len__") else -1) for each in lists]
+
+
+def check_groups(objects: Objects) -> None:
+    """Check that each group of a tracked optimizer has a list of parameters.
+
+    Raises:
+        UserError: It has a generator, which gives its parameters once, or something else.
+    """
+    for name, groups in _param_groups(objects):
+        for number, group in enumerate(groups):
+            if not isinstance(group["params"], list | tuple):
+                raise UserError(
+                    f"{name}.param_groups[{number}]['params'] is a {type(group['params']).__qualname__}, not "
+                    "a list of parameters: a step finds its parameters once, or not at all",
+                    hint=f"{name}.param_groups[{number}]['params'] = list(model.parameters())",
+                )
 
 
 def _param_groups(objects: Objects) -> Iterator[tuple[str, list[dict[str, Any]]]]:

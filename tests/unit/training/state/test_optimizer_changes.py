@@ -202,6 +202,20 @@ def test_what_a_resumed_program_would_do_otherwise_is_an_error_after_that_step(c
     assert raised.value.hint
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+@pytest.mark.parametrize("when", ["in the middle", "before"])
+@pytest.mark.parametrize("kind", ["generator", "Parameter"])
+def test_groups_without_a_list_of_parameters_are_an_error(kind, when, tmp_path, monkeypatch):
+    def change(model, optimizer):
+        parameters = model.parameters() if kind == "generator" else model[2].weight
+        optimizer.param_groups[0]["params"] = parameters
+
+    place = r"optimizer.param_groups\[0\]\['params'\]"
+    with pytest.raises(UserError, match=rf"{place} is a {kind}, not a list of parameters") as raised:
+        StruckRun(monkeypatch, tmp_path, trained(change, when=when)).attempt()
+    assert "= list(model.parameters())" in raised.value.hint
+
+
 @pytest.mark.parametrize("change", ERRORS)
 def test_without_strictness_it_is_a_suspicion(change, tmp_path, monkeypatch):
     said = []
