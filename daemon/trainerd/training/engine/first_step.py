@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from trainerd.training.engine.suspicions import Suspicions
 
 _SHOWN_MAX: Final = 6
+_LOOKS: Final = frozenset({1, 8, 64, 512, 4096})
+"""After so many steps of an attempt it is asked what the next one leaves by hand: some begin it late."""
 _EPOCHS_WATCHED: Final = 2
 """At the ends of so many epochs it is asked which generators were drawn from since the first step."""
 
@@ -51,6 +53,7 @@ class FirstStep:
         self._is_watching = self._is_audited = False
         self._beside: LoadersBeside | None = None
         self._hand_kept: HandKeptState | None = None
+        self._steps = 0
 
     def begin(self) -> None:
         """The body of a step begins. Only the first call counts."""
@@ -69,9 +72,14 @@ class FirstStep:
         Raises:
             UserError: Something that decides the rest of the run is in no checkpoint.
         """
+        self._steps += 1
         if self._is_audited:
             if self._beside is not None:
                 self._look_beside()
+            if self._hand_kept is not None:
+                self._look_at_hand_kept()
+            if self._steps in _LOOKS:
+                self._begin_look(CallerNames())
             if self._audit.has_later:
                 step = self._state.position.step + 1
                 self._judge(
@@ -89,11 +97,7 @@ class FirstStep:
         self._beside = LoadersBeside()
         names = CallerNames()
         self._state.gradients.ask_elsewhere(names.place)
-        values, objects = self._state.values.state_dict(), self._state.objects
-        kept = [
-            leaves_of(each) for each in (objects.module_changes(), values, *map(_parts, objects.values()))
-        ]
-        self._hand_kept = HandKeptState(Coverage(objects, values), itertools.chain(*kept), names)
+        self._begin_look(names)
         self._look_at_generators()
 
     def end_epoch(self) -> None:
@@ -130,9 +134,23 @@ class FirstStep:
         beside, self._beside = self._beside, None
         for reason in beside.reasons() if beside is not None else ():
             self._suspicions.add(reason)
+
+    def _begin_look(self, names: CallerNames) -> None:
+        """Note what scripts have beside what is tracked, to see what the next step makes of it."""
+        values, objects = self._state.values.state_dict(), self._state.objects
+        kept = [
+            leaves_of(each) for each in (objects.module_changes(), values, *map(_parts, objects.values()))
+        ]
+        coverage = Coverage(objects, values)
+        is_late = self._steps > 1
+        self._hand_kept = HandKeptState(coverage, itertools.chain(*kept), names, has_modules=is_late)
+
+    def _look_at_hand_kept(self) -> None:
         hand_kept, self._hand_kept = self._hand_kept, None
-        for reason in hand_kept.reasons(CallerNames()) if hand_kept is not None and hand_kept.has_any else ():
-            self._suspicions.add(reason)
+        if hand_kept is not None and hand_kept.has_any:
+            for reason in hand_kept.reasons(CallerNames()):
+                self._state.not_kept.append(reason)
+                self._suspicions.add(reason)
 
     def _judge(self, found: list[Untracked], which_step: str) -> None:
         if found and self._is_strict:

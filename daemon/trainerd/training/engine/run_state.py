@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.checkpoint.fingerprint import DATA
+from trainerd.contract.verdict import Reason
 from trainerd.errors import UserError
 from trainerd.training.data.sample_digest import BEGINNING, folded_in
 from trainerd.training.data.seeds import derive_seed
@@ -25,13 +26,14 @@ from trainerd.training.state.values import Values
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from trainerd.contract.verdict import Reason
     from trainerd.training.data.passes import Source
     from trainerd.training.state.device_generators import SeededGenerators
 
 _NO_DIGEST_YET: Final = f"{BEGINNING:x}"
 """What is taken to stand in a checkpoint that was made before there were digests."""
 GRADIENTS: Final = "gradients"
+_NOT_KEPT: Final = "not_kept"
+"""What was known not to be in the checkpoint, in words: of each where, what, and what to do."""
 _STEPS: Final = "optimizer_steps"
 """What functions training had put in the place of the ``step`` of optimizers, by the optimizer's name."""
 _RANKS: Final = "ranks"
@@ -51,6 +53,7 @@ class RunState:
         buckets: Order in which gradients are reduced.
         gradients: What a step leaves for the next one.
         changes: What training changes about the optimizers themselves.
+        not_kept: State of the script's that no checkpoint of this attempt has.
         position: The boundary.
         seed: Of the data order and of sample randomness.
         loop_sources: Where the batches of each training loop of an epoch come from.
@@ -73,6 +76,7 @@ class RunState:
         self.values = Values()
         self.changes = OptimizerChanges(self.objects, self.values.state_dict)
         self._saved_steps: dict[str, str] = {}
+        self.not_kept: list[Reason] = []
         self.buckets = BucketOrders(self.objects)
         self.gradients = LeftGradients(self.objects, suspect)
         self._hooks = HookMemory({})
@@ -134,6 +138,8 @@ class RunState:
             "sources_form": SOURCES_FORM,
             GRADIENTS: self.gradients.state_dict(),
         }
+        if self.not_kept:
+            own[_NOT_KEPT] = [[each.kind, each.where, each.detail, each.hint] for each in self.not_kept]
         if steps := self.changes.changed_steps():
             own[_STEPS] = steps
         if self.position.world_size != self._world_size:
@@ -164,6 +170,8 @@ class RunState:
         self.buckets.load_hook_states(own.get("comm_hooks", {}))
         self._hooks.put_back(own.get("hooks", {}))
         self._saved_steps = own.get(_STEPS, {})
+        for each in own.get(_NOT_KEPT, []):
+            self._suspect(Reason(*each))
         saved = own.get("digest", _NO_DIGEST_YET)
         self.digest = None if saved is None else int(saved, 16)
         self.loop_sources.restore(own["sources"], form=own.get("sources_form", 1))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from trainerd.training.state.audit_coverage import Coverage
-    from trainerd.training.state.caller_names import CallerNames
+    from trainerd.training.state.caller_names import CallerNames, Known
 
 _OWNERS_MAX: Final = 32
 _SAMPLES_MAX: Final = 3
@@ -33,9 +33,14 @@ _ELEMENTS_ENOUGH: Final = 16
 _ELEMENTS_MIN: Final = 3
 _LEAVES_MAX: Final = 4096
 _DEPTH_MAX: Final = 6
-_ROUNDINGS: Final = 64
-_MARGIN: Final = 16
-"""So many times what counts as rounding a combination has to miss by to count as none."""
+_ROUNDINGS: Final = 16
+_MISSED_MAX: Final = 0.06
+"""A combination of values of low precision misses by so much of their length at most."""
+_MARGIN: Final = 32
+"""So many times what counts as rounding a combination has to miss by to count as none, or by `_NONE_MAX`."""
+_NONE_MAX: Final = 0.25
+_COARSE: Final = 1e-4
+"""With more rounding than this, few elements tell nothing."""
 
 
 @dataclass
@@ -45,6 +50,7 @@ class _Partner:
     parameter: torch.Tensor
     former: torch.Tensor
     is_stepped: bool
+    former_gradient: torch.Tensor | None = None
     arrived: torch.Tensor | None = None
     handle: Any = None
 
@@ -54,13 +60,22 @@ class _Partner:
         Before and after are no family together: their difference is the step, which a momentum is too. If
         a tracked optimizer has state for the parameter, the step is that one's.
         """
-        kept = self.parameter.grad
         gradients = [] if self.arrived is None else [_on_host(self.arrived)]
-        if type(kept) is torch.Tensor and kept.layout is torch.strided:
-            gradients.append(_on_host(_sampled(kept)))
+        kept = _gradient_of(self.parameter)
+        if kept is not None and (not gradients or self._is_of_backward(kept, gradients[0])):
+            gradients.append(kept)
         now = _on_host(_sampled(self.parameter))
         common = [*gradients, *map(torch.square, gradients)]
         return [[*common, self.former, *([now] if self.is_stepped else [])], [*common, now]]
+
+    def _is_of_backward(self, kept: torch.Tensor, arrived: torch.Tensor) -> bool:
+        """Tell whether a gradient is what has arrived, and not what the script has put in its place."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return True  # the gradients of all ranks together
+        former = self.former_gradient
+        rounding = min(_ROUNDINGS * torch.finfo(self.parameter.dtype).eps, _MISSED_MAX)
+        sums = [arrived] if former is None else [arrived, arrived + former]
+        return min(_missed_by(kept, [each]) for each in sums) <= rounding * float(kept.norm())
 
 
 @dataclass
@@ -95,9 +110,18 @@ class HandKeptState:
         coverage: What is kept.
         kept: Further tensors that are kept.
         names: Names of the script's code.
+        has_modules: Whether copies of models are looked at too: averages that the first step does not show.
     """
 
-    def __init__(self, coverage: Coverage, kept: Iterable[torch.Tensor], names: CallerNames) -> None:
+    def __init__(
+        self,
+        coverage: Coverage,
+        kept: Iterable[torch.Tensor],
+        names: CallerNames,
+        *,
+        has_modules: bool = False,
+    ) -> None:
+        self._has_modules = has_modules
         self._owners: dict[str, _Owner] = {}
         self._partners: dict[int, _Partner] = {}
         self._optimizers = coverage.optimizers
@@ -107,24 +131,20 @@ class HandKeptState:
         optimizers = [each.value for each in names if isinstance(each.value, torch.optim.Optimizer)]
         said = itertools.chain.from_iterable(leaves_of(list(each.state.values())) for each in optimizers)
         gradients = [each.grad for each in trained if each.grad is not None]
-        memory = {memory_of(each) for each in (*kept, *said, *gradients)}
+        memory = {memory_of(each) for each in (*kept, *said, *gradients, *trained)}
         shapes: dict[torch.Size, list[torch.Tensor]] = {}
         for each in trained:
             shapes.setdefault(each.shape, []).append(each)
-        seen: set[int] = set()
         for known in names:
             if len(self._owners) >= _OWNERS_MAX:
                 break
-            leaves = leaves_of(known.value)
+            leaves = list(enumerate(self._leaves_of(known.value)))
             fresh = [
                 (number, each)
-                for number, each in enumerate(leaves)
-                if id(each) not in seen
-                and not coverage.keeps_tensor(each)
-                and memory_of(each) not in memory
-                and _is_candidate(each)
+                for number, each in leaves
+                if not coverage.keeps_tensor(each) and memory_of(each) not in memory and _is_candidate(each)
             ]
-            seen.update(map(id, leaves))
+            memory.update(memory_of(each) for _, each in leaves)
             samples = list(itertools.islice(self._samples_of(fresh, shapes, trained), _SAMPLES_MAX))
             if samples:
                 self._owners[known.expression] = _Owner(known.value, samples)
@@ -153,23 +173,28 @@ class HandKeptState:
             owner = self._owners.get(known.expression)
             if owner is None:
                 continue
-            leaves = leaves_of(known.value)
+            leaves = self._leaves_of(known.value)
             if any(
                 each.number < len(leaves) and _goes_on(each, leaves[each.number]) for each in owner.samples
             ):
-                kept = f'{names.session}.value("{known.word}", {known.expression}).value'
+                is_line_taken = any(each.where == known.where for each in found)  # as in m, v = …, …
                 found.append(
                     Reason(
                         "hand-kept-state",
-                        known.where,
+                        f"{known.where} ({known.expression})" if is_line_taken else known.where,
                         f"{known.expression} ({type(known.value).__name__}) goes on from one step to the "
                         "next and is not in the checkpoint: a resume begins with what the program gives it",
-                        f"before the loop: {known.expression} = {kept}, and change it in place",
+                        _line_to_add(known, names.session),
                     )
                 )
         return found
 
     # ------------------------------------------------------------------ within
+
+    def _leaves_of(self, value: Any) -> list[torch.Tensor]:
+        if self._has_modules and isinstance(value, torch.nn.Module):
+            return [each.detach() for each in value.parameters()]
+        return leaves_of(value)
 
     def _samples_of(
         self,
@@ -193,7 +218,8 @@ class HandKeptState:
     def _partner_of(self, parameter: torch.Tensor) -> _Partner:
         if id(parameter) not in self._partners:
             is_stepped = any(parameter in each.state for each in self._optimizers)
-            partner = _Partner(parameter, _on_host(_sampled(parameter)), is_stepped)
+            former = _on_host(_sampled(parameter))
+            partner = _Partner(parameter, former, is_stepped, _gradient_of(parameter))
 
             def arrives(gradient: torch.Tensor) -> None:
                 if type(gradient) is torch.Tensor and gradient.layout is torch.strided:
@@ -203,6 +229,13 @@ class HandKeptState:
             partner.handle = parameter.register_hook(arrives)  # type: ignore[no-untyped-call]
             self._partners[id(parameter)] = partner
         return self._partners[id(parameter)]
+
+
+def _line_to_add(known: Known, session: str) -> str:
+    if isinstance(known.value, torch.nn.Module):
+        return f"add {session}.track({known.word}={known.expression})"
+    kept = f'{session}.value("{known.word}", {known.expression}).value'
+    return f"before the loop: {known.expression} = {kept}, and change it in place"
 
 
 def _trained(coverage: Coverage) -> list[torch.Tensor]:
@@ -268,6 +301,12 @@ def _sampled(tensor: torch.Tensor) -> torch.Tensor:
     return flat[:: -(-flat.numel() // _ELEMENTS_MAX)]
 
 
+def _gradient_of(parameter: torch.Tensor) -> torch.Tensor | None:
+    gradient = parameter.grad
+    is_plain = type(gradient) is torch.Tensor and gradient.layout is torch.strided
+    return _on_host(_sampled(gradient)) if is_plain and gradient is not None else None
+
+
 def _on_host(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().to("cpu", torch.float64, copy=True)
 
@@ -281,7 +320,7 @@ def _goes_on(sample: _Sample, leaf: torch.Tensor) -> bool:
     after = _on_host(_sampled(part))
     if after.shape != sample.former.shape or torch.equal(after, sample.former):
         return False
-    rounding = _ROUNDINGS * torch.finfo(leaf.dtype).eps
+    rounding = min(_ROUNDINGS * torch.finfo(leaf.dtype).eps, _MISSED_MAX)
     return any(depends_on(sample.former, after, each.families(), rounding) for each in partners)
 
 
@@ -297,7 +336,7 @@ def depends_on(
         rounding: Relative error that counts as none.
     """
     scale = float(torch.maximum(former.norm(), after.norm()))
-    if not 0 < scale < float("inf"):
+    if not 0 < scale < float("inf") or (rounding > _COARSE and after.numel() < _ELEMENTS_ENOUGH):
         return False
     sets: list[list[torch.Tensor]] = [[]]
     for family in families:
@@ -306,7 +345,7 @@ def depends_on(
         sets += [list(chosen) for size in sizes for chosen in itertools.combinations(columns, size)]
         if after.numel() > 2 * len(columns):
             sets.append(columns)
-    if any(_missed_by(after, chosen) <= _MARGIN * rounding * scale for chosen in sets):
+    if any(_missed_by(after, chosen) <= min(_MARGIN * rounding, _NONE_MAX) * scale for chosen in sets):
         return False
     return any(_missed_by(after, [former, *chosen]) <= rounding * scale for chosen in sets)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import types
 
 import pytest
@@ -86,6 +87,13 @@ def clipped(velocities, model):
     heavy_ball(velocities, model)
 
 
+def in_the_gradient(velocities, model):
+    for each, velocity in zip(model.parameters(), velocities, strict=True):
+        velocity.mul_(0.9).add_(each.grad)
+        each.grad.copy_(velocity)
+        each.data.sub_(0.05 * each.grad)
+
+
 class Momentum:
     def __init__(self, model):
         self.velocities = zeros(model)
@@ -101,6 +109,7 @@ CARRIED = {
     "numpy": (lambda model: [each.numpy() for each in zeros(model)], of_numpy),
     "sums": (zeros, sums),
     "clipped": (zeros, clipped),
+    "in the gradient": (zeros, in_the_gradient),
     "attribute": (Momentum, lambda own, model: heavy_ball(own.velocities, model)),
     "namespace": (
         lambda model: types.SimpleNamespace(deep=Momentum(model)),
@@ -239,6 +248,63 @@ def test_a_run_that_loses_it_is_suspect(tmp_path, monkeypatch):
     record = read_resume(RunPaths(tmp_path / "killed").resume)
     assert record.verdict == "suspect"
     assert "hand-kept-state" in [each.kind for each in record.reasons]
+
+
+@pytest.mark.parametrize(("begins", "is_named"), [(6, True), (8, False)])
+def test_what_begins_later_is_named_later(begins, is_named, tmp_path):
+    """It is looked again after the eighth step."""
+    with trainerd.session(tmp_path) as session:
+        model = network()
+        session.track(model=model)
+        velocities, average = zeros(model), copy.deepcopy(model).requires_grad_(False)
+        for number, batch in session.enumerate([*DATA, *DATA]):
+            model.zero_grad()
+            model(batch).square().mean().backward()
+            if number >= begins:
+                heavy_ball(velocities, model)
+                for old, new in zip(average.parameters(), model.parameters(), strict=True):
+                    old.lerp_(new.detach(), 0.1)
+        named = [each.detail.partition(" ")[0] for each in session._run.suspicions.reasons]
+        assert set(named) == ({"velocities", "average"} if is_named else set())
+
+
+def test_a_resume_is_suspect_from_its_beginning_if_the_attempt_before_knew_it(tmp_path, monkeypatch):
+    """The steps after a resume may show nothing: here the momentum is begun again each time."""
+
+    def shape(session, tick):
+        model = network()
+        session.track(model=model)
+        velocities = zeros(model)
+        for number, batch in session.enumerate(DATA):
+            model.zero_grad()
+            model(batch).square().mean().backward()
+            if number > 4:
+                for each in velocities:
+                    each.zero_()
+            heavy_ball(velocities, model)
+            session._run.saves.wait()
+            tick()
+
+    StruckRun(monkeypatch, tmp_path, shape).result("SIGTERM", 5)
+    record = read_resume(RunPaths(tmp_path).resume)
+    assert (record.verdict, [each.kind for each in record.reasons]) == ("suspect", ["hand-kept-state"])
+
+
+def test_values_of_low_precision_are_told_apart_too(tmp_path):
+    def run(folder, update):
+        with trainerd.session(folder) as session:
+            model = nn.Linear(4, 8, dtype=torch.bfloat16)
+            session.track(model=model)
+            kept = zeros(model)
+            for batch in session.batches(DATA):
+                model.zero_grad()
+                model(batch.bfloat16()).square().mean().backward()
+                update(kept, model)
+            return [each.kind for each in session._run.suspicions.reasons]
+
+    assert run(tmp_path / "momentum", heavy_ball) == ["hand-kept-state"]
+    assert run(tmp_path / "buffer", copies_gradients) == []
+    assert run(tmp_path / "noise", adds_noise) == []
 
 
 class Kept(Momentum):
