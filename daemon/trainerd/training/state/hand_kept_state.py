@@ -16,6 +16,7 @@ import torch
 
 from trainerd.contract.verdict import Reason
 from trainerd.training.state.audit_coverage import memory_of
+from trainerd.training.state.combinations import ELEMENTS_ENOUGH, depends_on, missed_by, rounding_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,18 +30,9 @@ _SAMPLES_MAX: Final = 3
 _PARTNERS_MAX: Final = 4
 """Parameters of the same shape with which a tensor is compared."""
 _ELEMENTS_MAX: Final = 1024
-_ELEMENTS_ENOUGH: Final = 16
 _ELEMENTS_MIN: Final = 3
 _LEAVES_MAX: Final = 4096
 _DEPTH_MAX: Final = 6
-_ROUNDINGS: Final = 16
-_MISSED_MAX: Final = 0.06
-"""A combination of values of low precision misses by so much of their length at most."""
-_MARGIN: Final = 32
-"""So many times what counts as rounding a combination has to miss by to count as none, or by `_NONE_MAX`."""
-_NONE_MAX: Final = 0.25
-_COARSE: Final = 1e-4
-"""With more rounding than this, few elements tell nothing."""
 
 
 @dataclass
@@ -73,9 +65,9 @@ class _Partner:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             return True  # the gradients of all ranks together
         former = self.former_gradient
-        rounding = min(_ROUNDINGS * torch.finfo(self.parameter.dtype).eps, _MISSED_MAX)
+        rounding = rounding_of(self.parameter.dtype)
         sums = [arrived] if former is None else [arrived, arrived + former]
-        return min(_missed_by(kept, [each]) for each in sums) <= rounding * float(kept.norm())
+        return min(missed_by(kept, [each]) for each in sums) <= rounding * float(kept.norm())
 
 
 @dataclass
@@ -292,7 +284,7 @@ def _is_candidate(tensor: torch.Tensor) -> bool:
 
 def _preference(tensor: torch.Tensor) -> tuple[bool, int]:
     """Return a key that puts the smallest tensors first, of those with enough elements."""
-    return tensor.numel() < _ELEMENTS_ENOUGH, tensor.numel()
+    return tensor.numel() < ELEMENTS_ENOUGH, tensor.numel()
 
 
 def _sampled(tensor: torch.Tensor) -> torch.Tensor:
@@ -320,41 +312,5 @@ def _goes_on(sample: _Sample, leaf: torch.Tensor) -> bool:
     after = _on_host(_sampled(part))
     if after.shape != sample.former.shape or torch.equal(after, sample.former):
         return False
-    rounding = min(_ROUNDINGS * torch.finfo(leaf.dtype).eps, _MISSED_MAX)
+    rounding = rounding_of(leaf.dtype)
     return any(depends_on(sample.former, after, each.families(), rounding) for each in partners)
-
-
-def depends_on(
-    former: torch.Tensor, after: torch.Tensor, families: list[list[torch.Tensor]], rounding: float
-) -> bool:
-    """Tell whether values are a combination of what they were and of others, and none of these alone. Pure.
-
-    Args:
-        former: What they were, in float64, of shape [n].
-        after: What they are, of shape [n].
-        families: What else they may be made of, each time together: vectors of shape [n].
-        rounding: Relative error that counts as none.
-    """
-    scale = float(torch.maximum(former.norm(), after.norm()))
-    if not 0 < scale < float("inf") or (rounding > _COARSE and after.numel() < _ELEMENTS_ENOUGH):
-        return False
-    sets: list[list[torch.Tensor]] = [[]]
-    for family in families:
-        columns = [each for each in family if bool(each.isfinite().all())]
-        sizes = [size for size in (1, 2) if after.numel() > size + 1]
-        sets += [list(chosen) for size in sizes for chosen in itertools.combinations(columns, size)]
-        if after.numel() > 2 * len(columns):
-            sets.append(columns)
-    if any(_missed_by(after, chosen) <= min(_MARGIN * rounding, _NONE_MAX) * scale for chosen in sets):
-        return False
-    return any(_missed_by(after, [former, *chosen]) <= rounding * scale for chosen in sets)
-
-
-def _missed_by(target: torch.Tensor, columns: list[torch.Tensor]) -> float:
-    """Return the distance of a vector from the nearest combination of others."""
-    used = [each / length for each in columns if (length := float(each.norm())) > 0]
-    if not used:
-        return float(target.norm())
-    matrix = torch.stack(used, dim=1)
-    solution = torch.linalg.lstsq(matrix, target.unsqueeze(1), driver="gelsd").solution
-    return float((matrix @ solution - target.unsqueeze(1)).norm())

@@ -12,7 +12,6 @@ Invariants:
 
 from __future__ import annotations
 
-import functools
 import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -23,9 +22,9 @@ from trainerd.contract.verdict import Reason
 from trainerd.training.state.caller_names import CallerNames
 from trainerd.training.state.kept_gradients import KeptGradients
 from trainerd.training.state.later_steps import register_step_hook
-from trainerd.training.state.live_objects import live_instances
 from trainerd.training.state.optimizer_names import groups_sign, named_parameters
 from trainerd.training.state.tracked import unwrapped
+from trainerd.training.state.unnamed_gradients import UnnamedGradients, is_other_than_zero, watch_arrival
 from trainerd.training.state.untracked_parameters import UntrackedParameters
 
 if TYPE_CHECKING:
@@ -37,8 +36,6 @@ SAMPLES_MAX: Final = 8
 """At so many parameters of an optimizer it is seen whether its last step used the gradients that it has."""
 _ASKED_MAX: Final = 16
 """After so many boundaries it is left open what the loop does with gradients that did not arrive yet."""
-_ELSEWHERE_MAX: Final = 512
-"""So many parameters that nothing has a name for are watched: the smallest ones."""
 
 _Used = dict[int, tuple["weakref.ref[torch.Tensor]", int] | None]
 _Groups = list[tuple[int, int]]
@@ -107,7 +104,7 @@ class LeftGradients:
         self._guessed: list[str] = []
         self._hook: Any = None
         self._beside = UntrackedParameters()
-        self._is_said_elsewhere = False
+        self._unnamed = UnnamedGradients(suspect)
 
     # ------------------------------------------------------------------ as the run goes on
 
@@ -122,45 +119,12 @@ class LeftGradients:
         self._is_known = False
 
     def ask_elsewhere(self, place: str) -> None:
-        """Watch the gradients of parameters that the user's code has no name for: are they added to?
+        """Watch the gradients of parameters that the user's code has no name for; see `UnnamedGradients`.
 
         Args:
             place: Where the loop is, for messages.
         """
-        kept = {id(each) for _, own in self._owners() for each in own}
-        others = [
-            each
-            for each in live_instances(lambda kind: issubclass(kind, torch.nn.Parameter))
-            if id(each) not in kept and each.requires_grad and each.grad is not None and each.numel()
-        ]
-        for each in sorted(others, key=torch.Tensor.numel)[:_ELSEWHERE_MAX]:
-            self._watch_arrival(each, functools.partial(self._arrived_elsewhere, weakref.ref(each), place))
-
-    def _arrived_elsewhere(self, reference: weakref.ref[torch.Tensor], place: str) -> None:
-        parameter = reference()
-        if self._hook is None or parameter is None or self._is_said_elsewhere:
-            return
-        if _is_other_than_zero([parameter.grad]):
-            self._is_said_elsewhere = True
-            self._suspect(
-                Reason(
-                    "gradients-not-kept",
-                    place,
-                    f"each step adds to the gradient of a parameter of shape {list(parameter.shape)} that is "
-                    "not tracked: no checkpoint has it, and where norms are clipped it counts",
-                    "freeze what is not trained, with requires_grad_(False), or track it",
-                )
-            )
-
-    @staticmethod
-    def _watch_arrival(parameter: torch.Tensor, arrived: Callable[[], None]) -> None:
-        """Call a function before the next gradient is added to that of a parameter, once."""
-
-        def arrives(_gradient: torch.Tensor) -> None:
-            handle.remove()
-            arrived()
-
-        handle = parameter.register_hook(arrives)  # type: ignore[no-untyped-call]
+        self._unnamed.ask({id(each) for _, own in self._owners() for each in own}, place)
 
     def close(self) -> None:
         """Stop watching."""
@@ -168,6 +132,7 @@ class LeftGradients:
         if hook is not None:
             hook.remove()
         self._habits, self._used = {}, {}
+        self._unnamed.close()
 
     def boundary_passed(self) -> None:
         """A step is done, or an epoch. The first backward pass after one shows what the loop does."""
@@ -189,12 +154,12 @@ class LeftGradients:
 
         def arrived() -> None:
             habit.asked, habit.stays = None, parameter.grad is not None
-            habit.is_cleared = not _is_other_than_zero([parameter.grad])
+            habit.is_cleared = not is_other_than_zero([parameter.grad])
             if not habit.is_cleared and name in self._guessed:
                 self._suspect(_not_kept(name))
 
         habit.asked = parameter
-        self._watch_arrival(parameter, arrived)
+        watch_arrival(parameter, arrived)
 
     def _stepped(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
         if torch.compiler.is_dynamo_compiling():
@@ -261,7 +226,7 @@ class LeftGradients:
             has_form = all(type(each.grad) is torch.Tensor for each in there)
             is_needed = has_form and sum(each.nbytes for each in there) <= UNKNOWN_BYTES_MAX
             left.unknown += [] if is_needed else [name]
-        if is_needed and _is_other_than_zero([each.grad for each in there]):
+        if is_needed and is_other_than_zero([each.grad for each in there]):
             for each in there:
                 gradient = each.grad
                 if type(gradient) is torch.Tensor:
@@ -407,18 +372,6 @@ def _with_smallest_gradient(parameters: Iterable[torch.Tensor]) -> torch.Tensor 
     sizes = [(each.numel(), each) for each in parameters if each.grad is not None and each.requires_grad]
     found = min((each for each in sizes if each[0]), key=lambda each: each[0], default=None)
     return None if found is None else found[1]
-
-
-def _is_other_than_zero(gradients: list[torch.Tensor | None]) -> bool:
-    """Return whether one of these has an element other than zero. A device is asked once."""
-    found: dict[torch.device, list[torch.Tensor]] = {}
-    for each in gradients:
-        if each is None or not each.numel():
-            continue
-        if type(each) is not torch.Tensor or each.layout is not torch.strided:
-            return True
-        found.setdefault(each.device, []).append(each.detach().count_nonzero())
-    return any(bool(torch.stack(counts).any()) for counts in found.values())
 
 
 def _put(parameter: torch.Tensor, gradient: torch.Tensor) -> bool:

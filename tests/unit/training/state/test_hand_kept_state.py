@@ -13,7 +13,7 @@ import trainerd
 from tests.support.struck import StruckRun
 from trainerd.contract.paths import RunPaths
 from trainerd.contract.resume_record import read_resume
-from trainerd.training.state.hand_kept_state import depends_on
+from trainerd.training.state.combinations import depends_on
 
 pytestmark = pytest.mark.torch
 
