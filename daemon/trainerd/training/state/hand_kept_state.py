@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections import OrderedDict, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,6 +34,8 @@ _ELEMENTS_MAX: Final = 1024
 _ELEMENTS_MIN: Final = 3
 _LEAVES_MAX: Final = 4096
 _DEPTH_MAX: Final = 6
+_CONTAINERS: Final = frozenset({dict, list, tuple, OrderedDict, defaultdict})
+"""Others may do anything when they are gone through: mappings of transformers import each of their models."""
 
 
 @dataclass
@@ -254,8 +257,8 @@ def _leaves_in(value: Any, depth: int) -> Iterator[torch.Tensor]:
         yield value
     elif (array := _array(value)) is not None:
         yield array
-    elif isinstance(value, dict | list | tuple) and len(value) <= _LEAVES_MAX and depth < _DEPTH_MAX:
-        for each in value.values() if isinstance(value, dict) else value:
+    elif type(value) in _CONTAINERS and len(value) <= _LEAVES_MAX and depth < _DEPTH_MAX:
+        for each in value if isinstance(value, list | tuple) else value.values():
             yield from _leaves_in(each, depth + 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import types
 
@@ -325,6 +326,24 @@ def test_what_a_tracked_object_saves_copies_of_is_not(tmp_path):
 
     with trainerd.session(tmp_path) as session:
         assert not train(session, Kept, lambda own, model: of_numpy(own.velocities, model), keep=tracked)
+
+
+class Lazy(collections.OrderedDict):
+    """Imports what it has when it is gone through, as the mappings of transformers do."""
+
+    def values(self):
+        raise AssertionError
+
+    __iter__ = items = values
+
+    def __len__(self):
+        return 1000
+
+
+def test_a_container_of_another_kind_is_not_gone_through(tmp_path):
+    models = Lazy()
+    with trainerd.session(tmp_path) as session:
+        assert not train(session, lambda model: {"models": models}, leaves_alone)
 
 
 class Own(torch.optim.Optimizer):
