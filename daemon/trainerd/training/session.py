@@ -442,6 +442,7 @@ class Session:
         self._check_open()
         if max_steps is not None and max_steps < 1:
             raise UserError(f"max_steps={max_steps}: a run has at least 1 step")
+        self._run.caller_check.loop_opened()
         return self._epoch_loops.train(total, max_steps)
 
     def batches(
@@ -512,6 +513,7 @@ class Session:
         """
         if total < 0:
             raise UserError(f"steps({total}): not a non-negative number")
+        self._run.caller_check.loop_opened()
         self._begin()
         self._loops.end_broken_loop()
         return self._loops.count(total)
@@ -533,6 +535,7 @@ class Session:
             )
         if accumulate < 1:
             raise UserError(f"accumulate={accumulate}: at least 1 batch makes a step")
+        self._run.caller_check.loop_opened()
         self._begin()
         self._loops.end_broken_loop()
         if not train:

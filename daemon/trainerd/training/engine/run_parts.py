@@ -21,7 +21,7 @@ from trainerd.training.distributed.rank_store import Ranks, rendezvous
 from trainerd.training.distributed.restart_rounds import stays_drained
 from trainerd.training.distributed.shared_folder import check_shared
 from trainerd.training.engine.arriving_rows import ArrivingRows
-from trainerd.training.engine.caller_check import check_caller
+from trainerd.training.engine.caller_check import CallerCheck
 from trainerd.training.engine.checkpoint_manager import CheckpointManager
 from trainerd.training.engine.device_values import CUDA_VALUES
 from trainerd.training.engine.fresh_run import settled
@@ -71,6 +71,7 @@ class RunParts:
         memory: Copies in memory.
         checkpoints: Makes and finds checkpoints.
         suspicions: Known causes of inexactness that are present.
+        caller_check: What the analysis finds in the script.
         evidence: Finds out whether the resume is exact.
         buckets: Puts back the order in which gradients are reduced.
         resume: The way back to the newest checkpoint.
@@ -87,6 +88,7 @@ class RunParts:
         environment, checkpoint = settings.environment, settings.checkpoint
         self.settings = settings
         self.suspicions = Suspicions(leaving.say)
+        self.caller_check = CallerCheck(self.suspicions, leaving.say)
         self.state = RunState(
             DEFAULT_SEED if settings.seed is None else settings.seed,
             rank=environment.rank,
@@ -236,7 +238,7 @@ class RunParts:
         if self.checkpoints.is_committer:
             announce_run(self.settings, self.checkpoints.store)
             self._publish_retention()
-            check_caller(self.suspicions, leaving.say)
+            self.caller_check.begin()
         leaving.end_workers_at_exit()
         leaving.show_stacks_when_asked()
         self.flag.install(takes_signals=self.settings.takes_signals)
