@@ -171,6 +171,47 @@ def zip_with_a_cycle(session, tick):
         it.work()
 
 
+def zip_with_noise(session, tick):
+    """``zip(session.batches(loader), generator)``, whose values depend on no position"""
+    it, loader = Trainee(session, tick), data()
+
+    def noise():
+        while True:
+            yield torch.rand(3)
+
+    for _ in session.epochs(2):
+        for x, value in zip(session.batches(loader), noise()):  # noqa: B905 - as scripts do
+            it.step(x + value)
+        it.work()
+
+
+def zip_with_a_constant(session, tick):
+    """``zip(session.batches(loader), itertools.repeat(value))``"""
+    it, loader = Trainee(session, tick), data()
+    for _ in session.epochs(2):
+        for x, value in zip(session.batches(loader), itertools.repeat(0.1)):  # noqa: B905 - as scripts do
+            it.step(x + value)
+        it.work()
+
+
+def zip_longest(session, tick):
+    """``itertools.zip_longest(session.batches(loader), values)``"""
+    it, loader, values = Trainee(session, tick), data(), [0.1, 0.2, 0.3]
+    for _ in session.epochs(2):
+        for x, value in itertools.zip_longest(session.batches(loader), values, fillvalue=0.0):
+            it.step(x + value)
+        it.work()
+
+
+def summed_up(session, tick):
+    """``itertools.accumulate`` around the session"""
+    it, loader = Trainee(session, tick), data()
+    for _ in session.epochs(2):
+        for x in itertools.accumulate(session.batches(loader)):
+            it.step(x)
+        it.work()
+
+
 def zip_in_the_second_loop(session, tick):
     """a plain loop, then ``zip(session.batches(loader), values)``"""
     it, loader, values = Trainee(session, tick), data(length=4), [0.1, 0.2, 0.3, 0.4]
@@ -519,6 +560,7 @@ def endless_beside(session, tick):
 
 
 EXACT = [
+    zip_with_a_constant,
     curriculum,
     curriculum_within_a_pass,
     curriculum_in_a_closure,
@@ -535,13 +577,15 @@ EXACT = [
     looked_ahead_inside,
     window_left_open,
     window_left_open_by_break,
-    window_over_epochs,
-    window_of_batch_numbers,
     exact_loader,
+    exact_loader_with_workers,
     loaders_by_epoch,
     loaders_in_one,
 ]
 TOLD = [
+    zip_with_noise,
+    zip_longest,
+    summed_up,
     zip_with_a_list,
     zip_with_a_count,
     zip_with_a_generator,
@@ -555,9 +599,10 @@ TOLD = [
     sliced_forever,
     batches_grown_after_loop,
     looked_ahead,
+    window_over_epochs,
+    window_of_batch_numbers,
     window_counted,
     window_counted_by_enumerate,
-    exact_loader_with_workers,
     loaders_by_step,
     plain_loader_beside,
     endless_beside,

@@ -22,15 +22,17 @@ from trainerd.contract.failpoints import declare
 from trainerd.contract.heartbeat import Phase
 from trainerd.contract.verdict import Reason
 from trainerd.errors import UserError
-from trainerd.training import loop_misuse
+from trainerd.training import loop_misuse, loop_wrappers
 from trainerd.training.batch_iterator import BatchIterator
 from trainerd.training.data.batch_wait import WaitInterruptedError
 from trainerd.training.data.counted_source import CountedSource
 from trainerd.training.data.loop_end import (
     Asking,
+    Places,
     is_asked_explicitly,
     leaves_several_loops,
     loops_that_ask,
+    places_that_ask,
     was_left_on_purpose,
 )
 from trainerd.training.data.passes import TRAINING, Pass
@@ -107,6 +109,7 @@ class BatchLoops:
         self._error: BaseException | None = None
         self._evaluated: tuple[tuple[int, ...], int] = ((), 0)
         self._warned: set[str] = set()
+        self._checked: set[Places] = set()
         run = engine.run
         self._read_ahead = ReadAhead(
             run.state.objects,
@@ -223,8 +226,9 @@ class BatchLoops:
             yield from self._replayed(loop)
         if way != "train":
             return
-        if self._current is None and loop.generator is not None:  # once is enough: it takes milliseconds
-            loop_misuse.check_wrapper(loop.generator())
+        if loop.generator is not None and (place := places_that_ask()) not in self._checked:
+            self._checked.add(place)  # once is enough: it takes milliseconds
+            loop_wrappers.check_wrapper(loop.generator(), engine.run.suspicions.add)
         engine.begin_loop(source)
         position.shard_over(loop.place.size)
         if self._series is None or not _are_same(self._series, (position.epoch, loop.loaders)):

@@ -27,7 +27,15 @@ ENTRIES_MAX: Final = 200
 """Most scripts that are kept; one more, and all others are forgotten."""
 
 _BYTES_MAX: Final = 1 << 20
-_FIELDS: Final = {"line": int, "column": int, "rule": str, "name": str, "why": str, "instead": str, "loops": tuple}
+_FIELDS: Final = {
+    "line": int,
+    "column": int,
+    "rule": str,
+    "name": str,
+    "why": str,
+    "instead": str,
+    "loops": tuple,
+}
 
 
 def findings_of(source: str, environ: Mapping[str, str] = os.environ) -> tuple[ScriptFinding, ...]:
