@@ -19,6 +19,7 @@ from trainerd.training.data.epoch_orders import EpochOrders
 from trainerd.training.data.loader_memory import LoaderMemory
 from trainerd.training.data.loader_view import LoaderView
 from trainerd.training.data.passes import SAMPLE, Pass
+from trainerd.training.data.read_caches import LostCache
 from trainerd.training.data.seeded_fetch import SeededFetch, as_it_is
 from trainerd.training.data.seeds import derive_seed, folded
 from trainerd.training.data.worker_states import WorkerBatches, WorkerStates
@@ -66,6 +67,7 @@ class MapSource:
             view.collate_fn,
             is_batched=view.batch_sampler is not None,
             tells_changes=view.num_workers > 0,
+            keeps_caches=view.num_workers == 0 or view.persistent_workers,
         )
         options = view.worker_options()
         self._worker_start: WorkerStart | None = options.get("worker_init_fn")
@@ -134,6 +136,8 @@ class MapSource:
         self._data_now = data.get("now", {}) if done else {}
         self._trains_next = True
         self._workers.begin((saved or {}).get("workers"), done)
+        for each in (saved or {}).get("caches", ()):
+            self._suspect(LostCache(*each).reason)
         self._suspect_workers_that_persist(data.get("now"))
         self._orders.begin(saved or {}, done)
 
@@ -150,6 +154,10 @@ class MapSource:
         own: dict[str, Any] = {"data": data} if any(data.values()) else {}
         if workers := self._workers.saved(done):
             own["workers"] = workers
+        if lost := list(self._fetch.caches.lost(data["now"].get("changed", ()))):
+            own["caches"] = list(map(list, lost))
+            for each in lost:
+                self._suspect(each.reason)
         return self._orders.saved(done) | own
 
     def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
