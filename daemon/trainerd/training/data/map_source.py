@@ -154,7 +154,8 @@ class MapSource:
         own: dict[str, Any] = {"data": data} if any(data.values()) else {}
         if workers := self._workers.saved(done):
             own["workers"] = workers
-        if lost := list(self._fetch.caches.lost(data["now"].get("changed", ()))):
+        captured = data["now"].get("changed", ())
+        if lost := [*self._fetch.caches.lost(captured), *self._orders.caches.lost()]:
             own["caches"] = list(map(list, lost))
             for each in lost:
                 self._suspect(each.reason)

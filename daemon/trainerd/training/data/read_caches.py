@@ -60,11 +60,18 @@ class ReadCaches:
         roots: The dataset and the collate function, by name.
         generators: Returns the random generators that reading draws from, besides the global ones.
         are_kept: Whether the caches live on from pass to pass. If not, only one that was read from counts.
+        of_functions: Whether only cached functions count: the containers of a sampler are saved.
     """
 
     def __init__(
-        self, roots: Mapping[str, Any], generators: Callable[[], list[Any]], *, are_kept: bool = True
+        self,
+        roots: Mapping[str, Any],
+        generators: Callable[[], list[Any]],
+        *,
+        are_kept: bool = True,
+        of_functions: bool = False,
     ) -> None:
+        self._of_functions = of_functions
         self._roots = dict(roots)
         self._generators = generators
         self._are_kept = are_kept
@@ -86,14 +93,14 @@ class ReadCaches:
         if not is_watched and self._batches & (self._batches - 1):
             yield
             return
-        caches = dict(_caches_below(self._roots))
+        caches = dict(self._found())
         before = {path: _size(cache) for path, cache in caches.items()}
-        if not is_watched:
+        if not is_watched or (self._of_functions and not caches):
             yield
         else:
             self._left -= 1
             yield from self._watched(caches, before)
-        after = {path: _size(cache) for path, cache in _caches_below(self._roots)}
+        after = {path: _size(cache) for path, cache in self._found()}
         grown = {path for path, size in after.items() if size > self._sizes.get(path, before.get(path, 0))}
         self._sizes = after
         if not is_watched and not grown <= self._judged.keys():
@@ -102,7 +109,7 @@ class ReadCaches:
     def lost(self, captured: Collection[str] = ()) -> Iterator[LostCache]:
         """Yield the caches that hold random values now, but for those at these paths."""
         judged = {path for path, is_random in self._judged.items() if is_random} - set(captured)
-        for path, cache in _caches_below(self._roots) if judged else ():
+        for path, cache in self._found() if judged else ():
             if path in judged and _size(cache) and (self._are_kept or self._is_reused(cache)):
                 yield _lost(path, cache)
 
@@ -113,7 +120,7 @@ class ReadCaches:
         with watch:
             yield
         has_drawn = positions_of(generators) != first
-        for path, cache in _caches_below(self._roots):
+        for path, cache in self._found():
             if _size(cache) > before.get(path, 0):
                 # Of one that was made in this batch, or under another profiler, the whole batch decides.
                 self._judge(path, is_random=watch.judged.get(path, has_drawn))
@@ -126,8 +133,13 @@ class ReadCaches:
 
     def _arrays(self) -> dict[str, str]:
         """Return the marks of arrays that are too large to be saved with each change: samples by index, say."""
-        found = _caches_below(self._roots)
+        found = self._found()
         return {path: mark_of(value) for path, value in found if _is_array(value) and not is_small(value)}
+
+    def _found(self) -> Iterator[tuple[str, Any]]:
+        for path, cache in _caches_below(self._roots):
+            if isinstance(cache, functools._lru_cache_wrapper) or not self._of_functions:  # noqa: SLF001 - see below
+                yield path, cache
 
     def _is_reused(self, cache: Any) -> bool:
         if isinstance(cache, functools._lru_cache_wrapper):  # noqa: SLF001 - it has no public name
