@@ -143,7 +143,7 @@ def zip_with_a_count(session, tick):
     """``zip(itertools.count(), session.batches(loader))``"""
     it, loader = Trainee(session, tick), data()
     for _ in session.epochs(2):
-        for number, x in zip(itertools.count(), session.batches(loader)):  # noqa: B905 - as scripts do
+        for number, x in zip(itertools.count(), session.batches(loader)):
             it.step(x + number / 10)
         it.work()
 
@@ -166,7 +166,7 @@ def zip_with_a_cycle(session, tick):
     """``zip(session.batches(loader), itertools.cycle(other))``"""
     it, loader, other = Trainee(session, tick), data(), data(1, 6)
     for _ in session.epochs(2):
-        for x, y in zip(session.batches(loader), itertools.cycle(other)):  # noqa: B905 - as scripts do
+        for x, y in zip(session.batches(loader), itertools.cycle(other)):
             it.step(x - 0.5 * y)
         it.work()
 
@@ -189,7 +189,7 @@ def zip_with_a_constant(session, tick):
     """``zip(session.batches(loader), itertools.repeat(value))``"""
     it, loader = Trainee(session, tick), data()
     for _ in session.epochs(2):
-        for x, value in zip(session.batches(loader), itertools.repeat(0.1)):  # noqa: B905 - as scripts do
+        for x, value in zip(session.batches(loader), itertools.repeat(0.1)):
             it.step(x + value)
         it.work()
 

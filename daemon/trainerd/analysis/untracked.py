@@ -69,9 +69,7 @@ def changed_objects(script: Script, carried: list[Carried]) -> Iterator[ScriptFi
                 f"and {_FORGOTTEN}"
             )
             instead = f"give its class state_dict and load_state_dict, and write {_track(script, name)}"
-        yield ScriptFinding.at(
-            value, RULE, name, why=why, instead=instead, opened_by=each.opened_by
-        )
+        yield ScriptFinding.at(value, RULE, name, why=why, instead=instead, opened_by=each.opened_by)
 
 
 def _nothing_tracked(script: Script) -> Iterator[ScriptFinding]:

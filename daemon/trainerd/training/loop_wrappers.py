@@ -30,7 +30,10 @@ _VALUES: Final = (
     *map(type, (iter([]), iter(()), iter(set()), iter({}), iter({}.values()), iter({}.items()))),
     *map(type, (iter(""), iter(b""), reversed([]), enumerate(()), itertools.cycle(()))),
 )
-_NUMBERED: Final = "end the loop by its number: for number, batch in session.enumerate(loader): ...; if number + 1 == n: break"
+_NUMBERED: Final = (
+    "end the loop by its number: for number, batch in session.enumerate(loader): ...; "
+    "if number + 1 == n: break"
+)
 _IN_STEP: Final = "draw from both in step: for a, b in session.batches(loader, other)"
 
 

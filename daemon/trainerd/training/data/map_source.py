@@ -20,6 +20,7 @@ from trainerd.training.data.loader_memory import LoaderMemory
 from trainerd.training.data.loader_view import LoaderView
 from trainerd.training.data.passes import SAMPLE, Pass
 from trainerd.training.data.read_caches import LostCache
+from trainerd.training.data.root_identity import kind_of
 from trainerd.training.data.seeded_fetch import SeededFetch, as_it_is
 from trainerd.training.data.seeds import derive_seed, folded
 from trainerd.training.data.worker_states import WorkerBatches, WorkerStates
@@ -46,6 +47,7 @@ class MapSource:
     """
 
     is_idle_at_boundary = True
+    ends_with_loader = False
 
     def __init__(
         self,
@@ -57,6 +59,7 @@ class MapSource:
         first: FirstMarks | None = None,
     ) -> None:
         self._view = view
+        self._batch_size = view.batch_size
         self.is_sharded_here = is_sharded_here
         self._seed = seed
         self._suspect = suspect
@@ -108,6 +111,11 @@ class MapSource:
                     "use random.Random",
                 )
             )
+
+    def identity(self) -> str:
+        view = self._view
+        kinds = [kind_of(type(each)) for each in (view.dataset, view.sampler, view.batch_sampler)]
+        return "|".join([*kinds, *self._data.identities.values(), str(self._batch_size)])
 
     def length(self, which: Pass) -> int | None:
         return length_of(self._order(which))

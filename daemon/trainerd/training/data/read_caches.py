@@ -195,9 +195,7 @@ def _caches_below(roots: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _caches_in(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     plain = value.__func__ if isinstance(value, staticmethod | classmethod) else value
-    if isinstance(plain, functools._lru_cache_wrapper):  # noqa: SLF001 - see above
-        yield path, plain
-    elif _is_array(plain):
+    if isinstance(plain, functools._lru_cache_wrapper) or _is_array(plain):  # noqa: SLF001 - see above
         yield path, plain
     elif isinstance(plain, _CONTAINERS) and not path.endswith("__"):
         yield path, plain

@@ -84,7 +84,7 @@ class RunState:
         self._rank = rank
         self._world_size = world_size
         self.seed = seed
-        self.loop_sources = LoopSources()
+        self.loop_sources = LoopSources(suspect)
         self.digest: int | None = BEGINNING
         self._fingerprint: dict[str, Any] | None = None
         self._is_restored = False
@@ -144,6 +144,8 @@ class RunState:
             own[_STEPS] = steps
         if self.position.world_size != self._world_size:
             own[_RANKS] = self._world_size
+        if former := self.loop_sources.saved_of_former():
+            own["former_sources"] = former
         if objects := self.values.objects():
             own["value_objects"] = objects
         if hooks_kept := self._hooks.saved():
@@ -174,7 +176,9 @@ class RunState:
             self._suspect(Reason(*each))
         saved = own.get("digest", _NO_DIGEST_YET)
         self.digest = None if saved is None else int(saved, 16)
-        self.loop_sources.restore(own["sources"], form=own.get("sources_form", 1))
+        self.loop_sources.restore(
+            own["sources"], form=own.get("sources_form", 1), former=own.get("former_sources")
+        )
         if self._is_of_as_many(own):
             self.gradients.load_state_dict(own.get(GRADIENTS))
         self.restore_generators(tree)

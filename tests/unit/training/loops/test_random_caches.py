@@ -105,7 +105,7 @@ class InDictOfArrays(Data):
 
     def __getitem__(self, index):
         if index not in self.cache:
-            self.cache[index] = np.random.rand(self.length).astype(np.float32)  # noqa: NPY002 - as scripts do
+            self.cache[index] = np.random.rand(self.length).astype(np.float32)
         return torch.from_numpy(self.cache[index][:4])
 
 
