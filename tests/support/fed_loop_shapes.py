@@ -500,6 +500,7 @@ def exact_loader_with_workers(session, tick):
 def loaders_by_epoch(session, tick):
     """two loaders, each for every other epoch"""
     it, loaders = Trainee(session, tick), [data(1), DataLoader(Reads(), 3)]
+    session.loaders = loaders  # which live to the end, as those of a module do
     for epoch in session.epochs(4):
         for x in session.batches(loaders[epoch % 2]):
             it.step(x)

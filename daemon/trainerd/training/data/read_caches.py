@@ -1,7 +1,7 @@
 """Caches that reading samples fills, and whether random numbers are in what they keep.
 
-An ``lru_cache`` around a read, a dict of samples by index: an attempt begins with an empty one. What depends on
-the index alone is read again, and nothing is lost. What was drawn is drawn again, with other values.
+An ``lru_cache`` around a read, a dict of samples by index: an attempt begins with an empty one. What depends
+on the index alone is read again, and nothing is lost. What was drawn is drawn again, with other values.
 
 Invariants:
     A cache is judged while reading fills it. Most batches of an attempt cost nothing: see `ReadCaches`.
@@ -132,7 +132,7 @@ class ReadCaches:
         self._judged[path] = self._judged.get(path, False) or is_random
 
     def _arrays(self) -> dict[str, str]:
-        """Return the marks of arrays that are too large to be saved with each change: samples by index, say."""
+        """Return the marks of arrays that are too large to be saved with each change, as of all samples."""
         found = self._found()
         return {path: mark_of(value) for path, value in found if _is_array(value) and not is_small(value)}
 
@@ -153,8 +153,9 @@ def _lost(path: str, cache: Any) -> LostCache:
         return LostCache(
             path,
             path,
-            "reading samples keeps values here for which random numbers were drawn, too large for a checkpoint "
-            "or of a kind that it cannot hold: after a resume they are drawn again, with other values",
+            "reading samples keeps values here for which random numbers were drawn, too large for a "
+            "checkpoint or of a kind that it cannot hold: after a resume they are drawn again, with other "
+            "values",
             "keep what was read before anything is drawn for it, and draw each time",
         )
     inner = getattr(function, "__func__", function)

@@ -10,6 +10,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.contract.verdict import Reason
+from trainerd.training.data.former_owners import put_back_early, without_notes
 from trainerd.training.data.root_identity import kind_of
 from trainerd.training.state.live_objects import live_instances
 
@@ -34,8 +35,9 @@ class FormerSources:
         self._suspect = suspect
         self._live: list[weakref.ref[Source]] = []
         self._returned: weakref.WeakSet[Source] = weakref.WeakSet()
+        self._begun: weakref.WeakSet[Source] = weakref.WeakSet()
         self._states: list[dict[str, Any]] = []
-        self._numbered: dict[str, str] = {}
+        self._numbered: dict[str, dict[str, Any]] = {}
 
     def follow(self, source: Source, other: Source) -> None:
         """A loop begins to draw from a source, and another one had its number in the former epoch."""
@@ -46,42 +48,45 @@ class FormerSources:
         self._live = [weakref.ref(each) for each in dict.fromkeys(kept)]
 
     def saved(self, by_loop: Mapping[int, Source]) -> dict[str, Any]:
-        """Return what a checkpoint holds of all that are no loop of this epoch, as a tree; empty if there are none.
+        """Return what a checkpoint holds of all that are no loop of this epoch, as a tree.
+
+        Empty if there are none.
 
         Args:
             by_loop: The sources that are, by the number of the loop.
         """
         alive = [each for ref in self._live if (each := ref()) is not None and each not in by_loop.values()]
-        states = [
-            {"of": each.identity(), "state": each.saved(None), "is_sure": self._is_used_again(each)}
-            for each in alive
-        ]
+        states = [self._told(each) | {"state": each.saved(None)} for each in alive]
         waiting = self._waiting() if self._states else []
         if not (states or waiting):
             return {}
-        of = {str(loop): source.identity() for loop, source in by_loop.items()}
-        return {"states": [*waiting, *states][-_KEPT_MAX:], "of": self._numbered | of}
+        numbered = {str(loop): self._told(source) for loop, source in by_loop.items()}
+        return {"states": [*waiting, *states][-_KEPT_MAX:], "numbered": self._numbered | numbered}
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Keep what `saved` returned until the sources are used."""
         self._states = list(saved.get("states", ()))
-        self._numbered = dict(saved.get("of", {}))
+        self._numbered = dict(saved.get("numbered", {}))
 
-    def exchanged(self, loop: str, source: Source, state: Any) -> Any:
-        """Return the state of a source that begins a pass.
+    def exchanged(self, loop: str, source: Source, state: Any, *, done: int) -> Any:
+        """Return the state of a source that a loop begins to draw from.
 
         Args:
             loop: Number of the loop.
             source: The source.
             state: What the checkpoint holds under that number, None if nothing.
+            done: How many batches of the loop are done: if any, the state is that of this source.
         """
-        if not self._states:
+        numbered = self._numbered.pop(loop, None)
+        is_first = source not in self._begun
+        self._begun.add(source)
+        if done:
+            self.put_back_early()
+        if done or not self._states or not is_first:
             return state
-        mine, numbered = source.identity(), self._numbered.pop(loop, None)
-        if state is not None and numbered == mine:
-            return state
+        mine = source.identity()
         found = next((each for each in self._states if each["of"] == mine), None)
-        if found is None:
+        if found is None or (numbered is not None and numbered["of"] == mine):
             return state
         self._states.remove(found)
         if not found["is_sure"]:
@@ -89,25 +94,33 @@ class FormerSources:
                 Reason(
                     "loader-of-former-epoch",
                     _kind(mine),
-                    "a loader like this one was used in an earlier epoch: if it is the same one, what it remembered "
-                    "is lost",
+                    "a loader like this one was used in an earlier epoch: if it is the same one, what it "
+                    "remembered is lost",
                     "use every loader in each epoch, or a stock DataLoader that the script keeps",
                 )
             )
             return state
-        if state is not None:
-            self._states.append({"of": numbered, "state": state, "is_sure": True})
+        if numbered is not None:
+            self._states.append(numbered | {"state": state or {}})
         return found["state"] or None
 
+    def put_back_early(self) -> None:
+        """Put the datasets and samplers of all into their former state, which code before a loop may change."""
+        for each in self._states:
+            if each["is_sure"]:
+                put_back_early(each["state"], self._suspect)
+
     def _waiting(self) -> list[dict[str, Any]]:
-        """Return the states that no source has taken yet, of loaders that the script can still come back to."""
+        """Return the states that no source has taken yet, of loaders that the script may come back to."""
         kinds = {_kind(each["of"]) for each in self._states}
         alive = {kind_of(type(each)) for each in live_instances(lambda kind: kind_of(kind) in kinds)}
-        return [each for each in self._states if _kind(each["of"]) in alive]
+        states = [each for each in self._states if _kind(each["of"]) in alive]
+        return [each | {"state": without_notes(each["state"])} for each in states]
 
-    def _is_used_again(self, source: Source) -> bool:
-        """Tell whether the script still has the loader, or has come back to it."""
-        return source.ends_with_loader or source in self._returned
+    def _told(self, source: Source) -> dict[str, Any]:
+        """Return what tells a source, and whether the script still has its loader or has come back to it."""
+        is_sure = source.ends_with_loader or source in self._returned
+        return {"of": source.identity(), "is_sure": is_sure}
 
     def clear(self) -> None:
         """Let go of the sources."""

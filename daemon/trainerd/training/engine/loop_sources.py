@@ -73,8 +73,7 @@ class LoopSources:
         if state is None and skipped is not None:
             state = self._taken(str(skipped[1]))
             loops += [skipped[1], *self._same.pop(str(skipped[1]), ())]
-        if not done:
-            state = self._former.exchanged(str(loop), source, state)
+        state = self._former.exchanged(str(loop), source, state, done=done)
         self._note(loop, source)
         for other in loops:
             self._by_loop.setdefault(other, source)
@@ -136,6 +135,7 @@ class LoopSources:
         for state in self._states.values():
             if _SAME_AS not in state:
                 put_back_early(state, suspect)
+        self._former.put_back_early()
 
     def generators(self) -> Iterator[Any]:
         """Yield the random generators whose state is saved with the sources."""

@@ -187,7 +187,7 @@ def test_what_is_found_counts_once_a_loop_that_it_is_about_is_opened(way, expect
     monkeypatch.setattr(caller_check, "_caller", lambda: str(script))
     monkeypatch.delenv(CHECK, raising=False)
     variables = {"__name__": "__main__"}
-    exec(compile(TWO_WAYS, str(script), "exec"), variables)  # noqa: S102 - the script above
+    exec(compile(TWO_WAYS, str(script), "exec"), variables)
     reasons = variables["session"]._run.suspicions.reasons
     found = [each for each in reasons if each.where.startswith("train.py:")]
     assert {(int(each.where.split(":")[1]), each.kind) for each in found} == expected
