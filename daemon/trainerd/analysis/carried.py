@@ -57,6 +57,8 @@ def carried_variables(script: Script, views: Views) -> list[Carried]:
     numbers: dict[object, int] = {}
     for loop in sorted(script.loops, key=lambda loop: -loop.node.lineno):
         for each in _of_loop(script, views, loop):
+            if script.loading.keeps(each.name, loop.scope):
+                continue
             number = numbers.get(each.key, numbers.get(each.node))
             if number is None:
                 numbers[each.key] = numbers[each.node] = len(found)

@@ -231,7 +231,7 @@ def _values_of(owners: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def owners_of(roots: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the objects whose attributes count, and the variables of the code of loading, with their paths."""
+    """Yield the objects whose attributes count, and variables of the code of loading, with their paths."""
     seen: dict[int, Any] = {}
     for name, root in roots.items():
         for path, owner in _owners_below(name, root, seen, 0):

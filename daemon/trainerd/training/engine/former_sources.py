@@ -105,7 +105,7 @@ class FormerSources:
         return found["state"] or None
 
     def put_back_early(self) -> None:
-        """Put the datasets and samplers of all into their former state, which code before a loop may change."""
+        """Put the datasets and samplers of all into their former state: code before a loop may change it."""
         for each in self._states:
             if each["is_sure"]:
                 put_back_early(each["state"], self._suspect)
