@@ -570,7 +570,6 @@ EXACT = [
     chained,
     mapped,
     generator_expression,
-    filtered,
     taken_while,
     growing_batches,
     growing_batches_in_place,
@@ -584,6 +583,7 @@ EXACT = [
     loaders_in_one,
 ]
 TOLD = [
+    filtered,
     zip_with_noise,
     zip_longest,
     summed_up,

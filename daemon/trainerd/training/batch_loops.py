@@ -70,6 +70,7 @@ class _Loop:
         has_begun: Whether a batch was asked for.
         is_replayed: Whether it runs again what was done before the checkpoint, and counts nothing.
         generator: The generator of its batches.
+        made_at: Where the script asked for the loop.
         asking: The ``for`` loops that its batches go to.
     """
 
@@ -83,6 +84,7 @@ class _Loop:
     has_begun: bool = False
     is_replayed: bool = False
     generator: weakref.ref[Iterator[Any]] | None = None
+    made_at: Places = ()
     asking: Asking = frozenset()
 
 
@@ -212,6 +214,7 @@ class BatchLoops:
 
     def _iterator(self, loop: _Loop) -> BatchIterator:
         batches = self._batches(loop)
+        loop.made_at = places_that_ask()
         loop.generator = weakref.ref(batches)
         return BatchIterator(batches, lambda: self._left(loop))
 
@@ -226,7 +229,8 @@ class BatchLoops:
             yield from self._replayed(loop)
         if way != "train":
             return
-        if loop.generator is not None and (place := places_that_ask()) not in self._checked:
+        place = (*loop.made_at, *places_that_ask())
+        if loop.generator is not None and place not in self._checked:
             self._checked.add(place)  # once is enough: it takes milliseconds
             loop_wrappers.check_wrapper(loop.generator(), engine.run.suspicions.add)
         engine.begin_loop(source)

@@ -7,7 +7,9 @@ loop is wrapped in is told by what refers to its generator, through the generato
 from __future__ import annotations
 
 import gc
+import inspect
 import itertools
+import sys
 import types
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +21,7 @@ from trainerd.training.state.caller_names import place_of_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
 _LEVELS_MAX: Final = 4
 """So many iterators around each other are looked through."""
@@ -47,13 +50,27 @@ def check_wrapper(batches: Any, suspect: Callable[[Reason], None]) -> None:
     Raises:
         UserError: It is, or is zipped with something that begins again in every attempt.
     """
-    level, seen = [batches], {id(batches)}
+    level = [batches, *_running_generators()]
+    seen = set(map(id, level))
     for _ in range(_LEVELS_MAX):
         around = [each for inner in level for each in _around(inner, suspect) if id(each) not in seen]
         seen.update(map(id, around))
         for each in around:
             _check(each)
         level = [each for each in around if isinstance(each, _PASS_ON)]
+
+
+def _running_generators() -> Iterator[Any]:
+    """Yield the generators through which a batch is asked for: while they run, what they hold is not seen."""
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 - the public way there, inspect, asks the same
+    while frame is not None:
+        if not frame.f_globals.get("__name__", "").startswith("trainerd."):
+            if not frame.f_code.co_flags & inspect.CO_GENERATOR:
+                return
+            for each in gc.get_referrers(frame):
+                if isinstance(each, types.GeneratorType) and each.gi_frame is frame:
+                    yield each
+        frame = frame.f_back
 
 
 def _around(inner: Any, suspect: Callable[[Reason], None]) -> Iterator[Any]:

@@ -51,16 +51,10 @@ def loops_that_ask(depth: int = 1) -> Asking:
     return frozenset(found)
 
 
-def places_that_ask(depth: int = 1) -> Places:
-    """Return where the next item of a generator goes to: the code that asks, through generators around it.
-
-    To be called by the generator.
-
-    Args:
-        depth: See `was_left_on_purpose`.
-    """
+def places_that_ask() -> Places:
+    """Return the places in the script that ask for something, through the generators that pass it on."""
     found = []
-    frame: FrameType | None = sys._getframe(depth + 1)  # noqa: SLF001 - see above
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - see above
     while frame is not None:
         if not frame.f_globals.get("__name__", "").startswith("trainerd."):
             found.append((frame.f_code, frame.f_lasti))

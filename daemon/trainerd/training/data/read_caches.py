@@ -5,7 +5,7 @@ on the index alone is read again, and nothing is lost. What was drawn is drawn a
 
 Invariants:
     A cache is judged while reading fills it. Most batches of an attempt cost nothing: see `ReadCaches`.
-    What a checkpoint holds, as it does small dicts, is none of these.
+    What a checkpoint holds, as it does small dicts, does not count.
 """
 
 from __future__ import annotations

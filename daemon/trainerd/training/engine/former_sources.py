@@ -1,7 +1,7 @@
-"""Sources that another one has followed as the n-th loop of an epoch: of loaders that take turns by epoch.
+"""Sources whose number within the epoch a later loop has taken: of loaders that take turns by epoch.
 
 What such a loader remembers is part of the run if the script uses it again. A resumed attempt tells it by its
-identity, since the number of its loop belongs to the other one.
+identity, since the number of its loop belongs to another loader.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class FormerSources:
         self._numbered: dict[str, dict[str, Any]] = {}
 
     def follow(self, source: Source, other: Source) -> None:
-        """A loop begins to draw from a source, and another one had its number in the former epoch."""
+        """A loop begins to draw from a source, and `other` had its number in the former epoch."""
         known = [each() for each in self._live]
         if source in known:
             self._returned.add(source)
