@@ -102,7 +102,6 @@ class BatchLoops:
         self._places = ReplicaPlaces(engine.run)
         self._sources = SourceCache(self._warn_once, engine.run.suspicions.add)
         self._accumulate = 1
-        self._current: _Loop | None = None  # the loop that was begun last
         self._in_hand: _Loop | None = None  # the loop whose batch the script has
         self._is_broken_off = False
         self._series: tuple[int, tuple[Any, ...]] | None = (
@@ -207,7 +206,7 @@ class BatchLoops:
     def close(self) -> None:
         """Let go of the loaders, and so of workers that persist."""
         self._sources.clear()
-        self._current = self._in_hand = self._series = None
+        self._in_hand = self._series = None
         self._read_ahead.close()
 
     # ------------------------------------------------------------------ training
@@ -238,7 +237,7 @@ class BatchLoops:
         if self._series is None or not _are_same(self._series, (position.epoch, loop.loaders)):
             position.series = position.loop
         self._series = None
-        self._current, self._accumulate = loop, loop.accumulate
+        self._accumulate = loop.accumulate
         which = self._pass(loop)
         total = source.length(which)
         engine.run_loop(total)

@@ -56,7 +56,7 @@ class EpochOrders:
         self._saved: Mapping[str, Any] = {}
         self._at_beginning: dict[str, Any] = {}
         roots = {"sampler": view.sampler, "batch_sampler": view.batch_sampler}
-        self.caches = ReadCaches(roots, lambda: list(memory.generators.values()), of_functions=True)
+        self.caches = ReadCaches(roots, of_functions=True)
 
     def begin(self, saved: Mapping[str, Any], done: int) -> None:
         """The next pass whose order is asked for trains, and `done` of its batches are done."""
@@ -109,7 +109,7 @@ class EpochOrders:
         else:
             if trains:
                 self._at_beginning = self._memory.saved()
-            with self.caches.reading(0):
+            with self.caches.reading(0, list(self._memory.generators.values())):
                 found = batch_order(
                     self._view,
                     seed=derive_seed(self._seed, *which.place),

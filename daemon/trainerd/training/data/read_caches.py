@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -58,7 +58,6 @@ class ReadCaches:
 
     Args:
         roots: The dataset and the collate function, by name.
-        generators: Returns the random generators that reading draws from, besides the global ones.
         are_kept: Whether the caches live on from pass to pass. If not, only one that was read from counts.
         of_functions: Whether only cached functions count: the containers of a sampler are saved.
     """
@@ -66,14 +65,12 @@ class ReadCaches:
     def __init__(
         self,
         roots: Mapping[str, Any],
-        generators: Callable[[], list[Any]],
         *,
         are_kept: bool = True,
         of_functions: bool = False,
     ) -> None:
         self._of_functions = of_functions
         self._roots = dict(roots)
-        self._generators = generators
         self._are_kept = are_kept
         self._batches = 0
         self._samples = 0
@@ -82,10 +79,12 @@ class ReadCaches:
         self._judged: dict[str, bool] = {}
 
     @contextlib.contextmanager
-    def reading(self, samples: int) -> Iterator[None]:
-        """Watch what reading a batch of so many samples keeps, if this is one of the batches to watch.
+    def reading(self, samples: int, generators: list[Any]) -> Iterator[None]:
+        """Watch what reading a batch keeps, if this is one of the batches to watch.
 
-        The generators are seeded for it already.
+        Args:
+            samples: How many it has.
+            generators: What reading draws from, besides the global generators. All are seeded for it already.
         """
         self._batches += 1
         self._samples += samples
@@ -99,7 +98,7 @@ class ReadCaches:
             yield
         else:
             self._left -= 1
-            yield from self._watched(caches, before)
+            yield from self._watched(caches, before, generators)
         after = {path: _size(cache) for path, cache in self._found()}
         grown = {path for path, size in after.items() if size > self._sizes.get(path, before.get(path, 0))}
         self._sizes = after
@@ -113,8 +112,9 @@ class ReadCaches:
             if path in judged and _size(cache) and (self._are_kept or self._is_reused(cache)):
                 yield _lost(path, cache)
 
-    def _watched(self, caches: dict[str, Any], before: dict[str, int]) -> Iterator[None]:
-        generators = self._generators()
+    def _watched(
+        self, caches: dict[str, Any], before: dict[str, int], generators: list[Any]
+    ) -> Iterator[None]:
         first, arrays = positions_of(generators), self._arrays()
         watch = DrawWatch(caches, _size, generators)
         with watch:

@@ -74,7 +74,7 @@ class SeededFetch(Dataset[Any]):
 
     def _new_caches(self) -> ReadCaches:
         roots = {"dataset": self.dataset, "collate_fn": self._collate}
-        return ReadCaches(roots, lambda: self._streams.generators, are_kept=self._keeps_caches)
+        return ReadCaches(roots, are_kept=self._keeps_caches)
 
     def find_generators(self) -> set[str]:
         """Look for the generators of the dataset and the collate function, and return their paths."""
@@ -95,7 +95,7 @@ class SeededFetch(Dataset[Any]):
             return self._fetch_in_worker(request)
         self._streams.begin(request.seed)
         try:
-            with self.caches.reading(self._count(request.indices)):
+            with self.caches.reading(self._count(request.indices), self._streams.generators):
                 return self._fetch(request.indices)
         finally:
             self._streams.end()
@@ -110,7 +110,7 @@ class SeededFetch(Dataset[Any]):
         if request.state:
             self._watch.put_back(request.state)
         self._streams.seed(request.seed)
-        with self.caches.reading(self._count(request.indices)):
+        with self.caches.reading(self._count(request.indices), self._streams.generators):
             batch = self._fetch(request.indices)
         return self._watch.look(batch, self.caches)
 

@@ -7,6 +7,7 @@ identity, since the number of its loop belongs to another loader.
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.contract.verdict import Reason
@@ -38,6 +39,7 @@ class FormerSources:
         self._begun: weakref.WeakSet[Source] = weakref.WeakSet()
         self._states: list[dict[str, Any]] = []
         self._numbered: dict[str, dict[str, Any]] = {}
+        self._alike: set[str] = set()
 
     def follow(self, source: Source, other: Source) -> None:
         """A loop begins to draw from a source, and `other` had its number in the former epoch."""
@@ -56,7 +58,10 @@ class FormerSources:
             by_loop: The sources that are, by the number of the loop.
         """
         alive = [each for ref in self._live if (each := ref()) is not None and each not in by_loop.values()]
-        states = [self._told(each) | {"state": each.saved(None)} for each in alive]
+        # A loader that the script makes for each epoch is like the one in use, and may live on for a while.
+        in_use = {each.identity() for each in by_loop.values()} if alive else ()
+        told = [self._told(each) | {"state": each.saved(None)} for each in alive]
+        states = [each for each in told if each["of"] not in in_use]
         waiting = self._waiting() if self._states else []
         if not (states or waiting):
             return {}
@@ -67,6 +72,8 @@ class FormerSources:
         """Keep what `saved` returned until the sources are used."""
         self._states = list(saved.get("states", ()))
         self._numbered = dict(saved.get("numbered", {}))
+        counts = Counter([each["of"] for each in (*self._states, *self._numbered.values())])
+        self._alike = {identity for identity, count in counts.items() if count > 1}
 
     def exchanged(self, loop: str, source: Source, state: Any, *, done: int) -> Any:
         """Return the state of a source that a loop begins to draw from.
@@ -89,7 +96,7 @@ class FormerSources:
         if found is None or (numbered is not None and numbered["of"] == mine):
             return state
         self._states.remove(found)
-        if not found["is_sure"]:
+        if not found["is_sure"] or mine in self._alike:
             self._suspect(
                 Reason(
                     "loader-of-former-epoch",

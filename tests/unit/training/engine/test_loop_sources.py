@@ -145,6 +145,29 @@ def test_a_loader_that_may_be_another_one_is_a_suspicion():
     assert (one.begun[0][0]["x"], len(found)) == (1, 1)
 
 
+def test_one_that_is_like_the_one_in_use_is_not_kept():
+    one, other = Recorded({"x": 1}, "same"), Recorded({"x": 2}, "same")
+    sources = LoopSources()
+    for each in (one, other):
+        sources.use(0, each, done=0)
+    assert sources.saved_of_former() == {}
+
+
+def test_one_of_several_that_are_alike_is_a_suspicion():
+    found = []
+    several = [Recorded({"x": number}, "last" if number == 3 else "same") for number in range(4)]
+    sources = LoopSources()
+    for each in several:
+        sources.use(0, each, done=0)
+    again = LoopSources(found.append)
+    again.restore(sources.saved(Position(batch=1)), form=SOURCES_FORM, former=sources.saved_of_former())
+    again.use(0, Recorded(name="last"), done=1)
+    later = Recorded(name="same")
+    again.use(0, later, done=0)
+    assert later.begun == [(None, 0)]
+    assert [each.kind for each in found] == ["loader-of-former-epoch"]
+
+
 def test_a_loader_that_is_gone_is_in_no_checkpoint():
     one, _other, sources = taking_turns(2)
     assert sources.saved_of_former()
