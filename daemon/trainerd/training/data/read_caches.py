@@ -26,7 +26,7 @@ from trainerd.training.data.draw_watch import DrawWatch, positions_of
 from trainerd.training.state.caller_names import place_of_code
 
 KIND: Final = "random-cache"
-_WATCHED: Final = 8
+_WATCHED: Final = 4
 """So many batches are watched call by call, and again when a cache begins to grow that was not judged."""
 _ELEMENTS_MAX: Final = 64
 _CONTAINERS: Final = (MutableMapping, list, set, deque)
