@@ -46,6 +46,8 @@ CHAINS_MAX: Final = 16
 RANKS_MAX: Final = 4096
 """Of how many ranks the records are read."""
 
+NOT_LOOKED_AT: Final = "the checkpoints could not be looked at"
+
 FLUSHED: Final = "flushed"
 """Reason of a checkpoint that was held in memory and made durable because an attempt was about to end."""
 
@@ -98,7 +100,7 @@ def gather_evidence(
     if looks_at_checkpoints:
         found = _checkpoints(run, must_verify=_claims_drained(ending, outcomes))
     else:
-        trouble.append("the checkpoints could not be looked at")
+        trouble.append(NOT_LOOKED_AT)
     newest = found[-1] if found else None
     is_new = newest is not None and newest.manifest.attempt == attempt
     secrets = _secrets(job)

@@ -118,6 +118,7 @@ class Evidence:
         log_tail: Last lines that rank 0 wrote in this attempt.
         interpreter: What ran the command; None if that is no Python, as far as can be told.
         trouble: What could not be read, a line each.
+        is_of_several_nodes: Whether ranks of the attempt run on other machines too.
     """
 
     attempt: int
@@ -144,6 +145,7 @@ class Evidence:
     log_tail: tuple[str, ...] = ()
     interpreter: Interpreter | None = None
     trouble: tuple[str, ...] = ()
+    is_of_several_nodes: bool = False
 
 
 def judge(evidence: Evidence, *, now_wall_s: float) -> Outcome:
@@ -226,6 +228,10 @@ def _verdict(evidence: Evidence) -> _Verdict:
         )
     if culprit is not None and _all_said(evidence, "drained"):
         return _drained(evidence)  # a launcher such as torchrun makes 1 of the 85 of its ranks
+    if evidence.is_of_several_nodes and (left_alone := _left_alone(evidence, evidence.exit)) is not None:
+        # The node where it began charges its own budget; this one has only to meet the others again.
+        reason = f"rank {left_alone} lost a rank of another node: {_error_of(evidence, left_alone)}"
+        return OutcomeKind.LOST, Retry.AT_ONCE, reason
     if culprit is not None:
         return _from_the_culprit(evidence, culprit)
     if any(rank.exit_code == exit_codes.DRAINED for rank in evidence.exit.ranks):
@@ -291,14 +297,25 @@ def _stalled(evidence: Evidence, stall: StallRecord) -> _Verdict:
 def _culprit(evidence: Evidence, record: ExitRecord) -> RankExit | None:
     """Return the rank whose bad end came first: not one that ended because a peer had died."""
     bad = [rank for rank in record.ranks if not _ended_well(rank)]
-    own = [
+    return next(iter(_ended_by_themselves(evidence, bad) or bad), None)
+
+
+def _ended_by_themselves(evidence: Evidence, bad: list[RankExit]) -> list[RankExit]:
+    return [
         rank
         for rank in bad
         if rank.killed_by_shim != "peer"
         and rank.signal != signal.SIGTERM
         and not _has_lost_a_peer(evidence, rank.rank)
     ]
-    return next(iter(own or bad), None)
+
+
+def _left_alone(evidence: Evidence, record: ExitRecord) -> int | None:
+    """Return a rank that lost another one, if none of these ranks ended before that; None otherwise."""
+    bad = [rank for rank in record.ranks if not _ended_well(rank)]
+    if _ended_by_themselves(evidence, bad):
+        return None
+    return next((rank.rank for rank in bad if _has_lost_a_peer(evidence, rank.rank)), None)
 
 
 def _has_lost_a_peer(evidence: Evidence, rank: int) -> bool:

@@ -45,7 +45,7 @@ from trainerd.training.interruption.drain_flag import DrainFlag
 from trainerd.training.interruption.interactive import is_interactive
 from trainerd.training.interruption.request_watch import RequestWatch
 from trainerd.training.schedule.pacing import Pacing
-from trainerd.training.settings import DEFAULT_SEED, Settings
+from trainerd.training.settings import DEFAULT_SEED, Settings, take_attempt_number
 from trainerd.training.state.rng import seed_everything
 from trainerd.training.writing.run_mirror import RunMirror
 
@@ -151,7 +151,7 @@ class RunParts:
         )
         self.link = SupervisorLink(
             settings.attempt_paths,
-            rank=environment.rank,
+            rank=environment.rank_in_attempt,
             position=self.state.position,
             checkpoints=self.checkpoints,
             measurements=self.measurements,
@@ -196,10 +196,15 @@ class RunParts:
             return cls(settled(settings, None, os.environ), None)
         try:
             settings = settled(settings, ranks, os.environ)
-            # Each of several ranks would count an attempt of its own.
-            root = ranks.agreed("attempt", lambda: str(settings.attempt_paths.root))
-            settings = dataclasses.replace(settings, attempt_paths=AttemptPaths(Path(root)))
+            if settings.environment.node is None:
+                # Each of several ranks would count an attempt of its own.
+                root = ranks.agreed("attempt", lambda: str(settings.attempt_paths.root))
+                settings = dataclasses.replace(settings, attempt_paths=AttemptPaths(Path(root)))
             check_shared(ranks, settings.run.root)
+            if settings.environment.node is not None:
+                # Each node counts the attempts that it has launched; the run counts those of all nodes.
+                number = ranks.agreed("attempt", lambda: take_attempt_number(settings.run))
+                settings = dataclasses.replace(settings, number=number)
         except BaseException as error:
             ranks.say_failed(error)  # or the others would hear only that this rank is gone
             raise
