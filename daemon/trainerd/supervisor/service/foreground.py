@@ -338,7 +338,7 @@ class _Foreground:
         end = judge_end(
             self._job(),
             view.last_outcome if view is not None else None,
-            was_asked=self._is_asked(),
+            was_asked=self._is_asked() or self._has_drained,
             is_node=self._group is not None,
         )
         self._tell_other_nodes(end)
@@ -377,6 +377,7 @@ class _Foreground:
             await self._loop.inbox.ask(job.name, ResumeAsked())
         if self._loop.is_on_hold:
             self._loop.release_all()
+        self._keep_slot()
         self._look()
 
     def _follow(self, step: Step) -> None:
@@ -384,13 +385,24 @@ class _Foreground:
         if step.after is not None and before != step.after.state.NAME:
             kind = step.after.state.NAME
             self._say(step.reason if step.reason.startswith(kind) else f"{kind}: {step.reason}")
-        is_drained = isinstance(step.event, AttemptEnded) and step.event.outcome.kind is OutcomeKind.DRAINED
-        if self._group is not None and is_drained:
-            # All ranks have drained, as one node was asked to leave: the engine starts all nodes again.
-            self._has_drained = True
-            self._loop.ledger.grants_slots = False
-            self._is_over.set()
+        if self._group is not None and step.before is not None and step.before.is_live:
+            self._follow_end(step)
+        self._keep_slot()
         self._look()
+
+    def _keep_slot(self) -> None:
+        """Let no attempt follow the one that runs before it is known whether all nodes have drained."""
+        job = self._job()
+        if self._group is not None and job is not None and job.is_live:
+            self._loop.ledger.grants_slots = False
+
+    def _follow_end(self, step: Step) -> None:
+        if isinstance(step.event, AttemptEnded) and step.event.outcome.kind is OutcomeKind.DRAINED:
+            # All ranks have, as one node was asked to leave: the engine starts all nodes again.
+            self._has_drained = True
+            self._is_over.set()
+        elif step.after is not None and not step.after.is_live:
+            self._loop.let_go()
 
     def _look(self) -> None:
         job = self._job()
