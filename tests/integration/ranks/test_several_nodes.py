@@ -1,5 +1,5 @@
-"""`trainerd exec` twice as two nodes of one job: with a host name, a boot id and a machine id of each, a state
-folder of each, and one run folder that both see.
+"""`trainerd exec` twice as two nodes of one job: each with a host name, a boot id, a machine id and a state
+folder of its own, and one run folder that both see.
 
 Whatever is struck on either node, the run equals one that was left alone.
 """
@@ -25,6 +25,7 @@ from trainerd.contract import records
 from trainerd.contract.heartbeat import read_heartbeat
 from trainerd.contract.paths import RunPaths, StatePaths
 from trainerd.contract.records import RanksRecord
+from trainerd.training.distributed.life_signs import SILENCE_LIMIT_S
 
 LIMIT_S = 120.0
 LOOK_S = 0.02
@@ -76,25 +77,24 @@ class Node:
                 stderr=said,
             )
 
-    def wait_for_step(self, step: int, *, rank: int = 0, after_attempt: int = 0) -> None:
-        """Wait until the first rank of this node has finished a step in a later attempt."""
+    def wait_for_step(self, step: int) -> None:
+        """Wait until the first rank of this node has finished a step."""
         deadline_s = time.monotonic() + LIMIT_S
         while time.monotonic() < deadline_s:
-            number = self.run.newest_attempt()
             with contextlib.suppress(OSError):
-                beat = read_heartbeat(self.run.attempt(number).heartbeat(rank)) if number else None
-                if number > after_attempt and beat is not None and beat.resumed_step >= 0:
-                    if beat.step >= step:
-                        return
+                beat = read_heartbeat(self.run.attempt(self.run.newest_attempt()).heartbeat(0))
+                if beat is not None and beat.resumed_step >= 0 and beat.step >= step:
+                    return
             assert self.process.poll() is None, self.said.read_text()
             time.sleep(LOOK_S)
         raise AssertionError(f"node {self.number} did not come to step {step}: {self.said.read_text()}")
 
-    def rank_pid(self, rank: int = 0) -> int:
-        """Return the process of a rank, by its number on this node."""
+    @property
+    def rank_pid(self) -> int:
+        """The process of the first rank of this node."""
         record = records.read(self.run.attempt(self.run.newest_attempt()).ranks, RanksRecord)
         assert record is not None
-        return record.processes[rank].pid
+        return record.processes[0].pid
 
     def family(self) -> list[psutil.Process]:
         own = psutil.Process(self.process.pid)
@@ -174,7 +174,7 @@ def test_a_rank_that_is_killed_is_restarted_and_its_node_alone_charges_it(tmp_pa
         nodes = job.start_both()
         for node in nodes:
             node.wait_for_step(7)
-        os.kill(nodes[struck].rank_pid(), signal.SIGKILL)
+        os.kill(nodes[struck].rank_pid, signal.SIGKILL)
         assert [node.end() for node in nodes] == [0, 0], job.said
         said = [node.said.read_text() for node in nodes]
     assert job.result == undisturbed
@@ -241,18 +241,44 @@ def test_a_node_that_never_comes_is_waited_for_within_a_limit(tmp_path):
         assert "not now: run it again" in job.said
 
 
-def test_a_node_that_gives_up_is_followed_by_the_other(tmp_path):
-    with Job(tmp_path / "job", *LOOP, restart={"budget": 1}) as job:
+@pytest.mark.parametrize(("program", "whole"), [(3, 1), (93, 93)])
+def test_a_node_that_gives_up_is_followed_by_the_other(tmp_path, program, whole):
+    loop = f"{sys.executable} {RANKS_LOOP} --epochs 1"
+    command = ["sh", "-c", f"if [ $GROUP_RANK = 1 ]; then exit {program}; else exec {loop}; fi"]
+    with Job(tmp_path / "job", command=command, restart={"budget": 1}) as job:
+        nodes = job.start_both()
+        assert [node.end(60) for node in nodes] == [whole, whole], job.said
+        assert "node 1 has ended: " in nodes[0].said.read_text()
+        assert "has ended: " not in nodes[1].said.read_text()
+
+
+def test_a_node_that_vanishes_is_noticed_without_a_collective_within_a_minute(tmp_path):
+    with Job(tmp_path / "job", "--step-ms", 100, "--epochs", 99) as job:
+        first, second = job.start(0, "--meet-within", "3s"), job.start(1)
+        for node in (first, second):
+            node.wait_for_step(7)
+        for process in second.family():
+            process.kill()
+        assert first.end(SILENCE_LIMIT_S + 45) == 85, job.said
+        assert "rank 1 has given no life sign for" in first.said.read_text()
+        assert "the ranks of the other nodes did not come within 3 s" in first.said.read_text()
+
+
+def test_a_request_is_obeyed_within_the_grace_period_while_a_node_that_vanished_is_not_missed_yet(tmp_path):
+    loop = ("--step-ms", 100, "--epochs", 2)
+    with Job(tmp_path / "alone", *loop) as job:
+        assert [node.end() for node in job.start_both()] == [0, 0], job.said
+        undisturbed = job.result
+    with Job(tmp_path / "job", *loop, grace="5s") as job:
         nodes = job.start_both()
         for node in nodes:
-            node.wait_for_step(1)
-        for _ in range(2):
-            newest = nodes[1].run.newest_attempt()
-            os.kill(nodes[1].rank_pid(), signal.SIGKILL)
-            with contextlib.suppress(AssertionError):
-                nodes[1].wait_for_step(0, after_attempt=newest)
-        assert [node.end() for node in nodes] == [1, 1], job.said
-        assert "node 1 has ended:" in nodes[0].said.read_text()
+            node.wait_for_step(7)
+        for process in nodes[1].family():
+            process.kill()
+        nodes[0].process.send_signal(signal.SIGTERM)
+        assert nodes[0].end(5 + 5) == 85, job.said
+        assert [node.end() for node in job.start_both()] == [0, 0], job.said
+        assert job.result == undisturbed
 
 
 def test_a_request_while_it_waits_for_the_other_node_is_obeyed_within_the_grace_period(tmp_path):

@@ -345,7 +345,7 @@ class _Foreground:
         return end
 
     def _tell_other_nodes(self, end: End) -> None:
-        """Say that this node is not to be waited for. Those that wait would find out later, by their limit."""
+        """Say that this node is not to be waited for; else those that wait do so until their limit."""
         if self._others is None or end.code == exit_codes.FINISHED:
             return
         try:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from trainerd.contract.placement import Place
 
 MEETING_LIMIT_S: Final = 900.0
-"""How long the ranks of this node wait for those of the other nodes, over all attempts since they last met, in
-seconds. An engine may need minutes to start the last node, and a program to import."""
+"""How long the ranks of this node wait for those of the other nodes, over all attempts since they last met,
+in seconds. An engine may need minutes to start the last node, and a program to import."""
 
 
 @dataclass(frozen=True)

@@ -202,22 +202,30 @@ class Ranks:
         """Return what made this rank fail: the loss of another one, if that is why a collective broke."""
         if isinstance(error, RankLostError) or not isinstance(error, RuntimeError):
             return error
-        began_s = time.monotonic()
         try:
-            silent = {rank: self._life_sign(rank) for rank in self.others if rank not in self._peers}
-            while time.monotonic() < began_s + (CAUSE_SILENCE_S if silent else CAUSE_LIMIT_S):
-                self.look_for_the_lost()
-                silent = {rank: sign for rank, sign in silent.items() if self._life_sign(rank) == sign}
-                time.sleep(POLL_S)
-            if silent:  # a minute of silence is not waited for: that a collective broke says the rest
-                ranks = ", ".join(map(str, silent))
-                raise RankLostError(
-                    f"a collective broke, and no life sign of rank {ranks} came for {CAUSE_SILENCE_S:g} s"
-                )
+            self._look_after_error()
         except RankLostError as lost:
             lost.__cause__ = error
             return lost
         return error
+
+    def _look_after_error(self) -> None:
+        """Look for a lost rank until it would have shown.
+
+        Raises:
+            RankLostError: One is lost.
+        """
+        began_s = time.monotonic()
+        silent = {rank: self._life_sign(rank) for rank in self.others if rank not in self._peers}
+        while time.monotonic() < began_s + (CAUSE_SILENCE_S if silent else CAUSE_LIMIT_S):
+            self.look_for_the_lost()
+            silent = {rank: sign for rank, sign in silent.items() if self._life_sign(rank) == sign}
+            time.sleep(POLL_S)
+        if silent:  # a minute of silence is not waited for: that a collective broke says the rest
+            ranks = ", ".join(map(str, silent))
+            raise RankLostError(
+                f"a collective broke, and no life sign of rank {ranks} came for {CAUSE_SILENCE_S:g} s"
+            )
 
     def _life_sign(self, rank: int) -> int | None:
         if not self.has(f"alive/{rank}"):
@@ -313,7 +321,7 @@ def rendezvous(environment: TrainingEnvironment, environ: Mapping[str, str] = os
 
 
 def of_incarnation(store: Store, rank: int, world_size: int) -> Ranks:
-    """Return the ranks that met rank 0 as it is now: what a rank of an earlier attempt says, none of them sees.
+    """Return the ranks that meet rank 0 as it is now: none of them sees what an earlier attempt says.
 
     Raises:
         RankLostError: Rank 0 did not come.
