@@ -18,6 +18,12 @@ PORT_FIRST: Final = 10_000
 PORTS: Final = 20_000
 """Under Slurm the port follows from the job's number: below the ports that the kernel gives to clients."""
 
+_TASKS: Final = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+"""Where srun and the launchers of MPI say how many processes they have started with one command."""
+
+_INTERACTIVE: Final = frozenset({"bash", "interactive"})
+"""Names that Slurm gives to a job in which a person types: what is started there is started once."""
+
 _HOW: Final = "start it once on each node, as `srun --ntasks-per-node=1` does, and set `nproc` in the spec"
 
 
@@ -74,6 +80,28 @@ def place_of(
         return None
     address, port = _rendezvous(environ, rendezvous)
     return Place(count, _node(environ, node, count), address, port)
+
+
+def refuse_as_one_of_many(environ: Mapping[str, str]) -> None:
+    """Refuse a program that a launcher has started several times without telling each which rank it is.
+
+    Args:
+        environ: Environment of a program that takes itself for the only rank.
+
+    Raises:
+        UserError: Each of the processes would train alone, all of them on one run.
+    """
+    if environ.get("WORLD_SIZE") or environ.get("SLURM_JOB_NAME") in _INTERACTIVE:
+        return
+    for name in _TASKS:
+        count = environ.get(name, "")
+        if count.isascii() and count.isdigit() and int(count) > 1:
+            raise UserError(
+                f"{name}={count}: {count} processes were started, and each would train alone, as WORLD_SIZE "
+                "is not set",
+                hint="start `trainerd exec` once on each node, or set RANK, WORLD_SIZE and their like "
+                "(docs/engines.md); WORLD_SIZE=1 if each is a run of its own",
+            )
 
 
 def first_host(node_list: str) -> str:

@@ -15,6 +15,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
+from typing import Self
 
 import psutil
 import pytest
@@ -140,7 +141,7 @@ class Job:
     def said(self) -> str:
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("said-*")))
 
-    def __enter__(self) -> Job:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -254,14 +255,14 @@ def test_a_node_that_gives_up_is_followed_by_the_other(tmp_path, program, whole)
 
 def test_a_node_that_vanishes_is_noticed_without_a_collective_within_a_minute(tmp_path):
     with Job(tmp_path / "job", "--step-ms", 100, "--epochs", 99) as job:
-        first, second = job.start(0, "--meet-within", "3s"), job.start(1)
+        first, second = job.start(0, "--meet-within", "20s"), job.start(1)
         for node in (first, second):
             node.wait_for_step(7)
         for process in second.family():
             process.kill()
-        assert first.end(SILENCE_LIMIT_S + 45) == 85, job.said
-        assert "rank 1 has given no life sign for" in first.said.read_text()
-        assert "the ranks of the other nodes did not come within 3 s" in first.said.read_text()
+        assert first.end(SILENCE_LIMIT_S + 60) == 85, job.said
+        assert "rank 1 has given no life sign for 60 s" in first.said.read_text()
+        assert "the ranks of the other nodes did not come within 20 s" in first.said.read_text()
 
 
 def test_a_request_is_obeyed_within_the_grace_period_while_a_node_that_vanished_is_not_missed_yet(tmp_path):

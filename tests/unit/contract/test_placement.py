@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainerd.contract.placement import Place, first_host, place_of
+from trainerd.contract.placement import Place, first_host, place_of, refuse_as_one_of_many
 from trainerd.errors import UserError
 
 SRUN = {
@@ -89,3 +89,12 @@ def test_one_node_of_a_larger_allocation_is_used_if_the_user_says_so():
 )
 def test_the_first_host_of_a_list(node_list, host):
     assert first_host(node_list) == host
+
+
+@pytest.mark.parametrize("name", ["SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"])
+def test_a_program_that_was_started_several_times_and_takes_itself_for_the_only_rank_is_refused(name):
+    with pytest.raises(UserError, match=f"{name}=2: 2 processes were started, and each would train alone"):
+        refuse_as_one_of_many({name: "2"})
+    refuse_as_one_of_many({name: "2", "WORLD_SIZE": "1"})
+    refuse_as_one_of_many({name: "1"})
+    refuse_as_one_of_many({name: "2", "SLURM_JOB_NAME": "interactive"})

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
+from trainerd.contract.placement import refuse_as_one_of_many
 from trainerd.contract.process import ProcessIdentity, identify, is_alive
 from trainerd.errors import RankLostError, UserError
 from trainerd.training.distributed.bounded_store import BoundedStore, StoreSilentError
@@ -296,10 +297,12 @@ def rendezvous(environment: TrainingEnvironment, environ: Mapping[str, str] = os
     """Meet the other ranks; return None if this is the only one.
 
     Raises:
-        UserError: The environment does not say where to rendezvous.
+        UserError: The environment does not say where to rendezvous, or which of several processes this is.
         RankLostError: The others did not come.
     """
     if environment.world_size == 1:
+        if environment.attempt_dir is None:  # `trainerd exec` has asked for itself
+            refuse_as_one_of_many(environ)
         return None
     address, port = environ.get("MASTER_ADDR"), environ.get("MASTER_PORT", "")
     if not address or not port.isdigit():

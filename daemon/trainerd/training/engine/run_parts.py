@@ -15,6 +15,7 @@ from trainerd.contract.exit_codes import DRAINED
 from trainerd.contract.heartbeat import Phase
 from trainerd.contract.paths import AttemptPaths
 from trainerd.contract.policy import RETENTION_FORMAT
+from trainerd.errors import RankLostError
 from trainerd.training.distributed.agreement import Agreement, Alone, Together
 from trainerd.training.distributed.joint_buckets import JointBuckets
 from trainerd.training.distributed.rank_store import Ranks, rendezvous
@@ -191,7 +192,13 @@ class RunParts:
                 "checkpoint is made; start torchrun with --max-restarts 0"
             )
             raise SystemExit(DRAINED)
-        ranks = rendezvous(settings.environment)
+        try:
+            ranks = rendezvous(settings.environment)
+        except RankLostError as error:
+            if settings.environment.node is not None:  # the supervisor charges a loss to the node that died
+                outcome = settings.attempt_paths.outcome(settings.environment.rank_in_attempt)
+                leaving.record_exception(outcome, error, step=None)
+            raise
         if ranks is None:
             return cls(settled(settings, None, os.environ), None)
         try:

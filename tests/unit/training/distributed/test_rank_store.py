@@ -13,10 +13,11 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch.distributed import HashStore  # noqa: E402 - only where torch is
 
+from trainerd.contract.environment import TrainingEnvironment  # noqa: E402
 from trainerd.contract.process import identify  # noqa: E402
 from trainerd.errors import RankLostError, UserError  # noqa: E402
 from trainerd.training.distributed import life_signs, rank_store  # noqa: E402
-from trainerd.training.distributed.rank_store import Ranks, of_incarnation  # noqa: E402
+from trainerd.training.distributed.rank_store import Ranks, of_incarnation, rendezvous  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -197,7 +198,7 @@ def met(*ranks, **introduced):
 def test_a_second_process_that_claims_a_rank_leaves_and_the_others_do_not_notice(store):
     first, second, straggler = (Ranks(store, rank=rank, world_size=2) for rank in (0, 1, 1))
     assert met(first, second) == [None, None]
-    with pytest.raises(RankLostError, match="another process .* is rank 1 of this attempt"):
+    with pytest.raises(RankLostError, match=r"another process .* is rank 1 of this attempt"):
         straggler.introduce()
     first.look_for_the_lost()
     assert not first.has("failed/1")
@@ -248,3 +249,9 @@ def test_an_error_of_this_rank_is_its_own_while_the_ranks_elsewhere_give_life_si
     error = RuntimeError("shapes do not match")
     assert Ranks(store, rank=0, world_size=2).cause_of(error) is error
     other.leave()
+
+
+def test_one_of_two_tasks_of_srun_that_has_no_rank_is_refused_unless_a_shim_has_started_it(tmp_path):
+    with pytest.raises(UserError, match="SLURM_STEP_NUM_TASKS=2"):
+        rendezvous(TrainingEnvironment(), {"SLURM_STEP_NUM_TASKS": "2"})
+    assert rendezvous(TrainingEnvironment(attempt_dir=tmp_path), {"SLURM_STEP_NUM_TASKS": "2"}) is None
