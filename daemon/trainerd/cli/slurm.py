@@ -96,7 +96,15 @@ def command(
         click.echo(f"error: {error}", err=True)
         context.exit(exit_codes.NEVER_RETRY)
     state = (state_dir or EXEC_STATES / job.name).absolute()
-    own = (sys.executable, "-m", "trainerd", "exec", str(spec.absolute()), "--state", str(state))
+    own: tuple[str, ...] = (
+        sys.executable,
+        "-m",
+        "trainerd",
+        "exec",
+        str(spec.absolute()),
+        "--state",
+        str(state),
+    )
     if nodes > 1:
         own = (*own, "--run", str((common or state / "run").absolute()))
     try:

@@ -179,9 +179,9 @@ def test_a_rank_that_is_killed_is_restarted_and_its_node_alone_charges_it(tmp_pa
         assert [node.end() for node in nodes] == [0, 0], job.said
         said = [node.said.read_text() for node in nodes]
     assert job.result == undisturbed
-    assert "killed: rank 0 was killed by SIGKILL from outside" in said[struck]
-    assert "lost a rank of another node" in said[1 - struck]
-    assert "lost a rank of another node" not in said[struck]
+    assert "backing-off: killed: rank 0 was killed by SIGKILL from outside" in said[struck]
+    assert "queued: lost: rank 0 has lost the other nodes" in said[1 - struck]
+    assert "backing-off" not in said[1 - struck]
 
 
 @pytest.mark.parametrize("asked", [(0,), (1,), (0, 1)])
@@ -309,6 +309,12 @@ def test_two_ranks_on_each_node_are_numbered_over_both(tmp_path):
             for rank in range(2):
                 log = node.run.rank_log(rank).read_text()
                 assert f"rank {node.number * 2 + rank} is done" in log
+        for node in nodes:
+            words = ["checkpoints", "job", "--state", str(node.run.root.parents[1]), "--json"]
+            shown = subprocess.run(
+                [sys.executable, "-m", "trainerd", *words], capture_output=True, check=True
+            )
+            assert b"step-" in shown.stdout, "what all nodes share is found from the state folder of each"
         assert set(job.result.files) == {
             f"rank-{rank:05d}.{kind}" for rank in range(4) for kind in ("json", "safetensors")
         }

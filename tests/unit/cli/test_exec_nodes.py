@@ -1,4 +1,4 @@
-"""`trainerd exec` of several nodes: what is missing or contradicts itself is refused before anything is made."""
+"""`trainerd exec` of several nodes: what is missing or contradicts itself is refused, and nothing is made."""
 
 from __future__ import annotations
 

@@ -230,7 +230,7 @@ def _verdict(evidence: Evidence) -> _Verdict:
         return _drained(evidence)  # a launcher such as torchrun makes 1 of the 85 of its ranks
     if evidence.is_of_several_nodes and (left_alone := _left_alone(evidence, evidence.exit)) is not None:
         # The node where it began charges its own budget; this one has only to meet the others again.
-        reason = f"rank {left_alone} lost a rank of another node: {_error_of(evidence, left_alone)}"
+        reason = f"rank {left_alone} has lost the other nodes: {_error_of(evidence, left_alone)}"
         return OutcomeKind.LOST, Retry.AT_ONCE, reason
     if culprit is not None:
         return _from_the_culprit(evidence, culprit)
@@ -311,7 +311,7 @@ def _ended_by_themselves(evidence: Evidence, bad: list[RankExit]) -> list[RankEx
 
 
 def _left_alone(evidence: Evidence, record: ExitRecord) -> int | None:
-    """Return a rank that lost another one, if none of these ranks ended before that; None otherwise."""
+    """Return a rank that lost a peer, if no rank of this node ended before that by itself; else None."""
     bad = [rank for rank in record.ranks if not _ended_well(rank)]
     if _ended_by_themselves(evidence, bad):
         return None
