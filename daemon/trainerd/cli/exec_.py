@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator
 
+    from trainerd.contract.node_place import Place
     from trainerd.contract.paths import RunPaths
-    from trainerd.contract.placement import Place
     from trainerd.contract.resolved import ResolvedJob
     from trainerd.supervisor.service.node_group import NodeGroup
 
@@ -138,7 +138,7 @@ def command(
       srun --ntasks-per-node=1 trainerd exec job.yaml --run /shared/mnist
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.contract.folder_owner import refuse_root_on_service
-    from trainerd.contract.placement import place_of
+    from trainerd.contract.node_place import place_of
     from trainerd.supervisor.service.foreground import supervise_one
     from trainerd.supervisor.service.takeover import usual_wait_s
     from trainerd.supervisor.specs.load import load_spec

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from trainerd.contract import codec
 from trainerd.contract.durable import read_file, write_file
-from trainerd.contract.placement import Place
+from trainerd.contract.node_place import Place
 from trainerd.contract.process import ProcessIdentity
 from trainerd.contract.regular_file import NotRegularError
 from trainerd.contract.safe_text import safe_value

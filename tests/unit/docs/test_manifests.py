@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from trainerd.contract import exit_codes
-from trainerd.contract.placement import Place, place_of
+from trainerd.contract.node_place import Place, place_of
 from trainerd.supervisor.service.foreground import DRAIN_MARGIN_S
 from trainerd.supervisor.specs.load import load_spec
 

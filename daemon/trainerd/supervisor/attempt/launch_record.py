@@ -11,8 +11,8 @@ from trainerd.contract.records import LaunchRecord
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from trainerd.contract.node_place import Place
     from trainerd.contract.paths import RunPaths
-    from trainerd.contract.placement import Place
     from trainerd.contract.resolved import ResolvedJob
 
 PYTHON_WORD: Final = "python"

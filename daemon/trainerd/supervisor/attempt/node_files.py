@@ -18,8 +18,8 @@ from trainerd.supervisor.attempt.run_files import DiskRunFiles
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from trainerd.contract.node_place import Place
     from trainerd.contract.paths import RunPaths
-    from trainerd.contract.placement import Place
     from trainerd.contract.records import ExitRecord, LaunchRecord
     from trainerd.supervisor.attempt.run_files import MonitoredAttempt
     from trainerd.supervisor.machine.outcome import Evidence

@@ -23,8 +23,8 @@ from trainerd.errors import CorruptError, UserError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from trainerd.contract.node_place import Place
     from trainerd.contract.paths import RunPaths
-    from trainerd.contract.placement import Place
 
 MEETING_LIMIT_S: Final = 900.0
 """How long the ranks of this node wait for those of the other nodes, over all attempts since they last met,

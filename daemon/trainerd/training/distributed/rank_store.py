@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
-from trainerd.contract.placement import refuse_as_one_of_many
+from trainerd.contract.node_place import refuse_as_one_of_many
 from trainerd.contract.process import ProcessIdentity, identify, is_alive
 from trainerd.errors import RankLostError, UserError
 from trainerd.training.distributed.bounded_store import BoundedStore, StoreSilentError

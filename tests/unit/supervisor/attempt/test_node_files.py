@@ -9,8 +9,8 @@ from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract import records
 from trainerd.contract.environment import from_environ
 from trainerd.contract.heartbeat import HeartbeatWriter, Phase
+from trainerd.contract.node_place import Place
 from trainerd.contract.paths import RunPaths
-from trainerd.contract.placement import Place
 from trainerd.contract.records import OutcomeRecord, RankExit
 from trainerd.errors import FencedError
 from trainerd.shim.spawn import rank_environment

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from trainerd.contract import records
+from trainerd.contract.node_place import Place
 from trainerd.contract.paths import RunPaths
-from trainerd.contract.placement import Place
 from trainerd.contract.records import FinishedRecord, NodeEndRecord
 from trainerd.errors import UserError
 from trainerd.supervisor.service.node_group import NodeGroup, OtherNodes, join_common, whole_end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainerd.contract.placement import Place, first_host, place_of, refuse_as_one_of_many
+from trainerd.contract.node_place import Place, first_host, place_of, refuse_as_one_of_many
 from trainerd.errors import UserError
 
 SRUN = {
