@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from trainerd.contract.node_place import refuse_as_one_of_many
-from trainerd.contract.process import ProcessIdentity, identify, is_alive
+from trainerd.contract.process import ProcessIdentity, boot_id, identify, is_alive
 from trainerd.errors import RankLostError, UserError
 from trainerd.training.distributed.bounded_store import BoundedStore, StoreSilentError
 from trainerd.training.distributed.life_signs import BEAT_S, SILENCE_LIMIT_S, Pulse, Silence
@@ -383,4 +383,5 @@ def _place() -> list[str]:
         namespace = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         namespace = f"unknown to {os.getpid()}"
-    return [socket.gethostname(), namespace]
+    # Hosts may have one name, and the first namespace has the same number on all of them.
+    return [socket.gethostname(), boot_id(), namespace]
