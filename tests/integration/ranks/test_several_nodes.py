@@ -117,7 +117,8 @@ class Job:
         self.nodes: list[Node] = []
         folder.mkdir(exist_ok=True)
         document = {
-            "command": [sys.executable, str(RANKS_LOOP), *map(str, arguments)],
+            # A rank that is stopped for a minute does not hang; to show the stacks of one that runs may end it.
+            "command": [sys.executable, str(RANKS_LOOP), "--hang-s", "600", *map(str, arguments)],
             "workdir": str(folder),
             "nproc": 1,
             "grace": f"{GRACE_S}s",
@@ -265,6 +266,24 @@ def test_a_node_that_vanishes_is_noticed_without_a_collective_within_a_minute(tm
         (silent_s,) = re.findall(r"rank 1 has given no life sign for (\d+) s", first.said.read_text())
         assert SILENCE_LIMIT_S <= int(silent_s) <= SILENCE_LIMIT_S + 10
         assert "the ranks of the other nodes did not come within 20 s" in first.said.read_text()
+
+
+def test_a_rank_that_is_stopped_for_longer_than_the_limit_meets_the_others_when_it_wakes(
+    tmp_path, undisturbed
+):
+    with Job(tmp_path / "job", *LOOP) as job:
+        nodes = job.start_both()
+        for node in nodes:
+            node.wait_for_step(7)
+        os.kill(nodes[1].rank_pid, signal.SIGSTOP)
+        deadline_s = time.monotonic() + SILENCE_LIMIT_S + 60
+        while "has lost the other nodes" not in nodes[0].said.read_text():
+            assert time.monotonic() < deadline_s, job.said
+            time.sleep(LOOK_S)
+        os.kill(nodes[1].rank_pid, signal.SIGCONT)
+        assert [node.end() for node in nodes] == [0, 0], job.said
+    assert job.result == undisturbed
+    assert "backing-off" not in job.said, "on neither node was it the fault of the job"
 
 
 def test_a_request_is_obeyed_within_the_grace_period_while_a_node_that_vanished_is_not_missed_yet(tmp_path):
