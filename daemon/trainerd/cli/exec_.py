@@ -183,7 +183,8 @@ def command(
             group=group,
         )
     if end.code == exit_codes.FINISHED and len(said) == SAID_AT_START and not temporary:
-        say(f"it was finished before; to begin a new run: trainerd exec {spec} --fresh")
+        how = f"trainerd exec {spec} --fresh" if group is None else "name another folder with --run"
+        say(f"it was finished before; to begin a new run: {how}")
     say(
         f"exits with {end.code} ({_NOT_NOW if end.is_not_now else _MEANINGS[end.code]})"
         + (f": {end.reason}" if end.reason != said[-1] else "")

@@ -117,7 +117,7 @@ class Job:
         self.nodes: list[Node] = []
         folder.mkdir(exist_ok=True)
         document = {
-            # A rank that is stopped for a minute does not hang; to show the stacks of one that runs may end it.
+            # A rank that was stopped for a minute does not hang, and to show its stacks then may end it.
             "command": [sys.executable, str(RANKS_LOOP), "--hang-s", "600", *map(str, arguments)],
             "workdir": str(folder),
             "nproc": 1,
@@ -234,6 +234,17 @@ def test_a_node_that_dies_with_all_its_processes_and_disk_is_replaced(tmp_path, 
     assert job.result == undisturbed
     numbers = sorted(path.name for path in (tmp_path / "job" / "run" / "attempts").iterdir())
     assert numbers == ["000001", "000002"], "the run counts the attempts, whatever a node has forgotten"
+
+
+def test_a_node_that_comes_when_the_run_is_finished_has_nothing_left_to_do(tmp_path):
+    with Job(tmp_path / "job", "--epochs", 1) as job:
+        assert [node.end() for node in job.start_both()] == [0, 0], job.said
+        again = job.start(1)
+        assert again.end() == 0, job.said
+        assert "to begin a new run: name another folder with --run" in again.said.read_text()
+        (tmp_path / "job" / "state-n1").rename(tmp_path / "job" / "lost")
+        assert job.start(1).end() == 0, job.said
+        assert "the run is finished" in again.said.read_text()
 
 
 def test_a_node_that_never_comes_is_waited_for_within_a_limit(tmp_path):

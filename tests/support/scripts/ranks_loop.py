@@ -39,9 +39,7 @@ parser.add_argument(
 )
 parser.add_argument("--stall-at", type=int, default=-1, help="the step that takes a minute")
 parser.add_argument("--misfit-rank", type=int, default=-1, help="which has another model than the others")
-parser.add_argument(
-    "--hang-s", type=float, default=45, help="after which the stacks of all threads are shown"
-)
+parser.add_argument("--hang-s", type=float, default=45, help="after which it shows its stacks")
 args = parser.parse_args()
 
 

@@ -259,14 +259,13 @@ def test_one_of_two_tasks_of_srun_that_has_no_rank_is_refused_unless_a_shim_has_
 
 def test_a_rank_of_another_boot_is_elsewhere_though_its_host_has_the_same_name(store, monkeypatch):
     """Its process number is that of a stranger here, or of no process."""
-    first, second = (Ranks(store, rank=rank, world_size=2) for rank in range(2))
-    here = rank_store._place()
-    there = [here[0], "another boot", here[2]]
-    monkeypatch.setattr(
-        rank_store, "_place", lambda: there if threading.current_thread().name == "there" else here
-    )
-    meeting = threading.Thread(target=second.introduce, name="there")
-    meeting.start()
-    first.introduce()
-    meeting.join()
-    assert first._peers == second._peers == {}
+    monkeypatch.setattr(rank_store, "FAREWELL_LIMIT_S", 0.0)
+    other = Ranks(store, rank=1, world_size=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(rank_store, "boot_id", lambda: "another boot")
+        card = rank_store._visiting_card()
+    other.put("process/1", card | {"claim": "its own"})
+    ranks = Ranks(store, rank=0, world_size=2)
+    ranks.introduce()
+    assert ranks._peers == {}
+    ranks.leave()
