@@ -1,12 +1,15 @@
-"""Goodput: how much of the time is training while machines die: `python -m bench.goodput`.
+"""Goodput: how much of the time is training while machines die: `python -m bench.goodput --mtbf 10`.
 
-The same model is trained under trainerd, under Lightning with `torchrun --max-restarts`, under Ignite with a
-restart loop, and by a hand-written torch.save loop with a restart loop. Each in turn is struck by SIGKILL at
-the same moments of its own time, drawn from one seed with a given mean; what has been killed is started again
-at once. Counted are the useful steps per second against the plain loop that nobody disturbs, the steps that
-were run more than once, and whether the final weights equal those of the contender's own undisturbed run.
+The same model is trained under trainerd, with and without its standby and its copies in memory, under
+Lightning with `torchrun --max-restarts`, under Ignite and the Transformers Trainer with a restart loop, and
+by a hand-written torch.save loop with a restart loop. Each in turn is struck by SIGKILL at the same moments
+of its own time, drawn from one seed with a given mean, at least `--kills` times; what has been killed is
+started again at once. Counted are the useful steps per second against the plain loop that nothing disturbs,
+the steps that were run more than once, and whether the final weights equal those of the contender's own
+undisturbed run.
 
-A peer that is not installed is left out, aloud.
+Targets have a line each, PASS or MISS; it exits with 1 if one is missed. A peer that is not installed is left
+out, with a line.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import importlib.metadata
 import importlib.util
 import itertools
 import json
+import math
 import os
 import platform
 import random
@@ -27,20 +31,31 @@ import tempfile
 import time
 from pathlib import Path
 
-import psutil
-
+from bench.targets import Target, print_verdicts
 from chaos.supervised import Supervised
 from chaos.waiting import Interruption
+from trainerd.contract.process import identify
 
 REPOSITORY = Path(__file__).parents[1]
-CONTENDERS = ("trainerd", "lightning", "ignite", "torch.save")
-NEEDS = {"lightning": "lightning", "ignite": "ignite"}
+BEST = "trainerd + memory + standby"
+OURS = {
+    BEST: {"standby": "auto", "memory": "auto"},
+    "trainerd + standby": {"standby": "auto", "memory": "off"},
+    "trainerd": {"standby": "off", "memory": "off"},
+}
+PEERS = ("torch.save", "ignite", "lightning", "transformers")
+NEEDS = {"lightning": "lightning", "ignite": "ignite", "transformers": "transformers"}
+GOALS = {10: 0.88, 30: 0.94, 60: 0.97}
+"""Least share of the undisturbed loop, by the mean time between kills in seconds."""
 LOOK_S = 0.02
-LIMIT_S = 300.0
+START_LIMIT_S = 120.0
+SLOWEST = 4.0
+"""What takes so many times as long as the undisturbed loop is given up."""
 
 
 def main():
     args = parse_arguments()
+    args.epochs = args.epochs or epochs_for(args)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of every `finally`
     rows = []
     with tempfile.TemporaryDirectory(prefix="goodput-", dir=args.scratch) as scratch:
@@ -48,17 +63,21 @@ def main():
             f"{platform.node()}: {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, torch "
             f"{torch_version()}"
         )
-        plain = measure("plain", Path(scratch) / "plain", args, kills=False)
-        rows.append(["plain loop, undisturbed", plain["steps_per_s"], 1.0, 0, 0, "-"])
+        short = argparse.Namespace(**vars(args) | {"epochs": min(args.plain_epochs, args.epochs)})
+        plain = measure("plain", Path(scratch) / "plain", short, kills=False)
+        whole = extrapolated(plain, args.epochs * args.batches)
+        rows.append(["plain loop, undisturbed", whole, 1.0, 0, 0, "-"])
         print_row(rows[-1])
-        for name in args.contenders or CONTENDERS:
+        shares = {}
+        for name in args.contenders or (*OURS, *PEERS):
             if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
                 print(f"left out: {name} is not installed (pip install 'trainerd[bench]')")
                 continue
             alone = measure(name, Path(scratch) / f"{name}-undisturbed", args, kills=False, step_ms=0.0)
             struck = measure(name, Path(scratch) / f"{name}-struck", args, kills=True)
             is_equal = alone["digest"] == struck["digest"]
-            share = struck["steps_per_s"] / plain["steps_per_s"]
+            share = struck["steps_per_s"] / whole
+            shares[name] = share if is_equal or name not in OURS else 0.0  # fast and wrong is no share
             row = [
                 name,
                 struck["steps_per_s"],
@@ -71,17 +90,53 @@ def main():
             print_row(row)
     if args.json:
         print(json.dumps(rows))
+    return print_verdicts(targets(args, shares))
+
+
+def targets(args, shares):
+    """Return the targets that these contenders have."""
+    ours = shares.get(BEST)
+    if ours is None:
+        return []
+    at = f"goodput at MTBF {args.mtbf:g} s, {BEST}"
+    goal = [Target(at, ours, GOALS[args.mtbf], "at least")] if args.mtbf in GOALS else []
+    return goal + [
+        Target(f"{at}, ahead of {peer}", ours, share, "more than")
+        for peer, share in shares.items()
+        if peer in PEERS
+    ]
+
+
+def extrapolated(plain, steps):
+    """Return the steps per second of an undisturbed loop of so many steps, from those of a shorter one."""
+    moments = plain["moments"]
+    step_s = (moments[-1] - moments[0]) / (len(moments) - 1)
+    start_s = len(moments) / plain["steps_per_s"] - step_s * len(moments)
+    return steps / (start_s + step_s * steps)
+
+
+def epochs_for(args):
+    """Return how many epochs there must be for the last of so many kills to come before the end.
+
+    A quarter more: one that comes between two attempts finds nothing to kill.
+    """
+    last_s = next(itertools.islice(kill_times(args), args.kills + args.kills // 4 - 1, None))
+    return math.ceil((last_s + 1.0) / (args.batches * args.step_ms / 1000))
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mtbf", type=float, default=20.0, help="mean time between kills, in seconds")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--kills", type=int, default=10, help="how many each contender gets, at least")
+    parser.add_argument("--epochs", type=int, help="in place of as many as these kills need")
+    parser.add_argument(
+        "--plain-epochs", type=int, default=5, help="of the undisturbed loop; the rest is extrapolated"
+    )
     parser.add_argument("--batches", type=int, default=200)
     parser.add_argument("--step-ms", type=float, default=40.0)
     parser.add_argument("--every", type=int, default=20, help="steps between two checkpoints")
-    parser.add_argument("--contenders", nargs="*", choices=CONTENDERS)
+    parser.add_argument("--contenders", nargs="*", choices=(*OURS, *PEERS))
     parser.add_argument("--scratch", type=Path)
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
@@ -89,7 +144,7 @@ def parse_arguments():
 
 def print_row(row):
     name, rate, share, kills, again, equal = row
-    print(f"| {name:24} | {rate:6.2f} | {share:5.2f} | {kills:3} | {again:5} | {equal:3} |", flush=True)
+    print(f"| {name:27} | {rate:6.2f} | {share:5.2f} | {kills:3} | {again:5} | {equal:3} |", flush=True)
 
 
 def torch_version():
@@ -108,19 +163,30 @@ def measure(name, folder, args, *, kills, step_ms=None):
     """Train to the end; return rate, kills, steps run again, digest of the weights."""
     folder.mkdir()
     command = [
-        *("bench.goodput_contenders", name, "--folder", str(folder), "--epochs", str(args.epochs)),
+        *(
+            "bench.goodput_contenders",
+            "trainerd" if name in OURS else name,
+            "--folder",
+            str(folder),
+            "--epochs",
+            str(args.epochs),
+        ),
         *("--batches", str(args.batches), "--every", str(args.every)),
         *("--step-ms", str(args.step_ms if step_ms is None else step_ms)),
     ]
-    keeper = KEEPERS.get(name, RestartLoop)(folder, command)
+    if name in OURS:
+        keeper = Trainerd(folder, command, OURS[name])
+    else:
+        keeper = KEEPERS.get(name, RestartLoop)(folder, command)
+    limit_s = START_LIMIT_S + SLOWEST * args.epochs * args.batches * args.step_ms / 1000
     began_s, struck = time.monotonic(), 0
     due = kill_times(args) if kills else itertools.repeat(float("inf"))
     next_s = next(due)
     try:
         while not (folder / "result.json").exists():
             now_s = time.monotonic() - began_s
-            if now_s > LIMIT_S:
-                print(f"{name} has not finished within {LIMIT_S:.0f} s")
+            if now_s > limit_s:
+                print(f"{name} has not finished within {limit_s:.0f} s")
                 break
             keeper.tend()
             if now_s >= next_s:
@@ -130,26 +196,29 @@ def measure(name, folder, args, *, kills, step_ms=None):
         took_s = time.monotonic() - began_s
     finally:
         keeper.close()
-    steps = [json.loads(line)["step"] for line in (folder / "ledger.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
+    steps = [row["step"] for row in rows]
     result = folder / "result.json"
     return {
         "steps_per_s": len(set(steps)) / took_s,
         "kills": struck,
+        "moments": [row["at_s"] for row in rows],
         "again": len(steps) - len(set(steps)),
         "digest": json.loads(result.read_text())["digest"] if result.exists() else None,
     }
 
 
 def kill(folder):
-    """SIGKILL the training process, if there is one at this moment; return how many were killed."""
+    """SIGKILL the training process, if there is one at this moment; return whether there was."""
     try:
-        process = psutil.Process(int((folder / "pid").read_text()))
-        if str(folder) not in process.cmdline():
-            return 0
-        process.send_signal(signal.SIGKILL)
-    except (OSError, ValueError, psutil.Error):
-        return 0
-    return 1
+        pid, start_ticks = map(int, (folder / "pid").read_text().split())
+        identity = identify(pid)
+        if identity is None or identity.start_ticks != start_ticks:
+            return False
+        os.kill(pid, signal.SIGKILL)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def environment():
@@ -163,6 +232,7 @@ class RestartLoop:
     """Starts the script again whenever it has ended: `until python train.py; do :; done`."""
 
     def __init__(self, folder, command):
+        self.folder = folder
         self.command = self.starting(command)
         self.output = (folder / "output.txt").open("ab")
         self.process = None
@@ -174,7 +244,7 @@ class RestartLoop:
     def tend(self):
         if self.process is None or self.process.poll() is not None:
             self.process = subprocess.Popen(
-                self.command, cwd=REPOSITORY, env=environment(), stdout=self.output, stderr=self.output
+                self.command, cwd=self.folder, env=environment(), stdout=self.output, stderr=self.output
             )
 
     def close(self):
@@ -198,18 +268,20 @@ class Torchrun(RestartLoop):
 class Trainerd:
     """The supervisor, with the one job."""
 
-    def __init__(self, folder, command):
+    def __init__(self, folder, command, settings):
         self.supervised = Supervised(folder, Interruption())
         self.supervised.jobs.mkdir()
         self.supervised.start(limit_s=120)
         spec = {
             "command": [sys.executable, "-m", *command],
-            "workdir": str(REPOSITORY),
+            "workdir": str(folder),
+            "standby": settings["standby"],
             "env": {"OMP_NUM_THREADS": "1", "PYTHONPATH": environment()["PYTHONPATH"]},
             "checkpoint": {
-                "every": {"steps": int(command[command.index("--every") + 1]), "seconds": "never"}
+                "every": {"steps": int(command[command.index("--every") + 1]), "seconds": "never"},
+                "memory": settings["memory"],
             },
-            "restart": {"budget": 1000, "backoff": {"initial": 0.1, "max": 1}},
+            "restart": {"budget": 1000, "backoff": {"initial": LOOK_S, "max": LOOK_S}},
         }
         draft = folder / "draft"
         draft.touch(mode=0o644)
@@ -223,7 +295,7 @@ class Trainerd:
         self.supervised.drain()
 
 
-KEEPERS = {"trainerd": Trainerd, "lightning": Torchrun}
+KEEPERS = {"lightning": Torchrun}
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

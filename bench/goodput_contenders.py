@@ -23,9 +23,9 @@ FEATURES, CLASSES = 16, 4
 
 def main():
     args = parse_arguments()
-    (args.folder / "pid").write_text(
-        str(os.getpid())
-    )  # first of all: whoever kills must find it while it imports
+    # First of all: it is to be found while it imports. A pid alone may be another process's by then.
+    start_ticks = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+    (args.folder / "pid").write_text(f"{os.getpid()} {start_ticks}")
     import torch
 
     torch.set_num_threads(1)
@@ -87,7 +87,8 @@ class Step:
         return functional.cross_entropy(model(points), targets)
 
     def done(self, step, samples):
-        self.ledger.write(json.dumps({"step": step, "samples": samples.tolist()}) + "\n")
+        row = {"step": step, "samples": samples.tolist(), "at_s": time.monotonic()}
+        self.ledger.write(json.dumps(row) + "\n")
         time.sleep(max(0.0, self.args.step_ms / 1000 - (time.monotonic() - self.began_s)))
 
     def whole(self, model, optimizer, batch, step):
@@ -193,12 +194,16 @@ def ignite(args):
     finish(args, model)
 
 
-def lightning(args):
+def fit_torchvision():
+    """Import torchvision, which both libraries do; it may be one that does not fit the torch beside it."""
     sys.path.insert(0, str(MNIST))
     from torchvision_compat import import_torchvision
 
-    # Lightning's metrics import it, and it may be one that does not fit the torch beside it
     import_torchvision()
+
+
+def lightning(args):
+    fit_torchvision()
     import lightning as pl
     from lightning.pytorch.callbacks import ModelCheckpoint
     from torch.utils.data import DataLoader
@@ -244,12 +249,64 @@ def lightning(args):
     finish(args, model)
 
 
+def transformers(args):
+    fit_torchvision()
+    import torch
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers.trainer_utils import get_last_checkpoint
+
+    model, optimizer, data = parts(args)
+    step = Step(args)
+    used = []
+
+    class Loss(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, points, targets, samples):
+            used[:] = [samples]
+            return {"loss": step.loss(self.model, points, targets)}
+
+    class Notes(TrainerCallback):
+        def on_step_end(self, _args, state, _control, **_):
+            step.done(state.global_step, used[0])
+
+    folder = args.folder / "transformers"
+    settings = TrainingArguments(
+        str(folder),
+        num_train_epochs=args.epochs,
+        per_device_train_batch_size=SAMPLES_A_BATCH,
+        save_steps=args.every,
+        save_total_limit=2,
+        logging_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=True,
+        remove_unused_columns=False,
+        max_grad_norm=0.0,
+    )
+    trainer = Trainer(
+        Loss(),
+        settings,
+        train_dataset=data,
+        data_collator=lambda rows: dict(
+            zip(("points", "targets", "samples"), torch.utils.data.default_collate(rows), strict=True)
+        ),
+        optimizers=(optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)),
+        callbacks=[Notes()],
+    )
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(folder) if folder.is_dir() else None)
+    finish(args, model)
+
+
 CONTENDERS = {
     "plain": plain,
     "trainerd": ours,
     "torch.save": torch_save,
     "ignite": ignite,
     "lightning": lightning,
+    "transformers": transformers,
 }
 
 if __name__ == "__main__":

@@ -155,7 +155,7 @@ def duration_s(text: str) -> float:
     """Parse 90, 90s, 5m, 8h or 1d into seconds.
 
     Raises:
-        ArgumentTypeError: It is none of these.
+        ArgumentTypeError: It is not one of these.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)
     if not found:

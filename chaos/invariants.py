@@ -293,4 +293,4 @@ def _disk(disturbed: Disturbed) -> Check:
 
 def _nobody_survives(disturbed: Disturbed) -> Check:
     left = [process.pid for process in processes_of(disturbed.run.root)]
-    return Check("nobody survives", is_held=not left, found=f"left: {left}" if left else "nobody left")
+    return Check("no process survives", is_held=not left, found=f"left: {left}" if left else "none left")

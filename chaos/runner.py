@@ -39,7 +39,7 @@ class Outcome:
     """What a scenario came to.
 
     Attributes:
-        scenario: Which.
+        scenario: The scenario that was run.
         checks: Everything that was checked.
         strikes: The faults that struck.
         endings: How each attempt was judged, in order.

@@ -67,7 +67,7 @@ class Stretch:
     """The steps of one attempt, in one go.
 
     Attributes:
-        attempt: Which.
+        attempt: Number of the attempt.
         first_step: Its first.
         last_step: Its last.
         first_s: When the first was done, by CLOCK_MONOTONIC.

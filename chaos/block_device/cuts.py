@@ -123,7 +123,7 @@ def _cut(
         disk.unmount()
     start = int(said[0].split()[1])
     newest = int(said[-1].split()[1])
-    # A prune lets nobody know of the saves before it, and more may have begun since the last word.
+    # A prune does not say which saves came before it, and more may have begun since the last word.
     scenario = Scenario(
         _nothing, work.kind, start, newest + 2 + (8 if name == "prune" else 0), size_bytes=FILE_BYTES
     )

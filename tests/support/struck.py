@@ -16,7 +16,7 @@ import torch
 
 import trainerd
 from tests.support.training_runs import Result, result_of
-from trainerd.training import loop_misuse
+from trainerd.training import loop_wrappers
 from trainerd.training.engine import run_resume
 from trainerd.training.engine.run_saves import RunSaves
 from trainerd.training.interruption import leaving
@@ -25,6 +25,7 @@ from trainerd.training.state import program_fingerprint
 Kind = Literal["SIGKILL", "SIGTERM"]
 Shape = Callable[[trainerd.Session, Callable[[], None]], None]
 ATTEMPTS_MAX = 4
+CHECK_WRAPPER = loop_wrappers.check_wrapper
 
 
 class Killed(BaseException):
@@ -42,10 +43,13 @@ class StruckRun:
         monkeypatch: Keeps the process from ending where an attempt does.
         folder: The run folder.
         shape: Trains.
+        checks_wrapper: Whether what a loop is wrapped in is searched for, which takes most of the time.
         settings: For the session.
     """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, shape: Shape, **settings) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, folder: Path, shape: Shape, *, checks_wrapper=False, **settings
+    ) -> None:
         self.ticks = 0
         self.attempts = 0
         self._folder, self._shape = folder, shape
@@ -60,10 +64,11 @@ class StruckRun:
         for module in (leaving, run_resume):
             monkeypatch.setattr(module, "say", lambda message: None)
         # What costs most, and has tests of its own: durability, the digests of all files of this repository,
-        # and the search for a wrapper that no shape has.
+        # and the search for a wrapper that few shapes have.
         monkeypatch.setattr(os, "fsync", lambda descriptor: None)
         monkeypatch.setattr(program_fingerprint, "_code", dict)
-        monkeypatch.setattr(loop_misuse, "check_wrapper", lambda batches: None)
+        check = CHECK_WRAPPER if checks_wrapper else lambda batches, suspect: None
+        monkeypatch.setattr(loop_wrappers, "check_wrapper", check)
 
     def attempt(self, kind: Kind | None = None, at: int = 0) -> bool:
         """Make one attempt, struck at a tick if there is a kind. Tell whether it has finished the run."""

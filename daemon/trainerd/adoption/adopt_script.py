@@ -23,7 +23,7 @@ CHANGED_LINES_MAX: Final = 16
 """Most lines of a script that are changed; more is a rewrite, which a person should do."""
 
 _ROUNDS_MAX: Final = 8
-"""A variable that becomes one of the session may show another one; so often the result is looked at again."""
+"""A variable that becomes one of the session may reveal the next; so often the result is looked at again."""
 
 _CARRIED: Final = frozenset({"carried-variable", "read-after-loop"})
 _UNTRACKED: Final = frozenset({"untracked-object", "untracked-generator"})

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from trainerd.analysis.script import Script
 
 _SESSIONS: Final = ("session", "run_session", "trainerd_session")
-_SHARED: Final = "this statement shares its line with another one, and would be moved or left out alone"
+_SHARED: Final = "this statement shares its line with another statement, and would be moved or left out alone"
 _OWN_LINE: Final = "one statement a line"
 _CARRIES: Final = ("carry", "carried", "trainerd_carry")
 
@@ -281,7 +281,7 @@ class AdoptionPlan:
         declared = block[min(uses)]
         self._check_before(carried, block)
         if carried.scope is self._nest.outer.scope:
-            # One that shares its line stays: it sets the same value before the loop restores another one.
+            # One that shares its line stays: it sets the same value before the loop restores another value.
             plan.removed |= {
                 each.lineno
                 for each in block

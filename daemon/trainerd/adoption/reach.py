@@ -70,7 +70,7 @@ class Reach:
         ]
 
     def within(self, loop: PlacedLoop, others: list[PlacedLoop]) -> list[PlacedLoop]:
-        """Return those loops that run within another one."""
+        """Return those loops that run within another of them."""
         inside = {node for node, _ in self.code(loop.node.body, loop.scope)}
         return [other for other in others if other.node in inside]
 

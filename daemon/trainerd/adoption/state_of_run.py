@@ -58,7 +58,7 @@ def check_bound_once(script: Script, nest: Nest, reach: Reach, names: list[str])
     """Check that the loop goes on with the objects that it began with.
 
     Raises:
-        AdoptionRefusedError: A name of one is bound again in the loop, or stands for another one after it.
+        AdoptionRefusedError: A name of one is bound again in the loop, or stands for another object after it.
     """
     outer = nest.outer
     holders = {name: outer.scope.holder(name) for name in names}
@@ -173,7 +173,7 @@ def _name_for(script: Script, model: str, place: Scope, scope: Scope, visible: l
 
 
 def _parts_of_schedulers(script: Script) -> set[str]:
-    """Return the schedulers that are given to another one, with which they are saved."""
+    """Return the schedulers that are given to another scheduler, with which they are saved."""
     return {
         name
         for call, _ in _calls_of_kind(script, SCHEDULER)

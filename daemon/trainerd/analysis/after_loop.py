@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from trainerd.analysis.loops import opened_by_either
 from trainerd.analysis.reads import Reads
-from trainerd.analysis.script_finding import ScriptFinding
+from trainerd.analysis.script_finding import ScriptFinding, lines_of
 from trainerd.analysis.syntax import Function
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trainerd.analysis.loops import SessionLoop
+    from trainerd.analysis.loops import Opening, SessionLoop
     from trainerd.analysis.scopes import Scope
     from trainerd.analysis.script import Script
     from trainerd.analysis.script_views import Views
@@ -29,27 +31,25 @@ def read_after_loops(script: Script, views: Views, known: set[tuple[Scope, str]]
         views: Views of its loops.
         known: Variables, with their scope, that other rules have named.
     """
-    seen: set[tuple[Scope, str]] = set()
+    found: dict[tuple[Scope, str], ScriptFinding] = {}
+    opened_by: dict[tuple[Scope, str], tuple[Opening, ...]] = {}
     for loop in sorted(script.loops, key=lambda loop: -loop.node.lineno):
         if not loop.is_skipped:
             continue
         fresh, display = views.fresh(loop), views.display(loop.scope)
         for name, node in _first_reads(script, loop).items():
             key = (loop.scope, name)
-            if (
-                name not in fresh
-                or key in seen
-                or key in known
-                or script.tracking.keeps(name, loop.scope)
-                or "." in name
-            ):
+            if name not in fresh or key in known or script.tracking.keeps(name, loop.scope) or "." in name:
                 continue
             if views.clock(loop.scope).has(name) and _is_set_before(loop, name):
                 continue
             if not loop.is_ours and name in loop.targets and display.is_shown(node):
                 continue
-            seen.add(key)
-            yield _finding(name, node, loop)
+            calls = loop.opened_by
+            opened_by[key] = opened_by_either(opened_by[key], calls) if key in opened_by else calls
+            finding = found.get(key) or _finding(name, node, loop)
+            found[key] = replace(finding, loops=lines_of(opened_by[key]))
+    yield from found.values()
 
 
 def _is_set_before(loop: SessionLoop, name: str) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from trainerd.analysis.containers import WEIGHTS, changed_containers
+from trainerd.analysis.loops import opened_by_either
 from trainerd.analysis.scopes import assigned_values
 from trainerd.analysis.script_finding import ScriptFinding
 from trainerd.analysis.syntax import dotted, last_part, walk
@@ -14,7 +15,7 @@ from trainerd.analysis.syntax import dotted, last_part, walk
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trainerd.analysis.loops import SessionLoop
+    from trainerd.analysis.loops import Opening, SessionLoop
     from trainerd.analysis.scopes import Scope
     from trainerd.analysis.script import Script
     from trainerd.analysis.script_views import Views
@@ -33,6 +34,7 @@ class Carried:
         loop: The loop.
         holder: Object of a class of the script whose method changes it, None if other code does.
         is_iterator: Whether it is an iterator that goes on.
+        opened_by: Code that opens the loops that carry it: of both branches of an ``if``, say.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Carried:
     loop: SessionLoop
     holder: str | None = None
     is_iterator: bool = False
+    opened_by: tuple[Opening, ...] = ()
 
     @property
     def key(self) -> tuple[Scope, str]:
@@ -47,19 +50,25 @@ class Carried:
         return self.loop.scope, self.name
 
 
-def carried_variables(script: Script, views: Views) -> Iterator[Carried]:
-    """Yield the variables that are carried, of each function those of inner loops first.
+def carried_variables(script: Script, views: Views) -> list[Carried]:
+    """Return the variables that are carried, of each function those of inner loops first.
 
     One that an inner loop carries is not named again for the loop around it.
     """
-    seen: set[tuple[Scope, str]] = set()
-    places: set[Place] = set()
+    found: list[Carried] = []
+    numbers: dict[object, int] = {}
     for loop in sorted(script.loops, key=lambda loop: -loop.node.lineno):
-        for found in _of_loop(script, views, loop):
-            if found.key not in seen and found.node not in places:
-                seen.add(found.key)
-                places.add(found.node)
-                yield found
+        for each in _of_loop(script, views, loop):
+            if script.loading.keeps(each.name, loop.scope):
+                continue
+            number = numbers.get(each.key, numbers.get(each.node))
+            if number is None:
+                numbers[each.key] = numbers[each.node] = len(found)
+                found.append(replace(each, opened_by=loop.opened_by))
+            elif each.node not in found[number].loop.node_set:
+                opened_by = opened_by_either(found[number].opened_by, loop.opened_by)
+                found[number] = replace(found[number], opened_by=opened_by)
+    return found
 
 
 def _of_loop(script: Script, views: Views, loop: SessionLoop) -> Iterator[Carried]:
@@ -143,6 +152,7 @@ def finding_of(carried: Carried) -> ScriptFinding:
         why=f"{name} is carried from one {loop.unit} to the next and is not in the checkpoint: a resume "
         "begins with the value that the code before the loop gives it",
         instead=instead,
+        opened_by=carried.opened_by,
     )
 
 

@@ -49,7 +49,7 @@ def _findings(script: Script) -> tuple[ScriptFinding, ...]:
     if not script.has_session:
         return ()
     views = Views(script)
-    carried = list(carried_variables(script, views))
+    carried = carried_variables(script, views)
     made = [*untracked_objects(script)]
     named = {(finding.line, finding.name) for finding in made}
     found = [

@@ -6,6 +6,7 @@ import ast
 from typing import TYPE_CHECKING, Final
 
 from trainerd.analysis.effects import MUTATORS
+from trainerd.analysis.elements import ELEMENT, FILLED, appended_to, makes_tensors
 from trainerd.analysis.syntax import chains, dotted, last_part, prefixes, walk
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def changed_containers(script: Script, views: Views, loop: SessionLoop) -> Itera
     cleared: set[str] = set()
     for change in script.effects.changes(loop.nodes, loop.scope):
         name = change.name
-        if change.how == "clear":
+        if change.how == "clear" or (change.how == FILLED and not _is_conditional(script, loop, change)):
             cleared.add(name)
         if _is_begun_again(loop, change):
             continue
@@ -72,6 +73,16 @@ def _is_begun_again(loop: SessionLoop, change: Change) -> bool:
     return False
 
 
+def _is_conditional(script: Script, loop: SessionLoop, change: Change) -> bool:
+    """Tell whether an iteration may do without a change."""
+    for around in script.parents.around(change.call or change.node):
+        if around is loop.node:
+            return False
+        if isinstance(around, ast.If | ast.While | ast.Try | ast.Match):
+            return True
+    return False
+
+
 def _name_node(name: str) -> ast.expr:
     return ast.parse(name, mode="eval").body
 
@@ -82,6 +93,9 @@ def _is_container(script: Script, views: Views, change: Change) -> bool:
     if change.how in WEIGHTS:
         return bool(script.names.values(change.name, change.scope))
     values = script.names.values(change.name, change.scope)
+    if change.how in {ELEMENT, FILLED}:
+        appended = [each for scope in script.scopes for each in appended_to(change.name, scope.nodes)]
+        return change.how == ELEMENT and any(map(makes_tensors, (*values, *appended)))
     if change.how == "next":
         begun = any(_begins_iterator(script, value) for value in values)
         return begun and not script.sources.sources(_name_node(change.name), change.scope)

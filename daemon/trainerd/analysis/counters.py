@@ -93,6 +93,7 @@ def _limited(script: Script, call: ast.Call, loop: SessionLoop) -> Iterator[Scri
             why=f"{name} counts from 0 again in every attempt, so that a resumed loop is longer",
             instead=f"if {loop.session}.batch + 1 == n: break at the end of the body, or "
             f"{loop.session}.epochs(None, max_steps=n)",
+            opened_by=loop.opened_by,
         )
 
 
@@ -104,4 +105,5 @@ def _finding(name: str | None, node: ast.Name, loop: SessionLoop) -> ScriptFindi
         why=f"{name} counts from 0 again in every attempt, and the run depends on it",
         instead=f"for {name}, … in {loop.session}.enumerate(loader), which counts over all attempts; for "
         f"gradient accumulation, accumulate=k and {loop.session}.ends_step",
+        opened_by=loop.opened_by,
     )

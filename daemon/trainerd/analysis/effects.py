@@ -6,6 +6,7 @@ import ast
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from trainerd.analysis.elements import element_changes
 from trainerd.analysis.reads import Reads
 from trainerd.analysis.syntax import Function, container_of, dotted, parameters, passed, stored_in, walk_scope
 
@@ -33,7 +34,8 @@ class Change:
     Attributes:
         name: The name or chain of the object.
         node: Where.
-        how: ``item`` for ``x[k] = …``, ``count`` for ``x[k] += …``, else the name of the method.
+        how: ``item`` for ``x[k] = …``, ``count`` for ``x[k] += …``, ``element`` or ``filled`` for a change of
+            a tensor in it, else the name of the method.
         call: The call in the caller's code that leads to it, None where it is the caller's own.
         scope: Scope in which the name is meant.
     """
@@ -116,6 +118,7 @@ class CallEffects:
                 yield Change(name, node, how, None, scope)
             if isinstance(node, ast.Call):
                 yield from self.of(node, scope).changes
+        yield from (Change(name, node, how, None, scope) for name, node, how in element_changes(nodes))
 
     def _of_function(self, function: Scope) -> Effects:
         if function not in self._known:

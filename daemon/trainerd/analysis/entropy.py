@@ -80,7 +80,7 @@ def _of_call(script: Script, views: Views, loop: SessionLoop, node: ast.Call) ->
         or (is_bare and (name in _UNSEEDED or is_generator(name)) and name != "torch.Generator")
         or (last_part(name) in _SEEDS and any(map(views.clock(loop.scope).shows_in, node.args)))
     ):
-        yield _entropy(node, name)
+        yield _entropy(node, name, loop)
     elif is_clock(node, script.names) and views.display(loop.scope).is_decisive(node):
         yield _clock_finding(node, name, loop)
 
@@ -130,10 +130,11 @@ def _clock_finding(node: Place, name: str, loop: SessionLoop) -> ScriptFinding:
         name,
         why="the clock decides what the loop does: a resumed run does it at another step",
         instead=f'decide by {loop.session}.step; for saves by time, session(every={{"seconds": …}})',
+        opened_by=loop.opened_by,
     )
 
 
-def _entropy(node: ast.Call, name: str) -> ScriptFinding:
+def _entropy(node: ast.Call, name: str, loop: SessionLoop) -> ScriptFinding:
     return ScriptFinding.at(
         node,
         ENTROPY_RULE,
@@ -141,4 +142,5 @@ def _entropy(node: ast.Call, name: str) -> ScriptFinding:
         why=f"{name} gives another value in every attempt",
         instead="draw from the global generators, which the session seeds and restores, or seed with "
         "session.step",
+        opened_by=loop.opened_by,
     )

@@ -33,8 +33,8 @@ def gathered_values(script: Script) -> Iterator[ScriptFinding]:
             if isinstance(around, ast.Expr) or _is_iterated(around, node):
                 continue
             assert isinstance(node, ast.expr)
-            call = next(call for call in _sources(script, node, scope) if is_training(call))
-            session = session_of(call)
+            calls = [call for call in _sources(script, node, scope) if is_training(call)]
+            session = session_of(calls[0])
             yield ScriptFinding.at(
                 node,
                 RULE,
@@ -42,6 +42,7 @@ def gathered_values(script: Script) -> Iterator[ScriptFinding]:
                 why="the values of all batches are gathered in one expression: a resume in the middle has "
                 "only those that are left",
                 instead=f"a for loop, and carry = {session}.variables(…) for what it gathers",
+                opened_by=calls,
             )
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from trainerd.analysis.scopes import Scope
     from trainerd.analysis.sessions import Sessions
 
+Opening = ast.expr | ast.stmt
+
 _LOOP_CALLS: Final = frozenset({"batches", "enumerate", "steps", "epochs"})
 _UNITS: Final = {"epochs": "epoch", "steps": "step", "batches": "batch", "enumerate": "batch"}
 _DEPTH_MAX: Final = 10
@@ -33,6 +35,7 @@ class SessionLoop:
         session: The session, or the `Checkpointer`, as the script names it.
         is_skipped: Whether a resume may skip it altogether; a plain loop around others begins again.
         is_ours: Whether a session drives it, rather than a `Checkpointer` saving in it.
+        opened_by: Code that runs whenever it is opened: calls of the session, or a plain loop itself.
     """
 
     node: LoopNode
@@ -42,6 +45,7 @@ class SessionLoop:
     session: str
     is_skipped: bool = True
     is_ours: bool = True
+    opened_by: tuple[Opening, ...] = ()
 
     @cached_property
     def nodes(self) -> list[ast.AST]:
@@ -86,11 +90,13 @@ class Loops:
                 calls = self.sources(node.iter, scope)
             training = tuple(call for call in calls if is_training(call))
             if training:
+                unit, session = _UNITS[method_of(training[0])], session_of(training[0])
+                yield SessionLoop(node, unit, training, scope, session, opened_by=training)
+            elif not calls and (within := tuple(self._loops_within(node.body, scope))):
+                session, before = session_of(within[0]), self._opened_before(node, within, scope)
                 yield SessionLoop(
-                    node, _UNITS[method_of(training[0])], training, scope, session_of(training[0])
+                    node, "iteration", (), scope, session, is_skipped=False, opened_by=(node, *before)
                 )
-            elif not calls and (call := self._repeated(node, scope)) is not None:
-                yield SessionLoop(node, "iteration", (), scope, session_of(call), is_skipped=False)
             elif (saver := self._saver(node)) is not None:
                 yield SessionLoop(node, "iteration", (), scope, session_of(saver), is_ours=False)
 
@@ -158,25 +164,26 @@ class Loops:
                     return calls[:1]
         return ()
 
-    def _repeated(self, loop: LoopNode, scope: Scope, depth: int = 0) -> ast.Call | None:
-        """Return the source of a training loop within a plain loop, here or in a function that it calls."""
-        return self._loop_within(list(walk_scope(loop.body)), scope, depth)
+    def _loops_within(self, body: list[ast.stmt], scope: Scope) -> Iterator[ast.Call]:
+        """Yield the sources of the training loops in a body, and in functions of the script that it calls."""
+        seen: set[Scope] = set()
+        waiting = [(list(walk_scope(body)), scope)]
+        while waiting:
+            nodes, place = waiting.pop(0)
+            for node in nodes:
+                if isinstance(node, ast.For | ast.AsyncFor):
+                    yield from filter(is_training, self.sources(node.iter, place))
+                elif isinstance(node, ast.Call):
+                    called = self._names.called(node, place)
+                    if called is not None and called[0] not in seen:
+                        seen.add(called[0])
+                        waiting.append((called[0].nodes, called[0]))
 
-    def _loop_within(self, nodes: list[ast.AST], scope: Scope, depth: int) -> ast.Call | None:
-        if depth > _DEPTH_MAX:
-            return None
-        for node in nodes:
-            if isinstance(node, ast.For | ast.AsyncFor):
-                training = [call for call in self.sources(node.iter, scope) if is_training(call)]
-                if training:
-                    return training[0]
-            elif isinstance(node, ast.Call):
-                called = self._names.called(node, scope)
-                if called is not None:
-                    found = self._loop_within(called[0].nodes, called[0], depth + 1)
-                    if found is not None:
-                        return found
-        return None
+    @staticmethod
+    def _opened_before(loop: LoopNode, within: tuple[ast.Call, ...], scope: Scope) -> list[ast.Call]:
+        """Return which calls for loops within a plain loop stand before or after it in its function."""
+        inside, outside = set(walk_scope(loop.body)), set(scope.nodes)
+        return [call for call in within if call in outside and call not in inside]
 
     def _saver(self, loop: LoopNode) -> ast.Call | None:
         """Return the call with which a `Checkpointer` saves in a loop."""
@@ -189,6 +196,11 @@ class Loops:
             ):
                 return node
         return None
+
+
+def opened_by_either(one: tuple[Opening, ...], other: tuple[Opening, ...]) -> tuple[Opening, ...]:
+    """Return the code that opens one of two loops; none if one of them begins without the session."""
+    return (*one, *other) if one and other else ()
 
 
 def is_training(call: ast.Call) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from trainerd.analysis.coverage import TrackedCoverage
 from trainerd.analysis.effects import CallEffects
+from trainerd.analysis.loading import Loading
 from trainerd.analysis.loops import Loops, SessionLoop
 from trainerd.analysis.name_meanings import Names
 from trainerd.analysis.parents import Parents
@@ -83,6 +84,11 @@ class Script:
     def parents(self) -> Parents:
         """What each node is part of."""
         return Parents(self.tree)
+
+    @cached_property
+    def loading(self) -> Loading:
+        """What the loaders of its loops consist of."""
+        return Loading(self)
 
     @cached_property
     def effects(self) -> CallEffects:

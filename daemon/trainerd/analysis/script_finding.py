@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import ast
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True, order=True)
@@ -20,6 +21,7 @@ class ScriptFinding:
         name: Variable or call that it is about.
         why: What goes wrong after a resume.
         instead: What to write instead.
+        loops: First and last line of the code that opens a loop it is about; none if it holds for any.
     """
 
     line: int
@@ -28,11 +30,30 @@ class ScriptFinding:
     name: str
     why: str
     instead: str
+    loops: tuple[tuple[int, int], ...] = ()
 
     @classmethod
-    def at(cls, node: ast.expr | ast.stmt, rule: str, name: str, *, why: str, instead: str) -> ScriptFinding:
-        """Return a finding at the place of a node."""
-        return cls(node.lineno, node.col_offset + 1, rule, name, why, instead)
+    def at(
+        cls,
+        node: ast.expr | ast.stmt,
+        rule: str,
+        name: str,
+        *,
+        why: str,
+        instead: str,
+        opened_by: Iterable[ast.expr | ast.stmt] = (),
+    ) -> ScriptFinding:
+        """Return a finding at the place of a node, about the loops that some code opens."""
+        return cls(node.lineno, node.col_offset + 1, rule, name, why, instead, lines_of(opened_by))
+
+    def is_about(self, lines: Iterable[int]) -> bool:
+        """Tell whether it is about a loop that is opened by code at these lines."""
+        return not self.loops or any(first <= line <= last for line in lines for first, last in self.loops)
+
+
+def lines_of(code: Iterable[ast.expr | ast.stmt]) -> tuple[tuple[int, int], ...]:
+    """Return the first and last line of each."""
+    return tuple([(each.lineno, each.end_lineno or each.lineno) for each in code])
 
 
 class ScriptSyntaxError(Exception):

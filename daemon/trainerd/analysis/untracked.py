@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from trainerd.analysis.drawn import is_drawn_in_a_loop
 from trainerd.analysis.kinds import OPTIMIZER, is_generator, kind_of
-from trainerd.analysis.loops import session_of
+from trainerd.analysis.loops import opened_by_either, session_of
 from trainerd.analysis.script_finding import ScriptFinding
 from trainerd.analysis.syntax import dotted, last_part, walk
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from trainerd.analysis.carried import Carried
     from trainerd.analysis.coverage import TrackedCoverage
+    from trainerd.analysis.loops import Opening
     from trainerd.analysis.scopes import Scope
     from trainerd.analysis.script import Script
 
@@ -48,7 +50,10 @@ def changed_objects(script: Script, carried: list[Carried]) -> Iterator[ScriptFi
     for each in carried:
         assert each.holder is not None
         for value in script.names.values(each.holder, each.loop.scope):
-            made.setdefault(value, each)
+            first = made.setdefault(value, each)
+            if first is not each:
+                opened_by = opened_by_either(first.opened_by, each.opened_by)
+                made[value] = replace(first, opened_by=opened_by)
     for value, each in made.items():
         assert each.holder is not None
         name = next(
@@ -67,7 +72,7 @@ def changed_objects(script: Script, carried: list[Carried]) -> Iterator[ScriptFi
             instead = _track(script, name)
             if not script.names.is_module(script.names.class_of(each.holder, each.loop.scope)):
                 instead = f"give its class state_dict and load_state_dict, and write {instead}"
-        yield ScriptFinding.at(value, RULE, name, why=why, instead=instead)
+        yield ScriptFinding.at(value, RULE, name, why=why, instead=instead, opened_by=each.opened_by)
 
 
 def _nothing_tracked(script: Script) -> Iterator[ScriptFinding]:
@@ -94,7 +99,12 @@ def _of_call(
     if kind is not None and not _is_off(made):
         if not is_tracked:
             yield ScriptFinding.at(
-                call, RULE, name, why=f"{name} is {kind} and {_FORGOTTEN}", instead=_track(script, name)
+                call,
+                RULE,
+                name,
+                why=f"{name} is {kind} and {_FORGOTTEN}",
+                instead=_track(script, name),
+                opened_by=_loops_of(script, scope),
             )
         if kind == OPTIMIZER:
             yield from _untracked_models(script, coverage, scope, made)
@@ -105,6 +115,7 @@ def _of_call(
             name,
             why=f"{name} is a random generator that a training loop draws from, and {_FORGOTTEN}",
             instead=_track(script, _from_outside(script, scope, name)),
+            opened_by=_loops_of(script, scope),
         )
 
 
@@ -128,6 +139,7 @@ def _untracked_models(
             model,
             why=f"{model} is trained by this optimizer and {_FORGOTTEN}",
             instead=_track(script, model),
+            opened_by=_loops_of(script, scope),
         )
 
 
@@ -164,6 +176,16 @@ def _models_of(script: Script, scope: Scope, optimizer: ast.Call) -> list[str]:
         if isinstance(function, ast.Attribute) and function.attr in {"parameters", "named_parameters"}
     ]
     return list(dict.fromkeys(model for model in models if model is not None))
+
+
+def _loops_of(script: Script, scope: Scope) -> list[Opening]:
+    """Return what opens the loops of a function that makes an object: without them it trained nothing.
+
+    None for the module, and for a function without loops: what it makes may be trained elsewhere.
+    """
+    if isinstance(scope.node, ast.Module) or scope.owner is not None:
+        return []
+    return [call for loop in script.loops if loop.scope is scope for call in loop.opened_by]
 
 
 def _is_off(call: ast.Call) -> bool:

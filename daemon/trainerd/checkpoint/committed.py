@@ -60,7 +60,7 @@ def read_checkpoint(path: Path, *, name: CheckpointName | None = None) -> Checkp
 
     Args:
         path: Its folder.
-        name: Its name, where the folder has another one, as one that was moved aside may have.
+        name: Its name, where the folder has another name, as one that was moved aside may have.
 
     Raises:
         CorruptError: The manifest is missing, ill-formed, or speaks of another step.

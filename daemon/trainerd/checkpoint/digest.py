@@ -1,6 +1,6 @@
 """Digests of files: xxh3-128, which finds any accident and is faster than every disk.
 
-It is no defence against somebody who may write into the folder: who may do that may write the digests too.
+It is no defence against a user who may write into the folder, and so may write the digests too.
 The algorithm is Yann Collet's XXH3, 128 bits, seed 0, printed in its canonical big-endian form:
 https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md
 """

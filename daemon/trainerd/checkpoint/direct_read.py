@@ -43,7 +43,7 @@ def piece_ends(size: int) -> list[int]:
 def read_digested(path: Path) -> tuple[memoryview, str]:
     """Read a file once; return its content, in memory that begins at a page, and its digest.
 
-    This thread does nothing but read. Another one has the system provide the memory, ahead of it: fresh
+    This thread does nothing but read. A second one has the system provide the memory, ahead of it: fresh
     memory would otherwise cost as much time as the disk. A third one hashes what came, behind it.
 
     Raises:

@@ -6,7 +6,7 @@ compared, so that both halves can say what changed.
 ==========  ====================================================================================
 verdict     means
 ==========  ====================================================================================
-same        as it was
+same        unchanged
 compatible  another value, with which training can go on; perhaps not bit for bit
 refused     another value, with which going on would train something else than was begun
 ==========  ====================================================================================
@@ -50,7 +50,7 @@ class FieldVerdict:
 
     def __str__(self) -> str:
         if self.before.startswith(_DIGEST) and self.now.startswith(_DIGEST):
-            return f"{self.field} changed"  # nobody reads a digest
+            return f"{self.field} changed"  # a digest says nothing to a reader
         return f"{self.field}: {_shown(self.before)} → {_shown(self.now)}"
 
 

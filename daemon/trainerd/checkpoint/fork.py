@@ -25,7 +25,7 @@ __all__ = ["Fork", "clear_fork", "note_fork", "pending_fork"]
 FORK_FORMAT: Final = "trainerd.fork/1"
 
 NOTED = declare("fork.noted", "newer checkpoints in place that no longer count; the next writer moves them")
-CLEARED = declare("fork.cleared", "all newer checkpoints moved; perhaps the note, which then names nobody")
+CLEARED = declare("fork.cleared", "all newer checkpoints moved; perhaps the note, which then names none")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def pending_fork(directory: Path) -> Fork | None:
     """Return the fork whose checkpoints are still to be moved, None if there is none.
 
     Raises:
-        CorruptError: Its note cannot be read, so nobody knows which checkpoints count.
+        CorruptError: Its note cannot be read, so it is unknown which checkpoints count.
     """
     path = directory / FORK_NAME
     try:

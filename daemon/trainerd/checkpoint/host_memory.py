@@ -26,6 +26,9 @@ _memset: Final = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int
     ctypes.cast(ctypes.CDLL(None).memset, ctypes.c_void_p).value or 0
 )
 
+_madvise: Final = ctypes.CDLL(None).madvise
+_madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
 
 def host_memory(size: int) -> mmap.mmap:
     """Return zeroed memory of whole pages.
@@ -50,6 +53,19 @@ def host_memory_of(kind: type[Memory], size: int) -> Memory:
     except OSError:  # another kernel, such as that of a sandbox
         memory.madvise(mmap.MADV_DONTFORK)
     return memory
+
+
+def advise_huge_pages(address: int, size: int) -> None:
+    """Ask the system for huge pages where memory is that is not touched yet; does nothing where it has none.
+
+    Args:
+        address: Where it begins.
+        size: In bytes. Pages that lie in it only in part are left as they are.
+    """
+    begin = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
+    end = (address + size) // mmap.PAGESIZE * mmap.PAGESIZE
+    if end > begin:
+        _madvise(begin, end - begin, mmap.MADV_HUGEPAGE)
 
 
 def address_of(memory: mmap.mmap) -> int:

@@ -1,6 +1,6 @@
 """Keeps a checkpoints folder as large as it should be: carries out retention, makes room, points the links.
 
-Whoever calls holds the writers' lock.
+The caller holds the writers' lock.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Housekeeping:
         self._remover = Remover()
 
     def carry_out(self, plan: RetentionPlan, *, in_background: bool) -> None:
-        """Delete what the plan does not keep. What somebody began to read just now stays."""
+        """Delete what the plan does not keep. A checkpoint that is being read stays."""
         self._remove((decision.name for decision in plan.prune), in_background=in_background)
 
     def wait_for_removals(self, *, limit_s: float) -> bool:

@@ -46,7 +46,7 @@ def writers_lock(directory: Path, *, wait_s: float = 0.0) -> Iterator[None]:
         wait_s: How long to wait for another holder, in seconds.
 
     Raises:
-        LockedError: Somebody else holds it; the message says who.
+        LockedError: Another process holds it; the message says which.
         SpaceError: The disk is full or read-only.
         UserError: Something other than a file has the lock's name.
     """

@@ -9,6 +9,7 @@ Invariants:
     The record is good in the checkpoints folder that it was made for and in this boot: a copy of the run, and
     the run after a restart of the machine, have no place in memory.
     Nothing is written, read or removed in a folder that is not this user's alone, or not on a tmpfs.
+    The folder names the checkpoints folder that it was made for, so that one that nothing leads to is told.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import os
 import re
 import shutil
 import stat
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -31,13 +33,25 @@ from trainerd.contract.process import boot_id
 from trainerd.errors import CorruptError, TrainerdError, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-__all__ = ["DEFAULT_BASE", "MemoryRecord", "discard_memory", "memory_place", "newest_in_memory", "take_place"]
+__all__ = [
+    "DEFAULT_BASE",
+    "MemoryRecord",
+    "discard_memory",
+    "memory_place",
+    "newest_in_memory",
+    "places_left",
+    "take_place",
+]
 
 FORMAT: Final = "trainerd.memory/1"
 RECORD_BYTES_MAX: Final = 1 << 16
+BEGINNING_S: Final = 60.0
+"""How old a place must be that does not say whose it is, to be one that is left, in seconds."""
 DEFAULT_BASE: Final = Path("/dev/shm")  # noqa: S108 - a folder of mode 0700 is made in it
+OWNER_NAME: Final = ".run"
+"""File in a place that holds the path of the checkpoints folder that it was made for."""
 MOUNTS: Final = Path("/proc/self/mountinfo")
 
 _TOKEN: Final = re.compile(r"[0-9a-f]{32}")
@@ -88,6 +102,7 @@ def take_place(directory: Path, base: Path, *, kind_of: Callable[[Path], str] | 
     if kind != "tmpfs":
         place.rmdir()
         raise UserError(f"{base} is not a tmpfs but {kind or 'unknown'}: it may not be memory")
+    (place / OWNER_NAME).write_bytes(os.fsencode(directory.absolute()))
     status = directory.stat()
     record = MemoryRecord(str(place), boot_id(), status.st_dev, status.st_ino)
     write_file(directory / MEMORY_NAME, codec.to_json(record, FORMAT))
@@ -124,6 +139,32 @@ def discard_memory(directory: Path) -> None:
         (directory / MEMORY_NAME).unlink(missing_ok=True)  # first: nothing leads to the rest then
     if place is not None:
         shutil.rmtree(place, ignore_errors=True)  # its parent stays: another run may begin at this moment
+
+
+def places_left(base: Path) -> Iterator[tuple[Path, Path | None]]:
+    """Yield the places in memory of this user that no run leads to, and whose checkpoints folders they were.
+
+    What a run that was killed has left is not among them while the run is there: it would go on from it.
+
+    Args:
+        base: Folder on a tmpfs in which the places of all runs lie.
+    """
+    folder = base / _folder_of_user()
+    with contextlib.suppress(OSError, UserError):
+        _check_own(folder)
+        for place in sorted(folder.iterdir()):
+            with contextlib.suppress(OSError):
+                owner = _owner_of(place)
+                if owner is None and time.time() - place.lstat().st_mtime < BEGINNING_S:
+                    continue  # it is being made
+                if owner is None or memory_place(owner) != place:
+                    yield place, owner
+
+
+def _owner_of(place: Path) -> Path | None:
+    with contextlib.suppress(OSError, CorruptError, UserError):
+        return Path(os.fsdecode(read_file(place / OWNER_NAME, bytes_max=RECORD_BYTES_MAX)))
+    return None
 
 
 def newest_in_memory(directory: Path) -> int | None:

@@ -1,17 +1,20 @@
-"""Brings a copy in memory back: makes it the newest checkpoint on disk, through the ordinary commit.
+"""Brings a copy in memory back: finds the one to go on from, and makes it the newest checkpoint on disk.
 
 A copy is used if it is whole, is newer than all on disk, and follows from what is there. Any other one is
-left, with a reason: the run goes on from the disk, as it would without the copy.
+left, with a reason: the run goes on from the disk, as it would without the copy. What is used becomes a
+checkpoint through the ordinary commit, which may happen while the run goes on already.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from trainerd.checkpoint.checkpoint_names import CheckpointName
+from trainerd.checkpoint.committed import Checkpoint
 from trainerd.checkpoint.digest import READ_BYTES
+from trainerd.checkpoint.staging import free_place
 from trainerd.contract.failpoints import declare
 from trainerd.contract.regular_file import open_regular
 from trainerd.errors import CorruptError, SpaceError
@@ -20,11 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from trainerd.checkpoint.committed import Checkpoint
     from trainerd.checkpoint.manifest import FileEntry, Manifest
     from trainerd.checkpoint.store import CheckpointStore
 
-__all__ = ["MEMORY_REASON", "Returned", "bring_back", "why_not"]
+__all__ = ["MEMORY_REASON", "Returned", "find_copy", "why_not", "write_back"]
 
 MEMORY_REASON = "memory"
 """Reason, in the manifest, of a checkpoint that was kept in memory when its process died."""
@@ -34,17 +36,22 @@ RETURNED = declare(
 )
 
 
+Content = TypeVar("Content")
+
+
 @dataclass(frozen=True)
-class Returned:
-    """What came of the look at the copies in memory.
+class Returned(Generic[Content]):
+    """A copy that the run goes on from.
 
     Attributes:
-        checkpoint: The one that is on disk now, None if none was brought back.
-        reasons: Why newer ones were not.
+        copy: The copy.
+        content: What was read of it.
+        checkpoint: The checkpoint on disk that `write_back` makes of it.
     """
 
-    checkpoint: Checkpoint | None = None
-    reasons: tuple[str, ...] = ()
+    copy: Checkpoint
+    content: Content
+    checkpoint: Checkpoint
 
 
 def why_not(copy: Manifest, newest: Checkpoint | None, *, history_bytes: int) -> str | None:
@@ -82,20 +89,23 @@ def _follows(copy: Manifest, newest: Checkpoint | None) -> bool:
     return parent is not None and (newest.place == parent or (newest.place > parent and is_same_line))
 
 
-def bring_back(
+def find_copy(
     disk: CheckpointStore,
     memory: CheckpointStore,
+    read: Callable[[Checkpoint], Content],
     *,
     history_bytes: int,
     make_room: Callable[[int], None],
-) -> Returned:
-    """Make the newest copy that can be used the newest checkpoint on disk. Needs the lock of both.
+) -> tuple[Returned[Content] | None, tuple[str, ...]]:
+    """Return the newest copy that can be used, None if there is none, and why newer ones cannot.
 
-    What it follows from is on disk: a copy that cannot be used costs the steps since, and nothing else.
+    What it follows from is on disk: a copy that cannot be used costs the steps since, and nothing else. Needs
+    the lock of both.
 
     Args:
         disk: Checkpoints of the run.
         memory: Copies in memory.
+        read: Reads a copy and verifies it on the way; raises what `CheckpointStore.verify` raises.
         history_bytes: Size of the metric history.
         make_room: Sees to it that so many bytes will fit.
 
@@ -112,25 +122,38 @@ def bring_back(
         if problem is None:
             try:
                 make_room(copy.manifest.bytes)
-                return Returned(_copied(disk, copy, newest), tuple(reasons))
+                return Returned(copy, read(copy), _expected(disk, copy, newest)), tuple(reasons)
             except (CorruptError, SpaceError) as error:
                 problem = error.message
             except OSError as error:
                 problem = f"it could not be read, or written to disk: {error}"
         reasons.append(f"{copy.name}: {problem}")
-    return Returned(None, tuple(reasons))
+    return None, tuple(reasons)
 
 
-def _copied(disk: CheckpointStore, copy: Checkpoint, newest: Checkpoint | None) -> Checkpoint:
-    """Write a copy to disk, and return it once it is durable. All that was read has its digest."""
+def _expected(disk: CheckpointStore, copy: Checkpoint, newest: Checkpoint | None) -> Checkpoint:
+    manifest = dataclasses.replace(copy.manifest, parent=newest.name if newest is not None else None)
+    place = free_place(disk.directory, copy.step)
+    return Checkpoint(str(place), disk.directory / str(place), place.step, place.ordinal, manifest)
+
+
+def write_back(disk: CheckpointStore, found: Returned[Content]) -> Checkpoint:
+    """Write a copy to disk, and return the checkpoint once it is durable. All that was read has its digest.
+
+    Needs the lock of both.
+
+    Raises:
+        CorruptError: The copy has changed since it was found.
+        SpaceError: The disk is full or read-only.
+        FencedError: Another attempt has taken over.
+        OSError: It could not be read, or not written.
+    """
+    copy = found.copy
     staging = disk.begin(copy.step)
     try:
         for entry in copy.manifest.files:
             _check(staging.write(entry.name, _content(copy.path / entry.name)), entry)
-        parent = newest.name if newest is not None else None
-        manifest = dataclasses.replace(copy.manifest, parent=parent)
-        # Not read back here: the resume reads and verifies it.
-        checkpoint = disk.commit(staging, manifest, reads_back=False)
+        checkpoint = disk.commit(staging, found.checkpoint.manifest)
     except BaseException:
         staging.abandon()
         raise

@@ -59,7 +59,7 @@ def memory_room(
         place: Folder on the tmpfs.
         memory: What the kernel says of the machine's memory.
         membership: What it says of this process's cgroups.
-        cgroups: Where the cgroups are mounted, version 2 ones.
+        cgroups: Where the cgroups are mounted, of version 2, of version 1 or of both.
 
     Raises:
         OSError: The tmpfs cannot be looked at.
@@ -80,17 +80,33 @@ def _cgroup_rooms(membership: str, cgroups: Path) -> Iterator[Room]:
     """
     for line in membership.splitlines():
         _, controllers, path = line.split(":", 2)
-        if controllers:
-            continue  # version 1
-        folder = cgroups / path.lstrip("/")
-        for each in (folder, *folder.parents):
-            with contextlib.suppress(OSError, ValueError):
-                limit_bytes = int((each / "memory.max").read_text("ascii"))  # "max" is no number
-                used_bytes = int((each / "memory.current").read_text("ascii"))
-                used_bytes -= _field(each / "memory.stat", "inactive_file")  # the kernel takes it back first
-                yield Room(limit_bytes - used_bytes, f"below the limit of the cgroup {each.name or '/'}")
-            if each == cgroups:
-                break
+        for mount, names in _mounts(cgroups, controllers.split(",")):
+            folder = mount / path.lstrip("/")
+            for each in (folder, *folder.parents):
+                with contextlib.suppress(OSError, ValueError):
+                    limit_bytes = int((each / names.limit).read_text("ascii"))  # "max" is no number
+                    used_bytes = int((each / names.used).read_text("ascii"))
+                    used_bytes -= _field(each / "memory.stat", names.cache)  # the kernel takes it back first
+                    yield Room(limit_bytes - used_bytes, f"below the limit of the cgroup {each.name or '/'}")
+                if each == mount:
+                    break
+
+
+class _Names(NamedTuple):
+    limit: str
+    used: str
+    cache: str
+
+
+_VERSION_1: Final = _Names("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_VERSION_2: Final = _Names("memory.max", "memory.current", "inactive_file")
+
+
+def _mounts(cgroups: Path, controllers: list[str]) -> list[tuple[Path, _Names]]:
+    """Return where cgroups of a line of the membership may be mounted, and what their files are called."""
+    if "memory" in controllers:
+        return [(cgroups / "memory", _VERSION_1)]
+    return [(cgroups, _VERSION_2), (cgroups / "unified", _VERSION_2)] if controllers == [""] else []
 
 
 def _field(path: Path, name: str) -> int:

@@ -44,7 +44,7 @@ def reading(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def undisturbed(folder: Path) -> Iterator[bool]:
-    """Keep readers out while a checkpoint is renamed away. Yields False, at once, if somebody reads it now.
+    """Keep readers out while a checkpoint is renamed away. Yields False, at once, if it is being read.
 
     Raises:
         FileNotFoundError: It is gone.
@@ -63,7 +63,7 @@ def undisturbed(folder: Path) -> Iterator[bool]:
 
 
 def is_being_read(folder: Path) -> bool:
-    """Return whether somebody reads a checkpoint now. One that is gone is read by nobody."""
+    """Return whether a process reads a checkpoint now. One that is gone is not being read."""
     try:
         with undisturbed(folder) as is_free:
             return not is_free

@@ -1,4 +1,4 @@
-"""Deleting a checkpoint: renamed first, so that nobody ever finds half of one under its name."""
+"""Deleting a checkpoint: renamed first, so that half of one is never found under its name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Remover", "remove_renamed", "rename_for_removal"]
 
 RENAMED = declare(
-    "prune.renamed", "a whole checkpoint under a name that nobody reads; removed at the next start"
+    "prune.renamed", "a whole checkpoint under a name that is never read; removed at the next start"
 )
 REMOVED = declare(
     "prune.removed", "nothing of the pruned checkpoint, or after a power cut parts; removed likewise"
@@ -28,7 +28,7 @@ REMOVED = declare(
 def rename_for_removal(folder: Path) -> Path | None:
     """Take a checkpoint out of the listing, durably.
 
-    Return where it is, None if somebody reads it or it is gone.
+    Return where it is, None if it is being read or is gone.
     """
     target = folder.with_name(pruned_name(folder.name))
     try:
@@ -53,7 +53,7 @@ def remove_renamed(folder: Path) -> None:
 class Remover:
     """Deletes renamed folders at once, or in one thread behind the caller's back.
 
-    The thread is a daemon: whoever ends does not wait for it, and what is left is swept at the next start.
+    The thread is a daemon: an exit does not wait for it, and what is left is swept at the next start.
     """
 
     def __init__(self) -> None:

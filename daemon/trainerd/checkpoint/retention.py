@@ -85,7 +85,7 @@ def retention_plan(
         policy: What the user wants kept.
         protected: Never pruned, such as the one resumed from. With a mapping, each with its reason.
         pinned: Those that a person pinned, each with the person's note.
-        in_use: Those that somebody reads at the moment.
+        in_use: Those that are being read.
         newest_verified: The newest one whose digests were read. Without one nothing is pruned: there would be
             no proof that anything sound is left.
     """

@@ -20,7 +20,7 @@ MARGIN_BYTES: Final = 16 * 1024 * 1024
 """What a save leaves free, in bytes: for logs, records and the filesystem's own."""
 
 MADE = declare("reserve.made", "a reserve file, perhaps of less than its size; completed at the next start")
-RELEASED = declare("reserve.released", "no reserve file; made anew at the next start")
+RELEASED = declare("reserve.released", "no reserve file; made again at the next start")
 
 
 def free_bytes(directory: Path) -> int:

@@ -2,7 +2,7 @@
 
 Invariants:
     The rename is within the checkpoints folder, so it cannot cross filesystems and is one atomic act. It is
-    out of the folder of this attempt, which another one renames when it takes over: see `fence`.
+    out of the folder of this attempt, which a later attempt renames when it takes over: see `fence`.
     Nothing is renamed before every file in it, its manifest and its own names were synced.
     After a write, sync or close that failed, the staging is dead: Linux may have marked the pages clean, and
     a second sync would report success for data that never reached the disk.
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-__all__ = ["Staging"]
+__all__ = ["Staging", "free_place"]
 
 DATA_WRITTEN = declare(
     "checkpoint.data.written", "a staging folder, its last file not synced; swept at the next start"
@@ -50,6 +50,14 @@ COMMITTED = declare("checkpoint.committed", "the new checkpoint, durable; nothin
 
 GATHER_BYTES: Final = 1024 * 1024
 """Small pieces are written together, up to this many bytes a call."""
+
+
+def free_place(directory: Path, step: int) -> CheckpointName:
+    """Return the name of the next checkpoint of a step: none in the folder has it."""
+    place = CheckpointName(step)
+    while os.path.lexists(directory / str(place)):
+        place = CheckpointName(step, place.ordinal + 1)
+    return place
 
 
 class Staging:
@@ -124,7 +132,7 @@ class Staging:
         return self.add(FileEntry(name, hasher.bytes, hasher.digest()))
 
     def add(self, entry: FileEntry) -> FileEntry:
-        """Announce a file that somebody else wrote and synced into `path`."""
+        """Announce a file that another thread or process wrote and synced into `path`."""
         self._check_file_name(entry.name)
         self._check_alive()
         self._entries[entry.name] = entry
@@ -170,16 +178,15 @@ class Staging:
         MANIFEST_SYNCED.hit()
 
     def _rename(self, manifest: Manifest) -> Checkpoint:
-        place = CheckpointName(self.step)
-        while os.path.lexists(final := self.directory / str(place)):
-            place = CheckpointName(self.step, place.ordinal + 1)
+        place = free_place(self.directory, self.step)
+        final = self.directory / str(place)
         self.path.rename(final)
         try:
             RENAMED.hit()
             # Not the folder of the attempt too: what may come back in it is swept, whole or not.
             sync_directory(self.directory)
         except OSError:
-            # Visible and perhaps not durable: nobody may build on it.
+            # Visible and perhaps not durable: nothing may build on it.
             with contextlib.suppress(OSError):
                 final.rename(self.path)
             raise
@@ -195,7 +202,7 @@ class Staging:
 
 
 class _closing:  # noqa: N801 - a context manager, used like contextlib.closing
-    """Closes a descriptor; a close that fails is an error, unless another one is on its way."""
+    """Closes a descriptor; a close that fails is an error, unless an earlier error is on its way."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor

@@ -57,7 +57,7 @@ class Storage(Protocol):
     def sweep(self) -> tuple[str, ...]:
         """Delete what an interrupted `put` or `remove` left; return the names.
 
-        Only while nobody else writes.
+        Only while no other process writes.
         """
         ...
 

@@ -3,8 +3,8 @@
 Invariants:
     A folder named like a checkpoint was committed: it was complete and durable before it got that name.
     Nothing is resumed from before its digests were read in this process.
-    Whoever writes, prunes, forks or sweeps holds the writers' lock. Reading, pinning and quarantining need
-    none: a rename of what somebody else renamed already is not an error.
+    Writing, pruning, forking and sweeping need the writers' lock. Reading, pinning and quarantining need
+    none: a rename of what another process renamed already is not an error.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ class CheckpointStore:
                 self.passed_over[path.name] = error.message
                 on_damage(path, error.message)
             except FileNotFoundError:
-                continue  # removed by hand, or set aside by somebody else, this very moment
+                continue  # removed by hand, or set aside by another process, just now
             except OSError as error:
                 self.passed_over[path.name] = f"it could not be read: {error}"
                 unreadable.append(error)
@@ -208,7 +208,7 @@ class CheckpointStore:
         """Hold the writers' lock, waiting `wait_s` seconds for it. See `trainerd.checkpoint.lock`.
 
         Raises:
-            LockedError: Somebody else holds it; the message says who.
+            LockedError: Another process holds it; the message says which.
         """
         return writers_lock(self.directory, wait_s=wait_s)
 
@@ -347,7 +347,7 @@ class CheckpointStore:
     ) -> RetentionPlan:
         """Delete what the policy does not keep; return the plan. Needs the lock.
 
-        What somebody began to read just now stays. In the background, only the renames are done at the
+        A checkpoint that is being read stays. In the background, only the renames are done at the
         return.
         """
         self._require_lock("prune")
@@ -425,7 +425,7 @@ class CheckpointStore:
                 try:
                     self.verify(checkpoint)
                 except (CorruptError, OSError):
-                    continue  # it stays, and whoever resumes finds out what it is
+                    continue  # it stays, and the next resume finds out what it is
             return checkpoint.name
         return None
 
@@ -448,7 +448,7 @@ class CheckpointStore:
             folders, path, reason=reason, now_s=self._clock.wall_s(), pin=self.pins().get(path.name)
         )
         self._verified.discard(path.name)
-        remove_pin(self.directory, path.name)  # a later checkpoint of the same name is another one
+        remove_pin(self.directory, path.name)  # a later checkpoint of the same name is not this one
         present = checkpoint_folders(self.directory)
         update_links(self.directory, {LAST: present[-1].name if present else None})
         return place

@@ -40,7 +40,7 @@ def push(checkpoint: Checkpoint, storage: Storage, *, history: Path | None = Non
     One of the same name that is not the same checkpoint, because a fork came between, is replaced.
 
     Args:
-        checkpoint: Which.
+        checkpoint: The checkpoint to copy.
         storage: Where to.
         history: Metric history, of which what belongs to the checkpoint goes with it, compressed.
         pace: Passes the parts of a file on, at the speed that is wanted.
@@ -65,7 +65,7 @@ def pull(name: str, storage: Storage, store: CheckpointStore) -> Checkpoint:
 
     Raises:
         FileNotFoundError: The storage has none of that name.
-        CorruptError: What came is not what was written; the store is as it was.
+        CorruptError: What came is not what was written; the store is unchanged.
         SpaceError: The disk is full.
         OSError: The storage could not be reached.
     """

@@ -33,7 +33,7 @@ def verified_content(checkpoint: Checkpoint, names: Collection[str]) -> dict[str
     """Verify all files, and return the content of some of them: what was hashed, read once.
 
     Args:
-        checkpoint: Which.
+        checkpoint: The checkpoint to read.
         names: The files whose content is wanted; those that the manifest does not name are left out.
 
     Raises:

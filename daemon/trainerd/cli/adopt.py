@@ -10,7 +10,7 @@ import click
 
 from trainerd.cli.adopted_drill import DrillResult, drilled
 from trainerd.cli.drill_first import seconds_of
-from trainerd.cli.needs_libcst import needing_libcst
+from trainerd.cli.needs_package import needing
 from trainerd.cli.options import json_option
 from trainerd.cli.output import ending_quietly, print_json
 from trainerd.cli.script_file import UnreadableScriptError, encoded_as, script_bytes, shown_name
@@ -146,7 +146,7 @@ def _adopted(context: click.Context, file: Path, *, as_json: bool) -> tuple[byte
     from trainerd.analysis.script_finding import ScriptSyntaxError
     from trainerd.analysis.source_text import decoded
 
-    with needing_libcst("adopt"):
+    with needing("libcst", "trainerd adopt", "adopt"):
         from trainerd.adoption.adopt_script import adopt_source
         from trainerd.adoption.refusal import AdoptionRefusedError
     try:

@@ -46,9 +46,9 @@ _STYLES: Final = {"ok": "green", "skipped": "bright_black", "warning": "yellow",
 def command(context: click.Context, *, state_dir: Path | None, jobs_dir: Path | None, as_json: bool) -> None:
     """Look for what is wrong with this installation.
 
-    Folders and their permissions, disks, the socket, inotify, the clock, the systemd unit, cgroups, GPUs, and
-    what the jobs' interpreters can import. Each fault is shown with its remedy. Changes nothing, and works
-    with no supervisor. Exits with 1 if something is broken.
+    Folders and their permissions, disks, the socket, inotify, the clock, the systemd unit, cgroups, copies in
+    memory of runs that are gone, GPUs, and what the jobs' interpreters can import. Each fault is shown with
+    its remedy. Changes nothing, and works with no supervisor. Exits with 1 if something is broken.
 
     \b
     Example:
@@ -78,7 +78,14 @@ def command(context: click.Context, *, state_dir: Path | None, jobs_dir: Path | 
 
 
 def _examine(state_dir: Path | None, jobs_dir: Path | None) -> list[Finding]:
-    from trainerd.supervisor.doctor import cgroup_checks, folders, installation, machine, slurm_settings
+    from trainerd.supervisor.doctor import (
+        cgroup_checks,
+        folders,
+        installation,
+        machine,
+        memory_places,
+        slurm_settings,
+    )
     from trainerd.supervisor.doctor.finding import skipped
 
     findings: list[Finding] = [
@@ -94,6 +101,7 @@ def _examine(state_dir: Path | None, jobs_dir: Path | None) -> list[Finding]:
     daemon = _daemon(state)
     uid = _supervisor_uid(state, daemon, jobs_dir)
     findings += cgroup_checks.check_cgroups(daemon.pid if daemon is not None else None)
+    findings += memory_places.check_memory_places(uid)
     if state is None:
         findings.append(skipped("state folder", "none is named, and none is in the usual places"))
     else:

@@ -76,7 +76,7 @@ def _spec_of(client: Client, name: str) -> tuple[Path, bytes]:
     job = client.get_job(name)
     jobs_dir = Path(client.daemon().jobs_dir)
     # The file that the job has. One that was never accepted has none in the journal, and one that was renamed
-    # a moment ago another: then whichever gives the job.
+    # just now has another: then the file that gives the job.
     target = Path(job.spec_path) if job.spec_path else None
     if target is None or not target.exists():
         target = next(iter(specs_of(name, jobs_dir)), None)

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator
 
+    from trainerd.contract.node_place import Place
     from trainerd.contract.paths import RunPaths
+    from trainerd.contract.resolved import ResolvedJob
+    from trainerd.supervisor.service.node_group import NodeGroup
 
 SAID_AT_START: Final = 2
 """How many sentences there are before anything has happened to the job."""
@@ -64,6 +67,36 @@ _NOT_NOW: Final = "not now: run it again"
     help="Drain the job after this time and exit with 85, so that the engine runs it again."
     "  [default: only when asked]",
 )
+@click.option(
+    "--nnodes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Run the job on so many nodes, with this command on each.  [default: as srun says; else 1]",
+)
+@click.option(
+    "--node-rank",
+    type=click.IntRange(min=0),
+    metavar="K",
+    help="Number of this node, from 0.  [default: as srun or an Indexed Job says]",
+)
+@click.option(
+    "--rendezvous",
+    metavar="HOST:PORT",
+    help="Where the ranks of all nodes meet: node 0, and a free port.  [default: as srun says]",
+)
+@click.option(
+    "--run",
+    "common",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Run folder that all nodes share; --state is then this node's own.",
+)
+@click.option(
+    "--meet-within",
+    "meet_within",
+    metavar="TIME",
+    help="Wait so long for the other nodes, then exit with 85.  [default: 15m]",
+)
 @click.option("--rank", type=click.IntRange(min=0), metavar="N", help="Show only this rank.  [default: all]")
 @click.option("--quiet", "-q", is_flag=True, help="Do not say what happens to the job.")
 @click.pass_context
@@ -76,6 +109,11 @@ def command(
     temporary: bool,
     takeover_after: str | None,
     leave_every: str | None,
+    nnodes: int | None,
+    node_rank: int | None,
+    rendezvous: str | None,
+    common: Path | None,
+    meet_within: str | None,
     rank: int | None,
     quiet: bool,
 ) -> None:
@@ -88,14 +126,19 @@ def command(
     its checkpoint, or another process has the job now), 93 when it can never run as it is, and 1 otherwise.
     Works as process 1 of a container.
 
+    With several nodes, run it once on each, with one --run that all see. Their ranks are one group. Each node
+    restarts its own ranks; when one node is asked to leave, all drain and exit with 85.
+
     \b
     Example:
       trainerd exec job.yaml
       trainerd exec job.yaml --state /scratch/mnist
       trainerd exec job.yaml --fresh
       trainerd exec job.yaml --leave-every 1h
+      srun --ntasks-per-node=1 trainerd exec job.yaml --run /shared/mnist
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.contract.folder_owner import refuse_root_on_service
+    from trainerd.contract.node_place import place_of
     from trainerd.supervisor.service.foreground import supervise_one
     from trainerd.supervisor.service.takeover import usual_wait_s
     from trainerd.supervisor.specs.load import load_spec
@@ -111,18 +154,22 @@ def command(
     try:
         # A user who names a file on the command line has chosen to run it, as with a shell script.
         job = load_spec(spec, trust=None)
+        place = place_of(os.environ, nodes=nnodes, node=node_rank, rendezvous=rendezvous)
+        for_one = [name for name, is_given in (("--temporary", temporary), ("--fresh", fresh)) if is_given]
+        group = _group(job, place, common, meet_within, for_one=for_one)
     except UserError as error:
         click.echo(f"error: {error}", err=True)
         context.exit(exit_codes.NEVER_RETRY)
 
     said = [""]
+    where = "" if group is None else f" node {group.place.node}:"
 
     def say(sentence: str) -> None:
         said.append(sentence)
         if not quiet:
-            click.echo(f"trainerd: {job.name}: {sentence}", err=True)
+            click.echo(f"trainerd: {job.name}:{where} {sentence}", err=True)
 
-    with _state_folder(job.name, state_dir, is_temporary=temporary) as state:
+    with _state_folder(job.name, state_dir, is_temporary=temporary, group=group) as state:
         refuse_root_on_service(state, shlex.join(["trainerd", *sys.argv[1:]]))
         say(f"state is kept in {state.root}" if not temporary else "nothing is kept")
         end = supervise_one(
@@ -133,9 +180,11 @@ def command(
             is_fresh=fresh,
             takeover_after_s=takeover_after_s,
             leave_every_s=leave_every_s,
+            group=group,
         )
     if end.code == exit_codes.FINISHED and len(said) == SAID_AT_START and not temporary:
-        say(f"it was finished before; to begin a new run: trainerd exec {spec} --fresh")
+        how = f"trainerd exec {spec} --fresh" if group is None else "name another folder with --run"
+        say(f"it was finished before; to begin a new run: {how}")
     say(
         f"exits with {end.code} ({_NOT_NOW if end.is_not_now else _MEANINGS[end.code]})"
         + (f": {end.reason}" if end.reason != said[-1] else "")
@@ -144,12 +193,53 @@ def command(
 
 
 @contextlib.contextmanager
-def _state_folder(name: str, given: Path | None, *, is_temporary: bool) -> Iterator[StatePaths]:
+def _state_folder(
+    name: str, given: Path | None, *, is_temporary: bool, group: NodeGroup | None
+) -> Iterator[StatePaths]:
     if is_temporary:
         with tempfile.TemporaryDirectory(prefix=f"trainerd-{name}-") as folder:
             yield StatePaths(Path(folder))
     else:
-        yield StatePaths((given or EXEC_STATES / name).absolute())
+        root = (given or EXEC_STATES / name).absolute()
+        # Nodes that are given one folder must not take one another for an earlier start of themselves.
+        yield StatePaths(root if group is None else root / f"node-{group.place.node}")
+
+
+def _group(
+    job: ResolvedJob,
+    place: Place | None,
+    common: Path | None,
+    meet_within: str | None,
+    *,
+    for_one: list[str],
+) -> NodeGroup | None:
+    """Return the nodes of the job, None if it has one.
+
+    Raises:
+        UserError: They have no folder in common, or the job asks for what nodes cannot do together.
+    """
+    from trainerd.supervisor.service.node_group import MEETING_LIMIT_S, NodeGroup
+
+    if place is None:
+        if common is not None or meet_within is not None:
+            raise UserError(
+                "--run and --meet-within are for several nodes, and this job has one",
+                hint="its run is kept in the state folder: --state; or say how many nodes it has: --nnodes",
+            )
+        return None
+    if common is None:
+        raise UserError(
+            f"this is node {place.node} of {place.nodes}, and they have no run folder in common",
+            hint="name a folder that all nodes see: --run DIR; or run on one node: --nnodes 1",
+        )
+    if for_one:
+        raise UserError(f"{for_one[0]} is for one node", hint="for a new run, name another folder with --run")
+    if job.on_nonfinite_loss == "rollback":
+        raise UserError(
+            "on_nonfinite_loss: rollback is for one node: no node decides for the others", hint="use `stop`"
+        )
+    limit_s = option_s("--meet-within", meet_within, least_s=1.0) if meet_within else MEETING_LIMIT_S
+    return NodeGroup(place, common.absolute(), limit_s)
 
 
 def _stream(run: RunPaths, no_more: threading.Event, *, rank: int | None) -> None:

@@ -68,7 +68,7 @@ def unit_exists(kind: str, home: Path | None = None) -> bool:
     """Return whether a unit of trainerd is installed, for the machine (``system``) or a person (``user``).
 
     Args:
-        kind: Which.
+        kind: How the supervisor is started.
         home: Of the person; None is this user's.
     """
     folders = [f"{folder}/{kind}" for folder in UNIT_FOLDERS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import string
 from typing import TYPE_CHECKING, Any, Final
 
@@ -65,16 +66,20 @@ def read_states(given: Sequence[str]) -> frozenset[str]:
 
 
 def choose(jobs: Sequence[JobView], names: Sequence[str], states: frozenset[str]) -> list[JobView]:
-    """Return the jobs that are asked for; none named is all.
+    """Return the jobs that are asked for; none named is all. A name may be a pattern, such as ``mnist-*``.
 
     Raises:
         UserError: There is no job of a name; the hint has the nearest.
     """
     known = {job.name for job in jobs}
     for name in names:
-        if name not in known:
+        if not fnmatch.filter(known, name):
             raise UserError(f"no job {name!r}", hint=nearest_hint(name, known))
-    return [job for job in jobs if (not names or job.name in names) and (not states or job.state in states)]
+
+    def is_named(job: JobView) -> bool:
+        return not names or any(fnmatch.fnmatchcase(job.name, name) for name in names)
+
+    return [job for job in jobs if is_named(job) and (not states or job.state in states)]
 
 
 def sort_jobs(jobs: Sequence[JobView], key: str | None) -> list[JobView]:

@@ -100,7 +100,7 @@ def reason_now(job: JobView, now_s: float) -> str:
     if job.phase == "importing":
         return f"importing for {duration(waited_s)}: {job.reason}"
     if job.phase == "no-session" and job.state == "running" and waited_s < NO_SESSION_SHOWN_S:
-        return f"{job.reason}; no session opened for {duration(waited_s)}"
+        return f"{job.reason}; no session yet, after {duration(waited_s)}"
     return job.reason
 
 

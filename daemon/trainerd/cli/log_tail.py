@@ -86,7 +86,7 @@ class FollowedFile:
         return os.pread(self._descriptor, offset - begin, begin)
 
     def _open_if_replaced(self) -> bool:
-        """Open the file that has our name now, if it is another one; return whether it is."""
+        """Open the file that has our name now, if it is another file; return whether it is."""
         with contextlib.suppress(FileNotFoundError):
             if self._descriptor is not None and os.path.samestat(
                 os.fstat(self._descriptor), self.path.stat()

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from trainerd.cli.metric_comparison import epoch_rows, metric_names, rows_with, value_rows
+from trainerd.cli.needs_package import needing
 from trainerd.cli.output import make_table, show, terminal_width
-from trainerd.cli.svg_plot import svg
 from trainerd.cli.terminal_plot import drawn, extent
 from trainerd.contract.nearest import nearest_hint
 from trainerd.contract.safe_text import safe_line
@@ -58,7 +58,7 @@ def plot_metric(histories: Mapping[str, History], metric: str, target: Path | No
     """Draw a metric of runs: in the terminal, or as a picture.
 
     Raises:
-        UserError: The picture cannot be written.
+        UserError: The picture cannot be written, or matplotlib is not installed.
     """
     curves = {name: _points(history, metric) for name, history in histories.items()}
     if target is not None:
@@ -76,10 +76,10 @@ def plot_metric(histories: Mapping[str, History], metric: str, target: Path | No
 
 
 def _write_picture(curves: Mapping[str, Points], metric: str, path: Path) -> None:
-    if path.suffix.lower() != ".svg":
-        raise UserError(f"{path}: pictures are written as SVG", hint=f"name it {path.with_suffix('.svg')}")
+    with needing("matplotlib", "a picture", "plot"):
+        from trainerd.cli.curve_picture import write_picture
     try:
-        path.write_text(svg(curves, f"{metric}: {', '.join(curves)}"), encoding="utf-8")
+        write_picture(curves, metric, path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
     click.echo(f"{path}: {metric} of {', '.join(curves)}")

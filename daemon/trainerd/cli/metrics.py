@@ -33,7 +33,8 @@ _HIDDEN_COLUMNS: Final = ("report",)
 TERMINAL: Final = "-"
 """Stands for a plot in the terminal."""
 
-_PICTURES: Final = (".svg", ".png", ".pdf", ".jpg")
+_PICTURES: Final = (".png", ".svg", ".pdf", ".jpg", ".jpeg")
+"""How the names of pictures end, of each kind that is written."""
 
 Rows = tuple[dict[str, Any], ...]
 
@@ -56,7 +57,7 @@ class MetricsCommand(click.Command):
 @click.command(cls=MetricsCommand)
 @name_argument
 @click.argument("other", required=False, metavar="[OTHER]", shell_complete=complete_job_names)
-@click.option("--plot", metavar="[FILE.svg]", help="Draw a curve, here or as a picture.")
+@click.option("--plot", metavar="[FILE]", help="Draw a curve, here or as a .png, .svg or .pdf.")
 @click.option("--metric", metavar="NAME", help="Which one to draw or compare.  [default: loss]")
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values, exactly as measured.")
 @click.option("--reports", is_flag=True, help="The scores given with session.report, not the steps.")
@@ -92,7 +93,7 @@ def command(
       trainerd metrics mnist --reports
       trainerd metrics mnist mnist-2
       trainerd metrics mnist --plot
-      trainerd metrics mnist mnist-2 --plot out.svg --metric accuracy
+      trainerd metrics mnist mnist-2 --plot out.png --metric accuracy
     """  # noqa: D301 (click leaves alone the lines after this escape)
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude one another")

@@ -81,7 +81,7 @@ def command(
     Example:
       trainerd ps
       trainerd ps --watch
-      trainerd ps --state parked,rejected -q
+      trainerd ps 'mnist-*' --state parked,rejected -q
       trainerd ps --format '{name} {step} {loss}' --sort -step
       trainerd ps --json | jq -r '.[] | select(.state == "parked") | .name'
     """  # noqa: D301 (click leaves alone the lines after this escape)

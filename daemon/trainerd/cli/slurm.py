@@ -20,7 +20,7 @@ from trainerd.errors import UserError
 
 _OPTION: Final = re.compile(r"-{0,2}([a-z][a-z0-9-]*(?:=[\x21-\x7e][\x20-\x7e]*)?)")
 _OWN: Final = frozenset(
-    {"signal", "requeue", "no-requeue", "open-mode", "nodes", "ntasks", "time", "job-name"}
+    {"signal", "requeue", "no-requeue", "open-mode", "nodes", "ntasks", "ntasks-per-node", "time", "job-name"}
 )
 SUBMIT_LIMIT_S: Final = 120.0
 """How long `sbatch` may take, in seconds."""
@@ -29,7 +29,13 @@ SUBMIT_LIMIT_S: Final = 120.0
 @click.command()
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option("--time", "time", metavar="LIMIT", help="Time limit, as for sbatch: minutes, 4:00:00, 1-12.")
-@click.option("--nodes", type=click.IntRange(min=1), default=1, metavar="N", help="Nodes: 1 for now.")
+@click.option(
+    "--nodes",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    help="Nodes; each has what the spec asks for.  [default: 1]",
+)
 @click.option(
     "--sbatch",
     "options",
@@ -45,6 +51,13 @@ SUBMIT_LIMIT_S: Final = 120.0
     metavar="DIR",
     help=f"State folder of this job, seen by all nodes.  [default: ./{EXEC_STATES}/NAME]",
 )
+@click.option(
+    "--run",
+    "common",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Run folder of several nodes, seen by all.  [default: `run` in the state folder]",
+)
 @click.option("--submit", is_flag=True, help="Give the script to sbatch instead of printing it.")
 @json_option
 @click.pass_context
@@ -56,6 +69,7 @@ def command(
     nodes: int,
     options: tuple[str, ...],
     state_dir: Path | None,
+    common: Path | None,
     submit: bool,
     as_json: bool,
 ) -> None:
@@ -68,23 +82,31 @@ def command(
     Example:
       trainerd slurm job.yaml --time 4:00:00
       trainerd slurm job.yaml --time 4:00:00 --sbatch partition=gpu --submit
+      trainerd slurm job.yaml --nodes 2 --run /shared/mnist
     """  # noqa: D301 (click leaves alone the lines after this escape)
     from trainerd.supervisor.service.foreground import DRAIN_MARGIN_S
     from trainerd.supervisor.specs.load import load_spec
 
-    if nodes > 1:
-        raise UserError(
-            f"--nodes {nodes}: `trainerd exec` runs the ranks of one machine",
-            hint="start the ranks with srun and let `trainerd verdict` judge: docs/engines.md, Several nodes",
-        )
-    wish = SlurmWish(time, tuple(_option(text) for text in options))
+    if nodes == 1 and common is not None:
+        raise click.UsageError("--run is for several nodes: one node keeps its run in the state folder")
+    wish = SlurmWish(time, tuple(_option(text) for text in options), nodes)
     try:
         job = load_spec(spec, trust=None)
     except UserError as error:
         click.echo(f"error: {error}", err=True)
         context.exit(exit_codes.NEVER_RETRY)
     state = (state_dir or EXEC_STATES / job.name).absolute()
-    own = (sys.executable, "-m", "trainerd", "exec", str(spec.absolute()), "--state", str(state))
+    own: tuple[str, ...] = (
+        sys.executable,
+        "-m",
+        "trainerd",
+        "exec",
+        str(spec.absolute()),
+        "--state",
+        str(state),
+    )
+    if nodes > 1:
+        own = (*own, "--run", str((common or state / "run").absolute()))
     try:
         script = batch_script(job, wish, command=own, margin_s=DRAIN_MARGIN_S)
     except ValueError as error:

@@ -77,10 +77,12 @@ class SlurmWish:
     Attributes:
         time: Time limit, as Slurm writes it; None is that of the partition.
         options: Further options of sbatch, without the two dashes; they replace those of the same name.
+        nodes: How many nodes; what the spec asks for, each of them has.
     """
 
     time: str | None = None
     options: tuple[str, ...] = ()
+    nodes: int = 1
 
 
 def warning_s(grace_s: float, margin_s: float) -> int:
@@ -142,8 +144,8 @@ def batch_script(job: ResolvedJob, wish: SlurmWish, *, command: tuple[str, ...],
         "requeue",
         "open-mode=append",
         f"output={job.name}-%j.log",
-        "nodes=1",
-        "ntasks=1",
+        f"nodes={wish.nodes}",
+        "ntasks-per-node=1",
         f"cpus-per-task={math.ceil(job.resources.cpus)}",
         f"signal=B:USR1@{lead_s}",
     ]
@@ -154,6 +156,10 @@ def batch_script(job: ResolvedJob, wish: SlurmWish, *, command: tuple[str, ...],
     asked = {option.partition("=")[0] for option in wish.options}
     options = [option for option in options if option.partition("=")[0] not in asked]
     options += wish.options
+    if wish.nodes > 1:
+        # One that ends is for the others to judge; and srun takes the number of cores from no variable.
+        cores = next(each for each in options if each.startswith("cpus-per-task="))
+        command = ("srun", "--kill-on-bad-exit=0", "--ntasks-per-node=1", f"--{cores}", *command)
     return _SCRIPT.format(
         options="\n".join(f"#SBATCH --{option}" for option in options),
         warning_s=lead_s,

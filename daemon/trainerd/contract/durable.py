@@ -46,8 +46,8 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Replace the content of `path` by `data`, durably: when this returns, a power cut keeps it.
 
     Args:
-        path: Where; its folder must exist.
-        data: What.
+        path: The file; its folder must exist.
+        data: Its new contents.
         mode: Permissions of a new file, before the umask.
 
     Raises:

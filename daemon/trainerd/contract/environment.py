@@ -35,6 +35,8 @@ FRESH: Final = "TRAINERD_FRESH"
 ATTEMPT_DIR: Final = "TRAINERD_ATTEMPT_DIR"
 JOB: Final = "TRAINERD_JOB"
 ATTEMPT: Final = "TRAINERD_ATTEMPT"
+NODE: Final = "TRAINERD_NODE"
+"""Number of this node, of a job of several; then the attempt folder is that of this node alone."""
 ATTEMPT_ID: Final = "TRAINERD_ATTEMPT_ID"
 """Marks every descendant of an attempt, so that those who changed session and parent are found too."""
 SPEC_DIGEST: Final = "TRAINERD_SPEC_DIGEST"
@@ -108,6 +110,7 @@ class TrainingEnvironment:
         local_rank: Which of those on this machine.
         world_size: How many there are.
         has_standby: Whether to note what the program has imported.
+        node: Which node this is, of a job of several; None if it has one.
     """
 
     run_dir: Path | None = None
@@ -127,6 +130,12 @@ class TrainingEnvironment:
     run: str | None = None
     is_fresh: bool | None = None
     has_standby: bool = False
+    node: int | None = None
+
+    @property
+    def rank_in_attempt(self) -> int:
+        """Number by which the files of the attempt folder name this rank: the shim counts from 0."""
+        return self.rank if self.node is None else self.local_rank
 
 
 def to_environ(environment: TrainingEnvironment) -> dict[str, str]:
@@ -143,6 +152,7 @@ def to_environ(environment: TrainingEnvironment) -> dict[str, str]:
         ON_NONFINITE_LOSS: environment.on_nonfinite_loss,
         TRACKERS: None if environment.trackers is None else ",".join(environment.trackers),
         STANDBY: "1" if environment.has_standby else None,
+        NODE: _text(environment.node),
     }
     if environment.checkpoint is not None:
         every, keep = environment.checkpoint.every, environment.checkpoint.keep
@@ -192,6 +202,7 @@ def from_environ(
         run=environ.get(RUN) or None,
         is_fresh=_read(environ, FRESH, _flag) if environ.get(FRESH) else None,
         has_standby=environ.get(STANDBY) == "1",
+        node=_read(environ, NODE, int),
     )
 
 
@@ -231,7 +242,7 @@ def _on_nonfinite_loss(text: str) -> OnNonfiniteLoss:
     for word in known:
         if word == text:
             return word
-    raise ValueError(f"it is none of {', '.join(known)}")
+    raise ValueError(f"it is not one of {', '.join(known)}")
 
 
 def memory_mode(text: str) -> MemoryMode:

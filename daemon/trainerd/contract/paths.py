@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -93,9 +94,28 @@ class StatePaths:
 
 @dataclass(frozen=True)
 class RunPaths:
-    """A run folder: all that a run has, readable with no daemon."""
+    """A run folder: all that a run has, readable with no daemon.
+
+    That of one node of several has a link to the folder of what they share, and the attempts of this node.
+    """
 
     root: Path
+
+    @property
+    def common_link(self) -> Path:
+        """Leads to the folder that all nodes of a job share; not there if it has one node."""
+        return self.root / ".common"
+
+    @property
+    def common(self) -> Path:
+        """Folder of what all nodes of the job share: the run folder itself if it has one node."""
+        with contextlib.suppress(OSError):
+            return self.common_link.readlink()
+        return self.root
+
+    def node_end(self, node: int) -> Path:
+        """Why a node of the job gave up or left, for the other nodes."""
+        return self.common / "nodes" / f"{node:05d}.json"
 
     @property
     def job(self) -> Path:
@@ -108,48 +128,48 @@ class RunPaths:
 
     @property
     def checkpoints(self) -> Path:
-        return self.root / "checkpoints"
+        return self.common / "checkpoints"
 
     @property
     def quarantine(self) -> Path:
-        return self.root / "quarantine"
+        return self.common / "quarantine"
 
     @property
     def abandoned(self) -> Path:
-        return self.root / "abandoned"
+        return self.common / "abandoned"
 
     @property
     def metrics(self) -> Path:
-        return self.root / "metrics.jsonl"
+        return self.common / "metrics.jsonl"
 
     @property
     def resume(self) -> Path:
         """How the newest resume went."""
-        return self.root / "resume.json"
+        return self.common / "resume.json"
 
     @property
     def witness(self) -> Path:
         """What the batch after the newest drained checkpoint contains."""
-        return self.root / "witness.json"
+        return self.common / "witness.json"
 
     @property
     def finished(self) -> Path:
-        return self.root / "finished.json"
+        return self.common / "finished.json"
 
     @property
     def retention(self) -> Path:
         """Which checkpoints the newest attempt keeps."""
-        return self.root / "retention.json"
+        return self.common / "retention.json"
 
     @property
     def modules(self) -> Path:
         """What the newest attempt has imported; only of a job with a standby."""
-        return self.root / "modules.json"
+        return self.common / "modules.json"
 
     @property
     def mirror(self) -> Path:
         """Which line of its mirror the run goes on with. It stays where a new run begins."""
-        return self.root / "mirror.json"
+        return self.common / "mirror.json"
 
     @property
     def attempts(self) -> Path:

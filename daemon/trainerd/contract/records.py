@@ -12,6 +12,7 @@ file               written by  says
 ``exit.json``      shim        how they ended; durable before the shim leaves
 ``outcome-N.json`` rank N      why it leaves, in its own words
 ``finished.json``  rank 0      the run is complete (in the run folder)
+``nodes/K.json``   node K      it is not to be waited for any more, and why (in the common folder)
 =================  ==========  ==============================================================
 """
 
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from trainerd.contract import codec
 from trainerd.contract.durable import read_file, write_file
+from trainerd.contract.node_place import Place
 from trainerd.contract.process import ProcessIdentity
 from trainerd.contract.regular_file import NotRegularError
 from trainerd.contract.safe_text import safe_value
@@ -57,6 +59,7 @@ class LaunchRecord:
         log_paths: One log file a rank, appended to.
         log_bytes_max: Size at which such a file is moved aside.
         log_copies: How many of those moved aside are kept for each rank.
+        place: Which node this is and where the ranks of all nodes meet; None if the job has one node.
     """
 
     job: str
@@ -73,6 +76,12 @@ class LaunchRecord:
     is_group: bool = True
     log_bytes_max: int = RANK_LOG_BYTES_MAX
     log_copies: int = RANK_LOG_COPIES
+    place: Place | None = None
+
+    @property
+    def first_rank(self) -> int:
+        """Number of the first rank that is started here, over all nodes."""
+        return self.place.node * self.nproc if self.place is not None else 0
 
 
 @dataclass(frozen=True)
@@ -122,7 +131,7 @@ class RankExit:
     """How one rank ended.
 
     Attributes:
-        rank: Which.
+        rank: Number of the rank.
         exit_code: What it exited with; None if a signal ended it or it never started.
         signal: Number of the signal that ended it, None if none did.
         killed_by_shim: Why the shim sent SIGKILL: past the grace period, asked to, or a peer rank died.
@@ -222,6 +231,23 @@ class FinishedRecord:
     wall_s: float
 
 
+@dataclass(frozen=True)
+class NodeEndRecord:
+    """Why one node of several is not to be waited for any more.
+
+    Attributes:
+        node: Its number, from 0.
+        code: What its `trainerd exec` exits with.
+        reason: One sentence.
+        mark: Tells this end from an earlier one of the same node.
+    """
+
+    node: int
+    code: int
+    reason: str
+    mark: str
+
+
 _FORMATS: dict[type, str] = {
     LaunchRecord: "trainerd.launch/1",
     VoidRecord: "trainerd.void/1",
@@ -231,9 +257,12 @@ _FORMATS: dict[type, str] = {
     ExitRecord: "trainerd.exit/1",
     OutcomeRecord: "trainerd.outcome/1",
     FinishedRecord: "trainerd.finished/1",
+    NodeEndRecord: "trainerd.node-end/1",
 }
 
-_FOR_PEOPLE: Final = frozenset({VoidRecord, StallRecord, ExitRecord, OutcomeRecord, FinishedRecord})
+_FOR_PEOPLE: Final = frozenset(
+    {VoidRecord, StallRecord, ExitRecord, OutcomeRecord, FinishedRecord, NodeEndRecord}
+)
 """Kinds whose texts are only stored and shown; paths, as in the others, must stay what they are."""
 
 AnyRecord = TypeVar("AnyRecord")

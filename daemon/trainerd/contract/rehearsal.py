@@ -1,7 +1,7 @@
 """What `trainerd drill` asks of the training side, through one environment variable.
 
-A drill disturbs the user's job at an exact boundary. Signals from outside would come at another one in each
-run, so the session strikes itself: it sends itself the signal when it has reached the place.
+A drill disturbs the user's job at an exact boundary. Signals from outside would come at a different place in
+each run, so the session strikes itself: it sends itself the signal when it has reached the place.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The first difference between an undisturbed run and another one. Pure: reads nothing."""
+"""The first difference between an undisturbed run and a disturbed one. Pure: reads nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RunDifference:
     Attributes:
         kind: ``samples``, ``value`` and ``rows`` are of the metric history, ``report`` of scores,
             ``state`` of a checkpoint, ``end`` of where the runs ended.
-        step: At which step, None if at no one in particular.
+        step: At which step, None if at no particular step.
         where: Name of the value, or path in the state: ``model.fc.weight``.
         detail: What differs, in words.
     """
@@ -88,7 +88,7 @@ def compare_runs(
 
     Args:
         reference: The undisturbed run.
-        other: The other one.
+        other: The run to compare with it.
         state_difference: Returns path and detail of the first difference between the two checkpoints of a
             boundary.
         uncompared: Names to leave out.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trainerd.training.engine.row_comparison import Patterns
     from trainerd.training.state.restore import StateTree
 
-_LEFT_OUT: Final = frozenset({"position", "sources", "sources_form", "seed"})
+_LEFT_OUT: Final = frozenset({"position", "sources", "sources_form", "former_sources", "seed"})
 """Of the session's own state. What a loader gives is compared by the samples."""
 
 
@@ -30,7 +30,7 @@ def checkpoint_difference(
 
     Args:
         then: Checkpoint of the undisturbed run.
-        now: The other one.
+        now: Checkpoint of the run to compare with it.
         uncompared: Paths to leave out.
         folders: Folder of each run. A text in the state that names a place in one is compared without it.
     """

@@ -123,7 +123,8 @@ class RankGroup:
         """Start them in order. One that cannot be started is an ending like any other, and the last one."""
         self._cgroup = AttemptCgroup.make(self._admission.cgroups, self._launch.memory_bytes)
         secrets, refusal = self._read_secrets()
-        master_port = free_port() if self._launch.is_group else None
+        meets_here = self._launch.is_group and self._launch.place is None
+        master_port = free_port() if meets_here else None
         held = held_at_start(self._launch.command, self._launch.workdir)
         for rank, log in enumerate(self._logs):
             log.say(f"--- attempt {self._launch.attempt} started {timestamp(self._clock.wall_s())} ---")
@@ -300,7 +301,7 @@ class RankGroup:
             return False
         if session_files(self._paths):  # its trainer has been there: these are workers and the like
             return False
-        rank = ending.rank if self._launch.nproc > 1 else None
+        rank = self._launch.first_rank + ending.rank if self._launch.nproc > 1 else None
         left = BackgroundProcesses(
             self._mark, rank, since_ticks=self._admission.shim.start_ticks, began_s=self._now_s()
         )

@@ -1,6 +1,6 @@
-"""The cgroup of one attempt: whoever descends from its ranks is in it, whatever he does to get away.
+"""The cgroup of one attempt: every descendant of its ranks is in it, whatever it does to get away.
 
-Invariants: its name holds the identity of the shim, so it is nobody else's. It is on record before it is
+Invariants: its name holds the identity of the shim, so no other attempt has it. It is on record before it is
 made, and removed before the exit is on record: one that was left behind is of a lost attempt. All of it is
 optional: where none is to be had, or a step of it fails, an attempt runs as it would without one.
 """
@@ -53,7 +53,7 @@ def _suffix(shim: ProcessIdentity) -> str:
 
 
 def folders_of(record: ShimRecord) -> tuple[Path, ...]:
-    """Return the cgroups on record for a shim, as far as their names say so too: nobody else's are ended."""
+    """Return the cgroups on record for a shim, as far as their names say so too: no others are ended."""
     folders = [Path(folder) for folder in record.cgroups]
     return tuple(
         folder

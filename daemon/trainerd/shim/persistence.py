@@ -34,8 +34,8 @@ def write_persistently(
     A folder that is gone is waited for less long, `GONE_PATIENCE_S`.
 
     Args:
-        path: Where.
-        record: What.
+        path: The file to write.
+        record: The record to write.
         clock: Measures the budget.
         patience_s: The budget, in seconds.
         pause: Waits so many seconds between two tries.

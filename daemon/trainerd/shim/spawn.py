@@ -75,22 +75,25 @@ def rank_environment(
     if launch.is_group:
         defaults["TORCH_NCCL_ASYNC_ERROR_HANDLING"] = "1"
         position = _position(launch, rank)
+    if launch.place is not None:  # known to all nodes alike, unlike what the spec of one of them may say
+        position |= {"MASTER_ADDR": launch.place.address, "MASTER_PORT": str(launch.place.port)}
     return defaults | launch.env | dict(secrets) | ours | position | {names.ATTEMPT_ID: mark}
 
 
 def _position(launch: LaunchRecord, rank: int) -> dict[str, str]:
-    """Return what torchrun tells a rank of a group on one machine, less where it meets the others."""
-    this, all_of_them = str(rank), str(launch.nproc)
+    """Return what torchrun tells a rank, by its number on this machine, less where it meets the others."""
+    nodes, node = (1, 0) if launch.place is None else (launch.place.nodes, launch.place.node)
+    this, all_of_them = str(launch.first_rank + rank), str(nodes * launch.nproc)
     return {
         "RANK": this,
-        "LOCAL_RANK": this,
+        "LOCAL_RANK": str(rank),
         "ROLE_RANK": this,
-        "GROUP_RANK": "0",
+        "GROUP_RANK": str(node),
         "ROLE_NAME": "default",
         "WORLD_SIZE": all_of_them,
-        "LOCAL_WORLD_SIZE": all_of_them,
+        "LOCAL_WORLD_SIZE": str(launch.nproc),
         "ROLE_WORLD_SIZE": all_of_them,
-        "GROUP_WORLD_SIZE": "1",
+        "GROUP_WORLD_SIZE": str(nodes),
         "TORCHELASTIC_RUN_ID": launch.job,
         "TORCHELASTIC_RESTART_COUNT": "0",
         "TORCHELASTIC_MAX_RESTARTS": "0",

@@ -90,7 +90,7 @@ def find_descendants(
 
     Args:
         mark: As made by `attempt_mark`.
-        since_ticks: When the shim began; whoever began earlier is a stranger.
+        since_ticks: When the shim began; a process that began earlier is a stranger.
         known: Identities of processes that belong to it, such as the ranks.
     """
     entry = f"{ATTEMPT_ID}={mark}".encode()
@@ -108,13 +108,13 @@ def _is_relative(row: ProcessRow, found: Collection[int]) -> bool:
 def end_processes(
     find: Callable[[], Collection[ProcessIdentity]], clock: Clock, *, limit_s: float, empty_looks: int = 1
 ) -> SurvivorsEnded:
-    """Kill whom `find` returns, until it finds nobody.
+    """Kill whom `find` returns, until it finds none.
 
     Args:
         find: Looks for those who still live.
         clock: Measures the limit.
         limit_s: After so many seconds, those who are left are returned.
-        empty_looks: How often in a row nobody must be found: one that forks and leaves can hide from a look.
+        empty_looks: How often in a row none must be found: one that forks and leaves can hide from a look.
     """
     deadline_s = clock.monotonic_s() + limit_s
     killed: set[ProcessIdentity] = set()

@@ -1,4 +1,4 @@
-"""The one queue of events. Whoever asks for something may wait for the decision about it."""
+"""The one queue of events. A caller may wait for the decision about what it asks for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from trainerd.supervisor.machine.job_events import Event
 
 BATCH_MAX: Final = 8
-"""Most events that share one transaction. Whoever asks how things are waits for one or two of them."""
+"""Most events that share one transaction. A request for the state of things waits for one or two of them."""
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,8 @@ class Step:
     Attributes:
         name: The job.
         event: What happened.
-        before: The job as it was, None if there was none.
-        after: The job as it is, None if there is none any more.
+        before: The job before it, None if there was none.
+        after: The job after it, None if there is none any more.
         reason: Why.
         commands: What is to be done now.
         is_ignored: Whether the event changed nothing.
@@ -118,7 +118,7 @@ class Ledger:
         now = self._clock.wall_s()
         drafts = dict(self._jobs)
         steps = [self._taken(drafts, name, event, now) for name, event in events]
-        # With thousands in the queue it costs milliseconds to ask, and most events change nobody's turn.
+        # With thousands in the queue it costs milliseconds to ask, and most events change no job's turn.
         self._is_schedule_due |= any(_moves_slots(step) for step in steps)
         answer = self._schedule
         if self._is_schedule_due:
@@ -135,7 +135,7 @@ class Ledger:
         if answer is not self._schedule or any(not step.is_ignored for step in steps):
             self._waits = None
         self._schedule = answer
-        # Nobody who was refused now fits until something else changes: who was granted a slot is counted
+        # No job that was refused now fits until something else changes: one that got a slot is counted
         # already.
         self._is_schedule_due = False
         return tuple(steps)

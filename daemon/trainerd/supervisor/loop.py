@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from trainerd.supervisor.specs.view import FolderView
 
 TICK_S: Final = 1.0
-"""How often heartbeats are read, and those who wait for room or for a mended script are looked after."""
+"""How often heartbeats are read, and those who wait for room or for a corrected script are looked after."""
 
 LAUNCHES_MAX: Final = 2
 """So many attempts are launched at once. More of them would wait for the same disk, and the loop for a

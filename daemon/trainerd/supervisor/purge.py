@@ -1,4 +1,4 @@
-"""Delete a run folder for good, when somebody asks for exactly that."""
+"""Delete a run folder for good, when a user asks for exactly that."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def purge_run(run: RunPaths) -> None:
     """Delete a run folder. It is gone under its name in one step, whatever happens after that.
 
     Raises:
-        LockedError: Somebody trains this run, or an attempt of it may live.
+        LockedError: A process trains this run, or an attempt of it may live.
         UserError: It cannot be deleted.
     """
     try:

@@ -103,7 +103,7 @@ class Schedule:
     def waits(self) -> Mapping[str, str]:
         """Why each of the others must wait.
 
-        Put into words when somebody asks: with thousands it takes milliseconds.
+        Put into words on request: with thousands it takes milliseconds.
         """
         return self.explain()
 

@@ -22,15 +22,17 @@ from trainerd.contract.failpoints import declare
 from trainerd.contract.heartbeat import Phase
 from trainerd.contract.verdict import Reason
 from trainerd.errors import UserError
-from trainerd.training import loop_misuse
+from trainerd.training import loop_misuse, loop_wrappers
 from trainerd.training.batch_iterator import BatchIterator
 from trainerd.training.data.batch_wait import WaitInterruptedError
 from trainerd.training.data.counted_source import CountedSource
 from trainerd.training.data.loop_end import (
     Asking,
+    Places,
     is_asked_explicitly,
     leaves_several_loops,
     loops_that_ask,
+    places_that_ask,
     was_left_on_purpose,
 )
 from trainerd.training.data.passes import TRAINING, Pass
@@ -68,6 +70,7 @@ class _Loop:
         has_begun: Whether a batch was asked for.
         is_replayed: Whether it runs again what was done before the checkpoint, and counts nothing.
         generator: The generator of its batches.
+        made_at: Where the script asked for the loop.
         asking: The ``for`` loops that its batches go to.
     """
 
@@ -81,6 +84,7 @@ class _Loop:
     has_begun: bool = False
     is_replayed: bool = False
     generator: weakref.ref[Iterator[Any]] | None = None
+    made_at: Places = ()
     asking: Asking = frozenset()
 
 
@@ -98,7 +102,6 @@ class BatchLoops:
         self._places = ReplicaPlaces(engine.run)
         self._sources = SourceCache(self._warn_once, engine.run.suspicions.add)
         self._accumulate = 1
-        self._current: _Loop | None = None  # the loop that was begun last
         self._in_hand: _Loop | None = None  # the loop whose batch the script has
         self._is_broken_off = False
         self._series: tuple[int, tuple[Any, ...]] | None = (
@@ -107,6 +110,7 @@ class BatchLoops:
         self._error: BaseException | None = None
         self._evaluated: tuple[tuple[int, ...], int] = ((), 0)
         self._warned: set[str] = set()
+        self._checked: set[Places] = set()
         run = engine.run
         self._read_ahead = ReadAhead(
             run.state.objects,
@@ -202,13 +206,14 @@ class BatchLoops:
     def close(self) -> None:
         """Let go of the loaders, and so of workers that persist."""
         self._sources.clear()
-        self._current = self._in_hand = self._series = None
+        self._in_hand = self._series = None
         self._read_ahead.close()
 
     # ------------------------------------------------------------------ training
 
     def _iterator(self, loop: _Loop) -> BatchIterator:
         batches = self._batches(loop)
+        loop.made_at = places_that_ask()
         loop.generator = weakref.ref(batches)
         return BatchIterator(batches, lambda: self._left(loop))
 
@@ -223,14 +228,16 @@ class BatchLoops:
             yield from self._replayed(loop)
         if way != "train":
             return
-        if self._current is None and loop.generator is not None:  # once is enough: it takes milliseconds
-            loop_misuse.check_wrapper(loop.generator())
+        place = (*loop.made_at, *places_that_ask())
+        if loop.generator is not None and place not in self._checked:
+            self._checked.add(place)  # once is enough: it takes milliseconds
+            loop_wrappers.check_wrapper(loop.generator(), engine.run.suspicions.add)
         engine.begin_loop(source)
         position.shard_over(loop.place.size)
         if self._series is None or not _are_same(self._series, (position.epoch, loop.loaders)):
             position.series = position.loop
         self._series = None
-        self._current, self._accumulate = loop, loop.accumulate
+        self._accumulate = loop.accumulate
         which = self._pass(loop)
         total = source.length(which)
         engine.run_loop(total)

@@ -198,6 +198,9 @@ class Checkpointer:
         """Start again in the same folder, as for the next fold: its checkpoints are set aside, not deleted.
 
         The objects keep their state; resetting them is the caller's business.
+
+        Args:
+            reason: Why, kept with the checkpoints that are set aside.
         """
         self._manager.reset(reason)
 

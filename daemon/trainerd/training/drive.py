@@ -82,6 +82,9 @@ class Drive:
         """Return the state that an object has in the checkpoint that `begin` will restore, None if none.
 
         So a framework can be told where to begin before its model and its optimizer exist.
+
+        Args:
+            name: Name under which the object is tracked.
         """
         self._check_not_begun("saved_state")
         return self._engine.run.resume.saved_state(name)
@@ -223,6 +226,9 @@ class Drive:
     def leave(self, reason: str) -> NoReturn:
         """Leave the process, drained, with the newest boundary that is saved or held in memory.
 
+        Args:
+            reason: Why, for the log and `trainerd explain`.
+
         Raises:
             SystemExit: This is how it leaves.
         """
@@ -231,6 +237,9 @@ class Drive:
 
     def fail(self, error: BaseException) -> None:
         """Save the newest boundary held in memory, and record the exception that ended the attempt.
+
+        Args:
+            error: The exception, with its traceback.
 
         Raises:
             SystemExit: A drain is pending.

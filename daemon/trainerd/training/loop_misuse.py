@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import gc
-import itertools
 import re
 import threading
-from typing import TYPE_CHECKING, Any, Final, NoReturn
-
-from torch.utils.data import dataloader
+from typing import TYPE_CHECKING, NoReturn
 
 from trainerd.errors import UserError
 
 if TYPE_CHECKING:
     from trainerd.training.engine.position import Position
-
-_RANGE: Final = type(iter(range(0)))
 
 
 def refuse_two_loops() -> NoReturn:
@@ -53,51 +47,6 @@ def check_log(thread: int | None) -> None:
     """
     if thread is not None:
         check_thread(thread)
-
-
-def check_wrapper(batches: Any) -> None:
-    """Check that a loop is not wrapped in something that counts or repeats batches by itself.
-
-    Args:
-        batches: The generator of the loop.
-
-    Raises:
-        UserError: It is, or is zipped with something that begins again in every attempt.
-    """
-    for each in gc.get_referrers(batches):
-        if type(each) is tuple:
-            _check_zip(each)
-        if isinstance(each, itertools.cycle):
-            raise UserError(
-                "itertools.cycle repeats batches that it keeps, and the session would not know of the steps",
-                hint="begin a loop for each pass: while True: for batch in session.batches(loader): ...",
-            )
-        if isinstance(each, itertools.islice):
-            raise UserError(
-                "itertools.islice counts from 0 in every attempt: one that goes on in the middle of the loop "
-                "would train more batches",
-                hint="end the loop by its number: for number, batch in session.enumerate(loader): ...; "
-                "if number + 1 == n: break",
-            )
-
-
-def _check_zip(iterators: tuple[Any, ...]) -> None:
-    """Check what is looped over beside a loop, if this is what a ``zip`` holds."""
-    if not any(type(each) is zip for each in gc.get_referrers(iterators)):
-        return
-    for beside in iterators:
-        if isinstance(beside, dataloader._BaseDataLoaderIter):  # noqa: SLF001 - public by no other name
-            raise UserError(
-                "zip draws from a plain DataLoader beside session.batches: it begins again in every attempt",
-                hint="draw from both in step: for a, b in session.batches(loader, other)",
-            )
-        if isinstance(beside, _RANGE):
-            raise UserError(
-                "zip with a range counts from its beginning in every attempt: one that goes on in the middle "
-                "of the loop would train more batches",
-                hint="end the loop by its number: for number, batch in session.enumerate(loader): ...; "
-                "if number + 1 == n: break",
-            )
 
 
 def explain(error: BaseException, target: Position) -> None:

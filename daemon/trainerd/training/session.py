@@ -275,6 +275,10 @@ class Session:
     def value(self, name: str, default: Any) -> Value[Any]:
         """Return the box of a plain value that belongs to the state of the run; see `Value`.
 
+        Args:
+            name: Its name; the same name is the same box.
+            default: Its first value: a number, string, tensor or array, or a list, tuple or dict of these.
+
         Raises:
             UnsupportedValueError: A checkpoint cannot represent the first value.
         """
@@ -294,7 +298,10 @@ class Session:
         return Variables({name: self.value(name, value) for name, value in first.items()})
 
     def log(self, **values: Any) -> None:
-        """Note measurements of the step in progress: numbers, or tensors with one element.
+        """Note measurements of the step in progress, a row of the metric history.
+
+        Args:
+            values: Numbers by name, or tensors with one element, of any device.
 
         Raises:
             UserError: A value is not a number.
@@ -307,6 +314,9 @@ class Session:
 
     def report(self, **scores: Any) -> None:
         """Score the state as it is: ranks the checkpoint at the end of this epoch for best-k.
+
+        Args:
+            scores: Numbers by name, such as the metric that `keep_best` names.
 
         Raises:
             UserError: A score is not a number.
@@ -371,10 +381,14 @@ class Session:
         self._check_open()
         self._run.flag.take()
 
-    def hand_over_signals(self) -> None:
-        """Give the signals back to the handlers that were there before, until `take_signals`."""
+    def hand_over_signals(self) -> bool:
+        """Give the signals back to the handlers that were there before, until `take_signals`.
+
+        Returns:
+            Whether the session had them: not if it was opened with ``signals=False``.
+        """
         self._check_open()
-        self._run.flag.hand_over()
+        return self._run.flag.hand_over()
 
     # ------------------------------------------------------------------ the loop of a framework
 
@@ -428,6 +442,7 @@ class Session:
         self._check_open()
         if max_steps is not None and max_steps < 1:
             raise UserError(f"max_steps={max_steps}: a run has at least 1 step")
+        self._run.caller_check.loop_opened()
         return self._epoch_loops.train(total, max_steps)
 
     def batches(
@@ -476,6 +491,14 @@ class Session:
 
         ``for number, batch in session.enumerate(loader)`` has the numbers that ``enumerate(loader)`` would
         have in a run without interruption.
+
+        Args:
+            loaders: As `batches` takes them.
+            train: As `batches` takes it.
+            accumulate: As `batches` takes it.
+            mesh: As `batches` takes it.
+            dp_rank: As `batches` takes it.
+            dp_size: As `batches` takes it.
         """
         sharding = StatedSharding(mesh, dp_rank, dp_size)
         return self._batches(loaders, sharding, train=train, accumulate=accumulate, is_numbered=True)
@@ -490,6 +513,7 @@ class Session:
         """
         if total < 0:
             raise UserError(f"steps({total}): not a non-negative number")
+        self._run.caller_check.loop_opened()
         self._begin()
         self._loops.end_broken_loop()
         return self._loops.count(total)
@@ -511,6 +535,7 @@ class Session:
             )
         if accumulate < 1:
             raise UserError(f"accumulate={accumulate}: at least 1 batch makes a step")
+        self._run.caller_check.loop_opened()
         self._begin()
         self._loops.end_broken_loop()
         if not train:

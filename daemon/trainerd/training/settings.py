@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
+from trainerd.contract.durable import make_directory, translated_space_errors
 from trainerd.contract.environment import TrainingEnvironment, from_environ, known_trackers, memory_mode
 from trainerd.contract.nearest import nearest_hint
 from trainerd.contract.paths import AttemptPaths, RunPaths
@@ -51,6 +53,7 @@ class Settings:
         is_fresh: Whether the run that is there is to be moved aside, and a new one to begin.
         takes_signals: Whether the session takes the signals that ask for a stop.
         trackers: Experiment trackers to feed.
+        number: Number of this attempt, where its folder is that of one node of several.
     """
 
     run: RunPaths
@@ -65,6 +68,7 @@ class Settings:
     is_fresh: bool = False
     takes_signals: bool = True
     trackers: tuple[Tracker, ...] = ()
+    number: int | None = None
 
     @property
     def run_name(self) -> str:
@@ -76,7 +80,7 @@ class Settings:
     @property
     def attempt(self) -> int:
         """Number of this attempt, from 1."""
-        return int(self.attempt_paths.root.name)
+        return int(self.attempt_paths.root.name) if self.number is None else self.number
 
 
 def resolve_settings(
@@ -195,3 +199,17 @@ def next_attempt(run: RunPaths) -> AttemptPaths:
     """Return the folder of the next attempt of a run that has no supervisor."""
     numbers = [int(path.name) for path in run.attempts.glob("*") if path.name.isdigit()]
     return run.attempt(max(numbers, default=0) + 1)
+
+
+def take_attempt_number(run: RunPaths) -> int:
+    """Take the next attempt number of a run by making its folder, which no other process can make too.
+
+    Raises:
+        SpaceError: The disk is full or read-only.
+    """
+    make_directory(run.attempts)
+    while True:
+        folder = next_attempt(run).root
+        with contextlib.suppress(FileExistsError), translated_space_errors(folder):
+            folder.mkdir()
+            return int(folder.name)

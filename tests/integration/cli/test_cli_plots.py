@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import math
-from xml.etree import ElementTree as ET
+import sys
 
 import pytest
 from click.testing import CliRunner
 
+from trainerd.cli.curve_picture import curve_figure
 from trainerd.cli.main import group
-from trainerd.cli.svg_plot import svg
 from trainerd.cli.terminal_plot import HEIGHT, drawn, extent
 from trainerd.contract.metric_history import HEADER, encode_line
 
@@ -74,12 +75,21 @@ def test_without_unicode_a_plot_is_ascii():
 
 
 @pytest.mark.usefixtures("runs")
-def test_a_picture_is_written_for_a_name_that_ends_in_svg(trainerd, tmp_path):
-    trainerd("metrics", "a", "b", "--plot", "out.svg", "--metric", "accuracy")
-    root = ET.fromstring((tmp_path / "out.svg").read_text())
-    assert len([each for each in root if each.tag.endswith("polyline")]) == 1
-    assert "out.svg" in trainerd("metrics", "a", "--plot", "out.png", code=1).stderr
-    assert "cannot write" in trainerd("metrics", "a", "--plot", "no/out.svg", code=1).stderr
+@pytest.mark.parametrize(("ending", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_a_picture_is_written_of_the_kind_that_its_name_says(trainerd, tmp_path, ending, begins):
+    said = trainerd("metrics", "a", "b", "--plot", f"out.{ending}", "--metric", "accuracy").stdout
+    assert said == f"out.{ending}: accuracy of a, b\n"
+    assert (tmp_path / f"out.{ending}").read_bytes().startswith(begins)
+    assert "cannot write" in trainerd("metrics", "a", "--plot", f"no/out.{ending}", code=1).stderr
+
+
+@pytest.mark.usefixtures("runs")
+def test_without_matplotlib_a_picture_is_an_error_that_says_what_to_install(trainerd, monkeypatch):
+    monkeypatch.delitem(sys.modules, "trainerd.cli.curve_picture")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    error = trainerd("metrics", "a", "--plot", "out.png", code=1).stderr
+    assert "a picture needs matplotlib" in error
+    assert "pip install 'trainerd[plot]'" in error
 
 
 @pytest.mark.usefixtures("runs")
@@ -108,17 +118,21 @@ def test_flat_huge_and_single_values_are_drawn(values, is_plain):
     lines = drawn(points, within, 40, is_plain=is_plain)
     assert all(len(line) <= 40 for line in lines)
     assert "nan" not in "".join(lines)
-    text = svg({"<b>&": points}, "t")
-    ET.fromstring(text)
-    assert "nan" not in text
-    assert "inf" not in text
+    curve_figure({"<b>&": points}, "t").savefig(io.BytesIO())
 
 
 def test_a_curve_without_a_finite_value_is_an_empty_picture():
-    assert extent([((1.0, math.nan),)]) is None
-    assert "polyline" not in svg({"a": ((1.0, math.nan),)}, "t")
+    points = ((1.0, math.nan),)
+    assert extent([points]) is None
+    curve_figure({"a": points}, "t").savefig(io.BytesIO())
 
 
-def test_a_value_that_is_not_finite_is_a_gap_of_a_picture():
+def test_a_picture_has_each_curve_with_its_gaps_and_its_name():
     points = tuple((float(step), math.nan if step == 2 else 1.0) for step in range(5))
-    assert svg({"a": points}, "t").count("<polyline") == 2
+    axes = curve_figure({"_a$b$": points, "c": points[:1]}, "loss").axes[0]
+    assert [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines] == [
+        ([0, 1, 2, 3, 4], [1, 1, pytest.approx(math.nan, nan_ok=True), 1, 1]),
+        ([0], [1]),
+    ]
+    assert [text.get_text().strip("\u200b") for text in axes.get_legend().get_texts()] == [r"_a\$b\$", "c"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "loss")

@@ -166,18 +166,31 @@ def test_the_verb_prints_a_script_that_bash_reads(tmp_path):
         (["--sbatch", "signal=USR1@3"], "needs its own signal"),
         (["--sbatch", "partition=a\nrm -rf x"], "no option of sbatch"),
         (["--nodes", "0"], "0"),
+        (["--run", "r"], "--run is for several nodes"),
     ],
-    ids=["short", "time", "own", "line", "nodes"],
+    ids=["short", "time", "own", "line", "nodes", "run"],
 )
 def test_what_would_not_work_is_refused(tmp_path, words, said):
     result = invoke(tmp_path, *words)
     assert (result.exit_code, said in result.output) == (2, True), result.output
 
 
-def test_several_nodes_are_refused_with_what_to_do(tmp_path):
-    error = invoke(tmp_path, "--nodes", "2").exception
-    assert "runs the ranks of one machine" in str(error)
-    assert "verdict" in str(error)
+def test_several_nodes_are_started_by_srun_each_with_the_cores_of_the_spec(tmp_path, cluster, monkeypatch):
+    monkeypatch.setenv("PATH", cluster.environment["PATH"])
+    words = ("--nodes", "2", "--run", "/shared/ant", "--sbatch", "cpus-per-task=3", "--submit", "--json")
+    result = invoke(tmp_path, *words)
+    assert result.exit_code == 0, result.output
+    script = json.loads(result.output)["script"]
+    assert {"#SBATCH --nodes=2", "#SBATCH --ntasks-per-node=1"} <= set(script.splitlines())
+    started = "\nsrun --kill-on-bad-exit=0 --ntasks-per-node=1 --cpus-per-task=3 "
+    assert started in script
+    assert script.count(" --run /shared/ant &\n") == 1
+    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+
+
+def test_a_run_folder_of_several_nodes_is_in_the_state_folder_that_all_see(tmp_path):
+    result = invoke(tmp_path, "--nodes", "2", "--state", "/shared/ant")
+    assert " --state /shared/ant --run /shared/ant/run &" in result.output
 
 
 def test_submit_gives_the_script_to_sbatch(tmp_path, cluster, monkeypatch):

@@ -84,12 +84,33 @@ def test_the_steps_since_the_copy_are_all_that_is_lost_and_the_record_names_the_
     step = newest_in_memory(run.checkpoints)
     done = read_history(run.metrics).rows[-1]["step"]
     assert step == done == 4  # no step is lost: each is as long as a copy
-    ending = train(run.root, script=TINY_WITH_COPIES, failpoints="training.stepped=kill", **settings)
+    # It is restored at once, and written to disk behind the first step.
+    assert (
+        train(run.root, script=TINY_WITH_COPIES, failpoints="training.stepped=kill", **settings).code
+        == KILLED
+    )
+    record = read_resume(run.resume)
+    assert (record.step, record.source, record.lost) == (step, "memory", 0)
+    assert CheckpointStore.of_run(run).checkpoints() == ()
+    ending = train(run.root, script=TINY_WITH_COPIES, failpoints="memory.kept=kill", **settings)
     assert f"step-{step:09d} was kept in memory, and is on disk now" in ending.output
     record = read_resume(run.resume)
-    assert (record.step, record.source, record.lost) == (step, "memory", done - step)
+    assert (record.step, record.source, record.lost) == (step, "memory", 1)
     newest = CheckpointStore.of_run(run).checkpoints()[-1]
     assert (newest.step, newest.manifest.reason) == (step, "memory")
+
+
+def test_a_machine_that_dies_before_the_copy_is_on_disk_costs_steps_and_nothing_else(
+    tmp_path, base, settings, undisturbed
+):
+    run = tmp_path / "run"
+    for failpoints in ("memory.kept=kill@4", "checkpoint.staged=kill"):
+        assert train(run, script=TINY_WITH_COPIES, failpoints=failpoints, **settings).code == KILLED
+    assert newest_in_memory(RunPaths(run).checkpoints) == 4  # it stays until it is on disk
+    shutil.rmtree(memory_place(RunPaths(run).checkpoints))
+    assert train(run, script=TINY_WITH_COPIES, **settings).code == 0
+    assert read_resume(RunPaths(run).resume).step == 0
+    assert result_of(run) == undisturbed
 
 
 def test_a_run_without_the_setting_has_nothing_in_memory(tmp_path, base):

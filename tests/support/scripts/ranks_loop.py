@@ -39,6 +39,7 @@ parser.add_argument(
 )
 parser.add_argument("--stall-at", type=int, default=-1, help="the step that takes a minute")
 parser.add_argument("--misfit-rank", type=int, default=-1, help="which has another model than the others")
+parser.add_argument("--hang-s", type=float, default=45, help="after which it shows its stacks")
 args = parser.parse_args()
 
 
@@ -55,7 +56,7 @@ class Points(Dataset):
         return self.points[index] * (1 + random.gauss(0, 0.1)) + 0.1 * torch.randn(8), index
 
 
-faulthandler.dump_traceback_later(45)  # a test that finds a hang shows where
+faulthandler.dump_traceback_later(args.hang_s)  # a test that finds a hang shows where
 torch.set_num_threads(1)
 with trainerd.session(every={"steps": 5, "epochs": 1}) as session:
     if args.ddp and session.world_size > 1:

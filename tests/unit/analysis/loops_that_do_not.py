@@ -524,6 +524,144 @@ for epoch in session.epochs(3):
 """,
 )
 
+tracked(
+    "a momentum kept by hand in a list",
+    """
+velocities = [torch.zeros_like(p) for p in model.parameters()]
+for x in session.batches(loader):
+    model(x).mean().backward()
+    for p, v in zip(model.parameters(), velocities):
+        v.mul_(0.9).add_(p.grad)  #! carried-variable velocities
+        p.data.add_(v, alpha=-0.1)
+""",
+)
+
+tracked(
+    "a momentum kept by hand, under other names and with operators",
+    """
+velocities = []
+for p in model.parameters():
+    velocities.append(torch.zeros_like(p))
+for x in session.batches(loader):
+    model(x).mean().backward()
+    for number, (p, v) in enumerate(zip(model.parameters(), velocities)):
+        v *= 0.9  #! carried-variable velocities
+        v += p.grad
+        p.data -= 0.1 * v
+""",
+)
+
+tracked(
+    "moments kept by hand in dictionaries within a dictionary",
+    """
+state = {name: {"m": torch.zeros_like(p), "v": torch.zeros_like(p)} for name, p in model.named_parameters()}
+parameters = dict(model.named_parameters())
+for x in session.batches(loader):
+    model(x).mean().backward()
+    for name, own in state.items():
+        g = parameters[name].grad
+        own["m"].mul_(0.9).add_(g, alpha=0.1)  #! carried-variable state
+        own["v"].mul_(0.999).addcmul_(g, g, value=0.001)
+        parameters[name].data.addcdiv_(own["m"], own["v"].sqrt(), value=-0.1)
+""",
+)
+
+tracked(
+    "an entry of a dictionary that is changed under a name of its own",
+    """
+velocity = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+for x in session.batches(loader):
+    for name, p in model.named_parameters():
+        v = velocity[name]
+        v.mul_(0.9).add_(p.grad)  #! carried-variable velocity
+        p.data.add_(v, alpha=-0.1)
+""",
+)
+
+tracked(
+    "a momentum kept by hand for all parameters at once",
+    """
+parameters = list(model.parameters())
+velocities = [torch.zeros_like(p) for p in parameters]
+for x in session.batches(loader):
+    gradients = torch.autograd.grad(model(x).mean(), parameters)
+    torch._foreach_mul_(velocities, 0.9)  #! carried-variable velocities
+    torch._foreach_add_(velocities, gradients)
+    torch._foreach_add_(parameters, velocities, alpha=-0.1)
+""",
+)
+
+tracked(
+    "gradients added up by hand",
+    """
+sums = [torch.zeros_like(p) for p in model.parameters()]
+for i, x in session.enumerate(loader):
+    for total, g in zip(sums, torch.autograd.grad(model(x).mean(), model.parameters())):
+        total += g  #! carried-variable sums
+    if i % 4 == 3:
+        for p, total in zip(model.parameters(), sums):
+            p.data.sub_(total)
+            total.zero_()
+""",
+)
+
+tracked(
+    "the gradients of the step before",
+    """
+former = [torch.zeros_like(p) for p in model.parameters()]
+for x in session.batches(loader):
+    model(x).mean().backward()
+    for p, before in zip(model.parameters(), former):
+        p.data.sub_(p.grad + p.grad - before)
+        before.copy_(p.grad)  #! carried-variable former
+""",
+)
+
+tracked(
+    "a buffer that is emptied now and then",
+    """
+sums = [torch.zeros_like(p) for p in model.parameters()]
+for i, x in session.enumerate(loader):
+    if i % 4 == 0:
+        for total in sums:
+            total.zero_()
+    for p, total in zip(model.parameters(), sums):
+        total.add_(p.grad)  #! carried-variable sums
+""",
+)
+
+tracked(
+    "a momentum kept by hand in a function that gets it",
+    """
+def descend(parameters, velocities, lr):
+    for p, v in zip(parameters, velocities):
+        v.mul_(0.9).add_(p.grad)  #! carried-variable velocities
+        p.data.add_(v, alpha=-lr)
+velocities = [torch.zeros_like(p) for p in model.parameters()]
+for x in session.batches(loader):
+    model(x).mean().backward()
+    descend(list(model.parameters()), velocities, 0.1)
+""",
+)
+
+tracked(
+    "an optimizer of the script's own",
+    """
+class Momentum:
+    def __init__(self, parameters):
+        self.parameters = list(parameters)
+        self.velocities = [torch.zeros_like(p) for p in self.parameters]
+    def step(self):
+        for p, v in zip(self.parameters, self.velocities):
+            v.mul_(0.9).add_(p.grad)
+            p.data.add_(v, alpha=-0.1)
+momentum = Momentum(model.parameters())  #! untracked-object momentum
+for x in session.batches(loader):
+    model(x).mean().backward()
+    momentum.step()
+""",
+)
+
 WRONG["an optimizer of a part of a model that is not tracked"] = """
 import torch, trainerd
 with trainerd.session() as session:

@@ -590,3 +590,43 @@ with trainerd.session() as session:
             loss = dino(model.net(x)) + inner(model.net(x))
             optimizer.zero_grad(); loss.backward(); optimizer.step()
 """
+
+RIGHT[
+    "tensors that each iteration fills before it reads them, parameters, gradients, and a kept momentum"
+] = """
+import torch, trainerd
+with trainerd.session() as session:
+    model = build(); optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    session.track(model=model, optimizer=optimizer)
+    parameters = list(model.parameters())
+    buffers = [torch.zeros_like(p) for p in parameters]
+    sums = [torch.zeros_like(p) for p in parameters]
+    names = {name: torch.empty_like(p) for name, p in model.named_parameters()}
+    velocities = session.value("velocities", [torch.zeros_like(p) for p in parameters]).value
+    for x in session.batches(loader):
+        model(x).mean().backward()
+        for p, b in zip(parameters, buffers):
+            b.copy_(p.grad).mul_(0.5)
+            b.add_(p)
+        for total in sums:
+            total.zero_()
+        for p, total in zip(parameters, sums):
+            total += p.grad
+        for name, p in model.named_parameters():
+            noise = names[name]
+            noise.normal_()
+            p.grad.add_(noise)
+        for p in parameters:
+            p.grad.clamp_(-1, 1)
+            p.requires_grad_(True)
+            p.data.add_(p.grad, alpha=-0.1)
+        torch._foreach_mul_([p.grad for p in parameters], 0.5)
+        for group in optimizer.param_groups:
+            group["lr"] *= 0.9
+            for p in group["params"]:
+                p.grad.mul_(0.5)
+        for p, v in zip(parameters, velocities):
+            v.mul_(0.9).add_(p.grad)
+            p.data.add_(v, alpha=-0.1)
+        model.zero_grad()
+"""

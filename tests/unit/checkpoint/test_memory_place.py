@@ -13,6 +13,7 @@ from trainerd.checkpoint.memory_place import (
     discard_memory,
     memory_place,
     newest_in_memory,
+    places_left,
     take_place,
 )
 from trainerd.checkpoint.run_aside import move_run_aside
@@ -179,3 +180,22 @@ def test_what_ends_or_rewinds_a_run_takes_its_copies_away(run, base, place, good
     else:
         goodbye(run)
     assert list(base.glob("*/*")) == []
+
+
+def test_a_place_is_left_when_its_run_is_gone_or_leads_elsewhere(run, base, place):
+    assert list(places_left(base)) == []  # a run that was killed goes on from it
+    (run.checkpoints / ".memory.json").unlink()
+    assert list(places_left(base)) == [(place, run.checkpoints)]
+    shutil.rmtree(run.root)
+    assert list(places_left(base)) == [(place, run.checkpoints)]
+
+
+def test_a_place_that_does_not_say_whose_it_is_is_left_once_it_cannot_be_in_the_making(base, place):
+    (place / ".run").unlink()
+    assert list(places_left(base)) == []
+    os.utime(place, (0, 0))
+    assert list(places_left(base)) == [(place, None)]
+
+
+def test_where_no_run_had_a_place_none_is_left(base):
+    assert list(places_left(base)) == []

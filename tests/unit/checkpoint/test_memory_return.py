@@ -2,13 +2,15 @@
 
 import os
 from dataclasses import replace
+from typing import NamedTuple
 
 import pytest
 
+from trainerd.checkpoint.committed import Checkpoint
 from trainerd.checkpoint.manifest import Manifest
-from trainerd.checkpoint.memory_return import bring_back, why_not
+from trainerd.checkpoint.memory_return import find_copy, why_not, write_back
 from trainerd.checkpoint.store import CheckpointStore
-from trainerd.errors import FencedError, SpaceError
+from trainerd.errors import CorruptError, FencedError, SpaceError
 
 BASE = Manifest(
     job="ant", lineage="line", parent=None, step=0, epoch=0, batch=0, reason="memory", history_bytes=50
@@ -36,8 +38,19 @@ def saved(store, step, **fields):
     return store.commit(staging, replace(BASE, step=step, **fields))
 
 
+class Back(NamedTuple):
+    checkpoint: Checkpoint | None
+    reasons: tuple[str, ...]
+
+
 def returned(disk, memory, *, history_bytes=50, make_room=lambda _: None):
-    return bring_back(disk, memory, history_bytes=history_bytes, make_room=make_room)
+    found, reasons = find_copy(disk, memory, memory.verify, history_bytes=history_bytes, make_room=make_room)
+    if found is None:
+        return Back(None, reasons)
+    checkpoint = write_back(disk, found)
+    assert checkpoint.manifest.files == found.checkpoint.manifest.files
+    assert replace(checkpoint, manifest=found.checkpoint.manifest) == found.checkpoint, "as it was announced"
+    return Back(checkpoint, reasons)
 
 
 def test_the_newest_copy_becomes_the_newest_checkpoint_and_follows_from_the_one_on_disk(disk, memory):
@@ -116,6 +129,23 @@ def test_a_damaged_copy_is_not_used_but_a_whole_one_before_it(disk, memory, harm
     assert "step-000000007" in found.reasons[0]
     assert [each.step for each in disk.checkpoints()] == [6]
     assert [path.name for path in disk.directory.iterdir() if path.name.startswith(".staging")] == []
+
+
+def test_a_copy_that_changes_between_the_look_and_the_write_makes_no_checkpoint(disk, memory):
+    copy = saved(memory, 7)
+    found, _ = find_copy(disk, memory, memory.verify, history_bytes=50, make_room=lambda _: None)
+    (copy.path / "rank-00000.safetensors").write_bytes(b"something else")
+    with pytest.raises(CorruptError, match=r"rank-00000\.safetensors"):
+        write_back(disk, found)
+    assert disk.checkpoints() == ()
+    assert [each.name for each in memory.checkpoints()] == ["step-000000007"]
+
+
+def test_a_copy_whose_name_is_taken_on_disk_has_the_next_one(disk, memory):
+    saved(disk, 4)
+    (disk.directory / "step-000000007").mkdir()  # without a manifest, so it is no checkpoint
+    saved(memory, 7, parent="step-000000004")
+    assert returned(disk, memory).checkpoint.name == "step-000000007.1"
 
 
 def test_where_the_disk_is_full_the_run_goes_on_from_what_is_there(disk, memory):

@@ -34,6 +34,26 @@ def test_the_machine_and_every_cgroup_with_a_limit_are_asked(tmp_path):
     assert len(found) == 3
 
 
+def test_cgroups_of_version_1_and_beside_it_of_version_2_are_asked_too(tmp_path):
+    old, new = tmp_path / "cgroups" / "memory", tmp_path / "cgroups" / "unified" / "new"
+    old.mkdir(parents=True)
+    new.mkdir(parents=True)
+    (old / "memory.limit_in_bytes").write_text("5000\n")
+    (old / "memory.usage_in_bytes").write_text("2000\n")
+    (old / "memory.stat").write_text("inactive_file 9\ntotal_inactive_file 500\n")
+    (new / "memory.max").write_text("900\n")
+    (new / "memory.current").write_text("100\n")
+    (new / "memory.stat").write_text("inactive_file 50\n")
+    (tmp_path / "membership").write_text("4:memory:/of/the/host\n3:cpu,cpuacct:/new\n0::/new\n")
+    rooms = memory_room(
+        tmp_path,
+        memory=tmp_path / "none",
+        membership=tmp_path / "membership",
+        cgroups=tmp_path / "cgroups",
+    )
+    assert [room.free_bytes for room in rooms[1:]] == [3500, 850]
+
+
 def test_what_cannot_be_read_is_left_out(tmp_path):
     missing = tmp_path / "missing"
     (room,) = memory_room(tmp_path, memory=missing, membership=missing, cgroups=missing)

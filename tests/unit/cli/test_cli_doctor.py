@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,12 +14,13 @@ import pytest
 from click.testing import CliRunner
 
 from tests.support.unix_sockets import bind
+from trainerd.checkpoint.memory_place import take_place
 from trainerd.cli.main import group
 from trainerd.contract.paths import StatePaths
 from trainerd.contract.resolved import ResolvedJob
 from trainerd.shim.cgroup_place import Places
 from trainerd.supervisor.attempt.cgroups import why_no_memory
-from trainerd.supervisor.doctor import cgroup_checks, folders, installation, machine
+from trainerd.supervisor.doctor import cgroup_checks, folders, installation, machine, memory_places
 from trainerd.supervisor.doctor.finding import Status
 from trainerd.version import VERSION
 
@@ -192,6 +195,22 @@ def test_why_memory_is_not_limited_is_told_from_the_controllers(
     said = why_no_memory(Places(tree=tmp_path, memory=memory))
     assert why_not in said
     assert bool(said) == bool(why_not)
+
+
+def test_copies_in_memory_of_a_run_that_is_gone_are_named_with_their_size_and_how_to_remove_them(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    place = take_place(run, tmp_path, kind_of=lambda _: "tmpfs")
+    (place / "data").write_bytes(b"x" * (3 << 20))
+    (finding,) = memory_places.check_memory_places(os.geteuid(), tmp_path)
+    assert finding.status is Status.OK
+    shutil.rmtree(run)
+    (finding,) = memory_places.check_memory_places(os.geteuid(), tmp_path)
+    assert finding.status is Status.WARNING
+    assert f"{place} holds 3.0 MiB of {run}" in finding.message
+    subprocess.run(finding.remedy, shell=True, check=True)
+    (finding,) = memory_places.check_memory_places(os.geteuid(), tmp_path)
+    assert finding.status is Status.OK
 
 
 def test_a_gpu_without_its_library_is_a_warning(tmp_path):

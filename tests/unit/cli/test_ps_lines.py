@@ -56,6 +56,9 @@ def test_states_are_named_with_commas_or_again():
 def test_jobs_are_chosen_by_name_and_state():
     assert [each.name for each in choose(JOBS, ("bee", "cow"), frozenset({"parked"}))] == ["cow"]
     assert len(choose(JOBS, (), frozenset())) == 3
+    assert [each.name for each in choose(JOBS, ("c*", "b?e"), frozenset())] == ["bee", "cow"]
+    with pytest.raises(UserError, match=r"no job 'd\*'"):
+        choose(JOBS, ("d*",), frozenset())
     with pytest.raises(UserError, match="no job 'be'") as caught:
         choose(JOBS, ("be",), frozenset())
     assert caught.value.hint == "did you mean 'bee'?"
@@ -81,7 +84,7 @@ def test_a_job_that_starts_says_that_it_imports_and_for_how_long():
     starting = job("ant", "starting", phase="importing", reason="launching attempt 1")
     assert reason_now(starting, NOW_S) == "importing for 42s: launching attempt 1"
     plain = job("ant", "running", phase="no-session", reason="attempt 1 runs")
-    assert reason_now(plain, NOW_S) == "attempt 1 runs; no session opened for 42s"
+    assert reason_now(plain, NOW_S) == "attempt 1 runs; no session yet, after 42s"
     assert reason_now(plain, NOW_S + 3600) == "attempt 1 runs"
 
 

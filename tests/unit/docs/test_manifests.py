@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from trainerd.contract import exit_codes
+from trainerd.contract.node_place import Place, place_of
 from trainerd.supervisor.service.foreground import DRAIN_MARGIN_S
 from trainerd.supervisor.specs.load import load_spec
 
@@ -94,3 +95,30 @@ def test_the_exit_codes_of_exec_are_answered_and_no_shell_is_between(name):
         assert rule.get("onExitCodes", {}).get("containerName", container["name"]) == container["name"]
     assert job["podReplacementPolicy"] == "Failed"
     assert job["template"]["spec"]["restartPolicy"] == "Never"
+
+
+def test_the_pods_of_an_indexed_job_meet_at_the_name_that_the_service_gives_to_the_first():
+    found = {each["kind"]: each for each in documents("indexed-job.yaml")}
+    job, service = found["Job"], found["Service"]
+    pod = job["spec"]["template"]["spec"]
+    words = pod["containers"][0]["command"]
+    flags = dict(zip(words[3::2], words[4::2], strict=True))
+    nodes, name = job["spec"]["completions"], job["metadata"]["name"]
+    assert (job["spec"]["completionMode"], job["spec"]["parallelism"]) == ("Indexed", nodes)
+    assert pod["subdomain"] == service["metadata"]["name"]
+    assert service["spec"]["clusterIP"] == "None", "as YAML has it, that is no null"
+    assert service["spec"]["selector"] == {"batch.kubernetes.io/job-name": name}
+    for index in range(nodes):
+        place = place_of(
+            {"JOB_COMPLETION_INDEX": str(index)},
+            nodes=int(flags["--nnodes"]),
+            rendezvous=flags["--rendezvous"],
+        )
+        assert place == Place(nodes, index, f"{name}-0.{pod['subdomain']}", 29400)
+    # What all nodes share is on a volume that they can all mount.
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    mounts = {mount["mountPath"]: mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
+    folder = next(path for path in mounts if flags["--run"].startswith(path))
+    claim = volumes[mounts[folder]]["persistentVolumeClaim"]["claimName"]
+    assert claim == found["PersistentVolumeClaim"]["metadata"]["name"]
+    assert found["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteMany"]

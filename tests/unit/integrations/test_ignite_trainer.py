@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 import trainerd
 from tests.support.in_process import attempt
@@ -39,8 +39,20 @@ class Noisy(Dataset[Any]):
         return torch.tensor([index / self.length]) + torch.rand(1) * 0.1 + random.random() * 0.01
 
 
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        for index in range(10):
+            yield torch.tensor([index / 10]) + torch.rand(1) * 0.1
+
+
 def program(
-    out: Path, found: dict[str, Any], *, epochs: int = 3, accumulate: int = 1, length: int | None = None
+    out: Path,
+    found: dict[str, Any],
+    *,
+    epochs: int = 3,
+    accumulate: int = 1,
+    length: int | None = None,
+    is_stream: bool = False,
 ) -> Callable[[trainerd.Session, Any], None]:
     """Return a training script that notes what it ends with in `found`."""
 
@@ -91,7 +103,9 @@ def program(
         )
         evaluator.add_event_handler(Events.COMPLETED, best)
         session.track(model=model, optimizer=optimizer, scheduler=scheduler)
-        trainer.run(DataLoader(Noisy(), batch_size=3, shuffle=True), max_epochs=epochs, epoch_length=length)
+        data = Stream() if is_stream else Noisy()
+        loader = DataLoader(data, batch_size=3, shuffle=None if is_stream else True)
+        trainer.run(loader, max_epochs=epochs, epoch_length=length)
         found.update(
             model=[each.tolist() for each in model.state_dict().values()],
             ema=[each.tolist() for each in ema.ema_model.state_dict().values()],
@@ -112,6 +126,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "accumulated": {"accumulate": 4},
     "other-length": {"length": 5},
+    "stream": {"is_stream": True},
+    "stream-of-length": {"is_stream": True, "length": 3},
 }
 """Of a loader with 4 batches: 3 epochs have 12 iterations, or 15."""
 
@@ -141,6 +157,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dic
         pytest.param("plain", (18,), marks=pytest.mark.slow),
         pytest.param("accumulated", (7, 9), marks=pytest.mark.slow),
         pytest.param("other-length", (4, 6), marks=pytest.mark.slow),
+        ("stream", (3,)),
+        pytest.param("stream", (6, 5), marks=pytest.mark.slow),
+        ("stream-of-length", (3,)),
+        pytest.param("stream-of-length", (7, 4), marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -166,6 +186,9 @@ def test_crashes_change_nothing(
         pytest.param("plain", 17, marks=pytest.mark.slow),
         ("accumulated", 8),
         pytest.param("other-length", 13, marks=pytest.mark.slow),
+        ("stream", 3),
+        ("stream-of-length", 3),
+        pytest.param("stream-of-length", 12, marks=pytest.mark.slow),
     ],
     ids=str,
 )

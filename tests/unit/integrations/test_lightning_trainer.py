@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import json
 import logging
+import pickle
 import random
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +35,15 @@ from trainerd.integrations.lightning import TrainerdCallback  # noqa: E402
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "enable_checkpointing": False,
+}
 
 
 class Noisy(Dataset[Any]):
@@ -210,6 +223,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "late": {"module": LateTick},
     "by-hand": {"module": TwoOptimizers},
     "stream": {"data": "stream"},
+    "limited-stream": {"data": "stream", "limit_train_batches": 4},
     "cycled": {"data": "cycled"},
     "max-steps": {"epochs": -1, "max_steps": 10},
 }
@@ -280,6 +294,8 @@ def test_crashes_change_nothing(
         ("stepwise", 14),
         pytest.param(*("by-hand", 4), marks=pytest.mark.slow),
         ("stream", 11),
+        ("limited-stream", 5),
+        pytest.param(*("limited-stream", 11), marks=pytest.mark.slow),
         ("cycled", 5),
         pytest.param(*("stream", 6), marks=pytest.mark.slow),
         pytest.param(*("max-steps", 6), marks=pytest.mark.slow),
@@ -349,16 +365,57 @@ def test_a_trainer_has_its_methods_back(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         callback = TrainerdCallback(tmp_path / "run", strict=False)
-        trainer = pl.Trainer(
-            max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False,
-            enable_model_summary=False, enable_checkpointing=False, callbacks=[callback],
-        )  # fmt: skip
+        trainer = pl.Trainer(max_epochs=1, callbacks=[callback], **QUIET)
         module = Module(lambda: None, plateau=False, validates_often=False)
         trainer.fit(module, loader_of("map"), DataLoader(Noisy(4)))
     assert "run" not in vars(trainer.fit_loop)
     assert callback.session is not None
     assert callback.session.epoch == 1
     trainer.validate(module, DataLoader(Noisy(4)))
+
+
+def test_a_copy_of_a_callback_has_its_settings_and_no_session(tmp_path: Path) -> None:
+    callback = TrainerdCallback(tmp_path / "run", strict=False, keep_last=2)
+    trainer = pl.Trainer(max_epochs=1, callbacks=[callback], **QUIET)
+    module = Module(gc.isenabled, plateau=False, validates_often=False)  # any function that can be pickled
+    trainer.fit(module, loader_of("map"), DataLoader(Noisy(4)))
+    torch.save(module, tmp_path / "module.pt")
+    copied = copy.deepcopy(callback)
+    assert copied.session is None
+    assert copied._settings == {"strict": False, "keep_last": 2}
+    with trainerd.session(tmp_path / "other", strict=False) as session:
+        copied = pickle.loads(pickle.dumps(TrainerdCallback(session=session)))
+        with pytest.raises(UserError, match="a copy of one that had an open session"):
+            pl.Trainer(max_epochs=1, callbacks=[copied], **QUIET).fit(module, loader_of("map"))
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_the_callback_takes_signals_only_if_its_session_does(tmp_path: Path, takes: bool) -> None:
+    former = signal.getsignal(signal.SIGTERM)
+    seen: list[Any] = []
+    module = Module(
+        lambda: seen.append(signal.getsignal(signal.SIGTERM)), plateau=False, validates_often=False
+    )
+    callback = TrainerdCallback(tmp_path / "run", strict=False, signals=takes)
+    pl.Trainer(max_epochs=1, callbacks=[callback], **QUIET).fit(module, loader_of("map"), None)
+    assert {type(getattr(handler, "__self__", None)).__name__ == "DrainFlag" for handler in seen} == {takes}
+    assert signal.getsignal(signal.SIGTERM) == former
+
+
+def test_a_trainer_that_is_copied_in_its_fit_is_an_ordinary_one(tmp_path: Path) -> None:
+    copies: list[Any] = []
+
+    class Copies(Callback):
+        def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+            copies.append(copy.deepcopy(trainer.fit_loop))
+
+    module = Module(gc.isenabled, plateau=False, validates_often=False)
+    callbacks = [TrainerdCallback(tmp_path / "run", strict=False), Copies()]
+    trainer = pl.Trainer(max_epochs=1, callbacks=callbacks, **QUIET)
+    trainer.fit(module, loader_of("map"), None)
+    assert copies[0].run.__func__ is type(trainer.fit_loop).run
+    copied = copy.deepcopy(trainer.fit_loop._combined_loader)
+    assert isinstance(copied.flattened[0], DataLoader)
 
 
 def test_a_session_and_settings_of_one_are_refused(tmp_path: Path) -> None:

@@ -48,6 +48,10 @@ for name in {sorted({*PACKAGES, "starlette", "fsspec"})}:
 """
 
 
+DRAWS_WITH_NUMPY = "trainerd.cli.curve_picture"
+"""matplotlib is optional and brings NumPy: imported for a picture, and only then."""
+
+
 def run_python(program: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
@@ -57,6 +61,8 @@ def run_python(program: str) -> subprocess.CompletedProcess[str]:
 def torch_free_modules() -> list[str]:
     found = ["trainerd", "trainerd.errors", "trainerd.version"]
     for module in pkgutil.walk_packages(trainerd.__path__, "trainerd."):
+        if module.name == DRAWS_WITH_NUMPY:
+            continue
         if module.name.startswith(TORCH_FREE) or module.name == "trainerd.training":
             found.append(module.name)
     return found

@@ -20,7 +20,7 @@ from trainerd.cli.needs_daemon import PACKAGES
 
 REPOSITORY = Path(__file__).parents[3]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-FLOORED_EXTRAS = ("daemon", "torch", "adopt", "storage", "test")
+FLOORED_EXTRAS = ("daemon", "torch", "adopt", "plot", "storage", "test")
 
 
 def normalized(name: str) -> str:

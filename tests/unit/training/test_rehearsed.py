@@ -17,7 +17,7 @@ from trainerd.contract import rehearsal
 from trainerd.contract.paths import RunPaths
 from trainerd.contract.rehearsal import Rehearsal, Strike
 from trainerd.errors import UserError
-from trainerd.training import loop_misuse
+from trainerd.training import loop_wrappers
 from trainerd.training.data.worker_count import another_number, rehearsed_workers
 from trainerd.training.interruption import leaving
 from trainerd.training.state import program_fingerprint
@@ -64,7 +64,7 @@ def attempt(tmp_path, monkeypatch):
         os, "fsync", lambda descriptor: time.sleep(0.02)
     )  # so that a save is in flight for a time
     monkeypatch.setattr(program_fingerprint, "_code", dict)
-    monkeypatch.setattr(loop_misuse, "check_wrapper", lambda batches: None)
+    monkeypatch.setattr(loop_wrappers, "check_wrapper", lambda batches, suspect: None)
     monkeypatch.setattr(leaving, "exit_process", leave)
     monkeypatch.setattr(leaving, "end_process", leave)
     monkeypatch.setattr(leaving, "end_workers", lambda: None)

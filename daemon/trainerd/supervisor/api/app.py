@@ -205,7 +205,7 @@ def _add_requests(app: FastAPI, control: Control) -> None:
         responses=problem_responses(HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE),
     )
     async def reload() -> Done:
-        """Run the supervisor's program anew in place. It has yet to happen when this answers."""
+        """Start the supervisor's program again in place. It has yet to happen when this answers."""
         await control.reload()
         return Done()
 

@@ -75,7 +75,7 @@ class Facade:
         self._reload_refusal = ""
 
     def note_refused_reload(self, reason: str, wall_s: float) -> None:
-        """Keep why the program was not replaced, for whoever asked for it."""
+        """Keep why the program was not replaced, for the one who asked for it."""
         self._reload_refusal, self._reload_refused_wall_s = reason, wall_s
 
     def jobs_by_state(self) -> dict[str, int]:

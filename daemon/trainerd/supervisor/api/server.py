@@ -72,7 +72,7 @@ async def serve(
 
     Args:
         app: What answers.
-        where: A path, where a socket that nobody answers on is replaced and ours removed at the end; or a
+        where: A path, where a socket without a listener is replaced and ours removed at the end; or a
             socket that listens, and goes on listening.
         stop: Ends it.
         ready: Set once requests are answered.

@@ -45,7 +45,7 @@ class _HasOptions(Protocol):
 
 
 def bind_socket(path: Path, *, group_id: int | None = None) -> socket.socket:
-    """Listen on `path`, in the place of a socket that nobody answers on; with mode 0600, or 0660 for a group.
+    """Listen on `path`, in the place of a socket without a listener; with mode 0600, or 0660 for a group.
 
     The socket is bound under a temporary name and renamed when its mode is right and it listens: there is no
     moment at which others could connect, whatever the umask. A crash before the rename leaves a temporary
@@ -83,7 +83,7 @@ def bind_socket(path: Path, *, group_id: int | None = None) -> socket.socket:
 def listening(
     path: Path, *, inherited: tuple[int, tuple[int, int]] | None = None, group_id: int | None = None
 ) -> Iterator[socket.socket]:
-    """Listen on `path` for as long as the context lasts, then remove it unless it is somebody else's by now.
+    """Listen on `path` while the context lasts, then remove it unless another process has replaced it.
 
     A socket that was detached meanwhile goes on listening: nothing is closed or removed.
 
@@ -167,10 +167,10 @@ def reachable_address(path: Path) -> Iterator[str]:
 
 
 def is_answered(path: Path) -> bool:
-    """Return whether somebody listens on `path`.
+    """Return whether a process listens on `path`.
 
     Raises:
-        OSError: It could not be found out; then somebody may well be listening.
+        OSError: It could not be found out; then a process may well be listening.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, reachable_address(path) as address:
         probe.settimeout(_PROBE_TIMEOUT_S)

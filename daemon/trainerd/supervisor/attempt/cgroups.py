@@ -2,7 +2,7 @@
 
 Invariants: this process never moves. A cgroup of version 2 that gives controllers on must hold no process,
 and then systemd cannot start the next supervisor in it while jobs of this one live (docs/decisions/0015). So
-memory is counted and limited where somebody has put us into a leaf of our own beforehand
+memory is counted and limited where the supervisor was put into a leaf of its own beforehand
 (`DelegateSubgroup=`), or where memory has a hierarchy of its own (version 1).
 """
 
@@ -72,8 +72,8 @@ def _words(file: Path) -> list[str]:
 def _sweep(place: Path, state: StatePaths) -> Iterator[Path]:
     """Remove the empty cgroups of attempts that are over, by our own records; yield which those were.
 
-    One of an attempt without an exit record is its own business: whoever finds the attempt lost ends all in
-    it. One that no record of ours names is another supervisor's.
+    One of an attempt without an exit record is its own business: a look that finds the attempt lost ends
+    all in it. One that no record of ours names is another supervisor's.
     """
     for folder in place.glob(f"{PREFIX}*-*-*-*"):
         job, number, *_ = folder.name.removeprefix(PREFIX).rsplit("-", 3)

@@ -30,7 +30,7 @@ class ShimChild:
 
 
 def collect_child(descriptor: int) -> None:
-    """Collect an ended child, so that no zombie stays. An adopted shim is for somebody else to collect."""
+    """Collect an ended child, so that no zombie stays. An adopted shim is for its own parent to collect."""
     with contextlib.suppress(ChildProcessError):
         os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)
 

@@ -46,6 +46,8 @@ CHAINS_MAX: Final = 16
 RANKS_MAX: Final = 4096
 """Of how many ranks the records are read."""
 
+NOT_LOOKED_AT: Final = "the checkpoints could not be looked at"
+
 FLUSHED: Final = "flushed"
 """Reason of a checkpoint that was held in memory and made durable because an attempt was about to end."""
 
@@ -68,7 +70,7 @@ def gather_evidence(
     is_after_reboot: bool = False,
     looks_at_checkpoints: bool = True,
 ) -> Evidence:
-    """Collect what is known of an attempt of which nobody is left. Blocks: it may verify a checkpoint.
+    """Collect what is known of an attempt of which no process is left. Blocks: it may verify a checkpoint.
 
     Args:
         job: The spec, newest.
@@ -98,7 +100,7 @@ def gather_evidence(
     if looks_at_checkpoints:
         found = _checkpoints(run, must_verify=_claims_drained(ending, outcomes))
     else:
-        trouble.append("the checkpoints could not be looked at")
+        trouble.append(NOT_LOOKED_AT)
     newest = found[-1] if found else None
     is_new = newest is not None and newest.manifest.attempt == attempt
     secrets = _secrets(job)
@@ -220,7 +222,7 @@ def _checkpoints(run: RunPaths, *, must_verify: bool) -> tuple[Checkpoint, ...]:
     from trainerd.checkpoint.store import CheckpointStore  # a supervisor of plain commands never needs it
 
     store = CheckpointStore.of_run(run)
-    # Any other was read back when it was committed, and whoever resumes from it verifies it.
+    # Any other was read back when it was committed, and a resume from it verifies it.
     newest = store.newest_verified() if must_verify else None
     if must_verify and newest is None:
         return ()

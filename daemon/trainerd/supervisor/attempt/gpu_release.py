@@ -1,6 +1,6 @@
-"""Before a GPU is given to the next job: nobody of the attempt before holds it.
+"""Before a GPU is given to the next job: no process of the attempt before holds it.
 
-The shim has ended every descendant by then, so there is normally nobody. What is left is the odd process that
+The shim has ended every descendant by then, so there is normally none. What is left is the odd process that
 left its namespace, and the driver, which may still be freeing the memory of a process that is gone.
 """
 

@@ -58,7 +58,7 @@ class DeviceFiles:
 
 def _has_open(pid: str, device: str) -> bool:
     folder = f"/proc/{pid}/fd"
-    # It may have ended, or be somebody else's.
+    # It may have ended, or belong to another user.
     with contextlib.suppress(OSError):
         for descriptor in os.listdir(folder):  # noqa: PTH208 - names are what is wanted, thousands of times
             with contextlib.suppress(OSError):

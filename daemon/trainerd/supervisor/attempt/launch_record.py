@@ -11,6 +11,7 @@ from trainerd.contract.records import LaunchRecord
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from trainerd.contract.node_place import Place
     from trainerd.contract.paths import RunPaths
     from trainerd.contract.resolved import ResolvedJob
 
@@ -49,6 +50,7 @@ def launch_record(
     environ: Mapping[str, str],
     gpus: tuple[int, ...] = (),
     seed: int | None = None,
+    place: Place | None = None,
 ) -> LaunchRecord:
     """Return what to start.
 
@@ -59,9 +61,10 @@ def launch_record(
         environ: The supervisor's own environment, of which a job inherits what is not said to the supervisor.
         gpus: Indices of the GPUs that the job was given.
         seed: Of the data order; None leaves it to the script.
+        place: Which node this is; None if the job has one.
     """
     said = TrainingEnvironment(
-        run_dir=run.root,
+        run_dir=run.common,
         attempt_dir=run.attempt(attempt).root,
         job=job.name,
         attempt=attempt,
@@ -73,6 +76,7 @@ def launch_record(
         checkpoint_variables=job.checkpoint_variables,
         trackers=job.trackers,
         has_standby=job.standby == "auto",
+        node=place.node if place is not None else None,
     )
     defaults = {"PYTHONUNBUFFERED": "1"}
     if job.resources.gpus:
@@ -86,11 +90,12 @@ def launch_record(
         workdir=job.workdir,
         env=inherited(environ) | defaults | job.env | to_environ(said),
         nproc=job.nproc,
-        is_group=job.nproc > 1 or job.is_group_of_one,
+        is_group=job.nproc > 1 or job.is_group_of_one or place is not None,
         grace_s=job.grace_s,
         log_paths=tuple(str(run.rank_log(rank)) for rank in range(job.nproc)),
         env_file=job.env_file,
         memory_bytes=job.resources.memory_bytes,
+        place=place,
     )
 
 

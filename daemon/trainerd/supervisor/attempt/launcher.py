@@ -138,7 +138,7 @@ class Launcher(Protocol):
         ...
 
     def release_gpus(self, paths: AttemptPaths, indices: Collection[int]) -> Holding:
-        """End whoever of an attempt that is over still holds its GPUs; return who does all the same. Blocks.
+        """End what still holds the GPUs of an attempt that is over; return what does all the same. Blocks.
 
         Raises:
             CorruptError: Its records cannot be read, so they cannot be told.
@@ -433,7 +433,7 @@ class ShimLauncher:
         return killed + ended.killed
 
     def _end_cgroups(self, shim: ShimRecord) -> int:
-        """End whoever is in the cgroups of an attempt whose shim is gone, and remove them.
+        """End all that is in the cgroups of an attempt whose shim is gone, and remove them.
 
         Return how many.
         """

@@ -99,10 +99,10 @@ class Monitor:
     """Keeps one attempt.
 
     Args:
-        attempt: Which.
+        attempt: The attempt to watch.
         launcher: Does things to processes.
         say: Takes the events.
-        clock: Dates endings that nobody saw.
+        clock: Dates endings that no process saw.
         begin: Starts a task.
         turns: Held while the attempt is launched; None for no turns.
         files: The run folders.
@@ -266,7 +266,7 @@ class Monitor:
         return Sight(beats, logs)
 
     def _stall_found(self) -> Stall:
-        """Describe the stall: as it was seen here, else the one that the supervisor before this one saw.
+        """Describe the stall that was seen here, else the one that the supervisor before this one saw.
 
         Blocks.
         """
@@ -393,7 +393,7 @@ class Monitor:
                     await self._await_gpus()
                     await self._conclude(await self._evidence(ending=record))
                 case ProbedLost(evidence, shim):
-                    # Before anything else: nobody of this attempt may be left when the next one starts.
+                    # Before anything else: no process of this attempt may be left when the next one starts.
                     killed = await self._io.act(lambda: self._launcher.end_survivors(self._paths))
                     why = (
                         f"{evidence}; {killed} processes that it had left were ended" if killed else evidence

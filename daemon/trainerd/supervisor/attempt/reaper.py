@@ -2,7 +2,7 @@
 
 As long as a shim lives, the orphans of its attempt come to the shim. What comes here are shims of an earlier
 supervisor, what a killed shim left, and what ``docker exec`` left. Children that this process started itself
-are left to whoever started them and wants to know how they ended.
+are left to the code that started them and wants to know how they ended.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ LOOK_S: Final = 5.0
 
 
 class OrphanReaper:
-    """Reaps a zombie child that two looks in a row have seen, unless it is known to be somebody's own.
+    """Reaps a zombie child that two looks in a row have seen, unless it is known to belong to other code.
 
-    The first look leaves the code that started a child the time to collect it: only a zombie that nobody
+    The first look leaves the code that started a child the time to collect it: only a zombie that no code
     wants stays until the second.
     """
 

@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from trainerd.contract.paths import RunPaths
 
 LOCK_WAIT_S: Final = 5.0
-"""How long somebody who prunes or exports just then is waited for, in seconds."""
+"""How long a process that prunes or exports just then is waited for, in seconds."""
 
 
 def go_back(run: RunPaths, name: str, *, reason: str) -> tuple[str, ...]:
     """Set aside every checkpoint newer than the one called `name`; return their names.
 
-    May be repeated. Nothing is done if that one is gone: then somebody else has decided in the meantime.
+    May be repeated. Nothing is done if that one is gone: then another process has decided in the meantime.
 
     Raises:
-        LockedError: Somebody writes to the run.
+        LockedError: A process writes to the run.
         SpaceError: The disk is full; from what was noted on, the next writer completes it.
     """
     from trainerd.checkpoint.store import CheckpointStore  # a supervisor of plain commands never needs it

@@ -144,7 +144,7 @@ class RunFiles(Protocol):
         is_after_reboot: bool,
         looks_at_checkpoints: bool,
     ) -> Evidence:
-        """Collect what is known of an attempt of which nobody is left.
+        """Collect what is known of an attempt of which no process is left.
 
         Raises:
             OSError: The checkpoints cannot be looked at now: unknown, to be tried again.

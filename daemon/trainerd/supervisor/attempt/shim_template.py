@@ -4,7 +4,7 @@ Starting a Python process takes longer than all else between the end of one atte
 and more of the processor than all else that the supervisor does for it.
 
 Invariants: a template minds nothing, so it may be ended at any moment. It is given one order at a time and
-answers each. Where no answer comes, a shim may be on its way nevertheless; whoever starts a second one need
+answers each. Where no answer comes, a shim may be on its way nevertheless; one who starts a second need
 not care, since the door to an attempt lets one pass.
 """
 
@@ -77,7 +77,7 @@ class ShimTemplate:
                 except BaseException:
                     ours.close()
                     raise
-            # Nobody else collects it, so the number is still that child's.
+            # No other code collects it, so the number is still that child's.
             self._waiting = _Waiting(pid, os.pidfd_open(pid), ours)
 
     async def ended(self) -> None:

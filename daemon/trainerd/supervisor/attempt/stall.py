@@ -3,8 +3,8 @@
 Invariants:
 * An attempt moves as long as any of its ranks does: one that waits for the others is no stall.
 * Only silence that was watched counts. What passes between two looks counts for two seconds at most, so that
-  a supervisor that was suspended, or a clock that jumped, finds nobody guilty. A page that cannot be read
-  leaves everything as it was.
+  a supervisor that was suspended, or a clock that jumped, finds no stall. A page that cannot be read
+  changes nothing.
 * A plain command says nothing, so it is never judged, unless its spec gives a time; then its output counts.
 """
 
@@ -123,7 +123,7 @@ def after_look(watch: Watch, sight: Sight, now_s: float) -> tuple[Watch, Stall |
     """Take in what was seen; return whether that is a stall.
 
     Args:
-        watch: As it was.
+        watch: The watch so far.
         sight: What was seen.
         now_s: By CLOCK_MONOTONIC, which does not count while the machine is suspended.
     """
@@ -154,7 +154,7 @@ def after_look(watch: Watch, sight: Sight, now_s: float) -> tuple[Watch, Stall |
 
 
 def silence_limit_s(watch: Watch, beats: Sequence[Heartbeat | None]) -> tuple[float | None, Phase]:
-    """Return how long the silence may last, None for ever, and what it is that is being done."""
+    """Return how long the silence may last, None for ever, and what is being done."""
     doings = {beat.doing if beat is not None else Phase.START for beat in beats} or {Phase.START}
     doings = doings - {Phase.END} or doings
     if Phase.DRAIN in doings:

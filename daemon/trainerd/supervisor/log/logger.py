@@ -72,7 +72,7 @@ def configure_logging(
 ) -> LoggingHandle:
     """Send structlog's and the standard library's log lines to a rotated file and to a stream.
 
-    A file that is deleted, full or read-only, and a stream that nobody reads, lose lines and never more.
+    A file that is deleted, full or read-only, and a stream that is not read, lose lines and never more.
 
     Args:
         log_path: The file, None for none.
@@ -250,7 +250,7 @@ def _lost_line(lost: int) -> bytes:
 
 
 def _lost_line_for_people(lost: int) -> bytes:
-    return f"({lost} log lines were lost: nobody read them in time)\n".encode()
+    return f"({lost} log lines were lost: they were not read in time)\n".encode()
 
 
 def _is_terminal(descriptor: int) -> bool:

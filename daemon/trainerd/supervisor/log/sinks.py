@@ -137,7 +137,7 @@ class RotatedFile:
 
 
 class Stream:
-    """Writes to a descriptor that somebody else reads: a terminal, a pipe, a socket of the service manager.
+    """Writes to a descriptor that another process reads: a terminal, a pipe, a socket of the service manager.
 
     Args:
         descriptor: The open descriptor; it is left open, with its flags as they are.
@@ -162,7 +162,7 @@ class Stream:
         self._own: int | None = None
         try:
             mode = os.fstat(descriptor).st_mode
-        except OSError:  # closed by whoever started us
+        except OSError:  # closed by the process that started us
             self._is_gone, mode = True, 0
         self._is_regular = stat.S_ISREG(mode)
         if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):

@@ -156,7 +156,7 @@ ignores(*_IDLE, on=AttemptVoided, because="no attempt of it is live")
 def launch_later(job: Job, _state: Starting, event: LaunchFailed, now: float) -> Transition:
     """Tried again after a wait, within the budget; paused if there was no room on the disk."""
     retry = Retry.WHEN_THERE_IS_ROOM if event.is_for_want_of_space else Retry.AFTER_BACKOFF
-    # A launch that failed for want of room has used up nothing of the job's.
+    # A launch that failed because there was no room has used up nothing of the job's.
     failures = job.failures if event.is_for_want_of_space else job.failures + 1
     reason = f"attempt {job.attempt} could not be launched: {event.error}"
     return _again(replace(job, failures=failures), retry, reason, now)
@@ -185,7 +185,7 @@ def follow_outcome(job: Job, state: Starting | Running, event: AttemptEnded, now
     job, has_progressed = _credited(job, outcome, has_progressed=has_progressed)
     reason = f"{outcome.kind.value}: {outcome.reason}"
     if outcome.kind is OutcomeKind.FINISHED:
-        return enter(forgiven(job), Finished(job.attempt_digest), reason, now)
+        return enter(forgiven(job), Finished(job.attempt_digest), outcome.reason, now)
     if outcome.retry is Retry.NEVER:
         return enter(job, Rejected("program", event.script), reason, now)
     if outcome.retry is Retry.AT_ONCE:
@@ -227,7 +227,7 @@ def follow_request(job: Job, state: Draining, event: AttemptEnded, now: float) -
     is_complete = event.outcome.kind is OutcomeKind.FINISHED
     is_current = job.spec is not None and job.spec.spec_digest == job.attempt_digest
     if is_complete and is_current and state.why is not DrainReason.REMOVED:
-        return enter(job, Finished(job.attempt_digest), reason, now)
+        return enter(job, Finished(job.attempt_digest), event.outcome.reason, now)
     return _after_drain(job, state, reason, now)
 
 

@@ -54,7 +54,7 @@ def queue(job: Job, reason: str, now: float) -> Transition:
 
 
 def forgiven(job: Job) -> Job:
-    """Return the job with a full restart budget: it has made progress, or somebody has mended something."""
+    """Return the job with a full restart budget: it has made progress, or its user has changed something."""
     return replace(job, failures=0, stalls=0, repeat=None)
 
 

@@ -125,7 +125,7 @@ def _again(job: Job, state: Faulted, reason: str, now: float) -> Transition:
     if state.may_live:
         return enter(job, Starting(state.devices), reason, now, ObserveAttempt(job.attempt))
     if job.refusal is not None or job.spec is None:
-        return unchanged(job, "its spec is refused: mend the spec first")
+        return unchanged(job, "its spec is refused: correct the spec first")
     return enter(forgiven(job), Queued(), reason, now)
 
 

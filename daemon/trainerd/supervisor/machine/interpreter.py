@@ -1,4 +1,4 @@
-"""Which Python ran a command, and where another one is named: for programs that cannot run as they are."""
+"""Which Python ran a command, and where another is named: for programs that cannot run as they are."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class AttemptEnded:
     """No process of the attempt is left on this machine, and this is how it ended.
 
     Attributes:
-        attempt: Which.
+        attempt: Number of the attempt.
         outcome: The judgement.
         script: The files its command names, as they are now.
     """

@@ -42,7 +42,7 @@ class OutcomeKind(enum.Enum):
 
 
 class Retry(enum.Enum):
-    """What an ending asks for, as far as nobody asked for something else."""
+    """What an ending asks for, unless a request asks for something else."""
 
     NOTHING_LEFT = "nothing is left to do"
     AT_ONCE = "again at once"
@@ -50,7 +50,7 @@ class Retry(enum.Enum):
     AFTER_BACKOFF = "again after a wait"
     FROM_THE_CHECKPOINT_BEFORE = "again after a wait, from the checkpoint before the newest"
     WHEN_THERE_IS_ROOM = "again when there is room on the disk"
-    ON_REQUEST = "not again before somebody asks for it"
+    ON_REQUEST = "not again before a request"
     NEVER = "not again unless something changes"
 
 
@@ -94,7 +94,7 @@ class Evidence:
     """All that is known of an ending.
 
     Attributes:
-        attempt: Which.
+        attempt: Number of the attempt.
         exit: What the shim recorded; None if it was lost.
         outcomes: What each rank said, by rank; None where it said nothing.
         lost_because: Why there is no exit record.
@@ -118,6 +118,7 @@ class Evidence:
         log_tail: Last lines that rank 0 wrote in this attempt.
         interpreter: What ran the command; None if that is no Python, as far as can be told.
         trouble: What could not be read, a line each.
+        is_of_several_nodes: Whether ranks of the attempt run on other machines too.
     """
 
     attempt: int
@@ -144,10 +145,11 @@ class Evidence:
     log_tail: tuple[str, ...] = ()
     interpreter: Interpreter | None = None
     trouble: tuple[str, ...] = ()
+    is_of_several_nodes: bool = False
 
 
 def judge(evidence: Evidence, *, now_wall_s: float) -> Outcome:
-    """Return how the attempt ended. `now_wall_s` dates an ending that nobody saw."""
+    """Return how the attempt ended. `now_wall_s` dates an ending that no process saw."""
     kind, retry, reason = _verdict(evidence)
     decisive = _decisive(evidence)
     return Outcome(
@@ -208,24 +210,28 @@ _Verdict = tuple[OutcomeKind, Retry, str]
 def _verdict(evidence: Evidence) -> _Verdict:
     if evidence.exit is None:
         retry = Retry.AT_ONCE if evidence.is_after_reboot else Retry.AFTER_BACKOFF
-        return OutcomeKind.LOST, retry, evidence.lost_because or "nobody saw it end"
+        return OutcomeKind.LOST, retry, evidence.lost_because or "its end was not seen"
     said = _from_the_ranks(evidence)
     if said is not None:
         return said
     if evidence.stall is not None and any(rank.killed_by_shim == "asked" for rank in evidence.exit.ranks):
         return _stalled(evidence, evidence.stall)
     if evidence.is_finish_recorded and all(rank.exit_code == 0 for rank in evidence.exit.ranks):
-        return OutcomeKind.FINISHED, Retry.NOTHING_LEFT, "it finished, and said so"
+        return OutcomeKind.FINISHED, Retry.NOTHING_LEFT, "its session reported the end"
     culprit = _culprit(evidence, evidence.exit)
     if culprit is not None and evidence.is_wrapped and _all_said(evidence, "finished"):
         ended = _how_it_ended(culprit)
         return (
             OutcomeKind.FINISHED,
             Retry.NOTHING_LEFT,
-            f"it finished, and said so; its command {ended} after that",
+            f"its session reported the end; its command {ended} after that",
         )
     if culprit is not None and _all_said(evidence, "drained"):
         return _drained(evidence)  # a launcher such as torchrun makes 1 of the 85 of its ranks
+    if evidence.is_of_several_nodes and (left_alone := _left_alone(evidence, evidence.exit)) is not None:
+        # The node where it began charges its own budget; this one has only to meet the others again.
+        reason = f"rank {left_alone} has lost the other nodes: {_error_of(evidence, left_alone)}"
+        return OutcomeKind.LOST, Retry.AT_ONCE, reason
     if culprit is not None:
         return _from_the_culprit(evidence, culprit)
     if any(rank.exit_code == exit_codes.DRAINED for rank in evidence.exit.ranks):
@@ -283,7 +289,7 @@ def _nonfinite(evidence: Evidence, named: str) -> _Verdict:
 def _stalled(evidence: Evidence, stall: StallRecord) -> _Verdict:
     silence = f"nothing moved for {stall.silence_s:.0f} s while in phase {stall.doing}"
     if evidence.is_finish_recorded:
-        return OutcomeKind.FINISHED, Retry.NOTHING_LEFT, f"it finished, and said so; then {silence}"
+        return OutcomeKind.FINISHED, Retry.NOTHING_LEFT, f"its session reported the end; then {silence}"
     reason = f"{silence} (limit {stall.limit_s:.0f} s); its stacks are in its log"
     return OutcomeKind.STALLED, Retry.AFTER_BACKOFF, reason
 
@@ -291,14 +297,25 @@ def _stalled(evidence: Evidence, stall: StallRecord) -> _Verdict:
 def _culprit(evidence: Evidence, record: ExitRecord) -> RankExit | None:
     """Return the rank whose bad end came first: not one that ended because a peer had died."""
     bad = [rank for rank in record.ranks if not _ended_well(rank)]
-    own = [
+    return next(iter(_ended_by_themselves(evidence, bad) or bad), None)
+
+
+def _ended_by_themselves(evidence: Evidence, bad: list[RankExit]) -> list[RankExit]:
+    return [
         rank
         for rank in bad
         if rank.killed_by_shim != "peer"
         and rank.signal != signal.SIGTERM
         and not _has_lost_a_peer(evidence, rank.rank)
     ]
-    return next(iter(own or bad), None)
+
+
+def _left_alone(evidence: Evidence, record: ExitRecord) -> int | None:
+    """Return a rank that lost a peer, if no rank of this node ended before that by itself; else None."""
+    bad = [rank for rank in record.ranks if not _ended_well(rank)]
+    if _ended_by_themselves(evidence, bad):
+        return None
+    return next((rank.rank for rank in bad if _has_lost_a_peer(evidence, rank.rank)), None)
 
 
 def _has_lost_a_peer(evidence: Evidence, rank: int) -> bool:
@@ -434,7 +451,7 @@ def _with(evidence: Evidence, message: str) -> str:
 
 def _drained(evidence: Evidence) -> _Verdict:
     if evidence.is_checkpoint_new:
-        reason = f"it stopped with proof: checkpoint {evidence.checkpoint}"
+        reason = f"it left after saving the verified checkpoint {evidence.checkpoint}"
         return OutcomeKind.DRAINED, Retry.AT_ONCE_IF_MOVED, reason
     if evidence.has_session and evidence.step in {None, evidence.checkpoint_step}:
         where = f"step {evidence.step} was checkpointed before" if evidence.step else "no step had been made"
@@ -447,7 +464,7 @@ def _all_exited_zero(evidence: Evidence, record: ExitRecord) -> _Verdict:
     if any(said is not None and said.kind == "drained" for said in evidence.outcomes):
         return _drained(evidence)
     if _all_said(evidence, "finished"):
-        return OutcomeKind.FINISHED, Retry.NOTHING_LEFT, "it finished, and said so"
+        return OutcomeKind.FINISHED, Retry.NOTHING_LEFT, "its session reported the end"
     raised = _raised(evidence)
     if raised is not None:
         reason = f"rank {raised[0]} raised {_error_text(raised[1])}, and its command exited with 0"

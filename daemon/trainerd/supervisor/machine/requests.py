@@ -69,7 +69,7 @@ ignores(Absent, on=StopAsked, because="there is no such job")
 def resume(job: Job, _state: Stopped, _event: ResumeAsked, now: float) -> Transition:
     """Queued, with a full budget, unless its spec is refused."""
     if job.refusal is not None:
-        return unchanged(job, "its spec is refused: mend the spec first")
+        return unchanged(job, "its spec is refused: correct the spec first")
     return enter(replace(forgiven(job), is_held=False), Queued(), "resumed on request", now)
 
 
@@ -140,7 +140,7 @@ ignores(Absent, on=HoldAsked, because="there is no such job")
 def retry(job: Job, _state: Parked, _event: RetryAsked, now: float) -> Transition:
     """Queued, with a full budget, unless its spec is refused; what is held stays so."""
     if job.refusal is not None:
-        return unchanged(job, "its spec is refused: mend the spec first")
+        return unchanged(job, "its spec is refused: correct the spec first")
     return enter(forgiven(job), Queued(), "tried again on request, with a full budget", now)
 
 

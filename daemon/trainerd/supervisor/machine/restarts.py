@@ -30,7 +30,7 @@ from trainerd.supervisor.machine.table import answers, ignores
 def start_again(job: Job, _state: Stopped | Faulted, event: RestartAsked, now: float) -> Transition:
     """Queued, with a full budget, unless its spec is refused; a new run has reached no step yet."""
     if job.refusal is not None or job.spec is None:
-        return unchanged(job, "its spec is refused: mend the spec first")
+        return unchanged(job, "its spec is refused: correct the spec first")
     return enter(_as_asked(job, event), Queued(), _reason(event), now)
 
 

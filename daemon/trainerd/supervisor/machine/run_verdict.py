@@ -80,7 +80,7 @@ def judge_run(seen: RunSeen, *, now_wall_s: float) -> RunVerdict:
         now_wall_s: The time, seconds since the epoch.
     """
     if seen.is_finished:
-        return RunVerdict(RunWord.FINISHED, "it finished, and said so")
+        return RunVerdict(RunWord.FINISHED, "its session reported the end")
     if seen.is_live:
         return RunVerdict(RunWord.AGAIN, "its newest attempt still runs on this machine")
     if seen.code == exit_codes.NEVER_RETRY:

@@ -124,11 +124,11 @@ def go_on(job: Job, state: Finished, event: SpecAccepted, now: float) -> Transit
 def accept(job: Job, state: Rejected, event: SpecAccepted, now: float) -> Transition:
     """Tried again, unless it was the program or the machine that refused and nothing has changed."""
     if job.spec is None:
-        # It was refused from the beginning, so nobody has asked its run folder yet.
+        # It was refused from the beginning, so its run folder was never looked at.
         return submit(job, state, event, now)
     if state.by != "spec" and not _is_news(job, event):
         return _no_news(job, event)
-    return enter(_renewed(job, event), Queued(), "the spec was mended", now)
+    return enter(_renewed(job, event), Queued(), "the spec was corrected", now)
 
 
 @answers(Absent, on=SpecRefused, leads_to=(Rejected,))

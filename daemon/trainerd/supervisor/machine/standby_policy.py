@@ -15,7 +15,7 @@ from trainerd.supervisor.machine.states import BackingOff, Queued, Running, Star
 if TYPE_CHECKING:
     from trainerd.supervisor.machine.states import Job
 
-PREPARE_AFTER_S: Final = 3.0
+PREPARE_AFTER_S: Final = 1.0
 """How long an attempt must have run before the standby for the next one is prepared, in seconds."""
 
 

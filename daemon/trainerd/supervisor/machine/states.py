@@ -157,7 +157,7 @@ class Rejected:
 
     Attributes:
         by: What was refused: the spec, its demand for resources, or the program itself when it ran.
-        script: The files its command names, as they were when it ran: a change makes it try again.
+        script: The files that its command named when it ran: a change makes it try again.
     """
 
     NAME: ClassVar[str] = "rejected"

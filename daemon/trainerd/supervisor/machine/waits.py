@@ -1,4 +1,4 @@
-"""Answers to the end of a wait: for time, for room on the disk, for a script to be mended."""
+"""Answers to the end of a wait: for time, for room on the disk, for a script to be corrected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what the loop does to the outbox: which hooks hear of which decision."""
+"""From what the loop does to the outbox: which hooks are told of which decision."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def _event(step: DecidedStep, after: Job) -> NoticeEvent | None:
 
 
 def _is_tried_again(step: DecidedStep, after: Job) -> bool:
-    """Return whether an attempt ended badly, or could not be launched, and another one follows by itself."""
+    """Return whether an attempt ended badly, or could not be launched, and the next follows by itself."""
     if after.is_held or not isinstance(after.state, Queued | BackingOff):
         return False
     match step.event:

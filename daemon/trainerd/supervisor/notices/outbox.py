@@ -55,7 +55,7 @@ class _Line:
     """What waits for one hook.
 
     Attributes:
-        hook: The hook as it was configured last.
+        hook: The hook in its newest configuration.
         waiting: Oldest first.
         in_hand: The one that is being delivered.
         worker: Delivers them.

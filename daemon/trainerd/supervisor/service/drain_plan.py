@@ -4,7 +4,7 @@ What a job's drain will take is told from its earlier ones: an exit record says 
 and when the last rank was gone. A job that was never drained may need all of its grace period.
 
 Where there is less time than that (a limit is configured, a machine is about to be taken), the ranks are told
-"now" while a save still fits, so that the newest copy in memory is written instead of nothing; whoever is
+"now" while a save still fits, so that the newest copy in memory is written instead of nothing; a process
 left at the very end is killed, since the machine would do it anyway. systemd is asked for more time a little
 at a time, and only while something moves or may still be within its grace: a supervisor that hangs is not
 waited for.

@@ -13,7 +13,8 @@ import os
 import signal
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -29,17 +30,21 @@ from trainerd.supervisor.api.facade import Facade
 from trainerd.supervisor.api.recent_attempts import RecentAttempts
 from trainerd.supervisor.attempt.cgroups import prepare_cgroups
 from trainerd.supervisor.attempt.launcher import ShimLauncher
+from trainerd.supervisor.attempt.node_files import NodeRunFiles
+from trainerd.supervisor.attempt.run_files import DiskRunFiles
 from trainerd.supervisor.bounded_io import BoundedIo, NotObservedError
 from trainerd.supervisor.journal.journal import Journal
 from trainerd.supervisor.ledger import Ledger
 from trainerd.supervisor.log.logger import configure_logging
 from trainerd.supervisor.loop import SCAN_RETRY_S, Loop
-from trainerd.supervisor.machine.job_events import ResumeAsked
+from trainerd.supervisor.machine.job_events import AttemptEnded, ResumeAsked
+from trainerd.supervisor.machine.outcome import OutcomeKind
 from trainerd.supervisor.machine.states import Draining, Faulted, Finished, Parked, Queued, Rejected, Stopped
 from trainerd.supervisor.purge import refuse_if_live
 from trainerd.supervisor.scheduler import machine_capacity
 from trainerd.supervisor.service.instance_lock import is_replaced
 from trainerd.supervisor.service.leave_timer import LeaveTimer
+from trainerd.supervisor.service.node_group import OtherNodes, join_common, whole_end
 from trainerd.supervisor.service.stop_requests import StopRequests
 from trainerd.supervisor.service.takeover import AskedToLeaveError, exclusive_state
 from trainerd.supervisor.specs.view import Accepted, FolderView
@@ -53,6 +58,7 @@ if TYPE_CHECKING:
     from trainerd.supervisor.api.control import OutcomeView
     from trainerd.supervisor.ledger import Step
     from trainerd.supervisor.machine.states import Job, State
+    from trainerd.supervisor.service.node_group import NodeGroup, WholeEnd
 
 DRAIN_MARGIN_S: Final = 30.0
 """How long after the grace period the shim is waited for, before leaving without it."""
@@ -90,13 +96,14 @@ class End:
     is_not_now: bool = False
 
 
-def judge_end(job: Job | None, outcome: OutcomeView | None, *, was_asked: bool) -> End:
+def judge_end(job: Job | None, outcome: OutcomeView | None, *, was_asked: bool, is_node: bool = False) -> End:
     """Return what to exit with.
 
     Args:
         job: As it is at the end; None if it could not be kept at all.
         outcome: How its newest ended attempt ended, None if none has.
         was_asked: Whether we were asked to leave.
+        is_node: Whether the job has other nodes, which may have been lost meanwhile.
     """
     if job is None:
         return End(exit_codes.FAILED, "there is no such job any more")
@@ -112,7 +119,7 @@ def judge_end(job: Job | None, outcome: OutcomeView | None, *, was_asked: bool) 
                 exit_codes.FAILED, "the attempt did not leave in time; the next `trainerd exec` finds it"
             )
     # One that was stopped without a checkpoint had nothing to save yet.
-    good_kinds = {"drained", "stopped"} if was_asked else {"drained"}
+    good_kinds = {"drained"} | ({"stopped"} if was_asked else set()) | ({"lost"} if is_node else set())
     if outcome is None or outcome.checkpoint is not None or outcome.kind in good_kinds:
         return End(exit_codes.DRAINED, job.reason)
     what = "asked to leave" if was_asked else "stopped"
@@ -141,6 +148,7 @@ def supervise_one(
     is_fresh: bool = False,
     takeover_after_s: float | None = None,
     leave_every_s: float | None = None,
+    group: NodeGroup | None = None,
 ) -> End:
     """Supervise a job until it is at rest, or until asked to leave; then drain it.
 
@@ -153,6 +161,7 @@ def supervise_one(
         takeover_after_s: How long another process that has the job is waited for, in seconds; from one on
             another machine it is taken over after that. None neither waits nor takes over what is locked.
         leave_every_s: How long the job runs at most before it is drained, in seconds; None is no limit.
+        group: The nodes of the job; None if it has one.
 
     Raises:
         LockedError: An attempt of the run to be moved aside may live.
@@ -179,13 +188,16 @@ def supervise_one(
         make_directory(state.log.parent)
         make_directory(state.runs)
         sweep_temporary(state.root)
+        join_common(run, group)
         if is_fresh:
             _begin_new_run(spec.name, state, say)
         with (
             configure_logging(state.log, stream=None),
             contextlib.closing(Journal(state.journal)) as journal,
         ):
-            foreground = _Foreground(spec, state, journal, say, lock=lock, leave_every_s=leave_every_s)
+            foreground = _Foreground(
+                spec, state, journal, say, lock=lock, leave_every_s=leave_every_s, group=group
+            )
             return asyncio.run(foreground.run(stream))
 
 
@@ -229,8 +241,18 @@ class _Foreground:
         *,
         lock: int,
         leave_every_s: float | None,
+        group: NodeGroup | None,
     ) -> None:
         clock = SystemClock()
+        self._group = group
+        self._others: OtherNodes | None = None
+        files: DiskRunFiles = DiskRunFiles()
+        if group is not None:
+            self._others = OtherNodes(group.place, state.run(spec.name), spec.spec_digest)
+            files = NodeRunFiles(group.place)
+            spec = replace(spec, standby="off")  # a program held ready was not tried with other nodes
+        self._whole_end: WholeEnd | None = None
+        self._has_drained = False
         self._lock = lock
         self._leave_every_s = leave_every_s
         self._is_time_up = False
@@ -254,6 +276,7 @@ class _Foreground:
             OneSpec(spec),
             ShimLauncher(clock=clock, io=io),
             clock,
+            files=files,
             io=io,
             observers=[recent.note, self._follow],
         )
@@ -283,12 +306,13 @@ class _Foreground:
                 api = tasks.create_task(self._serve_api(api_stop))
                 watch = tasks.create_task(self._watch_lock())
                 timer = tasks.create_task(self._watch_time())
+                meeting = tasks.create_task(self._watch_meeting())
                 await self._is_over.wait()
-                watch.cancel()
-                timer.cancel()
+                for task in (watch, timer, meeting):
+                    task.cancel()
                 if self._is_taken_over:
                     await self._leave_to_another()
-                elif self._is_asked():
+                elif self._is_asked() or self._has_drained or self._whole_end is not None:
                     await self._drain()
                 api_stop.set()
                 await asyncio.wait([api])
@@ -307,10 +331,27 @@ class _Foreground:
                 exit_codes.FAILED,
                 f"another process has taken over {self._state.root}; this one leaves the run to it",
             )
+        if self._whole_end is not None and not self._is_asked():
+            whole = self._whole_end
+            return End(whole.code, whole.reason, is_not_now=whole.is_not_now)
         view = self._facade.get_job(self._spec.name)
-        return judge_end(
-            self._job(), view.last_outcome if view is not None else None, was_asked=self._is_asked()
+        end = judge_end(
+            self._job(),
+            view.last_outcome if view is not None else None,
+            was_asked=self._is_asked() or self._has_drained,
+            is_node=self._group is not None,
         )
+        self._tell_other_nodes(end)
+        return end
+
+    def _tell_other_nodes(self, end: End) -> None:
+        """Say that this node is not to be waited for; else those that wait do so until their limit."""
+        if self._others is None or end.code == exit_codes.FINISHED:
+            return
+        try:
+            self._others.say_ended(end.code, end.reason)
+        except (TrainerdError, OSError) as error:
+            self._say(f"the other nodes cannot be told: {error}")
 
     def _is_asked(self) -> bool:
         return self._is_time_up or bool(self._requests.count)
@@ -336,6 +377,7 @@ class _Foreground:
             await self._loop.inbox.ask(job.name, ResumeAsked())
         if self._loop.is_on_hold:
             self._loop.release_all()
+        self._keep_slot()
         self._look()
 
     def _follow(self, step: Step) -> None:
@@ -343,7 +385,24 @@ class _Foreground:
         if step.after is not None and before != step.after.state.NAME:
             kind = step.after.state.NAME
             self._say(step.reason if step.reason.startswith(kind) else f"{kind}: {step.reason}")
+        if self._group is not None and step.before is not None and step.before.is_live:
+            self._follow_end(step)
+        self._keep_slot()
         self._look()
+
+    def _keep_slot(self) -> None:
+        """Let no attempt follow the one that runs before it is known whether all nodes have drained."""
+        job = self._job()
+        if self._group is not None and job is not None and job.is_live:
+            self._loop.ledger.grants_slots = False
+
+    def _follow_end(self, step: Step) -> None:
+        if isinstance(step.event, AttemptEnded) and step.event.outcome.kind is OutcomeKind.DRAINED:
+            # All ranks have, as one node was asked to leave: the engine starts all nodes again.
+            self._has_drained = True
+            self._is_over.set()
+        elif step.after is not None and not step.after.is_live:
+            self._loop.let_go()
 
     def _look(self) -> None:
         job = self._job()
@@ -389,6 +448,33 @@ class _Foreground:
         _log.info("foreground.time-up", limit_s=self._leave_every_s)
         self._is_time_up = True
         self._is_over.set()
+
+    async def _watch_meeting(self) -> None:
+        """While the ranks of this node wait for the others, look whether these still come."""
+        if self._group is None or self._others is None:
+            return
+        waited_s = 0.0
+        while self._whole_end is None:
+            await asyncio.sleep(LEAVE_LOOK_S)
+            if self._beat() is not None:  # a session is open, so the ranks have met
+                waited_s = 0.0
+                continue
+            waited_s += LEAVE_LOOK_S if self._is_running() else 0.0
+            with contextlib.suppress(NotObservedError):
+                self._whole_end = await self._io.observe(
+                    "the folder of all nodes", partial(self._look_at_others, self._others, waited_s)
+                )
+        self._say(self._whole_end.reason)
+        self._is_over.set()
+
+    def _look_at_others(self, others: OtherNodes, waited_s: float) -> WholeEnd | None:
+        assert self._group is not None, "there are other nodes"
+        return whole_end(
+            is_finished=others.is_finished(),
+            other=others.ended(),
+            waited_s=waited_s,
+            limit_s=self._group.meeting_limit_s,
+        )
 
     def _beat(self) -> Heartbeat | None:
         monitor = self._loop.monitors.get(self._spec.name)

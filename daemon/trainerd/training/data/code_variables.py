@@ -49,6 +49,10 @@ class CodeVariables:
         self._get = get
         self.put = put
 
+    def everything(self) -> dict[str, Any]:
+        """Return all variables, whether they count or not."""
+        return self._get()
+
     def attributes(self) -> dict[str, Any]:
         """Return the variables that count, with their values."""
         return {
@@ -125,6 +129,8 @@ class _CodeSearch:
 
     def below(self, path: str, value: Any) -> Iterator[tuple[str, CodeVariables]]:
         function = _function_of(value)
+        if isinstance(value, functools._lru_cache_wrapper):  # noqa: SLF001 - it has no public name
+            yield f"{path}.{_ROOT}cached>", CodeVariables(lambda: {"cache": value}, _refuse)
         if function is not None:
             if isinstance(value, types.MethodType):
                 yield from self._named_object(f"{path}.{_ROOT}self>", value.__self__, function)

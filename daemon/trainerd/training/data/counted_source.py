@@ -16,9 +16,11 @@ class CountedSource:
     Attributes:
         total: How many there are.
         is_idle_at_boundary: Whether waiting for the next number changes nothing that a checkpoint holds.
+        ends_with_loader: No: it is made for each loop.
     """
 
     is_idle_at_boundary = True
+    ends_with_loader = False
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -26,6 +28,10 @@ class CountedSource:
     def length(self, which: Pass) -> int:
         del which
         return self.total
+
+    def identity(self) -> str:
+        """Return the same for all: none has a state."""
+        return "steps"
 
     def extent(self) -> dict[str, int]:
         """Return nothing: a run may go on for more steps than were planned."""

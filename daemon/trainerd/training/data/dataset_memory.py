@@ -210,12 +210,12 @@ class DatasetMemory:
         return values_below(self._roots)[1]
 
     def _owners(self) -> Iterator[tuple[str, Any]]:
-        return _owners_of(self._roots)
+        return owners_of(self._roots)
 
 
 def values_below(roots: Mapping[str, Any]) -> tuple[dict[str, Any], Iterator[tuple[str, Any]]]:
     """Return the objects whose attributes count, and these attributes, by path."""
-    owners = dict(_owners_of(roots))
+    owners = dict(owners_of(roots))
     return owners, _values_of(owners)
 
 
@@ -230,7 +230,8 @@ def _values_of(owners: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
                 yield f"{path}.{name}", value
 
 
-def _owners_of(roots: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def owners_of(roots: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the objects whose attributes count, and variables of the code of loading, with their paths."""
     seen: dict[int, Any] = {}
     for name, root in roots.items():
         for path, owner in _owners_below(name, root, seen, 0):

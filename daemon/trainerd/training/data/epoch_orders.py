@@ -24,6 +24,7 @@ from trainerd.training.data.order import (
 )
 from trainerd.training.data.packed_order import ObjectOrder, PackedOrder, RemainingOrder, restored
 from trainerd.training.data.passes import Pass
+from trainerd.training.data.read_caches import ReadCaches
 from trainerd.training.data.seeds import derive_seed
 from trainerd.training.data.sharding import ShardPlan
 from trainerd.training.state.tensor_layouts import TensorTable
@@ -38,6 +39,9 @@ class EpochOrders:
         seed: Of the session.
         memory: What the loader remembers.
         suspect: Takes in a known cause of inexactness.
+
+    Attributes:
+        caches: Cached functions of the sampler.
     """
 
     def __init__(
@@ -51,6 +55,8 @@ class EpochOrders:
         self._trains_next = False
         self._saved: Mapping[str, Any] = {}
         self._at_beginning: dict[str, Any] = {}
+        roots = {"sampler": view.sampler, "batch_sampler": view.batch_sampler}
+        self.caches = ReadCaches(roots, of_functions=True)
 
     def begin(self, saved: Mapping[str, Any], done: int) -> None:
         """The next pass whose order is asked for trains, and `done` of its batches are done."""
@@ -103,12 +109,13 @@ class EpochOrders:
         else:
             if trains:
                 self._at_beginning = self._memory.saved()
-            found = batch_order(
-                self._view,
-                seed=derive_seed(self._seed, *which.place),
-                epoch=which.epoch,
-                is_sharded_here=which.plan is not None and not shards_itself(self._view),
-            )
+            with self.caches.reading(0, list(self._memory.generators.values())):
+                found = batch_order(
+                    self._view,
+                    seed=derive_seed(self._seed, *which.place),
+                    epoch=which.epoch,
+                    is_sharded_here=which.plan is not None and not shards_itself(self._view),
+                )
         if "drawn" in saved:
             self._expect(found, saved["drawn"])
         self._orders[trains] = (which, found)

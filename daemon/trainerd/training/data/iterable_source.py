@@ -15,6 +15,7 @@ from trainerd.training.data.isolation import in_isolation
 from trainerd.training.data.loader_memory import LoaderMemory
 from trainerd.training.data.map_source import extent_of
 from trainerd.training.data.passes import SAMPLE, Pass
+from trainerd.training.data.root_identity import kind_of
 from trainerd.training.data.seeds import folded
 
 _FIRST_PASS: Final = ((1, 0), 0)
@@ -39,6 +40,7 @@ class IterableSource:
     """
 
     is_idle_at_boundary = True
+    ends_with_loader = False
 
     def __init__(
         self,
@@ -61,6 +63,12 @@ class IterableSource:
         self._at_beginning: dict[str, Any] = {}
         self._now: Mapping[str, Any] = {}
         self._inner = ForeignLoaders()
+
+    def identity(self) -> str:
+        dataset = getattr(self._iterable, "dataset", None)
+        return "|".join(
+            [kind_of(type(self._iterable)), kind_of(type(dataset)), *self._memory.identities.values()]
+        )
 
     def length(self, which: Pass) -> int | None:
         del which

@@ -126,6 +126,8 @@ class LoaderMemory:
         self._owners = [name for name in owners if name in self._roots]
         self.find()
         self._marks = {path: content_mark(value) for path, value in self._values()}
+        stock = [owner.path for owner in self._owning() if type(owner.value) is BatchSampler]
+        self._of_stock = {path for path in self._marks if path.rpartition(".")[0] in stock}
         for name in self._owners:
             self._marks |= first.marks_of(self._roots[name], name) if first is not None else {}
         plain = self.plain_marks()
@@ -161,7 +163,11 @@ class LoaderMemory:
                 generators[path] = generator_state(value)
             else:
                 attributes[path] = copied_state(plain_form(value))
-        first = {path: mark for path, mark in self._marks.items() if mark != _UNMARKED}
+        first = {
+            path: mark
+            for path, mark in self._marks.items()
+            if mark != _UNMARKED and (path not in self._of_stock or path in attributes)
+        }
         if not (first or attributes or generators):
             return {}
         roots = set(map(_root_of, (*attributes, *generators)))
@@ -197,7 +203,8 @@ class LoaderMemory:
                 _set_generator(self.generators.get(path), value)
             elif owner in owners:
                 set_attribute(owners[owner], name, copied_state(value))
-        self._marks = dict(first)
+        # A stock batch sampler has its size from the program, which counts unless the script changes it.
+        self._marks = {path: mark for path, mark in self._marks.items() if path in self._of_stock} | first
 
     def _values(self) -> Iterator[tuple[str, Any]]:
         yield from self.generators.items()
@@ -229,8 +236,7 @@ def _owners_below(path: str, value: Any, seen: set[int], depth: int) -> Iterator
     if type(value) in _FIXED:
         return
     is_dataset = isinstance(value, Dataset)
-    if type(value) is not BatchSampler:
-        yield Owner(path, value, is_dataset)
+    yield Owner(path, value, is_dataset)
     if depth >= _DEPTH_MAX:
         return
     for name, each in list(vars(value).items()):

@@ -28,6 +28,7 @@ _PASSES_ON: Final = {"YIELD_VALUE", "RESUME", "SEND", "RETURN_GENERATOR"}
 """Generators that wrap ours, such as tqdm's, are closed on the way to it."""
 
 
+Places = tuple[tuple["CodeType", int], ...]
 Asking = frozenset[tuple["CodeType", int]]
 """The ``for`` loops that ask for an item: their code, and where in it they stand."""
 
@@ -48,6 +49,19 @@ def loops_that_ask(depth: int = 1) -> Asking:
             break
         frame = frame.f_back
     return frozenset(found)
+
+
+def places_that_ask() -> Places:
+    """Return the places in the script that ask for something, through the generators that pass it on."""
+    found = []
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - see above
+    while frame is not None:
+        if not frame.f_globals.get("__name__", "").startswith("trainerd."):
+            found.append((frame.f_code, frame.f_lasti))
+            if not frame.f_code.co_flags & inspect.CO_GENERATOR:
+                break
+        frame = frame.f_back
+    return tuple(found)
 
 
 def was_left_on_purpose(asking: Asking, depth: int = 1) -> bool:

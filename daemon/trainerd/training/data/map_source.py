@@ -19,6 +19,8 @@ from trainerd.training.data.epoch_orders import EpochOrders
 from trainerd.training.data.loader_memory import LoaderMemory
 from trainerd.training.data.loader_view import LoaderView
 from trainerd.training.data.passes import SAMPLE, Pass
+from trainerd.training.data.read_caches import LostCache
+from trainerd.training.data.root_identity import kind_of
 from trainerd.training.data.seeded_fetch import SeededFetch, as_it_is
 from trainerd.training.data.seeds import derive_seed, folded
 from trainerd.training.data.worker_states import WorkerBatches, WorkerStates
@@ -45,6 +47,7 @@ class MapSource:
     """
 
     is_idle_at_boundary = True
+    ends_with_loader = False
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class MapSource:
         first: FirstMarks | None = None,
     ) -> None:
         self._view = view
+        self._batch_size = view.batch_size
         self.is_sharded_here = is_sharded_here
         self._seed = seed
         self._suspect = suspect
@@ -66,6 +70,7 @@ class MapSource:
             view.collate_fn,
             is_batched=view.batch_sampler is not None,
             tells_changes=view.num_workers > 0,
+            keeps_caches=view.num_workers == 0 or view.persistent_workers,
         )
         options = view.worker_options()
         self._worker_start: WorkerStart | None = options.get("worker_init_fn")
@@ -107,6 +112,11 @@ class MapSource:
                 )
             )
 
+    def identity(self) -> str:
+        view = self._view
+        kinds = [kind_of(type(each)) for each in (view.dataset, view.sampler, view.batch_sampler)]
+        return "|".join([*kinds, *self._data.identities.values(), str(self._batch_size)])
+
     def length(self, which: Pass) -> int | None:
         return length_of(self._order(which))
 
@@ -134,6 +144,8 @@ class MapSource:
         self._data_now = data.get("now", {}) if done else {}
         self._trains_next = True
         self._workers.begin((saved or {}).get("workers"), done)
+        for each in (saved or {}).get("caches", ()):
+            self._suspect(LostCache(*each).reason)
         self._suspect_workers_that_persist(data.get("now"))
         self._orders.begin(saved or {}, done)
 
@@ -150,6 +162,11 @@ class MapSource:
         own: dict[str, Any] = {"data": data} if any(data.values()) else {}
         if workers := self._workers.saved(done):
             own["workers"] = workers
+        captured = data["now"].get("changed", ())
+        if lost := [*self._fetch.caches.lost(captured), *self._orders.caches.lost()]:
+            own["caches"] = list(map(list, lost))
+            for each in lost:
+                self._suspect(each.reason)
         return self._orders.saved(done) | own
 
     def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:

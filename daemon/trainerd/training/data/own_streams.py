@@ -29,6 +29,11 @@ class OwnStreams:
         self._isolated: isolated_cpu_generators | None = None
 
     @property
+    def generators(self) -> list[Any]:
+        """The generators that were found."""
+        return [generator for generator, _ in self._generators]
+
+    @property
     def are_empty(self) -> bool:
         """Whether no generator was found."""
         return not self._generators

@@ -37,9 +37,15 @@ class Source(Protocol):
 
     Attributes:
         is_idle_at_boundary: Whether waiting for the next batch changes nothing that a checkpoint holds.
+        ends_with_loader: Whether it lives as long as the script has the loader.
     """
 
     is_idle_at_boundary: bool
+    ends_with_loader: bool
+
+    def identity(self) -> str:
+        """Return what it is told by in another attempt: the name of a class, then more after a ``|``."""
+        ...
 
     def length(self, which: Pass) -> int | None:
         """Return how many batches the pass has, None if that is not known."""

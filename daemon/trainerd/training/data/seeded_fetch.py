@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from trainerd.training.data.found_generators import find_generators
 from trainerd.training.data.own_streams import OwnStreams
 from trainerd.training.data.purity import draws_nothing
+from trainerd.training.data.read_caches import ReadCaches
 from trainerd.training.data.worker_watch import WorkerWatch
 
 
@@ -42,16 +43,25 @@ class SeededFetch(Dataset[Any]):
         collate: Collates samples.
         is_batched: Whether a request is for a list of samples.
         tells_changes: Whether a worker returns a batch within a `ToldBatch` if reading it changed something.
+        keeps_caches: Whether what reading keeps in this process lives on from pass to pass.
 
     Attributes:
         dataset: The dataset.
+        caches: What reading keeps in this process.
         draws_nothing: Whether fetching is known to draw no random number.
     """
 
     def __init__(
-        self, dataset: Any, collate: Callable[[Any], Any], *, is_batched: bool, tells_changes: bool = False
+        self,
+        dataset: Any,
+        collate: Callable[[Any], Any],
+        *,
+        is_batched: bool,
+        tells_changes: bool = False,
+        keeps_caches: bool = True,
     ) -> None:
         self._tells_changes = tells_changes
+        self._keeps_caches = keeps_caches
         self._watch: WorkerWatch | None = None
         self.dataset = dataset
         self._collate = collate
@@ -60,6 +70,11 @@ class SeededFetch(Dataset[Any]):
         self._fetch_many = getattr(dataset, "__getitems__", None) if is_batched else None
         self._streams = OwnStreams({})
         self._found_in: int | None = None
+        self.caches = self._new_caches()
+
+    def _new_caches(self) -> ReadCaches:
+        roots = {"dataset": self.dataset, "collate_fn": self._collate}
+        return ReadCaches(roots, are_kept=self._keeps_caches)
 
     def find_generators(self) -> set[str]:
         """Look for the generators of the dataset and the collate function, and return their paths."""
@@ -80,7 +95,8 @@ class SeededFetch(Dataset[Any]):
             return self._fetch_in_worker(request)
         self._streams.begin(request.seed)
         try:
-            return self._fetch(request.indices)
+            with self.caches.reading(self._count(request.indices), self._streams.generators):
+                return self._fetch(request.indices)
         finally:
             self._streams.end()
 
@@ -90,14 +106,25 @@ class SeededFetch(Dataset[Any]):
             return self._fetch(request.indices)
         if self._watch is None:
             self._watch = WorkerWatch({"dataset": self.dataset, "collate_fn": self._collate})
+            self.caches = self._new_caches()  # those of this process
         if request.state:
             self._watch.put_back(request.state)
         self._streams.seed(request.seed)
-        return self._watch.look(self._fetch(request.indices))
+        with self.caches.reading(self._count(request.indices), self._streams.generators):
+            batch = self._fetch(request.indices)
+        return self._watch.look(batch, self.caches)
+
+    def _count(self, indices: Any) -> int:
+        return len(indices) if self._is_batched else 1
 
     def __getstate__(self) -> dict[str, Any]:
         # The generators of a copy are other ones.
-        return {**self.__dict__, "_streams": OwnStreams({}), "_found_in": None, "_watch": None}
+        kept = {name: value for name, value in self.__dict__.items() if name != "caches"}
+        return {**kept, "_streams": OwnStreams({}), "_found_in": None, "_watch": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.caches = self._new_caches()
 
     def _fetch(self, indices: Any) -> Any:
         if not self._is_batched:

@@ -62,6 +62,7 @@ class SourceCache:
             self._drop_unused(epoch)
             source = source_for(loader, seed=seed, warn=self._warn, suspect=self._suspect, first=self._first)
             entry = _Entry(self._reference(loader, key), source, epoch)
+            source.ends_with_loader = isinstance(entry.loader, weakref.ref)
         entry.epoch = epoch
         self._entries[key] = entry  # the one used last comes last
         return entry.source

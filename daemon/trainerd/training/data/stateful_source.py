@@ -12,6 +12,7 @@ from trainerd.training.data.foreign_loaders import ForeignLoaders
 from trainerd.training.data.isolation import in_isolation
 from trainerd.training.data.loader_memory import LoaderMemory
 from trainerd.training.data.passes import SAMPLE, Pass
+from trainerd.training.data.root_identity import kind_of
 from trainerd.training.data.seeds import folded
 from trainerd.training.data.torchdata_loaders import (
     end_former_pass,
@@ -34,6 +35,7 @@ class StatefulSource:
     """
 
     is_idle_at_boundary = False
+    ends_with_loader = False
 
     def __init__(self, loader: Any, *, seed: int, suspect: Callable[[Reason], None]) -> None:
         self._loader = loader
@@ -69,6 +71,12 @@ class StatefulSource:
         if done and self._at_beginning:
             tree["memory_at_beginning"] = self._at_beginning
         return tree
+
+    def identity(self) -> str:
+        dataset = getattr(self._loader, "dataset", None)
+        return "|".join(
+            [kind_of(type(self._loader)), kind_of(type(dataset)), str(known_length(self._loader))]
+        )
 
     def length(self, which: Pass) -> int | None:
         del which

@@ -64,6 +64,18 @@ class ToldSource:
         self._listener: Final = listener
         self.is_idle_at_boundary = source.is_idle_at_boundary
 
+    @property
+    def ends_with_loader(self) -> bool:
+        """As of the source within."""
+        return self._source.ends_with_loader
+
+    @ends_with_loader.setter
+    def ends_with_loader(self, ends: bool) -> None:
+        self._source.ends_with_loader = ends
+
+    def identity(self) -> str:
+        return self._source.identity()
+
     def length(self, which: Pass) -> int | None:
         return self._source.length(which)
 

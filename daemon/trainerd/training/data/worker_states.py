@@ -10,10 +10,12 @@ first batch that is left. It takes the place, the number and the seed of the one
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import starmap
 from typing import Any, Final, Self
 
 from trainerd.contract.verdict import Reason
+from trainerd.training.data.read_caches import LostCache
 from trainerd.training.data.worker_watch import ToldBatch
 
 _BEHIND_MAX: Final = 8
@@ -38,6 +40,7 @@ class WorkerStates:
         self._before: dict[int, bytes] = {}
         self._told: dict[int, list[tuple[int, bytes]]] = {}
         self._unsaved: set[str] = set()
+        self._caches: dict[str, LostCache] = {}
         self._is_begun = False
 
     def begin(self, saved: Mapping[str, Any] | None, done: int) -> None:
@@ -46,6 +49,7 @@ class WorkerStates:
         if not saved:
             return
         self._report(saved["unsaved"])
+        self._report_caches(starmap(LostCache, saved.get("caches", ())))
         states = saved["states"]
         if not states:
             return
@@ -76,8 +80,8 @@ class WorkerStates:
 
     def take(self, number: int, told: ToldBatch) -> None:
         """Take in what a worker told with a batch."""
-        if told.unsaved:
-            self._report(told.unsaved)
+        self._report(told.unsaved)
+        self._report_caches(told.caches)
         known = self._told.setdefault(number % self._count, [])
         while len(known) > 1 and known[1][0] < number - self._count - _BEHIND_MAX:
             del known[0]
@@ -86,9 +90,10 @@ class WorkerStates:
     def saved(self, done: int | None) -> dict[str, Any]:
         """Return what a checkpoint holds after `done` batches of the pass that trains."""
         states = self._after(done) if done or self._persist else {}
-        if not (states or self._unsaved):
+        if not (states or self._unsaved or self._caches):
             return {}
-        return {
+        caches = {"caches": list(map(list, self._caches.values()))} if self._caches else {}
+        return caches | {
             "count": self._count,
             "states": {str(w): pickle.loads(state) for w, state in sorted(states.items()) if state},  # noqa: S301 - of our own workers
             "unsaved": sorted(self._unsaved),
@@ -115,6 +120,11 @@ class WorkerStates:
                     "let __getitem__ depend on the index alone, or keep numbers, lists and dicts of them",
                 )
             )
+
+    def _report_caches(self, caches: Iterable[LostCache]) -> None:
+        for each in caches:
+            self._caches[each.path] = each
+            self._suspect(each.reason)
 
 
 class WorkerBatches:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import pickle
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from trainerd.training.data.attribute_marks import ABSENT, NONE, can_be_saved, is_small, mark_of
 from trainerd.training.data.dataset_memory import (
@@ -26,6 +26,9 @@ from trainerd.training.data.dataset_memory import (
 )
 from trainerd.training.data.loader_memory import plain_form, set_attribute
 from trainerd.training.state.generators import is_generator
+
+if TYPE_CHECKING:
+    from trainerd.training.data.read_caches import LostCache, ReadCaches
 
 SENT_BYTES_MAX: Final = 64 << 10
 """What is sent with each batch costs the process that trains time to take in."""
@@ -41,11 +44,13 @@ class ToldBatch(NamedTuple):
         batch: The batch.
         state: Pickled attributes by path, all that reading has changed so far.
         unsaved: Paths of what reading has changed and no checkpoint can hold, each once.
+        caches: Caches of the worker with random values that no checkpoint holds, each once.
     """
 
     batch: Any
     state: bytes
     unsaved: tuple[str, ...]
+    caches: tuple[LostCache, ...] = ()
 
 
 class WorkerWatch:
@@ -61,6 +66,7 @@ class WorkerWatch:
         self._changed: set[str] = set()
         self._unsaved: set[str] = set()
         self._sent = b""
+        self._lost: set[str] = set()
         self._quick: dict[str, Any] = {}
         self._marks: dict[str, str] = {}
         self._look_at_all(self._values())
@@ -76,8 +82,8 @@ class WorkerWatch:
                 self._changed.add(path)
         self._look_at_all(self._values())
 
-    def look(self, batch: Any) -> Any:
-        """Return a batch that was read, with what reading it changed, if anything."""
+    def look(self, batch: Any, caches: ReadCaches | None = None) -> Any:
+        """Return a batch that was read, with what reading it changed, and kept in caches, if anything."""
         self._number += 1
         values = self._values()
         is_full = self._number <= _WATCHED or self._number & (self._number - 1) == 0
@@ -89,10 +95,12 @@ class WorkerWatch:
                 new += self._sorted_in(path, values)
         self._quick = {path: _quick_mark(value) for path, value in values.items()}
         state = self._state(values, new)
-        if state == self._sent and not new:
+        lost = [each for each in caches.lost(self._changed) if each.path not in self._lost] if caches else []
+        if state == self._sent and not new and not lost:
             return batch
         self._sent = state
-        return ToldBatch(batch, state, tuple(sorted(new)))
+        self._lost.update(each.path for each in lost)
+        return ToldBatch(batch, state, tuple(sorted(new)), tuple(lost))
 
     def _values(self) -> dict[str, Any]:
         return {path: value for path, value in values_below(self._roots)[1] if not is_generator(value)}

@@ -33,6 +33,7 @@ class ZippedSource:
         if len({id(source) for source in sources}) < len(sources):
             raise UserError("batches() got the same loader twice: give each place a loader of its own")
         self._sources = tuple(sources)
+        self.ends_with_loader = False  # it is made for each loop
         self.is_idle_at_boundary = all(source.is_idle_at_boundary for source in sources)
 
     def length(self, which: Pass) -> int | None:
@@ -40,6 +41,10 @@ class ZippedSource:
         lengths = [source.length(part) for source, part in self._parts(which)]
         known = [length for length in lengths if length is not None]
         return min(known) if len(known) == len(lengths) else None
+
+    def identity(self) -> str:
+        """Return the identities of all of them."""
+        return "|".join([source.identity() for source in self._sources])
 
     def extent(self) -> dict[str, int]:
         """Return the extent of each source, under its number."""

@@ -18,6 +18,7 @@ import functools
 import itertools
 import json
 import os
+import secrets
 import socket
 import time
 from dataclasses import asdict
@@ -26,10 +27,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
-from trainerd.contract.process import ProcessIdentity, identify, is_alive
+from trainerd.contract.node_place import refuse_as_one_of_many
+from trainerd.contract.process import ProcessIdentity, boot_id, identify, is_alive
 from trainerd.errors import RankLostError, UserError
 from trainerd.training.distributed.bounded_store import BoundedStore, StoreSilentError
-from trainerd.training.distributed.life_signs import SILENCE_LIMIT_S, Pulse, Silence
+from trainerd.training.distributed.life_signs import BEAT_S, SILENCE_LIMIT_S, Pulse, Silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,6 +47,10 @@ FAREWELL_LIMIT_S: Final = 15.0
 CAUSE_LIMIT_S: Final = 1.0
 """How long after an error a rank looks whether another one has ended, in seconds: its end takes a moment to
 show."""
+CAUSE_SILENCE_S: Final = 5 * BEAT_S
+"""How long after an error a rank waits for a life sign of one on another host, in seconds."""
+CONNECT_TRY_S: Final = 5.0
+"""How long one try to reach the store takes at most, in seconds: between two, signals are answered."""
 FAILING_LIMIT_S: Final = 5.0
 """How long a rank that is failing itself waits for what another one has promised to say, in seconds."""
 TELL_LIMIT_S: Final = 3.0
@@ -84,19 +90,37 @@ class Ranks:
         """All ranks but this one."""
         return tuple([rank for rank in range(self.world_size) if rank != self.rank])
 
-    def introduce(self) -> None:
+    def introduce(self, *, spec_digest: str = "") -> None:
         """Tell the others which process this is, and learn which ones they are.
 
+        Args:
+            spec_digest: Of the spec under which this rank runs: that of all ranks is the same.
+
         Raises:
-            RankLostError: One did not come.
+            RankLostError: One did not come, or another process is this rank already.
+            UserError: The ranks were not started for one and the same job.
         """
+        card = {**_visiting_card(), "world_size": self.world_size, "spec": spec_digest}
+        claim = card["claim"] = secrets.token_hex(8)
+        self.put_first(f"process/{self.rank}", card)
+        held = self.get(f"process/{self.rank}")
+        if held["claim"] != claim:  # such as one of an attempt before that was stopped meanwhile
+            raise RankLostError(
+                f"another process ({held['process']['pid']} on {held['place'][0]}) is rank {self.rank} of "
+                "this attempt"
+            )
         self._pulse.start()
-        self.put(f"process/{self.rank}", _visiting_card())
         here = _place()
         for rank in self.others:
-            card = self.get(f"process/{rank}", limit_s=RENDEZVOUS_LIMIT_S)
-            if card["place"] == here:  # elsewhere the number would be that of a stranger
-                self._peers[rank] = ProcessIdentity(**card["process"])
+            other = self.get(f"process/{rank}", limit_s=RENDEZVOUS_LIMIT_S)
+            for word, what in (("world_size", "WORLD_SIZE"), ("spec", "the digest of the spec")):
+                if other.get(word, card[word]) != card[word]:
+                    raise UserError(
+                        f"{what} is {card[word]} for rank {self.rank}, and {other[word]} for rank {rank}",
+                        hint="start all nodes with the same spec",
+                    )
+            if other["place"] == here:  # elsewhere the number would be that of a stranger
+                self._peers[rank] = ProcessIdentity(**other["process"])
 
     def put(self, key: str, value: Any) -> None:
         """Say something to all.
@@ -165,9 +189,9 @@ class Ranks:
 
     def _look_for_the_silent(self, now_s: float) -> None:
         for rank in self.others:
-            if not self.has(f"alive/{rank}"):
+            count = self._life_sign(rank)
+            if count is None:
                 continue  # it has not come yet, which has a limit of its own
-            count = json.loads(self._ask(functools.partial(self._store.get, f"alive/{rank}")))
             silent_s = self._silence.seen(rank, count, now_s)
             if silent_s >= SILENCE_LIMIT_S and not self.has(f"left/{rank}"):
                 raise RankLostError(
@@ -179,15 +203,35 @@ class Ranks:
         """Return what made this rank fail: the loss of another one, if that is why a collective broke."""
         if isinstance(error, RankLostError) or not isinstance(error, RuntimeError):
             return error
-        deadline_s = time.monotonic() + CAUSE_LIMIT_S
-        while time.monotonic() < deadline_s:
-            try:
-                self.look_for_the_lost()
-            except RankLostError as lost:
-                lost.__cause__ = error
-                return lost
-            time.sleep(POLL_S)
+        try:
+            self._look_after_error()
+        except RankLostError as lost:
+            lost.__cause__ = error
+            return lost
         return error
+
+    def _look_after_error(self) -> None:
+        """Look for a lost rank until it would have shown.
+
+        Raises:
+            RankLostError: One is lost.
+        """
+        began_s = time.monotonic()
+        silent = {rank: self._life_sign(rank) for rank in self.others if rank not in self._peers}
+        while time.monotonic() < began_s + (CAUSE_SILENCE_S if silent else CAUSE_LIMIT_S):
+            self.look_for_the_lost()
+            silent = {rank: sign for rank, sign in silent.items() if self._life_sign(rank) == sign}
+            time.sleep(POLL_S)
+        if silent:  # a minute of silence is not waited for: that a collective broke says the rest
+            ranks = ", ".join(map(str, silent))
+            raise RankLostError(
+                f"a collective broke, and no life sign of rank {ranks} came for {CAUSE_SILENCE_S:g} s"
+            )
+
+    def _life_sign(self, rank: int) -> int | None:
+        if not self.has(f"alive/{rank}"):
+            return None
+        return int(json.loads(self._ask(functools.partial(self._store.get, f"alive/{rank}"))))
 
     def say_failed(self, error: BaseException) -> None:
         """Tell the others that this rank goes no further."""
@@ -253,10 +297,12 @@ def rendezvous(environment: TrainingEnvironment, environ: Mapping[str, str] = os
     """Meet the other ranks; return None if this is the only one.
 
     Raises:
-        UserError: The environment does not say where to rendezvous.
+        UserError: The environment does not say where to rendezvous, or which of several processes this is.
         RankLostError: The others did not come.
     """
     if environment.world_size == 1:
+        if environment.attempt_dir is None:  # `trainerd exec` has asked for itself
+            refuse_as_one_of_many(environ)
         return None
     address, port = environ.get("MASTER_ADDR"), environ.get("MASTER_PORT", "")
     if not address or not port.isdigit():
@@ -268,23 +314,54 @@ def rendezvous(environment: TrainingEnvironment, environ: Mapping[str, str] = os
     if not 0 <= environment.rank < environment.world_size:
         raise UserError(f"RANK={environment.rank} is none of WORLD_SIZE={environment.world_size}")
     is_agents = environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
-    try:
-        store = TCPStore(
-            address,
-            int(port),
-            is_master=environment.rank == 0 and not is_agents,
-            timeout=dt.timedelta(seconds=RENDEZVOUS_LIMIT_S),
-            wait_for_workers=False,
-            # init_process_group, before or after, shares the server of this process
-            multi_tenant=not is_agents,
-        )
-    except RuntimeError as error:
-        raise RankLostError(f"the ranks cannot rendezvous at {address}:{port}: {error}") from error
+    is_master = environment.rank == 0 and not is_agents
+    store = _connected(address, int(port), is_master=is_master, is_agents=is_agents)
     # One script may open several sessions, one after the other; each has keys of its own.
     prefix = f"trainerd/{environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{next(_meetings)}"
-    ranks = Ranks(PrefixStore(prefix, store), rank=environment.rank, world_size=environment.world_size)
-    ranks.introduce()
+    ranks = of_incarnation(PrefixStore(prefix, store), environment.rank, environment.world_size)
+    ranks.introduce(spec_digest=environment.spec_digest if environment.node is not None else "")
     return ranks
+
+
+def of_incarnation(store: Store, rank: int, world_size: int) -> Ranks:
+    """Return the ranks that meet rank 0 as it is now: none of them sees what an earlier attempt says.
+
+    Raises:
+        RankLostError: Rank 0 did not come.
+    """
+    entrance = Ranks(store, rank=rank, world_size=world_size)
+    if rank == 0:
+        entrance.put("incarnation", secrets.token_hex(8))
+    incarnation = entrance.get("incarnation", limit_s=RENDEZVOUS_LIMIT_S)
+    entrance._bounded.close()  # noqa: SLF001 - of this module
+    return Ranks(PrefixStore(incarnation, store), rank=rank, world_size=world_size)
+
+
+def _connected(address: str, port: int, *, is_master: bool, is_agents: bool) -> TCPStore:
+    """Connect to the store, which rank 0 may still have to open.
+
+    Raises:
+        RankLostError: It cannot be reached, or opened here.
+    """
+    deadline_s = time.monotonic() + RENDEZVOUS_LIMIT_S
+    while True:
+        try:
+            store = TCPStore(
+                address,
+                port,
+                is_master=is_master,
+                timeout=dt.timedelta(seconds=RENDEZVOUS_LIMIT_S if is_master else CONNECT_TRY_S),
+                wait_for_workers=False,
+                # init_process_group, before or after, shares the server of this process
+                multi_tenant=not is_agents,
+            )
+        except RuntimeError as error:
+            if not is_master and time.monotonic() < deadline_s:
+                time.sleep(POLL_S)
+                continue
+            raise RankLostError(f"the ranks cannot rendezvous at {address}:{port}: {error}") from error
+        store.set_timeout(dt.timedelta(seconds=RENDEZVOUS_LIMIT_S))
+        return store
 
 
 def _has_ended(process: ProcessIdentity) -> bool:
@@ -306,4 +383,5 @@ def _place() -> list[str]:
         namespace = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         namespace = f"unknown to {os.getpid()}"
-    return [socket.gethostname(), namespace]
+    # Hosts may have one name, and the first namespace has the same number on all of them.
+    return [socket.gethostname(), boot_id(), namespace]

@@ -16,7 +16,7 @@ from trainerd.contract.verdict import Reason
 from trainerd.training.engine.check_cache import findings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
     from trainerd.analysis.script_finding import ScriptFinding
@@ -38,35 +38,58 @@ _known: dict[tuple[str, int, int], tuple[ScriptFinding, ...]] = {}
 _told: set[tuple[str, int, int]] = set()
 
 
-def check_caller(suspicions: Suspicions, say: Callable[[str], None]) -> None:
-    """Add what the analysis finds in the calling script to the suspicions, and tell the user once a process.
+class CallerCheck:
+    """What the analysis finds in the calling script. A finding counts once a loop that it is about is opened.
 
-    ``TRAINERD_CHECK=off`` leaves it out. Whatever goes wrong in it counts as nothing found: it must not keep
-    a script from training.
+    A script may hold several training functions, and branches that this run does not take.
 
     Args:
         suspicions: The suspicions of this attempt.
         say: Tells the user.
     """
-    if os.environ.get(environment.CHECK) == "off":
-        return
-    try:
-        path = _caller()
-        if path is None:
+
+    def __init__(self, suspicions: Suspicions, say: Callable[[str], None]) -> None:
+        self._suspicions = suspicions
+        self._say = say
+        self._path = ""
+        self._waiting: list[ScriptFinding] = []
+
+    def begin(self) -> None:
+        """Analyse the script, and tell the user what is found, once a process.
+
+        ``TRAINERD_CHECK=off`` leaves it out. Whatever goes wrong in it counts as nothing found: it must not
+        keep a script from training.
+        """
+        if os.environ.get(environment.CHECK) == "off":
             return
-        key = _key(path)
-        if key not in _known:
-            _known[key] = findings_of(_source(path, key))
-        findings = _known[key]
-    except Exception:  # noqa: BLE001 - see above
-        return
-    for finding in findings:
-        if finding.rule not in _RAISED:
-            suspicions.add(_reason(path, finding), is_said=True)
-    if findings and key not in _told:
-        _told.add(key)
-        for line in warnings_of(path, findings):
-            say(line)
+        try:
+            path = _caller()
+            if path is None:
+                return
+            key = _key(path)
+            if key not in _known:
+                _known[key] = findings_of(_source(path, key))
+            findings = _known[key]
+        except Exception:  # noqa: BLE001 - see above
+            return
+        self._path = path
+        self._waiting = [each for each in findings if each.rule not in _RAISED]
+        self._count(lambda finding: not finding.loops)
+        if findings and key not in _told:
+            _told.add(key)
+            for line in warnings_of(path, findings):
+                self._say(line)
+
+    def loop_opened(self) -> None:
+        """The script opens a loop: count what was found in it."""
+        if self._waiting:
+            lines = _lines_in(self._path)
+            self._count(lambda finding: finding.is_about(lines))
+
+    def _count(self, is_met: Callable[[ScriptFinding], bool]) -> None:
+        for finding in filter(is_met, self._waiting):
+            self._suspicions.add(_reason(self._path, finding), is_said=True)
+        self._waiting = [each for each in self._waiting if not is_met(each)]
 
 
 def warnings_of(path: str, findings: tuple[ScriptFinding, ...]) -> list[str]:
@@ -86,13 +109,25 @@ def _reason(path: str, finding: ScriptFinding) -> Reason:
 
 def _caller() -> str | None:
     """Return the file of the code that entered the session, None if there is none."""
+    return next((frame.f_code.co_filename for frame in _callers()), None)
+
+
+def _lines_in(path: str) -> list[int]:
+    """Return the lines at which a file is being run.
+
+    The main module may be known by a relative and by an absolute path: the name of the file tells it.
+    """
+    name = Path(path).name
+    return [frame.f_lineno for frame in _callers() if Path(frame.f_code.co_filename).name == name]
+
+
+def _callers() -> Iterator[FrameType]:
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the public way there, inspect, reads all files on it
     while frame is not None:
         name = frame.f_code.co_filename
         if not name.startswith(_OURS) and name != contextlib.__file__:
-            return name
+            yield frame
         frame = frame.f_back
-    return None
 
 
 def _key(path: str) -> tuple[str, int, int]:

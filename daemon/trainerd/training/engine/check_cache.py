@@ -27,7 +27,15 @@ ENTRIES_MAX: Final = 200
 """Most scripts that are kept; one more, and all others are forgotten."""
 
 _BYTES_MAX: Final = 1 << 20
-_FIELDS: Final = {"line": int, "column": int, "rule": str, "name": str, "why": str, "instead": str}
+_FIELDS: Final = {
+    "line": int,
+    "column": int,
+    "rule": str,
+    "name": str,
+    "why": str,
+    "instead": str,
+    "loops": tuple,
+}
 
 
 def findings_of(source: str, environ: Mapping[str, str] = os.environ) -> tuple[ScriptFinding, ...]:
@@ -79,11 +87,17 @@ def _read(file: Path) -> tuple[ScriptFinding, ...] | None:
     try:
         with file.open("rb") as stream:
             known = json.loads(stream.read(_BYTES_MAX))
-        found = tuple([ScriptFinding(**each) for each in known])
-    except (OSError, ValueError, TypeError, RecursionError):
+        found = tuple([ScriptFinding(**each | {"loops": _lines(each["loops"])}) for each in known])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
     is_sound = all(type(getattr(each, name)) is kind for each in found for name, kind in _FIELDS.items())
     return found if is_sound else None
+
+
+def _lines(known: object) -> tuple[tuple[int, int], ...]:
+    if not isinstance(known, list):
+        raise TypeError(known)
+    return tuple([(int(first), int(last)) for first, last in known])
 
 
 def _write(file: Path, found: tuple[ScriptFinding, ...]) -> None:

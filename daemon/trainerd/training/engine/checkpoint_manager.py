@@ -158,7 +158,12 @@ class CheckpointManager:
         self.open()
         self.writer.wait()
         if self._memory is not None:
-            self._memory.bring_back(self.make_room)
+            in_memory = self._memory.find(_read, self.make_room)
+            if in_memory is not None and self._mirror is None:
+                self.lineage.found(in_memory[0])
+                return in_memory
+            if in_memory is not None:  # what the mirror has is compared with what is on disk
+                self._memory.write_back()
         found = self.store.newest_read(_read)
         if self._mirror is not None:
             pulled = self._mirror.pull_newer(self.store, found[0]) if found else self._mirror.pull(self.store)
@@ -167,6 +172,23 @@ class CheckpointManager:
                 self._bring_back_history(self._mirror, pulled)
         self.lineage.found(found[0] if found else None)
         return found
+
+    def settle(self) -> None:
+        """Complete the resume from what `find` returned: bring it to disk if it is not there, and prune.
+
+        In the background, as a save; what fails there is raised by the next call that meets it.
+        """
+        memory = self._memory
+        if memory is None or not memory.is_write_back_due:
+            self.sequence.prune_after_resume()
+            return
+
+        def work() -> Checkpoint:
+            checkpoint = memory.write_back()
+            self.sequence.prune_after_resume()
+            return checkpoint
+
+        self.writer.run_in_background(work)
 
     def is_from_memory(self, checkpoint: Checkpoint | None) -> bool:
         """Tell whether a checkpoint was only in memory when this attempt began."""

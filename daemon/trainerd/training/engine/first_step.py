@@ -5,7 +5,10 @@ They are the first one, and each later one in which an optimizer steps for the f
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, Final
+
+import torch
 
 from trainerd.contract.verdict import Reason
 from trainerd.errors import UserError
@@ -14,6 +17,7 @@ from trainerd.training.data.objects_beside import ObjectsBeside
 from trainerd.training.state.audit import MANUAL_ACCUMULATION, Audit, Untracked
 from trainerd.training.state.audit_coverage import Coverage
 from trainerd.training.state.caller_names import CallerNames
+from trainerd.training.state.hand_kept_state import HandKeptState, leaves_of
 from trainerd.training.state.loaders_beside import LoadersBeside
 from trainerd.training.state.modules_beside import ModulesBeside
 
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     from trainerd.training.engine.suspicions import Suspicions
 
 _SHOWN_MAX: Final = 6
+_LOOKS: Final = frozenset({1, 8, 64, 512, 4096})
+"""After so many steps of an attempt it is asked what the next one leaves by hand: some begin it late."""
 _EPOCHS_WATCHED: Final = 2
 """At the ends of so many epochs it is asked what was drawn from and changed since the first step."""
 _STEPS_WATCHED: Final = 1024
@@ -31,7 +37,7 @@ _STEPS_WATCHED: Final = 1024
 
 
 class FirstStep:
-    """Audits the first step of one attempt, and looks in the second one for loaders that go on beside it.
+    """Audits the first step of one attempt, and looks in the second one for what goes on beside it.
 
     Later steps cost the question whether an optimizer has stepped that has not before.
 
@@ -47,11 +53,13 @@ class FirstStep:
         self._generators: GeneratorsBeside | None = None
         self._others: tuple[ModulesBeside | ObjectsBeside, ...] = ()
         self._epochs = 0
-        self._steps, self._next_look = 0, 2
+        self._next_look = 2
         self._suspicions = suspicions
         self._is_strict = is_strict
         self._is_watching = self._is_audited = False
         self._beside: LoadersBeside | None = None
+        self._hand_kept: HandKeptState | None = None
+        self._steps = 0
 
     def begin(self) -> None:
         """The body of a step begins. Only the first call counts."""
@@ -62,7 +70,8 @@ class FirstStep:
             self._generators = GeneratorsBeside(names)
             coverage = self._coverage()
             self._others = (ModulesBeside(coverage, names), ObjectsBeside(coverage, names))
-            for reason in self._state.objects.replaced_modules():
+            self._state.gradients.look_beside(names)
+            for reason in (*self._state.objects.replaced_modules(), *self._state.replaced_steps()):
                 self._suspicions.add(reason)
 
     def end(self) -> None:
@@ -80,6 +89,10 @@ class FirstStep:
                 self._next_look *= 2
                 if self._steps >= _STEPS_WATCHED:
                     self._stop_watching()
+            if self._hand_kept is not None:
+                self._look_at_hand_kept()
+            if self._steps in _LOOKS:
+                self._begin_look(CallerNames())
             if self._audit.has_later:
                 step = self._state.position.step + 1
                 self._judge(
@@ -95,6 +108,9 @@ class FirstStep:
             found = [each for each in found if each.kind != MANUAL_ACCUMULATION]
         self._judge(found, "the first step")
         self._beside = LoadersBeside()
+        names = CallerNames()
+        self._state.gradients.ask_elsewhere(names.place)
+        self._begin_look(names)
         self._look_around()
 
     def end_epoch(self) -> None:
@@ -108,6 +124,9 @@ class FirstStep:
         """The attempt is over."""
         self._audit.close()
         self._stop_watching()
+        if self._hand_kept is not None:
+            self._hand_kept.close()
+            self._hand_kept = None
 
     def _stop_watching(self) -> None:
         self._generators, self._others = None, ()
@@ -138,11 +157,34 @@ class FirstStep:
         for reason in beside.reasons() if beside is not None else ():
             self._suspicions.add(reason)
 
+    def _begin_look(self, names: CallerNames) -> None:
+        """Note what scripts have beside what is tracked, to see what the next step makes of it."""
+        values, objects = self._state.values.state_dict(), self._state.objects
+        kept = [
+            leaves_of(each) for each in (objects.module_changes(), values, *map(_parts, objects.values()))
+        ]
+        coverage = Coverage(objects, values)
+        is_late = self._steps > 1
+        self._hand_kept = HandKeptState(coverage, itertools.chain(*kept), names, has_modules=is_late)
+
+    def _look_at_hand_kept(self) -> None:
+        hand_kept, self._hand_kept = self._hand_kept, None
+        if hand_kept is not None and hand_kept.has_any:
+            for reason in hand_kept.reasons(CallerNames()):
+                self._state.not_kept.append(reason)
+                self._suspicions.add(reason)
+
     def _judge(self, found: list[Untracked], which_step: str) -> None:
         if found and self._is_strict:
             raise audit_error(found, which_step)
         for each in found:
             self._suspicions.add(Reason(each.kind, each.where, each.detail, each.hint))
+
+
+def _parts(value: Any) -> dict[str, Any]:
+    """Return what an object with a state of its own has: it is given the benefit of saving all of it."""
+    is_known = isinstance(value, torch.nn.Module | torch.optim.Optimizer)
+    return {} if is_known else getattr(value, "__dict__", {})
 
 
 def audit_error(found: Sequence[Untracked], which_step: str = "the first step") -> UserError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.training.data.former_owners import put_back_early, without_notes
+from trainerd.training.engine.former_sources import FormerSources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -22,9 +23,14 @@ _SAME_AS: Final = "same_as"
 
 
 class LoopSources:
-    """The sources of the training loops of an epoch, by the loop's number."""
+    """The sources of the training loops of an epoch, by the loop's number.
 
-    def __init__(self) -> None:
+    Args:
+        suspect: Takes in that a source may have lost its state.
+    """
+
+    def __init__(self, suspect: Callable[[Reason], None] = lambda _reason: None) -> None:
+        self._former = FormerSources(suspect)
         self._by_loop: dict[int, Source] = {}
         self._states: dict[str, Any] = {}
         self._same: dict[str, list[int]] = {}
@@ -67,6 +73,7 @@ class LoopSources:
         if state is None and skipped is not None:
             state = self._taken(str(skipped[1]))
             loops += [skipped[1], *self._same.pop(str(skipped[1]), ())]
+        state = self._former.exchanged(str(loop), source, state, done=done)
         self._note(loop, source)
         for other in loops:
             self._by_loop.setdefault(other, source)
@@ -77,7 +84,10 @@ class LoopSources:
             for number in [number for number, other in self._by_loop.items() if other is source]:
                 if number >= LOOPS_MAX:
                     del self._by_loop[number]
+        former = self._by_loop.get(loop)
         self._by_loop[loop] = source
+        if former is not None and former is not source:
+            self._former.follow(source, former)
 
     def extents(self) -> dict[str, dict[str, int]]:
         """Return what must not change in the middle of a loop, by loop."""
@@ -101,8 +111,15 @@ class LoopSources:
         left = {key: without_notes(state) for key, state in self._states.items() if key not in found}
         return left | found
 
-    def restore(self, saved: Mapping[str, Any], *, form: int) -> None:
-        """Keep what `saved` returned until the sources are used."""
+    def saved_of_former(self) -> dict[str, Any]:
+        """Return what a checkpoint holds of sources of former epochs, as a tree; empty if there are none."""
+        return self._former.saved(self._by_loop)
+
+    def restore(
+        self, saved: Mapping[str, Any], *, form: int, former: Mapping[str, Any] | None = None
+    ) -> None:
+        """Keep what `saved` and `saved_of_former` returned until the sources are used."""
+        self._former.restore(former or {})
         groups: dict[str, list[int]] = {}
         for loop, state in saved.items():
             first = state[_SAME_AS] if form > 1 and _SAME_AS in state else loop
@@ -118,6 +135,7 @@ class LoopSources:
         for state in self._states.values():
             if _SAME_AS not in state:
                 put_back_early(state, suspect)
+        self._former.put_back_early()
 
     def generators(self) -> Iterator[Any]:
         """Yield the random generators whose state is saved with the sources."""
@@ -127,6 +145,7 @@ class LoopSources:
     def clear(self) -> None:
         """Let go of the sources."""
         self._by_loop.clear()
+        self._former.clear()
         self._skipped.clear()
 
     def _taken(self, loop: str) -> Any:

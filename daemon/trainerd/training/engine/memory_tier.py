@@ -1,10 +1,12 @@
 """Copies of boundaries in memory, which the next attempt goes on from if this process is killed.
 
 They are ordinary checkpoints in a folder on a tmpfs, and survive the process, not the machine. What the next
-attempt goes on from is made a checkpoint on disk first: nothing but this module knows copies in memory.
+attempt goes on from is verified and restored, and made a checkpoint on disk behind that.
 
 Invariants:
     Nothing that is decided about checkpoints on disk depends on a copy in memory.
+    A copy that an attempt goes on from stays until it is on disk, durably and read back. Until then nothing
+    else is written, on disk or in memory.
     Whatever fails here turns the copies off, with a line that says why, and ends no run.
     What is on disk as well is removed from memory when the session closes.
 """
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainerd.checkpoint.memory_place import DEFAULT_BASE, discard_memory, take_place
-from trainerd.checkpoint.memory_return import MEMORY_REASON, bring_back
+from trainerd.checkpoint.memory_return import MEMORY_REASON, Returned, find_copy, write_back
 from trainerd.checkpoint.memory_room import memory_room, why_no_room
 from trainerd.checkpoint.removal import remove_renamed, rename_for_removal
 from trainerd.checkpoint.store import CheckpointStore
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from trainerd.training.engine.history import HistoryWriter
     from trainerd.training.engine.silent_history import SilentHistory
     from trainerd.training.settings import Settings
+    from trainerd.training.state.restore import StateTree
     from trainerd.training.writing.destination import Part
 
 KEPT = declare(
@@ -62,7 +65,7 @@ class MemoryTier:
         rank: Rank whose files are written.
         is_joint: Whether several ranks write the files of one copy.
         is_on: Whether copies are kept.
-        returned: Name of the checkpoint that was brought back from memory, None if none was.
+        returned: Name of the checkpoint that was in memory alone when this attempt began, None if none was.
         budget: When the next copy is due.
     """
 
@@ -91,6 +94,7 @@ class MemoryTier:
         self._store: CheckpointStore | None = None
         self._lock = contextlib.ExitStack()
         self._held_bytes = 0
+        self._found: Returned[StateTree] | None = None
 
     # ------------------------------------------------------------------ at the start, and at the end
 
@@ -113,30 +117,63 @@ class MemoryTier:
         except (UserError, SpaceError, LockedError, OSError) as error:
             self.turn_off(getattr(error, "message", str(error)))
 
-    def bring_back(self, make_room: Callable[[int], None]) -> None:
-        """Make the newest copy a checkpoint on disk if it is newer than all there; remove all copies then.
+    def find(
+        self, read: Callable[[Checkpoint], StateTree], make_room: Callable[[int], None]
+    ) -> tuple[Checkpoint, StateTree] | None:
+        """Return the newest copy if it is newer than all on disk, as the checkpoint that it is to become.
+
+        `write_back` is due then. Where there is none to go on from, all copies are removed.
 
         Args:
+            read: Reads a copy, and verifies it on the way.
             make_room: Sees to it that so many bytes will fit on disk.
 
         Raises:
             FencedError: Another attempt has taken over.
         """
         if self._store is None or not self.is_on:
-            return
+            return None
         try:
-            self._history.sync()
-            found = bring_back(
-                self._disk, self._store, history_bytes=self._history.position_bytes, make_room=make_room
+            self._found, reasons = find_copy(
+                self._disk,
+                self._store,
+                read,
+                history_bytes=self._history.position_bytes,
+                make_room=make_room,
             )
-            for reason in found.reasons:
+            for reason in reasons:
                 say(f"trainerd: a copy in memory is not used: {reason}")
-            if found.checkpoint is not None:
-                self.returned = found.checkpoint.name
-                say(f"trainerd: {self.returned} was kept in memory, and is on disk now")
-            self._remove_all_but(None)
+            if self._found is None:
+                self._remove_all_but(None)
+                return None
         except OSError as error:
             self.turn_off(f"the copies cannot be looked at: {error}")
+            return None
+        self.returned = self._found.checkpoint.name
+        return self._found.checkpoint, self._found.content
+
+    @property
+    def is_write_back_due(self) -> bool:
+        """Whether the run goes on from a copy that is not on disk."""
+        return self._found is not None
+
+    def write_back(self) -> Checkpoint:
+        """Make the copy that the run goes on from a checkpoint on disk; remove all copies then.
+
+        Raises:
+            CorruptError: The copy has changed since it was read, or what is on disk is not what was written.
+            SpaceError: The disk is full or read-only.
+            FencedError: Another attempt has taken over.
+            OSError: It could not be read, or not written.
+        """
+        found, self._found = self._found, None
+        assert found is not None
+        self._history.sync()  # what a checkpoint on disk counts on is durable before it
+        checkpoint = write_back(self._disk, found)
+        say(f"trainerd: {checkpoint.name} was kept in memory, and is on disk now")
+        with contextlib.suppress(OSError):  # what stays is older than the disk, and removed at the end
+            self._remove_all_but(None)
+        return checkpoint
 
     def close(self) -> None:
         """Give the place back, with all copies, unless one is newer than all on disk: then that is left.
@@ -197,7 +234,7 @@ class MemoryTier:
         return copy
 
     def ended(self, error: BaseException | None, background_s: float) -> None:
-        """Take in how the writing of a copy ended, and how long it took in the background."""
+        """Take in how the writing of a copy ended, and its processor time in the background."""
         self.budget.written(background_s)
         # What called it off is newer, and the thread that trains says itself that a loss is not finite.
         if error is not None and not isinstance(error, AbandonedError | NonFiniteLossError):
@@ -228,6 +265,20 @@ def _newest_step(store: CheckpointStore) -> int:
 
 
 def _share(environ: Mapping[str, str]) -> float:
+    """Return the share that the environment sets.
+
+    Raises:
+        UserError: It is not a number above 0.
+    """
+    text = environ.get(MEMORY_SHARE)
+    if not text:
+        return COST_SHARE_MAX
     with contextlib.suppress(ValueError):
-        return float(environ[MEMORY_SHARE]) if environ.get(MEMORY_SHARE) else COST_SHARE_MAX
-    return COST_SHARE_MAX
+        share = float(text)
+        if share > 0:  # as NaN is not
+            return share
+    raise UserError(
+        f"{MEMORY_SHARE}={text!r} is not a number above 0",
+        hint=f"set the share of the training time that copies in memory may cost, such as "
+        f"{COST_SHARE_MAX:g}, or unset it",
+    )

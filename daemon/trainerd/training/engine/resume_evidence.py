@@ -142,8 +142,7 @@ class ResumeEvidence:
             is_deterministic=torch.are_deterministic_algorithms_enabled(),
             say=say,
         )
-        for reason in self._suspicions.reasons:
-            self._proof.add(reason)
+        self._proof.add(*self._suspicions.reasons)
         if checkpoint is not None and tree is not None:
             self._compare_restored(self._proof, checkpoint, tree, place, is_clean=is_clean)
         return keep_bytes

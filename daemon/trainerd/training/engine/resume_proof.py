@@ -123,13 +123,16 @@ class ResumeProof:
             if difference is not None:
                 self.differs(difference)
 
-    def add(self, reason: Reason) -> None:
-        """Take in a reason, unless the same one is known or there are very many."""
-        known = self.record.reasons
-        is_known = any((each.kind, each.where) == (reason.kind, reason.where) for each in known)
-        if is_known or len(known) >= REASONS_MAX or self._is_closed:
+    def add(self, *reasons: Reason) -> None:
+        """Take in reasons, unless the same ones are known or there are very many."""
+        known = list(self.record.reasons)
+        for reason in reasons:
+            is_known = any((each.kind, each.where) == (reason.kind, reason.where) for each in known)
+            if not is_known and len(known) < REASONS_MAX:
+                known.append(_shortened(reason))
+        if len(known) == len(self.record.reasons) or self._is_closed:
             return
-        self.record = replace(self.record, reasons=(*known, _shortened(reason)))
+        self.record = replace(self.record, reasons=tuple(known))
         self._write()
 
     def differs(self, reason: Reason) -> None:

@@ -259,9 +259,12 @@ class RunEngine:
 
         Raises:
             UserError: It shows something that is not tracked. It is the first one, or an optimizer's first.
+                Or training has changed an optimizer in a way that no checkpoint can hold.
         """
         if self._first_step is not None:
             self._first_step.end()
+        if self.run.state.changes.show():
+            self.run.state.check_changes(step=self.run.state.position.step + 1)
         if self._hints_at_group:
             self._hints_at_group = False
             ranks = self.run.settings.environment
@@ -486,4 +489,5 @@ class RunEngine:
         if self._first_step is not None:
             self._first_step.close()
         self.run.state.gradients.close()
+        self.run.state.changes.close()
         self.run.close()

@@ -98,7 +98,7 @@ class RunExit:
         self._flag = flag
         self._agreement = agreement
         self._ranks = ranks
-        self._outcome = settings.attempt_paths.outcome(settings.environment.rank)
+        self._outcome = settings.attempt_paths.outcome(settings.environment.rank_in_attempt)
 
     # ------------------------------------------------------------------ from the main thread
 
@@ -162,6 +162,8 @@ class RunExit:
                 position.step, position.epoch, newest.name, environment.spec_digest, time.time()
             )
             records.write(self._settings.run.finished, finished)
+        if self._ranks is not None:
+            self._ranks.agreed("finished", lambda: True)  # no rank says so before rank 0 has recorded it
         leaving.record_finished(self._outcome, step=position.step, checkpoint=newest.name)
         self._link.beat(Phase.END)
         self._leave_ranks()

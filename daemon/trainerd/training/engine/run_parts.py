@@ -15,13 +15,14 @@ from trainerd.contract.exit_codes import DRAINED
 from trainerd.contract.heartbeat import Phase
 from trainerd.contract.paths import AttemptPaths
 from trainerd.contract.policy import RETENTION_FORMAT
+from trainerd.errors import RankLostError
 from trainerd.training.distributed.agreement import Agreement, Alone, Together
 from trainerd.training.distributed.joint_buckets import JointBuckets
 from trainerd.training.distributed.rank_store import Ranks, rendezvous
 from trainerd.training.distributed.restart_rounds import stays_drained
 from trainerd.training.distributed.shared_folder import check_shared
 from trainerd.training.engine.arriving_rows import ArrivingRows
-from trainerd.training.engine.caller_check import check_caller
+from trainerd.training.engine.caller_check import CallerCheck
 from trainerd.training.engine.checkpoint_manager import CheckpointManager
 from trainerd.training.engine.device_values import CUDA_VALUES
 from trainerd.training.engine.fresh_run import settled
@@ -45,7 +46,7 @@ from trainerd.training.interruption.drain_flag import DrainFlag
 from trainerd.training.interruption.interactive import is_interactive
 from trainerd.training.interruption.request_watch import RequestWatch
 from trainerd.training.schedule.pacing import Pacing
-from trainerd.training.settings import DEFAULT_SEED, Settings
+from trainerd.training.settings import DEFAULT_SEED, Settings, take_attempt_number
 from trainerd.training.state.rng import seed_everything
 from trainerd.training.writing.run_mirror import RunMirror
 
@@ -71,6 +72,7 @@ class RunParts:
         memory: Copies in memory.
         checkpoints: Makes and finds checkpoints.
         suspicions: Known causes of inexactness that are present.
+        caller_check: What the analysis finds in the script.
         evidence: Finds out whether the resume is exact.
         buckets: Puts back the order in which gradients are reduced.
         resume: The way back to the newest checkpoint.
@@ -87,11 +89,13 @@ class RunParts:
         environment, checkpoint = settings.environment, settings.checkpoint
         self.settings = settings
         self.suspicions = Suspicions(leaving.say)
+        self.caller_check = CallerCheck(self.suspicions, leaving.say)
         self.state = RunState(
             DEFAULT_SEED if settings.seed is None else settings.seed,
             rank=environment.rank,
             world_size=environment.world_size,
             suspect=self.suspicions.add,
+            is_strict=settings.is_strict,
         )
         self.ranks = ranks
         self.history = HistoryWriter(settings.run.metrics) if environment.rank == 0 else SilentHistory()
@@ -148,7 +152,7 @@ class RunParts:
         )
         self.link = SupervisorLink(
             settings.attempt_paths,
-            rank=environment.rank,
+            rank=environment.rank_in_attempt,
             position=self.state.position,
             checkpoints=self.checkpoints,
             measurements=self.measurements,
@@ -188,15 +192,26 @@ class RunParts:
                 "checkpoint is made; start torchrun with --max-restarts 0"
             )
             raise SystemExit(DRAINED)
-        ranks = rendezvous(settings.environment)
+        try:
+            ranks = rendezvous(settings.environment)
+        except RankLostError as error:
+            if settings.environment.node is not None:  # the supervisor charges a loss to the node that died
+                outcome = settings.attempt_paths.outcome(settings.environment.rank_in_attempt)
+                leaving.record_exception(outcome, error, step=None)
+            raise
         if ranks is None:
             return cls(settled(settings, None, os.environ), None)
         try:
             settings = settled(settings, ranks, os.environ)
-            # Each of several ranks would count an attempt of its own.
-            root = ranks.agreed("attempt", lambda: str(settings.attempt_paths.root))
-            settings = dataclasses.replace(settings, attempt_paths=AttemptPaths(Path(root)))
+            if settings.environment.node is None:
+                # Each of several ranks would count an attempt of its own.
+                root = ranks.agreed("attempt", lambda: str(settings.attempt_paths.root))
+                settings = dataclasses.replace(settings, attempt_paths=AttemptPaths(Path(root)))
             check_shared(ranks, settings.run.root)
+            if settings.environment.node is not None:
+                # Each node counts the attempts that it has launched; the run counts those of all nodes.
+                number = ranks.agreed("attempt", lambda: take_attempt_number(settings.run))
+                settings = dataclasses.replace(settings, number=number)
         except BaseException as error:
             ranks.say_failed(error)  # or the others would hear only that this rank is gone
             raise
@@ -235,7 +250,7 @@ class RunParts:
         if self.checkpoints.is_committer:
             announce_run(self.settings, self.checkpoints.store)
             self._publish_retention()
-            check_caller(self.suspicions, leaving.say)
+            self.caller_check.begin()
         leaving.end_workers_at_exit()
         leaving.show_stacks_when_asked()
         self.flag.install(takes_signals=self.settings.takes_signals)

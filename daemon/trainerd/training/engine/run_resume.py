@@ -141,7 +141,7 @@ class RunResume:
             changed = program_changes(saved, now)
             self._changed_sections = frozenset(each.field.partition(".")[0] for each in changed)
             self._checkpoints.lineage.adopt(checkpoint)
-            self._checkpoints.sequence.prune_after_resume()
+            self._checkpoints.settle()
             if checkpoint.manifest.is_final:
                 self._final = tree
                 self._reopen_epochs()

@@ -170,7 +170,7 @@ class RunSaves:
     # ------------------------------------------------------------------ copies aside
 
     def prepare(self) -> None:
-        """Have the memory for saves provided while training goes on.
+        """Have the memory for saves provided while training goes on, and a copy that was resumed from saved.
 
         After the first step: optimizers have state then.
 
@@ -179,6 +179,7 @@ class RunSaves:
         """
         if not self._is_prepared:
             self._is_prepared = True
+            self._writer.release()
             self._writer.prepare(self._state.snapshot())
 
     def stage(self, reason: str) -> None:
@@ -201,11 +202,13 @@ class RunSaves:
     def keep_in_memory(self) -> None:
         """Copy this boundary aside, and write it to memory in the background, if that is due.
 
-        Not while a save is in flight, which has the memory for copies, nor where this boundary is saved. It
-        stays staged, so that a drain or an error makes the same copy durable.
+        Not while a save is in flight, which has the memory for copies, nor while that memory is provided,
+        nor where this boundary is saved. It stays staged, so that a drain or an error makes the same copy
+        durable.
         """
         with self._lock, no_collection():
-            if not self._memory.is_due() or self._writer.is_busy or self._is_saved():
+            is_waiting = self._writer.is_busy or self._writer.is_preparing
+            if not self._memory.is_due() or is_waiting or self._is_saved():
                 return
             self._memory.budget.begin()
             if not self._is_staged_here():

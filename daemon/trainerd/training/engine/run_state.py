@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.checkpoint.fingerprint import DATA
+from trainerd.contract.verdict import Reason
+from trainerd.errors import UserError
 from trainerd.training.data.sample_digest import BEGINNING, folded_in
 from trainerd.training.data.seeds import derive_seed
 from trainerd.training.engine.hook_memory import HookMemory
@@ -13,6 +15,8 @@ from trainerd.training.engine.position import Position
 from trainerd.training.state.ddp_buckets import BucketOrders
 from trainerd.training.state.left_gradients import LeftGradients
 from trainerd.training.state.objects import TrackedObjects
+from trainerd.training.state.optimizer_changes import OptimizerChanges, replaced_steps
+from trainerd.training.state.optimizer_names import check_groups
 from trainerd.training.state.program_fingerprint import take_fingerprint
 from trainerd.training.state.restore import StateTree
 from trainerd.training.state.rng import capture_rng, restore_rng, seed_everything
@@ -22,13 +26,16 @@ from trainerd.training.state.values import Values
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from trainerd.contract.verdict import Reason
     from trainerd.training.data.passes import Source
     from trainerd.training.state.device_generators import SeededGenerators
 
 _NO_DIGEST_YET: Final = f"{BEGINNING:x}"
 """What is taken to stand in a checkpoint that was made before there were digests."""
 GRADIENTS: Final = "gradients"
+_NOT_KEPT: Final = "not_kept"
+"""What was known not to be in the checkpoint, in words: of each where, what, and what to do."""
+_STEPS: Final = "optimizer_steps"
+"""What functions training had put in the place of the ``step`` of optimizers, by the optimizer's name."""
 _RANKS: Final = "ranks"
 """How many ranks the generators are of, where the batches are not sharded to as many."""
 _DEVICE: Final = 0x646576696365
@@ -45,6 +52,8 @@ class RunState:
         values: Plain values of the script's.
         buckets: Order in which gradients are reduced.
         gradients: What a step leaves for the next one.
+        changes: What training changes about the optimizers themselves.
+        not_kept: State of the script's that no checkpoint of this attempt has.
         position: The boundary.
         seed: Of the data order and of sample randomness.
         loop_sources: Where the batches of each training loop of an epoch come from.
@@ -59,18 +68,23 @@ class RunState:
         rank: int = 0,
         world_size: int = 1,
         suspect: Callable[[Reason], None] = lambda _reason: None,
+        is_strict: bool = True,
     ) -> None:
+        self._suspect = suspect
+        self._is_strict = is_strict
         self.objects = TrackedObjects()
         self.values = Values()
+        self.changes = OptimizerChanges(self.objects, self.values.state_dict)
+        self._saved_steps: dict[str, str] = {}
+        self.not_kept: list[Reason] = []
         self.buckets = BucketOrders(self.objects)
-        self._suspect = suspect
         self.gradients = LeftGradients(self.objects, suspect)
         self.hooks = HookMemory({})
         self.position = Position(world_size=world_size)
         self._rank = rank
         self._world_size = world_size
         self.seed = seed
-        self.loop_sources = LoopSources()
+        self.loop_sources = LoopSources(suspect)
         self.digest: int | None = BEGINNING
         self._fingerprint: dict[str, Any] | None = None
         self._is_restored = False
@@ -79,10 +93,41 @@ class RunState:
     def begin(self) -> None:
         """Training begins, and nothing is restored yet: what there is now is the program's."""
         self.objects.begin()
+        self.changes.begin()
         self.hooks = HookMemory(self.objects)
 
+    def check_changes(self, *, step: int | None = None) -> None:
+        """Check that training has changed nothing about the optimizers that a checkpoint cannot hold.
+
+        Args:
+            step: The step that is done and not counted yet, None if all are counted.
+
+        Raises:
+            UserError: It has, and the session is strict, or a group has no list of parameters.
+        """
+        check_groups(self.objects)
+        for reason in self.changes.errors():
+            if self._is_strict:
+                after = f"after step {self.position.step if step is None else step}"
+                raise UserError(f"{after}, {reason.where}: {reason.detail}", hint=reason.hint)
+            self._suspect(reason)
+        for reason in self.changes.changes():
+            self._suspect(reason)
+
+    def replaced_steps(self) -> list[Reason]:
+        """Return which ``step`` of an optimizer training had replaced at the checkpoint, and here has not."""
+        saved, self._saved_steps = self._saved_steps, {}
+        live = self.changes.own_steps()
+        now = {name: live[name] for name in saved if name in live}
+        return list(replaced_steps(saved, now, "at the checkpoint", "here"))
+
     def snapshot(self) -> Snapshot:
-        """Take all of it. The tensors are live memory until they are copied."""
+        """Take all of it. The tensors are live memory until they are copied.
+
+        Raises:
+            UserError: See `check_changes`.
+        """
+        self.check_changes()
         own: dict[str, Any] = {
             "position": self.position.state_dict(),
             "seed": self.seed,
@@ -93,8 +138,14 @@ class RunState:
             "sources_form": SOURCES_FORM,
             GRADIENTS: self.gradients.state_dict(),
         }
+        if self.not_kept:
+            own[_NOT_KEPT] = [[each.kind, each.where, each.detail, each.hint] for each in self.not_kept]
+        if steps := self.changes.changed_steps():
+            own[_STEPS] = steps
         if self.position.world_size != self._world_size:
             own[_RANKS] = self._world_size
+        if former := self.loop_sources.saved_of_former():
+            own["former_sources"] = former
         if objects := self.values.objects():
             own["value_objects"] = objects
         if hooks_kept := self.hooks.saved():
@@ -122,9 +173,14 @@ class RunState:
         self.buckets.load_state_dict(own.get("ddp_buckets"))
         self.buckets.load_hook_states(own.get("comm_hooks", {}))
         self.hooks.put_back(own.get("hooks", {}))
+        self._saved_steps = own.get(_STEPS, {})
+        for each in own.get(_NOT_KEPT, []):
+            self._suspect(Reason(*each))
         saved = own.get("digest", _NO_DIGEST_YET)
         self.digest = None if saved is None else int(saved, 16)
-        self.loop_sources.restore(own["sources"], form=own.get("sources_form", 1))
+        self.loop_sources.restore(
+            own["sources"], form=own.get("sources_form", 1), former=own.get("former_sources")
+        )
         if self._is_of_as_many(own):
             self.gradients.load_state_dict(own.get(GRADIENTS))
         self.restore_generators(tree)

@@ -18,6 +18,15 @@ _NEXT_PASS: Final = 1 << 32
 """From the epoch number of one pass over a loader to that of the next one within the same epoch."""
 
 
+def as_it_is(thing: Any) -> Any:
+    """Stand for a loader of this file, or another part of a protected trainer, when that is copied.
+
+    ``torch.save(model)`` copies the trainer of the model, for example. The copy has what was replaced, since
+    neither the run nor the place of the trainer in it is the copy's.
+    """
+    return thing
+
+
 class EpochLoader:
     """An exact loader whose passes begin where the trainer is.
 
@@ -65,6 +74,9 @@ class EpochLoader:
     def _iterator(self, value: Any) -> None:
         self.loader._iterator = value  # noqa: SLF001 - as above
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return as_it_is, (self.loader,)
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "loader" not in self.__dict__:
             raise AttributeError(name)
@@ -77,10 +89,13 @@ class FeedLoader:
     Args:
         feed: The stream over the loader.
         place: Tells the epoch that begins, and how many of its batches are done.
+        is_fetched_ahead: Tells whether Lightning fetches one batch ahead to see the end: where neither the
+            loader has a length nor the trainer a limit of batches.
     """
 
-    def __init__(self, feed: Feed, place: Place) -> None:
+    def __init__(self, feed: Feed, place: Place, is_fetched_ahead: Callable[[], bool]) -> None:
         self.loader: Any = None
+        self._is_fetched_ahead = is_fetched_ahead
         self._feed = feed
         self._place = place
         self._is_resumed = False
@@ -101,15 +116,17 @@ class FeedLoader:
         if self._is_resumed and not is_inside:
             stream = self._feed.iterate(self.loader)  # the pass of the checkpoint was over
         self._is_resumed = False
-        is_ahead = known_length(self.loader) is None
+        is_ahead = self._is_fetched_ahead()
         while True:
-            # Of a loader without a length, Lightning fetches one batch ahead to see the end.
             self._before = self._feed.state_dict() if is_ahead else None
             try:
                 batch = next(stream)
             except StopIteration:
                 return
             yield batch
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return as_it_is, (self.loader,)
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the trainer is in the stream."""
@@ -126,6 +143,9 @@ class SizedFeedLoader:
 
     def __init__(self, stream: FeedLoader) -> None:
         self._stream = stream
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return as_it_is, (self._stream.loader,)
 
     def __len__(self) -> int:
         return len(self._stream.loader)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trainerd
 from trainerd.errors import UserError
 from trainerd.training.data.exact_loader import exact
-from trainerd.training.integrations.lightning_data import EpochLoader, FeedLoader
+from trainerd.training.integrations.lightning_data import EpochLoader, FeedLoader, as_it_is
 from trainerd.training.integrations.lightning_loggers import (
     put_back_loggers,
     record_versions,
@@ -74,6 +74,12 @@ class TrainerdCallback(_callback_class()):  # type: ignore[misc]
         self._run_dir = run_dir
         self._settings = settings
         self._fit: _ProtectedFit | None = None
+        self._is_copy_without_session = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the settings: a copy, such as ``torch.save(model)`` makes, has no run of its own."""
+        has_lost = self._session is not None or self._is_copy_without_session
+        return vars(self) | {"_fit": None, "_session": None, "_is_copy_without_session": has_lost}
 
     @property
     def session(self) -> Session | None:
@@ -85,6 +91,11 @@ class TrainerdCallback(_callback_class()):  # type: ignore[misc]
         if stage != "fit":
             return
         _check(trainer)
+        if self._is_copy_without_session:
+            raise UserError(
+                "this TrainerdCallback is a copy of one that had an open session, which cannot be copied",
+                hint="give the trainer a TrainerdCallback of its own",
+            )
         drive = (
             self._session.drive()
             if self._session is not None
@@ -117,13 +128,33 @@ def _check(trainer: Any) -> None:
     check_ranks(trainer.global_rank, trainer.world_size, os.environ)
     fit_loop = trainer.fit_loop
     needed: dict[Any, tuple[str, ...]] = {
-        fit_loop: ("run", "on_advance_start", "on_advance_end", "_load_combined_loader_states"),
+        fit_loop: (
+            "run",
+            "on_advance_start",
+            "on_advance_end",
+            "update_restart_stage",
+            "_load_combined_loader_states",
+        ),
         fit_loop.epoch_loop: ("reset", "on_run_start", "on_advance_end"),
         trainer._checkpoint_connector: ("resume_start",),  # noqa: SLF001 - see the module's docstring
         trainer._signal_connector: ("register_signal_handlers",),  # noqa: SLF001 - as above
     }
     for owner, methods in needed.items():
         check_methods(owner, methods, framework="Lightning", by="TrainerdCallback")
+
+
+class _Replacement:
+    """A method of a trainer while it is protected; a copy of the trainer has its former method."""
+
+    def __init__(self, function: Callable[..., Any], former: Callable[..., Any]) -> None:
+        self._function = function
+        self._former = former
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return self._function(*arguments, **named)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return as_it_is, (self._former,)
 
 
 class _ProtectedFit:
@@ -137,7 +168,7 @@ class _ProtectedFit:
         self._state = LightningState(trainer)
         self._place: DrivenPlace | None = None
         self._step = 0
-        self._is_inside = self._has_run = False
+        self._is_inside = self._has_run = self._is_epoch_behind = False
         self._streams: dict[int, FeedLoader] = {}
         self._replaced: list[tuple[Any, str]] = []
         self._sanity_steps = trainer.num_sanity_val_steps
@@ -163,7 +194,7 @@ class _ProtectedFit:
 
     def _replace(self, owner: Any, name: str, function: Callable[..., Any]) -> Any:
         former = getattr(owner, name)
-        setattr(owner, name, function)
+        setattr(owner, name, _Replacement(function, former))
         self._replaced.append((owner, name))
         return former
 
@@ -185,11 +216,12 @@ class _ProtectedFit:
     def _take_signals(self) -> None:
         # Lightning must find the handlers that were there before the session's: it puts them back at the end.
         session = self.drive.session
-        session.hand_over_signals()
+        had_them = session.hand_over_signals()
         try:
             self._former_signals()
         finally:
-            session.take_signals()
+            if had_them:
+                session.take_signals()
 
     def _run(self) -> None:
         self._former_run()
@@ -231,22 +263,42 @@ class _ProtectedFit:
         except UserError:  # an iterable dataset, or no DataLoader at all
             pass
         if number not in self._streams:
-            self._streams[number] = FeedLoader(self.drive.feed(), self._position)
+            self._streams[number] = FeedLoader(self.drive.feed(), self._position, self._is_fetched_ahead)
             self.drive.session.track(**{f"lightning_data_{number}": self._streams[number]})
         return self._streams[number].over(loader)
 
+    def _is_fetched_ahead(self) -> bool:
+        fetcher = self._fit_loop._data_fetcher  # noqa: SLF001 - see the module's docstring
+        return fetcher is None or fetcher.length is None
+
     def _position(self) -> tuple[int, int]:
         """Return the epoch that begins, and how many of its batches are done."""
+        epoch = self._fit_loop.epoch_progress.current.processed
+        if self._is_epoch_behind:
+            return epoch + 1, 0
         is_inside = self._fit_loop.restarting
-        done = self._epoch_loop.batch_progress.current.completed if is_inside else 0
-        return self._fit_loop.epoch_progress.current.processed, done
+        # Of a checkpoint that was written at the end of a batch, that one is processed and not yet completed.
+        return epoch, self._epoch_loop.batch_progress.current.processed if is_inside else 0
+
+    def _count_epochs_from(self) -> None:
+        """Count epochs from the first one in which this run trains.
+
+        A checkpoint that ``ckpt_path`` names may hold all batches of an epoch whose end is still to come. One
+        that was written at the last batch has Lightning begin with the next epoch, one that was written after
+        a validation has it end that epoch first, without a step.
+        """
+        fit_loop, progress = self._fit_loop, self._epoch_loop.batch_progress
+        fit_loop.update_restart_stage()  # `fit_loop.reset`, which comes later, goes by it
+        is_trained = bool(fit_loop.restarted_mid_epoch and progress.is_last_batch)
+        self._is_epoch_behind = is_trained and bool(self._epoch_loop.restarted_on_train_batch_end)
+        self._state.epoch_offset = fit_loop.epoch_progress.current.processed + is_trained
 
     def _begin(self) -> None:
         trainer, fit_loop, state = self._trainer, self._fit_loop, self._state
         gradients = KeptGradients(trainer.optimizers, self._needs_gradients)
         self.drive.session.track(**{_GRADIENTS: gradients})
         if state.saved is None:
-            state.epoch_offset = fit_loop.epoch_progress.current.processed
+            self._count_epochs_from()
         is_limited = fit_loop.max_epochs is not None and fit_loop.max_epochs >= 0
         epochs = max(fit_loop.max_epochs - state.epoch_offset, 0) if is_limited else None
         # What trains is hidden in the trainer, so that an audit of the first step would find nothing.
@@ -280,6 +332,7 @@ class _ProtectedFit:
     # ------------------------------------------------------------------ boundaries
 
     def _start_epoch(self) -> None:
+        self._is_epoch_behind = False  # by now Lightning counts it
         if not self._has_run:
             self._has_run = True
             self._put_back()
@@ -314,7 +367,8 @@ class _ProtectedFit:
     def _end_epoch(self) -> None:
         epoch = self._epoch
         self._former_end()
-        self.drive.epoch_done(epoch)
+        if epoch >= 0:
+            self.drive.epoch_done(epoch)
 
     @property
     def _epoch(self) -> int:

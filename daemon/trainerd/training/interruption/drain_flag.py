@@ -113,11 +113,12 @@ class DrainFlag:
                 self._former[number] = signal.signal(number, self._handle)
         self._take_wakeup()
 
-    def hand_over(self) -> None:
-        """Give the signals back until `take`. The requests of others are still heard."""
-        self._is_handed_over = True
+    def hand_over(self) -> bool:
+        """Give the signals back until `take`; return whether we had them. Other requests are still heard."""
+        had_them, self._is_handed_over = not self._is_handed_over, True
         self._give_back()
         self._give_back_wakeup()
+        return had_them
 
     def _take_wakeup(self) -> None:
         if not self._has_wakeup and self._notify is not None:

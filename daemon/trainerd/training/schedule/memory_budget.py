@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 COST_SHARE_MAX: Final = 0.02
 """Share of the training time that copies into memory may cost."""
 BACKGROUND_WEIGHT: Final = 0.25
-"""What a second of writing in the background costs the loop, in seconds: it takes a core, at a low priority,
-and memory bandwidth."""
+"""What a second of a processor in the background costs the loop, in seconds: it takes a core, at a low
+priority, and memory bandwidth."""
 FIRST_COST_S: Final = 0.005
 """What a copy is taken to cost before the first one, in seconds."""
 
@@ -29,19 +29,20 @@ class MemoryBudget:
 
     Attributes:
         is_written: Whether no copy is on its way.
+        cost_s: What the last copy cost training, in seconds.
     """
 
     def __init__(self, share: float = COST_SHARE_MAX, *, now: Callable[[], float] = time.monotonic) -> None:
         self._share = share
         self._now = now
-        self._cost_s = FIRST_COST_S
+        self.cost_s = FIRST_COST_S
         self._begun_s = now()
         self._stall_s = 0.0
         self.is_written = True
 
     def is_due(self) -> bool:
         """Tell whether the time since the last copy is enough for the next one, which costs as much."""
-        return self.is_written and self._cost_s <= self._share * (self._now() - self._begun_s)
+        return self.is_written and self.cost_s <= self._share * (self._now() - self._begun_s)
 
     def begin(self) -> None:
         """The loop stops for a copy."""
@@ -56,7 +57,7 @@ class MemoryBudget:
         """The copy is written, or given up; the next one may come.
 
         Args:
-            background_s: How long that took in the background, in seconds.
+            background_s: Processor time that it took in the background, in seconds.
         """
-        self._cost_s = self._stall_s + BACKGROUND_WEIGHT * background_s
+        self.cost_s = self._stall_s + BACKGROUND_WEIGHT * background_s
         self.is_written = True

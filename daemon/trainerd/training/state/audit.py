@@ -216,14 +216,37 @@ class Audit:
                     "not tracked",
                 )
             owned = {id(each) for owner, _ in owners for each in owner.value.parameters()}
+            unstepped = self._unstepped(coverage) if unknown else {}
             for parameter in unknown:
                 if id(parameter) not in owned:
-                    yield self._lone_parameter(parameter, optimizer, names)
+                    yield self._lone_parameter(parameter, optimizer, names, unstepped)
+
+    def _unstepped(self, coverage: Coverage) -> dict[str, torch.Tensor]:
+        """Return the trainable parameters of the tracked modules that no tracked optimizer has, by name."""
+        stepped = {id(each) for optimizer in coverage.optimizers for each in parameters_of(optimizer)}
+        named = named_parameters(self._objects)
+        return {name: each for name, each in named if each.requires_grad and id(each) not in stepped}
 
     def _lone_parameter(
-        self, parameter: torch.Tensor, optimizer: torch.optim.Optimizer, names: CallerNames
+        self,
+        parameter: torch.Tensor,
+        optimizer: torch.optim.Optimizer,
+        names: CallerNames,
+        unstepped: dict[str, torch.Tensor],
     ) -> Untracked:
         known = names.of(parameter)
+        instead = next((name for name, each in unstepped.items() if each.shape == parameter.shape), None)
+        if instead is None and known is None and parameter.grad is None:
+            instead = next(iter(unstepped), None)
+        if instead is not None:
+            unstepped.pop(instead)
+            return Untracked(
+                "untracked-parameters",
+                names.place,
+                f"{self._name_of(optimizer, names)} has a parameter of shape {list(parameter.shape)} that "
+                f"belongs to no tracked module, and no optimizer has {instead}",
+                "make the optimizer after the model has all its parameters: it keeps those that it is given",
+            )
         word, expression = (known.word, known.expression) if known else ("weight", "…")
         return Untracked(
             "untracked-parameters",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType
+    from types import CodeType, FrameType
 
 _FOREIGN: Final = frozenset({"trainerd", "torch", "tqdm", "_pytest", "pluggy", "runpy"})
 """Packages whose own variables are not the user's."""
@@ -110,6 +110,11 @@ def user_frames(frame: FrameType | None) -> Iterator[FrameType]:
 def place_of_frame(frame: FrameType) -> str:
     """Return the file and line that a frame is at."""
     return f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def place_of_code(code: CodeType) -> str:
+    """Return the file and line at which a function begins."""
+    return f"{_short(code.co_filename)}:{code.co_firstlineno}"
 
 
 def _parts(expression: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from typing import Any
+from typing import Any, Final
 
 import torch
+
+from trainerd.checkpoint.host_memory import advise_huge_pages
+
+HUGE_BYTES_MIN: Final = 4 << 20
+"""A tensor of this size holds at least one huge page, wherever it begins."""
 
 
 def copied_state(tree: Any, memo: dict[int, Any] | None = None) -> Any:
@@ -33,8 +38,19 @@ def copied_state(tree: Any, memo: dict[int, Any] | None = None) -> Any:
     return copy.deepcopy(tree, memo)
 
 
+def _cloned(tensor: torch.Tensor) -> torch.Tensor:
+    """Clone a tensor, a large one into huge pages: the faults of small ones cost several times the copy."""
+    size_bytes = tensor.numel() * tensor.element_size()
+    is_plain = type(tensor) is torch.Tensor and tensor.device.type == "cpu" and tensor.layout is torch.strided
+    if size_bytes < HUGE_BYTES_MIN or not is_plain or tensor.is_quantized or not tensor.is_contiguous():
+        return tensor.clone()
+    copied = torch.empty_like(tensor)
+    advise_huge_pages(copied.data_ptr(), size_bytes)
+    return copied.copy_(tensor)
+
+
 def _copied_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    copied = tensor.detach().clone()
+    copied = _cloned(tensor.detach())
     if type(tensor) is torch.nn.Parameter:
         return torch.nn.Parameter(copied, requires_grad=tensor.requires_grad)
     return copied.requires_grad_() if tensor.requires_grad and tensor.is_leaf else copied

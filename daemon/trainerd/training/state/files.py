@@ -54,6 +54,9 @@ class Files:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Write the files back.
 
+        Args:
+            state: Contents by path within the folder, as `state_dict` returns it.
+
         Raises:
             CorruptError: A path leads out of the folder.
             UserError: There is a folder with other files in the place of a file.

@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from trainerd.contract.verdict import Reason
+from trainerd.training.state.caller_names import CallerNames
 from trainerd.training.state.kept_gradients import KeptGradients
 from trainerd.training.state.later_steps import register_step_hook
-from trainerd.training.state.optimizer_names import named_parameters
+from trainerd.training.state.optimizer_names import groups_sign, named_parameters
 from trainerd.training.state.tracked import unwrapped
+from trainerd.training.state.unnamed_gradients import UnnamedGradients, is_other_than_zero, watch_arrival
+from trainerd.training.state.untracked_parameters import UntrackedParameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,8 +34,12 @@ if TYPE_CHECKING:
 
 SAMPLES_MAX: Final = 8
 """At so many parameters of an optimizer it is seen whether its last step used the gradients that it has."""
+_ASKED_MAX: Final = 16
+"""After so many boundaries it is left open what the loop does with gradients that did not arrive yet."""
 
 _Used = dict[int, tuple["weakref.ref[torch.Tensor]", int] | None]
+_Groups = list[tuple[int, int]]
+"""Identity and length of the list of parameters of each group: sampled again if these are other ones."""
 
 
 UNKNOWN_BYTES_MAX: Final = 64 << 20
@@ -77,7 +84,7 @@ class _Left:
 
 
 class LeftGradients:
-    """The gradients of what is tracked, as far as they belong to the state of a boundary.
+    """The gradients of what trains, as far as they belong to the state of a boundary.
 
     Args:
         objects: What is tracked.
@@ -89,12 +96,15 @@ class LeftGradients:
         self._suspect = suspect
         self._habits: dict[str, _Habit] = {}
         self._used: _Used = {}
-        self._samples: weakref.WeakKeyDictionary[Any, tuple[int, list[torch.Tensor]]] = (
+        self._samples: weakref.WeakKeyDictionary[Any, tuple[_Groups, list[torch.Tensor]]] = (
             weakref.WeakKeyDictionary()
         )
         self._is_known = False
+        self._asked = 0
         self._guessed: list[str] = []
         self._hook: Any = None
+        self._beside = UntrackedParameters()
+        self._unnamed = UnnamedGradients(suspect)
 
     # ------------------------------------------------------------------ as the run goes on
 
@@ -103,22 +113,37 @@ class LeftGradients:
         if self._hook is None and register_step_hook is not None:
             self._hook = register_step_hook(self._stepped)
 
+    def look_beside(self, names: CallerNames) -> None:
+        """Take in what the user's code has beside what is tracked, and may have gradients. Once, at first."""
+        self._beside.look(names, self._tracked())
+        self._is_known = False
+
+    def ask_elsewhere(self, place: str) -> None:
+        """Watch the gradients of parameters that the user's code has no name for; see `UnnamedGradients`.
+
+        Args:
+            place: Where the loop is, for messages.
+        """
+        self._unnamed.ask({id(each) for _, own in self._owners() for each in own}, place)
+
     def close(self) -> None:
         """Stop watching."""
         hook, self._hook = self._hook, None
         if hook is not None:
             hook.remove()
         self._habits, self._used = {}, {}
+        self._unnamed.close()
 
     def boundary_passed(self) -> None:
         """A step is done, or an epoch. The first backward pass after one shows what the loop does."""
         if self._is_known:
             return
+        self._asked += 1
         self._is_known = True
         for name, parameters in self._owners():
             habit = self._habits.setdefault(name, _Habit())
-            if habit.is_cleared is None:
-                self._is_known = False
+            if habit.is_cleared is None and parameters:
+                self._is_known = self._asked > _ASKED_MAX  # some parameters never get a gradient
                 self._ask(name, habit, parameters)
 
     def _ask(self, name: str, habit: _Habit, parameters: list[torch.Tensor]) -> None:
@@ -127,23 +152,25 @@ class LeftGradients:
         if parameter is None or habit.asked is not None:
             return
 
-        def arrives(_gradient: torch.Tensor) -> None:
-            handle.remove()
+        def arrived() -> None:
             habit.asked, habit.stays = None, parameter.grad is not None
-            habit.is_cleared = not _is_other_than_zero([parameter.grad])
+            habit.is_cleared = not is_other_than_zero([parameter.grad])
             if not habit.is_cleared and name in self._guessed:
                 self._suspect(_not_kept(name))
 
         habit.asked = parameter
-        handle = parameter.register_hook(arrives)  # type: ignore[no-untyped-call]
+        watch_arrival(parameter, arrived)
 
     def _stepped(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
         if torch.compiler.is_dynamo_compiling():
             return
-        groups, samples = self._samples.get(optimizer, (0, []))
-        if groups != len(optimizer.param_groups) or not samples:
+        groups, samples = self._samples.get(optimizer, ([], []))
+        now = groups_sign(optimizer)
+        if groups != now or not samples:
             samples = _samples_of(optimizer)
-            self._samples[optimizer] = len(optimizer.param_groups), samples
+            self._samples[optimizer] = now, samples
+            if groups != now:  # what is taken out of a group is cleared no more
+                self._is_known, self._asked = False, 0
         used = self._used
         if not self._is_known:
             self._learn(optimizer, samples)
@@ -191,7 +218,7 @@ class LeftGradients:
     def _take(self, left: _Left, name: str, parameters: list[torch.Tensor], labels: dict[int, str]) -> None:
         there = [each for each in parameters if each.grad is not None]
         habit = self._habits.get(name, _Habit())
-        if name:
+        if name in self._objects:
             is_needed = not (habit.is_cleared and self._are_used(parameters))
         else:  # what no optimizer steps may still be added up, and count for the norm of a clipping
             is_needed = not (habit.is_cleared and len(self._habits) > 1)
@@ -199,7 +226,7 @@ class LeftGradients:
             has_form = all(type(each.grad) is torch.Tensor for each in there)
             is_needed = has_form and sum(each.nbytes for each in there) <= UNKNOWN_BYTES_MAX
             left.unknown += [] if is_needed else [name]
-        if is_needed and _is_other_than_zero([each.grad for each in there]):
+        if is_needed and is_other_than_zero([each.grad for each in there]):
             for each in there:
                 gradient = each.grad
                 if type(gradient) is torch.Tensor:
@@ -216,6 +243,10 @@ class LeftGradients:
         gradients, zeros = state.get("gradients", {}), set(state.get("zeros", ()))
         self._guessed = list(state.get("unknown", ()))
         labels, lost = self._labels(), list(state.get("lost", ()))
+        if absent := {*gradients, *zeros} - set(labels.values()):
+            self._beside.find(absent, CallerNames())
+            labels = self._labels()
+            self._say_absent(absent - set(labels.values()))
         for _, parameters in self._owners():
             for parameter in parameters:
                 name = labels[id(parameter)]
@@ -233,7 +264,7 @@ class LeftGradients:
             habit.is_cleared, habit.stays = is_cleared, stays
             if is_cleared is None and name not in self._guessed:
                 self._ask(name, habit, parameters)
-        self._is_known = False
+        self._is_known, self._asked = False, 0
         if lost:
             more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
             self._suspect(
@@ -245,10 +276,34 @@ class LeftGradients:
                 )
             )
 
+    def _say_absent(self, labels: set[str]) -> None:
+        for label in sorted(labels)[:1]:
+            more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
+            self._suspect(
+                Reason(
+                    "gradients-not-kept",
+                    f"{label}{more}",
+                    "had a gradient at the checkpoint, to which each step adds, and there is no such "
+                    "parameter here to give it back to",
+                    "freeze what is not trained, with requires_grad_(False), or track it",
+                )
+            )
+
     # ------------------------------------------------------------------ within
 
+    def _tracked(self) -> set[int]:
+        """Return the identities of the parameters of what is tracked."""
+        found = {id(each) for _, each in named_parameters(self._objects)}
+        for value in self._objects.values():
+            if isinstance(value, torch.optim.Optimizer):
+                found.update(id(each) for group in value.param_groups for each in group["params"])
+        return found
+
     def _owners(self) -> Iterator[tuple[str, list[torch.Tensor]]]:
-        """Yield the parameters of each tracked optimizer, and under no name those that none has."""
+        """Yield the parameters of each tracked optimizer, and under no name those that none has.
+
+        At last come those of what is not tracked, under names that no object has.
+        """
         seen: set[int] = set()
         for name, value in self._objects.items():
             if isinstance(value, torch.optim.Optimizer):
@@ -257,17 +312,23 @@ class LeftGradients:
                 ]
                 seen.update(map(id, own))
                 yield name, own
-        yield "", [each for _, each in named_parameters(self._objects) if id(each) not in seen]
+        others: list[torch.Tensor] = [
+            each for _, each in named_parameters(self._objects) if id(each) not in seen
+        ]
+        yield "", others
+        seen.update(map(id, others))
+        yield from ((name, list(own.values())) for name, own in self._beside.owners(seen))
 
     def _labels(self) -> dict[int, str]:
         """Return a name for each parameter: that in its module, or its place in an optimizer."""
+        beside = {id(each): label for _, own in self._beside.owners(()) for label, each in own.items()}
         labels: dict[int, str] = {}
         for name, value in self._objects.items():
             if isinstance(unwrapped(value), torch.optim.Optimizer):
                 for number, group in enumerate(value.param_groups):  # type: ignore[attr-defined]
                     for index, each in enumerate(group["params"]):
                         labels.setdefault(id(each), f"{name}.param_groups[{number}][{index}]")
-        return labels | {id(each): name for name, each in named_parameters(self._objects)}
+        return beside | labels | {id(each): name for name, each in named_parameters(self._objects)}
 
     def _are_used(self, parameters: Iterable[torch.Tensor]) -> bool:
         """Return whether an optimizer has stepped with just these gradients."""
@@ -311,18 +372,6 @@ def _with_smallest_gradient(parameters: Iterable[torch.Tensor]) -> torch.Tensor 
     sizes = [(each.numel(), each) for each in parameters if each.grad is not None and each.requires_grad]
     found = min((each for each in sizes if each[0]), key=lambda each: each[0], default=None)
     return None if found is None else found[1]
-
-
-def _is_other_than_zero(gradients: list[torch.Tensor | None]) -> bool:
-    """Return whether one of these has an element other than zero. A device is asked once."""
-    found: dict[torch.device, list[torch.Tensor]] = {}
-    for each in gradients:
-        if each is None or not each.numel():
-            continue
-        if type(each) is not torch.Tensor or each.layout is not torch.strided:
-            return True
-        found.setdefault(each.device, []).append(each.detach().count_nonzero())
-    return any(bool(torch.stack(counts).any()) for counts in found.values())
 
 
 def _put(parameter: torch.Tensor, gradient: torch.Tensor) -> bool:

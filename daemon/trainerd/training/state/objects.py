@@ -10,7 +10,7 @@ from trainerd.contract.verdict import Reason
 from trainerd.errors import MismatchError, UserError
 from trainerd.training.state.module_extras import ModuleBaseline, put_back
 from trainerd.training.state.module_structure import ModuleStructure, replaced_modules
-from trainerd.training.state.optimizer_names import parameter_names
+from trainerd.training.state.optimizer_names import Names, check_groups, parameter_names
 from trainerd.training.state.optimizer_wrappers import OptimizerWrapper, wrapper_of
 from trainerd.training.state.shards import check_placements
 from trainerd.training.state.tracked import Stateful, check_tracked, optimizer_classes, unwrapped
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 
 class TrackedObjects(dict[str, Stateful]):
-    """Objects whose state belongs to a checkpoint, in the order in which they were tracked."""
+    """Objects whose state belongs to a checkpoint, in the order in which they were tracked.
+
+    Attributes:
+        first_names: Names of the parameters of the optimizers when training began; see `parameter_names`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,6 +32,7 @@ class TrackedObjects(dict[str, Stateful]):
         self._structures: dict[str, ModuleStructure] = {}
         self._saved_structures: dict[str, dict[str, str]] = {}
         self._wrappers: dict[str, OptimizerWrapper] = {}
+        self.first_names: dict[str, Names] = {}
 
     def track(self, name: str, value: object) -> None:
         """Add an object.
@@ -45,10 +50,16 @@ class TrackedObjects(dict[str, Stateful]):
             self._baselines[name] = ModuleBaseline(module)
 
     def begin(self) -> None:
-        """Training begins, and nothing is restored yet: what the modules look like now is the program's."""
+        """Training begins, and nothing is restored yet: what the modules look like now is the program's.
+
+        Raises:
+            UserError: A group of an optimizer has no list of parameters.
+        """
+        check_groups(self)
         for name, module in self._modules():
             self._baselines[name].begin(module)
             self._structures[name] = ModuleStructure(module)
+        self.first_names = parameter_names(self)
 
     def _modules(self) -> list[tuple[str, torch.nn.Module]]:
         found = [(name, unwrapped(self[name])) for name in self._baselines]
@@ -150,10 +161,13 @@ class TrackedObjects(dict[str, Stateful]):
 
     def notes(self) -> dict[str, Any]:
         """Return what a checkpoint notes about the objects besides their states."""
-        return {CLASSES: optimizer_classes(self), PARAMETER_NAMES: parameter_names(self)}
+        now = parameter_names(self)
+        first = {name: names for name, names in self.first_names.items() if now.get(name) != names}
+        return {CLASSES: optimizer_classes(self), PARAMETER_NAMES: now, FIRST_PARAMETER_NAMES: first}
 
 
 CLASSES = "classes"
 PARAMETER_NAMES = "parameter_names"
+FIRST_PARAMETER_NAMES = "first_parameter_names"
 MODULE_CHANGES = "module_changes"
 OBJECT_DEVICES = "object_devices"

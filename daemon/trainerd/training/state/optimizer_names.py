@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from trainerd.errors import UserError
 from trainerd.training.state.tracked import Objects, unwrapped
 
 if TYPE_CHECKING:
@@ -32,6 +33,28 @@ def parameter_names(objects: Objects) -> dict[str, Names]:
         optimizer_name: [[names.get(id(parameter)) for parameter in group["params"]] for group in groups]
         for optimizer_name, groups in _param_groups(objects)
     }
+
+
+def groups_sign(optimizer: torch.optim.Optimizer) -> list[tuple[int, int]]:
+    """Return the identity and the length of each group's list of parameters; -1 for what has no length."""
+    lists = [group["params"] for group in optimizer.param_groups]
+    return [(id(each), len(each) if hasattr(each, "__len__") else -1) for each in lists]
+
+
+def check_groups(objects: Objects) -> None:
+    """Check that each group of a tracked optimizer has a list of parameters.
+
+    Raises:
+        UserError: It has a generator, which gives its parameters once, or something else.
+    """
+    for name, groups in _param_groups(objects):
+        for number, group in enumerate(groups):
+            if not isinstance(group["params"], list | tuple):
+                raise UserError(
+                    f"{name}.param_groups[{number}]['params'] is a {type(group['params']).__qualname__}, not "
+                    "a list of parameters: a step finds its parameters once, or not at all",
+                    hint=f"{name}.param_groups[{number}]['params'] = list(model.parameters())",
+                )
 
 
 def _param_groups(objects: Objects) -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -60,14 +83,24 @@ class Matching:
         state: The saved state in the live order; groups to be added are its last ones.
         added: Names of the parameters of each group that the live optimizer lacks.
         differences: One line for each thing that does not fit; nothing else counts then.
+        regrouped: Names of the parameters of all groups, if the live ones are to become these; else None.
     """
 
     state: dict[str, Any]
     added: list[list[str]] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
+    regrouped: list[list[str]] | None = None
 
 
-def match(name: str, state: dict[str, Any], saved: Names, live: Names, known: set[str]) -> Matching:
+def match(
+    name: str,
+    state: dict[str, Any],
+    saved: Names,
+    live: Names,
+    known: set[str],
+    *,
+    is_same_program: bool = False,
+) -> Matching:
     """Match the saved groups of an optimizer with the live ones by the names of their parameters. Pure.
 
     Args:
@@ -76,10 +109,16 @@ def match(name: str, state: dict[str, Any], saved: Names, live: Names, known: se
         saved: Names when it was saved.
         live: Names now.
         known: Names of all parameters of the tracked modules.
+        is_same_program: Whether training began with the same groups here and where it was saved. What is
+            saved is then what training has made of them, whatever it was.
     """
     groups = state["param_groups"]
     if saved == live:
         return Matching(state)
+    if is_same_program and len(saved) == len(groups) and saved[: len(live)] != live:
+        made = [[each for each in group if each in known] for group in saved]
+        if made == saved:
+            return Matching(state, regrouped=made)
     if _has_unnamed(saved) or _has_unnamed(live) or len(saved) != len(groups):
         return Matching(state, differences=_positional_differences(name, saved, live))
     left = list(range(len(saved)))
@@ -188,6 +227,32 @@ def add_groups(objects: Objects, name: str, matching: Matching) -> Callable[[], 
         optimizer.__dict__.pop("add_param_group", None)
 
     return remove
+
+
+def regroup(objects: Objects, name: str, matching: Matching) -> Callable[[], None]:
+    """Give a live optimizer the groups that training had made of its own; return what undoes that."""
+    optimizer = objects[name]
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    assert matching.regrouped is not None
+    parameters = dict(named_parameters(objects))
+    groups, saved_groups = optimizer.param_groups, matching.state["param_groups"]
+    former = [(group, group["params"]) for group in groups]
+    count = len(groups)
+    for number, names in enumerate(matching.regrouped):
+        if number >= count:
+            groups.append({**saved_groups[number]})
+        groups[number]["params"] = [parameters[each] for each in names]
+    del groups[len(matching.regrouped) :]
+    if groups[count:]:
+        _expect_again(optimizer, groups[count:])
+
+    def undo() -> None:
+        groups[:] = [group for group, _ in former]
+        for group, own in former:
+            group["params"] = own
+        optimizer.__dict__.pop("add_param_group", None)
+
+    return undo
 
 
 def _expect_again(optimizer: torch.optim.Optimizer, groups: list[dict[str, Any]]) -> None:

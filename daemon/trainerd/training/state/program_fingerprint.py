@@ -74,16 +74,18 @@ def _code() -> dict[str, str]:
 
 def _own_files(folder: Path) -> Iterator[Path]:
     # The virtual environment may well lie in the project's folder.
-    foreign = [Path(prefix).resolve() for prefix in {sys.prefix, sys.base_prefix}]
+    foreign = tuple([f"{os.path.realpath(prefix)}/" for prefix in {sys.prefix, sys.base_prefix}])
+    own = f"{str(folder).rstrip('/')}/"
 
-    @cache  # a thousand modules lie in a hundred folders, and a start waits for this
+    known: dict[str, str] = {}
+
+    @cache  # a thousand modules lie in three hundred folders, and a start waits for this
     def is_own(parent: str) -> bool:
         try:
-            real = Path(os.path.realpath(parent))
+            real = f"{real_folder(parent, known)}/"
         except OSError:
             return False  # relative to a working folder that was deleted, as torch's "_ops.py"
-        is_foreign = any(real.is_relative_to(prefix) for prefix in foreign) or "site-packages" in real.parts
-        return real.is_relative_to(folder) and not is_foreign
+        return real.startswith(own) and not real.startswith(foreign) and "/site-packages/" not in real
 
     seen = set()
     for name, module in list(sys.modules.items()):
@@ -98,6 +100,23 @@ def _own_files(folder: Path) -> Iterator[Path]:
         if path not in seen and is_own(str(path.parent)):  # a link may lead out
             seen.add(path)
             yield path
+
+
+def real_folder(folder: str, known: dict[str, str]) -> str:
+    """Return what `os.path.realpath` does, looking once at each folder for all that lie below it.
+
+    Args:
+        folder: A path.
+        known: What was found by earlier calls.
+    """
+    if folder not in known:
+        above, name = os.path.split(folder)
+        if not name or name in {".", ".."} or not folder.startswith("/"):
+            known[folder] = os.path.realpath(folder)
+        else:
+            path = os.path.join(real_folder(above, known), name)  # noqa: PTH118 - hundreds of times at each start
+            known[folder] = os.path.realpath(path) if os.path.islink(path) else path  # noqa: PTH114 - likewise
+    return known[folder]
 
 
 def _precision() -> dict[str, Any]:

@@ -20,6 +20,7 @@ from trainerd.training.state.fitting import differences, fitting_states
 from trainerd.training.state.in_place import on_devices
 from trainerd.training.state.objects import (
     CLASSES,
+    FIRST_PARAMETER_NAMES,
     MODULE_CHANGES,
     OBJECT_DEVICES,
     PARAMETER_NAMES,
@@ -32,6 +33,7 @@ from trainerd.training.state.optimizer_names import (
     match,
     named_parameters,
     parameter_names,
+    regroup,
     renumbered,
 )
 from trainerd.training.state.other_hardware import is_other_scaler, loadable_groups, other_scalers
@@ -46,8 +48,11 @@ if TYPE_CHECKING:
 
 NOT_FITTING_HINT: Final = "change the program back, resume from another checkpoint, or load with strict=False"
 _OWN: Final = frozenset(
-    {"format", "objects", "module_versions", CLASSES, PARAMETER_NAMES, MODULE_CHANGES, OBJECT_DEVICES}
-)
+    {
+        "format", "objects", "module_versions", CLASSES, PARAMETER_NAMES, FIRST_PARAMETER_NAMES,
+        MODULE_CHANGES, OBJECT_DEVICES,
+    }
+)  # fmt: skip
 _SHOWN_MAX: Final = 10
 _LOAD_HOOKS: Final = ("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks")
 
@@ -62,6 +67,7 @@ class StateTree:
         self.modules = tuple(document.get("module_versions", {}))
         self.classes: dict[str, str] = document.get(CLASSES, {})
         self.parameter_names: dict[str, Names] = document.get(PARAMETER_NAMES, {})
+        self.first_names: dict[str, Names] = document.get(FIRST_PARAMETER_NAMES, {})
         self.module_changes = decode_state(document.get(MODULE_CHANGES, {}), tensors)
         self._devices: dict[str, Any] = decode_state(document.get(OBJECT_DEVICES, {}), {})
         for name, encoded in document["objects"].items():
@@ -148,8 +154,16 @@ class StateTree:
         """Match the optimizers among `states` with the live ones by the names of their parameters."""
         live = parameter_names(objects)
         known = {name for name, _ in named_parameters(objects)}
+        began = objects.first_names if isinstance(objects, TrackedObjects) else {}
         return {
-            name: match(name, state, self.parameter_names[name], live[name], known)
+            name: match(
+                name,
+                state,
+                saved := self.parameter_names[name],
+                live[name],
+                known,
+                is_same_program=began.get(name) == self.first_names.get(name, saved),
+            )
             for name, state in states.items()
             if name in live and name in self.parameter_names and "param_groups" in state
         }
@@ -175,13 +189,17 @@ class StateTree:
 
 @contextlib.contextmanager
 def _added_groups(objects: Objects, matchings: dict[str, Matching]) -> Iterator[Callable[[], object]]:
-    """Add the groups that live optimizers lack.
+    """Add the groups that live optimizers lack, and take over those that training has made.
 
-    Take them away at the end, unless what is yielded was called.
+    Undo it at the end, unless what is yielded was called.
     """
     with contextlib.ExitStack() as undo:
         for name, matching in matchings.items():
-            if matching.added and not matching.differences:
+            if matching.differences:
+                continue
+            if matching.regrouped is not None:
+                undo.callback(regroup(objects, name, matching))
+            elif matching.added:
                 undo.callback(add_groups(objects, name, matching))
         yield undo.pop_all
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +16,7 @@ from trainerd.training.state.tensors import encode_state
 from trainerd.training.state.tracked import Objects, Stateful, unwrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 TREE_FORMAT: Final = "trainerd.tree/1"
 
@@ -83,11 +84,41 @@ def take_snapshot(objects: Objects, *, extra: Mapping[str, Any] | None = None) -
 
 
 def _state_of(value: Stateful) -> Any:
-    """Return the state of an object; of a scheduler without its functions, which loading leaves as they are.
+    """Return the state of an object.
+
+    That of a scheduler is without its functions, which loading leaves as they are.
 
     In torch 2.6, `SWALR` has one in its state.
     """
-    state = value.state_dict()
+    try:
+        state = value.state_dict()
+    except KeyError:  # torch has no number for parameters that an optimizer has no more
+        with _without_leftovers(value):
+            state = value.state_dict()
     if isinstance(value, torch.optim.lr_scheduler.LRScheduler):
         return {name: each for name, each in state.items() if not isinstance(each, FunctionType)}
     return state
+
+
+@contextlib.contextmanager
+def _without_leftovers(value: Stateful) -> Iterator[None]:
+    """Take away the state of parameters that an optimizer has no more, for as long as its state is taken.
+
+    It has no effect on further steps.
+    """
+    left: dict[Any, Any] = {}
+    if isinstance(value, torch.optim.Optimizer):
+        stepped = {id(each) for group in value.param_groups for each in group["params"]}
+        state = value.state
+        left = {
+            key: each
+            for key, each in state.items()
+            if isinstance(key, torch.Tensor) and id(key) not in stepped
+        }
+    for key in left:
+        del state[key]
+    try:
+        yield
+    finally:
+        if left:
+            state.update(left)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -14,6 +15,10 @@ from trainerd.checkpoint.tree import path_of
 from trainerd.training.state.shards import Shard
 
 _SHOWN_MAX: Final = 60
+
+_memcmp = ctypes.CDLL(None).memcmp
+_memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+_memcmp.restype = ctypes.c_int
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ def _tensor_difference(then: Any, now: Any, path: str) -> TreeDifference | None:
     if then.layout != torch.strided or then.is_quantized:
         return None if _parts_are_equal(then, now) else TreeDifference(path, "the tensor differs")
     one, other = _plain(then), _plain(now)
-    if torch.equal(_bytes(one), _bytes(other)):
+    if _have_equal_bytes(one, other):
         return None
     differs = (_bytes(one) != _bytes(other)).any(dim=-1)
     first = int(differs.nonzero()[0])
@@ -134,6 +139,12 @@ def _bytes(tensor: torch.Tensor) -> torch.Tensor:
         if tensor.numel()
         else (torch.empty((0, 1), dtype=torch.uint8))
     )
+
+
+def _have_equal_bytes(one: torch.Tensor, other: torch.Tensor) -> bool:
+    # `torch.equal` compares one value at a time, and bytes have to be compared: NaN is not equal to itself.
+    count = one.numel() * one.element_size()
+    return count == 0 or _memcmp(one.data_ptr(), other.data_ptr(), count) == 0
 
 
 def _parts_are_equal(then: torch.Tensor, now: torch.Tensor) -> bool:

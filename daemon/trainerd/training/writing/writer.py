@@ -18,7 +18,7 @@ import time
 import warnings
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.checkpoint.side_thread import KeptThread
 from trainerd.errors import DeviceCopyError, SpaceError
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from trainerd.training.state.snapshot import Snapshot
     from trainerd.training.writing.destination import Destination
 
+HOLD_LIMIT_S: Final = 2.0
+"""How long work in the background waits for the first step, in seconds."""
+
 
 @dataclass
 class StagedSnapshot:
@@ -54,6 +57,8 @@ class StagedSnapshot:
 @dataclass
 class _InFlight:
     future: Future[Checkpoint]
+    uses_arena: bool = True
+    is_released: threading.Event = field(default_factory=threading.Event)
     is_called_off: threading.Event = field(default_factory=threading.Event)
 
 
@@ -93,6 +98,11 @@ class CheckpointWriter:
         return self._aside is not None and not self._aside.has_ended.is_set()
 
     @property
+    def is_preparing(self) -> bool:
+        """Whether memory is being provided: the next save or copy would wait for it."""
+        return self._preparation is not None and self._preparation.is_alive()
+
+    @property
     def has_failed(self) -> bool:
         """Whether the last background write has failed, and nobody has met it yet: `wait` raises why."""
         flight = self._in_flight
@@ -103,7 +113,8 @@ class CheckpointWriter:
 
         Does nothing while a write is in flight: it uses an arena that is there already.
         """
-        if self.is_busy or self._preparation is not None:
+        uses_arena = self._in_flight is not None and self._in_flight.uses_arena
+        if (self.is_busy and uses_arena) or self._preparation is not None:
             return
         self._thread.start()
 
@@ -126,9 +137,12 @@ class CheckpointWriter:
     def write_staged(self, staged: StagedSnapshot, manifest: Manifest) -> Checkpoint:
         """Write what is staged, and return when it is durable.
 
+        Waits for work in the background that began since, and raises what that raised.
+
         Raises:
             DeviceCopyError: A device tensor arrived damaged. What is staged is worthless.
         """
+        self.wait()
         self.call_off_aside()
         filling = staged.filling
         return self._write(
@@ -151,21 +165,21 @@ class CheckpointWriter:
             manifest: Manifest of it.
             destination: Where it goes.
             on_end: Called from the thread that writes, with the error that ended it, None if all went well,
-                and how long it took in seconds.
+                and how much processor time it took in seconds: what it waited for cost the loop nothing.
         """
         self.call_off_aside()
         flight = _Aside()
 
         def work() -> None:
             self._runtime.ignore_captures_of_others()
-            began_s = time.monotonic()
+            began_s = time.thread_time()
             problem: BaseException | None = None
             try:
                 self._write_copy(staged, manifest, flight.is_called_off, destination)
             except BaseException as error:  # noqa: BLE001 - told to who asked for it
                 problem = error
             try:
-                on_end(problem, time.monotonic() - began_s)
+                on_end(problem, time.thread_time() - began_s)
             finally:
                 flight.has_ended.set()
 
@@ -239,7 +253,7 @@ class CheckpointWriter:
             self._runtime.ignore_captures_of_others()
             try:
                 checkpoint = self._write_copy(staged, manifest, flight.is_called_off, self._destination)
-            except BaseException as error:  # noqa: BLE001 - kept for whoever waits
+            except BaseException as error:  # noqa: BLE001 - raised by what waits
                 flight.future.set_exception(error)
             else:
                 flight.future.set_result(checkpoint)
@@ -256,6 +270,34 @@ class CheckpointWriter:
                 self._in_flight = None
             self.call_off()
             raise
+
+    def run_in_background(self, work: Callable[[], Checkpoint]) -> None:
+        """Make a checkpoint from something other than a snapshot, in the thread that writes.
+
+        It begins at `release`, when something waits for it, or after `HOLD_LIMIT_S`: it takes a core and
+        memory bandwidth from the beginning of training. It counts as a write in flight that cannot be called
+        off. Waits for the one before, and raises what that raised.
+        """
+        self.supersede()
+        self.call_off_aside()
+        flight = _InFlight(Future(), uses_arena=False)
+
+        def run() -> None:
+            flight.is_released.wait(HOLD_LIMIT_S)
+            try:
+                checkpoint = work()
+            except BaseException as error:  # noqa: BLE001 - kept for whoever waits
+                flight.future.set_exception(error)
+            else:
+                flight.future.set_result(checkpoint)
+
+        self._in_flight = flight
+        self._thread.run(run)
+
+    def release(self) -> None:
+        """Have what `run_in_background` was given begin now."""
+        if self._in_flight is not None:
+            self._in_flight.is_released.set()
 
     def _wait_for_arena(self) -> None:
         self.supersede()
@@ -282,6 +324,7 @@ class CheckpointWriter:
             OSError: The write failed.
             DeviceCopyError: A device tensor arrived damaged.
         """
+        self.release()
         flight, self._in_flight = self._in_flight, None
         return flight.future.result() if flight is not None else None
 

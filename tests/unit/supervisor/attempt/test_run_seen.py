@@ -55,7 +55,7 @@ def test_a_finished_run_is_finished_and_json_says_so(run):
         "run": str(run.root),
         "verdict": "finished",
         "exit_code": 0,
-        "reason": "it finished, and said so",
+        "reason": "its session reported the end",
     }
 
 

@@ -503,14 +503,14 @@ def test_a_rank_that_a_real_time_signal_ended_is_named():
         (
             code(1),
             SESSION | NEW | {"is_wrapped": True, "outcomes": (FINISHED_SAID,)},
-            "it finished, and said so; its command exited with 1 after that",
+            "its session reported the end; its command exited with 1 after that",
         ),
         (
             by(signal.SIGTERM),
             SESSION | NEW | {"is_wrapped": True, "outcomes": (FINISHED_SAID,)},
-            "it finished, and said so; its command was ended by SIGTERM after that",
+            "its session reported the end; its command was ended by SIGTERM after that",
         ),
-        (code(0), SESSION | {"outcomes": (FINISHED_SAID,)}, "it finished, and said so"),
+        (code(0), SESSION | {"outcomes": (FINISHED_SAID,)}, "its session reported the end"),
         (code(0), {}, "it exited with 0"),
         (
             code(0),
@@ -527,3 +527,27 @@ def test_an_exception_that_was_raised_by_one_rank_alone_is_not_said_of_all():
     outcome = judged(code(0), code(0, 1), outcomes=(FINISHED_SAID, RAISED), **SESSION)
     assert outcome.kind is OutcomeKind.CRASHED
     assert outcome.reason.startswith("rank 1 raised KeyError")
+
+
+LOST = OutcomeRecord("exception", error_type="trainerd.errors.RankLostError", error_message="rank 2 is gone")
+
+
+@pytest.mark.parametrize(
+    ("ranks", "said", "kind"),
+    [
+        ([code(1)], [LOST], OutcomeKind.LOST),
+        ([code(1, 0), code(1, 1)], [LOST, LOST], OutcomeKind.LOST),
+        ([by(signal.SIGKILL, 0, "peer"), code(1, 1)], [None, LOST], OutcomeKind.LOST),
+        ([by(signal.SIGKILL, 0), code(1, 1)], [None, LOST], OutcomeKind.KILLED),
+        ([code(3, 0), code(1, 1)], [None, LOST], OutcomeKind.CRASHED),
+        ([code(1)], [None], OutcomeKind.CRASHED),
+    ],
+)
+def test_a_node_whose_ranks_lost_one_of_another_node_is_not_charged_for_it(ranks, said, kind):
+    outcome = judged(*ranks, **SESSION, outcomes=tuple(said), is_of_several_nodes=True)
+    assert outcome.kind is kind, outcome.reason
+    assert (outcome.retry is Retry.AT_ONCE) == (kind is OutcomeKind.LOST)
+    if kind is OutcomeKind.LOST:
+        assert "RankLostError: rank 2 is gone" in outcome.reason
+    alone = judged(*ranks, **SESSION, outcomes=tuple(said))
+    assert alone.kind is not OutcomeKind.LOST, "on one node one of these ranks began it"

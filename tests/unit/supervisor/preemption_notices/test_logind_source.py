@@ -46,8 +46,11 @@ class FakeBus:
 
     def _talk(self, peer):
         for answer in (b"OK 1234\r\n", b"AGREE_UNIX_FD\r\n", b""):
-            if not peer.recv(200).endswith(b"\r\n"):
-                return
+            line = b""
+            while not line.endswith(b"\r\n"):  # the first call may be right behind the last line
+                if not (byte := peer.recv(1)):
+                    return
+                line += byte
             peer.sendall(b"REJECTED\r\n" if self.refuses else answer)
         while head := peer.recv(16, socket.MSG_WAITALL):
             _, _, _, _, body_bytes, serial, fields_bytes = struct.unpack("<cBBBIII", head)

@@ -151,3 +151,10 @@ def test_a_lock_is_replaced_only_where_that_is_seen(monkeypatch, tmp_path, fails
         else:
             assert is_replaced(descriptor, tmp_path / "lock")
         monkeypatch.undo()
+
+
+def test_a_node_that_lost_the_others_while_it_was_asked_to_leave_is_run_again():
+    lost = OutcomeView(3, "lost", "it did")
+    assert judge_end(job(Stopped()), lost, was_asked=True, is_node=True).code == 85
+    assert judge_end(job(Stopped()), lost, was_asked=True).code == 1
+    assert judge_end(job(Parked()), lost, was_asked=True, is_node=True).code == 1

@@ -17,6 +17,7 @@ from trainerd.training.data.dataset_memory import DatasetMemory, FirstMarks
 from trainerd.training.data.loader_view import view_of
 from trainerd.training.data.map_source import MapSource
 from trainerd.training.data.passes import Pass
+from trainerd.training.data.read_caches import LostCache
 from trainerd.training.data.worker_states import WorkerBatches, WorkerStates
 from trainerd.training.data.worker_watch import ToldBatch, WorkerWatch
 
@@ -240,3 +241,23 @@ def test_a_count_is_named_here_and_in_a_worker_and_files_are_not():
         data[0]
     DatasetMemory({"dataset": Counted()}, found.append, FirstMarks()).put_back(memory.saved(), is_inside=True)
     assert [each.where for each in found] == ["dataset.count"]
+
+
+def test_the_caches_that_a_checkpoint_names_are_reasons_as_soon_as_a_pass_begins():
+    lost = ["dataset.cache", "dataset.cache", "reading samples keeps values here", "keep none"]
+    loader = DataLoader(Counting(), 1)
+    for state in (
+        {"caches": [lost]},
+        {"workers": {"count": 0, "states": {}, "unsaved": [], "caches": [lost]}},
+    ):
+        found = []
+        MapSource(view_of(loader), seed=1, suspect=found.append).begin(state, 0)
+        assert [(each.kind, each.where) for each in found] == [("random-cache", "dataset.cache")]
+
+
+def test_the_caches_of_workers_are_in_the_state():
+    found = []
+    states = WorkerStates(2, persist=True, suspect=found.append, dataset="Counting")
+    states.take(0, ToldBatch(None, b"", (), (LostCache("dataset.cache", "data.py:1", "detail", "hint"),)))
+    assert states.saved(1)["caches"] == [["dataset.cache", "data.py:1", "detail", "hint"]]
+    assert [each.where for each in found] == ["data.py:1"]

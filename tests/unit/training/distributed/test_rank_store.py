@@ -13,10 +13,11 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch.distributed import HashStore  # noqa: E402 - only where torch is
 
+from trainerd.contract.environment import TrainingEnvironment  # noqa: E402
 from trainerd.contract.process import identify  # noqa: E402
-from trainerd.errors import RankLostError  # noqa: E402
+from trainerd.errors import RankLostError, UserError  # noqa: E402
 from trainerd.training.distributed import life_signs, rank_store  # noqa: E402
-from trainerd.training.distributed.rank_store import Ranks  # noqa: E402
+from trainerd.training.distributed.rank_store import Ranks, of_incarnation, rendezvous  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -172,3 +173,99 @@ def test_the_thread_that_asks_ends_with_the_farewell(store):
     ranks.leave()
     thread.join(5)
     assert not thread.is_alive()
+
+
+def met(*ranks, **introduced):
+    """Let ranks introduce themselves, each in a thread, and return what each one raised, or None."""
+    ends: dict[int, BaseException | None] = {}
+
+    def introduce(number, each):
+        ends[number] = None
+        try:
+            each.introduce(**introduced.get(f"rank_{number}", {}))
+        except (RankLostError, UserError) as error:
+            ends[number] = error
+            each.say_failed(error)
+
+    threads = [threading.Thread(target=introduce, args=each) for each in enumerate(ranks)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [ends[number] for number in range(len(ranks))]
+
+
+def test_a_second_process_that_claims_a_rank_leaves_and_the_others_do_not_notice(store):
+    first, second, straggler = (Ranks(store, rank=rank, world_size=2) for rank in (0, 1, 1))
+    assert met(first, second) == [None, None]
+    with pytest.raises(RankLostError, match=r"another process .* is rank 1 of this attempt"):
+        straggler.introduce()
+    first.look_for_the_lost()
+    assert not first.has("failed/1")
+    first.put("still/0", "here")
+    assert second.get("still/0") == "here"
+
+
+def test_what_a_rank_of_an_earlier_incarnation_says_is_not_heard_in_the_next(store):
+    """A store may outlive rank 0: that of torchrun's agent does."""
+    of_incarnation(store, 0, 2)
+    straggler = of_incarnation(store, 1, 2)
+    first, second = of_incarnation(store, 0, 2), of_incarnation(store, 1, 2)
+    straggler.put("process/1", "an earlier attempt")
+    straggler.say_failed(ValueError("long ago"))
+    assert met(first, second) == [None, None]
+    first.look_for_the_lost()
+
+
+@pytest.mark.parametrize("what", ["the digest of the spec", "WORLD_SIZE"])
+def test_ranks_that_were_started_for_different_jobs_refuse_one_another(store, what):
+    sizes = (2, 2) if what != "WORLD_SIZE" else (2, 3)
+    first, second = (Ranks(store, rank=rank, world_size=size) for rank, size in enumerate(sizes))
+    specs = {"rank_0": {"spec_digest": "a"}, "rank_1": {"spec_digest": "b"}} if what != "WORLD_SIZE" else {}
+    ends = met(first, second, **specs)
+    assert any(isinstance(end, UserError) and what in str(end) for end in ends)
+    assert None not in ends
+
+
+def test_a_collective_that_broke_with_a_rank_elsewhere_silent_is_laid_to_its_loss(store, monkeypatch):
+    monkeypatch.setattr(rank_store, "CAUSE_LIMIT_S", 0.0)
+    monkeypatch.setattr(rank_store, "CAUSE_SILENCE_S", 0.05)
+    ranks = Ranks(store, rank=0, world_size=2)
+    Ranks(store, rank=1, world_size=2).put("alive/1", 7)
+    broken = RuntimeError("connection closed by peer")
+    lost = ranks.cause_of(broken)
+    assert isinstance(lost, RankLostError)
+    assert "no life sign of rank 1 came for" in str(lost)
+    assert lost.__cause__ is broken
+    assert isinstance(ranks.cause_of(ValueError("its own")), ValueError)
+
+
+def test_an_error_of_this_rank_is_its_own_while_the_ranks_elsewhere_give_life_signs(store, monkeypatch):
+    monkeypatch.setattr(rank_store, "CAUSE_LIMIT_S", 0.0)
+    monkeypatch.setattr(rank_store, "CAUSE_SILENCE_S", 60.0)
+    monkeypatch.setattr(life_signs, "BEAT_S", 0.01)
+    other = Ranks(store, rank=1, world_size=2)
+    other._pulse.start()
+    error = RuntimeError("shapes do not match")
+    assert Ranks(store, rank=0, world_size=2).cause_of(error) is error
+    other.leave()
+
+
+def test_one_of_two_tasks_of_srun_that_has_no_rank_is_refused_unless_a_shim_has_started_it(tmp_path):
+    with pytest.raises(UserError, match="SLURM_STEP_NUM_TASKS=2"):
+        rendezvous(TrainingEnvironment(), {"SLURM_STEP_NUM_TASKS": "2"})
+    assert rendezvous(TrainingEnvironment(attempt_dir=tmp_path), {"SLURM_STEP_NUM_TASKS": "2"}) is None
+
+
+def test_a_rank_of_another_boot_is_elsewhere_though_its_host_has_the_same_name(store, monkeypatch):
+    """Its process number is that of a stranger here, or of no process."""
+    monkeypatch.setattr(rank_store, "FAREWELL_LIMIT_S", 0.0)
+    other = Ranks(store, rank=1, world_size=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(rank_store, "boot_id", lambda: "another boot")
+        card = rank_store._visiting_card()
+    other.put("process/1", card | {"claim": "its own"})
+    ranks = Ranks(store, rank=0, world_size=2)
+    ranks.introduce()
+    assert ranks._peers == {}
+    ranks.leave()

@@ -240,10 +240,11 @@ def test_signals_are_handed_over_and_taken_back(tmp_path: Path) -> None:
             flag = session._run.flag
             os.kill(os.getpid(), signal.SIGTERM)
             assert (heard, flag.is_set) == ([signal.SIGTERM], False)
+            assert not session.hand_over_signals()
             session.take_signals()
             signal.signal(signal.SIGTERM, of_framework)
             session.take_signals()
-            session.hand_over_signals()
+            assert session.hand_over_signals()
             os.kill(os.getpid(), signal.SIGTERM)
             assert (heard, flag.is_set) == ([signal.SIGTERM] * 2, False)
             session.take_signals()

@@ -102,6 +102,92 @@ def test_what_the_session_raises_itself_is_told_and_no_reason(tmp_path, monkeypa
     monkeypatch.setattr(caller_check, "_caller", lambda: str(script))
     monkeypatch.delenv(CHECK, raising=False)
     suspicions, told_lines = Suspicions(lambda _: None), []
-    caller_check.check_caller(suspicions, told_lines.append)
+    caller_check.CallerCheck(suspicions, told_lines.append).begin()
     assert suspicions.reasons == ()
     assert [line for line in told_lines if "two training loops are open at once" in line]
+
+
+TWO_WAYS = """\
+import sys
+import torch, trainerd
+
+def once(session, loader):
+    total = 0.0
+    for x in session.batches(loader):
+        model(x).sum().backward()
+
+def pretrain(session, loader):
+    averaged = torch.optim.swa_utils.AveragedModel(model)
+    total = 0.0
+    for x in session.batches(loader):
+        total += x.item()
+    return x
+
+def both(session, loader, way):
+    count = 0.0
+    if way == "both-1":
+        for x in session.batches(
+            loader,
+        ):
+            count += x.item()
+    elif way == "both-2":
+        for x in session.batches(loader):
+            count += x.item()
+    return x
+
+def epochs(session, loader, way):
+    best = 0
+    for epoch in range(2):
+        if way == "epochs-1":
+            once(session, loader)
+        else:
+            pretrain(session, loader)
+        best = best + epoch
+        if best > 5:
+            break
+
+model = torch.nn.Linear(1, 1)
+with trainerd.session(strict=False) as session:
+    session.track(model=model)
+    way, loader = sys.argv[1], [torch.ones(1)]
+    ways = {"once": once, "pretrain": pretrain}
+    if way in ways:
+        ways[way](session, loader)
+    elif way.startswith("both"):
+        both(session, loader, way)
+    else:
+        epochs(session, loader, way)
+"""
+
+
+@pytest.mark.parametrize(
+    ("way", "expected"),
+    [
+        ("once", set()),
+        ("pretrain", {(10, "untracked-object"), (13, "carried-variable"), (14, "read-after-loop")}),
+        ("both-1", {(25, "carried-variable"), (26, "read-after-loop")}),
+        ("both-2", {(25, "carried-variable"), (26, "read-after-loop")}),
+        ("epochs-1", {(35, "carried-variable")}),
+        (
+            "epochs-2",
+            {
+                (10, "untracked-object"),
+                (13, "carried-variable"),
+                (14, "read-after-loop"),
+                (35, "carried-variable"),
+            },
+        ),
+    ],
+)
+def test_what_is_found_counts_once_a_loop_that_it_is_about_is_opened(way, expected, tmp_path, monkeypatch):
+    script = tmp_path / "train.py"
+    script.write_text(TWO_WAYS)
+    monkeypatch.setattr(sys, "argv", ["train.py", way])
+    monkeypatch.setenv("TRAINERD_RUN_DIR", str(tmp_path / "run"))
+    monkeypatch.setattr(caller_check, "_caller", lambda: str(script))
+    monkeypatch.delenv(CHECK, raising=False)
+    variables = {"__name__": "__main__"}
+    exec(compile(TWO_WAYS, str(script), "exec"), variables)
+    reasons = variables["session"]._run.suspicions.reasons
+    found = [each for each in reasons if each.where.startswith("train.py:")]
+    assert {(int(each.where.split(":")[1]), each.kind) for each in found} == expected

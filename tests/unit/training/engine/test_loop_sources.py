@@ -10,9 +10,14 @@ from trainerd.training.engine.position import Position
 class Recorded:
     """A source that says what it was asked for."""
 
-    def __init__(self, state=None):
+    def __init__(self, state=None, name="", *, ends_with_loader=True):
         self.state = state if state is not None else {}
         self.begun = []
+        self.name = name
+        self.ends_with_loader = ends_with_loader
+
+    def identity(self):
+        return f"{__name__}.{type(self).__qualname__}|{self.name}"
 
     def extent(self):
         return {"samples": 1}
@@ -81,3 +86,90 @@ def test_what_is_noted_of_a_state_that_is_back_is_in_no_checkpoint():
     one = {"data": {"now": now}, "memory": {"first": {"is_back": 1}, "is_back": ["sampler"]}}
     clean = {"data": {"now": {"first": {}}}, "memory": {"first": {"is_back": 1}}}
     assert without_notes(one | {"0": one}) == clean | {"0": clean}
+
+
+def taking_turns(epochs, *, ends_with_loader=True, suspect=lambda reason: None):
+    """Return the sources of two loaders that take turns, after so many epochs, and the loop sources."""
+    one = Recorded({"x": 1}, "one", ends_with_loader=ends_with_loader)
+    other = Recorded({"x": 2}, "other", ends_with_loader=ends_with_loader)
+    sources = LoopSources(suspect)
+    for epoch in range(epochs):
+        sources.use(0, (one, other)[epoch % 2], done=0)
+    return one, other, sources
+
+
+def resumed(sources, position, found):
+    again = LoopSources(found.append)
+    again.restore(sources.saved(position), form=SOURCES_FORM, former=sources.saved_of_former())
+    return again, Recorded({"x": 1}, "one"), Recorded({"x": 2}, "other")
+
+
+def test_a_loader_that_takes_turns_with_another_gets_its_state_back_in_its_epoch():
+    _one, _other, sources = taking_turns(3)
+    again, one, other = resumed(sources, Position(batch=2), [])
+    again.use(0, one, done=2)
+    again.use(0, other, done=0)
+    again.use(0, one, done=0)
+    assert one.begun == [({"x": 1, "done": 2}, 2), (None, 0)]
+    assert other.begun == [({"x": 2, "done": None}, 0)]
+
+
+def test_between_two_epochs_each_gets_its_own():
+    _one, _other, sources = taking_turns(3)
+    again, one, other = resumed(sources, Position(), [])
+    again.use(0, other, done=0)
+    assert again.saved_of_former()["states"][0]["of"] == one.identity()
+    again.use(0, one, done=0)
+    assert (one.begun[0][0]["x"], other.begun[0][0]["x"]) == (1, 2)
+
+
+def test_what_is_kept_of_them_is_the_same_in_every_attempt():
+    whole, part = taking_turns(4), taking_turns(3)
+    again, _one, other = resumed(part[2], Position(), [])
+    again.use(0, other, done=0)
+    assert again.saved_of_former() == whole[2].saved_of_former() != {}
+
+
+def test_a_loader_that_may_be_another_one_is_a_suspicion():
+    found = []
+    _one, _other, sources = taking_turns(2, ends_with_loader=False)
+    again, one, _ = resumed(sources, Position(batch=1), found)
+    again.use(0, Recorded({"x": 2}, "other"), done=1)
+    again.use(0, one, done=0)
+    assert one.begun == [(None, 0)]
+    assert [each.kind for each in found] == ["loader-of-former-epoch"]
+    _one, _other, sources = taking_turns(4, ends_with_loader=False)
+    again, one, _ = resumed(sources, Position(batch=1), found)
+    again.use(0, Recorded({"x": 2}, "other"), done=1)
+    again.use(0, one, done=0)
+    assert (one.begun[0][0]["x"], len(found)) == (1, 1)
+
+
+def test_one_that_is_like_the_one_in_use_is_not_kept():
+    one, other = Recorded({"x": 1}, "same"), Recorded({"x": 2}, "same")
+    sources = LoopSources()
+    for each in (one, other):
+        sources.use(0, each, done=0)
+    assert sources.saved_of_former() == {}
+
+
+def test_one_of_several_that_are_alike_is_a_suspicion():
+    found = []
+    several = [Recorded({"x": number}, "last" if number == 3 else "same") for number in range(4)]
+    sources = LoopSources()
+    for each in several:
+        sources.use(0, each, done=0)
+    again = LoopSources(found.append)
+    again.restore(sources.saved(Position(batch=1)), form=SOURCES_FORM, former=sources.saved_of_former())
+    again.use(0, Recorded(name="last"), done=1)
+    later = Recorded(name="same")
+    again.use(0, later, done=0)
+    assert later.begun == [(None, 0)]
+    assert [each.kind for each in found] == ["loader-of-former-epoch"]
+
+
+def test_a_loader_that_is_gone_is_in_no_checkpoint():
+    one, _other, sources = taking_turns(2)
+    assert sources.saved_of_former()
+    del one
+    assert sources.saved_of_former() == {}

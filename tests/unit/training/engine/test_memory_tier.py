@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from concurrent import futures
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from trainerd.errors import UserError  # noqa: E402
 from trainerd.training.engine import memory_tier as module  # noqa: E402
 from trainerd.training.engine.arriving_rows import LateRow  # noqa: E402
 from trainerd.training.engine.run_saves import RunSaves  # noqa: E402
+from trainerd.training.writing.writer import CheckpointWriter  # noqa: E402
 
 LIMIT_S = 20.0
 SELDOM = {"steps": 1000, "seconds": None, "epochs": None}
@@ -40,10 +42,14 @@ def base(monkeypatch):
 
 @pytest.fixture
 def patient(monkeypatch):
-    """Have each step wait for the copy of its boundary."""
+    """Have each step wait for what copies wait for, and for the copy of its boundary."""
     keep = RunSaves.keep_in_memory
 
     def keep_and_wait(saves):
+        if saves._writer._preparation is not None:
+            saves._writer._preparation.join(LIMIT_S)
+        if saves._writer._in_flight is not None:
+            futures.wait([saves._writer._in_flight.future], LIMIT_S)
         keep(saves)
         if saves._writer._aside is not None:
             assert saves._writer._aside.has_ended.wait(LIMIT_S)
@@ -143,6 +149,21 @@ def test_a_tmpfs_that_fails_ends_no_run(tmp_path, base, capfd):
     train(tmp_path, after_step=take_away)
     assert "trainerd: no copies are kept in memory: " in capfd.readouterr().err
     assert CheckpointStore.of_run(RunPaths(tmp_path)).checkpoints()[-1].step == 5
+
+
+@pytest.mark.usefixtures("patient")
+def test_no_copy_waits_for_memory_that_is_being_provided(tmp_path, base, monkeypatch):
+    found = []
+    monkeypatch.setattr(CheckpointWriter, "is_preparing", True)
+    train(tmp_path, after_step=lambda _session: found.append(steps_in_memory(tmp_path)))
+    assert found == [None] * 5
+
+
+@pytest.mark.parametrize("share", ["2 %", "nan", "0", "-0.02"])
+def test_a_share_that_is_not_a_number_above_0_is_an_error_that_names_it(tmp_path, base, monkeypatch, share):
+    monkeypatch.setenv("TRAINERD_MEMORY_SHARE", share)
+    with pytest.raises(UserError, match=f"TRAINERD_MEMORY_SHARE='{share}' is not a number above 0"):
+        train(tmp_path)
 
 
 def test_a_place_that_is_refused_ends_no_run(tmp_path, base, capfd):
@@ -255,3 +276,23 @@ def test_several_ranks_have_no_copies_and_are_told(tmp_path, base, capfd):
 def test_a_setting_that_is_unknown_is_refused(tmp_path, word):
     with pytest.raises(UserError, match=r"session\(memory="):
         trainerd.session(tmp_path, memory=word)
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("has_mirror", [False, True])
+def test_with_a_mirror_a_copy_is_on_disk_before_it_is_restored_and_else_behind_the_first_step(
+    tmp_path, base, has_mirror
+):
+    leave_a_copy(tmp_path / "run")
+    seen = []
+
+    def look(session):
+        on_disk = [each.step for each in CheckpointStore.of_run(RunPaths(tmp_path / "run")).checkpoints()]
+        seen.append((session.step, session.resumed_from, on_disk))
+
+    mirror = f"file://{tmp_path}/mirror" if has_mirror else None
+    train(tmp_path / "run", after_step=look, mirror=mirror)
+    step, resumed_from, on_disk = seen[0]
+    assert (step, resumed_from.name) == (3, "step-000000003")
+    assert on_disk == ([3] if has_mirror else [])
+    assert seen[1][2] == [3]

@@ -71,6 +71,31 @@ def test_gradients_that_the_next_step_clears_are_not_kept(loop, clears, by_zeros
     assert len(it.zeros()) == (4 if by_zeros else 0)
 
 
+def walks(it, monkeypatch):
+    """Return the number of times that the parameters are gone through at ten more boundaries."""
+    count = []
+    owners = it.left._owners
+    monkeypatch.setattr(it.left, "_owners", lambda: count.append(1) or owners())
+    for _ in range(10):
+        it.left.boundary_passed()
+    return len(count)
+
+
+def test_a_step_costs_no_walk_through_the_parameters_once_the_habit_is_known(loop, monkeypatch):
+    it = loop()
+    for _ in range(3):
+        it.step()
+    assert walks(it, monkeypatch) == 0
+
+
+def test_parameters_that_never_get_a_gradient_are_not_asked_for_ever(loop, monkeypatch):
+    it = loop(parameters=lambda it: it.model[1].parameters())
+    it.model[0].requires_grad_(False)
+    for _ in range(left_gradients._ASKED_MAX + 1):
+        it.step()
+    assert walks(it, monkeypatch) == 0
+
+
 @pytest.mark.parametrize("clears", ["before", "after"])
 def test_gradients_without_a_step_of_the_optimizer_are_kept(loop, clears):
     it = loop()

@@ -25,6 +25,7 @@ from trainerd.training.writing.direct_file import AbandonedError
 from trainerd.training.writing.writer import CheckpointWriter
 
 LIMIT_S = 30
+WAITED_S = 0.3
 
 
 class Gate:
@@ -300,3 +301,66 @@ def test_an_error_of_a_write_aside_is_told_and_fails_no_save(writer, store):
     assert [error.errno for error in errors] == [errno.EIO]
     assert not writer.has_failed
     assert [each.step for each in store.checkpoints()] == [2]
+
+
+def test_what_a_write_aside_waits_for_is_not_its_cost(writer):
+    costs = SimpleQueue()
+
+    class Waits:
+        rank, is_joint = 0, False
+
+        def begin(self, _manifest):
+            threading.Event().wait(WAITED_S)
+            raise OSError(errno.EIO, "no")
+
+    writer.write_aside(writer.stage(snapshot(1.0)), manifest(1), Waits(), lambda _, cost_s: costs.put(cost_s))
+    assert costs.get(timeout=LIMIT_S) < WAITED_S / 2
+
+
+def test_work_in_the_background_is_a_write_in_flight_that_is_waited_for_and_never_called_off(
+    writer, store, monkeypatch
+):
+    monkeypatch.setattr(writer_module, "HOLD_LIMIT_S", LIMIT_S)
+    opened, order = threading.Event(), []
+
+    def work():
+        assert opened.wait(LIMIT_S)
+        order.append("work")
+
+    writer.run_in_background(work)
+    assert writer.is_busy
+    writer.prepare(snapshot(1.0))  # it leaves the arena alone
+    assert writer.is_preparing or writer._preparation is not None
+    waits = threading.Thread(
+        target=lambda: (writer.write_now(snapshot(2.0), manifest(2)), order.append("save"))
+    )
+    waits.start()
+    opened.set()
+    waits.join(LIMIT_S)
+    assert order == ["work", "save"]
+    assert [each.step for each in store.checkpoints()] == [2]
+
+
+def test_what_is_staged_is_written_after_work_in_the_background(writer, store):
+    staged, seen = writer.stage(snapshot(1.0)), []
+    writer.run_in_background(lambda: seen.append(store.checkpoints()))
+    assert writer.write_staged(staged, manifest(1)).step == 1
+    assert seen == [()]
+
+
+def test_work_in_the_background_begins_at_its_release(writer, monkeypatch):
+    monkeypatch.setattr(writer_module, "HOLD_LIMIT_S", LIMIT_S)
+    begun = threading.Event()
+    writer.run_in_background(begun.set)
+    assert not begun.wait(WAITED_S)
+    writer.release()
+    assert begun.wait(LIMIT_S)
+
+
+def test_an_error_of_work_in_the_background_is_raised_by_the_next_call_that_meets_it(writer):
+    def fail():
+        raise OSError(errno.EIO, "no")
+
+    writer.run_in_background(fail)
+    with pytest.raises(OSError, match="no"):
+        writer.wait()

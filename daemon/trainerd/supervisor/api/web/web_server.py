@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class WebSettings:
-    """That the page is served, and how.
+    """How the page is served.
 
     Attributes:
         address: Where.
