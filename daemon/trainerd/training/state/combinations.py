@@ -26,7 +26,9 @@ def rounding_of(dtype: torch.dtype) -> float:
 def depends_on(
     former: torch.Tensor, after: torch.Tensor, families: list[list[torch.Tensor]], rounding: float
 ) -> bool:
-    """Tell whether values are a combination of what they were and of others, and none of these alone. Pure.
+    """Tell whether values are a combination of what they were and of others, and of neither alone. Pure.
+
+    A multiple of what they were is none: batches of equal numbers are that of one another.
 
     Args:
         former: What they were, in float64, of shape [n].
@@ -44,7 +46,8 @@ def depends_on(
         sets += [list(chosen) for size in sizes for chosen in itertools.combinations(columns, size)]
         if after.numel() > 2 * len(columns):
             sets.append(columns)
-    if any(missed_by(after, chosen) <= min(_MARGIN * rounding, _NONE_MAX) * scale for chosen in sets):
+    alone = [[former], *sets]
+    if any(missed_by(after, chosen) <= min(_MARGIN * rounding, _NONE_MAX) * scale for chosen in alone):
         return False
     return any(missed_by(after, [former, *chosen]) <= rounding * scale for chosen in sets)
 
