@@ -91,8 +91,9 @@ class Coverage:
     def _take_module(self, module: torch.nn.Module) -> None:
         for each in module.modules():
             self._keep(each)
-        self._parameters.update(map(id, module.parameters()))
-        self._parameters.update(map(id, module.buffers()))
+        tensors = [*module.parameters(), *module.buffers()]
+        self._parameters.update(map(id, tensors))
+        self._memory.update(address for each in tensors if (address := memory_of(each)) is not None)  # views
 
     def _keep(self, value: Any) -> None:
         if id(value) not in self._kept and isinstance(value, torch.optim.Optimizer):

@@ -271,6 +271,51 @@ def test_what_begins_later_is_named_later(begins, is_named, tmp_path):
         assert named == ({"velocities", "average"} if is_named else set())
 
 
+class WithKeys(nn.Module):
+    """A network with an average of itself, as MoCo's and BYOL's."""
+
+    def __init__(self):
+        super().__init__()
+        self.query = network()
+        self.key = copy.deepcopy(self.query).requires_grad_(False)
+
+    def forward(self, x):
+        return self.query(x) + self.key(x)
+
+
+class Average:
+    """An average whose state is a copy."""
+
+    def __init__(self, model):
+        self.module = copy.deepcopy(model).requires_grad_(False)
+
+    def state_dict(self):
+        return copy.deepcopy(self.module.state_dict())
+
+    def load_state_dict(self, state):
+        self.module.load_state_dict(state)
+
+
+@pytest.mark.parametrize("where", ["inside", "beside", "views", "wrapped"])
+def test_an_average_that_is_tracked_is_not_named_later(where, tmp_path):
+    with trainerd.session(tmp_path) as session:
+        model = WithKeys()
+        wrapped = Average(model.query) if where == "wrapped" else None
+        average = model.key if wrapped is None else wrapped.module
+        slow = [each.data for each in average.parameters()] if where == "views" else None
+        if where == "inside":
+            session.track(model=model)
+        else:
+            session.track(model=model.query, average=wrapped or average)
+        for batch in session.batches([*DATA, *DATA]):
+            model.zero_grad()
+            model(batch).square().mean().backward()
+            for old, new in zip(slow or average.parameters(), model.query.parameters(), strict=True):
+                new.data.sub_(0.05 * new.grad)
+                old.data.lerp_(new.detach(), 0.1)
+        assert not session._run.suspicions.reasons
+
+
 def test_a_resume_is_suspect_from_its_beginning_if_the_attempt_before_knew_it(tmp_path, monkeypatch):
     """The steps after a resume may show nothing: here the momentum is begun again each time."""
 
