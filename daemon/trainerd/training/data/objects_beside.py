@@ -95,8 +95,8 @@ class ObjectsBeside:
             with contextlib.suppress(TypeError):  # of a class with __slots__
                 self._watched.append(_WatchedObject(weakref.ref(value), expression, where, read, marks))
 
-    def reasons(self, coverage: Coverage, others: Iterable[Any] = ()) -> Iterator[Reason]:
-        """Yield a reason for each object that has changed since the first step began, once.
+    def reasons(self, coverage: Coverage, others: Iterable[Any] = ()) -> Iterator[tuple[str, Reason]]:
+        """Yield each object that has changed since the first step began, once: its name, and the reason.
 
         Args:
             coverage: What is kept now.
@@ -115,7 +115,10 @@ class ObjectsBeside:
         self._watched = left
         # What loading consists of is saved with its loop, or is named there.
         kept = _below([*others, *live_instances(_is_of_loading)]) if changed else set()
-        yield from (self._reason(each, value, name) for each, value, name in changed if id(value) not in kept)
+        for each, value, name in changed:
+            if id(value) not in kept:
+                is_part = each.read is _beside_state  # an attribute of its own
+                yield "" if is_part else each.expression, self._reason(each, value, name)
 
     def _reason(self, watched: _WatchedObject, value: Any, name: str) -> Reason:
         whole, forgotten = f"{watched.expression}.{name}", "a resume begins with a new one"

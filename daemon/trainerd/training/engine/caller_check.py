@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from trainerd.analysis import carried, untracked
 from trainerd.analysis.source_text import decoded
 from trainerd.analysis.two_loops import RULE as TWO_LOOPS
 from trainerd.contract import environment
@@ -28,6 +29,9 @@ _LINES_MAX: Final = 10
 
 _RAISED: Final = frozenset({TWO_LOOPS})
 """What the session raises as an error where it happens: a run that goes on has not come to it."""
+
+_NOT_KEPT: Final = frozenset({carried.RULE, untracked.RULE})
+"""What the steps show as well: it is one reason."""
 
 _SIZE_BYTES_MAX: Final = 1 << 18
 """A longer script would hold up the start of the session."""
@@ -88,7 +92,8 @@ class CallerCheck:
 
     def _count(self, is_met: Callable[[ScriptFinding], bool]) -> None:
         for finding in filter(is_met, self._waiting):
-            self._suspicions.add(_reason(self._path, finding), is_said=True)
+            name = finding.name if finding.rule in _NOT_KEPT else ""
+            self._suspicions.add(_reason(self._path, finding), is_said=True, of=name)
         self._waiting = [each for each in self._waiting if not is_met(each)]
 
 

@@ -148,9 +148,10 @@ class FirstStep:
             return id(generator) in kept or coverage.keeps(generator)
 
         hooks = self._state.hooks.hooks
-        others = [reason for each in self._others for reason in each.reasons(coverage, hooks)]
-        for reason in (*self._generators.reasons(is_kept), *others):
+        for reason in self._generators.reasons(is_kept):
             self._suspicions.add(reason)
+        for name, reason in [found for each in self._others for found in each.reasons(coverage, hooks)]:
+            self._suspicions.add(reason, of=name)
 
     def _look_beside(self) -> None:
         beside, self._beside = self._beside, None
@@ -170,9 +171,9 @@ class FirstStep:
     def _look_at_hand_kept(self) -> None:
         hand_kept, self._hand_kept = self._hand_kept, None
         if hand_kept is not None and hand_kept.has_any:
-            for reason in hand_kept.reasons(CallerNames()):
-                self._state.not_kept.append(reason)
-                self._suspicions.add(reason)
+            for name, reason in hand_kept.reasons(CallerNames()).items():
+                if self._suspicions.add(reason, of=name):
+                    self._state.not_kept.append(reason)
 
     def _judge(self, found: list[Untracked], which_step: str) -> None:
         if found and self._is_strict:

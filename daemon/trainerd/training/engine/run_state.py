@@ -150,8 +150,10 @@ class RunState:
             own["value_objects"] = objects
         if hooks_kept := self.hooks.saved():
             own["hooks"] = hooks_kept
+        told = [each.where for each in self.changes.changes()]
         for reason in self.objects.other_parameters():
-            self._suspect(reason)
+            if not any(where.startswith(f"{reason.where}.") for where in told):
+                self._suspect(reason)
         if self._world_size > 1:
             own["ddp_buckets"] = self.buckets.state_dict()
             if hooks := self.buckets.hook_states():

@@ -20,6 +20,7 @@ class Suspicions:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._reasons: dict[tuple[str, str], Reason] = {}
+        self._named: dict[str, str] = {}
         self._listeners: list[Callable[[Reason], None]] = []
 
     def listen(self, listener: Callable[[Reason], None]) -> None:
@@ -31,18 +32,22 @@ class Suspicions:
         """All reasons so far, in the order in which they were found."""
         return tuple(self._reasons.values())
 
-    def add(self, reason: Reason, *, is_said: bool = False) -> None:
-        """Take in a reason and tell the user, unless the same one is known.
+    def add(self, reason: Reason, *, is_said: bool = False, of: str = "") -> bool:
+        """Take in a reason and tell the user, unless the same one is known. Tell whether it was new.
 
         Args:
             reason: The reason.
             is_said: Whether the user is told of it elsewhere.
+            of: What the script calls that which is not kept: of several kinds of reasons for it the first counts.
         """
         key = (reason.kind, reason.where)
-        if key in self._reasons:
-            return
+        if key in self._reasons or self._named.get(of, reason.kind) != reason.kind:
+            return False
+        if of:
+            self._named[of] = reason.kind
         self._reasons[key] = reason
         if not is_said:
             self._say(f"trainerd: may not resume exactly: {reason}")
         for listener in self._listeners:
             listener(reason)
+        return True

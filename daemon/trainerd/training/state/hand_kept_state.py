@@ -156,14 +156,14 @@ class HandKeptState:
                 each.handle.remove()
                 each.handle = None
 
-    def reasons(self, names: CallerNames) -> list[Reason]:
-        """Return a reason for each variable that goes on from what it was, and is in no checkpoint.
+    def reasons(self, names: CallerNames) -> dict[str, Reason]:
+        """Return a reason for each variable that goes on from what it was and is in no checkpoint, by name.
 
         Args:
             names: The names now: a script may have replaced the tensors.
         """
         self.close()
-        found: list[Reason] = []
+        found: dict[str, Reason] = {}
         for known in names if self._owners else ():
             owner = self._owners.get(known.expression)
             if owner is None:
@@ -172,15 +172,13 @@ class HandKeptState:
             if any(
                 each.number < len(leaves) and _goes_on(each, leaves[each.number]) for each in owner.samples
             ):
-                is_line_taken = any(each.where == known.where for each in found)  # as in m, v = …, …
-                found.append(
-                    Reason(
-                        "hand-kept-state",
-                        f"{known.where} ({known.expression})" if is_line_taken else known.where,
-                        f"{known.expression} ({type(known.value).__name__}) goes on from one step to the "
-                        "next and is not in the checkpoint: a resume begins with what the program gives it",
-                        _line_to_add(known, names.session),
-                    )
+                is_line_taken = any(each.where == known.where for each in found.values())  # as in m, v = …, …
+                found[known.expression] = Reason(
+                    "hand-kept-state",
+                    f"{known.where} ({known.expression})" if is_line_taken else known.where,
+                    f"{known.expression} ({type(known.value).__name__}) goes on from one step to the "
+                    "next and is not in the checkpoint: a resume begins with what the program gives it",
+                    _line_to_add(known, names.session),
                 )
         return found
 

@@ -73,8 +73,8 @@ class ModulesBeside:
                         )
                     )
 
-    def reasons(self, coverage: Coverage, others: Iterable[Any] = ()) -> Iterator[Reason]:
-        """Yield a reason for each module that has changed since it was last looked at, once.
+    def reasons(self, coverage: Coverage, others: Iterable[Any] = ()) -> Iterator[tuple[str, Reason]]:
+        """Yield each module that has changed since it was last looked at, once: its name, and the reason.
 
         Args:
             coverage: What is kept now.
@@ -95,12 +95,15 @@ class ModulesBeside:
         self._watched = [each for each in self._watched if each.expression not in changed]
         for expression, (each, place) in changed.items():
             word = each.word if each.word.isidentifier() else "module"
-            yield Reason(
-                "untracked-module",
-                each.where,
-                f"training changes {expression}.{each.prefix}{place}, and {expression} is not tracked: a "
-                "resume begins with a new one",
-                f"{self._session}.track({word}={expression})",
+            yield (
+                expression,
+                Reason(
+                    "untracked-module",
+                    each.where,
+                    f"training changes {expression}.{each.prefix}{place}, and {expression} is not tracked: a "
+                    "resume begins with a new one",
+                    f"{self._session}.track({word}={expression})",
+                ),
             )
 
 

@@ -141,3 +141,57 @@ def test_parameters_that_training_adds_are_said_at_the_next_save(tmp_path, form)
     (reason,) = session._run.suspicions.reasons
     assert (reason.kind, reason.where) == ("other-parameters", "model")
     assert ("1.weight" if form == "grown" else "0.weight") in reason.detail
+
+
+@pytest.mark.parametrize("form", ["grown", "pruned"])
+def test_parameters_that_the_steps_have_named_are_not_named_again_at_the_save(tmp_path, form):
+    with trainerd.session(tmp_path, seed=0, every={"seconds": None, "steps": 1}) as session:
+        model = torch.nn.Sequential(torch.nn.Linear(3, 3))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        session.track(model=model, optimizer=optimizer)
+        for step in session.steps(6):
+            if step == 3 and form == "grown":
+                model.append(torch.nn.Linear(3, 3))
+                optimizer.add_param_group({"params": model[1].parameters()})
+            elif step == 3:
+                prune.l1_unstructured(model[0], "weight", amount=0.5)
+            optimizer.zero_grad()
+            model(torch.ones(2, 3)).square().mean().backward()
+            optimizer.step()
+    assert [each.kind for each in session._run.suspicions.reasons] == ["structure-changed"]
+
+
+class Accuracy(torch.nn.Module):
+    """A metric, as torchmetrics has them."""
+
+    def __init__(self):
+        super().__init__()
+        self.right = torch.tensor(0)
+
+    def reset(self):
+        self.right = torch.tensor(0)
+
+    def update(self, out):
+        self.right = self.right + (out > 0).sum()
+
+    def compute(self):
+        return self.right
+
+
+@pytest.mark.parametrize("form", ["validation", "training", "never reset"])
+def test_a_metric_counts_where_its_sum_goes_on_over_steps(tmp_path, form):
+    """One that begins again between the loops leaves nothing to the next one."""
+    with trainerd.session(tmp_path, seed=0, every={"seconds": None}) as session:
+        model, metric = torch.nn.Linear(3, 3), Accuracy()
+        session.track(model=model)
+        for _ in session.epochs(3):
+            for x in session.batches(torch.utils.data.DataLoader(Points(), 2)):
+                if form == "training":
+                    metric.update(model(x))
+            if form == "validation":
+                metric.reset()
+            metric.update(model(torch.ones(1, 3)))
+        found = [each.detail for each in session._run.suspicions.reasons if each.kind == "untracked-module"]
+    assert [each.partition(",")[0] for each in found] == (
+        [] if form == "validation" else ["training changes metric.right"]
+    )
