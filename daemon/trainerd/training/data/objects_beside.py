@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 _SITES: Final = ("/site-packages/", "/dist-packages/")
 _SHOWS: Final = re.compile(
-    r"(Meter|Metric|Logg|Timer|Watch|Progress|Bar$|Writer|Record|Visual|Histor|Monitor|Print)"
+    r"(Meter|Metric|Logg|Timer|Watch|Progress|Bar$|Writer|Record|Visual|Histor|Monitor|Print|Profil|"
+    r"W(and|AND)[Bb]|Tensor[Bb]oard|Throughput)"
 )
 """Classes with such names show how training goes. What the script reports from is found in its source."""
 _SCALARS: Final = (type(None), bool, int, float, complex, str, bytes)

@@ -115,6 +115,9 @@ class FirstStep:
 
     def end_epoch(self) -> None:
         """An epoch is over: what its steps did not draw or change, the code between them may have."""
+        for each in self._others:
+            if isinstance(each, ModulesBeside):
+                each.pass_over_metrics()
         self._look_around()
         self._epochs += 1
         if self._epochs >= _EPOCHS_WATCHED:
@@ -150,8 +153,9 @@ class FirstStep:
         hooks = self._state.hooks.hooks
         for reason in self._generators.reasons(is_kept):
             self._suspicions.add(reason)
-        for name, reason in [found for each in self._others for found in each.reasons(coverage, hooks)]:
-            self._suspicions.add(reason, of=name)
+        for other in self._others:
+            for name, reason in other.reasons(coverage, hooks):
+                self._suspicions.add(reason, of=name)
 
     def _look_beside(self) -> None:
         beside, self._beside = self._beside, None

@@ -35,6 +35,7 @@ def _read_by(kind: type) -> frozenset[str] | None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name not in _NOT_OF_A_STEP
     ]
     nodes = [node for method in methods for node in ast.walk(method)]
+    shown = {part for node in nodes if _only_shows(node) for part in ast.walk(node)}
     only_changed = {changed for node in nodes if (changed := _changed_by(node)) is not None}
     found = {
         node.attr if isinstance(node, ast.Attribute) else node.id
@@ -42,6 +43,7 @@ def _read_by(kind: type) -> frozenset[str] | None:
         if isinstance(node, ast.Attribute | ast.Name)
         and isinstance(node.ctx, ast.Load)
         and node not in only_changed
+        and node not in shown
     }
     return None if found & _BY_NAME else frozenset(found)
 
@@ -54,3 +56,13 @@ def _changed_by(node: ast.AST) -> ast.AST | None:
         case ast.Subscript(value=changed, ctx=ast.Store()):
             return changed
     return None
+
+
+def _only_shows(node: ast.AST) -> bool:
+    """Tell whether a statement prints, or logs to the standard library's logger, and does no more."""
+    match node:
+        case ast.Expr(value=ast.Call(func=ast.Name(id="print"))):
+            return True
+        case ast.Expr(value=ast.Call(func=ast.Attribute(attr="debug" | "info" | "warning", value=value))):
+            return "log" in ast.unparse(value).rpartition(".")[2].lower()
+    return False

@@ -73,6 +73,13 @@ class ModulesBeside:
                         )
                     )
 
+    def pass_over_metrics(self) -> None:
+        """An epoch is over: a metric that was evaluated between its loops begins again in the next one."""
+        for each in self._watched:
+            part = each.part()
+            if part is not None and _is_metric(part):
+                each.marks.update({place: ValueMark(value) for place, value in own_values(part).items()})
+
     def reasons(self, coverage: Coverage, others: Iterable[Any] = ()) -> Iterator[tuple[str, Reason]]:
         """Yield each module that has changed since it was last looked at, once: its name, and the reason.
 
@@ -105,6 +112,10 @@ class ModulesBeside:
                     f"{self._session}.track({word}={expression})",
                 ),
             )
+
+
+def _is_metric(part: torch.nn.Module) -> bool:
+    return all(callable(getattr(part, name, None)) for name in ("reset", "update", "compute"))
 
 
 def _is_passing(value: Any, coverage: Coverage) -> bool:

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import trainerd  # noqa: E402 - only where torch is
-from tests.support.banks import Bank, BankMeter, Last  # noqa: E402
+from tests.support.banks import Bank, BankMeter, Last, Told, WandbRun  # noqa: E402
 from tests.support.loop_shapes import Points  # noqa: E402
 from tests.support.training_fixtures import one_thread  # noqa: E402, F401 - a fixture
 
@@ -88,7 +88,7 @@ def test_one_of_an_imported_class_is_said_with_what_changed(tmp_path):
     assert "session.track(criterion=criterion)" in reason.hint
 
 
-@pytest.mark.parametrize("kind", [Last, BankMeter])
+@pytest.mark.parametrize("kind", [Last, Told, BankMeter, WandbRun])
 def test_one_that_only_shows_something_is_fine(tmp_path, kind):
     assert not reasons(tmp_path, kind())
 
