@@ -6,6 +6,7 @@ import ast
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from trainerd.analysis.carried import is_shown_count
 from trainerd.analysis.loops import opened_by_either
 from trainerd.analysis.reads import Reads
 from trainerd.analysis.script_finding import ScriptFinding, lines_of
@@ -41,7 +42,8 @@ def read_after_loops(script: Script, views: Views, known: set[tuple[Scope, str]]
             key = (loop.scope, name)
             if name not in fresh or key in known or script.tracking.keeps(name, loop.scope) or "." in name:
                 continue
-            if views.clock(loop.scope).has(name) and _is_set_before(loop, name):
+            is_for_show = views.clock(loop.scope).has(name) or is_shown_count(views, loop, name)
+            if is_for_show and _is_set_before(loop, name):
                 continue
             if not loop.is_ours and name in loop.targets and display.is_shown(node):
                 continue

@@ -201,9 +201,19 @@ def _is_left_out(script: Script, views: Views, loop: SessionLoop, name: str) -> 
         return True
     if not loop.is_ours and name in _given_to_save(loop):
         return True
-    is_count = all(isinstance(value, ast.Constant) for value, _ in assigned)
+    return is_shown_count(views, loop, name)
+
+
+def is_shown_count(views: Views, loop: SessionLoop, name: str) -> bool:
+    """Tell whether a loop adds constants to a variable, or sets it to some, and it is read for output alone."""
+    scope = loop.scope
+    values = [value for found, value, _ in assigned_values(loop.nodes) if found == name]
     return (
-        is_count and "." not in name and name not in scope.shared and views.display(scope).is_harmless(name)
+        bool(values)
+        and all(isinstance(value, ast.Constant) for value in values)
+        and "." not in name
+        and name not in scope.shared
+        and views.display(scope).is_harmless(name)
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Final
 
-from trainerd.analysis.effects import MUTATORS
+from trainerd.analysis.effects import ALL_OF_A_MODULE, MUTATORS
 from trainerd.analysis.elements import ELEMENT, FILLED, appended_to, makes_tensors
-from trainerd.analysis.syntax import chains, dotted, last_part, prefixes, walk
+from trainerd.analysis.syntax import chains, dotted, last_part, prefixes, stored_in, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,8 @@ def changed_containers(script: Script, views: Views, loop: SessionLoop) -> Itera
         name = change.name
         if change.how == "clear" or (change.how == FILLED and not _is_conditional(script, loop, change)):
             cleared.add(name)
-        if _is_begun_again(loop, change):
+        is_filled = _fills_all(loop, change) and not _is_conditional(script, loop, change)
+        if is_filled or _is_begun_again(loop, change):
             continue
         if (
             name in cleared
@@ -70,6 +71,23 @@ def _is_begun_again(loop: SessionLoop, change: Change) -> bool:
                     for node in loop.nodes
                     if isinstance(node, ast.Name | ast.Attribute)
                 ) and change.name not in set(chains(statement.value))
+    return False
+
+
+def _fills_all(loop: SessionLoop, change: Change) -> bool:
+    """Tell whether a loop over all parameters fills an entry for each, before the iteration reads any."""
+    match change.node:
+        case ast.Call(func=ast.Attribute(value=ast.Subscript(slice=ast.Name(id=key)), attr="copy_")) as call:
+            places = [each for each in loop.nodes if isinstance(each, ast.Name | ast.Attribute)]
+            is_read = any(dotted(each) == change.name and each.lineno < call.lineno for each in places)
+            is_own = any(change.name in set(chains(each)) for each in call.args)
+            return not (is_read or is_own) and any(
+                isinstance(each, ast.For)
+                and call in [statement.value for statement in each.body if isinstance(statement, ast.Expr)]
+                and key in stored_in(each.target)
+                and any(getattr(node, "attr", "") in ALL_OF_A_MODULE for node in walk(each.iter))
+                for each in loop.nodes
+            )
     return False
 
 

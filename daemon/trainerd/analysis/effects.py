@@ -24,7 +24,7 @@ MUTATORS: Final = frozenset(
         "mul_", "copy_", "lerp_",
     }
 )  # fmt: skip
-_WEIGHTS: Final = frozenset({"parameters", "named_parameters", "buffers", "named_buffers", "state_dict"})
+ALL_OF_A_MODULE: Final = frozenset({"parameters", "named_parameters", "buffers", "named_buffers", "state_dict"})
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def _weights_changed(loop: ast.For) -> Iterator[str]:
         if (
             isinstance(iterable, ast.Call)
             and isinstance(iterable.func, ast.Attribute)
-            and iterable.func.attr in _WEIGHTS
+            and iterable.func.attr in ALL_OF_A_MODULE
             and (model := dotted(iterable.func.value)) is not None
             and any(_is_changed(name, loop.body) for name in stored_in(target))
         ):

@@ -618,6 +618,55 @@ for x in session.batches(loader):
 )
 
 tracked(
+    "the gradients of the step before, by name",
+    """
+former = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+for x in session.batches(loader):
+    model(x).mean().backward()
+    for name, p in model.named_parameters():
+        p.data.sub_(p.grad - former[name])
+        former[name].copy_(p.grad)  #! carried-variable former
+""",
+)
+
+tracked(
+    "a moving average of gradients, by name",
+    """
+mean = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+for x in session.batches(loader):
+    model(x).mean().backward()
+    for name, p in model.named_parameters():
+        mean[name].copy_(0.9 * mean[name] + p.grad)  #! carried-variable mean
+    print(mean)
+""",
+)
+
+tracked(
+    "a bank of the features of each sample",
+    """
+bank = {i: torch.zeros(4) for i in range(100)}
+for indices, x in session.batches(loader):
+    features = model(x)
+    for i, feature in zip(indices, features):
+        bank[i].copy_(feature.detach())  #! carried-variable bank
+    loss_of(features, bank).backward()
+""",
+)
+
+tracked(
+    "a count that decides something after the loop",
+    """
+steps = 0
+for epoch in session.epochs(3):
+    for x in session.batches(loader):
+        train_step(x)
+        steps += 1  #! carried-variable steps
+    if steps > 5:
+        optimizer.param_groups[0]["lr"] *= 0.1
+""",
+)
+
+tracked(
     "a buffer that is emptied now and then",
     """
 sums = [torch.zeros_like(p) for p in model.parameters()]

@@ -630,3 +630,20 @@ with trainerd.session() as session:
             p.data.add_(v, alpha=-0.1)
         model.zero_grad()
 """
+
+RIGHT["gradients copied for output, and a count printed after the loop"] = """
+import torch, trainerd
+with trainerd.session() as session:
+    model = build(); optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    session.track(model=model, optimizer=optimizer)
+    gradients = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    global_step = 0
+    for epoch in session.epochs(3):
+        for x in session.batches(loader):
+            optimizer.zero_grad(); model(x).mean().backward(); optimizer.step()
+            for name, p in model.named_parameters():
+                gradients[name].copy_(p.grad)
+            print(sum(g.norm().item() for g in gradients.values()))
+            global_step += 1
+        print(f"epoch {epoch}, step {global_step}")
+"""
