@@ -11,8 +11,9 @@ from typing import Final
 _NOT_OF_A_STEP: Final = frozenset(
     {"__init__", "__repr__", "__str__", "extra_repr", "state_dict", "load_state_dict", "__getstate__"}
 )
-_BY_NAME: Final = frozenset({"getattr", "vars", "__dict__", "__getattr__", "exec", "eval"})
-"""Code with one of these may read any attribute."""
+_BY_NAME: Final = frozenset({"getattr", "vars", "exec", "eval"})
+_ALL_OF_THEM: Final = frozenset({"__dict__", "__getattr__"})
+"""Code with one of these may read any attribute; a method ``model.eval()`` does not."""
 
 
 def reads_own(kind: type, name: str) -> bool:
@@ -45,7 +46,8 @@ def _read_by(kind: type) -> frozenset[str] | None:
         and node not in only_changed
         and node not in shown
     }
-    return None if found & _BY_NAME else frozenset(found)
+    named = {node.id for node in nodes if isinstance(node, ast.Name)}
+    return None if named & _BY_NAME or found & _ALL_OF_THEM else frozenset(found)
 
 
 def _changed_by(node: ast.AST) -> ast.AST | None:
