@@ -205,7 +205,7 @@ def _is_left_out(script: Script, views: Views, loop: SessionLoop, name: str) -> 
 
 
 def is_shown_count(views: Views, loop: SessionLoop, name: str) -> bool:
-    """Tell whether a loop adds constants to a variable, or sets it to some, and it is read for output alone."""
+    """Tell whether a loop gives a variable constants, or adds such, and it is read for output alone."""
     scope = loop.scope
     values = [value for found, value, _ in assigned_values(loop.nodes) if found == name]
     return (

@@ -24,7 +24,9 @@ MUTATORS: Final = frozenset(
         "mul_", "copy_", "lerp_",
     }
 )  # fmt: skip
-ALL_OF_A_MODULE: Final = frozenset({"parameters", "named_parameters", "buffers", "named_buffers", "state_dict"})
+ALL_OF_A_MODULE: Final = frozenset(
+    {"parameters", "named_parameters", "buffers", "named_buffers", "state_dict"}
+)
 
 
 @dataclass(frozen=True)

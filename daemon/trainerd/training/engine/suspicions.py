@@ -38,7 +38,7 @@ class Suspicions:
         Args:
             reason: The reason.
             is_said: Whether the user is told of it elsewhere.
-            of: What the script calls that which is not kept: of several kinds of reasons for it the first counts.
+            of: What the script calls that which is not kept. The first kind of reason for it counts.
         """
         key = (reason.kind, reason.where)
         if key in self._reasons or self._named.get(of, reason.kind) != reason.kind:

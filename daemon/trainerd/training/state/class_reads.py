@@ -46,8 +46,17 @@ def _read_by(kind: type) -> frozenset[str] | None:
         and node not in only_changed
         and node not in shown
     }
-    named = {node.id for node in nodes if isinstance(node, ast.Name)}
+    of_others = {node.func for node in nodes if isinstance(node, ast.Call) and _is_of_another(node)}
+    named = {node.id for node in nodes if isinstance(node, ast.Name) and node not in of_others}
     return None if named & _BY_NAME or found & _ALL_OF_THEM else frozenset(found)
+
+
+def _is_of_another(call: ast.Call) -> bool:
+    """Tell whether a call such as ``getattr(callback, name)`` asks another object than the class's own."""
+    match call:
+        case ast.Call(func=ast.Name(id="getattr" | "vars"), args=[ast.Name(id=name), *_]):
+            return name != "self"
+    return False
 
 
 def _changed_by(node: ast.AST) -> ast.AST | None:
