@@ -176,7 +176,8 @@ class FirstStep:
         hand_kept, self._hand_kept = self._hand_kept, None
         if hand_kept is not None and hand_kept.has_any:
             for name, reason in hand_kept.reasons(CallerNames()).items():
-                if self._suspicions.add(reason, of=name):
+                self._suspicions.add(reason, of=name)
+                if reason in self._suspicions.reasons:
                     self._state.not_kept.append(reason)
 
     def _judge(self, found: list[Untracked], which_step: str) -> None:

@@ -32,8 +32,8 @@ class Suspicions:
         """All reasons so far, in the order in which they were found."""
         return tuple(self._reasons.values())
 
-    def add(self, reason: Reason, *, is_said: bool = False, of: str = "") -> bool:
-        """Take in a reason and tell the user, unless the same one is known. Tell whether it was new.
+    def add(self, reason: Reason, *, is_said: bool = False, of: str = "") -> None:
+        """Take in a reason and tell the user, unless the same one is known.
 
         Args:
             reason: The reason.
@@ -42,7 +42,7 @@ class Suspicions:
         """
         key = (reason.kind, reason.where)
         if key in self._reasons or self._named.get(of, reason.kind) != reason.kind:
-            return False
+            return
         if of:
             self._named[of] = reason.kind
         self._reasons[key] = reason
@@ -50,4 +50,3 @@ class Suspicions:
             self._say(f"trainerd: may not resume exactly: {reason}")
         for listener in self._listeners:
             listener(reason)
-        return True

@@ -60,13 +60,17 @@ def _is_of_another(call: ast.Call) -> bool:
 
 
 def _changed_by(node: ast.AST) -> ast.AST | None:
-    """Return what a statement changes in place without a use of its value: ``self.losses.append(loss)``."""
+    """Return what a statement changes in place and does not use: ``self.losses[k].append(loss)``."""
     match node:
         case ast.Expr(value=ast.Call(func=ast.Attribute(value=changed))):
-            return changed
+            pass
         case ast.Subscript(value=changed, ctx=ast.Store()):
-            return changed
-    return None
+            pass
+        case _:
+            return None
+    while isinstance(changed, ast.Subscript):
+        changed = changed.value
+    return changed
 
 
 def _only_shows(node: ast.AST) -> bool:
