@@ -55,6 +55,27 @@ def test_a_finding_is_told_once_and_is_a_reason_of_every_session(tmp_path):
     assert done.stdout.count("train.py:9: total is carried") == 2
 
 
+MOMENTUM = """\
+import torch, trainerd
+with trainerd.session("run", seed=0) as session:
+    model = torch.nn.Linear(3, 3)
+    session.track(model=model)
+    velocities = [torch.zeros_like(each) for each in model.parameters()]
+    for x in session.batches(list(torch.randn(8, 4, 3))):
+        model.zero_grad()
+        model(x).square().mean().backward()
+        for each, velocity in zip(model.parameters(), velocities):
+            velocity.mul_(0.9).add_(each.grad)
+            each.data.add_(velocity, alpha=-0.05)
+    print([reason.kind for reason in session._run.suspicions.reasons])
+"""
+
+
+def test_what_the_source_and_the_steps_show_is_one_reason(tmp_path):
+    assert run(tmp_path, MOMENTUM).stdout == "['carried-variable']\n"
+    assert run(tmp_path, MOMENTUM.replace("run", "other"), **{CHECK: "off"}).stdout == "['hand-kept-state']\n"
+
+
 @pytest.mark.slow
 def test_a_silenced_line_is_neither(tmp_path):
     done = run(tmp_path, SCRIPT.replace("MARK", "  # trainerd: ok"))

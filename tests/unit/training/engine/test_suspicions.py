@@ -25,3 +25,21 @@ def test_reasons_keep_the_order_in_which_they_were_found():
     suspicions.add(SCHEDULER)
     suspicions.add(other)
     assert suspicions.reasons == (SCHEDULER, other)
+
+
+def test_of_several_kinds_of_reasons_for_one_object_the_first_counts():
+    found, same, shown = (
+        Reason(kind, where, "v is lost")
+        for kind, where in [
+            ("carried-variable", "train.py:9"),
+            ("carried-variable", "train.py:14"),
+            ("hand-kept-state", "train.py:3"),
+        ]
+    )
+    suspicions = Suspicions(lambda line: None)
+    for reason in (found, same, shown):
+        suspicions.add(reason, of="v")
+    suspicions.add(shown, of="w")
+    assert suspicions.reasons == (found, same, shown)
+    suspicions.add(SCHEDULER, of="v")
+    assert SCHEDULER not in suspicions.reasons
