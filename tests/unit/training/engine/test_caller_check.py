@@ -73,7 +73,10 @@ with trainerd.session("run", seed=0) as session:
 
 def test_what_the_source_and_the_steps_show_is_one_reason(tmp_path):
     assert run(tmp_path, MOMENTUM).stdout == "['carried-variable']\n"
-    assert run(tmp_path, MOMENTUM.replace("run", "other"), **{CHECK: "off"}).stdout == "['hand-kept-state']\n"
+    assert (
+        run(tmp_path, MOMENTUM.replace('"run"', '"other"'), **{CHECK: "off"}).stdout
+        == "['hand-kept-state']\n"
+    )
 
 
 @pytest.mark.slow
