@@ -15,7 +15,7 @@ from trainerd.contract.metric_history import read_history
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
-JOB = Path(__file__).with_name("tensorboard_job.py")
+JOB = Path(__file__).with_name("tracker_job.py")
 STRIKES = ("0.1:KILL", "0.5:TERM", "epoch0:KILL", "1.0:KILL", "1.6:TERM", "2.3:INT", "2.6:KILL")
 
 
