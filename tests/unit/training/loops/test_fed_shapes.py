@@ -41,11 +41,12 @@ def analysed(monkeypatch):
 
 
 def strikes(ticks, *, is_rest):
+    """Return strikes at every third place, or at those after them: two of three places in all."""
     return [
         (kind, at)
         for kind in ("SIGKILL", "SIGTERM")
         for at in range(1, ticks + 1)
-        if (at % 3 != 1) == is_rest
+        if at % 3 == (2 if is_rest else 1)
     ]
 
 
