@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -57,9 +58,8 @@ def command(context: click.Context, *, files: tuple[Path, ...], as_json: bool) -
             except UnreadableScriptError as error:
                 results.append(_failed(file, str(error), None, as_json=as_json))
             else:
-                results.append(
-                    {"file": str(file), "has_session": script.has_session, "findings": list(findings)}
-                )
+                found = [_plain(each) for each in findings]
+                results.append({"file": str(file), "has_session": script.has_session, "findings": found})
                 if not as_json:
                     _show(file, findings, has_session=script.has_session)
         if as_json:
@@ -67,6 +67,13 @@ def command(context: click.Context, *, files: tuple[Path, ...], as_json: bool) -
     if any("error" in result for result in results):
         context.exit(_USAGE)
     context.exit(_FOUND if any(result["findings"] for result in results) else 0)
+
+
+def _plain(finding: ScriptFinding) -> dict[str, Any]:
+    """Return what a finding says; the lines of the loops that it is about are the session's business."""
+    plain = dataclasses.asdict(finding)
+    del plain["loops"]
+    return plain
 
 
 def _failed(file: Path, message: str, line: int | None, *, as_json: bool) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from trainerd.contract.records import (
     ExitRecord,
     FinishedRecord,
     LaunchRecord,
+    NodeEndRecord,
     OutcomeRecord,
     RankExit,
     RanksRecord,
@@ -37,9 +38,10 @@ from trainerd.supervisor.machine.outcome import judge
 
 KINDS = [
     *(LaunchRecord, VoidRecord, ShimRecord, RanksRecord, StallRecord),
-    *(ExitRecord, OutcomeRecord, FinishedRecord),
+    *(ExitRecord, OutcomeRecord, FinishedRecord, NodeEndRecord),
 ]
 BASES = {
+    NodeEndRecord: {"node": 1, "code": 85, "reason": "asked to stop", "mark": "m"},
     OutcomeRecord: {"kind": "exception", "error_type": "E", "error_message": "m", "detail": ["line"]},
     StallRecord: {"silence_s": 1.0, "limit_s": 1.0, "doing": "step", "wall_s": NOW},
     FinishedRecord: {"step": 1, "epoch": 1, "checkpoint": "step-1", "spec_digest": "v1", "wall_s": NOW},
