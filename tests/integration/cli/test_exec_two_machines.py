@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.support.own_host import as_host, has_host_namespaces
 from tests.support.training_runs import result_of
 from trainerd.contract import records
 from trainerd.contract.paths import StatePaths
@@ -22,28 +22,12 @@ from trainerd.contract.records import OutcomeRecord
 TINY = Path(__file__).parents[3] / "jobs" / "examples" / "tiny"
 LIMIT_S = 60.0
 
-AS_A_MACHINE = (
-    "mount --bind boot-$1 /proc/sys/kernel/random/boot_id && mount --bind id-$1 /etc/machine-id"
-    ' && shift && exec "$@"'
-)
-
-
-def has_mount_namespaces() -> bool:
-    try:
-        tried = subprocess.run(
-            ["unshare", "-m", "mount", "--bind", "/dev/null", "/etc/machine-id"],
-            capture_output=True,
-            check=False,
-        )
-    except OSError:
-        return False
-    return tried.returncode == 0
-
-
 pytestmark = [
     pytest.mark.torch,
     pytest.mark.slow,
-    pytest.mark.skipif(not has_mount_namespaces(), reason="needs mount namespaces and /etc/machine-id"),
+    pytest.mark.skipif(
+        not has_host_namespaces(), reason="needs mount and UTS namespaces, and /etc/machine-id"
+    ),
 ]
 
 
@@ -59,12 +43,9 @@ def spec(folder: Path) -> None:
 
 
 def start(folder: Path, machine: str, *words: str, state: str = "state") -> subprocess.Popen:
-    for name in ("boot", "id"):
-        text = str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{name} {machine}"))
-        (folder / f"{name}-{machine}").write_text(text if name == "boot" else text.replace("-", ""))
     own = [sys.executable, "-m", "trainerd", "exec", "tiny.json", "--state", state, *words]
     return subprocess.Popen(
-        ["unshare", "-m", "sh", "-c", AS_A_MACHINE, "sh", machine, *own],
+        as_host(folder, machine, own, has_own_name=False),
         cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -14,13 +14,13 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from pathlib import Path
 from typing import Self
 
 import psutil
 import pytest
 
+from tests.support.own_host import as_host, has_host_namespaces
 from tests.support.rank_runs import RANKS_LOOP, free_port
 from tests.support.training_runs import REPOSITORY, Result, result_of
 from trainerd.contract import records
@@ -32,29 +32,13 @@ from trainerd.training.distributed.life_signs import SILENCE_LIMIT_S
 LIMIT_S = 120.0
 LOOK_S = 0.02
 GRACE_S = 20
-AS_A_HOST = (
-    "hostname $1 && mount --bind boot-$1 /proc/sys/kernel/random/boot_id"
-    ' && mount --bind id-$1 /etc/machine-id && shift && exec "$@"'
-)
-
-
-def has_namespaces() -> bool:
-    try:
-        tried = subprocess.run(
-            ["unshare", "-mu", "mount", "--bind", "/dev/null", "/etc/machine-id"],
-            capture_output=True,
-            check=False,
-        )
-    except OSError:
-        return False
-    return tried.returncode == 0
-
-
 pytestmark = [
     pytest.mark.torch,
     pytest.mark.slow,
     pytest.mark.timeout(400),
-    pytest.mark.skipif(not has_namespaces(), reason="needs mount and UTS namespaces, and /etc/machine-id"),
+    pytest.mark.skipif(
+        not has_host_namespaces(), reason="needs mount and UTS namespaces, and /etc/machine-id"
+    ),
 ]
 
 
@@ -64,16 +48,13 @@ class Node:
     def __init__(self, job: Job, number: int, *words: str) -> None:
         self.number = number
         host = f"n{number}"
-        for name in ("boot", "id"):
-            text = str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{name} {host}"))
-            (job.folder / f"{name}-{host}").write_text(text if name == "boot" else text.replace("-", ""))
         own = [sys.executable, "-m", "trainerd", "exec", "job.json", "--state", f"state-{host}"]
         place = ["--nnodes", "2", "--node-rank", str(number), "--rendezvous", f"127.0.0.1:{job.port}"]
         self.run = StatePaths(job.folder / f"state-{host}" / f"node-{number}").run("job")
         self.said = job.folder / f"said-{number}"
         with self.said.open("a") as said:
             self.process = subprocess.Popen(
-                ["unshare", "-mu", "sh", "-c", AS_A_HOST, "sh", host, *own, *place, "--run", "run", *words],
+                as_host(job.folder, host, [*own, *place, "--run", "run", *words]),
                 cwd=job.folder,
                 stdout=subprocess.DEVNULL,
                 stderr=said,
