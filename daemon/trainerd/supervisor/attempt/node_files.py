@@ -12,15 +12,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trainerd.supervisor.attempt.evidence import NOT_LOOKED_AT
-from trainerd.supervisor.attempt.launch_record import launch_record
 from trainerd.supervisor.attempt.run_files import DiskRunFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from trainerd.contract.node_place import Place
     from trainerd.contract.paths import RunPaths
-    from trainerd.contract.records import ExitRecord, LaunchRecord
+    from trainerd.contract.records import ExitRecord
     from trainerd.supervisor.attempt.run_files import MonitoredAttempt
     from trainerd.supervisor.machine.outcome import Evidence
 
@@ -33,23 +30,12 @@ class NodeRunFiles(DiskRunFiles):
     """
 
     def __init__(self, place: Place) -> None:
-        super().__init__()
-        self._place = place
-
-    def expected(self, attempt: MonitoredAttempt, environ: Mapping[str, str]) -> LaunchRecord:
-        record = launch_record(
-            attempt.job,
-            attempt.run,
-            attempt.number,
-            environ=environ,
-            gpus=attempt.gpus,
-            place=self._place,
-        )
-        return replace(record, log_bytes_max=self._log_bytes_max, log_copies=self._log_copies)
+        super().__init__(place=place)
+        self._is_first = place.node == 0
 
     def fence(self, run: RunPaths) -> None:
         # Rank 0 publishes the checkpoints of all. To fence it because another node moved would end them all.
-        if self._place.node == 0:
+        if self._is_first:
             super().fence(run)
 
     def evidence(
@@ -61,17 +47,16 @@ class NodeRunFiles(DiskRunFiles):
         is_after_reboot: bool,
         looks_at_checkpoints: bool,
     ) -> Evidence:
-        is_first = self._place.node == 0
         found = super().evidence(
             attempt,
             ending,
             lost_because=lost_because,
             is_after_reboot=is_after_reboot,
-            looks_at_checkpoints=looks_at_checkpoints and is_first,
+            looks_at_checkpoints=looks_at_checkpoints and self._is_first,
         )
         # The numbers of attempts are the node's own, so a checkpoint is told by its step.
         checkpoint, step = found.checkpoint, found.checkpoint_step
-        if not is_first:
+        if not self._is_first:
             said = [each for each in found.outcomes if each is not None and each.checkpoint is not None]
             checkpoint, step = (said[0].checkpoint, said[0].step) if said else (None, None)
         return replace(
@@ -80,7 +65,7 @@ class NodeRunFiles(DiskRunFiles):
             checkpoint=checkpoint,
             checkpoint_step=step,
             is_checkpoint_new=step is not None and step == found.step and found.has_stepped,
-            trouble=tuple(each for each in found.trouble if is_first or each != NOT_LOOKED_AT),
+            trouble=tuple(each for each in found.trouble if self._is_first or each != NOT_LOOKED_AT),
             # To go back is for all nodes or for none, and no node decides for the others.
             checkpoint_before=None,
         )

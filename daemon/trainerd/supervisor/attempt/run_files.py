@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from trainerd.contract.heartbeat import Heartbeat
+    from trainerd.contract.node_place import Place
     from trainerd.contract.paths import AttemptPaths, RunPaths
     from trainerd.contract.process import ProcessIdentity
     from trainerd.contract.records import ExitRecord, LaunchRecord
@@ -171,6 +172,7 @@ class DiskRunFiles:
     Args:
         log_bytes_max: Size at which the log of a rank is moved aside.
         log_copies: How many of those moved aside are kept for each rank.
+        place: Which node of several this is, None for a job of one.
     """
 
     def __init__(
@@ -178,9 +180,11 @@ class DiskRunFiles:
         *,
         log_bytes_max: int = records.RANK_LOG_BYTES_MAX,
         log_copies: int = records.RANK_LOG_COPIES,
+        place: Place | None = None,
     ) -> None:
         self._log_bytes_max = log_bytes_max
         self._log_copies = log_copies
+        self._place = place
 
     def newest_attempt(self, run: RunPaths) -> tuple[int, bool]:
         if not run.attempts.is_dir():
@@ -235,8 +239,14 @@ class DiskRunFiles:
         return self.expected(attempt, environ)
 
     def expected(self, attempt: MonitoredAttempt, environ: Mapping[str, str]) -> LaunchRecord:
-        run = attempt.run
-        record = launch_record(attempt.job, run, attempt.number, environ=environ, gpus=attempt.gpus)
+        record = launch_record(
+            attempt.job,
+            attempt.run,
+            attempt.number,
+            environ=environ,
+            gpus=attempt.gpus,
+            place=self._place,
+        )
         return replace(record, log_bytes_max=self._log_bytes_max, log_copies=self._log_copies)
 
     def fence(self, run: RunPaths) -> None:
