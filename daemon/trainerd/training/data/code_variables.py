@@ -14,14 +14,13 @@ from __future__ import annotations
 import dis
 import functools
 import itertools
-import sys
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from trainerd.training.data.found_generators import is_library
+from trainerd.training.data.found_generators import is_of_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,7 +94,7 @@ def is_variable(value: Any) -> bool:
 def object_variables(value: Any) -> CodeVariables | None:
     """Return the variables of a script's own module or object with ``__slots__``; None of other objects."""
     kind = type(value)
-    if not _is_own(kind.__module__) or isinstance(value, type | types.ModuleType):
+    if not is_of_user(kind.__module__) or isinstance(value, type | types.ModuleType):
         return None
     if isinstance(value, torch.nn.Module):
         return CodeVariables(
@@ -154,7 +153,7 @@ class _CodeSearch:
         return True
 
     def _of_class(self, path: str, kind: type) -> Iterator[tuple[str, CodeVariables]]:
-        if not _is_own(kind.__module__) or not self._is_new(kind):
+        if not is_of_user(kind.__module__) or not self._is_new(kind):
             return
         own = f"{path}.{_ROOT}{kind.__name__}>"
         yield own, CodeVariables(lambda: dict(vars(kind)), functools.partial(setattr, kind))
@@ -164,7 +163,7 @@ class _CodeSearch:
                 yield from self._of_function(f"{own}.{name}", function)
 
     def _of_function(self, path: str, function: types.FunctionType) -> Iterator[tuple[str, CodeVariables]]:
-        if not _is_own(function.__module__) or not self._is_new(function):
+        if not is_of_user(function.__module__) or not self._is_new(function):
             return
         own = f"{path}.{_ROOT}{function.__name__.strip('<>')}>"
         yield (
@@ -184,7 +183,7 @@ class _CodeSearch:
     ) -> Iterator[tuple[str, CodeVariables]]:
         """Yield an object that code names, of its attributes those that the code and its methods name."""
         kind = type(value)
-        if not _is_own(kind.__module__) or isinstance(value, torch.nn.Module | types.ModuleType):
+        if not is_of_user(kind.__module__) or isinstance(value, torch.nn.Module | types.ModuleType):
             return
         if not isinstance(getattr(value, "__dict__", None), dict) or not self._is_new(value):
             return
@@ -213,13 +212,6 @@ def _function_of(value: Any) -> types.FunctionType | None:
 
 def _refuse(_name: str, _value: Any) -> None:
     """Leave the arguments of a partial: only what is in them can be changed, in place."""
-
-
-def _is_own(module: str | None) -> bool:
-    if is_library(module):
-        return False
-    file = getattr(sys.modules.get(module or ""), "__file__", None) or ""
-    return "site-packages" not in file and "dist-packages" not in file
 
 
 def _cells_of(function: types.FunctionType) -> dict[str, types.CellType]:

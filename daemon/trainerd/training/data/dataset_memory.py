@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import sys
 import types
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -34,7 +33,7 @@ from trainerd.training.data.code_variables import (
     object_variables,
     variables_below,
 )
-from trainerd.training.data.found_generators import is_library
+from trainerd.training.data.found_generators import is_of_user
 from trainerd.training.data.loader_memory import FORMS, FirstSight, plain_form, set_attribute
 from trainerd.training.data.root_identity import IDENTITIES, IS_BACK, identity_of
 from trainerd.training.state.copied_state import copied_state
@@ -260,7 +259,7 @@ def holds_handles(value: Any) -> bool:
         return False
     parts = itertools.islice(value.values() if isinstance(value, dict) else value, 16)
     modules = {type(each).__module__ for each in parts} - {"builtins", "collections", "itertools"}
-    return any(is_library(module) or _is_installed(module) for module in modules)
+    return not all(map(is_of_user, modules))
 
 
 def _is_datasets(value: Any) -> bool:
@@ -315,12 +314,7 @@ def _is_owner(value: Any) -> bool:
         return False
     if isinstance(value, Dataset):
         return True
-    return not (is_library(type(value).__module__) or _is_installed(type(value).__module__))
-
-
-def _is_installed(module: str) -> bool:
-    file = getattr(sys.modules.get(module), "__file__", None) or ""
-    return "site-packages" in file or "dist-packages" in file
+    return is_of_user(type(value).__module__)
 
 
 def _root_of(path: str) -> str:

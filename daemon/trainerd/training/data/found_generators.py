@@ -213,3 +213,14 @@ def is_library(module: str | None) -> bool:
     """Tell whether a module belongs to a library whose objects the search stays out of."""
     top = (module or "").partition(".")[0]
     return top in _LIBRARIES or (top in sys.stdlib_module_names and top != "__main__")
+
+
+def is_installed(file: str) -> bool:
+    """Tell whether a file lies where packages are installed."""
+    return "/site-packages/" in file or "/dist-packages/" in file
+
+
+def is_of_user(module: str | None) -> bool:
+    """Tell whether a module is the user's own code: neither a library nor installed."""
+    file = getattr(sys.modules.get(module or ""), "__file__", None) or ""
+    return not (is_library(module) or is_installed(file))

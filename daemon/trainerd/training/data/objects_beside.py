@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from trainerd.contract.verdict import Reason
 from trainerd.training.data.attribute_marks import mark_of
-from trainerd.training.data.found_generators import is_library
+from trainerd.training.data.found_generators import is_installed, is_library, is_of_user
 from trainerd.training.state.class_reads import reads_own
 from trainerd.training.state.live_objects import live_instances
 from trainerd.training.state.module_extras import own_values
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from trainerd.training.state.audit_coverage import Coverage
     from trainerd.training.state.caller_names import CallerNames
 
-_SITES: Final = ("/site-packages/", "/dist-packages/")
 _SHOWS: Final = re.compile(
     r"(Meter|Metric|Logg|Timer|Watch|Progress|Bar$|Writer|Record|Visual|Histor|Monitor|Print|Profil|"
     r"W(and|AND)[Bb]|Tensor[Bb]oard|Throughput)"
@@ -85,7 +84,7 @@ class ObjectsBeside:
                 break
             if isinstance(known.value, types.FunctionType):
                 file = known.value.__code__.co_filename
-                if not is_library(known.value.__module__) and not _is_installed(file):
+                if not is_library(known.value.__module__) and not is_installed(file):
                     self._watch(known.value, known.expression, known.where, _written_variables)
             elif _is_own(known.value, known.file) and not coverage.keeps(known.value):
                 self._watch(known.value, known.expression, known.where, _data_of)
@@ -219,17 +218,12 @@ def _is_own(value: Any, script: str) -> bool:
         isinstance(file, str)
         and kind.__module__ != "__main__"
         and file != script
-        and not is_library(kind.__module__)
-        and not _is_installed(file)
+        and is_of_user(kind.__module__)
         and not _is_of_loading(kind)
         and not issubclass(kind, torch.nn.Module | torch.optim.Optimizer)
         and not hasattr(kind, "__iter__")  # a loader, whose state or numbers are saved with its loop
         and _SHOWS.search(kind.__name__) is None
     )
-
-
-def _is_installed(file: str) -> bool:
-    return any(site in file for site in _SITES)
 
 
 def _data_of(value: Any) -> dict[str, Any]:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainerd.contract.module_note import ModuleNote, OwnFile, write_note
+from trainerd.training.data.found_generators import is_installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import ModuleType
 
-_SITES: Final = ("/site-packages/", "/dist-packages/")
 _OURS: Final = "TRAINERD_"
 
 
@@ -49,7 +49,7 @@ def divided(
         file = getattr(module, "__file__", None)
         if not isinstance(file, str):
             continue
-        is_package = any(site in file for site in _SITES) or file.startswith(roots)
+        is_package = is_installed(file) or file.startswith(roots)
         if name == "__main__" or not is_package:
             file = os.path.abspath(file)  # noqa: PTH100 - links are not followed
             with contextlib.suppress(OSError):
