@@ -168,9 +168,8 @@ class FirstStep:
         kept = [
             leaves_of(each) for each in (objects.module_changes(), values, *map(_parts, objects.values()))
         ]
-        coverage = Coverage(objects, values)
         is_late = self._steps > 1
-        self._hand_kept = HandKeptState(coverage, itertools.chain(*kept), names, has_modules=is_late)
+        self._hand_kept = HandKeptState(self._coverage(), itertools.chain(*kept), names, has_modules=is_late)
 
     def _look_at_hand_kept(self) -> None:
         hand_kept, self._hand_kept = self._hand_kept, None

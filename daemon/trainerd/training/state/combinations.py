@@ -18,6 +18,11 @@ _COARSE: Final = 1e-4
 ELEMENTS_ENOUGH: Final = 16
 
 
+def on_host(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a copy of the values in float64 in host memory."""
+    return tensor.detach().to("cpu", torch.float64, copy=True)
+
+
 def rounding_of(dtype: torch.dtype) -> float:
     """Return the relative error that counts as none in values of a dtype."""
     return min(_ROUNDINGS * torch.finfo(dtype).eps, _MISSED_MAX)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from trainerd.training.state.audit_coverage import memory_of
+from trainerd.training.state.combinations import on_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +63,7 @@ class CopiesBefore:
                 return
             for model, originals, tensors in _copies_of(known.value, coverage, tensors_max):
                 numbers = sorted(filter(_is_sampled(originals), range(len(tensors))), key=_size_in(tensors))
-                former = {number: _on_host(tensors[number]) for number in numbers[:_SAMPLES]}
+                former = {number: on_host(tensors[number]) for number in numbers[:_SAMPLES]}
                 if former:
                     self._copies[known.expression] = _Copy(model, former)
                     break
@@ -166,15 +167,11 @@ def _size_in(tensors: list[torch.Tensor]) -> Any:
     return lambda number: tensors[number].numel()
 
 
-def _on_host(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().to("cpu", torch.float64, copy=True)
-
-
 def _moves_towards(
     former: dict[int, torch.Tensor], originals: list[torch.Tensor], tensors: list[torch.Tensor]
 ) -> bool:
     moves = [
-        _move(before, _on_host(tensors[number]), _on_host(originals[number]), tensors[number].dtype)
+        _move(before, on_host(tensors[number]), on_host(originals[number]), tensors[number].dtype)
         for number, before in former.items()
         if number < len(tensors)
     ]

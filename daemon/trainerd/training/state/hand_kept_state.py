@@ -17,7 +17,7 @@ import torch
 
 from trainerd.contract.verdict import Reason
 from trainerd.training.state.audit_coverage import memory_of
-from trainerd.training.state.combinations import ELEMENTS_ENOUGH, depends_on, missed_by, rounding_of
+from trainerd.training.state.combinations import ELEMENTS_ENOUGH, depends_on, missed_by, on_host, rounding_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -55,11 +55,11 @@ class _Partner:
         Before and after are no family together: their difference is the step, which a momentum is too. If
         a tracked optimizer has state for the parameter, the step is that one's.
         """
-        gradients = [] if self.arrived is None else [_on_host(self.arrived)]
+        gradients = [] if self.arrived is None else [on_host(self.arrived)]
         kept = _gradient_of(self.parameter)
         if kept is not None and (not gradients or self._is_of_backward(kept, gradients[0])):
             gradients.append(kept)
-        now = _on_host(_sampled(self.parameter))
+        now = on_host(_sampled(self.parameter))
         common = [*gradients, *map(torch.square, gradients)]
         return [[*common, self.former, *([now] if self.is_stepped else [])], [*common, now]]
 
@@ -206,12 +206,12 @@ class HandKeptState:
                     leaf[offset : offset + partners[0].numel()] if leaf.shape != partners[0].shape else leaf
                 )
                 chosen = [self._partner_of(each) for each in partners[:_PARTNERS_MAX]]
-                yield _Sample(number, offset, _on_host(_sampled(part)), chosen)
+                yield _Sample(number, offset, on_host(_sampled(part)), chosen)
 
     def _partner_of(self, parameter: torch.Tensor) -> _Partner:
         if id(parameter) not in self._partners:
             is_stepped = any(parameter in each.state for each in self._optimizers)
-            former = _on_host(_sampled(parameter))
+            former = on_host(_sampled(parameter))
             partner = _Partner(parameter, former, is_stepped, _gradient_of(parameter))
 
             def arrives(gradient: torch.Tensor) -> None:
@@ -297,11 +297,7 @@ def _sampled(tensor: torch.Tensor) -> torch.Tensor:
 def _gradient_of(parameter: torch.Tensor) -> torch.Tensor | None:
     gradient = parameter.grad
     is_plain = type(gradient) is torch.Tensor and gradient.layout is torch.strided
-    return _on_host(_sampled(gradient)) if is_plain and gradient is not None else None
-
-
-def _on_host(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().to("cpu", torch.float64, copy=True)
+    return on_host(_sampled(gradient)) if is_plain and gradient is not None else None
 
 
 def _goes_on(sample: _Sample, leaf: torch.Tensor) -> bool:
@@ -310,7 +306,7 @@ def _goes_on(sample: _Sample, leaf: torch.Tensor) -> bool:
         return False
     size = partners[0].parameter.numel()
     part = leaf if leaf.numel() == size else leaf.reshape(-1)[sample.offset : sample.offset + size]
-    after = _on_host(_sampled(part))
+    after = on_host(_sampled(part))
     if after.shape != sample.former.shape or torch.equal(after, sample.former):
         return False
     rounding = rounding_of(leaf.dtype)

@@ -21,7 +21,7 @@ from torch.nn.modules.module import (
 )
 
 from trainerd.contract.verdict import Reason
-from trainerd.training.state.audit_coverage import memory_of, tensors_in
+from trainerd.training.state.audit_coverage import memory_of, parameters_of, tensors_in
 from trainerd.training.state.optimizer_names import groups_sign, named_parameters
 from trainerd.training.state.tracked import Objects, unwrapped
 
@@ -61,7 +61,7 @@ class OptimizerChanges:
         self._complete = {
             name
             for name, optimizer in self._optimizers()
-            if all(id(each) in self._names for each in _parameters_of(optimizer))
+            if all(id(each) in self._names for each in parameters_of(optimizer))
         }
         self._shapes, self._steps = dict(self._entries()), self.own_steps()
         self._modules = {id(each) for module in self._roots() for each in module.modules()}
@@ -229,11 +229,6 @@ def replaced_steps(
                 "values and no code",
                 f"replace step {_BEFORE}",
             )
-
-
-def _parameters_of(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
-    for group in optimizer.param_groups:
-        yield from group["params"]
 
 
 def _full_name(kind: type) -> str:
