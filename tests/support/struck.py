@@ -6,13 +6,15 @@ flag, as the signal handler makes it; the end of the process that follows at a b
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 from typing import Literal
 
 import pytest
 import torch
+from _pytest.mark.structures import ParameterSet
 
 import trainerd
 from tests.support.training_runs import Result, result_of
@@ -96,3 +98,28 @@ class StruckRun:
             assert self.attempts < ATTEMPTS_MAX, f"not finished after {self.attempts} attempts"
             is_over = self.attempt()
         return result_of(self._folder)
+
+
+def struck_reasons(folder: Path) -> dict[str, dict[str, str]]:
+    """Return what is said against the newest resume of a run, by kind."""
+    reasons = json.loads((folder / "resume.json").read_text())["reasons"]
+    return {each["kind"]: each for each in reasons}
+
+
+def struck_shapes(shapes: Iterable[Shape], everyday: Container[str]) -> list[ParameterSet]:
+    """Return shapes for ``parametrize``, each for some of its places and for the rest.
+
+    Args:
+        shapes: The shapes.
+        everyday: Names of those that are struck every day, at some of their places.
+    """
+    return [
+        pytest.param(
+            shape,
+            is_rest,
+            id=f"{shape.__name__}-{is_rest}",
+            marks=() if shape.__name__ in everyday and not is_rest else pytest.mark.slow,
+        )
+        for shape in shapes
+        for is_rest in (False, True)
+    ]

@@ -1,13 +1,11 @@
 """However batches reach the step: a run that was struck is exact, or it says why not."""
 
-import json
-
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from tests.support import fed_loop_shapes  # noqa: E402 - only where torch is
-from tests.support.struck import StruckRun  # noqa: E402
+from tests.support.struck import StruckRun, struck_reasons, struck_shapes  # noqa: E402
 from tests.support.training_fixtures import one_thread  # noqa: E402, F401 - a fixture
 from trainerd.contract.environment import CHECK  # noqa: E402
 from trainerd.contract.resume_record import DIFFERENCES, NOTICES  # noqa: E402
@@ -18,19 +16,6 @@ pytestmark = pytest.mark.torch
 
 EVERYDAY = {"curriculum", "loaders_by_epoch", "zip_with_a_list", "numbered_by_enumerate"}
 """Shapes that are struck every day, at every third place."""
-
-
-def parameters(shapes):
-    return [
-        pytest.param(
-            shape,
-            is_rest,
-            id=f"{shape.__name__}-{is_rest}",
-            marks=() if shape.__name__ in EVERYDAY and not is_rest else pytest.mark.slow,
-        )
-        for shape in shapes
-        for is_rest in (False, True)
-    ]
 
 
 @pytest.fixture(autouse=True)
@@ -52,12 +37,11 @@ def strikes(ticks, *, is_rest):
 
 def causes(folder):
     """Return the kinds of the causes in the record of the newest resume, without what comparisons found."""
-    reasons = json.loads((folder / "resume.json").read_text())["reasons"]
-    kinds = {each["kind"] for each in reasons} - DIFFERENCES - NOTICES
+    kinds = struck_reasons(folder).keys() - DIFFERENCES - NOTICES
     return {kind for kind in kinds if not kind.startswith("changed-")}  # which may change nothing
 
 
-@pytest.mark.parametrize(("shape", "is_rest"), parameters(fed_loop_shapes.EXACT))
+@pytest.mark.parametrize(("shape", "is_rest"), struck_shapes(fed_loop_shapes.EXACT, EVERYDAY))
 def test_a_shape_is_exact_and_nothing_is_said_against_it(tmp_path, monkeypatch, shape, is_rest):
     undisturbed = StruckRun(monkeypatch, tmp_path / "undisturbed", shape, checks_wrapper=True)
     expected = undisturbed.result()
@@ -80,7 +64,7 @@ def result_or_hint(run, *strike):
         return error.hint
 
 
-@pytest.mark.parametrize(("shape", "is_rest"), parameters(fed_loop_shapes.TOLD))
+@pytest.mark.parametrize(("shape", "is_rest"), struck_shapes(fed_loop_shapes.TOLD, EVERYDAY))
 def test_a_shape_that_is_not_exact_is_an_error_or_has_a_reason(tmp_path, monkeypatch, shape, is_rest):
     undisturbed = StruckRun(monkeypatch, tmp_path / "undisturbed", shape, checks_wrapper=True)
     expected = result_or_hint(undisturbed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import sys
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from tests.support.struck import StruckRun
+from tests.support.struck import StruckRun, struck_reasons
 from trainerd.training.data.read_caches import KIND
 
 pytestmark = pytest.mark.torch
@@ -169,8 +168,7 @@ def shape_of(make, **options):
 def struck(monkeypatch, folder, shape, kind, at):
     """Return what a run leaves that was struck, and what is said against its resume, by kind."""
     found = StruckRun(monkeypatch, folder, shape).result(kind, at)
-    reasons = json.loads((folder / "resume.json").read_text())["reasons"]
-    return found, {each["kind"]: each for each in reasons}
+    return found, struck_reasons(folder)
 
 
 WORKERS = [{}, {"num_workers": 2, "persistent_workers": True}]
@@ -242,12 +240,12 @@ def test_an_order_that_a_sampler_draws_once_is_named(ordered, is_lost, tmp_path,
     monkeypatch.setattr(Data, "__getitem__", Data.plain, raising=False)
     monkeypatch.setattr(Data, "length", 4)
 
-    def anew(session, tick):
+    def in_a_new_process(session, tick):
         order.cache_clear()  # as in a new process
         shape(session, tick)
 
-    expected = StruckRun(monkeypatch, tmp_path / "undisturbed", anew).result()
-    found, reasons = struck(monkeypatch, tmp_path / "struck", anew, "SIGTERM", 3)
+    expected = StruckRun(monkeypatch, tmp_path / "undisturbed", in_a_new_process).result()
+    found, reasons = struck(monkeypatch, tmp_path / "struck", in_a_new_process, "SIGTERM", 3)
     assert (found != expected, KIND in reasons) == (is_lost, is_lost)
 
 

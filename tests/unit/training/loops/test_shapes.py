@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tests.support.loop_shapes import SHAPES  # noqa: E402 - only where torch is
-from tests.support.struck import StruckRun  # noqa: E402
+from tests.support.struck import StruckRun, struck_shapes  # noqa: E402
 from tests.support.training_fixtures import one_thread  # noqa: E402, F401 - a fixture
 
 pytestmark = pytest.mark.torch
@@ -19,19 +19,7 @@ EVERYDAY = {
 """Shapes that are struck every day; of them, too, two kills of three are slow."""
 
 
-@pytest.mark.parametrize(
-    ("shape", "is_rest"),
-    [
-        pytest.param(
-            shape,
-            is_rest,
-            id=f"{shape.__name__}-{is_rest}",
-            marks=() if shape.__name__ in EVERYDAY and not is_rest else pytest.mark.slow,
-        )
-        for shape in SHAPES
-        for is_rest in (False, True)
-    ],
-)
+@pytest.mark.parametrize(("shape", "is_rest"), struck_shapes(SHAPES, EVERYDAY))
 def test_a_shape_is_exact_wherever_it_is_struck(tmp_path, monkeypatch, shape, is_rest):
     undisturbed = StruckRun(monkeypatch, tmp_path / "undisturbed", shape)
     expected = undisturbed.result()
