@@ -49,7 +49,7 @@ def returned(disk, memory, *, history_bytes=50, make_room=lambda _: None):
         return Back(None, reasons)
     checkpoint = write_back(disk, found)
     assert checkpoint.manifest.files == found.checkpoint.manifest.files
-    assert replace(checkpoint, manifest=found.checkpoint.manifest) == found.checkpoint, "as it was announced"
+    assert replace(checkpoint, manifest=found.checkpoint.manifest) == found.checkpoint, "what was announced"
     return Back(checkpoint, reasons)
 
 

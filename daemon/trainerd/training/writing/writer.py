@@ -286,7 +286,7 @@ class CheckpointWriter:
             flight.is_released.wait(HOLD_LIMIT_S)
             try:
                 checkpoint = work()
-            except BaseException as error:  # noqa: BLE001 - kept for whoever waits
+            except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
                 flight.future.set_exception(error)
             else:
                 flight.future.set_result(checkpoint)

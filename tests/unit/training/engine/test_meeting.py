@@ -88,10 +88,10 @@ def test_no_attempt_number_is_taken_twice(tmp_path):
 
 
 def test_a_rank_that_did_not_meet_the_others_says_so_to_its_node(tmp_path, monkeypatch):
-    def nobody(_):
+    def no_meeting(_):
         raise RankLostError("the others did not come")
 
-    monkeypatch.setattr(run_parts, "rendezvous", nobody)
+    monkeypatch.setattr(run_parts, "rendezvous", no_meeting)
     settings = settings_of(None, node(tmp_path, 1))
     with pytest.raises(RankLostError):
         RunParts.meet(settings)
