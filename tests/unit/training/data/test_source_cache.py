@@ -29,12 +29,13 @@ def test_a_loader_has_one_source():
 
 
 def test_the_source_of_a_stock_loader_goes_with_it():
+    before = set(multiprocessing.active_children())  # of earlier tests, not yet collected
     sources = cache()
     data = TensorDataset(torch.arange(8))
     reference = weakref.ref(data)
     loader = DataLoader(data, 2, num_workers=1, persistent_workers=True)
     assert len(list(sources.source(loader, seed=0, epoch=0).iterate(Pass((1, 0), 0), 0, bool))) == 4
-    (worker,) = multiprocessing.active_children()
+    (worker,) = set(multiprocessing.active_children()) - before
     del loader, data
     assert len(sources) == 0
     worker.join(10)
