@@ -451,7 +451,7 @@ def _with(evidence: Evidence, message: str) -> str:
 
 def _drained(evidence: Evidence) -> _Verdict:
     if evidence.is_checkpoint_new:
-        reason = f"it left after saving the verified checkpoint {evidence.checkpoint}"
+        reason = f"it left after saving checkpoint {evidence.checkpoint}"
         return OutcomeKind.DRAINED, Retry.AT_ONCE_IF_MOVED, reason
     if evidence.has_session and evidence.step in {None, evidence.checkpoint_step}:
         where = f"step {evidence.step} was checkpointed before" if evidence.step else "no step had been made"

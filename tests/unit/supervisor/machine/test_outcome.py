@@ -512,6 +512,12 @@ def test_a_rank_that_a_real_time_signal_ended_is_named():
         ),
         (code(0), SESSION | {"outcomes": (FINISHED_SAID,)}, "its session reported the end"),
         (code(0), {}, "it exited with 0"),
+        (code(85), SESSION | NEW, "it left after saving checkpoint step-000000120"),
+        (
+            code(85),
+            SESSION | OLD,
+            "it left as if drained, which promises a checkpoint, and there is no new one that verifies",
+        ),
         (
             code(0),
             {"has_trained_before": True},
