@@ -17,9 +17,10 @@ from trainerd.training.data.objects_beside import ObjectsBeside
 from trainerd.training.state.audit import MANUAL_ACCUMULATION, Audit, Untracked
 from trainerd.training.state.audit_coverage import Coverage
 from trainerd.training.state.caller_names import CallerNames
-from trainerd.training.state.hand_kept_state import HandKeptState, leaves_of
+from trainerd.training.state.hand_kept_state import HandKeptState
 from trainerd.training.state.loaders_beside import LoadersBeside
 from trainerd.training.state.modules_beside import ModulesBeside
+from trainerd.training.state.tensor_leaves import leaves_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

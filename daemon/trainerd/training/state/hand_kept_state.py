@@ -8,8 +8,6 @@ fills with the gradient is a combination without it; noise is none at all.
 from __future__ import annotations
 
 import itertools
-import sys
-from collections import OrderedDict, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +15,9 @@ import torch
 
 from trainerd.contract.verdict import Reason
 from trainerd.training.state.audit_coverage import memory_of
-from trainerd.training.state.combinations import ELEMENTS_ENOUGH, depends_on, missed_by, on_host, rounding_of
+from trainerd.training.state.combinations import ELEMENTS_ENOUGH, depends_on, on_host, rounding_of
+from trainerd.training.state.tensor_leaves import leaves_of
+from trainerd.training.state.update_partners import UpdatePartner, sampled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,47 +30,7 @@ _SAMPLES_MAX: Final = 3
 """Tensors that are looked at of one container."""
 _PARTNERS_MAX: Final = 4
 """Parameters of the same shape with which a tensor is compared."""
-_ELEMENTS_MAX: Final = 1024
 _ELEMENTS_MIN: Final = 3
-_LEAVES_MAX: Final = 4096
-_DEPTH_MAX: Final = 6
-_CONTAINERS: Final = frozenset({dict, list, tuple, OrderedDict, defaultdict})
-"""Others may do anything when they are gone through: mappings of transformers import each of their models."""
-
-
-@dataclass
-class _Partner:
-    """A parameter: what it was at the first boundary, and the gradients that have arrived since."""
-
-    parameter: torch.Tensor
-    former: torch.Tensor
-    is_stepped: bool
-    former_gradient: torch.Tensor | None = None
-    arrived: torch.Tensor | None = None
-    handle: Any = None
-
-    def families(self) -> list[list[torch.Tensor]]:
-        """Return what an update may be made of: gradients, their squares, and the parameter before or after.
-
-        Before and after are no family together: their difference is the step, which a momentum is too. If
-        a tracked optimizer has state for the parameter, the step is that one's.
-        """
-        gradients = [] if self.arrived is None else [on_host(self.arrived)]
-        kept = _gradient_of(self.parameter)
-        if kept is not None and (not gradients or self._is_of_backward(kept, gradients[0])):
-            gradients.append(kept)
-        now = on_host(_sampled(self.parameter))
-        common = [*gradients, *map(torch.square, gradients)]
-        return [[*common, self.former, *([now] if self.is_stepped else [])], [*common, now]]
-
-    def _is_of_backward(self, kept: torch.Tensor, arrived: torch.Tensor) -> bool:
-        """Tell whether a gradient is what has arrived, and not what the script has put in its place."""
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            return True  # the gradients of all ranks together
-        former = self.former_gradient
-        rounding = rounding_of(self.parameter.dtype)
-        sums = [arrived] if former is None else [arrived, arrived + former]
-        return min(missed_by(kept, [each]) for each in sums) <= rounding * float(kept.norm())
 
 
 @dataclass
@@ -87,7 +47,7 @@ class _Sample:
     number: int
     offset: int
     former: torch.Tensor
-    partners: list[_Partner]
+    partners: list[UpdatePartner]
 
 
 @dataclass
@@ -118,7 +78,7 @@ class HandKeptState:
     ) -> None:
         self._has_modules = has_modules
         self._owners: dict[str, _Owner] = {}
-        self._partners: dict[int, _Partner] = {}
+        self._partners: dict[int, UpdatePartner] = {}
         self._optimizers = coverage.optimizers
         trained = _trained(coverage)
         if not trained:
@@ -152,9 +112,7 @@ class HandKeptState:
     def close(self) -> None:
         """Look at no more gradients."""
         for each in self._partners.values():
-            if each.handle is not None:
-                each.handle.remove()
-                each.handle = None
+            each.close()
 
     def reasons(self, names: CallerNames) -> dict[str, Reason]:
         """Return a reason for each variable that goes on from what it was and is in no checkpoint, by name.
@@ -206,20 +164,12 @@ class HandKeptState:
                     leaf[offset : offset + partners[0].numel()] if leaf.shape != partners[0].shape else leaf
                 )
                 chosen = [self._partner_of(each) for each in partners[:_PARTNERS_MAX]]
-                yield _Sample(number, offset, on_host(_sampled(part)), chosen)
+                yield _Sample(number, offset, on_host(sampled(part)), chosen)
 
-    def _partner_of(self, parameter: torch.Tensor) -> _Partner:
+    def _partner_of(self, parameter: torch.Tensor) -> UpdatePartner:
         if id(parameter) not in self._partners:
             is_stepped = any(parameter in each.state for each in self._optimizers)
-            former = on_host(_sampled(parameter))
-            partner = _Partner(parameter, former, is_stepped, _gradient_of(parameter))
-
-            def arrives(gradient: torch.Tensor) -> None:
-                if type(gradient) is torch.Tensor and gradient.layout is torch.strided:
-                    new = _sampled(gradient).clone()
-                    partner.arrived = new if partner.arrived is None else partner.arrived + new
-
-            partner.handle = parameter.register_hook(arrives)  # type: ignore[no-untyped-call]
+            partner = UpdatePartner.watching(parameter, is_stepped=is_stepped)
             self._partners[id(parameter)] = partner
         return self._partners[id(parameter)]
 
@@ -245,33 +195,6 @@ def _trained(coverage: Coverage) -> list[torch.Tensor]:
     ]
 
 
-def leaves_of(value: Any) -> list[torch.Tensor]:
-    """Return the tensors that a value is or holds in containers; arrays as tensors of the same memory."""
-    return list(itertools.islice(_leaves_in(value, 0), _LEAVES_MAX))
-
-
-def _leaves_in(value: Any, depth: int) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif (array := _array(value)) is not None:
-        yield array
-    elif type(value) in _CONTAINERS and len(value) <= _LEAVES_MAX and depth < _DEPTH_MAX:
-        for each in value if isinstance(value, list | tuple) else value.values():
-            yield from _leaves_in(each, depth + 1)
-
-
-def _array(value: Any) -> torch.Tensor | None:
-    numpy = sys.modules.get("numpy")
-    if numpy is None or type(value) is not numpy.ndarray or value.dtype.kind != "f":
-        return None
-    if not value.dtype.isnative or value.dtype.itemsize not in {2, 4, 8} or not value.flags.writeable:
-        return None
-    try:
-        return torch.from_numpy(value)
-    except (TypeError, ValueError):
-        return None
-
-
 def _is_candidate(tensor: torch.Tensor) -> bool:
     return (
         type(tensor) is torch.Tensor
@@ -288,25 +211,13 @@ def _preference(tensor: torch.Tensor) -> tuple[bool, int]:
     return tensor.numel() < ELEMENTS_ENOUGH, tensor.numel()
 
 
-def _sampled(tensor: torch.Tensor) -> torch.Tensor:
-    """Return some of the elements, from the first to the last."""
-    flat = tensor.detach().reshape(-1)
-    return flat[:: -(-flat.numel() // _ELEMENTS_MAX)]
-
-
-def _gradient_of(parameter: torch.Tensor) -> torch.Tensor | None:
-    gradient = parameter.grad
-    is_plain = type(gradient) is torch.Tensor and gradient.layout is torch.strided
-    return on_host(_sampled(gradient)) if is_plain and gradient is not None else None
-
-
 def _goes_on(sample: _Sample, leaf: torch.Tensor) -> bool:
     partners = [each for each in sample.partners if each.parameter.shape == leaf.shape or leaf.dim() == 1]
     if not partners:
         return False
     size = partners[0].parameter.numel()
     part = leaf if leaf.numel() == size else leaf.reshape(-1)[sample.offset : sample.offset + size]
-    after = on_host(_sampled(part))
+    after = on_host(sampled(part))
     if after.shape != sample.former.shape or torch.equal(after, sample.former):
         return False
     rounding = rounding_of(leaf.dtype)

@@ -6,13 +6,12 @@ loop that clears none adds to those of the step before, and gradients of zeros a
 optimizer steps the parameters that have them.
 
 Invariants:
-    A step of an optimizer costs a look at `SAMPLES_MAX` parameters; nothing on a device is waited for.
+    A step of an optimizer costs a look at a few parameters; nothing on a device is waited for.
     Gradients that the next step clears first take no room in a checkpoint.
 """
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,25 +21,19 @@ from trainerd.contract.verdict import Reason
 from trainerd.training.state.caller_names import CallerNames
 from trainerd.training.state.kept_gradients import KeptGradients
 from trainerd.training.state.later_steps import register_step_hook
-from trainerd.training.state.optimizer_names import groups_sign, named_parameters
+from trainerd.training.state.optimizer_names import named_parameters
 from trainerd.training.state.tracked import unwrapped
 from trainerd.training.state.unnamed_gradients import UnnamedGradients, is_other_than_zero, watch_arrival
 from trainerd.training.state.untracked_parameters import UntrackedParameters
+from trainerd.training.state.used_gradients import UsedGradients
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from trainerd.training.state.tracked import Objects
 
-SAMPLES_MAX: Final = 8
-"""At so many parameters of an optimizer it is seen whether its last step used the gradients that it has."""
 _ASKED_MAX: Final = 16
 """After so many boundaries it is left open what the loop does with gradients that did not arrive yet."""
-
-_Used = dict[int, tuple["weakref.ref[torch.Tensor]", int] | None]
-_Groups = list[tuple[int, int]]
-"""Identity and length of the list of parameters of each group: sampled again if these are other ones."""
-
 
 UNKNOWN_BYTES_MAX: Final = 64 << 20
 """So much a checkpoint keeps while it is not known yet whether the next step clears the gradients first."""
@@ -95,10 +88,7 @@ class LeftGradients:
         self._objects = objects
         self._suspect = suspect
         self._habits: dict[str, _Habit] = {}
-        self._used: _Used = {}
-        self._samples: weakref.WeakKeyDictionary[Any, tuple[_Groups, list[torch.Tensor]]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._used = UsedGradients()
         self._is_known = False
         self._asked = 0
         self._guessed: list[str] = []
@@ -131,7 +121,8 @@ class LeftGradients:
         hook, self._hook = self._hook, None
         if hook is not None:
             hook.remove()
-        self._habits, self._used = {}, {}
+        self._habits = {}
+        self._used.forget()
         self._unnamed.close()
 
     def boundary_passed(self) -> None:
@@ -164,21 +155,13 @@ class LeftGradients:
     def _stepped(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
         if torch.compiler.is_dynamo_compiling():
             return
-        groups, samples = self._samples.get(optimizer, ([], []))
-        now = groups_sign(optimizer)
-        if groups != now or not samples:
-            samples = _samples_of(optimizer)
-            self._samples[optimizer] = now, samples
-            if groups != now:  # what is taken out of a group is cleared no more
-                self._is_known, self._asked = False, 0
-        used = self._used
+        if self._used.are_of_other_groups(optimizer):  # what is taken out of a group is cleared no more
+            self._is_known, self._asked = False, 0
         if not self._is_known:
-            self._learn(optimizer, samples)
-        for parameter in samples:
-            gradient = parameter.grad
-            used[id(parameter)] = None if gradient is None else (weakref.ref(gradient), _version(gradient))
+            self._learn(optimizer)
+        self._used.note(optimizer)
 
-    def _learn(self, optimizer: torch.optim.Optimizer, samples: list[torch.Tensor]) -> None:
+    def _learn(self, optimizer: torch.optim.Optimizer) -> None:
         """Tell by the gradients of a step what no hook tells: FSDP2 sets them past autograd.
 
         Another object than in the step before was made because the former one was cleared. The same one was
@@ -188,15 +171,11 @@ class LeftGradients:
         habit = self._habits.get(name) if name is not None else None
         if habit is None or name is None or habit.is_cleared is not None:
             return
-        for parameter in samples:
-            before, gradient = self._used.get(id(parameter)), parameter.grad
-            if before is None or gradient is None or type(gradient) is torch.Tensor:
-                continue
-            habit.is_cleared = before[0]() is not gradient
+        habit.is_cleared = self._used.are_other_objects(optimizer)
+        if habit.is_cleared is not None:
             habit.stays = not habit.is_cleared
             if not habit.is_cleared and name in self._guessed:
                 self._suspect(_not_kept(name))
-            return
 
     # ------------------------------------------------------------------ state
 
@@ -219,10 +198,10 @@ class LeftGradients:
         there = [each for each in parameters if each.grad is not None]
         habit = self._habits.get(name, _Habit())
         if name in self._objects:
-            is_needed = not (habit.is_cleared and self._are_used(parameters))
+            is_needed = not (habit.is_cleared and self._used.by_last_step(parameters))
         else:  # what no optimizer steps may still be added up, and count for the norm of a clipping
             is_needed = not (habit.is_cleared and len(self._habits) > 1)
-        if is_needed and habit.is_cleared is None and self._are_used(parameters):
+        if is_needed and habit.is_cleared is None and self._used.by_last_step(parameters):
             has_form = all(type(each.grad) is torch.Tensor for each in there)
             is_needed = has_form and sum(each.nbytes for each in there) <= UNKNOWN_BYTES_MAX
             left.unknown += [] if is_needed else [name]
@@ -257,7 +236,7 @@ class LeftGradients:
                     parameter.grad = torch.zeros_like(parameter, requires_grad=False)
                 elif parameter.grad is not None:
                     parameter.grad = None
-        self._used = {}
+        self._used.forget()
         for name, parameters in self._owners():
             is_cleared, stays = state.get("habits", {}).get(name, (None, None))
             habit = self._habits.setdefault(name, _Habit())
@@ -330,21 +309,6 @@ class LeftGradients:
                         labels.setdefault(id(each), f"{name}.param_groups[{number}][{index}]")
         return beside | labels | {id(each): name for name, each in named_parameters(self._objects)}
 
-    def _are_used(self, parameters: Iterable[torch.Tensor]) -> bool:
-        """Return whether an optimizer has stepped with just these gradients."""
-        is_known = False
-        for parameter in parameters:
-            if (identity := id(parameter)) not in self._used:
-                continue
-            is_known = True
-            used, gradient = self._used[identity], parameter.grad
-            if gradient is None or used is None:
-                if gradient is not None:
-                    return False
-            elif used[0]() is not gradient or used[1] != _version(gradient):
-                return False
-        return is_known
-
 
 def _not_kept(optimizer: str) -> Reason:
     return Reason(
@@ -354,17 +318,6 @@ def _not_kept(optimizer: str) -> Reason:
         "when that was not known: it does not have them",
         "clear them in each step: optimizer.zero_grad()",
     )
-
-
-def _samples_of(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
-    """Return a few parameters that have gradients, from the first to the last."""
-    with_gradients = [
-        each for group in optimizer.param_groups for each in group["params"] if each.grad is not None
-    ]
-    count = len(with_gradients)
-    if count <= SAMPLES_MAX:
-        return with_gradients
-    return [with_gradients[number * (count - 1) // (SAMPLES_MAX - 1)] for number in range(SAMPLES_MAX)]
 
 
 def _with_smallest_gradient(parameters: Iterable[torch.Tensor]) -> torch.Tensor | None:
@@ -381,7 +334,3 @@ def _put(parameter: torch.Tensor, gradient: torch.Tensor) -> bool:
     except (RuntimeError, TypeError):
         return False
     return True
-
-
-def _version(tensor: torch.Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version  # noqa: SLF001 - the only sign of a change in place

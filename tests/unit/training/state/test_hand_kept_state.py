@@ -15,7 +15,7 @@ from tests.support.struck import StruckRun
 from trainerd.contract.paths import RunPaths
 from trainerd.contract.resume_record import read_resume
 from trainerd.training.state.combinations import depends_on
-from trainerd.training.state.hand_kept_state import leaves_of
+from trainerd.training.state.tensor_leaves import leaves_of
 
 pytestmark = pytest.mark.torch
 
