@@ -103,4 +103,4 @@ def write_baseline(counts: Counts) -> None:
     rows = ",\n".join(
         f"  {json.dumps(path)}: {json.dumps(counts[path], ensure_ascii=False)}" for path in counts
     )
-    BASELINE.write_text("{\n" + rows + "\n}\n", "utf-8")
+    BASELINE.write_text("{\n" + rows + "\n}\n" if rows else "{}\n", "utf-8")

@@ -408,7 +408,7 @@ class CheckpointStore:
         """Keep a checkpoint whatever retention says.
 
         Raises:
-            UserError: There is none of that name.
+            UserError: No checkpoint has that name.
         """
         set_pin(self.directory, self.find(name).name, Pin(note, self._clock.wall_s()))
 

@@ -4,9 +4,9 @@ Orders come on its standard input, a socket that keeps messages apart: an attemp
 descriptor that the new shim closes when its ranks are on record. The new shim answers with who it is.
 
 Invariants: it has one thread, and has touched nothing. It ends when the other end of the socket is closed,
-with the supervisor or by it; the shims that it forked have sessions of their own and go on. It collects
-nobody: the kernel does, as it ignores SIGCHLD, and a shim says itself who it is, so that its number cannot
-have passed to a stranger.
+with the supervisor or by it; the shims that it forked have sessions of their own and go on. It ignores
+SIGCHLD, so the kernel reaps those shims; each shim reports its own process id, so that no unrelated process
+with a reused id is taken for it.
 """
 
 from __future__ import annotations

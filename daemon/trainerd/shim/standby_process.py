@@ -139,7 +139,7 @@ class StandbyProcess:
         names = ("command", "working folder", "environment", "signal mask")
         for name, was, is_ in zip(names, self._start, start, strict=True):
             if was != is_:
-                return f"the {name} is another one"
+                return f"the {name} has changed"
         try:
             socket.send_fds(self.channel, [b"run"], [log_descriptor])
             answer = self.channel.recv(_MESSAGE_BYTES).decode(errors="replace")

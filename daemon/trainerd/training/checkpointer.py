@@ -66,7 +66,7 @@ class Checkpointer:
     Invariants:
         It holds the folder's writers' lock from its first save or resume until `close`.
         Nothing is pruned before what replaces it is durable and was read back.
-        All that it knows is on disk: another one on the same folder knows as much.
+        All of its state is on disk: a second `Checkpointer` on the same folder finds the same checkpoints.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Checkpointer:
         Raises:
             UserError: The step or a score is not a number.
             UnsupportedValueError: Some state has no exact form on disk; nothing was written.
-            SpaceError: The disk is full; the former checkpoints are as they were.
+            SpaceError: The disk is full; earlier checkpoints are unchanged.
             DeviceCopyError: A tensor arrived damaged from its CUDA device in two saves.
         """
         if self.is_committer:
@@ -238,12 +238,12 @@ class Checkpointer:
 
         Args:
             which: ``step-120``, ``120``, the full name, or a `Checkpoint`.
-            strict: Refuse any difference; otherwise take what fits, and warn of what is left as it was.
+            strict: Refuse any difference; otherwise restore what fits, and warn of what is left unchanged.
             only: Patterns of what to take, such as ``model`` or ``model.layer1.*``.
             exclude: Patterns of what to leave out.
 
         Raises:
-            UserError: There is none of that name, or a pattern matches nothing.
+            UserError: No checkpoint has that name, or a pattern matches nothing.
             CorruptError: It does not verify.
             MismatchError: It does not fit; nothing was changed.
         """

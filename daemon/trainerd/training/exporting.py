@@ -41,7 +41,7 @@ def model_state(checkpoint: Checkpoint, name: str | None = None) -> dict[str, An
     """Return the state of a module in a checkpoint, verified as it is read.
 
     Args:
-        checkpoint: Which.
+        checkpoint: The checkpoint to export.
         name: What it is tracked as; ``model``, or the only module there is, if not given.
 
     Raises:

@@ -74,7 +74,7 @@ def read_plain_checkpoint(
     """Read a file that a plain training script wrote.
 
     Args:
-        file: Which.
+        file: Path of the file to import.
         names: Under which name each key's state is to be tracked, where that is not plain from the key.
         epochs_done: Epochs done, if the file's ``epoch`` is not the number of the last one done, from 0.
         step: Optimizer steps done, if neither the file nor its optimizer says so.

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def refuse_two_loops() -> NoReturn:
-    """Refuse a training loop that goes on after another one has begun within it.
+    """Refuse a training loop that continues after another training loop has begun within it.
 
     Raises:
         UserError: Always.
     """
     raise UserError(
-        "two training loops are open at once: this one goes on although another one has begun since",
+        "two training loops are open at once: this loop continues although another loop has begun since",
         hint="draw from several loaders in step with session.batches(a, b); a loop within a training loop is "
         "either an evaluation, session.batches(loader, train=False), or goes over the plain loader",
     )

@@ -68,10 +68,10 @@ def session(
 ) -> Session:
     """Open a training session.
 
-    Under a supervisor everything it needs is in the environment, and what the job's spec says wins over what
-    is said here. Without one, running the same script with the same arguments again goes on with its run,
-    which is kept in ``.trainerd/runs`` of the folder in which the script was started. ``$TRAINERD_RUN`` and
-    `run` name another one, ``$TRAINERD_RUN_DIR`` and `run_dir` another folder.
+    Under a supervisor, everything that the session needs is in the environment, and the job's spec wins over
+    the arguments. Without a supervisor, starting the same script again with the same arguments continues its
+    run, which is kept in ``.trainerd/runs`` of the folder in which the script was started. ``$TRAINERD_RUN``
+    and `run` name another run, ``$TRAINERD_RUN_DIR`` and `run_dir` another folder.
 
     Args:
         run_dir: The run folder.

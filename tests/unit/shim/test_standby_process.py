@@ -35,5 +35,5 @@ def test_a_standby_prepared_for_another_start_is_ended_and_says_what_differs(
     taken = standby.take(start._replace(**changed), log_descriptor=1, cgroup=AttemptCgroup(()))
     os.close(standby._output)
     assert taken is None
-    assert f"the standby is not used: the {what} is another one" in capfd.readouterr().err
+    assert f"the standby is not used: the {what} has changed" in capfd.readouterr().err
     assert not Path(f"/proc/{standby.pid}").exists(), "it was killed and collected"

@@ -2,7 +2,7 @@
 
 Invariants:
     A sampler is drawn on streams of its own: the global generators and those that it holds are seeded by the
-    session for that time, and left afterwards as they were. So two attempts that draw the same sampler get
+    session for that time, and restored afterwards. So two attempts that draw the same sampler get
     the same order, unless it depends on something else, such as a file, the clock or the model.
     How much is drawn at once depends on the sampler and its data alone, never on when a checkpoint is made.
 """

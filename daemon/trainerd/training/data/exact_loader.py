@@ -1,7 +1,7 @@
 """`exact`: a `DataLoader` whose batches are functions of (seed, epoch, batch), for loops that are not ours.
 
 All of it lies in the dataset and the batch sampler. So it survives what frameworks do with a loader: they
-build another one from its parts, fetch ahead, skip the first batches, or give each rank a share of the
+build another loader from its parts, fetch ahead, skip the first batches, or give each rank a share of the
 batches or of each batch.
 
 Invariants:
@@ -172,7 +172,7 @@ class ExactLoader(DataLoader[Any]):
     def begin_at(self, epoch: int, batch: int = 0) -> None:
         """Let the next pass be that of `epoch`, from number `batch` on: nothing is loaded to skip the rest.
 
-        The passes after it are of the same epoch from its beginning, until another one is set.
+        Later passes are of the same epoch from its beginning, until another epoch is set.
         """
         self._epoch.set(epoch, start=batch)
 

@@ -1,7 +1,7 @@
 """Finds the dataset and the sampler of a checkpoint in a new process, before a loop uses them.
 
 Where a resume begins at an epoch, the script runs code on them before it comes to the loop, such as
-``dataset.index = dataset.index[:-10]``: they have to be as they were by then. They are told by their class
+``dataset.index = dataset.index[:-10]``: they have to be restored by then. They are recognized by their class
 and by what their attributes were before the first epoch.
 """
 

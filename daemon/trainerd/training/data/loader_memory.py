@@ -140,7 +140,7 @@ class LoaderMemory:
         }
 
     def plain_marks(self) -> dict[str, str]:
-        """Return the marks of plain attributes, as they were first."""
+        """Return the marks that plain attributes had first."""
         return {path: mark for path, mark in self._marks.items() if path not in self.generators}
 
     def find(self) -> None:

@@ -109,7 +109,7 @@ def batch_order(loader: Any, *, seed: int, epoch: int, is_sharded_here: bool = F
     An element is a list of indices, or a single index where the loader does no batching.
 
     Any sampler is taken: the global generators, and those that it holds, are seeded for the time in which it
-    is asked, and left afterwards as they were. One with ``set_epoch`` is told the epoch. If
+    is asked, and restored afterwards. One with ``set_epoch`` is told the epoch. If
     `is_sharded_here`, a `DistributedSampler` stands for all ranks' samples, not for those of its own rank.
     """
     order_seed = derive_seed(seed, _ORDER, epoch)

@@ -7,7 +7,7 @@ ranks uses W batches that follow one another. What is left for the last round is
 its samples are split evenly, and where there are fewer samples than ranks, they are added to the batches of
 the round before.
 
-When the number of ranks changes within an epoch, the rest of the same order is sharded anew from where all
+When the number of ranks changes within an epoch, the rest of the same order is sharded again from where all
 ranks together had come. So no sample is lost and none repeated, whatever the numbers were. Only if that
 leaves a single step with fewer samples than ranks, all ranks take it over the same samples.
 """

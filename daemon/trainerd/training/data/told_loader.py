@@ -1,4 +1,4 @@
-"""A loader whose batches pass through a listener of a framework, which hears of its loops as well."""
+"""A loader whose batches pass through a listener of a framework, which is told of its loops as well."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class ToldSource:
 
 
 class _ToldBatches:
-    """The batches of one loop. No generator: an interrupted wait may be followed by another one."""
+    """The batches of one loop. Not a generator: an interrupted wait may be followed by another wait."""
 
     def __init__(
         self, batches: Iterator[Any], listener: LoopListener, start: int, length: int | None

@@ -1,4 +1,4 @@
-"""The number of loader workers in a drill that rehearses another one."""
+"""Number of loader workers in a drill that rehearses a changed number."""
 
 from __future__ import annotations
 

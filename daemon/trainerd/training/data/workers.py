@@ -60,7 +60,7 @@ class WorkerStart:
 
 
 def _take_place(info: Any, worker: int) -> int:
-    """Give this worker the number of another one, and what torch seeds by the number. Return the number."""
+    """Give this worker the number of another worker, and the seeds that torch derives from it. Return it."""
     base = info.seed - info.id
     object.__setattr__(info, "id", worker)
     object.__setattr__(info, "seed", base + worker)

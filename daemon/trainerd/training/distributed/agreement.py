@@ -4,14 +4,14 @@ A boundary has a number: how many this attempt has crossed. All ranks cross the 
 though not at the same time. An agreement is a round of three acts, each a word in the store that the ranks
 share:
 
-1. One rank *asks*: somebody signalled it, or its clock says that a save is due.
+1. One rank *asks*: it was signalled, or its clock says that a save is due.
 2. Each rank *proposes* the first boundary at which it can still do it. It will not go past that one before it
    knows what was decided. The proposal is made by a thread of its own, so that a rank whose main thread waits
    in a collective for one that has stopped already answers all the same.
 3. The *decision* is the last of the proposed boundaries: no rank is past it, and each will come to it.
 
 Invariants:
-    No collective is used, and a step on which nobody asks talks to nobody.
+    No collective is used, and a step on which no rank asks sends no message.
     A rank never enters the step after its proposal without a decision.
     Decisions come true in the order of their rounds, for a later round proposes no earlier boundary.
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 JointAction = Literal["drain", "save", "stage"]
 
 LISTEN_S: Final = 0.02
-"""How often a rank looks whether it was signalled and whether another one asks, in seconds."""
+"""How often a rank checks whether it was signalled and whether another rank asks, in seconds."""
 PROPOSAL_LIMIT_S: Final = 120.0
 """How long the others may take to propose, in seconds; their threads do, whatever the training does."""
 STUCK_S: Final = 3.0
@@ -66,7 +66,7 @@ class WaysOut:
             reason.
         with_what_all_hold: Saves what is staged, if all ranks hold the same boundary, and leaves. All of them
             are called. Told for what reason, and why no boundary was waited for.
-        when_lost: Ends this rank, as another one is gone.
+        when_lost: Ends this rank, because another rank is gone.
     """
 
     at_this_boundary: Callable[[str], None]
@@ -320,7 +320,7 @@ class Together:
             self._ways.at_this_boundary(reason)
 
     def _proposal_of(self, rank: int) -> int:
-        """Wait for another rank's proposal; 0 if nobody here waits for it any more."""
+        """Wait for another rank's proposal; 0 if this rank no longer waits for it."""
         key = f"{self._key('proposal')}/{rank}"
         while not self._ranks.has(key):
             if self._is_over.wait(POLL_S):

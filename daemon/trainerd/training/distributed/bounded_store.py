@@ -59,7 +59,7 @@ class BoundedStore:
             raise StoreSilentError from None
 
     def close(self) -> None:
-        """End the thread, once it has answered. A later question begins another one."""
+        """End the thread, once it has answered. A later question starts another thread."""
         with self._lock:
             if self._thread is not None:
                 self._questions.put(None)

@@ -3,9 +3,9 @@
 Rank 0 finds and verifies it, and says which one it is. Each rank reads its own files of it, whose digests it
 compares itself, and says whether they fit; only if all said yes does any of them change its objects.
 
-Where the number of ranks is another one than at the save, every rank takes what is replicated from rank 0's
+Where the number of ranks differs from that at the save, every rank takes what is replicated from rank 0's
 files, and of what was sharded its new part, out of the files of all.
-Its random generators then begin anew, each rank's with a seed of its own.
+Its random generators are then seeded again, each rank's with a seed of its own.
 """
 
 from __future__ import annotations

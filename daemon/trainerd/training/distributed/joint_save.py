@@ -169,7 +169,7 @@ def _boundary_of(manifest: Manifest) -> list[int]:
 
 def _say_problem(ranks: Ranks, key: str) -> None:
     error = sys.exception()
-    with contextlib.suppress(RankLostError):  # nobody is left to tell
+    with contextlib.suppress(RankLostError):  # no other rank is left to tell
         if not ranks.has(key):
             is_space = isinstance(error, SpaceError)
             ranks.put(key, {"problem": f"{type(error).__name__}: {error}", "is_space": is_space})

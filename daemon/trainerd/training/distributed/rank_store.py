@@ -41,18 +41,18 @@ if TYPE_CHECKING:
 RENDEZVOUS_LIMIT_S: Final = 300.0
 """How long the ranks wait for one another at the start, in seconds: one may import for minutes."""
 ANSWER_LIMIT_S: Final = 600.0
-"""How long a rank waits for what another one has promised to say, in seconds."""
+"""How long a rank waits for what another rank has promised to say, in seconds."""
 FAREWELL_LIMIT_S: Final = 15.0
 """How long rank 0, which has the store, stays for the others to leave, in seconds."""
 CAUSE_LIMIT_S: Final = 1.0
-"""How long after an error a rank looks whether another one has ended, in seconds: its end takes a moment to
+"""How long after an error a rank looks whether another rank has ended, in seconds: its end takes a moment to
 show."""
 CAUSE_SILENCE_S: Final = 5 * BEAT_S
 """How long after an error a rank waits for a life sign of one on another host, in seconds."""
 CONNECT_TRY_S: Final = 5.0
 """How long one try to reach the store takes at most, in seconds: between two, signals are answered."""
 FAILING_LIMIT_S: Final = 5.0
-"""How long a rank that is failing itself waits for what another one has promised to say, in seconds."""
+"""How long a rank that is failing itself waits for what another rank has promised to say, in seconds."""
 TELL_LIMIT_S: Final = 3.0
 """How long rank 0, which has the store, stays until the others have heard why it fails, in seconds."""
 STORE_LIMIT_S: Final = SILENCE_LIMIT_S
@@ -135,7 +135,7 @@ class Ranks:
         self._ask(lambda: self._store.compare_set(key, "", json.dumps(value)))
 
     def has(self, key: str) -> bool:
-        """Tell whether somebody said it. Costs tens of microseconds."""
+        """Tell whether a rank has said it. Costs tens of microseconds."""
         return bool(self._ask(lambda: self._store.check([key])))
 
     def get(self, key: str, *, limit_s: float = ANSWER_LIMIT_S) -> Any:
@@ -200,7 +200,7 @@ class Ranks:
                 )
 
     def cause_of(self, error: BaseException) -> BaseException:
-        """Return what made this rank fail: the loss of another one, if that is why a collective broke."""
+        """Return what made this rank fail: the loss of another rank, if that is why a collective broke."""
         if isinstance(error, RankLostError) or not isinstance(error, RuntimeError):
             return error
         try:
@@ -312,7 +312,7 @@ def rendezvous(environment: TrainingEnvironment, environ: Mapping[str, str] = os
             hint="start the ranks with nproc in a job's spec or with torchrun, or set both variables",
         )
     if not 0 <= environment.rank < environment.world_size:
-        raise UserError(f"RANK={environment.rank} is none of WORLD_SIZE={environment.world_size}")
+        raise UserError(f"RANK={environment.rank} is out of range for WORLD_SIZE={environment.world_size}")
     is_agents = environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
     is_master = environment.rank == 0 and not is_agents
     store = _connected(address, int(port), is_master=is_master, is_agents=is_agents)

@@ -228,7 +228,7 @@ class ResumeProof:
             )
 
     def _finish(self, *, is_over: bool) -> None:
-        """Say the verdict, if it is another one than was said, and record it."""
+        """Say the verdict, if it differs from the one said before, and record it."""
         self.is_over = True
         self.record = replace(self.record, is_over=is_over)
         self._write()

@@ -1,6 +1,6 @@
 """The life of a run that is driven.
 
-Whoever trains tells the engine what is done, and the engine does the rest.
+The session or an integration tells the engine what is done, and the engine does the rest.
 
     engine.open()                 the run folder, the lock, the signals
     engine.begin()                the state is restored

@@ -1,4 +1,4 @@
-"""How a run leaves its process: drained, finished or failed, from the main thread or from another one.
+"""How a run leaves its process: drained, finished or failed, from the main thread or another thread.
 
 Invariants:
     What is saved on the way out was captured at a boundary: an error may have come in the middle of a step.

@@ -239,9 +239,8 @@ class RunResume:
             say(
                 f"trainerd: {checkpoint.name} is of {before} ranks and goes on with {now}: every "
                 "sample of the epoch "
-                "is still used once, but steps are other ones than before: the global batch is of "
-                "another size, and "
-                "the random generators of ranks other than 0 begin anew"
+                "is still used once, but the steps differ from before: the global batch has another size, "
+                "and the random generators of ranks other than 0 are seeded again"
             )
 
     def _suspect_generators_of_all(self, own: list[Reason], all_noted: list[list[str]]) -> None:
@@ -404,7 +403,7 @@ class RunResume:
                 f"{new_run_hint(self._settings.environment.job)}",
             )
         for each in found:
-            say(f"trainerd: {each}: the order of the data is another one from here on")
+            say(f"trainerd: {each}: the order of the data changes from here on")
         for reason in change_reasons(found):
             self._evidence.add(reason)
 

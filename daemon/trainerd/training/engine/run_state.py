@@ -212,7 +212,7 @@ class RunState:
         return bool(own.get(_RANKS, int(own["position"].get("world_size", 1))) == self._world_size)
 
     def fingerprint(self, *, with_data: bool = False) -> dict[str, Any]:
-        """Return what the program looks like, as it was when this was asked first.
+        """Return what the program looked like when this was called first.
 
         With `with_data`, its data is added as it is now.
         """

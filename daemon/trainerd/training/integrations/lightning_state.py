@@ -39,7 +39,7 @@ class LightningState:
     Attributes:
         saved: What the checkpoint of the run holds, None in a fresh run.
         is_waiting: Whether the trainer does not have all of it yet.
-        epoch_offset: Epochs that the trainer had finished when the run began, in another one.
+        epoch_offset: Epochs that the trainer had finished when the run began, in another run.
     """
 
     def __init__(self, trainer: Any) -> None:

@@ -44,7 +44,7 @@ _OUT_OF_MEMORY: Final = (
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
 )
-"""What torch says where it raises a plain RuntimeError for want of memory."""
+"""What torch says where it raises a plain RuntimeError because memory ran out."""
 
 _LOG: Final = 2
 """The descriptor of standard error, which under a supervisor is the rank's log, whatever `sys.stderr` is by
@@ -89,7 +89,7 @@ def end_process(code: int) -> NoReturn:
 
 
 def say(message: str) -> None:
-    """Tell whoever reads the rank's log. Nobody reading is no reason to fail."""
+    """Write a message to the rank's log. A log that cannot be written is no error."""
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(f"{message}\n")
 

@@ -149,7 +149,7 @@ def _former_attempts(run: RunPaths, attempt: int) -> tuple[int, float]:
     """Return how many former attempts ended badly, and how long all of them ran, in seconds.
 
     One without an exit record ended with the machine, or ran without a supervisor: it counts as a failure
-    whose length nobody knows.
+    of unknown length.
     """
     failures, trained_s = 0, 0.0
     for number in range(1, attempt):

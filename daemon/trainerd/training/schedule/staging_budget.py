@@ -30,7 +30,7 @@ class StagingBudget:
         self._spent_s = time.monotonic()
 
     def is_enough(self) -> bool:
-        """Tell whether the time since the last copy is enough for another one."""
+        """Tell whether the time since the last copy is enough for another copy."""
         since_s = time.monotonic() - self._spent_s
         return since_s * COPY_SHARE_MAX >= self._cost_s + self._agreement_cost_s
 

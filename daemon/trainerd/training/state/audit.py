@@ -47,7 +47,7 @@ class Untracked:
         where: File and line.
         detail: What was found.
         hint: What to write.
-        argument: Argument of ``track`` that mends it, empty if that is no way.
+        argument: Argument of ``track`` that fixes it, empty if no argument does.
     """
 
     kind: str

@@ -1,7 +1,7 @@
 """Restoring a plain value into the objects that the script has, so that all names it has for them see it.
 
 A list that is appended to, a tensor that is added to, and everything nested in them, is filled again where it
-is. An object that the script had replaced by another one is not: the former one may serve for something else,
+is. An object that the script had replaced is not: the former object may serve for something else,
 such as a first hidden state to which each epoch returns.
 """
 

@@ -321,7 +321,7 @@ def _not_kept(optimizer: str) -> Reason:
 
 
 def _with_smallest_gradient(parameters: Iterable[torch.Tensor]) -> torch.Tensor | None:
-    """Return the parameter that has the smallest gradient of those that may get another one."""
+    """Return the parameter with the smallest gradient of those whose gradient may be replaced."""
     sizes = [(each.numel(), each) for each in parameters if each.grad is not None and each.requires_grad]
     found = min((each for each in sizes if each[0]), key=lambda each: each[0], default=None)
     return None if found is None else found[1]

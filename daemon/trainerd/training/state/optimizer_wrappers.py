@@ -1,4 +1,4 @@
-"""Optimizers of torch.distributed that wrap another one: what is tracked of them is the inner optimizer.
+"""Optimizers of torch.distributed that wrap another optimizer: the inner optimizer is tracked.
 
 `ZeroRedundancyOptimizer` gives the state of all ranks to one, by collectives, and to the others an error. Its
 inner optimizer holds what this rank updates. `PostLocalSGDOptimizer` adds a count of steps to an optimizer.

@@ -1,4 +1,4 @@
-"""What the program looks like that trains: what a resume should find as it was.
+"""What the program that trains looks like: what a resume should find unchanged.
 
 Taken when training begins, and kept in every manifest. `trainerd.checkpoint.fingerprint` compares two of
 them.

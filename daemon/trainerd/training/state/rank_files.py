@@ -45,7 +45,7 @@ def read_verified(checkpoint: Checkpoint, rank: int, *, is_whole: bool = True) -
     """Read a rank's state, each byte once: what is hashed is what is used. All other files are verified too.
 
     Args:
-        checkpoint: Which.
+        checkpoint: The checkpoint to read.
         rank: Whose state.
         is_whole: Whether to put tensors of which the rank has only a part together, from the files of all
             ranks.

@@ -114,7 +114,7 @@ class StateTree:
         if not strict:
             states, left_out = fitting_states(objects, states)
             if left_out:
-                warnings.warn(f"trainerd: {source}: left as it was:\n{_shortened(left_out)}", stacklevel=3)
+                warnings.warn(f"trainerd: {source}: left unchanged:\n{_shortened(left_out)}", stacklevel=3)
         with _added_groups(objects, {name: matchings[name] for name in states if name in matchings}) as keep:
             states = placed_states(objects, states)
             if strict:

@@ -59,7 +59,7 @@ def restore_rng(
     """Put all generators into the states that `capture_rng` returned.
 
     Args:
-        state: Of this machine or of another one.
+        state: Of this machine or of another machine.
         devices: Devices of this machine.
         seed_of: Returns the seed of a device of which there is no state, given its number.
 
@@ -104,7 +104,7 @@ def seed_cpu_generators(seed: int) -> None:
 
 
 class isolated_cpu_generators:  # noqa: N801 - used as a function, and entered for every batch: a generator costs more
-    """Seed the CPU generators for a block, and leave them afterwards as they were before it."""
+    """Seed the CPU generators for a block, and restore them afterwards."""
 
     __slots__ = ("_cpu", "_numpy", "_numpy_state", "_python", "_python_state", "_seed")
 

@@ -39,7 +39,7 @@ class WholeNeededError(Exception):
 
 @dataclass(frozen=True)
 class Shard:
-    """A part of a tensor, as it was saved.
+    """A saved part of a tensor.
 
     Attributes:
         part: The values.

@@ -77,7 +77,7 @@ def take_snapshot(objects: Objects, *, extra: Mapping[str, Any] | None = None) -
         if changes:
             document[MODULE_CHANGES] = encode_state(changes, table, root=f"_{MODULE_CHANGES}")
         document |= {name: note for name, note in objects.notes().items() if note}
-    table.takes_shards = False  # what has no object has nobody who could place it again
+    table.takes_shards = False  # state without an object could not be placed again
     for name, tree in (extra or {}).items():
         document[name] = encode_state(tree, table, root=f"_{name}")
     return Snapshot(document, table.tensors)

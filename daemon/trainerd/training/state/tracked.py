@@ -72,7 +72,7 @@ def unwrapped(value: Stateful) -> Stateful:
 def class_name(value: Stateful) -> str:
     """Return the name of an object's class as a checkpoint notes it.
 
-    Another one's state may look the same.
+    The state of another class may look the same.
     """
     return type(value).__qualname__
 

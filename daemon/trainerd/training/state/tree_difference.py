@@ -41,7 +41,7 @@ def first_difference(
 
     Args:
         then: The former tree.
-        now: The other one.
+        now: The present tree.
         path: Path of both.
         is_left_out: Tells whether what has that path is not compared.
     """

@@ -99,7 +99,7 @@ class Runtime(Protocol):
         ...
 
     def ignore_captures_of_others(self) -> None:
-        """Let this thread wait and copy while another one captures a CUDA graph: else both fail."""
+        """Let this thread wait and copy while another thread captures a CUDA graph: else both fail."""
         ...
 
     def start_copies(self, copies: Sequence[Copy], *, is_pinned: bool) -> Transfer:

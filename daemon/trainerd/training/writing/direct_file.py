@@ -102,7 +102,7 @@ def _digested_on_the_way(
         try:
             yield piece
         finally:
-            piece = side.wait()  # whatever happened: nobody else may look at the memory when this returns
+            piece = side.wait()  # always: no other thread may read the memory once this returns
 
 
 def _digested_behind(

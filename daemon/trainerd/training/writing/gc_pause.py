@@ -19,7 +19,7 @@ __all__ = ["no_collection"]
 
 @contextlib.contextmanager
 def no_collection() -> Iterator[None]:
-    """Keep the collector from running in this block, in any thread. Leaves it as it was, on or off."""
+    """Keep the collector from running in this block, in any thread. Leaves it on or off as before."""
     if not gc.isenabled():
         yield
         return

@@ -6,8 +6,8 @@ There are two ways, and neither is always the faster one:
   our own would not be: after a step those of the team spin for some milliseconds, and hold the core. But a
   team waits for all its threads at every large tensor; with six other busy threads on two cores, 300 tensors
   took 213 to 387 ms.
-* This thread alone, memory to memory. It waits for nobody: 51 to 63 ms there, and 16 against 11 ms on a free
-  machine.
+* This thread alone, memory to memory. It waits for no thread: 51 to 63 ms there, and 16 against 11 ms on a
+  free machine.
 
 `FasterWay` finds out which it is, and looks again when that may have changed.
 """
@@ -51,8 +51,8 @@ class FasterWay:
     """
 
     _OPENING: Final[tuple[Way, ...]] = ("team", "team", "team", "alone")
-    """The first copy of all meets what nobody has touched yet; what it took is forgotten. The team has more
-    than one chance: one that sleeps, as it does where no step came just before, takes twice as long."""
+    """The first copy writes pages that were never touched; its time is discarded. The team is tried more
+    than once: a team that sleeps, as it does where no step came just before, takes twice as long."""
 
     def __init__(self) -> None:
         self._recent: dict[Way, deque[float]] = {"team": deque(maxlen=RECENT), "alone": deque(maxlen=RECENT)}

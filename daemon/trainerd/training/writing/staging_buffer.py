@@ -72,7 +72,7 @@ class _Group(NamedTuple):
     """Tensors that follow one another in the image, copied by one call.
 
     Attributes:
-        names: Which.
+        names: Names of the tensors, in the order of the image.
         views: Where they go in the arena.
         end: Where the last of them ends in the image, in bytes.
     """
@@ -85,7 +85,7 @@ class _Group(NamedTuple):
 class Filling:
     """One snapshot on its way into the arena. Made by `Arena.begin`.
 
-    One thread calls `copy`; meanwhile another one may write what has arrived already, piece by piece.
+    One thread calls `copy`; meanwhile another thread may write what has arrived already, piece by piece.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Filling:
             raise
 
     def give_up(self) -> None:
-        """Tell whoever waits for what has not arrived that it never will."""
+        """Tell the threads that wait for what has not arrived that it never will."""
         self._tell(has_failed=True)
 
     def _start_on_devices(self, stored: dict[str, torch.Tensor]) -> None:
@@ -196,8 +196,8 @@ class Arena:
 
     Invariants:
         Its memory only grows. A larger one replaces it, so there is never more than one.
-        Between `begin` and the end of the write of what was filled, nobody fills it again: the writer's
-        business. The values are those at the call of `begin`, whatever the caller does to the tensors once
+        Between `begin` and the end of the write of what was filled, no thread fills it again: the writer
+        ensures it. The values are those at the call of `begin`, whatever the caller does to the tensors once
         all are copied.
     """
 
@@ -219,7 +219,7 @@ class Arena:
         self._pin_for(stored)
 
     def begin(self, snapshot: Snapshot) -> tuple[Filling, Callable[[], None]]:
-        """Return what a snapshot becomes, for whoever writes it, and the function that copies it."""
+        """Return the filling of a snapshot, for the thread that writes it, and the function that copies."""
         stored, shapes = stored_tensors(snapshot)
         if self._buffer is not None:
             self._buffer.settle()  # a write that was called off did not wait for its copies

@@ -4,7 +4,7 @@ Invariants:
     At most one write is in flight, and besides it one of what is staged to another destination, which is
     called off for anything else. What needs the arena waits for it, and for its preparation.
     What a background write raises is raised by the next call that meets it, never lost.
-    A checkpoint is committed only if its tensors arrived in host memory as they were on their devices. After
+    A checkpoint is committed only if its tensors arrived in host memory unchanged from their devices. After
     the first time that one did not, copies are blocking ones, and a newer save takes its place; after the
     second, the error is raised.
     Only one thread at a time touches the store.
@@ -104,7 +104,7 @@ class CheckpointWriter:
 
     @property
     def has_failed(self) -> bool:
-        """Whether the last background write has failed, and nobody has met it yet: `wait` raises why."""
+        """Whether the last background write has failed, and no call has raised it yet: `wait` raises why."""
         flight = self._in_flight
         return flight is not None and flight.future.done() and flight.future.exception() is not None
 
@@ -259,7 +259,7 @@ class CheckpointWriter:
                 flight.future.set_result(checkpoint)
 
         # A signal handler may raise at any place here: a loader does when a worker of its own dies. Then
-        # nobody copies any more, and whoever waits for what is copied must hear of it.
+        # no thread copies any more, and those that wait for what is copied must be told.
         try:
             self._in_flight = flight
             self._thread.run(work)

@@ -131,7 +131,7 @@ def test_between_epochs_data_of_another_length_is_compatible_and_said(run, scrip
     )  # the checkpoint is that of the end of epoch 0
     script.samples = 28
     assert attempt(run.root, script)
-    assert "samples: 24 → 28: the order of the data is another one from here on" in capfd.readouterr().err
+    assert "samples: 24 → 28: the order of the data changes from here on" in capfd.readouterr().err
 
 
 def test_parameters_of_another_shape_are_refused_before_anything_changes(run, script):

@@ -338,7 +338,7 @@ def test_not_strict_takes_what_fits_and_says_what_it_left(tmp_path):
     head = copied_state(fresh["head"].state_dict())
     optimizer = torch.optim.Adam(fresh.parameters())
     with pytest.warns(
-        UserWarning, match=r"left as it was:[\s\S]*model.head.weight[\s\S]*optimizer"
+        UserWarning, match=r"left unchanged:[\s\S]*model.head.weight[\s\S]*optimizer"
     ) as caught:
         load(tmp_path, {"model": fresh, "optimizer": optimizer, "new": Box(2)}, strict=False)
     assert len(caught) == 1
