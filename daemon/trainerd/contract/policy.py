@@ -42,7 +42,13 @@ class KeepBest:
 
 @dataclass(frozen=True)
 class KeepEvery:
-    """Keep for good the first checkpoint in each stretch of so many steps, seconds or epochs."""
+    """Keep for good the first checkpoint in each stretch of so many steps, seconds or epochs.
+
+    Attributes:
+        steps: Length of a stretch in steps.
+        seconds: Length of a stretch in seconds of the clock.
+        epochs: Length of a stretch in epochs.
+    """
 
     steps: int | None = None
     seconds: float | None = None

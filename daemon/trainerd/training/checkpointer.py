@@ -63,6 +63,11 @@ class Checkpointer:
         objects: What is saved, by name.
         is_committer: Whether this process is the one that writes.
 
+    Raises:
+        UserError: An object has no state, or its name is not valid; or the mirror's URL cannot be used.
+        LockedError: The block is entered while another process writes to the folder.
+        SpaceError: At the end of the block, if the disk was full for the write in flight.
+
     Invariants:
         It holds the folder's writers' lock from its first save or resume until `close`.
         Nothing is pruned before what replaces it is durable and was read back.
@@ -149,7 +154,9 @@ class Checkpointer:
             reason: A word for the listing.
 
         Raises:
-            UserError: The step or a score is not a number.
+            UserError: The step or epoch is not a non-negative integer, or a score is not a number.
+            LockedError: Another process writes to the folder.
+            FencedError: Another process has taken the folder over since; nothing was written.
             UnsupportedValueError: Some state has no exact form on disk; nothing was written.
             SpaceError: The disk is full; earlier checkpoints are unchanged.
             DeviceCopyError: A tensor arrived damaged from its CUDA device in two saves.
@@ -186,6 +193,7 @@ class Checkpointer:
         """Wait until every save is durable; return the newest checkpoint.
 
         Raises:
+            FencedError: Another process has taken the folder over; the save in flight was not committed.
             SpaceError: The disk was full for the save in flight.
             DeviceCopyError: A tensor of the save in flight arrived damaged from its CUDA device. The next
                 save is made with blocking copies.
@@ -201,6 +209,11 @@ class Checkpointer:
 
         Args:
             reason: Why, kept with the checkpoints that are set aside.
+
+        Raises:
+            LockedError: Another process writes to the folder.
+            SpaceError: The disk was full for the save in flight.
+            DeviceCopyError: A tensor of the save in flight arrived damaged from its CUDA device.
         """
         self._manager.reset(reason)
 
@@ -213,7 +226,8 @@ class Checkpointer:
 
         Raises:
             MismatchError: It does not fit the objects; nothing was changed.
-            LockedError: Another process writes here.
+            CorruptError: The checkpoint that rank 0 found does not verify on another rank.
+            LockedError: Another process writes to the folder.
         """
         found = self._manager.find() if self.is_committer or not _is_distributed() else None
         checkpoint = self._agreed(found[0] if found is not None else None)
@@ -246,6 +260,8 @@ class Checkpointer:
             UserError: No checkpoint has that name, or a pattern matches nothing.
             CorruptError: It does not verify.
             MismatchError: It does not fit; nothing was changed.
+            SpaceError: The disk was full for the save in flight, for which this waits.
+            DeviceCopyError: A tensor of that save arrived damaged from its CUDA device.
         """
         self._manager.writer.wait()
         checkpoint = self._find(which) if isinstance(which, str) else which
@@ -344,7 +360,7 @@ def _storage_at(place: Storage | str) -> Storage:
 
 def _check_whole(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise UserError(f"save({name}={value!r:.60}): a whole number from 0 is meant")
+        raise UserError(f"save({name}={value!r:.60}): not a non-negative integer")
 
 
 def _as_score(name: str, value: Any) -> float:

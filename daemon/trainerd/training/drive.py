@@ -85,6 +85,9 @@ class Drive:
 
         Args:
             name: Name under which the object is tracked.
+
+        Raises:
+            UserError: `begin` was called before.
         """
         self._check_not_begun("saved_state")
         return self._engine.run.resume.saved_state(name)
@@ -132,7 +135,11 @@ class Drive:
         return place
 
     def plan(self, epochs: int | None) -> None:
-        """Note how many epochs the run has, None if that is not known."""
+        """Note how many epochs the run has.
+
+        Args:
+            epochs: Number of epochs, None if it is not known.
+        """
         self._engine.run.link.epochs = UNKNOWN if epochs is None else epochs
 
     def put_back(self, *names: str, generators: bool = True) -> None:
@@ -183,12 +190,20 @@ class Drive:
             engine.enter_step()
 
     def evaluation_batch_done(self) -> None:
-        """Mark the end of a batch of an evaluation. Between epochs, a request to stop is answered here."""
+        """Mark the end of a batch of an evaluation. Between epochs, a request to stop is answered here.
+
+        Raises:
+            UserError: The run has not begun, or is over.
+            SystemExit: The run was drained here.
+        """
         self._check_running()
         self._engine.evaluation_batch_done()
 
     def epoch_done(self, epoch: int) -> None:
         """Mark the end of an epoch and of the work that follows it: a boundary.
+
+        Args:
+            epoch: Number of the epoch, from 0.
 
         Raises:
             UserError: It is not the epoch in progress.
@@ -215,6 +230,11 @@ class Drive:
         """Save the final state of the complete run.
 
         A run that was finished before, and in which nothing was trained since, gets its final state back.
+
+        Raises:
+            UserError: The run has not begun, or is over.
+            SpaceError: The disk is full or read-only; earlier checkpoints are unchanged.
+            SystemExit: A drain is pending.
         """
         self._check_running()
         self.is_over = True

@@ -81,6 +81,9 @@ def session(
         seed: Seeds Python's, NumPy's and torch's generators at the start of a run, and the order of the data.
             None leaves the generators as the script has them.
         every: When to checkpoint, whichever comes first: ``{"steps": 200, "seconds": 300, "epochs": 1}``.
+            ``{"auto": True}`` computes the interval from the cost of a save and the failures of the run, by
+            equation 37 of Daly, "A higher order estimate of the optimum checkpoint interval for restart
+            dumps" (2006).
         keep_last: How many of the newest checkpoints to keep; None keeps all.
         keep_best: Which to keep by score besides, such as ``KeepBest("accuracy", n=2)``.
         keep_every: Which to keep for good besides.
@@ -101,9 +104,10 @@ def session(
             ``mlflow``. What the job's spec says wins, as with all settings.
 
     Raises:
-        UserError: A setting cannot be read.
-        LockedError: `fresh`, and another process trains the run.
-        SystemExit: A session of this process has drained: the process is to end.
+        UserError: A setting is not valid, or the environment does not say where the ranks meet.
+        LockedError: `fresh` is set, and another process trains the run.
+        RankLostError: Other ranks did not arrive.
+        SystemExit: A session of this process has drained, and the process is to end.
     """
     leaving.show_user_errors_without_traceback()
     if DEPARTURE.is_begun:
@@ -141,8 +145,8 @@ def open_session(make: Callable[[Settings], _Kind], run_dir: str | Path | None, 
         settings: As `session` takes them.
 
     Raises:
-        UserError: There is no such setting, or one cannot be read.
-        SystemExit: A session of this process has drained: the process is to end.
+        UserError: There is no such setting, or a setting is not valid.
+        SystemExit: A session of this process has drained, and the process is to end.
     """
     leaving.show_user_errors_without_traceback()
     if DEPARTURE.is_begun:
@@ -165,9 +169,11 @@ def driven(run_dir: str | Path | None = None, **settings: Any) -> Drive:
         settings: As `session` takes them.
 
     Raises:
-        UserError: A setting cannot be read.
-        LockedError: `fresh`, and another process trains the run.
-        SystemExit: A session of this process has drained: the process is to end.
+        UserError: There is no such setting, a setting is not valid, or the run cannot be opened.
+        LockedError: Another process trains the run.
+        RankLostError: Other ranks did not arrive.
+        SpaceError: The disk is full or read-only.
+        SystemExit: A session of this process has drained, and the process is to end.
     """
     opened = session(run_dir, **settings)
     opened.__enter__()
@@ -177,7 +183,16 @@ def driven(run_dir: str | Path | None = None, **settings: Any) -> Drive:
 class Session:
     """Attempt at a run: restores, drives and saves the training loop.
 
-    Made by `session`, and used as a context manager.
+    Made by `session`, and used as a context manager. Steps, epochs and batches are counted from 0.
+
+    Raises:
+        UserError: A method is called outside of the ``with`` block or in a forked child; or training shows
+            state that is not tracked.
+        LockedError: The block is entered while another process trains the run.
+        RankLostError: Another rank has ended, or does not answer within a limit.
+        FencedError: Another attempt has taken over the run. Nothing more is saved.
+        SpaceError: The disk is full or read-only; earlier checkpoints are unchanged.
+        SystemExit: The run was drained. Raised with code 85 at a boundary, and by each later call.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -257,7 +272,9 @@ class Session:
     def track(self, **objects: Any) -> None:
         """Add objects to the state of the run.
 
-        They may be models, optimizers, schedulers, anything with a ``state_dict``.
+        Args:
+            objects: Models, optimizers, schedulers, and anything else with ``state_dict`` and
+                ``load_state_dict``, by name.
 
         Raises:
             UserError: An object has no state, a name is taken, or training has begun already.
@@ -294,18 +311,24 @@ class Session:
 
         Args:
             first: Name and first value of each.
+
+        Raises:
+            UnsupportedValueError: A checkpoint cannot represent a first value.
         """
         return Variables({name: self.value(name, value) for name, value in first.items()})
 
     def log(self, **values: Any) -> None:
         """Note measurements of the step in progress, a row of the metric history.
 
+        A value of a CUDA tensor is read when it has arrived on the host, without waiting for the device.
+
         Args:
             values: Numbers by name, or tensors with one element, of any device.
 
         Raises:
             UserError: A value is not a number.
-            NonFiniteLossError: `loss` is NaN or infinite, and the job's spec does not say to ignore that.
+            NonFiniteLossError: `loss` is NaN or infinite, and ``on_nonfinite_loss`` in the job's spec is
+                ``stop`` or ``rollback``. Raised by a later call, if the value arrives later.
         """
         if not self._is_open or self._run.exit.is_left:
             self._check_open()
@@ -359,6 +382,9 @@ class Session:
 
         Args:
             function: Takes no arguments; what it returns or raises changes nothing.
+
+        Raises:
+            UserError: `function` is not callable.
         """
         if not callable(function):
             raise UserError(f"on_leave({function!r:.80}): not a function")
@@ -367,6 +393,9 @@ class Session:
 
     def follow_history(self, follower: HistoryFollower) -> None:
         """Pass each line of the metric history to a follower, on rank 0: for trackers.
+
+        Args:
+            follower: Its method ``line`` gets each line, as bytes, once the line is written.
 
         Raises:
             UserError: Training has begun already.
@@ -408,7 +437,10 @@ class Session:
     def length(self, loader: Any) -> int | None:
         """Return how many batches an epoch of a loader has in this session, None if that is not known.
 
-        With several ranks that is the share of this one.
+        With several ranks that is the share of this rank.
+
+        Args:
+            loader: As `batches` takes it.
         """
         self._check_open()
         return self._loops.length(loader)
@@ -423,6 +455,7 @@ class Session:
 
         Raises:
             MismatchError: It is sound and does not fit what is tracked; nothing was changed.
+            UserError: A lazy module has not seen a batch, or a framework drives the run.
         """
         self._begin()
         self._run.resume.keep_changes()
@@ -438,6 +471,8 @@ class Session:
 
         Raises:
             UserError: `max_steps` is less than 1.
+            MismatchError: At the first epoch, if the newest checkpoint does not fit what is tracked; nothing
+                was changed.
         """
         self._check_open()
         if max_steps is not None and max_steps < 1:
@@ -473,7 +508,10 @@ class Session:
 
         Raises:
             UserError: `accumulate` is less than 1, there is no loader, or one is there twice; it is not known
-                which ranks get the same batches, or ranks that compute a step together would get other ones.
+                which ranks get the same batches, or ranks that compute a step together would get different
+                batches. In the iteration, if a second loop that trains was opened within the loop.
+            MismatchError: The newest checkpoint does not fit what is tracked; nothing was changed. Or an
+                epoch continues in the middle, and its data has another length than before.
         """
         sharding = StatedSharding(mesh, dp_rank, dp_size)
         return self._batches(loaders, sharding, train=train, accumulate=accumulate, is_numbered=False)
@@ -499,6 +537,10 @@ class Session:
             mesh: As `batches` takes it.
             dp_rank: As `batches` takes it.
             dp_size: As `batches` takes it.
+
+        Raises:
+            UserError: As `batches` raises it.
+            MismatchError: As `batches` raises it.
         """
         sharding = StatedSharding(mesh, dp_rank, dp_size)
         return self._batches(loaders, sharding, train=train, accumulate=accumulate, is_numbered=True)
@@ -508,11 +550,15 @@ class Session:
 
         The script makes its batches itself: whatever it draws from the global generators is resumed exactly.
 
+        Args:
+            total: Number of steps of the loop.
+
         Raises:
             UserError: `total` is negative.
+            MismatchError: The newest checkpoint does not fit what is tracked; nothing was changed.
         """
         if total < 0:
-            raise UserError(f"steps({total}): not a non-negative number")
+            raise UserError(f"steps({total}): not a non-negative integer")
         self._run.caller_check.loop_opened()
         self._begin()
         self._loops.end_broken_loop()

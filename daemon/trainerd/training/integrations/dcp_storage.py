@@ -37,6 +37,9 @@ class StoreWriter(FileSystemWriter):
     Args:
         path: Folder of the checkpoint, which must not exist. ``checkpoint_id`` of a save replaces it.
         options: For torch's `FileSystemWriter`, but for ``sync_files`` and ``overwrite``.
+
+    Raises:
+        UserError: ``sync_files`` or ``overwrite`` is given.
     """
 
     def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
@@ -62,6 +65,14 @@ class StoreWriter(FileSystemWriter):
         return self._final
 
     def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
+        """Make the hidden folder of the save.
+
+        Args:
+            plan: As torch gives it.
+
+        Raises:
+            UserError: The checkpoint exists, or the save does not use collectives.
+        """
         if not self.use_collectives:
             raise UserError(
                 "StoreWriter commits a checkpoint for all ranks together",
@@ -81,6 +92,15 @@ class StoreWriter(FileSystemWriter):
         return super().prepare_global_plan(plans)
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
+        """Write this rank's files and their digests.
+
+        Args:
+            plan: As torch gives it.
+            planner: As torch gives it.
+
+        Raises:
+            SpaceError: The disk is full or read-only.
+        """
         written = super().write_data(plan, planner)
         names = {each.storage_data.relative_path for each in written.wait()}
         digests = {name: _entry(Path(self.path) / name) for name in sorted(names)}
@@ -88,6 +108,16 @@ class StoreWriter(FileSystemWriter):
         return written
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
+        """Commit the checkpoint, on the coordinator.
+
+        Args:
+            metadata: As torch gives it.
+            results: As torch gives them.
+
+        Raises:
+            CorruptError: A file of another rank is not in the folder.
+            SpaceError: The disk is full or read-only.
+        """
         folder = Path(self.path)
         super().finish(metadata, results)
         files = {_METADATA: _entry(folder / _METADATA)}
@@ -115,10 +145,28 @@ class StoreReader(FileSystemReader):
     """
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        """Return the metadata once they are compared with their digest.
+
+        Args:
+            args: As torch gives them.
+            kwargs: As torch gives them.
+
+        Raises:
+            CorruptError: They are missing or damaged, or no `StoreWriter` has finished the checkpoint.
+        """
         _check(Path(self.path), [_METADATA])
         return super().read_metadata(*args, **kwargs)
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
+        """Read this rank's files once they are compared with their digests.
+
+        Args:
+            plan: As torch gives it.
+            planner: As torch gives it.
+
+        Raises:
+            CorruptError: A file is missing or damaged.
+        """
         names = {self.storage_data[item.storage_index].relative_path for item in plan.items}
         _check(Path(self.path), sorted(names))
         return super().read_data(plan, planner)
@@ -127,6 +175,9 @@ class StoreReader(FileSystemReader):
 def verify(path: str | os.PathLike[str]) -> None:
     """Read a checkpoint of a `StoreWriter`, all of it, and compare it with its digests.
 
+    Args:
+        path: Folder of the checkpoint.
+
     Raises:
         CorruptError: A file is missing, or is not what was written.
     """
@@ -134,7 +185,11 @@ def verify(path: str | os.PathLike[str]) -> None:
 
 
 def remove_unfinished(path: str | os.PathLike[str]) -> None:
-    """Remove what a save that was interrupted has left of a checkpoint. Only while no rank writes it."""
+    """Remove what a save that was interrupted has left of a checkpoint. Only while no rank writes it.
+
+    Args:
+        path: Folder that the checkpoint would have had.
+    """
     shutil.rmtree(_staging(Path(path)), ignore_errors=True)
 
 

@@ -43,6 +43,9 @@ class StoreSaver(DiskSaver):
         storage: Another place, which gets each file as a folder of its own, and from which it is removed with
             the file: a `Storage`, or a URL that fsspec knows.
         kwargs: For `torch.save`.
+
+    Raises:
+        UserError: A name leads out of `dirname`, or the URL of the storage cannot be used.
     """
 
     def __init__(
@@ -85,7 +88,14 @@ class StoreSaver(DiskSaver):
             self._storage.put(filename, [(_FILE_NAME, [content]), (MANIFEST_NAME, [record])])
 
     def remove(self, filename: str) -> None:
-        """Remove a checkpoint, on the rank that writes. One that is gone already is fine."""
+        """Remove a checkpoint, on the rank that writes. One that is gone already is fine.
+
+        Args:
+            filename: Its name.
+
+        Raises:
+            UserError: The name leads out of the folder.
+        """
         if self.save_on_rank != idist.get_rank():
             return
         # It may be gone: a resumed run removes again what it removed before it died.
@@ -103,6 +113,7 @@ class StoreSaver(DiskSaver):
 
         Raises:
             CorruptError: The file is not what was written, or nothing says what was.
+            UserError: The name leads out of the folder.
             FileNotFoundError: There is no such file.
         """
         name = Path(filename).name

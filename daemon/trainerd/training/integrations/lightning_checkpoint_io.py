@@ -71,8 +71,14 @@ class StoreCheckpointIO(_checkpoint_io_class()):  # type: ignore[misc]
 
         A file that has no digest was not written by this class, and is read as Lightning reads it.
 
+        Args:
+            path: Path of the checkpoint.
+            map_location: As `torch.load` takes it.
+            weights_only: As `torch.load` takes it.
+
         Raises:
             CorruptError: The file is not what was written.
+            UserError: The path is that of another storage.
             FileNotFoundError: There is no such file.
         """
         place = _local(path)
@@ -90,7 +96,14 @@ class StoreCheckpointIO(_checkpoint_io_class()):  # type: ignore[misc]
         return found
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        """Remove a checkpoint and its digest."""
+        """Remove a checkpoint and its digest.
+
+        Args:
+            path: Path of the checkpoint.
+
+        Raises:
+            UserError: The path is that of another storage.
+        """
         place = _local(path)
         if place.is_dir() and not place.is_symlink():
             super().remove_checkpoint(place)

@@ -63,6 +63,10 @@ class TrainerdCallback(_callback_class()):  # type: ignore[misc]
     Args:
         run_dir: As `trainerd.session` takes it.
         session: An open session instead.
+        settings: As `trainerd.session` takes them.
+
+    Raises:
+        UserError: Both a session and settings of a session are given.
     """
 
     def __init__(
@@ -87,7 +91,20 @@ class TrainerdCallback(_callback_class()):  # type: ignore[misc]
         return self._fit.drive.session if self._fit is not None else self._session
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:  # noqa: ARG002 - Lightning's names
-        """Open the session, and have Lightning load what its newest checkpoint holds."""
+        """Open the session, and have Lightning load what its newest checkpoint holds.
+
+        Args:
+            trainer: The trainer.
+            pl_module: Its module.
+            stage: Only ``fit`` opens a session.
+
+        Raises:
+            UserError: The strategy, or an option of the trainer, cannot be resumed exactly; or a setting of
+                the session is not valid.
+            LockedError: Another process trains the run.
+            RankLostError: Other ranks did not arrive.
+            SpaceError: The disk is full or read-only.
+        """
         if stage != "fit":
             return
         _check(trainer)

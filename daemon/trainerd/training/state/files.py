@@ -60,6 +60,7 @@ class Files:
         Raises:
             CorruptError: A path leads out of the folder.
             UserError: There is a folder with other files in the place of a file.
+            SpaceError: The disk is full or read-only.
         """
         for name in state:
             inner = PurePosixPath(name)

@@ -36,6 +36,10 @@ class Variables:
 
     Each is a `Value`, read and set without ``.value``. There are those that were named when it was made, and
     no others.
+
+    Raises:
+        UnknownVariableError: A name that was not declared is read, set or deleted.
+        UserError: A variable is deleted.
     """
 
     __slots__ = ("_boxes",)
