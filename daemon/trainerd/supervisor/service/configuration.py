@@ -68,13 +68,18 @@ GpuIndex = Annotated[int, Field(ge=0, le=GPU_INDEX_MAX)]
 class LimitsSection(Section):
     """What all jobs together may occupy."""
 
-    max_jobs: Count | None = Field(None, description="Jobs that run at once; without it, as many as fit.")
-    cpus: Annotated[float, Field(gt=0, le=65536)] | None = Field(
-        None, description="CPU cores; without it, those that the supervisor may use."
+    max_jobs: Count | None = Field(
+        None, description="Number of jobs that run at once; if absent, as many as fit."
     )
-    memory: Size | None = Field(None, description="Memory, with its unit; without it, the machine's.")
+    cpus: Annotated[float, Field(gt=0, le=65536)] | None = Field(
+        None, description="CPU cores for jobs; if absent, those that the supervisor may use."
+    )
+    memory: Size | None = Field(
+        None, description="Memory for jobs, with its unit; if absent, that of the machine."
+    )
     gpus: Annotated[list[GpuIndex], BeforeValidator(_gpus), AfterValidator(_distinct)] | None = Field(
-        None, description="How many GPUs, or a list of their indices; without it, those that are found."
+        None,
+        description="Number of GPUs for jobs, or a list of their indices; if absent, those that are found.",
     )
 
 
@@ -83,31 +88,35 @@ class StopSection(Section):
 
     limit: SomeDuration | None = Field(
         None,
-        description="All the time there is, such as TimeoutStopSec of a unit that cannot be extended, "
-        "or the notice "
-        "that a provider gives. Without it, the jobs' own grace periods count.",
+        description="Total time for a stop, such as the notice that a provider gives, or "
+        "TimeoutStopSec of a unit that cannot be extended. If absent, the grace "
+        "periods of the jobs count.",
     )
     margin: Duration = Field(
         30.0,
-        description="How long after the last grace period shims are waited for before leaving without them.",
+        description="Time after the last grace period for which the supervisor waits for shims "
+        "before it exits without them.",
     )
     hurry: SomeDuration = Field(
-        10.0, description="How long after a second request the ranks may take before they are killed."
+        10.0, description="Time from a second request to stop until the ranks are killed."
     )
 
 
 class LogSection(Section):
     """The supervisor's own log, `logs/trainerd.jsonl` in the state folder, and the logs of the ranks."""
 
-    level: Literal["debug", "info", "warning"] = Field("info", description="The least that is written.")
-    file_size: Size = Field(32 * 1024**2, description="Size at which the file is moved aside.")
-    files: Annotated[int, Field(ge=1, le=1000)] = Field(5, description="How many files are kept in all.")
+    level: Literal["debug", "info", "warning"] = Field("info", description="Lowest level that is written.")
+    file_size: Size = Field(32 * 1024**2, description="Size at which the log file is rotated.")
+    files: Annotated[int, Field(ge=1, le=1000)] = Field(
+        5, description="Number of log files, including the current file."
+    )
     rank_size: Size = Field(
         RANK_LOG_BYTES_MAX,
-        description="Size at which the log of a rank is moved aside, from its next attempt on.",
+        description="Size at which the log of a rank is rotated, from its next attempt on.",
     )
     rank_copies: Annotated[int, Field(ge=0, le=1000)] = Field(
-        RANK_LOG_COPIES, description="How many of those are kept for each rank; with 0 a full log is emptied."
+        RANK_LOG_COPIES,
+        description="Number of rotated logs that are kept for each rank; with 0 a full log is emptied.",
     )
 
     @property
@@ -121,7 +130,7 @@ class SocketSection(Section):
 
     mode: Literal["0600", "0660"] = Field("0600", description="Mode of the socket.")
     group: Annotated[Text, AfterValidator(_existing_group)] | None = Field(
-        None, description="Group whose members may talk to it too; needs the mode 0660."
+        None, description="Group whose members may use the socket too; needs the mode 0660."
     )
 
     @model_validator(mode="after")
@@ -142,8 +151,7 @@ class CgroupsSection(Section):
     use: bool = Field(True, description="Whether each attempt has a cgroup of its own.")
     limit_memory: bool = Field(
         True,
-        description="Whether an attempt that goes beyond its `resources.memory` is ended there by the "
-        "kernel.",
+        description="Whether the kernel ends an attempt that exceeds its `resources.memory`.",
     )
 
 

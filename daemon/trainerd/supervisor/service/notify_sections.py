@@ -23,22 +23,23 @@ class SmtpSection(Section):
 
     host: Annotated[Text, Field(min_length=1)] = Field(description="Name or address of the server.")
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
-        None, description="Its port; 587, 465 or 25 if absent, as `tls` says."
+        None, description="Port of the server; if absent, 587, 465 or 25, according to `tls`."
     )
     tls: Literal["starttls", "implicit", "none"] = Field(
         "starttls", description="How the connection is encrypted."
     )
     sender: Annotated[Text, AfterValidator(checked_address)] = Field(
-        description="Address from which emails come."
+        description="Sender address of the emails."
     )
-    user: Text | None = Field(None, description="User to log in as; no login if absent.")
+    user: Text | None = Field(None, description="User name for the login; no login if absent.")
     password: Text | None = Field(
-        None, description="The password; then only its owner may read the configuration."
+        None,
+        description="Password for the login. The configuration must then be readable only for its owner.",
     )
     password_file: FilePath | None = Field(
         None,
-        description="File that holds the password and that only its owner may read, relative to the folder "
-        "of the configuration.",
+        description="File that holds the password and that only its owner can read, relative to "
+        "the folder of the configuration.",
     )
 
     @model_validator(mode="after")
@@ -73,7 +74,9 @@ class SmtpSection(Section):
 class DiskSection(Section):
     """When to tell that the disk runs low."""
 
-    low: Size = Field(1024**3, description="Free space on the disk of the state folder below which to tell.")
+    low: Size = Field(
+        1024**3, description="Free space on the disk of the state folder below which `disk-low` is reported."
+    )
 
 
 def _is_loopback(host: str) -> bool:

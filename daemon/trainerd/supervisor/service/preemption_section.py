@@ -28,19 +28,23 @@ class FileSource(Section):
     """A file that is there while the machine is about to be taken."""
 
     file: FilePath = Field(
-        description="A file: that it is there is a notice. Its text may say when and why (docs/notices.md)."
+        description="A file whose existence is a notice. Its text may name a time and a reason "
+        "(docs/notices.md)."
     )
     notice: SomeDuration = Field(
-        30.0, description="How long after its time the machine is taken, if the file does not say."
+        30.0,
+        description="Time from the modification of the file until the machine is taken, if the "
+        "file names no time.",
     )
 
 
 class UrlSource(Section):
     """A URL that answers with a notice while the machine is about to be taken."""
 
-    url: Url = Field(description="A URL that is asked every few seconds.")
+    url: Url = Field(description="A URL that is requested every few seconds.")
     notice: SomeDuration = Field(
-        30.0, description="How long after the first answer the machine is taken, if it does not say."
+        30.0,
+        description="Time from the first answer until the machine is taken, if the answer names no time.",
     )
 
 
@@ -76,16 +80,15 @@ class PreemptionSection(Section):
 
     sources: Annotated[list[Source], BeforeValidator(as_words), AfterValidator(_distinct)] = Field(
         [],
-        description="Whom to ask: `aws`, `gcp`, `azure`, `logind`, `{file = …}`, `{url = …}`; `auto` is the "
+        description="Sources to ask: `aws`, `gcp`, `azure`, `logind`, `{file = …}`, `{url = …}`; "
+        "`auto` is the "
         'cloud that the machine\'s firmware names. `preemption = ["aws"]` is short for this.',
     )
-    margin: Duration = Field(
-        5.0, description="How long before the machine is taken all jobs are to have left."
-    )
+    margin: Duration = Field(5.0, description="Time before the deadline by which all jobs are to have left.")
     rebalance: Literal["hold", "drain", "ignore"] = Field(
         "hold",
-        description="What a rebalance recommendation of AWS does, which has no deadline: start no job, drain "
-        "those that run as well, or nothing.",
+        description="Action at a rebalance recommendation of AWS, which has no deadline: start no "
+        "job (`hold`), also drain running jobs (`drain`), or nothing (`ignore`).",
     )
 
     def in_folder(self, folder: Path) -> Self:

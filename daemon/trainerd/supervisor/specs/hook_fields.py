@@ -76,13 +76,13 @@ class HookSection(Section):
     events: list[Literal[NOTICE_EVENTS]] = Field(  # type: ignore[valid-type] # a tuple of words
         list(NOTICE_EVENTS),
         min_length=1,
-        description="Of what to tell; of everything if absent.",
+        description="Events to report; all if absent.",
         examples=[["finished", "parked"]],
     )
     command: Command | None = Field(
         None,
-        description="Program to run, with `TRAINERD_EVENT`, `TRAINERD_JOB` and others in its environment "
-        "and JSON on standard input.",
+        description="Program to run, with `TRAINERD_EVENT`, `TRAINERD_JOB` and other variables in "
+        "its environment and JSON on standard input.",
         examples=[["/usr/local/bin/page-me"]],
     )
     webhook: Url | None = Field(
@@ -90,26 +90,29 @@ class HookSection(Section):
     )
     webhook_file: FilePath | None = Field(
         None,
-        description="File that holds that URL and that only its owner may read, relative to the folder of "
-        "the file that names it.",
+        description="File that holds that URL and that only its owner can read, relative to the "
+        "folder of the file that names it.",
         examples=["slack-url"],
     )
     format: Literal["json", "slack"] = Field(
-        "json", description="What is posted: all that is known, or what Slack takes.", examples=["slack"]
+        "json", description="Format of the posted JSON: all fields, or a Slack message.", examples=["slack"]
     )
     email: Addresses | None = Field(
         None,
-        description="Addresses to write to; needs the section `smtp` of the supervisor's configuration.",
+        description="Addresses of the recipients; needs the section `smtp` of the supervisor's "
+        "configuration.",
         examples=[["me@example.org"]],
     )
     desktop: Literal[True] | None = Field(
-        None, description="Show it on the desktop of the supervisor's user (`notify-send`).", examples=[True]
+        None,
+        description="Show a notice on the desktop of the supervisor's user (`notify-send`).",
+        examples=[True],
     )
     timeout: Annotated[SomeDuration, AfterValidator(_short_enough)] = Field(
-        TRY_LIMIT_S, description="How long one try may take.", examples=["10s"]
+        TRY_LIMIT_S, description="Time limit of one delivery.", examples=["10s"]
     )
     tries: Annotated[int, Field(ge=1, le=TRIES_LIMIT)] = Field(
-        TRIES_MAX, description="How many tries there are, with growing waits in between.", examples=[4]
+        TRIES_MAX, description="Number of tries, with growing waits between them.", examples=[4]
     )
 
     @model_validator(mode="after")

@@ -44,9 +44,8 @@ class ResourcesSpec(Section):
     )
     memory: Size | None = Field(
         None,
-        description="Memory of all ranks together, with its unit; an attempt that goes beyond it is "
-        "ended where a "
-        "cgroup can see to that (`trainerd doctor`).",
+        description="Memory of all ranks together, with its unit. The kernel ends an attempt that "
+        "exceeds it, if cgroups limit memory here (`trainerd doctor`).",
         examples=["2GiB", "512MB"],
     )
 
@@ -54,14 +53,18 @@ class ResourcesSpec(Section):
 class EverySpec(Section):
     """When to checkpoint: whichever comes first. Each of the three has its default unless it says `never`."""
 
-    steps: CountOrNever = Field(None, description="Every so many steps, or `never`.", examples=[200])
+    steps: CountOrNever = Field(
+        None, description="Number of steps between checkpoints, or `never`.", examples=[200]
+    )
     seconds: DurationOrNever = Field(
         300.0,
-        description="When so much time has passed since the last one, or `never`.",
+        description="Time between checkpoints, or `never`.",
         examples=[300, "10m"],
     )
     epochs: CountOrNever = Field(
-        1, description="At the end of every so many epochs, or `never`.", examples=[1]
+        1,
+        description="Number of epochs between checkpoints, each at the end of an epoch, or `never`.",
+        examples=[1],
     )
 
 
@@ -69,11 +72,11 @@ class KeepBestSpec(Section):
     """Keep the checkpoints with the best scores of one metric."""
 
     metric: Text = Field(
-        description="Name of the score, as given to `session.report`.",
+        description="Name of the score, as passed to `session.report`.",
         pattern=METRIC_PATTERN,
         examples=["accuracy"],
     )
-    n: Count = Field(1, description="How many to keep.", examples=[2])
+    n: Count = Field(1, description="Number of checkpoints to keep.", examples=[2])
     mode: Literal["max", "min"] = Field(
         "max", description="Whether a larger or a smaller score is better.", examples=["min"]
     )
@@ -85,9 +88,9 @@ class KeepBestSpec(Section):
 class KeepEverySpec(Section):
     """Keep for good the first checkpoint in each stretch of so many steps, seconds or epochs."""
 
-    steps: Count | None = Field(None, description="Length of the stretch in steps.", examples=[10000])
-    seconds: SomeDuration | None = Field(None, description="Its length in time.", examples=["6h"])
-    epochs: Count | None = Field(None, description="Its length in epochs.", examples=[10])
+    steps: Count | None = Field(None, description="Length of a stretch in steps.", examples=[10000])
+    seconds: SomeDuration | None = Field(None, description="Length of a stretch in time.", examples=["6h"])
+    epochs: Count | None = Field(None, description="Length of a stretch in epochs.", examples=[10])
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -101,30 +104,32 @@ class CheckpointSpec(Section):
 
     every: Annotated[EverySpec | None, BeforeValidator(none_for_auto)] = Field(
         EverySpec(),  # type: ignore[call-arg] # every field has a default
-        description="When to checkpoint, or `auto`: choose the interval from what saves and failures cost.",
+        description="When to checkpoint; `auto` computes the interval from the cost of saves and failures.",
         examples=[{"steps": 200, "seconds": 300, "epochs": 1}, "auto"],
     )
-    at_start: bool = Field(False, description="Also before the first step of a fresh run.", examples=[True])
+    at_start: bool = Field(
+        False, description="Whether to checkpoint before the first step of a fresh run too.", examples=[True]
+    )
     keep_last: CountOrAll = Field(
-        3, description="How many of the newest to keep, or `all`.", examples=[3, "all"]
+        3, description="Number of the newest checkpoints to keep, or `all`.", examples=[3, "all"]
     )
     keep_best: Annotated[list[KeepBestSpec], BeforeValidator(as_list)] = Field(
         [],
-        description="Which of the best to keep: one rule, or a list of rules.",
+        description="Keep the checkpoints with the best scores: one rule, or a list of rules.",
         examples=[{"metric": "accuracy", "mode": "max", "n": 2}],
     )
     keep_every: KeepEverySpec | None = Field(
-        None, description="Which to keep for good.", examples=[{"epochs": 10}]
+        None, description="Keep the first checkpoint of each stretch permanently.", examples=[{"epochs": 10}]
     )
 
     mirror: Text | None = Field(
         None,
-        description="Where each checkpoint is copied to besides, in the background: a URL that fsspec knows. "
-        "The run has the folder of the job's name there.",
+        description="URL to which each checkpoint is copied in the background, of any kind that "
+        "fsspec knows. The run has a folder with the job's name there.",
         examples=["s3://bucket/runs"],
     )
     mirror_bandwidth: Size | None = Field(
-        None, description="How fast to copy at most, per second.", examples=["20MB"]
+        None, description="Limit on the rate of copying, per second; none if absent.", examples=["20MB"]
     )
     memory: Literal["auto", "off"] = Field(
         "off",
@@ -166,14 +171,14 @@ class BackoffSpec(Section):
 
 
 class RestartSpec(Section):
-    """How often to try again."""
+    """Retries after a failure: how often, and after which wait."""
 
     budget: int = Field(
         5, ge=0, le=1_000_000, description="Attempts without progress before the job is parked.", examples=[5]
     )
     backoff: BackoffSpec = Field(
         BackoffSpec(),  # type: ignore[call-arg] # every field has a default
-        description="How long to wait in between.",
+        description="Waits between attempts.",
         examples=[{"initial": "1s", "max": "5m"}],
     )
 
@@ -183,7 +188,7 @@ class GroupSpec(Section):
 
     name: Name = Field(description="Name of the group.", examples=["lr-sweep"])
     max_running: Count = Field(
-        description="How many jobs of the group may run at once; a job waits for that many of the others.",
+        description="How many jobs of the group may run at once; a job waits while that many others run.",
         examples=[2],
     )
 
@@ -193,13 +198,13 @@ class JobSpec(Section):
 
     name: Name | None = Field(
         None,
-        description="Name of the job and of its run folder; the file's name without its ending if absent.",
+        description="Name of the job and of its run folder; the file's name without its extension if absent.",
         examples=["mnist"],
         json_schema_extra={"pattern": f"^{NAME_PATTERN}$", "maxLength": NAME_LENGTH_MAX},
     )
     command: Command = Field(
-        description="Program and arguments: a list, or one text that is split as a shell would (and "
-        "not expanded).",
+        description="Program and arguments: a list, or one text that is split as a shell splits "
+        "it, without expansion.",
         examples=[["python", "train.py", "--epochs", "2"], "python train.py --epochs 2"],
     )
     workdir: FilePath = Field(
@@ -209,9 +214,9 @@ class JobSpec(Section):
     )
     python: FilePath | None = Field(
         None,
-        description="Interpreter that the word `python` in command means: a path, relative to the "
-        "spec's folder, or a "
-        "name to look for in PATH; the supervisor's own if absent.",
+        description="Interpreter for the word `python` in `command`: a path, relative to the "
+        "spec's folder, or a name that is looked up in PATH; the supervisor's own if "
+        "absent.",
         examples=["/opt/venvs/vision/bin/python"],
     )
     env: Env = Field(
@@ -219,21 +224,20 @@ class JobSpec(Section):
     )
     env_file: FilePath | None = Field(
         None,
-        description="File of secret variables (NAME=value lines), relative to the spec's folder; read "
-        "at each launch, "
-        "never copied or shown.",
+        description="File with secret variables (NAME=value lines), relative to the spec's folder; "
+        "read at each launch, never copied or shown.",
         examples=["secrets.env"],
     )
     nproc: Annotated[int, Field(ge=1, le=4096)] | None = Field(
         None,
-        description="Ranks on this machine, which get the environment that torchrun sets (`RANK`, "
-        "`WORLD_SIZE`, `MASTER_ADDR` and its like), also with 1; one process without these variables if "
-        "absent.",
+        description="Number of ranks on this machine. Each gets the variables that torchrun sets "
+        "(`RANK`, `WORLD_SIZE`, `MASTER_ADDR` and others), also with 1. If absent, one "
+        "process without these variables.",
         examples=[2],
     )
     resources: ResourcesSpec = Field(
         ResourcesSpec(),  # type: ignore[call-arg] # every field has a default
-        description="What one attempt occupies while it runs.",
+        description="Share of the machine that one attempt occupies while it runs.",
         examples=[{"gpus": 1, "cpus": 4, "memory": "16GiB"}],
     )
     checkpoint: CheckpointSpec = Field(
@@ -243,7 +247,7 @@ class JobSpec(Section):
     )
     restart: RestartSpec = Field(
         RestartSpec(),  # type: ignore[call-arg] # every field has a default
-        description="How often to try again.",
+        description="Retries after a failure.",
         examples=[{"budget": 5}],
     )
     grace: Duration = Field(
@@ -252,27 +256,28 @@ class JobSpec(Section):
     stall_timeout: StallTimeout = Field(
         "auto",
         description="Time without progress that counts as a stall; `auto` learns it from the job, "
-        "`never` waits for ever.",
+        "`never` means no limit.",
         examples=["10m", "never"],
     )
     on_nonfinite_loss: Literal["ignore", "stop", "rollback"] = Field(
         "ignore",
-        description="What happens when the value logged as `loss` is NaN or infinite: nothing, `stop` "
-        "parks the job, "
-        "`rollback` goes on from the checkpoint before the newest.",
+        description="Action when the value logged as `loss` is NaN or infinite: `ignore` does "
+        "nothing, `stop` parks the job, `rollback` continues from the checkpoint "
+        "before the newest.",
         examples=["rollback"],
     )
     completion: Literal["exit-zero", "record"] = Field(
         "exit-zero",
-        description="When a program that opens no session has done its work: when it exits with 0, or "
-        "(`record`) only when the run has a finished record; an exit with 0 is otherwise a crash. A program "
-        "that opens a session has when its session has finished, whatever is written here.",
+        description="When a program that opens no session is finished: at exit code 0, or, with "
+        "`record`, only if the run has a finished record too; exit code 0 without the "
+        "record is then a crash. A program that opens a session is finished when its "
+        "session is, whatever this field says.",
         examples=["record"],
     )
     trackers: Annotated[list[Tracker], BeforeValidator(as_words)] | None = Field(
         None,
-        description="Experiment trackers that get what a session logs and reports; a list, or one name. The "
-        "script's own choice if absent.",
+        description="Experiment trackers that receive what a session logs and reports: a list, or "
+        "one name. If absent, the script chooses.",
         examples=[["tensorboard"]],
     )
     standby: Literal["auto", "off"] = Field(
@@ -285,25 +290,25 @@ class JobSpec(Section):
         0,
         ge=-1_000_000,
         le=1_000_000,
-        description="Higher goes first; a job that does not fit drains jobs of lower priority, which go on "
-        "when there is room again.",
+        description="Jobs with a higher number start first. A job that does not fit drains jobs of "
+        "lower priority, which resume when there is room.",
         examples=[10],
     )
     notify: Annotated[list[HookSection], BeforeValidator(as_list)] = Field(
         [],
-        description="Whom to tell of this job, beside the hooks of the supervisor's configuration: one hook, "
-        "or a list of hooks.",
+        description="Hooks for the events of this job, in addition to those of the supervisor's "
+        "configuration: one hook, or a list of hooks.",
         examples=[{"events": ["finished", "parked"], "email": ["me@example.org"]}],
     )
     after: Annotated[list[Name], BeforeValidator(as_words)] = Field(
         [],
-        description="Jobs that must be finished before this one is launched; once launched under its spec it "
-        "goes on, whatever becomes of them.",
+        description="Jobs that must be finished before this job is launched. Once launched under "
+        "its spec, it continues whatever happens to them.",
         examples=[["prepare"]],
     )
     group: GroupSpec | None = Field(
         None,
-        description="A group of jobs of which only so many run at once.",
+        description="Group of jobs of which a limited number run at once.",
         examples=[{"name": "lr-sweep", "max_running": 2}],
     )
 
