@@ -32,8 +32,8 @@ def command(context: click.Context, *, files: tuple[Path, ...], as_json: bool) -
     schedulers, scalers, averages and generators that are not tracked; counts of enumerate, the clock and
     unseeded generators on which the loop depends; and two training loops that are open at once.
 
-    Each finding has the line, why a resume breaks there, and what to write instead. The comment
-    `# trainerd: ok` at the end of a line silences that line.
+    Each finding has the line, the reason why a resume is not exact there, and what to write instead. The
+    comment `# trainerd: ok` at the end of a line suppresses its findings.
 
     Exits with 0 if nothing is found, 1 if anything is, 2 if a file cannot be read or is not Python.
 

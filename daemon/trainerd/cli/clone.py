@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("name", shell_complete=complete_job_names)
 @click.argument("new", metavar="NEW")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Another value than in NAME.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A value that differs from that in NAME."
+)
 @click.option("--dry-run", is_flag=True, help="Only print the spec.")
 @state_option
 @json_option
@@ -28,8 +30,8 @@ def command(
 ) -> None:
     """Submit a copy of a job with other values.
 
-    NEW begins a run of its own; the checkpoints of NAME stay with NAME. A KEY is what it is for `sweep`: a
-    field such as env.SEED, or an option of the command.
+    NEW begins a run of its own; the checkpoints of NAME stay with NAME. KEYs are those of `sweep`: a field
+    such as env.SEED, or an option of the command.
 
     \b
     Example:

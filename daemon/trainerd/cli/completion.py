@@ -17,7 +17,7 @@ VARIABLE = "_TRAINERD_COMPLETE"
 @json_option
 @click.pass_context
 def command(context: click.Context, shell: str, as_json: bool) -> None:
-    """Print what makes a shell complete our words.
+    """Print a script for completion in a shell.
 
     Verbs, options, and the names of jobs, which are read from the state folder.
 

@@ -44,7 +44,7 @@ _STYLES: Final = {"ok": "green", "skipped": "bright_black", "warning": "yellow",
 @json_option
 @click.pass_context
 def command(context: click.Context, *, state_dir: Path | None, jobs_dir: Path | None, as_json: bool) -> None:
-    """Look for what is wrong with this installation.
+    """Find problems of this installation.
 
     Folders and their permissions, disks, the socket, inotify, the clock, the systemd unit, cgroups, copies in
     memory of runs that are gone, GPUs, and what the jobs' interpreters can import. Each fault is shown with

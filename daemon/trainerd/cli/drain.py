@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 @state_option
 @json_option
 def command(names: tuple[str, ...], no_wait: bool, state: StatePaths, as_json: bool) -> None:
-    """Let jobs checkpoint and leave, and start none.
+    """Let jobs save and exit, and start no job.
 
-    Without a NAME, all of them: the supervisor goes on, answers and watches, and starts no job at all, also
-    after a restart, until `trainerd resume --all`. With names, just these jobs are drained and held.
+    Without a NAME, all jobs: the supervisor still watches and answers, but starts no job, also after a
+    restart, until `trainerd resume --all`. With names, these jobs are drained and held.
 
     \b
     Example:

@@ -33,7 +33,7 @@ _NOT_EXACT: Final = 1
 @click.option(
     "--steps", type=click.IntRange(min=2), metavar="N", help="Steps of each run.  [default: as many as fit]"
 )
-@click.option("--ranks", type=click.IntRange(min=1), metavar="N", help="Resume on so many ranks, too.")
+@click.option("--ranks", type=click.IntRange(min=1), metavar="N", help="Also resume on this number of ranks.")
 @click.option(
     "--fault",
     "only",
@@ -75,7 +75,7 @@ def command(
     document: Path | None,
     as_json: bool,
 ) -> None:
-    """Rehearse the death of a job on copies, and compare.
+    """Kill and drain copies of a job, and compare.
 
     Runs the job undisturbed twice, and then once for each fault: a drain, a SIGKILL, a drain in evaluation,
     the end of the grace period after a loop, a drain at the end of an epoch, two faults in an epoch, another
@@ -84,10 +84,10 @@ def command(
     step and value, and the likely cause.
 
     Each run has a run folder and a copy of the working folder of its own, and loggers (wandb, mlflow,
-    neptune, comet, clearml) are set offline: the real run is not touched. What lies beside the working
-    folder, and what --link names, is linked: the job must only read it.
+    neptune, comet, clearml) are set offline: the real run is not touched. Files beside the working folder,
+    and those that --link names, are linked: the job must only read them.
 
-    Exits with 0 if at least one fault was run and all that were are exact, 1 if something differs or the job
+    Exits with 0 if at least one fault was run and all results are exact, 1 if something differs or the job
     fails, 2 for a usage error.
 
     \b

@@ -32,7 +32,8 @@ EDITOR_DEFAULT: Final = "vi"
 def command(*, name: str, dry_run: bool, yes: bool, state: StatePaths, as_json: bool) -> None:
     """Change the spec of a job in $EDITOR.
 
-    A copy is edited. When it is valid, what will happen is shown, and the spec is replaced in one step. An
+    The editor opens a copy. When the copy is valid, the command shows what will happen, and replaces the
+    spec in one step. An
     invalid copy can be edited again at once. Nothing happens if the file is saved unchanged, or if another
     program has changed the spec meanwhile; then the copy stays.
 

@@ -30,21 +30,21 @@ _KIND_WIDTH: Final = 24
 
 
 @click.command()
-@click.option("--follow", "-f", is_flag=True, help="Go on with what happens next, until Ctrl-C.")
-@click.option("--job", metavar="NAME", help="Only what is about this job.")
+@click.option("--follow", "-f", is_flag=True, help="Continue with new events, until Ctrl-C.")
+@click.option("--job", metavar="NAME", help="Only events of this job.")
 @click.option(
     "--lines",
     "-n",
     type=click.IntRange(min=0),
     default=LINES_DEFAULT,
     show_default=True,
-    help="How many of the newest events; 0 is all that there are.",
+    help="Number of the newest events; 0 shows all.",
 )
 @state_option
 @utc_option
 @json_option
 def command(follow: bool, job: str | None, lines: int, state: StatePaths, as_json: bool) -> None:
-    """Show what happened, and why.
+    """Show the events of all jobs, with their reasons.
 
     Every change of state of every job is an event.
 

@@ -57,7 +57,7 @@ _NOT_NOW: Final = "not now: run it again"
     "--takeover-after",
     "takeover_after",
     metavar="TIME",
-    help="Wait so long for another process that has the job; from one on another machine take over then."
+    help="Time to wait for another process that has the job; then take over, if it is on another machine."
     "  [default: 60s under an engine such as Slurm or Kubernetes; else exit with 85 at once]",
 )
 @click.option(
@@ -71,7 +71,7 @@ _NOT_NOW: Final = "not now: run it again"
     "--nnodes",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Run the job on so many nodes, with this command on each.  [default: as srun says; else 1]",
+    help="Number of nodes; run this command on each.  [default: as srun says; else 1]",
 )
 @click.option(
     "--node-rank",
@@ -95,10 +95,10 @@ _NOT_NOW: Final = "not now: run it again"
     "--meet-within",
     "meet_within",
     metavar="TIME",
-    help="Wait so long for the other nodes, then exit with 85.  [default: 15m]",
+    help="Time to wait for the other nodes, before exiting with 85.  [default: 15m]",
 )
 @click.option("--rank", type=click.IntRange(min=0), metavar="N", help="Show only this rank.  [default: all]")
-@click.option("--quiet", "-q", is_flag=True, help="Do not say what happens to the job.")
+@click.option("--quiet", "-q", is_flag=True, help="Do not print events of the job.")
 @click.pass_context
 def command(
     context: click.Context,
@@ -117,13 +117,15 @@ def command(
     rank: int | None,
     quiet: bool,
 ) -> None:
-    """Run one job in the foreground, under the same rules.
+    """Run one job in the foreground, without a jobs folder.
 
-    It is restarted, judged and drained as by the supervisor. What its ranks print goes to standard output,
-    what happens to it to standard error. SIGTERM, SIGINT, SIGUSR1 and SIGHUP drain it; a second one hurries.
+    It is restarted, judged and drained as by the supervisor. The output of its ranks goes to standard
+    output, and events of the job to standard error. SIGTERM, SIGINT, SIGUSR1 and SIGHUP drain it; a second
+    signal shortens the drain.
 
-    Exits with 0 when the job has finished, 85 when it should be run again (it was drained and goes on from
-    its checkpoint, or another process has the job now), 93 when it can never run as it is, and 1 otherwise.
+    Exits with 0 when the job has finished, 85 when it should be run again (it was drained and continues
+    from its checkpoint, or another process has the job now), 93 when it can never run like this, and 1
+    otherwise.
     Works as process 1 of a container.
 
     With several nodes, run it once on each, with one --run that all see. Their ranks are one group. Each node

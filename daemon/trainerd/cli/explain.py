@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 @utc_option
 @json_option
 def command(name: str, last: int | None, state: StatePaths, as_json: bool) -> None:
-    """Show how each attempt of a job ended, and why.
+    """Show how each attempt of a job ended, with evidence.
 
     Oldest first.
 
-    Each ending has its class, the evidence that it rests on, the newest valid checkpoint, and what the
-    supervisor did about it. Of a job that is set aside as faulted, the traceback comes last.
+    Each ending has its outcome, the evidence for it, the newest valid checkpoint, and what the supervisor
+    did next. For a faulted job, the traceback comes last.
 
     \b
     Example:

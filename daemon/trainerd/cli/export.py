@@ -50,7 +50,7 @@ def command(
     state: Path | None,
     as_json: bool,
 ) -> None:
-    """Write a run's model as one plain file.
+    """Write the model of a run as one plain file.
 
     OUT.pt is read by torch.load(OUT, weights_only=True), OUT.safetensors by the safetensors library: both
     hold the model's state_dict. The newest checkpoint that verifies is taken, and every byte of it is

@@ -20,7 +20,7 @@ from trainerd.errors import UserError
 @click.option(
     "--map", "mapping", multiple=True, metavar="KEY=NAME", help="Track the state under KEY as NAME."
 )
-@click.option("--epochs-done", type=click.IntRange(min=0), metavar="N", help="Go on with epoch N, from 0.")
+@click.option("--epochs-done", type=click.IntRange(min=0), metavar="N", help="Continue with epoch N, from 0.")
 @click.option("--step", type=click.IntRange(min=0), metavar="N", help="Optimizer steps done.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the run: data order and generators.")
 @unsought_state_option

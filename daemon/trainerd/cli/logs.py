@@ -33,7 +33,7 @@ FOLLOW_LINES: Final = 10
 
 @click.command()
 @click.argument("name", required=False, shell_complete=complete_job_names)
-@click.option("--follow", "-f", is_flag=True, help="Go on with what is added, until Ctrl-C.")
+@click.option("--follow", "-f", is_flag=True, help="Continue with new lines, until Ctrl-C.")
 @click.option("--rank", type=click.IntRange(min=0), metavar="N", help="Only this rank.  [default: all]")
 @click.option(
     "--lines",
@@ -51,7 +51,9 @@ FOLLOW_LINES: Final = 10
 @click.option(
     "--timestamps", "-t", is_flag=True, help="Begin each line with the time at which it was printed."
 )
-@click.option("--daemon", is_flag=True, help="The supervisor's own log; with a NAME, what is about that job.")
+@click.option(
+    "--daemon", is_flag=True, help="The supervisor's own log; with a NAME, only lines about that job."
+)
 @state_option
 @utc_option
 @json_option
@@ -72,10 +74,10 @@ def command(
 
     All attempts, one after the other, each with a line that says how it ended.
 
-    Works with no supervisor. With several ranks each line begins with its rank. --follow goes on over
+    Works with no supervisor. With several ranks each line begins with its rank. --follow continues through
     rotation, deletion and new attempts.
 
-    The time of a line is known to the second: it is noted once a second how far a log has been written.
+    The time of a line is known to the second: once a second, the length of each log is noted.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""Two runs beside each other: their last and best values, and where each was after the same epochs."""
+"""Two runs beside each other: their last and best values, and the values after the same epochs."""
 
 from __future__ import annotations
 

@@ -81,10 +81,10 @@ def command(
     state: StatePaths,
     as_json: bool,
 ) -> None:
-    """Show what a run has measured, one value a step.
+    """Show the metrics of a run, one value per step.
 
     Steps that were lost with a crash and run again are shown once, with their last values. With a second
-    job the two are compared: last and best values, and where each was after the same epochs.
+    job the two are compared: last and best values, and the values after the same epochs.
 
     \b
     Example:

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 @unsought_state_option
 @json_option
 def command(name: str | None, test: bool, config: Path | None, state: Path | None, as_json: bool) -> None:
-    """Try the hooks that tell of finished, parked and other jobs.
+    """Send a test notice through the hooks.
 
     NAME is a hook of the supervisor's configuration, or a job with hooks of its own (`notify` in its spec);
-    all hooks of the configuration if absent. The supervisor delivers, with its rights and its network. Exits
+    all hooks of the configuration if absent. The supervisor delivers the notice, with its rights and its
+    network. Exits
     with 1 if a hook fails.
 
     \b

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 @name_argument
 @click.argument("checkpoint")
 @click.option("--note", default="", help="Why; shown by `trainerd checkpoints`.")
-@click.option("--remove", is_flag=True, help="Take the pin away: retention decides again.")
+@click.option("--remove", is_flag=True, help="Remove the pin: retention decides again.")
 @state_option
 @json_option
 def command(*, name: str, checkpoint: str, note: str, remove: bool, state: StatePaths, as_json: bool) -> None:
-    """Keep a checkpoint whatever retention says.
+    """Keep a checkpoint whatever retention decides.
 
     CHECKPOINT is its step, such as 120, or its full name.
 

@@ -70,11 +70,11 @@ def command(
     state: Path | None,
     as_json: bool,
 ) -> None:
-    """Show all jobs: where each one is, and why.
+    """Show all jobs, with progress, state and reason.
 
     EPOCH counts the epochs that are done, of how many: 1.30/10 is in the second. CHECKPOINT is the step of
-    the newest one: what a crash now would go back to. Of a job that does not train at the moment, STEP and
-    EPOCH are those of that checkpoint. Where the terminal is narrow, columns are left out, never a name.
+    the newest checkpoint, to which a crash now would go back. For a job that does not train at the moment,
+    STEP and EPOCH are those of that checkpoint. In a narrow terminal columns are left out, but never a name.
     --watch shows a bar and the time that is left at the pace seen; in a pipe, a line for each change.
 
     \b

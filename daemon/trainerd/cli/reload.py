@@ -1,4 +1,4 @@
-"""`trainerd reload`: new configuration and code, and no job notices."""
+"""`trainerd reload`: new configuration and code, without disturbing jobs."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ RELOAD_LIMIT_S: Final = 90.0
 @state_option
 @json_option
 def command(state: StatePaths, as_json: bool) -> None:
-    """Renew the supervisor in place; no job notices.
+    """Reload the supervisor in place; jobs are not disturbed.
 
-    Its configuration and its code are new, and the process stays the same. If they are not sound, the old
-    ones go on and the reason is shown. The same as `systemctl reload trainerd` and SIGHUP, and it waits until
-    the supervisor answers again.
+    Configuration and code are read again, and the process stays. Jobs are not disturbed. If the new code
+    or configuration has a mistake, the old program continues and the reason is shown. The same as
+    `systemctl reload trainerd` and SIGHUP, but returns when the supervisor answers again.
 
     \b
     Example:

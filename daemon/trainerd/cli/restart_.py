@@ -31,7 +31,7 @@ _AT_REST: Final = frozenset({"stopped", "finished", "parked", "rejected"})
 def command(names: tuple[str, ...], *, fresh: bool, state: StatePaths, as_json: bool) -> None:
     """Stop jobs and start them again, finished ones too.
 
-    Each drains, and goes on from its newest checkpoint with a full restart budget. With --fresh it begins a
+    Each drains, and continues from its newest checkpoint with a full restart budget. With --fresh it begins a
     new run; the old run folder is kept beside the new one as NAME.old-1, and is read like that of any job.
 
     \b

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     "--from",
     "from_checkpoint",
     metavar="CHECKPOINT",
-    help="Go back to an older checkpoint, such as 120; newer ones are set aside. Going on from one of those "
-    "undoes it.",
+    help="Go back to an older checkpoint, such as 120; newer ones are set aside. Resuming from "
+    "one of those undoes it.",
 )
 @state_option
 @json_option
@@ -40,11 +40,11 @@ def command(
     state: StatePaths,
     as_json: bool,
 ) -> None:
-    """Let jobs go on now.
+    """Continue jobs now.
 
-    Stopped, held, parked, rejected, paused and backing-off jobs can.
+    For stopped, held, parked, rejected, paused and backing-off jobs.
 
-    Each goes on from its newest valid checkpoint, with a full restart budget.
+    Each continues from its newest valid checkpoint, with a full restart budget.
 
     \b
     Example:

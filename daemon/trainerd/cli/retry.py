@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 @state_option
 @json_option
 def command(names: tuple[str, ...], state: StatePaths, as_json: bool) -> None:
-    """Try jobs again that were given up.
+    """Try parked and rejected jobs again.
 
-    Parked and rejected ones, with a full restart budget.
+    They get a full restart budget.
 
-    One that waits for its next attempt, or for room on the disk, is tried at once. A job that was stopped is
-    left alone: resume it.
+    A job that waits for its next attempt, or for room on the disk, is tried at once. A stopped job is left
+    alone: resume it.
 
     \b
     Example:

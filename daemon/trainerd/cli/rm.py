@@ -31,7 +31,9 @@ POLL_S: Final = 0.2
 @click.option("--dry-run", is_flag=True, help="Only say what would happen.")
 @click.option("--purge", is_flag=True, help="Delete the run folders too: checkpoints, metrics, logs.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before deleting run folders.")
-@click.option("--no-wait", is_flag=True, help="Return once the specs are gone, not once the jobs have ended.")
+@click.option(
+    "--no-wait", is_flag=True, help="Return once the specs are deleted, not once the jobs have ended."
+)
 @state_option
 @json_option
 def command(
@@ -44,10 +46,10 @@ def command(
     state: StatePaths,
     as_json: bool,
 ) -> None:
-    """Remove jobs: their specs go, what runs drains.
+    """Remove jobs: delete their specs, drain what runs.
 
-    The run folder stays, and submitting the spec again goes on from its last checkpoint. With --purge it is
-    deleted for good, once nothing of the job runs any more.
+    The run folder stays: submit the spec again, and the run continues from its last checkpoint. With
+    --purge it is deleted permanently, once no process of the job runs.
 
     \b
     Example:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, readable=False),
     default=Path("jobs"),
     show_default=True,
-    help="Folder to watch: dropping a spec there is submitting a job.",
+    help="Folder to watch: a new spec in it submits a job.",
 )
 @click.option(
     "--state",
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 @click.option(
     "--web",
     metavar="ADDRESS",
-    help="Serve a page for browsers: HOST:PORT such as 127.0.0.1:7878, opened by a token that is printed, or "
+    help="Serve a page for browsers: HOST:PORT such as 127.0.0.1:7878, opened by a token that "
+    "is printed, or "
     "unix:PATH for a proxy.  [default: none]",
 )
 @click.option("--web-actions", is_flag=True, help="Let the page stop, hold, resume, retry and restart jobs.")
@@ -54,9 +55,9 @@ def command(
 ) -> None:
     """Supervise every job of a folder, in the foreground.
 
-    SIGTERM or Ctrl-C drains all jobs and exits 0; the next `trainerd run` resumes them. A second one hurries.
-    SIGHUP checks the program as it is now and, if it is sound, runs it in the place of the old one: same
-    process, no job notices, requests wait for a moment.
+    SIGTERM or Ctrl-C drains all jobs and exits 0; the next `trainerd run` resumes them. A second signal
+    shortens the drain. SIGHUP checks the present code and configuration and, if they are valid, replaces
+    the program in place: the process stays, jobs are not disturbed, and requests wait until it answers.
 
     \b
     Example:

@@ -13,7 +13,7 @@ from trainerd.cli.output import ending_quietly, print_json
 def command(as_json: bool) -> None:
     """Print the JSON Schema of a job spec.
 
-    For editors that complete and check while one types.
+    For editors that complete and check fields.
 
     It is JSON with or without --json.
 

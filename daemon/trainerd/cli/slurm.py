@@ -75,8 +75,8 @@ def command(
 ) -> None:
     """Print a batch script that runs a job under Slurm.
 
-    The warning time is computed from the job's grace period. The job goes back into the queue when its time
-    is over or it is preempted, and goes on from its checkpoint; one that is cancelled stays cancelled.
+    The warning time is computed from the job's grace period. The job is requeued when its time is over or
+    it is preempted, and continues from its checkpoint; a cancelled job stays cancelled.
 
     \b
     Example:

@@ -59,12 +59,12 @@ HOLD_NOTE: Final = "it starts nothing until `trainerd resume --all`"
 @json_option
 @click.pass_context
 def command(context: click.Context, *, name: str | None, state: StatePaths, as_json: bool) -> None:
-    """Show everything about one job.
+    """Show one job in detail.
 
-    Without a NAME, about the supervisor itself.
+    Without a NAME, show the supervisor.
 
-    The last outcome comes with its evidence and with what the supervisor does about it. The exit code says
-    which state the job is in: 0 finished, running, starting or draining; 10 queued; 11 backing-off;
+    The last outcome is shown with its evidence and with what the supervisor does next. The exit code shows
+    the state of the job: 0 finished, running, starting or draining; 10 queued; 11 backing-off;
     12 paused; 13 stopped; 14 parked; 15 rejected; 16 faulted. With no supervisor: 17 the
     attempt has ended, 18 it runs, and nothing restarts it.
 

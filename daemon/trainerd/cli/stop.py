@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     "--wait", is_flag=True, help="Return once the jobs have ended, not once the request is durable."
 )
 @click.option(
-    "--now", is_flag=True, help="Ask a second time: save what is held and leave, in the middle of a step."
+    "--now",
+    is_flag=True,
+    help="Send a second signal: save what is held in memory and leave in the middle of a step.",
 )
 @state_option
 @json_option
@@ -30,7 +32,7 @@ def command(names: tuple[str, ...], wait: bool, now: bool, state: StatePaths, as
 
     Each finishes its step, checkpoints and leaves, and stays stopped until it is resumed.
 
-    The request survives the supervisor: a job that was told to stop stays stopped after a restart.
+    The request survives the supervisor: a stopped job stays stopped after a restart.
 
     \b
     Example:

@@ -65,7 +65,7 @@ class SubmitCommand(click.Command):
 @click.option("--nproc", type=click.IntRange(min=1), metavar="N", help="Ranks of a COMMAND.")
 @click.option("--priority", type=int, metavar="N", help="Of a COMMAND; higher goes first.")
 @click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="Variable for a COMMAND.")
-@click.option("--replace", is_flag=True, help="Take the place of a spec that gives the same job.")
+@click.option("--replace", is_flag=True, help="Replace a spec of the same job.")
 @click.option("--dry-run", is_flag=True, help="Only say what would happen.")
 @click.option(
     "--drill", "drills", is_flag=True, help="Drill each job first; place nothing unless all are exact."
@@ -99,10 +99,11 @@ def command(
 ) -> None:
     """Put specs into the jobs folder.
 
-    They are checked, copied into the supervisor's jobs folder, and what it makes of them is shown.
+    The specs are checked and copied into the supervisor's jobs folder, and the state of the jobs is shown.
 
     All specs are checked before the first is copied. A relative workdir keeps its meaning: it is made
-    absolute. Copying a spec into the jobs folder by hand is as good. A COMMAND after -- becomes a spec there
+    absolute. Copying a spec into the jobs folder by hand submits it too. A COMMAND after -- becomes a spec
+    there
     that runs it in this folder, with the interpreter that this shell would start; - reads a spec from
     standard input.
 

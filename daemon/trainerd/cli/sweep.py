@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 )
 @click.option("--name", metavar="NAME", help="Beginning of the names.  [default: that of the template]")
 @click.option("--max-running", type=click.IntRange(min=1), metavar="N", help="Run at most N of them at once.")
-@click.option("--replace", is_flag=True, help="Take the place of specs that give the same jobs.")
+@click.option("--replace", is_flag=True, help="Replace specs of the same jobs.")
 @click.option("--dry-run", is_flag=True, help="Only list what would be submitted. Needs no supervisor.")
 @unsought_state_option
 @json_option

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     "--jobs",
     "jobs_dir",
     type=click.Path(path_type=Path),
-    help="Judge the specs as they would be in this jobs folder: relative paths begin at the folder of "
-    "a spec.",
+    help="Check the specs as they would be in this jobs folder, at which relative paths then begin.",
 )
 @json_option
 @click.pass_context
@@ -32,7 +31,7 @@ def command(context: click.Context, *, files: tuple[Path, ...], jobs_dir: Path |
 
     Every mistake is shown with its line and the nearest valid name.
 
-    Exits with 1 if any of them would not be accepted.
+    Exits with 1 if a spec would not be accepted.
 
     \b
     Example:

@@ -56,9 +56,9 @@ def command(
 ) -> None:
     """Wait until jobs have finished, or are in another state.
 
-    Returns as soon as all are there. A job that comes to rest elsewhere, such as a parked one, ends the wait
-    with exit code 1, as does one that is removed; 124 says that the time was up. Restarts of the supervisor
-    are waited through.
+    Returns as soon as all jobs are there. A job that comes to rest in another state, such as parked, or is
+    removed ends the wait with exit code 1; 124 means that the timeout has passed. The wait continues
+    through restarts of the supervisor.
 
     \b
     Example:
