@@ -54,25 +54,32 @@ class Returned(Generic[Content]):
     checkpoint: Checkpoint
 
 
-def why_not(copy: Manifest, newest: Checkpoint | None, *, history_bytes: int) -> str | None:
+def why_not(
+    copy: Manifest, newest: Checkpoint | None, *, history_bytes: int, world_size: int = 1
+) -> str | None:
     """Return why a copy in memory is not what the run goes on from, None if it is.
 
     Args:
         copy: Its manifest.
         newest: The newest checkpoint on disk, None if there is none.
         history_bytes: Size of the metric history.
+        world_size: How many ranks go on.
     """
     step = newest.step if newest is not None else 0
     if copy.step <= step:
         return f"the disk has step {step}"
-    if copy.world_size != 1:
-        return f"it holds one of {copy.world_size} ranks"
+    if copy.world_size != world_size:
+        return f"it is of {copy.world_size} {_ranks(copy.world_size)}, and {world_size} go on"
     if copy.history_bytes > history_bytes:
         return f"it counts on {copy.history_bytes} bytes of the metric history, which has {history_bytes}"
     if not _follows(copy, newest):
         has = newest.name if newest is not None else "no checkpoint"
         return f"it follows from {copy.parent or 'another beginning'}, and the disk has {has}"
     return None
+
+
+def _ranks(count: int) -> str:
+    return "rank" if count == 1 else "ranks"
 
 
 def _follows(copy: Manifest, newest: Checkpoint | None) -> bool:
@@ -96,6 +103,7 @@ def find_copy(
     *,
     history_bytes: int,
     make_room: Callable[[int], None],
+    world_size: int = 1,
 ) -> tuple[Returned[Content] | None, tuple[str, ...]]:
     """Return the newest copy that can be used, None if there is none, and why newer ones cannot.
 
@@ -108,6 +116,7 @@ def find_copy(
         read: Reads a copy and verifies it on the way; raises what `CheckpointStore.verify` raises.
         history_bytes: Size of the metric history.
         make_room: Sees to it that so many bytes will fit.
+        world_size: How many ranks go on: a copy holds the files of as many.
 
     Raises:
         FencedError: Another attempt has taken over.
@@ -118,7 +127,7 @@ def find_copy(
     for copy in reversed(memory.checkpoints()):
         if newest is not None and copy.step <= newest.step:
             break  # the ordinary case after a save on disk
-        problem = why_not(copy.manifest, newest, history_bytes=history_bytes)
+        problem = why_not(copy.manifest, newest, history_bytes=history_bytes, world_size=world_size)
         if problem is None:
             try:
                 make_room(copy.manifest.bytes)

@@ -91,7 +91,7 @@ STALE = {
         "it follows from step-000000002",
     ),
     "of a parent without a name": ({"parent": "../x"}, "it follows from"),
-    "of several ranks": ({"parent": "step-000000004", "world_size": 2}, "one of 2 ranks"),
+    "of several ranks": ({"parent": "step-000000004", "world_size": 2}, "it is of 2 ranks, and 1 go on"),
     "of a longer history": ({"parent": "step-000000004", "history_bytes": 51}, "51 bytes"),
 }
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from trainerd.errors import RankLostError
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from trainerd.training.distributed.rank_store import Ranks
     from trainerd.training.interruption.drain_flag import DrainFlag
 
-JointAction = Literal["drain", "save", "stage"]
+JointAction = Literal["drain", "save", "copy", "stage"]
 
 LISTEN_S: Final = 0.02
 """How often a rank checks whether it was signalled and whether another rank asks, in seconds."""
@@ -44,17 +44,31 @@ waiting there for a rank that drains already: then it never comes."""
 LOST_LIMIT_S: Final = 5.0
 """How long the main thread may take to find out itself that another rank is gone, in seconds. In a collective
 on a GPU it may wait for that one for many minutes."""
+_SERVED_BY: Final[dict[str, frozenset[str]]] = {
+    "save": frozenset({"save"}),
+    "copy": frozenset({"save", "copy"}),
+    "stage": frozenset({"save", "copy", "stage"}),
+}
+"""What serves each request: a copy stays staged, and what is saved need not be copied."""
 _PAST_ALL: Final = 1 << 62
 """The proposal of a rank that has finished: what is asked now is overtaken by the end of the run."""
 
 
 @dataclass(frozen=True)
 class JointDecision:
-    """What all ranks do at one boundary, and why."""
+    """What all ranks do at one boundary, and why.
+
+    Attributes:
+        boundary: Number of the boundary.
+        action: What they do there.
+        reason: Why.
+        number: Number of the round in which it was agreed upon: the same for all ranks.
+    """
 
     boundary: int
     action: JointAction
     reason: str
+    number: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -164,11 +178,22 @@ class Alone:
 
 
 class Together:
-    """One of several ranks."""
+    """One of several ranks.
 
-    def __init__(self, ranks: Ranks, flag: DrainFlag) -> None:
+    Args:
+        ranks: This rank and the others.
+        flag: Whether this rank was signalled.
+        wants_copy: Tells whether this rank would have the next boundary copied into memory, given whether a
+            step is in progress. Asked all the time, from the thread that listens, so that it is agreed upon
+            within the step: where steps are long, no rank waits for it.
+    """
+
+    def __init__(
+        self, ranks: Ranks, flag: DrainFlag, *, wants_copy: Callable[[bool], bool] = lambda _is_in_step: False
+    ) -> None:
         self._ranks = ranks
         self._flag = flag
+        self._wants_copy = wants_copy
         self._boundary = 0
         self._is_inside_step = False
         self._is_past_all = False
@@ -241,11 +266,14 @@ class Together:
     def request(self, action: JointAction, reason: str) -> None:
         with self._changed:
             is_less = self._request is not None and action == "stage"
-            if not is_less and not any(each.action in {action, "save"} for each in self._decisions):
+            if not is_less and not self._is_decided(_SERVED_BY[action]):
                 self._request = (action, reason)
 
     def leave_without_boundary(self, why: str) -> None:
         self._hurry = why  # the listener sees to it
+
+    def _is_decided(self, actions: frozenset[str]) -> bool:
+        return any(each.action in actions for each in self._decisions)
 
     def _is_bound(self) -> bool:
         """Tell whether something keeps this rank where it is."""
@@ -283,6 +311,15 @@ class Together:
             self._ranks.put_first(self._key("asked"), {"action": "drain", "reason": reason})
         elif (request := self._request) is not None:
             self._ranks.put_first(self._key("asked"), {"action": request[0], "reason": request[1]})
+        elif self._drain_reason is None and self._is_copy_wanted():
+            self._ranks.put_first(self._key("asked"), {"action": "copy", "reason": "flushed"})
+
+    def _is_copy_wanted(self) -> bool:
+        with self._changed:
+            if self._is_past_all or self._is_decided(_SERVED_BY["copy"]):
+                return False
+            is_in_step = self._is_inside_step
+        return self._wants_copy(is_in_step)
 
     def _hold_round(self) -> None:
         asked = self._ranks.get(self._key("asked"))
@@ -294,7 +331,9 @@ class Together:
             return
         with self._changed:
             self._proposal = None
-            self._decisions.append(JointDecision(max(proposals), asked["action"], asked["reason"]))
+            self._decisions.append(
+                JointDecision(max(proposals), asked["action"], asked["reason"], self._round)
+            )
             if asked["action"] == "drain":
                 self._drain_reason = asked["reason"]
             self._request = None  # a drain saves as well; what was only to be staged is requested again

@@ -41,6 +41,56 @@ ANNOUNCEMENT_LIMIT_S: Final = 600.0
 for."""
 
 
+class SaveWords:
+    """What the ranks say to one another while they make one checkpoint.
+
+    Args:
+        ranks: Who they are.
+        key: Under which they say it.
+    """
+
+    def __init__(self, ranks: Ranks, key: str) -> None:
+        self.ranks = ranks
+        self._key = key
+
+    def say(self, word: str, value: dict[str, Any]) -> None:
+        """Say something to all.
+
+        Raises:
+            RankLostError: The store is gone.
+        """
+        self.ranks.put(f"{self._key}/{word}", value)
+
+    def hear(self, word: str) -> dict[str, Any]:
+        """Wait until it is said, and return it.
+
+        Raises:
+            RankLostError: A rank is gone, or it was not said in time.
+            SpaceError: What is said is that there was no room.
+            OSError: What is said is another problem.
+        """
+        return self.checked(word, self.ranks.get(f"{self._key}/{word}", limit_s=ANNOUNCEMENT_LIMIT_S))
+
+    def checked(self, word: str, said: dict[str, Any]) -> dict[str, Any]:
+        """Return what was said, unless it is a problem: that is raised, as `hear` does."""
+        if "problem" not in said:
+            return said
+        kind = SpaceError if said["is_space"] else OSError
+        _, _, rank = word.partition("/")
+        raise kind(f"rank {rank or 0} could not save its part of the checkpoint: {said['problem']}")
+
+    def say_problem(self, word: str) -> None:
+        """Say what is being raised, unless the word was said already."""
+        error = sys.exception()
+        with contextlib.suppress(RankLostError):  # no other rank is left to tell
+            if not self.ranks.has(f"{self._key}/{word}"):
+                self.say(word, self.problem_of(error))
+
+    def problem_of(self, error: BaseException | None) -> dict[str, Any]:
+        """Return what is said of an error."""
+        return {"problem": f"{type(error).__name__}: {error}", "is_space": isinstance(error, SpaceError)}
+
+
 class JointSaves:
     """Begins saves that all ranks make together.
 
@@ -63,25 +113,25 @@ class JointSaves:
             InternalError: The ranks are not at the same boundary.
         """
         self._serial += 1
-        key = f"save/{self._serial}"
+        words = SaveWords(self._ranks, f"save/{self._serial}")
         if self._ranks.rank == 0:
-            return LeadingPart(self._ranks, key, self._store, manifest)
-        return FollowingPart(self._ranks, key, manifest)
+            return LeadingPart(words, self._store, manifest)
+        return FollowingPart(words, manifest)
 
 
 class _Part:
     """What both kinds of part have in common."""
 
-    def __init__(self, ranks: Ranks, key: str, staging: Staging, manifest: Manifest) -> None:
-        self._ranks = ranks
-        self._key = key
+    def __init__(self, words: SaveWords, staging: Staging, manifest: Manifest) -> None:
+        self._words = words
+        self._rank = words.ranks.rank
         self.staging = staging
-        self._boundary = _boundary_of(manifest)
+        self._boundary = boundary_of(manifest)
 
     def _check_boundary(self, rank: int, boundary: list[int]) -> None:
         if boundary != self._boundary:
             raise InternalError(
-                f"rank {rank} saves (step, epoch, batch) {boundary}, rank {self._ranks.rank} "
+                f"rank {rank} saves (step, epoch, batch) {boundary}, rank {self._rank} "
                 f"{self._boundary}: "
                 "the ranks do not run the same loops"
             )
@@ -90,15 +140,15 @@ class _Part:
 class LeadingPart(_Part):
     """Rank 0's part: its files, and the commit."""
 
-    def __init__(self, ranks: Ranks, key: str, store: CheckpointStore, manifest: Manifest) -> None:
+    def __init__(self, words: SaveWords, store: CheckpointStore, manifest: Manifest) -> None:
         try:
             staging = store.begin(manifest.step)
         except BaseException:
-            _say_problem(ranks, f"{key}/begun")
+            words.say_problem("begun")
             raise
-        super().__init__(ranks, key, staging, manifest)
+        super().__init__(words, staging, manifest)
         self._store = store
-        ranks.put(f"{key}/begun", {"path": str(staging.path), "boundary": self._boundary})
+        words.say("begun", {"path": str(staging.path), "boundary": self._boundary})
 
     def commit(self, manifest: Manifest, *, reads_back: bool = True) -> Checkpoint:
         """Wait for the others' files and make all of it a checkpoint.
@@ -110,9 +160,8 @@ class LeadingPart(_Part):
             InternalError: A rank announced those of another boundary, or others than its own. Nothing is
                 committed.
         """
-        for rank in self._ranks.others:
-            said = self._ranks.get(f"{self._key}/files/{rank}", limit_s=ANNOUNCEMENT_LIMIT_S)
-            _raise_problem(said, f"rank {rank}")
+        for rank in self._words.ranks.others:
+            said = self._words.hear(f"files/{rank}")
             self._check_boundary(rank, said["boundary"])
             files = [FileEntry(**entry) for entry in said["files"]]
             if {entry.name for entry in files} != {tensors_name(rank), tree_name(rank)}:
@@ -120,22 +169,21 @@ class LeadingPart(_Part):
             for entry in files:
                 self.staging.add(entry)
         checkpoint = self._store.commit(self.staging, manifest, reads_back=reads_back)
-        self._ranks.put(f"{self._key}/done", {"name": checkpoint.name})
+        self._words.say("done", {"name": checkpoint.name})
         return checkpoint
 
     def abandon(self) -> None:
         """Give up, and tell the others."""
         self.staging.abandon()
-        _say_problem(self._ranks, f"{self._key}/done")
+        self._words.say_problem("done")
 
 
 class FollowingPart(_Part):
     """Another rank's part: its files."""
 
-    def __init__(self, ranks: Ranks, key: str, manifest: Manifest) -> None:
-        said = ranks.get(f"{key}/begun", limit_s=ANNOUNCEMENT_LIMIT_S)
-        _raise_problem(said, "rank 0")
-        super().__init__(ranks, key, Staging(Path(said["path"]), manifest.step), manifest)
+    def __init__(self, words: SaveWords, manifest: Manifest) -> None:
+        said = words.hear("begun")
+        super().__init__(words, Staging(Path(said["path"]), manifest.step), manifest)
         try:
             self._check_boundary(0, said["boundary"])
         except InternalError:
@@ -152,30 +200,16 @@ class FollowingPart(_Part):
         """
         del manifest, reads_back  # rank 0's business
         files = [asdict(entry) for entry in self.staging.entries]
-        self._ranks.put(f"{self._key}/files/{self._ranks.rank}", {"boundary": self._boundary, "files": files})
+        self._words.say(f"files/{self._rank}", {"boundary": self._boundary, "files": files})
         ANNOUNCED.hit()
-        said = self._ranks.get(f"{self._key}/done", limit_s=ANNOUNCEMENT_LIMIT_S)
-        _raise_problem(said, "rank 0")
+        said = self._words.hear("done")
         return read_checkpoint(self.staging.directory / said["name"])
 
     def abandon(self) -> None:
         """Give up, and tell rank 0. The folder is its to remove."""
-        _say_problem(self._ranks, f"{self._key}/files/{self._ranks.rank}")
+        self._words.say_problem(f"files/{self._rank}")
 
 
-def _boundary_of(manifest: Manifest) -> list[int]:
+def boundary_of(manifest: Manifest) -> list[int]:
+    """Return what two ranks have in common only if they are at the same boundary."""
     return [manifest.step, manifest.epoch, manifest.batch]
-
-
-def _say_problem(ranks: Ranks, key: str) -> None:
-    error = sys.exception()
-    with contextlib.suppress(RankLostError):  # no other rank is left to tell
-        if not ranks.has(key):
-            is_space = isinstance(error, SpaceError)
-            ranks.put(key, {"problem": f"{type(error).__name__}: {error}", "is_space": is_space})
-
-
-def _raise_problem(said: dict[str, Any], who: str) -> None:
-    if "problem" in said:
-        kind = SpaceError if said["is_space"] else OSError
-        raise kind(f"{who} could not save its part of the checkpoint: {said['problem']}")

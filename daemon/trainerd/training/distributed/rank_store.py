@@ -90,6 +90,11 @@ class Ranks:
         """All ranks but this one."""
         return tuple([rank for rank in range(self.world_size) if rank != self.rank])
 
+    @property
+    def is_one_machine(self) -> bool:
+        """Whether all ranks see the same processes: none is on another machine or in another container."""
+        return len(self._peers) == self.world_size - 1
+
     def introduce(self, *, spec_digest: str = "") -> None:
         """Tell the others which process this is, and learn which ones they are.
 
@@ -133,6 +138,10 @@ class Ranks:
     def put_first(self, key: str, value: Any) -> None:
         """Say something unless another rank was first to say it."""
         self._ask(lambda: self._store.compare_set(key, "", json.dumps(value)))
+
+    def forget(self, key: str) -> None:
+        """Remove what was said, which no rank will ask for any more."""
+        self._ask(lambda: self._store.delete_key(key))
 
     def has(self, key: str) -> bool:
         """Tell whether a rank has said it. Costs tens of microseconds."""

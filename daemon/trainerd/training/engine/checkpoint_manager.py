@@ -56,6 +56,7 @@ class CheckpointManager:
     Attributes:
         mirror_limit_s: How long `close` waits for the mirror, in seconds.
         is_committer: Whether this process holds the lock and commits.
+        memory: Copies in memory, None if there can be none.
         lineage: Line of checkpoints of this process.
         sequence: What is done with each new checkpoint.
         writer: Writes snapshots.
@@ -90,7 +91,7 @@ class CheckpointManager:
         self.writer = CheckpointWriter(self.sequence)
         self._policy = policy
         self._mirror = mirror
-        self._memory = memory
+        self.memory = memory
         self._history = history
         self.mirror_limit_s = CLOSE_LIMIT_S
         self._lock = contextlib.ExitStack()
@@ -157,13 +158,13 @@ class CheckpointManager:
             return (sound, _read(sound)) if sound is not None else None
         self.open()
         self.writer.wait()
-        if self._memory is not None:
-            in_memory = self._memory.find(_read, self.make_room)
+        if self.memory is not None:
+            in_memory = self.memory.find(_read, self.make_room)
             if in_memory is not None and self._mirror is None:
                 self.lineage.found(in_memory[0])
                 return in_memory
             if in_memory is not None:  # what the mirror has is compared with what is on disk
-                self._memory.write_back()
+                self.memory.write_back()
         found = self.store.newest_read(_read)
         if self._mirror is not None:
             pulled = self._mirror.pull_newer(self.store, found[0]) if found else self._mirror.pull(self.store)
@@ -176,9 +177,10 @@ class CheckpointManager:
     def settle(self) -> None:
         """Complete the resume from what `find` returned: bring it to disk if it is not there, and prune.
 
-        In the background, as a save; what fails there is raised by the next call that meets it.
+        In the background, as a save; what fails there is raised by the next call that meets it. Of several
+        ranks, rank 0 does it, and the others wait for it as for a save.
         """
-        memory = self._memory
+        memory = self.memory
         if memory is None or not memory.is_write_back_due:
             self.sequence.prune_after_resume()
             return
@@ -192,9 +194,9 @@ class CheckpointManager:
 
     def is_from_memory(self, checkpoint: Checkpoint | None) -> bool:
         """Tell whether a checkpoint was only in memory when this attempt began."""
-        if checkpoint is None or self._memory is None:
+        if checkpoint is None or self.memory is None:
             return False
-        return checkpoint.name == self._memory.returned
+        return checkpoint.name == self.memory.returned
 
     def wait_for_mirror(self, checkpoint: Checkpoint, *, limit_s: float) -> bool | None:
         """Wait until a checkpoint is in the mirror; return whether it is, None without a mirror.

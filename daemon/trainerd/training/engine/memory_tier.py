@@ -9,6 +9,7 @@ Invariants:
     else is written, on disk or in memory.
     Whatever fails here turns the copies off, with a line that says why, and ends no run.
     What is on disk as well is removed from memory when the session closes.
+    Of several ranks, rank 0 has the place, and decides. All go on from the same copy, or all from the disk.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainerd.checkpoint.committed import read_checkpoint
 from trainerd.checkpoint.memory_place import DEFAULT_BASE, discard_memory, take_place
 from trainerd.checkpoint.memory_return import MEMORY_REASON, Returned, find_copy, write_back
 from trainerd.checkpoint.memory_room import memory_room, why_no_room
@@ -27,10 +29,19 @@ from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract import rehearsal
 from trainerd.contract.environment import MEMORY_DIR, MEMORY_SHARE
 from trainerd.contract.failpoints import declare
-from trainerd.errors import LockedError, NonFiniteLossError, SpaceError, TrainerdError, UserError
+from trainerd.errors import (
+    LockedError,
+    NonFiniteLossError,
+    RankLostError,
+    SpaceError,
+    TrainerdError,
+    UserError,
+)
+from trainerd.training.distributed.joint_save import SaveWords
+from trainerd.training.engine.joint_copies import JointCopies, JointCopy
 from trainerd.training.engine.save_sequence import SoloPart
 from trainerd.training.interruption.leaving import say
-from trainerd.training.schedule.memory_budget import COST_SHARE_MAX, MemoryBudget
+from trainerd.training.schedule.memory_budget import AGREEMENT_COST_S, COST_SHARE_MAX, MemoryBudget
 from trainerd.training.writing.direct_file import AbandonedError
 
 if TYPE_CHECKING:
@@ -38,6 +49,7 @@ if TYPE_CHECKING:
 
     from trainerd.checkpoint.manifest import Manifest
     from trainerd.checkpoint.store import Checkpoint
+    from trainerd.training.distributed.rank_store import Ranks
     from trainerd.training.engine.arriving_rows import ArrivingRows
     from trainerd.training.engine.history import HistoryWriter
     from trainerd.training.engine.silent_history import SilentHistory
@@ -58,7 +70,7 @@ class MemoryTier:
         disk: Checkpoints of the run.
         rows: Rows of the metric history that are not in it yet.
         history: Metric history that the manifests count on.
-        is_alone: Whether this is the only rank.
+        ranks: This rank and the others, None if there are none.
         environ: The process's environment.
 
     Attributes:
@@ -76,25 +88,28 @@ class MemoryTier:
         rows: ArrivingRows,
         history: HistoryWriter | SilentHistory,
         *,
-        is_alone: bool,
+        ranks: Ranks | None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self.rank = 0
         self.is_joint = False
         self.is_on = False
         self.returned: str | None = None
-        self.budget = MemoryBudget(_share(environ))
+        agreement_cost_s = 0.0 if ranks is None else AGREEMENT_COST_S
+        self.budget = MemoryBudget(_share(environ), agreement_cost_s=agreement_cost_s)
         self._settings = settings
         self._disk = disk
         self._rows = rows
         self._history = history
-        self._is_alone = is_alone
+        self._ranks = ranks
+        self._joint_copies = JointCopies(ranks) if ranks is not None else None
         self._base = Path(environ.get(MEMORY_DIR) or DEFAULT_BASE)
         self._is_rehearsed = rehearsal.from_environ(environ) is not None
         self._store: CheckpointStore | None = None
         self._lock = contextlib.ExitStack()
         self._held_bytes = 0
         self._found: Returned[StateTree] | None = None
+        self._followed: Checkpoint | None = None
 
     # ------------------------------------------------------------------ at the start, and at the end
 
@@ -105,8 +120,10 @@ class MemoryTier:
         if self._settings.checkpoint.memory == "off" or self._is_rehearsed:
             discard_memory(self._disk.directory)  # of an attempt that kept copies: this one goes on from disk
             return
-        if not self._is_alone:
-            self.turn_off("several ranks train together")
+        if self._settings.environment.node is not None or not (
+            self._ranks is None or self._ranks.is_one_machine
+        ):
+            self.turn_off("the ranks are on several nodes, and a copy survives on one alone")
             return
         try:
             self._store = CheckpointStore(take_place(self._disk.directory, self._base))
@@ -140,6 +157,7 @@ class MemoryTier:
                 read,
                 history_bytes=self._history.position_bytes,
                 make_room=make_room,
+                world_size=self._settings.environment.world_size,
             )
             for reason in reasons:
                 say(f"trainerd: a copy in memory is not used: {reason}")
@@ -155,10 +173,31 @@ class MemoryTier:
     @property
     def is_write_back_due(self) -> bool:
         """Whether the run goes on from a copy that is not on disk."""
-        return self._found is not None
+        return self._found is not None or self._followed is not None
+
+    def copy_of(self, checkpoint: Checkpoint) -> Checkpoint | None:
+        """Return the copy that a checkpoint was found as, None if it is on disk."""
+        found = self._found
+        return found.copy if found is not None and found.checkpoint.name == checkpoint.name else None
+
+    def refuse(self, reason: str) -> None:
+        """Do not go on from the copy that was found, for a rank cannot: remove it, and say why."""
+        found, self._found, self.returned = self._found, None, None
+        if found is not None:
+            say(f"trainerd: a copy in memory is not used: {found.copy.name}: {reason}")
+            with contextlib.suppress(OSError):
+                if (renamed := rename_for_removal(found.copy.path)) is not None:
+                    remove_renamed(renamed)
+
+    def follow(self, checkpoint: Checkpoint) -> None:
+        """Note that this rank goes on from a copy that rank 0 has found, and is to make this checkpoint."""
+        self._followed = checkpoint
+        self.returned = checkpoint.name
 
     def write_back(self) -> Checkpoint:
         """Make the copy that the run goes on from a checkpoint on disk; remove all copies then.
+
+        Of several ranks, rank 0 does that, and the others wait for it.
 
         Raises:
             CorruptError: The copy has changed since it was read, or what is on disk is not what was written.
@@ -166,6 +205,22 @@ class MemoryTier:
             FencedError: Another attempt has taken over.
             OSError: It could not be read, or not written.
         """
+        followed, self._followed = self._followed, None
+        if followed is not None and self._ranks is not None:
+            SaveWords(self._ranks, "resume").hear("returned")
+            return read_checkpoint(followed.path)
+        if self._ranks is None:
+            return self._write_back()
+        words = SaveWords(self._ranks, "resume")
+        try:
+            checkpoint = self._write_back()
+        except BaseException:
+            words.say_problem("returned")
+            raise
+        words.say("returned", {"name": checkpoint.name})
+        return checkpoint
+
+    def _write_back(self) -> Checkpoint:
         found, self._found = self._found, None
         assert found is not None
         self._history.sync()  # what a checkpoint on disk counts on is durable before it
@@ -202,16 +257,51 @@ class MemoryTier:
 
     def has_room(self, size_bytes: int) -> bool:
         """Tell whether a copy of that size can be kept; where memory is short, turn the copies off."""
+        problem = self._why_no_room(size_bytes)
+        if problem is not None:
+            self.turn_off(problem)
+        return problem is None
+
+    def _why_no_room(self, size_bytes: int) -> str | None:
         assert self._store is not None
         try:
             rooms = memory_room(self._store.directory)
         except OSError as error:
-            problem: str | None = str(error)
-        else:
-            problem = why_no_room(rooms, size_bytes=size_bytes, held_bytes=self._held_bytes)
+            return str(error)
+        return why_no_room(rooms, size_bytes=size_bytes, held_bytes=self._held_bytes)
+
+    def store_for(self, size_bytes: int) -> CheckpointStore:
+        """Return the place in memory, which has room for a copy of that size. From the thread that writes.
+
+        Raises:
+            AbandonedError: The copies were turned off since it was agreed upon.
+            SpaceError: It has no room.
+        """
+        if self._store is None or not self.is_on:
+            raise AbandonedError
+        problem = self._why_no_room(size_bytes)
         if problem is not None:
-            self.turn_off(problem)
-        return problem is None
+            raise SpaceError(problem)
+        return self._store
+
+    def decline(self, number: int) -> None:
+        """Tell the other ranks that this one has nothing to copy at the boundary that they agreed upon.
+
+        Raises:
+            RankLostError: Rank 0 is gone.
+        """
+        assert self._joint_copies is not None
+        self._joint_copies.decline(number)
+
+    def joint_copy(self, number: int, *, size_bytes: int) -> JointCopy:
+        """Return the destination of the copy that all ranks make.
+
+        Args:
+            number: Number of the round in which it was agreed upon.
+            size_bytes: Size of this rank's files.
+        """
+        assert self._joint_copies is not None
+        return JointCopy(self._joint_copies, number, size_bytes=size_bytes, place=self)
 
     def begin(self, manifest: Manifest) -> Part:
         """Begin the next copy. From the thread that writes, as all below."""
@@ -236,8 +326,11 @@ class MemoryTier:
     def ended(self, error: BaseException | None, background_s: float) -> None:
         """Take in how the writing of a copy ended, and its processor time in the background."""
         self.budget.written(background_s)
-        # What called it off is newer, and the thread that trains says itself that a loss is not finite.
-        if error is not None and not isinstance(error, AbandonedError | NonFiniteLossError):
+        # What called it off is newer, the thread that trains says itself that a loss is not finite, and the
+        # copies are what the next attempt goes on from if a rank is lost. A problem of another rank than
+        # rank 0 was told to rank 0, which decides.
+        is_quiet = isinstance(error, AbandonedError | NonFiniteLossError | RankLostError)
+        if error is not None and not is_quiet and self._settings.environment.rank == 0:
             message = (
                 error.message if isinstance(error, TrainerdError) else f"{type(error).__name__}: {error}"
             )

@@ -288,7 +288,7 @@ class RunEngine:
         if ends_loop:
             saves.stage("drain")
             self._reach("after-loop")
-        elif self.run.memory.is_due():
+        elif self.run.ranks is None and self.run.memory.is_due():  # several agree on it: see `answer`
             saves.keep_in_memory()
         elif self.run.settings.grace_s is not None and self.run.ranks is None and saves.is_staging_cheap():
             saves.stage("flushed")
@@ -426,7 +426,10 @@ class RunEngine:
             if decision.action == "drain":
                 self.leave(decision.reason)
             if decision.action == "stage":
-                self.run.saves.stage(decision.reason)
+                if not self.run.saves.is_safe_here():  # the script may have gone on since it was staged
+                    self.run.saves.stage(decision.reason)
+            elif decision.action == "copy":
+                self.run.saves.copy_together(decision.number)
             else:
                 self.run.saves.save_here(decision.reason)
 

@@ -108,7 +108,7 @@ class RunParts:
             stops_on_nonfinite=environment.on_nonfinite_loss != "ignore",
         )
         store = CheckpointStore.of_run(settings.run)
-        self.memory = MemoryTier(settings, store, self.rows, self.history, is_alone=ranks is None)
+        self.memory = MemoryTier(settings, store, self.rows, self.history, ranks=ranks)
         self.checkpoints = CheckpointManager(
             store,
             checkpoint.keep,
@@ -161,7 +161,9 @@ class RunParts:
         self.watch = RequestWatch(
             self.link.stop_signal, is_heard=lambda: self.flag.is_set, say=self.flag.notice
         )
-        self.agreement: Agreement = Together(ranks, self.flag) if ranks else Alone(self.flag)
+        self.agreement: Agreement = (
+            Together(ranks, self.flag, wants_copy=self.saves.wants_copy) if ranks else Alone(self.flag)
+        )
         self.exit = RunExit(
             settings,
             self.state.position,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from trainerd.checkpoint.fingerprint import DATA, changes, compared
 from trainerd.contract.verdict import Reason
 from trainerd.errors import MismatchError, TrainerdError, UserError
-from trainerd.training.distributed.joint_resume import confirm_together, resume_together
+from trainerd.training.distributed.joint_resume import confirm_together, find_together, resume_together
 from trainerd.training.engine.loop_sources import LOOPS_MAX
 from trainerd.training.engine.position import Position
 from trainerd.training.engine.resume_checks import (
@@ -169,12 +169,18 @@ class RunResume:
         Nothing is changed, and the other objects need not exist yet.
         """
         if self._ranks is not None:
-            found = self._ranks.agreed(f"saved-state/{name}", self._find_name)
+            checkpoints = self._checkpoints
+            found = find_together(
+                self._ranks,
+                f"saved-state/{name}",
+                checkpoints.store,
+                self._find_newest,
+                checkpoints.memory,
+            )
             if found is None:
                 return None
-            checkpoint = self._checkpoints.store.find(found)
             rank = self._settings.environment.rank
-            tree = read_verified(checkpoint, rank if rank < checkpoint.manifest.world_size else 0)
+            tree = read_verified(found.files, rank if rank < found.checkpoint.manifest.world_size else 0)
             return tree.objects.get(name)
         if self._found is None:
             self._found = self._checkpoints.find()
@@ -204,10 +210,6 @@ class RunResume:
         """Let go of the state that was kept."""
         self._kept = None
 
-    def _find_name(self) -> str | None:
-        found = self._find_newest()
-        return found.name if found is not None else None
-
     def _find(self) -> tuple[Checkpoint, StateTree] | None:
         if self._ranks is None:
             found, self._found = self._found or self._checkpoints.find(), None
@@ -215,7 +217,10 @@ class RunResume:
                 checkpoint = found[0]
                 self._state.objects.check_ranks(checkpoint.name, saved=checkpoint.manifest.world_size, now=1)
             return found
-        return resume_together(self._ranks, self._checkpoints.store, self._find_newest, self._state.objects)
+        checkpoints = self._checkpoints
+        return resume_together(
+            self._ranks, checkpoints.store, self._find_newest, self._state.objects, checkpoints.memory
+        )
 
     def _find_newest(self) -> Checkpoint | None:
         found = self._checkpoints.find()

@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from trainerd.contract.failpoints import declare
 from trainerd.training.engine.lineage import SaveDetails
 from trainerd.training.schedule.staging_budget import StagingBudget
 from trainerd.training.writing.gc_pause import no_collection
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from trainerd.training.settings import Settings
     from trainerd.training.state.snapshot import Snapshot
     from trainerd.training.writing.writer import StagedSnapshot
+
+AGREED = declare("memory.agreed", "the copy before this one: no rank has begun this one yet, or some have")
 
 RESERVE_BYTES_MAX: Final = 256 << 20
 
@@ -90,6 +93,7 @@ class RunSaves:
         self._is_alone = is_alone
         self._lock = threading.RLock()
         self._saved_key: tuple[int, ...] | None = None
+        self._copied_key: tuple[int, ...] | None = None
         self._staged: StagedBoundary | None = None
         self._staging_budget = StagingBudget(is_alone=is_alone)
         self._has_reserve = False
@@ -207,8 +211,7 @@ class RunSaves:
         durable.
         """
         with self._lock, no_collection():
-            is_waiting = self._writer.is_busy or self._writer.is_preparing
-            if not self._memory.is_due() or is_waiting or self._is_saved():
+            if not self._memory.is_due() or self._is_waited_for() or self._is_saved():
                 return
             self._memory.budget.begin()
             if not self._is_staged_here():
@@ -217,6 +220,55 @@ class RunSaves:
             if staged is not None and self._memory.has_room(staged.snapshot.size_bytes):
                 self._memory.budget.copied()
                 self._writer.write_aside(staged.snapshot, staged.manifest, self._memory, self._memory.ended)
+
+    def wants_copy(self, is_in_step: bool) -> bool:
+        """Tell whether this rank, of several, would have the next boundary copied into memory.
+
+        Never waits, and may come from any thread: it is a wish, and what becomes of it is decided at the
+        boundary.
+
+        Args:
+            is_in_step: Whether a step is in progress, so that the next boundary is not the one crossed last.
+        """
+        if not self._is_prepared or self._is_waited_for() or not self._memory.is_due():
+            return False
+        return is_in_step or not (self._is_saved() or self._copied_key == self._state.position.key())
+
+    def copy_together(self, number: int) -> None:
+        """Copy this boundary into memory with all other ranks, or tell them that there is nothing to copy.
+
+        What is staged is written in the background, as by `keep_in_memory`.
+
+        Args:
+            number: Number of the round in which the boundary was agreed upon.
+
+        Raises:
+            RankLostError: Rank 0 is gone.
+        """
+        AGREED.hit()
+        with self._lock, no_collection():
+            self._memory.budget.begin()
+            key = self._state.position.key()
+            is_done = self._is_saved() or self._copied_key == key
+            if is_done or not self._is_prepared or self._is_waited_for():
+                self._memory.decline(number)
+                return
+            if not self._is_staged_here():
+                self.stage("flushed")
+            if self._staged is None:
+                self._memory.decline(number)
+                return
+            self._copied_key = key
+            self._memory.budget.copied()
+            snapshot = self._staged.snapshot
+            copy = self._memory.joint_copy(number, size_bytes=snapshot.size_bytes)
+            self._writer.write_aside(
+                snapshot, self._staged.manifest, copy, self._memory.ended, called_off=copy.called_off
+            )
+
+    def _is_waited_for(self) -> bool:
+        """Tell whether a save is in flight, or memory is being provided: a copy would wait for it."""
+        return self._writer.is_busy or self._writer.is_preparing
 
     # ------------------------------------------------------------------ when there is no time
 

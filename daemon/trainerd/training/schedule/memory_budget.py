@@ -16,6 +16,8 @@ COST_SHARE_MAX: Final = 0.02
 BACKGROUND_WEIGHT: Final = 0.25
 """What a second of a processor in the background costs the loop, in seconds: it takes a core, at a low
 priority, and memory bandwidth."""
+AGREEMENT_COST_S: Final = 0.02
+"""What several ranks may wait for one another to make a copy at the same boundary, in seconds."""
 FIRST_COST_S: Final = 0.005
 """What a copy is taken to cost before the first one, in seconds."""
 
@@ -25,6 +27,7 @@ class MemoryBudget:
 
     Args:
         share: The share.
+        agreement_cost_s: What each copy costs beyond its own making, in seconds.
         now: Returns the time on a clock that never goes back, in seconds.
 
     Attributes:
@@ -32,10 +35,17 @@ class MemoryBudget:
         cost_s: What the last copy cost training, in seconds.
     """
 
-    def __init__(self, share: float = COST_SHARE_MAX, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        share: float = COST_SHARE_MAX,
+        *,
+        agreement_cost_s: float = 0.0,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._share = share
         self._now = now
-        self.cost_s = FIRST_COST_S
+        self._agreement_cost_s = agreement_cost_s
+        self.cost_s = FIRST_COST_S + agreement_cost_s
         self._begun_s = now()
         self._stall_s = 0.0
         self.is_written = True
@@ -59,5 +69,5 @@ class MemoryBudget:
         Args:
             background_s: Processor time that it took in the background, in seconds.
         """
-        self.cost_s = self._stall_s + BACKGROUND_WEIGHT * background_s
+        self.cost_s = self._agreement_cost_s + self._stall_s + BACKGROUND_WEIGHT * background_s
         self.is_written = True

@@ -64,7 +64,7 @@ class _InFlight:
 
 @dataclass
 class _Aside:
-    is_called_off: threading.Event = field(default_factory=threading.Event)
+    is_called_off: threading.Event
     has_ended: threading.Event = field(default_factory=threading.Event)
 
 
@@ -155,6 +155,8 @@ class CheckpointWriter:
         manifest: Manifest,
         destination: Destination,
         on_end: Callable[[BaseException | None, float], None],
+        *,
+        called_off: threading.Event | None = None,
     ) -> None:
         """Write what is staged to another destination too, in the background.
 
@@ -166,9 +168,10 @@ class CheckpointWriter:
             destination: Where it goes.
             on_end: Called from the thread that writes, with the error that ended it, None if all went well,
                 and how much processor time it took in seconds: what it waited for cost the loop nothing.
+            called_off: Set once it is called off, for a destination that waits.
         """
         self.call_off_aside()
-        flight = _Aside()
+        flight = _Aside(called_off or threading.Event())
 
         def work() -> None:
             self._runtime.ignore_captures_of_others()

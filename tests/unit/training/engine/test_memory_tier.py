@@ -3,6 +3,7 @@
 import os
 import shutil
 from concurrent import futures
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ from trainerd.contract.paths import RunPaths  # noqa: E402
 from trainerd.errors import UserError  # noqa: E402
 from trainerd.training.engine import memory_tier as module  # noqa: E402
 from trainerd.training.engine.arriving_rows import LateRow  # noqa: E402
+from trainerd.training.engine.run_parts import RunParts  # noqa: E402
 from trainerd.training.engine.run_saves import RunSaves  # noqa: E402
+from trainerd.training.settings import resolve_settings  # noqa: E402
 from trainerd.training.writing.writer import CheckpointWriter  # noqa: E402
 
 LIMIT_S = 20.0
@@ -257,19 +260,24 @@ def test_an_error_of_the_script_makes_the_copied_boundary_durable(tmp_path, base
     assert list(base.glob("*/*")) == []
 
 
-def test_several_ranks_have_no_copies_and_are_told(tmp_path, base, capfd):
-    from trainerd.training.engine.run_parts import RunParts
-    from trainerd.training.settings import resolve_settings
+class RanksOnTwoMachines:
+    rank = 0
+    is_one_machine = False
 
+
+@pytest.mark.parametrize("ranks", [None, RanksOnTwoMachines()], ids=["one node of two", "two machines"])
+def test_ranks_on_several_machines_have_no_copies_and_are_told(tmp_path, base, capfd, ranks):
     settings = resolve_settings(
         run_dir=tmp_path, seed=0, every=None, keep_last=3, keep_best=None, keep_every=None, memory="auto",
         grace_s=None, environ={},
     )  # fmt: skip
+    if ranks is None:
+        settings = replace(settings, environment=replace(settings.environment, node=0))
     parts = RunParts(settings, None)
-    tier = module.MemoryTier(settings, parts.checkpoints.store, parts.rows, parts.history, is_alone=False)
+    tier = module.MemoryTier(settings, parts.checkpoints.store, parts.rows, parts.history, ranks=ranks)
     tier.open()
     assert not tier.is_on
-    assert "no copies are kept in memory: several ranks train together" in capfd.readouterr().err
+    assert "no copies are kept in memory: the ranks are on several nodes" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["on", "", "AUTO"])
