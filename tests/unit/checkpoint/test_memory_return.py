@@ -1,5 +1,6 @@
 """Which copy in memory a run goes on from, and what becomes of the others."""
 
+import itertools
 import os
 from dataclasses import replace
 from typing import NamedTuple
@@ -104,6 +105,38 @@ def test_a_copy_that_does_not_follow_from_the_disk_is_not_used(disk, memory, fie
     assert found.checkpoint is None
     assert reason in found.reasons[0]
     assert [each.step for each in disk.checkpoints()] == [4]
+
+
+def test_a_copy_of_several_ranks_is_used_by_as_many_ranks(disk, memory):
+    saved(disk, 4)
+    copy = saved(memory, 7, parent="step-000000004", world_size=2)
+    newest = disk.checkpoints()[-1]
+    found = {ranks: why_not(copy.manifest, newest, history_bytes=50, world_size=ranks) for ranks in (1, 2, 3)}
+    assert found[2] is None
+    assert found[1] == "it is of 2 ranks, and 1 go on"
+    assert found[3] == "it is of 2 ranks, and 3 go on"
+
+
+def test_a_copy_is_used_in_no_other_case_than_all_conditions_say(disk):
+    """Every combination of a few values of each."""
+    newest = {None: None} | {step: saved(disk, step) for step in (2, 4)}
+    parents = (None, "step-000000002", "step-000000004")
+    cases = itertools.product(newest, (2, 3, 5), parents, ("line", "other"), (1, 2), (1, 2), (50, 51))
+    used = 0
+    for disk_step, step, parent, lineage, saved_by, go_on, history in cases:
+        copy = replace(
+            BASE, step=step, parent=parent, lineage=lineage, world_size=saved_by, history_bytes=history
+        )
+        follows = {
+            None: parent is None,
+            2: parent == "step-000000002" or (parent is None and lineage == "line"),
+            4: parent == "step-000000004" or (parent != "step-000000004" and lineage == "line"),
+        }[disk_step]
+        is_good = step > (disk_step or 0) and saved_by == go_on and history <= 50 and follows
+        problem = why_not(copy, newest[disk_step], history_bytes=50, world_size=go_on)
+        assert (problem is None) == is_good, (disk_step, copy, go_on, problem)
+        used += is_good
+    assert used > 0
 
 
 def test_a_copy_whose_parent_is_gone_with_all_of_the_disk_is_not_used(memory, disk):

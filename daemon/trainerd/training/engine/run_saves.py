@@ -245,7 +245,6 @@ class RunSaves:
         Raises:
             RankLostError: Rank 0 is gone.
         """
-        AGREED.hit()
         with self._lock, no_collection():
             self._memory.budget.begin()
             key = self._state.position.key()
@@ -253,6 +252,7 @@ class RunSaves:
             if is_done or not self._is_prepared or self._is_waited_for():
                 self._memory.decline(number)
                 return
+            AGREED.hit()
             if not self._is_staged_here():
                 self.stage("flushed")
             if self._staged is None:

@@ -13,7 +13,7 @@ from torch.distributed import HashStore  # noqa: E402 - only where torch is
 
 from trainerd.errors import RankLostError  # noqa: E402
 from trainerd.training.distributed import agreement  # noqa: E402
-from trainerd.training.distributed.agreement import Alone, Together, WaysOut  # noqa: E402
+from trainerd.training.distributed.agreement import Alone, JointDecision, Together, WaysOut  # noqa: E402
 from trainerd.training.distributed.rank_store import Ranks  # noqa: E402
 from trainerd.training.interruption.drain_flag import DrainFlag  # noqa: E402
 
@@ -162,6 +162,60 @@ def test_a_request_to_save_replaces_one_to_stage():
     asked = said(store, "round/0/asked")
     together.stop()
     assert asked["action"] == "save"
+
+
+def test_a_copy_that_a_rank_wants_is_agreed_upon_within_the_step_and_asked_for_once():
+    store = HashStore()
+    wanted = []
+
+    def wants_copy(is_in_step):
+        wanted.append(is_in_step)
+        return is_in_step
+
+    first = Together(Ranks(store, rank=0, world_size=2), DrainFlag(), wants_copy=wants_copy)
+    second = Together(Ranks(store, rank=1, world_size=2), DrainFlag())
+    for each in (first, second):
+        each.start(WAYS)
+        assert each.enter()
+    while not (first._decisions and second._decisions):
+        time.sleep(0.001)
+    asked = len(wanted)
+    time.sleep(10 * agreement.LISTEN_S)
+    assert len(wanted) == asked, "what is decided is not asked for again"
+    found = []
+    for each in (first, second):
+        assert each.cross()
+        found += [(decision.action, decision.boundary, decision.number) for decision in each.settle()]
+        each.stop()
+    assert found == [("copy", 1, 0)] * 2
+
+
+def test_no_copy_is_wanted_once_a_drain_is_decided():
+    store = HashStore()
+    flag = DrainFlag()
+    first = Together(Ranks(store, rank=0, world_size=2), flag, wants_copy=lambda _is_in_step: True)
+    flag.ask("SIGTERM")
+    first.start(WAYS)
+    Ranks(store, rank=1, world_size=2).put("round/0/proposal/1", 0)
+    assert said(store, "round/0/asked")["action"] == "drain"
+    while not first._decisions:
+        time.sleep(0.001)
+    time.sleep(10 * agreement.LISTEN_S)
+    assert not Ranks(store, rank=0, world_size=1).has("round/1/asked")
+    first.stop()
+
+
+@pytest.mark.parametrize(
+    ("decided", "asked", "is_asked"),
+    [(decided, asked, asked < decided) for decided in range(3) for asked in range(3)],
+)
+def test_what_serves_a_request_is_not_asked_for_again(decided, asked, is_asked):
+    """In the order of what they do: saved on disk, copied into memory, staged."""
+    actions = ("save", "copy", "stage")
+    together = Together(Ranks(HashStore(), rank=0, world_size=2), DrainFlag())
+    together._decisions.append(JointDecision(5, actions[decided], "before"))
+    together.request(actions[asked], "now")
+    assert (together._request is not None) == is_asked
 
 
 def test_a_rank_stays_where_it_proposed_until_it_knows_the_decision():

@@ -34,6 +34,16 @@ def test_the_first_copy_waits_until_a_small_one_would_be_cheap(clock):
     assert budget.is_due()
 
 
+def test_the_agreement_of_several_ranks_is_a_part_of_the_cost(clock):
+    budget = MemoryBudget(0.02, agreement_cost_s=0.02, now=clock)
+    began_s = clock.now_s
+    copied(budget, clock, stall_s=0.01, background_s=0.0)
+    clock.now_s = began_s + 0.03 / 0.02 - 0.001
+    assert not budget.is_due()
+    clock.now_s += 0.002
+    assert budget.is_due()
+
+
 def test_no_copy_begins_while_one_is_written(clock):
     budget = MemoryBudget(1e9, now=clock)
     budget.begin()
