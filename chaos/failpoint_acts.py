@@ -57,6 +57,8 @@ ELSEWHERE: Final = {
     "aside.given-back": "tests/unit/checkpoint/test_taking_back.py ends a taking back there",
     "memory.kept": "tests/integration/training/test_kill_with_memory.py kills there",
     "memory.returned": "likewise",
+    "memory.agreed": "needs several ranks: tests/integration/ranks/test_ranks_with_copies.py kills there",
+    "memory.ready": "likewise",
     "run.aside": "tests/unit/checkpoint/test_run_entries_aside.py ends a move there",
     "run.departing": "likewise, at each entry",
     "run.given-back": "tests/unit/checkpoint/test_run_aside.py ends a giving back there",

@@ -12,6 +12,7 @@ import pytest
 from tests.support.daemon_bench import Bench
 from tests.support.rank_runs import RANKS_LOOP
 from tests.support.training_runs import REPOSITORY
+from trainerd.contract.resume_record import read_resume
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(240)]
 
@@ -37,14 +38,19 @@ def bench(tmp_path_factory):
     bench.clean_up()
 
 
-def submit(bench, name, *, step_ms=20):
+def submit(bench, name, *, step_ms=20, env=None, **fields):
     bench.drop(
         name,
         "",
         command=[sys.executable, str(RANKS_LOOP), "--ddp", "--step-ms", str(step_ms)],
         nproc=2,
-        env={"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{REPOSITORY}/daemon{os.pathsep}{REPOSITORY}"},
+        env={
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": f"{REPOSITORY}/daemon{os.pathsep}{REPOSITORY}",
+            **(env or {}),
+        },
         grace=30,
+        **fields,
     )
 
 
@@ -82,3 +88,26 @@ def test_stopping_the_supervisor_drains_both_ranks(bench, undisturbed):
     bench.start()
     assert bench.finished("stopped") == undisturbed
     assert [outcome["kind"] for outcome in bench.outcomes("stopped")] == ["drained", "finished"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("struck", [(0,), (1,), (0, 1)], ids=str)
+def test_a_job_of_two_ranks_that_keeps_copies_goes_on_from_the_copy_that_both_hold(
+    bench, undisturbed, struck
+):
+    name = f"copied-{'-'.join(map(str, struck))}"
+    submit(
+        bench,
+        name,
+        step_ms=100,
+        checkpoint={"every": {"steps": 1000}, "memory": "auto"},
+        env={"TRAINERD_MEMORY_SHARE": "1e9"},
+    )
+    pids = bench.pids_at_step(name, 9, ranks=2)
+    bench.wait_for(lambda: (bench.job(name)["memory_step"] or 0) > 0, "status to show the copy")
+    for rank in struck:
+        os.kill(pids[rank], KILL)
+    assert bench.finished(name).files == undisturbed.files
+    record = read_resume(bench.state.run(name).resume)
+    assert (record.source, record.attempt) == ("memory", 2)
+    assert [outcome["kind"] for outcome in bench.outcomes(name)] == ["killed", "finished"]

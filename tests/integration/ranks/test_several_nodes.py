@@ -152,6 +152,17 @@ def undisturbed(tmp_path_factory):
         return job.result
 
 
+def test_copies_in_memory_are_off_and_rank_0_says_so(tmp_path, undisturbed):
+    fields = {"checkpoint": {"every": {"steps": 5, "epochs": 1}, "memory": "auto"}}
+    with Job(tmp_path / "job", *LOOP, **fields) as job:
+        first, second = job.start_both()
+        assert (first.end(), second.end()) == (0, 0), job.said
+        logs = [path.read_text() for path in first.run.attempts.glob("*/rank-0.log")]
+        said = "no copies are kept in memory: the ranks are on several nodes"
+        assert [log.count(said) for log in logs] == [1], (logs, job.said)
+        assert job.result == undisturbed
+
+
 @pytest.mark.parametrize("struck", [0, 1])
 def test_a_rank_that_is_killed_is_restarted_and_its_node_alone_charges_it(tmp_path, undisturbed, struck):
     with Job(tmp_path / "job", *LOOP) as job:

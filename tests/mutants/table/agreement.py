@@ -69,7 +69,7 @@ AGREEMENT = (
     Mutant(
         "a rank asks for a save that is decided already",
         _AGREEMENT,
-        'if not is_less and not any(each.action in {action, "save"} for each in self._decisions):',
+        "if not is_less and not self._is_decided(_SERVED_BY[action]):",
         "if not is_less:",
         _TEST,
     ),

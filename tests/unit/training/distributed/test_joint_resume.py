@@ -17,6 +17,9 @@ from trainerd.training.state.objects import TrackedObjects
 
 pytestmark = pytest.mark.torch
 
+TREE = b'{"format":"trainerd.tree/1","objects":{"model":{"a":1}}}'
+"""State of an object that no rank here tracks: a resume ends with the name of what it was to come from."""
+
 
 def confirmed(*said):
     """Return what becomes of each rank, given its problem and what it notes."""
@@ -46,26 +49,26 @@ def test_what_one_rank_could_not_take_no_rank_has_taken():
 
 
 class CopiesOfRank:
-    """What `MemoryTier` is to a resume: a copy in memory, of a checkpoint that is not on disk."""
+    """What `MemoryTier` is to a resume: the newest copy in memory, of a checkpoint that is not on disk."""
 
     def __init__(self, store):
         self.store = store
+        self.newest = None
         self.refused = []
         self.followed = []
 
     def found(self, disk):
-        present = self.store.checkpoints()
-        if not present:
+        """Return the copy as the checkpoint that it is to become, or the newest one on disk."""
+        present = () if self.refused else self.store.checkpoints()
+        self.newest = present[-1] if present else None
+        if self.newest is None:
             return disk.checkpoints()[-1]
-        copy = present[-1]
-        return replace(copy, path=disk.directory / copy.name)
+        return replace(self.newest, path=disk.directory / self.newest.name)
 
     def copy_of(self, checkpoint):
-        return next((copy for copy in self.store.checkpoints() if copy.name == checkpoint.name), None)
+        return self.newest if self.newest is not None and self.newest.name == checkpoint.name else None
 
     def refuse(self, reason):
-        copy = self.store.checkpoints()[-1]
-        copy.path.rename(self.store.directory / "refused")
         self.refused.append(reason)
 
     def follow(self, checkpoint):
@@ -82,7 +85,7 @@ def stores(tmp_path):
             staging = store.begin(step)
             for rank in range(2):
                 staging.write(f"rank-{rank:05d}.safetensors", [tensor_file(step)])
-                staging.write(f"rank-{rank:05d}.json", [b"{}"])
+                staging.write(f"rank-{rank:05d}.json", [TREE])
             store.commit(staging, make_manifest(step, world_size=2))
         found.append(store)
     return found
@@ -95,7 +98,8 @@ def resumed(disk, memory, *, before_reading=lambda: None):
 
     def find():
         found = copies[0].found(disk)
-        before_reading()
+        if not copies[0].refused:
+            before_reading()
         return found
 
     def resume(rank):
@@ -104,6 +108,9 @@ def resumed(disk, memory, *, before_reading=lambda: None):
             return resume_together(ranks, disk, find, TrackedObjects(), copies[rank])
         except MismatchError as error:
             return str(error)
+        except BaseException as error:
+            ranks.say_failed(error)  # or the other would wait for long
+            raise
 
     with disk.lock(), ThreadPoolExecutor(2) as pool:
         return list(pool.map(resume, range(2))), copies
@@ -132,9 +139,7 @@ def test_a_copy_that_one_rank_cannot_read_is_used_by_none_and_all_take_the_disk(
     disk, memory = stores
 
     def strike():
-        (copy,) = memory.checkpoints() or [None]
-        if copy is None:
-            return
+        (copy,) = memory.checkpoints()
         file = copy.path / f"rank-{rank:05d}.safetensors"
         if harm == "flipped":
             flip_bit(file)
@@ -147,4 +152,5 @@ def test_a_copy_that_one_rank_cannot_read_is_used_by_none_and_all_take_the_disk(
     said, copies = resumed(disk, memory, before_reading=strike)
     assert all("step-000000003" in each and "step-000000005" not in each for each in said), said
     assert [each.followed for each in copies] == [[], []]
+    assert [len(each.refused) for each in copies] == [1, 0], "rank 0 refuses it"
     assert disk.quarantined() == (), "what is in memory alone is not quarantined"
