@@ -24,7 +24,15 @@ def test_a_mutant_can_be_applied_and_compiles(mutant):
 
 def test_there_are_mutants_of_every_area():
     assert len(MUTANTS) >= 40
-    assert set(AREAS) == {"retention", "commit", "outcome", "restart", "data order", "agreement"}
+    assert set(AREAS) == {
+        "retention",
+        "commit",
+        "outcome",
+        "restart",
+        "data order",
+        "agreement",
+        "copies in memory",
+    }
     assert min(len(mutants) for mutants in AREAS.values()) >= 5
 
 

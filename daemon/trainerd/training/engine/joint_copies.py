@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 READY = declare("memory.ready", "the copy before this one: no file of this one is written yet")
 
 WRITTEN_LIMIT_S: Final = 600.0
-"""How long a rank waits for the part of another one, in seconds. One that is known to be gone, and this
+"""How long a rank waits for the part of another rank, in seconds. One that is known to be gone, and this
 rank's own calling off, end the wait."""
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 torch = pytest.importorskip("torch")
+from torch.distributed import HashStore  # noqa: E402 - only where torch is
 
 import trainerd  # noqa: E402 - only where torch is
 from tests.support.fake_values import FakeValues  # noqa: E402
@@ -17,12 +18,15 @@ from trainerd.checkpoint.memory_place import memory_place, newest_in_memory  # n
 from trainerd.checkpoint.memory_room import Room  # noqa: E402
 from trainerd.checkpoint.store import CheckpointStore  # noqa: E402
 from trainerd.contract.paths import RunPaths  # noqa: E402
-from trainerd.errors import UserError  # noqa: E402
+from trainerd.errors import CorruptError, RankLostError, UserError  # noqa: E402
+from trainerd.training.distributed.rank_store import Ranks  # noqa: E402
 from trainerd.training.engine import memory_tier as module  # noqa: E402
 from trainerd.training.engine.arriving_rows import LateRow  # noqa: E402
 from trainerd.training.engine.run_parts import RunParts  # noqa: E402
 from trainerd.training.engine.run_saves import RunSaves  # noqa: E402
 from trainerd.training.settings import resolve_settings  # noqa: E402
+from trainerd.training.state.rank_files import read_verified  # noqa: E402
+from trainerd.training.writing.direct_file import AbandonedError  # noqa: E402
 from trainerd.training.writing.writer import CheckpointWriter  # noqa: E402
 
 LIMIT_S = 20.0
@@ -278,6 +282,111 @@ def test_ranks_on_several_machines_have_no_copies_and_are_told(tmp_path, base, c
     tier.open()
     assert not tier.is_on
     assert "no copies are kept in memory: the ranks are on several nodes" in capfd.readouterr().err
+
+
+def tier_of(run_dir, *, ranks=None, rank=0):
+    """Return the copies of a run, and its checkpoints, as this process has them as one of several ranks."""
+    settings = resolve_settings(
+        run_dir=run_dir, seed=0, every=None, keep_last=3, keep_best=None, keep_every=None, memory="auto",
+        grace_s=None, environ={},
+    )  # fmt: skip
+    settings = replace(settings, environment=replace(settings.environment, rank=rank))
+    parts = RunParts(settings, None)
+    disk = parts.checkpoints.store
+    return module.MemoryTier(settings, disk, parts.rows, parts.history, ranks=ranks), disk, parts
+
+
+@pytest.mark.parametrize(
+    ("error", "rank", "is_kept"),
+    [
+        (RankLostError("rank 1 has ended"), 0, True),
+        (AbandonedError(), 0, True),
+        (OSError("rank 1 could not save its part"), 0, False),
+        (OSError("no such folder"), 1, True),
+    ],
+    ids=["a rank is lost", "called off", "a problem", "a problem of another rank than rank 0"],
+)
+@pytest.mark.usefixtures("patient")
+def test_copies_stay_when_a_rank_is_lost_and_go_where_they_do_not_work(
+    tmp_path, base, capfd, error, rank, is_kept
+):
+    leave_a_copy(tmp_path)
+    tier, disk, _ = tier_of(tmp_path, rank=0)
+    with disk.lock():
+        tier.open()
+        tier._settings = tier_of(tmp_path, rank=rank)[0]._settings
+        tier.ended(error, 0.0)
+        assert steps_in_memory(tmp_path) == (3 if is_kept else None)
+        assert ("no copies are kept in memory" in capfd.readouterr().err) == (not is_kept)
+        tier.close()
+
+
+def brought_back(run_dir, harm):
+    """Let rank 0 of two bring a copy to disk, and rank 1 wait for it; return what each makes of it."""
+    words = HashStore()
+    all_ranks = [Ranks(words, rank=rank, world_size=2) for rank in range(2)]
+    for ranks in all_ranks:
+        ranks._peers = {1 - ranks.rank: None}  # on this machine; none is looked at here
+        ranks.look_for_the_lost = lambda: None
+    first, disk, parts = tier_of(run_dir, ranks=all_ranks[0])
+    second, _, _ = tier_of(run_dir, ranks=all_ranks[1], rank=1)
+
+    def write_back(tier):
+        try:
+            return tier.write_back()
+        except (OSError, CorruptError) as error:
+            return error
+
+    with disk.lock():
+        disk.take_over()
+        first.open()
+        parts.history.open()
+        checkpoint, _ = first.find(lambda copy: read_verified(copy, 0), lambda _bytes: None)
+        copy = first.copy_of(checkpoint)
+        second.follow(checkpoint)
+        assert second.is_write_back_due
+        assert second.returned == first.returned == checkpoint.name
+        harm(copy.path)
+        with futures.ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(write_back, (second, first)))
+        first.close()
+        parts.history.close()
+    return found
+
+
+@pytest.mark.usefixtures("patient")
+def test_the_other_ranks_wait_until_rank_0_has_brought_the_copy_to_disk(tmp_path, base):
+    leave_a_copy(tmp_path)
+    second, first = brought_back(tmp_path, lambda _folder: None)
+    assert (first.step, second.name, second.manifest) == (3, first.name, first.manifest)
+    assert steps_in_memory(tmp_path) is None
+
+
+@pytest.mark.usefixtures("patient")
+def test_the_other_ranks_fail_with_rank_0_where_it_cannot_bring_the_copy_to_disk(tmp_path, base):
+    leave_a_copy(tmp_path)
+    second, first = brought_back(tmp_path, lambda folder: (folder / "rank-00000.json").write_bytes(b"{}"))
+    assert isinstance(first, CorruptError)
+    assert isinstance(second, OSError)
+    assert "rank 0" in str(second)
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_copy_that_a_rank_cannot_read_is_refused_once_and_is_gone(tmp_path, base, capfd):
+    leave_a_copy(tmp_path)
+    tier, disk, parts = tier_of(tmp_path)
+    with disk.lock():
+        tier.open()
+        parts.history.open()
+        found = tier.find(lambda copy: read_verified(copy, 0), lambda _bytes: None)
+        assert tier.copy_of(found[0]).step == 3
+        tier.refuse("rank 1: damaged")
+        assert "a copy in memory is not used: step-000000003: rank 1: damaged" in capfd.readouterr().err
+        assert (tier.returned, tier.is_write_back_due) == (None, False)
+        assert tier.copy_of(found[0]) is None
+        assert tier.find(lambda copy: read_verified(copy, 0), lambda _bytes: None) is None
+        tier.close()
+        parts.history.close()
 
 
 @pytest.mark.parametrize("word", ["on", "", "AUTO"])
