@@ -119,7 +119,7 @@ def public_callables() -> Iterator[PublicCallable]:
     names = [
         (name, module, name)
         for module, name in re.findall(r"^::: (trainerd\.[\w.]+)\.(\w+)$", page, re.MULTILINE)
-        if tree_of(module) is not None
+        if tree_of(module) is not None and not module.startswith("trainerd.training.integrations.")
     ]
     for path in sorted((PACKAGE / "integrations").glob("[!_]*.py")):
         for name, (module, inner) in imports_of(f"trainerd.integrations.{path.stem}").items():

@@ -138,10 +138,8 @@ class StoreWriter(FileSystemWriter):
 class StoreReader(FileSystemReader):
     """A storage reader for ``torch.distributed.checkpoint.load`` that compares each file with its digest.
 
-    Each rank reads, and compares, the files that hold its part.
-
-    Args:
-        path: Folder of a checkpoint that a `StoreWriter` wrote.
+    ``StoreReader(path)`` takes the folder of a checkpoint that a `StoreWriter` wrote. Each rank reads, and
+    compares, the files that hold its part.
     """
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
