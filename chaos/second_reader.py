@@ -1,4 +1,4 @@
-"""Reads a checkpoint with nothing of trainerd's: what `docs/formats.md` promises that anybody can do.
+"""Reads a checkpoint without any code of trainerd, as `docs/formats.md` promises.
 
 A checker that used our own reader would share its mistakes. This one knows the documentation, JSON, xxh3 and
 the layout of a safetensors file. `python -m chaos.second_reader FOLDER` says what it finds, and exits with 1

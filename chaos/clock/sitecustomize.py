@@ -1,6 +1,6 @@
 """Shifts the clock of a Python program by what a file says: imported by the interpreter as it starts.
 
-The clock of the machine is everybody's; this one is only that of the processes that have the variable.
+All processes share the clock of the machine; this one is only that of processes that have the variable.
 """
 
 # ruff: noqa: INP001 -- a folder for PYTHONPATH, no package

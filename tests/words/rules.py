@@ -30,9 +30,10 @@ class Rule(NamedTuple):
 
 
 RULES = (
-    Rule("whoever", r"\bwho(?:so)?ever\b", "name the subject: the user, the process that …"),
+    Rule("whoever", r"\bwhom?(?:so)?ever\b", "name the subject: the user, the process that …"),
     Rule("nobody", r"\b(?:nobody|no one)\b", "no process, no user; or the passive with its noun"),
     Rule("somebody", r"\b(?:somebody|someone)\b", "a user, another process"),
+    Rule("anybody", r"\b(?:any|every)(?:body|one)\b", "any user, all users, every process"),
     Rule("anew", r"\banew\b", "again, from the start"),
     Rule("aloud", r"\baloud\b", "in the log, with an error"),
     Rule("for want of", r"\bfor want of\b", "because there is no …"),

@@ -39,7 +39,7 @@ _FORMAT: Final = re.compile(r"trainerd\.checkpoint/(\d+)")
 
 
 class NewerFormatError(UserError):
-    """A checkpoint that a newer trainerd wrote. It is sound as far as anybody can tell: never quarantined."""
+    """A checkpoint that a newer trainerd wrote. As far as can be told it is sound: never quarantined."""
 
 
 @dataclass(frozen=True)

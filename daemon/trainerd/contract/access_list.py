@@ -32,7 +32,7 @@ _NO_LIST: Final = frozenset({errno.ENODATA, errno.ENOTSUP, errno.ENOSYS})
 
 @dataclass(frozen=True)
 class AccessList:
-    """What a file grants to others than its owner and everybody.
+    """What a file grants to named users and groups, besides its owner and all users.
 
     Attributes:
         group: What the file's own group may do, as three bits.

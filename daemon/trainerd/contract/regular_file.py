@@ -1,6 +1,6 @@
 """Opening files without ever waiting: a FIFO, a device or a socket in place of a file is told, not opened.
 
-Anyone who may write into a run folder may put one there, and `open` of a FIFO waits for a writer for ever.
+Any user who may write into a run folder may put one there, and `open` of a FIFO waits for a writer for ever.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def why_not_secret(path: Path, reader_uid: int | None) -> tuple[str, str] | None
     readers = {ROOT_UID, status.st_uid, reader_uid}
     remedy = _remedy(path, status, reader_uid)
     if status.st_mode & stat.S_IRWXO:
-        return f"{path} holds secrets and is open to everybody", remedy
+        return f"{path} holds secrets and is open to all users", remedy
     for gid, permissions in granted.granted_groups(status.st_gid).items():
         if permissions:
             return f"{path} holds secrets and is open to the group {group_name(gid)}", remedy

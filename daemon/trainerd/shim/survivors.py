@@ -6,8 +6,8 @@ where there is one. Where there is none, and for the odd process that was moved 
 them: the mark in the environment that descendants inherit, the identities on record, and the children and
 session-mates of those already found.
 
-A stranger cannot be hit: a child that was not collected keeps its number, and everybody else began after the
-shim and is signalled through a descriptor that was opened first and identified after.
+A stranger cannot be hit: a child that was not collected keeps its number, and every other process began after
+the shim and is signalled through a descriptor that was opened first and identified after.
 """
 
 from __future__ import annotations

@@ -329,7 +329,7 @@ class Loop:
 
     async def _decide(self) -> None:
         while True:
-            # With more messages there the next line would not let anybody else have a turn.
+            # With more messages there the next line would not let other tasks have a turn.
             await asyncio.sleep(0)
             messages = await self.inbox.take()
             try:

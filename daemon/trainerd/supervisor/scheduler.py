@@ -87,7 +87,7 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True)
 class Schedule:
-    """The answer to everybody who waits.
+    """Answer to all jobs that wait.
 
     Attributes:
         grants: Who may start now, with the GPUs each gets, in order.

@@ -23,7 +23,7 @@ def test_hooks_of_a_configuration_are_tried_without_a_supervisor(tmp_path):
         )
         config.chmod(0o644)
         refused = invoke("--test", "--config", str(config))
-        assert "holds secrets and is open to everybody" in refused.output
+        assert "holds secrets and is open to all users" in refused.output
         config.chmod(0o600)
         result = invoke("--test", "--config", str(config))
         assert result.output.splitlines() == [

@@ -58,6 +58,8 @@ def test_a_finding_names_file_line_word_and_what_to_say(tmp_path):
         ("a run that nobody disturbed", "nobody"),
         ("No one asked", "nobody"),
         ("as if someone looked", "somebody"),
+        ("open to everybody", "anybody"),
+        ("asked by whomever", "whoever"),
         ("skipped for want\nof a device", "for want of"),
         ("it were none of ours, it is none\n  of ours", "is none of"),
         ("the one waits for the other", "the one … the other"),

@@ -35,7 +35,7 @@ LOOK_LIMIT_S: Final = 2.0
 """How long it may take to find out whether a peer is a job's, in seconds; after that it is refused."""
 
 HARMLESS_PATHS: Final = frozenset({"/v1/rescan"})
-"""What anybody may ask for: the supervisor does it by itself all the time."""
+"""What every caller may ask for: the supervisor does it by itself all the time."""
 
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 

@@ -115,7 +115,7 @@ def check_room(folder: Path) -> Iterator[Finding]:
 def check_socket(
     state: StatePaths, uid: int | None = None, *, start_command: str | None = None
 ) -> Iterator[Finding]:
-    """Look at who answers on the socket, if anybody should.
+    """Check whether a supervisor answers on the socket, if one should.
 
     Args:
         state: The folder.
@@ -141,7 +141,7 @@ def check_socket(
     if stat.S_IMODE(found.st_mode) & 0o007:
         yield warning(
             "supervisor",
-            f"{state.socket} is open to everybody by its mode",
+            f"{state.socket} is open to all users by its mode",
             as_owner(found.st_uid, f"chmod o-rwx {quoted(state.socket)}"),
         )
     try:

@@ -27,7 +27,7 @@ def judged_access(state: StatePaths, status: os.stat_result, uid: int) -> Findin
     if status.st_mode & stat.S_IWOTH:
         return broken(
             "state folder",
-            f"{root} can be written by everybody: checkpoints and the journal could be anybody's",
+            f"{root} can be written by all users: checkpoints and the journal may be another user's",
             as_owner(status.st_uid, f"chmod o-w {quoted(root)}"),
         )
     if uid not in {status.st_uid, ROOT_UID}:
@@ -84,14 +84,14 @@ def _owner_of_name(path: Path) -> int | None:
 
 def judged_privacy(state: StatePaths, status: os.stat_result) -> Iterator[Finding]:
     """Look at whether neighbours may read specs and logs."""
-    # Where the socket is a group's, its members may come by the right of everybody to pass.
+    # Where the socket is a group's, its members may reach it by the right of all users to pass.
     is_for_group = False
     with contextlib.suppress(OSError):
         is_for_group = bool(state.socket.lstat().st_mode & stat.S_IRWXG)
     if status.st_mode & stat.S_IROTH:
-        what = "can be read by everybody: specs, logs and checkpoints can"
+        what = "can be read by all users, and so can specs, logs and checkpoints"
     elif status.st_mode & stat.S_IXOTH and not is_for_group:
-        what = "can be passed by everybody: logs and specs can be read by those who know their names"
+        what = "can be passed by all users: those who know the names of logs and specs can read them"
     else:
         return
     command = f"chmod {'o-r' if is_for_group else 'o-rwx'} {quoted(state.root)}"

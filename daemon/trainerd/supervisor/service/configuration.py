@@ -260,7 +260,7 @@ def _text(path: Path) -> str:
             f"cannot read {path}: {error.strerror}", hint="name a TOML file that this user can read"
         ) from error
     if status.st_mode & stat.S_IWOTH:
-        raise UserError(f"{path} can be written by everybody", hint=f"chmod o-w {path}")
+        raise UserError(f"{path} can be written by all users", hint=f"chmod o-w {path}")
     if len(data) > BYTES_MAX:
         raise ProblemsError(
             Problem(f"the file is larger than {BYTES_MAX} bytes", hint="it is a page of text")

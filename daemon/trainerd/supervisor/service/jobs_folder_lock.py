@@ -2,7 +2,7 @@
 
 The folder itself is locked, so nothing is written into it and a folder that only may be read will do. The
 kernel drops the lock with the process, however that ends; the descriptor is passed on at a reload and
-inherited by no child. Anybody who may read the folder can lock it, so only the lock of a process that could
+inherited by no child. Any user who may read the folder can lock it, so only the lock of a process that could
 be such a supervisor counts: one of our user, of root, or of the folder's owner.
 """
 

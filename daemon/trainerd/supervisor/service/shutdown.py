@@ -142,7 +142,7 @@ class Leaving:
         return sorted(job.name for job in self._loop.ledger.jobs.values() if job.is_live)
 
     def _seen(self) -> Hashable:
-        """Return what changes as long as anybody moves."""
+        """Return a value that changes as long as a job moves."""
         beats = {name: monitor.heartbeat for name, monitor in self._loop.monitors.items()}
         return tuple(
             (name, (beat.phase, beat.beats, beat.step) if (beat := beats.get(name)) is not None else None)

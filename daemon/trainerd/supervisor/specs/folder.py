@@ -82,7 +82,7 @@ class SpecFolder:
 
     Attributes:
         path: The folder.
-        trust: Whose specs are run; None trusts anybody.
+        trust: Whose specs are run; None trusts all users.
         clock: Tells when a file has settled.
         holders: Names that files held before this supervisor started, with the file of each.
         take_arrived: Returns the names of files that came by a rename and were not touched since.

@@ -58,8 +58,8 @@ def load_spec(path: Path, *, trust: TrustPolicy | None) -> ResolvedJob:
 
     Args:
         path: A file whose name ends in one of `document.SUFFIXES`.
-        trust: Whose files may be read; None reads anybody's, which is right for showing and wrong for
-            running.
+        trust: Whose files may be read; None reads files of all users, which is right for showing and wrong
+            for running.
 
     Raises:
         SpecError: It cannot be accepted; the message names file, line and field of everything that is wrong.

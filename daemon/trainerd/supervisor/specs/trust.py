@@ -91,7 +91,7 @@ class TrustPolicy:
                 name = name.parent
                 if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
                     raise UntrustedError(
-                        f"{name} can be written by everybody, so {folder} can be exchanged",
+                        f"{name} can be written by all users, so {folder} can be exchanged",
                         hint=self._remedy_of_rights("chmod o-w", name, status, link),
                     )
         finally:
@@ -123,7 +123,7 @@ class TrustPolicy:
             )
         if status.st_mode & stat.S_IWOTH:
             raise UntrustedError(
-                f"{path} can be written by everybody, and what it says is run",
+                f"{path} can be written by all users, and what it says is run",
                 hint=self._remedy_of_rights("chmod o-w", path, status, link),
             )
         if status.st_mode & stat.S_IWGRP:

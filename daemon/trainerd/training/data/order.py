@@ -2,7 +2,7 @@
 
 A stock sampler draws its permutation from a generator that goes on from epoch to epoch, so where it stands in
 the fifth depends on the four before. Here each epoch starts from a seed of its own: the permutation can be
-made again by anybody, at any time, and the n-th batch of it looked up without drawing the ones before.
+made again in any process, at any time, and the n-th batch of it looked up without drawing the ones before.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def test_the_url_may_be_in_a_file_that_only_its_owner_may_read(tmp_path):
         assert fake.asked[0].path == "/SECRET"
         file.chmod(0o644)
         error = refusal(Hook("ops", "webhook", url_file=str(file)))
-    assert "open to everybody" in str(error)
+    assert "open to all users" in str(error)
     assert "SECRET" not in str(error)
     file.write_text("SECRET")
     file.chmod(0o600)

@@ -116,7 +116,7 @@ def test_of_a_link_the_target_is_judged(folder, tmp_path):
     target.write_text("command: a")
     target.chmod(0o666)
     (folder / "job.yaml").symlink_to(target)
-    with pytest.raises(UntrustedError, match="written by everybody"):
+    with pytest.raises(UntrustedError, match="written by all users"):
         load_spec(folder / "job.yaml", trust=TRUST)
     target.chmod(0o644)
     load_spec(folder / "job.yaml", trust=TRUST)
