@@ -118,8 +118,10 @@ def judge_end(job: Job | None, outcome: OutcomeView | None, *, was_asked: bool, 
             return End(
                 exit_codes.FAILED, "the attempt did not leave in time; the next `trainerd exec` finds it"
             )
-    # One that was stopped without a checkpoint had nothing to save yet.
-    good_kinds = {"drained"} | ({"stopped"} if was_asked else set()) | ({"lost"} if is_node else set())
+    # What was asked to leave, and was stopped or killed without a checkpoint, had nothing to save yet, or
+    # was not heard: it may still have imported its modules when the grace period was over.
+    asked_kinds = {"stopped", "killed"} if was_asked else set()
+    good_kinds = {"drained"} | asked_kinds | ({"lost"} if is_node else set())
     if outcome is None or outcome.checkpoint is not None or outcome.kind in good_kinds:
         return End(exit_codes.DRAINED, job.reason)
     what = "asked to leave" if was_asked else "stopped"

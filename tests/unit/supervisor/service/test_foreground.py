@@ -25,6 +25,7 @@ from trainerd.supervisor.service.stop_requests import StopRequests
 SAVED = OutcomeView(3, "killed", "it did", checkpoint="step-000000100")
 DRAINED = OutcomeView(3, "drained", "it did")
 NOTHING = OutcomeView(3, "stopped", "it did")
+KILLED = OutcomeView(3, "killed", "it did not leave within the grace period")
 CRASHED = OutcomeView(3, "crashed", "it did")
 
 
@@ -42,6 +43,7 @@ CRASHED = OutcomeView(3, "crashed", "it did")
         (Paused(1.0, NOW), SAVED, 85),
         (Queued(), NOTHING, 85),
         (Queued(), CRASHED, 1),
+        (Queued(), KILLED, 85),
         (Queued(), None, 85),
     ],
     ids=lambda value: getattr(value, "NAME", None) or getattr(value, "kind", None) or str(value),
