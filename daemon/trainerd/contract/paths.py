@@ -113,9 +113,14 @@ class RunPaths:
             return self.common_link.readlink()
         return self.root
 
+    @property
+    def node_ends(self) -> Path:
+        """Folder of what the nodes of a job say for good; only of a job that has several."""
+        return self.common / "nodes"
+
     def node_end(self, node: int) -> Path:
         """Why a node of the job gave up or left, for the other nodes."""
-        return self.common / "nodes" / f"{node:05d}.json"
+        return self.node_ends / f"{node:05d}.json"
 
     @property
     def job(self) -> Path:

@@ -11,12 +11,19 @@ from trainerd.contract import records, resolved
 from trainerd.contract.durable import read_file
 from trainerd.contract.heartbeat import read_heartbeat
 from trainerd.contract.process import is_alive
-from trainerd.contract.records import ExitRecord, FinishedRecord, LaunchRecord, OutcomeRecord
+from trainerd.contract.records import (
+    ExitRecord,
+    FinishedRecord,
+    LaunchRecord,
+    NodeEndRecord,
+    OutcomeRecord,
+)
 from trainerd.contract.resolved import ResolvedJob
 from trainerd.contract.session_record import read_sessions
 from trainerd.errors import CorruptError
 from trainerd.supervisor.attempt.evidence import RANKS_MAX, gather_evidence
 from trainerd.supervisor.attempt.probe import ProbedRunning, probe
+from trainerd.supervisor.machine.nodes_verdict import NodesSeen
 from trainerd.supervisor.machine.run_verdict import RunSeen
 
 if TYPE_CHECKING:
@@ -36,6 +43,9 @@ def read_run(run: RunPaths, code: int | None, *, since_wall_s: float = 0.0) -> R
         since_wall_s: When that was started, seconds since the epoch: an attempt whose last sign is
             older is one of an earlier start.
     """
+    if run.node_ends.is_dir() and run.common == run.root:
+        nodes = _nodes(run, since_wall_s)
+        return RunSeen(code=code, is_finished=_is_finished(run), nodes=nodes)
     job = _job(run)
     try:
         number = run.newest_attempt()
@@ -52,6 +62,19 @@ def read_run(run: RunPaths, code: int | None, *, since_wall_s: float = 0.0) -> R
         fruitless=_fruitless(run, number),
         budget=job.restart.budget,
     )
+
+
+def _nodes(run: RunPaths, since_wall_s: float) -> NodesSeen:
+    ends = []
+    for path in sorted(run.node_ends.glob("[0-9]*.json"))[:RANKS_MAX]:
+        with contextlib.suppress(OSError, CorruptError):
+            if path.stat().st_mtime >= since_wall_s and (end := records.read(path, NodeEndRecord)):
+                ends.append(end)
+    try:
+        has_met = run.newest_attempt() > 0
+    except OSError:
+        has_met = False
+    return NodesSeen(tuple(ends), has_met)
 
 
 def _job(run: RunPaths) -> ResolvedJob:

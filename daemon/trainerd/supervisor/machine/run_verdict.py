@@ -14,6 +14,7 @@ from typing import Final
 from trainerd.contract import exit_codes
 from trainerd.contract.records import ExitRecord, RankExit
 from trainerd.contract.signals import SHELL_SIGNAL, STOP, signal_name
+from trainerd.supervisor.machine.nodes_verdict import NodesSeen, judge_nodes
 from trainerd.supervisor.machine.outcome import Evidence, Retry, judge
 
 _SIGNALS: Final = frozenset(signal.valid_signals())
@@ -61,6 +62,7 @@ class RunSeen:
         evidence: What the newest attempt left; None if what was run has made none.
         fruitless: How many attempts in a row failed without progress, up to the newest.
         budget: How many may.
+        nodes: What the nodes have said, if this is the folder that several share; else None.
     """
 
     code: int | None = None
@@ -70,6 +72,7 @@ class RunSeen:
     evidence: Evidence | None = None
     fruitless: int = 0
     budget: int = 5
+    nodes: NodesSeen | None = None
 
 
 def judge_run(seen: RunSeen, *, now_wall_s: float) -> RunVerdict:
@@ -81,6 +84,9 @@ def judge_run(seen: RunSeen, *, now_wall_s: float) -> RunVerdict:
     """
     if seen.is_finished:
         return RunVerdict(RunWord.FINISHED, "its session reported the end")
+    if seen.nodes is not None:
+        code, reason = judge_nodes(seen.nodes, seen.code)
+        return RunVerdict(_word(code), reason)
     if seen.is_live:
         return RunVerdict(RunWord.AGAIN, "its newest attempt still runs on this machine")
     if seen.code == exit_codes.NEVER_RETRY:
@@ -93,8 +99,13 @@ def judge_run(seen: RunSeen, *, now_wall_s: float) -> RunVerdict:
 
 
 def _as_supervised(code: int) -> RunVerdict:
-    word = next(word for word, each in EXIT_CODES.items() if each == code)
-    return RunVerdict(word, f"trainerd exec exited with {code}, and has judged the attempts of this run")
+    return RunVerdict(
+        _word(code), f"trainerd exec exited with {code}, and has judged the attempts of this run"
+    )
+
+
+def _word(code: int) -> RunWord:
+    return next(word for word, each in EXIT_CODES.items() if each == code)
 
 
 def _without_attempt(code: int | None) -> RunVerdict:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainerd.contract import exit_codes, records
 from trainerd.contract.durable import make_directory
+from trainerd.contract.paths import RunPaths
 from trainerd.contract.records import FinishedRecord, NodeEndRecord
 from trainerd.errors import CorruptError, UserError
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainerd.contract.node_place import Place
-    from trainerd.contract.paths import RunPaths
 
 MEETING_LIMIT_S: Final = 900.0
 """How long the ranks of this node wait for those of the other nodes, over all attempts since they last met,
@@ -104,7 +104,7 @@ def join_common(run: RunPaths, group: NodeGroup | None) -> None:
         raise UserError(
             f"--run {group.common}: this node has shared {found} before", hint="choose another --state"
         )
-    for folder in (group.common, run.root):
+    for folder in (group.common, RunPaths(group.common).node_ends, run.root):
         try:
             make_directory(folder)
         except OSError as error:

@@ -12,7 +12,14 @@ from trainerd.cli.verdict_ import command
 from trainerd.contract import records
 from trainerd.contract.heartbeat import HeartbeatWriter, Phase
 from trainerd.contract.paths import RunPaths
-from trainerd.contract.records import ExitRecord, FinishedRecord, LaunchRecord, OutcomeRecord, RankExit
+from trainerd.contract.records import (
+    ExitRecord,
+    FinishedRecord,
+    LaunchRecord,
+    NodeEndRecord,
+    OutcomeRecord,
+    RankExit,
+)
 from trainerd.contract.session_record import register_session
 from trainerd.supervisor.attempt.run_seen import read_run
 
@@ -93,6 +100,47 @@ def test_what_trainerd_exec_has_judged_is_taken_from_it(run):
     records.write(paths.exit, ExitRecord((RankExit(0, exit_code=1),), 1.0, 2.0, 1.0, "b"))
     assert verdict(run, "--code", "1")[0] == 1
     assert verdict(run, "--code", "-9")[0] == 85
+
+
+@pytest.fixture
+def shared(run):
+    """The folder that several nodes share, in which six attempts have begun."""
+    run.node_ends.mkdir(parents=True)
+    for number in range(1, 7):
+        run.attempt(number).root.mkdir(parents=True)
+    return run
+
+
+def test_a_run_of_several_nodes_is_judged_by_what_they_said_and_no_code_is_needed(shared):
+    assert verdict(shared)[0] == 85, "the nodes count their failures, and none has given up"
+    records.write(shared.node_end(1), NodeEndRecord(1, 85, "asked to leave", "a"))
+    assert verdict(shared) == (85, "again: node 1 has ended: asked to leave\n")
+    records.write(shared.node_end(0), NodeEndRecord(0, 1, "the budget is spent", "b"))
+    assert verdict(shared) == (1, "failed: node 0 has ended: the budget is spent\n")
+    assert verdict(shared, "--code", "137")[0] == 1
+    records.write(shared.finished, FinishedRecord(5, 1, "step-5", "", 1.0))
+    assert verdict(shared)[0] == 0
+
+
+def test_what_a_node_said_of_an_earlier_start_does_not_count(shared):
+    records.write(shared.node_end(0), NodeEndRecord(0, 93, "exit code 93", "a"))
+    os.utime(shared.node_end(0), (1000.0, 1000.0))
+    assert verdict(shared, "--since", "900")[0] == 93
+    assert verdict(shared, "--since", "1100")[0] == 85
+
+
+def test_a_node_whose_own_folder_is_asked_about_is_judged_by_its_own_records(tmp_path, shared):
+    own = RunPaths(tmp_path / "own")
+    attempt(own, 1, "mismatch")
+    own.common_link.symlink_to(shared.root)
+    assert verdict(own, "--code", "1")[0] == 93
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"format": "trainerd.node-end/9"}'])
+def test_what_nothing_of_ours_wrote_of_a_node_is_left_out(shared, content):
+    shared.node_end(0).write_bytes(content)
+    shared.node_end(1).mkdir()
+    assert verdict(shared)[0] == 85
 
 
 def test_checkpoints_that_cannot_be_looked_at_are_left_out(run, monkeypatch):

@@ -7,7 +7,8 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from trainerd.contract.records import ExitRecord, OutcomeRecord, RankExit
+from trainerd.contract.records import ExitRecord, NodeEndRecord, OutcomeRecord, RankExit
+from trainerd.supervisor.machine.nodes_verdict import NodesSeen
 from trainerd.supervisor.machine.outcome import Evidence
 from trainerd.supervisor.machine.run_verdict import EXIT_CODES, RunSeen, judge_run
 
@@ -79,3 +80,30 @@ def test_there_is_an_answer_for_every_folder_and_code():
 )
 def test_what_is_proven_decides(seen, answer):
     assert word(**seen) == answer
+
+
+@pytest.mark.parametrize(
+    ("ends", "code", "answer"),
+    [
+        ((), None, "again"),
+        ((), 0, "failed"),
+        ((), 1, "failed"),
+        ((), 2, "never"),
+        ((), 85, "again"),
+        ((), 93, "never"),
+        ((), 137, "again"),
+        ((85,), None, "again"),
+        ((85,), 1, "again"),
+        ((85, 1), None, "failed"),
+        ((1, 93), None, "never"),
+        ((85, 85), 0, "again"),
+        ((7,), None, "again"),
+    ],
+)
+@pytest.mark.parametrize("has_met", [True, False])
+def test_what_a_node_said_decides_for_all_and_else_the_code(ends, code, answer, has_met):
+    said_by = tuple(NodeEndRecord(node, end, "why", "m") for node, end in enumerate(ends))
+    seen = RunSeen(code, nodes=NodesSeen(said_by, has_met), fruitless=9)
+    verdict = judge_run(seen, now_wall_s=1.0)
+    assert (verdict.word.value, bool(verdict.reason)) == (answer, True)
+    assert judge_run(RunSeen(code, is_finished=True, nodes=seen.nodes), now_wall_s=1.0).exit_code == 0

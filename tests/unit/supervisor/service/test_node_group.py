@@ -59,7 +59,6 @@ def test_a_node_hears_of_an_end_that_came_after_its_own_start_and_of_no_other(ru
 
 def test_what_another_node_left_and_cannot_be_read_is_no_end(runs):
     first = OtherNodes(place(0), runs[0], "v1")
-    runs[0].node_end(2).parent.mkdir()
     runs[0].node_end(2).write_text("{")
     assert first.ended() is None
 
