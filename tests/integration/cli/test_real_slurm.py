@@ -6,32 +6,16 @@ several run at once; a test is the end of one.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tests.support.at_once import at_once
-from tests.support.rank_runs import RANKS_LOOP
 from tests.support.real_slurm import RealSlurm, why_no_slurm
-from tests.support.training_runs import REPOSITORY, TINY, Result, result_of
-from trainerd.contract import records
-from trainerd.contract.heartbeat import read_heartbeat
-from trainerd.contract.paths import RunPaths, StatePaths
-from trainerd.contract.records import OutcomeRecord
-
-LIMIT_S: Final = 240.0
-STATE_LIMIT_S: Final = 90.0
-GRACE_S: Final = 5
-START_AFTER_S: Final = 4
-ENVIRONMENT: Final = {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{REPOSITORY}/daemon{os.pathsep}{REPOSITORY}"}
+from tests.support.slurm_job import LIMIT_S, SlurmJob
+from tests.support.training_runs import Result, result_of
 
 pytestmark = [
     pytest.mark.torch,
@@ -43,108 +27,7 @@ pytestmark = [
 ]
 
 
-class Job:
-    """A job in a folder, and its number at the controller once it is submitted."""
-
-    def __init__(self, cluster: RealSlurm, folder: Path, *, step_ms: int = 50, nodes: int = 1) -> None:
-        self.cluster, self.folder, self.nodes = cluster, folder, nodes
-        self.number = 0
-        tiny = [str(TINY), "--epochs", "3", "--batches", "40"]
-        ranks = [str(RANKS_LOOP), "--ddp", "--epochs", "2", "--samples", "240"]
-        document = {
-            "command": [sys.executable, *(tiny if nodes == 1 else ranks), "--step-ms", str(step_ms)],
-            "workdir": str(folder),
-            "grace": f"{GRACE_S}s",
-            "checkpoint": {"every": {"steps": 5, "epochs": 1}},
-            "env": ENVIRONMENT,
-        }
-        folder.mkdir()
-        (folder / "job.json").write_text(json.dumps(document))
-
-    def script(self, partition: str, *words: str) -> str:
-        own = ["slurm", "job.json", "--state", "state", "--nodes", str(self.nodes)]
-        chosen = ["--sbatch", f"partition={partition}", *words]
-        return self.cluster.ask(
-            "env", f"PYTHONPATH={ENVIRONMENT['PYTHONPATH']}", sys.executable, "-m", "trainerd", *own, *chosen,
-            cwd=self.folder,
-        )  # fmt: skip
-
-    def submit(self, partition: str, *words: str) -> None:
-        said = self.script(partition, *words, "--submit")
-        self.number = int(said.split()[-1])
-
-    @property
-    def run(self) -> RunPaths:
-        """Its run folder; that of the first node if it has several."""
-        state = self.folder / "state"
-        return StatePaths(state if self.nodes == 1 else state / "node-0").run("job")
-
-    @property
-    def said(self) -> dict[str, str]:
-        return self.cluster.job(self.number)
-
-    @property
-    def log(self) -> str:
-        return "\n".join(path.read_text() for path in self.folder.glob("job-*.log"))
-
-    def wait_for(self, what: str, fact: Callable[[], object], limit_s: float = STATE_LIMIT_S) -> None:
-        try:
-            self.cluster.wait_for(what, fact, limit_s)
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.said}\n{self.log}") from None
-
-    def wait_for_step(self, step: int, attempt: int = 1) -> None:
-        def is_there() -> bool:
-            with contextlib.suppress(OSError):
-                beat = read_heartbeat(self.run.attempt(attempt).heartbeat(0))
-                return beat is not None and beat.resumed_step >= 0 and beat.step >= step
-            return False
-
-        self.wait_for(f"step {step} of attempt {attempt}", is_there)
-
-    def wait_until_running(self, restarts: int = 0) -> None:
-        """Wait until Slurm has started the job so often again; it waits two minutes, unless it is told.
-
-        A node refuses what it is to start in the same second in which it has ended the job.
-        """
-        brought_forward_s = 0.0
-
-        def is_running() -> bool:
-            nonlocal brought_forward_s
-            said, now_s = self.said, time.monotonic()
-            is_waiting = said["JobState"] == "PENDING" and said["Reason"] == "BeginTime"
-            if is_waiting and now_s - brought_forward_s > 2 * START_AFTER_S:
-                with contextlib.suppress(AssertionError):  # not while it is being put back
-                    self.cluster.ask(
-                        "scontrol", "update", f"JobId={self.number}", f"StartTime=now+{START_AFTER_S}"
-                    )
-                    brought_forward_s = now_s
-            return said["JobState"] == "RUNNING" and int(said["Restarts"]) == restarts
-
-        self.wait_for(f"running, restarted {restarts} times", is_running, LIMIT_S)
-
-    def end(self, state: str = "COMPLETED", limit_s: float = LIMIT_S) -> None:
-        finals = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED"}
-        self.wait_for("an end", lambda: self.said["JobState"] in finals, limit_s)
-        assert self.said["JobState"] == state, f"{self.said}\n{self.log}"
-
-    def warn(self) -> None:
-        """Have Slurm tell the batch shell what `--signal=B:USR1@…` has it tell before a limit."""
-        self.cluster.ask("scancel", "--signal=USR1", "--batch", str(self.number))
-
-    def preempt(self) -> None:
-        """Submit a job of a higher partition that needs the whole node."""
-        node = self.said["NodeList"]
-        self.cluster.ask(
-            "sbatch", "-p", "high", "-w", node, "--exclusive", "--wrap", "sleep 2", cwd=self.folder
-        )
-
-    def kind_of_end(self, attempt: int) -> str:
-        said = records.read(self.run.attempt(attempt).outcome(0), OutcomeRecord)
-        return said.kind if said is not None else ""
-
-
-def cancelled(job: Job) -> None:
+def cancelled(job: SlurmJob) -> None:
     """S6: it stays cancelled, has lost nothing, and goes on when it is submitted again."""
     job.submit("main")
     job.wait_for_step(7)
@@ -157,7 +40,7 @@ def cancelled(job: Job) -> None:
     assert job.run.newest_attempt() == 2
 
 
-def warned_before_the_first_checkpoint(job: Job) -> None:
+def warned_before_the_first_checkpoint(job: SlurmJob) -> None:
     """S7: while the program is imported, which has nothing to save yet."""
     job.submit("main")
     job.wait_for("an attempt", job.run.attempt(1).launch.exists)
@@ -166,7 +49,7 @@ def warned_before_the_first_checkpoint(job: Job) -> None:
     job.end()
 
 
-def preempted_with_a_warning(job: Job) -> None:
+def preempted_with_a_warning(job: SlurmJob) -> None:
     """S9: the partition grants 30 s."""
     job.submit("warned")
     job.wait_for_step(7)
@@ -176,7 +59,7 @@ def preempted_with_a_warning(job: Job) -> None:
     job.end()
 
 
-def preempted_without_a_warning(job: Job) -> None:
+def preempted_without_a_warning(job: SlurmJob) -> None:
     """S10: SIGTERM to every process at once."""
     job.submit("abrupt")
     job.wait_for_step(7)
@@ -186,7 +69,7 @@ def preempted_without_a_warning(job: Job) -> None:
     job.end()
 
 
-def ended_by_its_limit(job: Job) -> None:
+def ended_by_its_limit(job: SlurmJob) -> None:
     """S11: without a warning, from a script that was changed by hand."""
     lines = job.script("main").splitlines(keepends=True)
     left = [line for line in lines if not line.startswith("#SBATCH --signal=")]
@@ -199,7 +82,7 @@ def ended_by_its_limit(job: Job) -> None:
     job.end()
 
 
-def warned_and_requeued_by_the_operator(job: Job) -> None:
+def warned_and_requeued_by_the_operator(job: SlurmJob) -> None:
     """S13: two nodes, warned once, then put back by hand."""
     job.submit("main")
     job.wait_for_step(7)
@@ -212,7 +95,7 @@ def warned_and_requeued_by_the_operator(job: Job) -> None:
     assert job.run.newest_attempt() == 3
 
 
-def warned_by_its_limit(job: Job) -> None:
+def warned_by_its_limit(job: SlurmJob) -> None:
     """S14: in time before each limit, until it has finished."""
     job.submit("main", "--time", "2")
     for restarts in (1, 2):
@@ -222,7 +105,7 @@ def warned_by_its_limit(job: Job) -> None:
     job.end()
 
 
-def its_node_dies(job: Job) -> None:
+def its_node_dies(job: SlurmJob) -> None:
     """S16: with all its processes."""
     job.submit("dying")
     job.wait_for_step(7)
@@ -233,7 +116,7 @@ def its_node_dies(job: Job) -> None:
     job.end()
 
 
-def its_node_is_cut_off(job: Job) -> None:
+def its_node_is_cut_off(job: SlurmJob) -> None:
     """S17: the job goes on there while Slurm starts it elsewhere; the node comes back before the end."""
     job.submit("cut")
     job.wait_for_step(7)
@@ -248,7 +131,7 @@ def its_node_is_cut_off(job: Job) -> None:
     job.end()
 
 
-SCENARIOS: Final[dict[Callable[[Job], None], dict[str, int]]] = {
+SCENARIOS: Final[dict[Callable[[SlurmJob], None], dict[str, int]]] = {
     cancelled: {},
     warned_before_the_first_checkpoint: {},
     preempted_with_a_warning: {},
@@ -280,8 +163,8 @@ def cluster(tmp_path_factory) -> Iterator[RealSlurm]:
 def began(request, cluster, tmp_path_factory) -> Iterator[dict[object, Future]]:
     folder = tmp_path_factory.mktemp("jobs")
 
-    def run(scenario: Callable[[Job], None]) -> Job:
-        job = Job(cluster, folder / scenario.__name__, **SCENARIOS[scenario])
+    def run(scenario: Callable[[SlurmJob], None]) -> SlurmJob:
+        job = SlurmJob(cluster, folder / scenario.__name__, **SCENARIOS[scenario])
         scenario(job)
         return job
 
@@ -292,7 +175,7 @@ def began(request, cluster, tmp_path_factory) -> Iterator[dict[object, Future]]:
 @pytest.fixture(scope="module")
 def alone(cluster, tmp_path_factory) -> dict[int, Result]:
     """What undisturbed runs leave, by their number of nodes."""
-    jobs = [Job(cluster, tmp_path_factory.mktemp("alone") / "job", nodes=nodes) for nodes in (1, 2)]
+    jobs = [SlurmJob(cluster, tmp_path_factory.mktemp("alone") / "job", nodes=nodes) for nodes in (1, 2)]
     for job in jobs:
         job.submit("main")
     for job in jobs:
