@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -148,6 +149,7 @@ def test_an_attempt_that_was_stopped_is_fenced_by_the_other_host_and_saves_nothi
         assert (code, "may still run; it is fenced" in said) == (0, True), said
         for process in reversed(family):
             process.resume()
+        first.send_signal(signal.SIGCONT)  # nsenter stops with its child
         code, said = end_of(first)
         assert (code, "has taken over" in said) == (1, True), said
         outcome = records.read(run.attempt(1).outcome(0), OutcomeRecord)
