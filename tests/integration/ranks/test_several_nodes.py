@@ -41,7 +41,7 @@ def undisturbed(tmp_path_factory):
 
 def test_copies_in_memory_are_off_and_rank_0_says_so(tmp_path, undisturbed):
     fields = {"checkpoint": {"every": {"steps": 5, "epochs": 1}, "memory": "auto"}}
-    with Job(tmp_path / "job", *LOOP, **fields) as job:
+    with TwoNodes(tmp_path / "job", *LOOP, **fields) as job:
         first, second = job.start_both()
         assert (first.end(), second.end()) == (0, 0), job.said
         log = first.run.rank_log(0).read_text()
