@@ -134,8 +134,8 @@ class CheckpointSpec(Section):
     memory: Literal["auto", "off"] = Field(
         "off",
         description="Whether copies of the newest boundary are kept in memory, for the next attempt after a "
-        "process was killed: `auto` as often as that costs next to nothing. They do not survive the machine. Several ranks "
-        "keep them where all are on one machine.",
+        "process was killed: `auto` as often as that costs next to nothing. They do not survive the machine. "
+        "Several ranks keep them where all are on one machine.",
         examples=["auto"],
     )
 
