@@ -34,6 +34,7 @@ class OwnFile:
         changed_ns: When its inode was changed.
         size_bytes: Its size.
         inode: Number of its inode.
+        imports: Digest of what it decides about imports, see `import_surface`; empty if that cannot be told.
     """
 
     path: str
@@ -41,6 +42,7 @@ class OwnFile:
     changed_ns: int
     size_bytes: int
     inode: int
+    imports: str = ""
 
 
 @dataclass(frozen=True)

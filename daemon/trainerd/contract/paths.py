@@ -172,6 +172,11 @@ class RunPaths:
         return self.common / "modules.json"
 
     @property
+    def standby(self) -> Path:
+        """Who prepares the next attempt and in which cgroup; only of a job with a limit of memory."""
+        return self.common / "standby.json"
+
+    @property
     def mirror(self) -> Path:
         """Which line of its mirror the run goes on with. It stays where a new run begins."""
         return self.common / "mirror.json"

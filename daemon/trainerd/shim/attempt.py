@@ -121,7 +121,7 @@ class RankGroup:
 
     def start_ranks(self) -> None:
         """Start them in order. One that cannot be started is an ending like any other, and the last one."""
-        self._cgroup = AttemptCgroup.make(self._admission.cgroups, self._launch.memory_bytes)
+        self._cgroup = self._make_cgroup()
         secrets, refusal = self._read_secrets()
         meets_here = self._launch.is_group and self._launch.place is None
         master_port = free_port() if meets_here else None
@@ -138,6 +138,18 @@ class RankGroup:
                 self._rank_ended(RankExit(rank, spawn_error=refusal))
         RANKS_STARTED.hit()
         self._record_ranks()
+
+    def _make_cgroup(self) -> AttemptCgroup:
+        """Make the attempt's cgroup, or go on with the one in which its standby was born."""
+        prepared = self._standby.cgroup if self._standby is not None else None
+        if prepared is not None:
+            if prepared.planned == self._admission.cgroups and prepared.become_the_attempts():
+                return prepared.cgroup
+            assert self._standby is not None, "it has a cgroup"
+            self._standby.end()
+            self._standby = None
+            prepared.remove()
+        return AttemptCgroup.make(self._admission.cgroups, self._launch.memory_bytes)
 
     def _read_secrets(self) -> tuple[dict[str, str], str | None]:
         if self._launch.env_file is None:

@@ -102,13 +102,16 @@ class AttemptCgroup:
         for folder in self.folders:
             # A job that lost one process for lack of memory is of no use: the kernel ends all of it.
             write_to_kernel(folder / "memory.oom.group", "1")
-        if memory_bytes is None:
-            return
+        if memory_bytes is not None and not self.set_memory_limit(memory_bytes):
+            note("the memory that it may take is not limited: there is no cgroup to do it")
+
+    def set_memory_limit(self, memory_bytes: int) -> bool:
+        """Allow so much memory; return whether a cgroup sees to that."""
         for file in self._files("memory.max", "memory.limit_in_bytes"):
             if write_to_kernel(file, str(memory_bytes)):
                 self.memory_limit_bytes = memory_bytes
-                return
-        note("the memory that it may take is not limited: there is no cgroup to do it")
+                return True
+        return False
 
     @contextlib.contextmanager
     def entrance(self) -> Iterator[int | None]:

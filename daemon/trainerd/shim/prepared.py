@@ -24,6 +24,7 @@ from trainerd.shim.environment_file import read_environment_file
 from trainerd.shim.fork_server import Order
 from trainerd.shim.held_start import held_at_start
 from trainerd.shim.spawn import rank_start
+from trainerd.shim.standby_cgroup import StandbyCgroup
 from trainerd.shim.standby_process import PREPARE_LIMIT_S, StandbyProcess, wait_for
 from trainerd.shim.survivors import attempt_mark
 
@@ -72,6 +73,8 @@ def await_launch(recipe: StandbyRecipe) -> tuple[Order, StandbyProcess] | None:
         is_ready = True
         _tell(orders, f"ready {standby.memory_bytes()}")
     standby.end()
+    if standby.cgroup is not None:
+        standby.cgroup.remove()
     return None
 
 
@@ -82,7 +85,15 @@ def _prepare(recipe: StandbyRecipe, own: ProcessIdentity) -> StandbyProcess:
     held = held_at_start(launch.command, launch.workdir)
     start = rank_start(launch, secrets, held, rank=0, mark=mark, master_port=None)
     seen = read_note(Path(recipe.note_path)) or ModuleNote(0, (), (), ())
-    return StandbyProcess(start, seen)
+    cgroup = None
+    if launch.memory_bytes is not None:
+        cgroup = StandbyCgroup(Path(recipe.cgroup_record), launch, own)
+    try:
+        return StandbyProcess(start, seen, cgroup=cgroup)
+    except (TrainerdError, OSError):
+        if cgroup is not None:
+            cgroup.remove()
+        raise
 
 
 def _hear(standby: StandbyProcess) -> str:

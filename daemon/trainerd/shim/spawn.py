@@ -136,7 +136,7 @@ def spawn(
         program = find_program(command[0], environ.get("PATH", DEFAULT_PATH))
         if cgroup is not None and cgroup.folders:
             become = partial(_become_program, program, command, environ, log_descriptor, held)
-            return _spawn_inside(cgroup, become)
+            return spawn_inside(cgroup, become)
         return os.posix_spawn(
             program,
             command,
@@ -175,7 +175,7 @@ def _become_program(
     os.execve(program, command, environ)  # noqa: S606 - running the user's command is the purpose
 
 
-def _spawn_inside(cgroup: AttemptCgroup, become_rank: Callable[[], None]) -> int:
+def spawn_inside(cgroup: AttemptCgroup, become_rank: Callable[[], None]) -> int:
     """Fork a process that is in a cgroup before it becomes the rank; return its pid.
 
     Raises:

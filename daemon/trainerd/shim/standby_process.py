@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import socket
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,13 +21,14 @@ from trainerd.errors import UserError
 from trainerd.shim import low_priority
 from trainerd.shim.cgroup_members import write_to_kernel
 from trainerd.shim.notes import note
-from trainerd.shim.spawn import DEFAULT_PATH, find_program
+from trainerd.shim.spawn import DEFAULT_PATH, find_program, spawn_inside
 from trainerd.shim.warm_command import divide
 
 if TYPE_CHECKING:
     from trainerd.contract.module_note import ModuleNote
     from trainerd.shim.cgroup import AttemptCgroup
     from trainerd.shim.spawn import RankStart
+    from trainerd.shim.standby_cgroup import StandbyCgroup
 
 PREPARE_LIMIT_S: Final = 180.0
 """How long a standby may take until it is ready, at the lowest priority."""
@@ -38,6 +40,7 @@ _PROGRAM: Final = Path(__file__).with_name("warm_program.py")
 _MESSAGE_BYTES: Final = 4096
 _RECIPE: Final = 3
 _CHANNEL: Final = 4
+_HIGH: Final = 64  # above what is open
 
 
 class StandbyProcess:
@@ -46,18 +49,21 @@ class StandbyProcess:
     Args:
         start: What the rank will be started with.
         seen: What the last attempt imported.
+        cgroup: That of the attempt, if it is to be born there; None if it is moved there when it is used.
 
     Attributes:
         pid: Its number; it is a child of this process.
         channel: Where it answers.
+        cgroup: As given.
 
     Raises:
         UserError: It cannot be started.
         OSError: Likewise.
     """
 
-    def __init__(self, start: RankStart, seen: ModuleNote) -> None:
+    def __init__(self, start: RankStart, seen: ModuleNote, *, cgroup: StandbyCgroup | None = None) -> None:
         self._start = start
+        self.cgroup = cgroup
         self._priority = low_priority.priority_of(0)
         self._output = os.memfd_create("standby-output", os.MFD_CLOEXEC)
         self.channel, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -83,7 +89,7 @@ class StandbyProcess:
                 "modules": seen.modules,
                 "environment": seen.environment,
                 "files": [
-                    (file.path, file.modified_ns, file.changed_ns, file.size_bytes, file.inode)
+                    (file.path, file.modified_ns, file.changed_ns, file.size_bytes, file.inode, file.imports)
                     for file in seen.files
                 ],
             }
@@ -91,20 +97,25 @@ class StandbyProcess:
                 file.write(json.dumps(content).encode(errors="surrogateescape"))
             os.lseek(recipe, 0, os.SEEK_SET)
             os.chdir(workdir)
+            program = find_program(command[0], environ.get("PATH", DEFAULT_PATH))
+            arguments = [command[0], *words.options, str(_PROGRAM), str(_RECIPE), str(_CHANNEL)]
+            if self.cgroup is not None:
+                become = partial(self._become, program, arguments, recipe, channel)
+                return spawn_inside(self.cgroup.cgroup, become)
             return os.posix_spawn(
-                find_program(command[0], environ.get("PATH", DEFAULT_PATH)),
-                [command[0], *words.options, str(_PROGRAM), str(_RECIPE), str(_CHANNEL)],
+                program,
+                arguments,
                 environ,
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_DUP2, self._output, 1),
                     (os.POSIX_SPAWN_DUP2, self._output, 2),
-                    (os.POSIX_SPAWN_DUP2, recipe, 64),
-                    (os.POSIX_SPAWN_DUP2, channel, 65),
-                    (os.POSIX_SPAWN_DUP2, 64, _RECIPE),
-                    (os.POSIX_SPAWN_DUP2, 65, _CHANNEL),
-                    (os.POSIX_SPAWN_CLOSE, 64),
-                    (os.POSIX_SPAWN_CLOSE, 65),
+                    (os.POSIX_SPAWN_DUP2, recipe, _HIGH),
+                    (os.POSIX_SPAWN_DUP2, channel, _HIGH + 1),
+                    (os.POSIX_SPAWN_DUP2, _HIGH, _RECIPE),
+                    (os.POSIX_SPAWN_DUP2, _HIGH + 1, _CHANNEL),
+                    (os.POSIX_SPAWN_CLOSE, _HIGH),
+                    (os.POSIX_SPAWN_CLOSE, _HIGH + 1),
                 ],
                 setsid=True,
                 setsigmask=held,
@@ -113,12 +124,25 @@ class StandbyProcess:
             os.close(recipe)
             os.chdir("/")
 
+    def _become(self, program: str, arguments: list[str], recipe: int, channel: int) -> None:
+        """Be what `posix_spawn` makes of a child."""
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for standard in (1, 2):
+            os.dup2(self._output, standard)
+        for high, descriptor in ((_HIGH, recipe), (_HIGH + 1, channel)):
+            os.dup2(descriptor, high, inheritable=False)
+        for low, high in ((_RECIPE, _HIGH), (_CHANNEL, _HIGH + 1)):
+            os.dup2(high, low)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._start.held)
+        os.execve(program, arguments, self._start.environ)  # noqa: S606 - the job's own interpreter
+
     def take(self, start: RankStart, *, log_descriptor: int, cgroup: AttemptCgroup) -> int | None:
         """Have it become a rank; return its pid, None if the rank must be started cold."""
-        why = self._why_unfit(start, log_descriptor)
+        why = self._why_not_counted(cgroup) or self._why_unfit(start, log_descriptor)
         if why is None:
             try:
-                for folder in cgroup.folders:
+                for folder in self._to_enter(cgroup):
                     if not write_to_kernel(folder / "cgroup.procs", str(self.pid)):
                         why = f"it cannot be moved into {folder}"
                 low_priority.restore(self.pid, self._priority)
@@ -134,6 +158,16 @@ class StandbyProcess:
         self.channel.close()
         os.close(self._output)
         return self.pid
+
+    def _to_enter(self, cgroup: AttemptCgroup) -> tuple[Path, ...]:
+        """Return the cgroups that it is moved into: none of those in which it was born."""
+        return () if self.cgroup is not None and self.cgroup.cgroup is cgroup else cgroup.folders
+
+    def _why_not_counted(self, cgroup: AttemptCgroup) -> str | None:
+        """Return why what it holds would not count in the limit of the attempt's memory."""
+        if cgroup.memory_limit_bytes is None or not self._to_enter(cgroup):
+            return None
+        return "what it holds would not count in the limit of memory"
 
     def _why_unfit(self, start: RankStart, log_descriptor: int) -> str | None:
         names = ("command", "working folder", "environment", "signal mask")

@@ -14,6 +14,9 @@ from trainerd.contract.records import LaunchRecord
 
 PREPARED_OPTION: Final = "--prepared"
 
+WAITING_BYTES_MAX: Final = 1 << 30
+"""What a standby with a limit of memory may hold until it is used, in bytes; torch needs a third of it."""
+
 RECIPE_FORMAT: Final = "trainerd.standby/1"
 RECIPE_DESCRIPTOR: Final = 3
 
@@ -26,11 +29,13 @@ class StandbyRecipe:
         attempt_dir: Folder of the attempt that is expected next.
         launch: What that attempt will start.
         note_path: Where the last attempt noted what it imported.
+        cgroup_record: Where a cgroup that is made in advance is put on record.
     """
 
     attempt_dir: str
     launch: LaunchRecord
     note_path: str
+    cgroup_record: str
 
 
 def read_recipe() -> StandbyRecipe:

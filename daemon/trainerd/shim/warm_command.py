@@ -77,14 +77,10 @@ def divide(command: Sequence[str]) -> WarmCommand | str:
     return "the command has no script"
 
 
-def why_not(
-    command: Sequence[str], environ: Mapping[str, str], *, is_group: bool, has_memory_limit: bool
-) -> str | None:
+def why_not(command: Sequence[str], environ: Mapping[str, str], *, is_group: bool) -> str | None:
     """Return why a job has no standby; None if it can have one."""
     if is_group:
         return "the job has ranks, and only a job of one process can have one"
-    if has_memory_limit:
-        return "`resources.memory` is set, and what a standby takes cannot be counted in it"
     found = divide(command)
     if isinstance(found, str):
         return found

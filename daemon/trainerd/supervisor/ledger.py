@@ -96,6 +96,11 @@ class Ledger:
         self._grants_slots = answer
 
     @property
+    def memory_bytes(self) -> int | None:
+        """What memory there is for jobs, None if it is not limited."""
+        return self._capacity.memory_bytes
+
+    @property
     def jobs(self) -> Mapping[str, Job]:
         """Every job, by name."""
         return self._jobs

@@ -149,7 +149,9 @@ class Loop:
         self._scan_again: asyncio.TimerHandle | None = None
         self._calm: asyncio.TimerHandle | None = None
         self.standbys = (
-            StandbyKeeper(launcher, self._io, clock) if isinstance(launcher, ShimLauncher) else None
+            StandbyKeeper(launcher, self._io, clock, memory_bytes=ledger.memory_bytes)
+            if isinstance(launcher, ShimLauncher)
+            else None
         )
         self._is_idle = asyncio.Event()
         self._is_scanning = asyncio.Lock()

@@ -6,10 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from trainerd.errors import TrainerdError
-from trainerd.shim.standby_recipe import StandbyRecipe
+from trainerd.shim.standby_recipe import WAITING_BYTES_MAX, StandbyRecipe
 from trainerd.shim.warm_command import why_not
 from trainerd.supervisor.bounded_io import NotObservedError
-from trainerd.supervisor.machine.standby_policy import StandbyState, choose
+from trainerd.supervisor.machine.standby_policy import StandbyState, choose, why_no_room
 from trainerd.supervisor.machine.states import Running
 
 if TYPE_CHECKING:
@@ -35,16 +35,20 @@ class StandbyKeeper:
         launcher: Has the standbys.
         io: Makes the calls that block.
         clock: Tells how long an attempt has run.
+        memory_bytes: What there is for jobs; None is no limit.
 
     Attributes:
         words: How the standby of each job that asks for one is.
     """
 
-    def __init__(self, launcher: ShimLauncher, io: BoundedIo, clock: Clock) -> None:
+    def __init__(
+        self, launcher: ShimLauncher, io: BoundedIo, clock: Clock, *, memory_bytes: int | None = None
+    ) -> None:
         self.words: dict[str, str] = {}
         self._launcher = launcher
         self._io = io
         self._clock = clock
+        self._memory_bytes = memory_bytes
 
     def word(self, name: str) -> str | None:
         """Return how the standby of a job is now; None if the job asks for none.
@@ -70,19 +74,28 @@ class StandbyKeeper:
         for name, job in list(jobs.items()):
             is_asked_for = job.spec is not None and job.spec.standby == "auto"
             if is_asked_for or name in known:
-                await self._look_at(job, monitors.get(name), is_stopping=is_stopping)
+                no_room = why_no_room(
+                    job,
+                    jobs.values(),
+                    standbys.names,
+                    memory_bytes=self._memory_bytes,
+                    waiting_bytes=WAITING_BYTES_MAX,
+                )
+                await self._look_at(job, monitors.get(name), no_room=no_room, is_stopping=is_stopping)
         standbys.collect()
 
     def end(self) -> None:
         """End all of them."""
         self._launcher.standbys.dismiss_all()
 
-    async def _look_at(self, job: Job, monitor: Monitor | None, *, is_stopping: bool) -> None:
+    async def _look_at(
+        self, job: Job, monitor: Monitor | None, *, no_room: str | None, is_stopping: bool
+    ) -> None:
         expected = self._launcher.as_allowed(monitor.expected_next()) if monitor is not None else None
         choice = choose(
             job,
             self._launcher.standbys.state(job.name),
-            refusal=_refusal(expected),
+            refusal=_refusal(expected) or no_room,
             has_note=monitor is not None and await self._has_note(job, monitor.note_path),
             now_wall_s=self._clock.wall_s(),
             is_stopping=is_stopping,
@@ -102,7 +115,12 @@ class StandbyKeeper:
         elif (
             choice.act == "prepare" and monitor is not None and expected is not None and job.spec is not None
         ):
-            recipe = StandbyRecipe(str(monitor.next_paths.root), expected, str(monitor.note_path))
+            recipe = StandbyRecipe(
+                str(monitor.next_paths.root),
+                expected,
+                str(monitor.note_path),
+                str(monitor.attempt.run.standby),
+            )
             state = StandbyState(job.attempt + 1, job.spec.spec_digest, "preparing")
             await self._io.act(partial(standbys.prepare, recipe, state))
 
@@ -119,5 +137,4 @@ class StandbyKeeper:
 def _refusal(expected: LaunchRecord | None) -> str | None:
     if expected is None:
         return None
-    has_limit = expected.memory_bytes is not None
-    return why_not(expected.command, expected.env, is_group=expected.is_group, has_memory_limit=has_limit)
+    return why_not(expected.command, expected.env, is_group=expected.is_group)

@@ -1,21 +1,18 @@
 """A script that observes all it can finds the same in a standby process as in one that was started cold."""
 
-import json
 import os
-import select
 import signal
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+from standby_runs import run, wait_until_ready
 
 from trainerd.contract.module_note import read_note
 from trainerd.shim.cgroup import AttemptCgroup
-from trainerd.shim.spawn import RankStart, spawn
+from trainerd.shim.spawn import RankStart
 from trainerd.shim.standby_process import StandbyProcess
-
-READY_LIMIT_S = 120.0
 
 OBSERVER = textwrap.dedent(
     """
@@ -119,26 +116,6 @@ def start(tmp_path, monkeypatch):
         str(tmp_path / "note.json"),
     )
     return RankStart(command, str(tmp_path), environ, held)
-
-
-def wait_until_ready(standby) -> str:
-    assert select.select([standby.channel], [], [], READY_LIMIT_S)[0], "not ready in time"
-    return standby.channel.recv(4096).decode()
-
-
-def run(start, tmp_path, standby=None):
-    command, workdir, environ, held = start
-    log = os.open(tmp_path / "log", os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-    try:
-        if standby is None:
-            pid = spawn(command, workdir, environ, log, held=held)
-        else:
-            pid = standby.take(start, log_descriptor=log, cgroup=AttemptCgroup(()))
-            assert pid == standby.pid
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    finally:
-        os.close(log)
-    return status, (tmp_path / "log").read_text(), json.loads((tmp_path / "seen.json").read_text())
 
 
 @pytest.mark.slow

@@ -45,9 +45,8 @@ def test_anything_else_has_no_standby_and_is_told_why(command):
     assert isinstance(divide(command.split()), str)
 
 
-def test_ranks_memory_limits_and_variables_that_report_imports_are_refused():
+def test_ranks_and_variables_that_report_imports_are_refused():
     command = ("python", "train.py")
-    assert why_not(command, {}, is_group=False, has_memory_limit=False) is None
-    assert "ranks" in why_not(command, {}, is_group=True, has_memory_limit=False)
-    assert "resources.memory" in why_not(command, {}, is_group=False, has_memory_limit=True)
-    assert "PYTHONINSPECT" in why_not(command, {"PYTHONINSPECT": "1"}, is_group=False, has_memory_limit=False)
+    assert why_not(command, {}, is_group=False) is None
+    assert "ranks" in why_not(command, {}, is_group=True)
+    assert "PYTHONINSPECT" in why_not(command, {"PYTHONINSPECT": "1"}, is_group=False)

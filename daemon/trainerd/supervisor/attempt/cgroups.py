@@ -19,6 +19,7 @@ from trainerd.errors import TrainerdError
 from trainerd.shim.cgroup import PREFIX, folders_of
 from trainerd.shim.cgroup_members import remove_empty
 from trainerd.shim.cgroup_place import find_places
+from trainerd.shim.standby_cgroup import remove_left_behind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,6 +79,7 @@ def _sweep(place: Path, state: StatePaths) -> Iterator[Path]:
     for folder in place.glob(f"{PREFIX}*-*-*-*"):
         job, number, *_ = folder.name.removeprefix(PREFIX).rsplit("-", 3)
         with contextlib.suppress(TrainerdError, OSError, ValueError):
+            yield from remove_left_behind(state.run(job).standby)
             paths = state.run(job).attempt(int(number))
             record = records.read(paths.shim, ShimRecord)
             is_ours = record is not None and folder in folders_of(record)

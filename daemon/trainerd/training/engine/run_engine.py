@@ -271,7 +271,12 @@ class RunEngine:
             say_group_hint(rank=ranks.rank, world_size=ranks.world_size)
         if self._notes_modules:
             self._notes_modules = False
-            note_imported_modules(self.run.settings.run.modules, attempt=self.run.settings.attempt)
+            settings = self.run.settings
+            note_imported_modules(
+                settings.run.modules,
+                attempt=settings.attempt,
+                attempt_dir=settings.environment.attempt_dir,
+            )
         self._cross()
         position, saves = self.run.state.position, self.run.saves
         self._count_step()

@@ -5,14 +5,23 @@ from dataclasses import replace
 import pytest
 
 from tests.support.supervisor_objects import spec as make_spec
+from trainerd.contract.policy import Resources
 from trainerd.shim.warm_command import why_not
-from trainerd.supervisor.machine.standby_policy import PREPARE_AFTER_S, StandbyState, choose
+from trainerd.supervisor.machine.standby_policy import (
+    PREPARE_AFTER_S,
+    REST_LIMIT_S,
+    StandbyState,
+    choose,
+    why_no_room,
+)
 from trainerd.supervisor.machine.states import (
     BackingOff,
     Draining,
     Finished,
     Job,
+    Parked,
     Queued,
+    Rejected,
     Running,
     Starting,
     Stopped,
@@ -72,11 +81,52 @@ def test_one_is_kept_while_the_job_runs_or_waits_to_be_started_by_itself(state, 
     assert act(job(state), ready(attempt, "another spec")).act == "dismiss"
 
 
+def test_one_is_ended_when_the_job_ends():
+    assert act(job(Finished("v1")), ready()).act == "dismiss"
+
+
 @pytest.mark.parametrize(
-    "state", [Draining(), Finished("v1"), Stopped()], ids=["draining", "finished", "stopped"]
+    "state", [Stopped(), Parked(), Rejected("program")], ids=["stopped", "parked", "rejected"]
 )
-def test_one_is_ended_when_the_job_ends_is_stopped_or_drained(state):
-    assert act(job(state), ready()).act == "dismiss"
+def test_one_is_kept_for_a_while_for_a_user_who_tries_a_change(state):
+    """And none is prepared meanwhile."""
+    assert act(job(Draining()), ready()).act == "none"
+    assert act(job(state), ready(), after_s=REST_LIMIT_S - 1.0).act == "none"
+    assert act(job(state), ready(), after_s=REST_LIMIT_S - 1.0).words == "ready: 200 MB"
+    assert act(job(state), ready(), after_s=REST_LIMIT_S).act == "dismiss"
+    assert act(job(state), after_s=1.0).act == "none"
+    assert act(job(state, is_held=True), ready(), after_s=1.0).act == "dismiss"
+    assert act(job(state), ready(digest="of another spec"), after_s=1.0).act == "dismiss"
+
+
+GIB = 1024**3
+
+
+def limited(name, memory_gib, state=None):
+    resources = Resources(memory_bytes=memory_gib * GIB if memory_gib else None)
+    return replace(job(state), name=name, spec=replace(make_spec(standby="auto"), resources=resources))
+
+
+def no_room(subject, *others, with_standby=(), memory_gib=8):
+    memory_bytes = None if memory_gib is None else memory_gib * GIB
+    return why_no_room(
+        subject, [subject, *others], with_standby, memory_bytes=memory_bytes, waiting_bytes=GIB
+    )
+
+
+def test_a_standby_of_a_job_with_a_limit_counts_beside_what_jobs_occupy():
+    ant, bee, fly = limited("ant", 4), limited("bee", 3), limited("fly", 4)
+    assert no_room(ant, bee) is None, "4 + 3 of the jobs, and 1 of the standby"
+    assert no_room(ant, fly) == ("it may hold 1.0 GiB, and jobs and other standbys have 8.0 of 8.0 GiB")
+    assert no_room(ant, replace(fly, state=Queued())) is None, "one that waits occupies nothing"
+    assert no_room(ant, bee, with_standby={"bee"}), "that of another job counts too"
+    assert no_room(ant, bee, with_standby={"ant"}) is None, "its own does not count twice"
+    assert no_room(ant, fly, memory_gib=None) is None
+
+
+def test_a_job_without_a_limit_occupies_no_memory_and_neither_does_its_standby():
+    assert no_room(limited("ant", None), limited("bee", 8)) is None
+    assert no_room(limited("bee", 4), limited("ant", None), with_standby={"ant"}, memory_gib=5) is None
 
 
 def test_one_is_ended_when_the_job_is_held_or_the_supervisor_stops():
@@ -99,6 +149,7 @@ def test_why_none_is_prepared_is_said():
     assert act(job(), ready(9)).words == "ending: it was prepared for something else"
     assert act(job()).words == "being prepared"
     assert act(job(Draining())).words == "none while the job is draining"
+    assert act(job(Finished("v1"))).words == "none while the job is finished"
 
 
 @pytest.mark.parametrize(
@@ -115,16 +166,11 @@ def test_why_none_is_prepared_is_said():
             {"is_group": True},
             "the job has ranks, and only a job of one process can have one",
         ),
-        (
-            "python train.py",
-            {"has_memory_limit": True},
-            "`resources.memory` is set, and what a standby takes cannot be counted in it",
-        ),
         ("python train.py", {"environ": {"PYTHONINSPECT": "1"}}, "PYTHONINSPECT is set"),
         ("python -u -m train --lr 1", {}, None),
     ],
     ids=str,
 )
 def test_why_a_command_can_have_none_is_said(command, more, said):
-    asked = {"environ": {}, "is_group": False, "has_memory_limit": False} | more
+    asked = {"environ": {}, "is_group": False} | more
     assert why_not(command.split(), asked.pop("environ"), **asked) == said

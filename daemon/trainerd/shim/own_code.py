@@ -1,0 +1,117 @@
+"""Whether the user's code, edited since the last attempt, still decides the same about imports.
+
+The standby process loads this file by its path: it needs the standard library alone, and `import_surface`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+SURFACES = os.path.join(os.path.dirname(os.path.dirname(__file__)), "contract", "import_surface.py")
+
+
+class OwnCode:
+    """The files of the user's code that the last attempt had imported.
+
+    Args:
+        files: Their paths, marks and surfaces, as noted.
+        script: The file that is run; None if it is a module.
+        module: The module that is run; None if it is a file.
+        folder: Where modules of the user's are looked for first.
+    """
+
+    def __init__(
+        self, files: list[list[Any]], *, script: str | None, module: str | None, folder: str
+    ) -> None:
+        self._surface_of = _load_surface_of()
+        self._digests = {path: digest for path, *_, digest in files}
+        self._folder = folder
+        main = [script] if module is None else self._places(f"{module}.__main__", folder)
+        self._main = {path for path in self._digests if any(same(path, str(each)) for each in main)}
+        self._found = {path: self._surface(path) for path in self._digests}
+
+    def _surface(self, path: str) -> Any:
+        try:
+            with open(path, "rb") as file:
+                return self._surface_of(file.read())
+        except OSError as error:
+            return self._surface_of(b"\0")._replace(why_not=f"it cannot be read: {error.strerror}")
+
+    def early(self) -> set[str] | None:
+        """Return the modules that its files import first, with the packages they are in; None if unknown."""
+        if any(not found.digest for found in self._found.values()):
+            return None
+        names = {name for found in self._found.values() for name in found.early}
+        return names | {name[:end] for name in names for end in range(len(name)) if name[end] == "."}
+
+    def why_not_equal(self, imported: set[str], closure: Any) -> str:
+        """Return why what it imports may differ from what was noted; empty if it does not.
+
+        Args:
+            imported: Packages that were imported in advance before anything of the user's would run.
+            closure: Returns the packages that a package imports.
+        """
+        for path, noted in self._digests.items():
+            found = self._found[path]
+            if not found.digest:
+                return f"{path}: {found.why_not}"
+            if not noted:
+                return f"{path} was written after the last attempt had begun, or could not be followed then"
+            if found.digest != noted:
+                return f"{path} imports something else now, or in another order"
+        tops = {name.partition(".")[0] for path in self._reached() for name in self._found[path].early}
+        reached = {each for top in tops for each in closure(top)}
+        if more := sorted(imported - reached):
+            return f"it may or may not import {more[0]}, which is not among its first imports"
+        known = reached | {os.path.splitext(os.path.basename(path))[0] for path in self._digests}
+        for path, found in self._found.items():
+            names = {name.partition(".")[0] for name in found.later} - {""}
+            if more := sorted(names - known - self._own_folders()):
+                return f"{path} imports {more[0]} in a function, or may"
+        return ""
+
+    def _own_folders(self) -> set[str]:
+        prefix = self._folder.rstrip("/") + "/"
+        return {
+            path.removeprefix(prefix).partition("/")[0] for path in self._digests if path.startswith(prefix)
+        }
+
+    def _reached(self) -> set[str]:
+        """Return the files that are run before the script does anything but import."""
+        found: set[str] = set()
+        new = self._main
+        while new:
+            found |= new
+            named = {
+                place
+                for path in new
+                for name in self._found[path].early
+                for place in self._places(name, os.path.dirname(path))
+            }
+            new = (named & self._digests.keys()) - found
+        return found
+
+    def _places(self, name: str, folder: str) -> list[str]:
+        dots = len(name) - len(name.lstrip("."))
+        base = os.path.normpath(os.path.join(folder, *[".."] * (dots - 1))) if dots else self._folder
+        parts = [part for part in name.split(".") if part]
+        places = []
+        for count in range(1, len(parts) + 1):
+            place = os.path.join(base, *parts[:count])
+            places += [f"{place}.py", os.path.join(place, "__init__.py")]
+        return places
+
+
+def same(path: str, other: str) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False
+
+
+def _load_surface_of() -> Any:
+    namespace: dict[str, Any] = {"__name__": "trainerd-import-surface", "__file__": SURFACES}
+    with open(SURFACES, "rb") as file:
+        exec(compile(file.read(), SURFACES, "exec"), namespace)  # noqa: S102 - a file of trainerd's
+    return namespace["surface_of"]
