@@ -53,7 +53,8 @@ ELSEWHERE: Final = {
     "stall.shown": "needs a supervisor and a stalled job: "
     "tests/integration/supervisor/test_supervisor_stalls.py",
     "stall.recorded": "likewise",
-    "standby.cgroup-recorded": "needs a cgroup: tests/integration/shim/test_shim_standby_memory.py kills there",
+    "standby.cgroup-recorded": "needs a cgroup: "
+    "tests/integration/shim/test_shim_standby_memory.py kills there",
     "run.purged": "fails there in tests/integration/supervisor/test_supervisor_spec_verbs.py",
     "aside.given-back": "tests/unit/checkpoint/test_taking_back.py ends a taking back there",
     "memory.kept": "tests/integration/training/test_kill_with_memory.py kills there",

@@ -183,7 +183,7 @@ def _is_for_types(statement: ast.stmt) -> bool:
 
 
 def _imports(statement: ast.stmt) -> list[tuple[str, ...]]:
-    """Return the modules beyond the standard library that a statement imports: their names, and what of them."""
+    """Return the modules beyond the standard library that a statement imports, each with its parts."""
     if _is_for_types(statement):
         assert isinstance(statement, ast.If)
         return [words for each in statement.orelse for words in _imports(each)]
@@ -206,7 +206,7 @@ def _dotted(found: list[tuple[str, ...]] | set[tuple[str, ...]]) -> tuple[str, .
     names = [
         name
         for module, *parts in found
-        for name in (module, *(f"{module.rstrip('.') and module + '.' or module}{part}" for part in parts))
+        for name in (module, *(f"{module.removesuffix('.')}.{part}" for part in parts))
     ]
     return tuple(dict.fromkeys(names))
 
