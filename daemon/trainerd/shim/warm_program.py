@@ -154,6 +154,9 @@ class WarmProcess:
         ]:
             raise UnfitError(f"{newer[0]} was changed while its modules were imported")
         self.compare()
+        live_objects: Any = sys.modules.get("trainerd.training.state.live_objects")
+        if hasattr(live_objects, "hide_imported"):  # the job may have another version of trainerd
+            live_objects.hide_imported()
 
     def _own_code(self) -> Any:
         recipe = self._recipe

@@ -27,12 +27,19 @@ OBSERVER = textwrap.dedent(
     import warnings
     AT_FIRST["filters"] = [repr(f) for f in warnings.filters]
     warnings.filterwarnings("ignore", message="of the script's own, before it imports")
-    import json, os, random, resource, signal, threading
+    import gc, json, os, random, resource, signal, threading
     import numpy
     AFTER_NUMPY = [repr(f) for f in warnings.filters]
     import torch
     import trainerd
     from trainerd.training.engine.imported_modules import note_imported_modules
+    from trainerd.training.state.live_objects import instances_of, live_instances
+
+    data = torch.utils.data.TensorDataset(torch.ones(1))
+    parameter = torch.nn.Parameter(torch.ones(1))
+
+    def is_dataset(kind):
+        return issubclass(kind, torch.utils.data.Dataset)
 
     def descriptors():
         found = {}
@@ -88,6 +95,9 @@ OBSERVER = textwrap.dedent(
         "torch_file": torch.__file__,
         "torch_spec": [torch.__spec__.name, torch.__spec__.origin, type(torch.__spec__.loader).__name__],
         "nn": torch.nn.__name__,
+        "datasets": [type(each).__name__ for each in live_instances(is_dataset)],
+        "parameters": len(instances_of(torch.nn.Parameter)),
+        "hidden": gc.get_freeze_count() > 100_000,
     }
     seen["descriptors"] = descriptors()
     with open(sys.argv[1], "w") as file:
@@ -130,6 +140,8 @@ def test_a_script_sees_the_same_in_a_standby_as_in_a_cold_start(start, tmp_path)
 
     assert seen["meta_path"][0] == "'Shelf'", "known, and documented, while anything is on the shelf"
     del seen["meta_path"][0]
+    assert (cold.pop("hidden"), seen.pop("hidden")) == (False, True), "documented"
+    assert seen["datasets"] == ["TensorDataset"]
     for what in cold:
         assert seen[what] == cold[what], what
     assert (status, log) == (cold_status, cold_log)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from trainerd.training.state.audit_coverage import Coverage
-    from trainerd.training.state.caller_names import CallerNames
+    from trainerd.training.state.caller_names import CallerNames, Known
 
 _SHOWS: Final = re.compile(
     r"(Meter|Metric|Logg|Timer|Watch|Progress|Bar$|Writer|Record|Visual|Histor|Monitor|Print|Profil|"
@@ -71,26 +71,29 @@ class ObjectsBeside:
     """
 
     def __init__(self, coverage: Coverage, names: CallerNames) -> None:
-        self._session = names.session
+        self._session, self._place = names.session, names.place
         self._watched: list[_WatchedObject] = []
         for module in coverage.modules:
             known = names.of(module)
             expression = known.expression if known else type(module).__name__
             for name, part in module.named_modules():
                 place = f"{expression}.{name}" if name else expression
-                self._watch(part, place, known.where if known else names.place, _beside_state)
+                self._watch(part, place, known, _beside_state)
         for known in names:
             if len(self._watched) >= _OBJECTS_MAX:
                 break
             if isinstance(known.value, types.FunctionType):
                 file = known.value.__code__.co_filename
                 if not is_library(known.value.__module__) and not is_installed(file):
-                    self._watch(known.value, known.expression, known.where, _written_variables)
+                    self._watch(known.value, known.expression, known, _written_variables)
             elif _is_own(known.value, known.file) and not coverage.keeps(known.value):
-                self._watch(known.value, known.expression, known.where, _data_of)
+                self._watch(known.value, known.expression, known, _data_of)
 
-    def _watch(self, value: Any, expression: str, where: str, read: Callable[[Any], dict[str, Any]]) -> None:
+    def _watch(
+        self, value: Any, expression: str, known: Known | None, read: Callable[[Any], dict[str, Any]]
+    ) -> None:
         if attributes := read(value):
+            where = known.where if known is not None else self._place
             marks = {name: mark_of(each) for name, each in attributes.items()}
             with contextlib.suppress(TypeError):  # of a class with __slots__
                 self._watched.append(_WatchedObject(weakref.ref(value), expression, where, read, marks))
@@ -168,6 +171,8 @@ def _changed(watched: _WatchedObject, value: Any) -> str | None:
 
 def _written_variables(function: types.FunctionType) -> dict[str, Any]:
     """Return the ``nonlocal`` variables that a function assigns and that hold data."""
+    if not function.__code__.co_freevars:
+        return {}
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     written = {each.argval for each in dis.get_instructions(function) if each.opname == "STORE_DEREF"}
     found: dict[str, Any] = {}

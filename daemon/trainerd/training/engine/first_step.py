@@ -66,10 +66,9 @@ class FirstStep:
         """The body of a step begins. Only the first call counts."""
         if not self._is_watching:
             self._is_watching = True
-            self._audit.watch()
-            names = CallerNames()
+            coverage, names = self._coverage(), CallerNames()
+            self._audit.watch(coverage, names)
             self._generators = GeneratorsBeside(names)
-            coverage = self._coverage()
             self._others = (ModulesBeside(coverage, names), ObjectsBeside(coverage, names))
             self._state.gradients.look_beside(names)
             for reason in (*self._state.objects.replaced_modules(), *self._state.replaced_steps()):

@@ -167,7 +167,7 @@ class RunState:
             MismatchError: It does not fit; nothing was changed.
         """
         own = tree.extra["session"]
-        tree.apply(self.objects, source=source)
+        tree.apply(self.objects, source=source, was_restored=self._is_restored)
         self.position.load_state_dict(own["position"])
         self.seed = own["seed"]
         self.values.load_state_dict(own["values"], own.get("value_objects"), is_at_loop=self._is_restored)

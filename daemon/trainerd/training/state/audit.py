@@ -89,13 +89,18 @@ class Audit:
         """Whether an optimizer has stepped for the first time since `findings` or `later_findings`."""
         return self._later is not None and self._later.has_new
 
-    def watch(self) -> None:
-        """Note from here on which optimizers step. Call it where the body of the first step begins."""
+    def watch(self, coverage: Coverage | None = None, names: CallerNames | None = None) -> None:
+        """Note from here on which optimizers step. Call it where the body of the first step begins.
+
+        Args:
+            coverage: What is kept now, if that was asked already.
+            names: Names of the script's code now, likewise.
+        """
         if register_step_hook is not None:
             self._hook = register_step_hook(self._note_step)
-        coverage = Coverage(self._objects, self._values())
+        coverage = coverage or Coverage(self._objects, self._values())
         self._gradients = GradientsBefore(self._objects, coverage)
-        names = CallerNames(sys._getframe(1))  # noqa: SLF001 - the documented way to it
+        names = names or CallerNames(sys._getframe(1))  # noqa: SLF001 - the documented way to it
         self._copies = CopiesBefore(coverage, names)
 
     def close(self) -> None:

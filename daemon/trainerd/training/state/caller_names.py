@@ -6,6 +6,7 @@ import linecache
 import re
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
@@ -36,7 +37,7 @@ class Known:
     file: str
     line: int
 
-    @property
+    @cached_property
     def where(self) -> str:
         """File and line of the assignment, if that can be found above the line; else of that line."""
         name = re.escape(self.expression)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from trainerd.errors import CorruptError, MismatchError
+from trainerd.training.state.already_restored import is_already_restored
 from trainerd.training.state.copied_state import copied_state
 from trainerd.training.state.fitting import differences, fitting_states
 from trainerd.training.state.in_place import on_devices
@@ -90,6 +91,7 @@ class StateTree:
         strict: bool = True,
         only: Collection[str] | None = None,
         exclude: Collection[str] = (),
+        was_restored: bool = False,
     ) -> None:
         """Put the state into the live objects: all of it or none of it.
 
@@ -100,6 +102,7 @@ class StateTree:
                 it is, and say in a warning what that was.
             only: Patterns of objects, or of entries such as ``model.layer1.*``, to take; None takes all.
             exclude: Patterns to leave out.
+            was_restored: Whether all of it was put back before. What has not changed since is let be.
 
         Raises:
             MismatchError: The state does not fit; nothing was changed.
@@ -119,7 +122,10 @@ class StateTree:
             states = placed_states(objects, states)
             if strict:
                 self._check(objects, states, matchings, source=source, is_partial=is_partial)
-            _apply_all(objects, states, self._devices, source=source, strict=not is_partial)
+            loaded = states
+            if was_restored:
+                loaded = {name: each for name, each in states.items() if not _is_back(objects[name], each)}
+            _apply_all(objects, loaded, self._devices, source=source, strict=not is_partial)
             keep()
         if isinstance(objects, TrackedObjects) and not is_partial:
             objects.put_back(self.module_changes)
@@ -228,6 +234,11 @@ def _apply_all(
                 if stuck
                 else "nothing was changed",
             ) from error
+
+
+def _is_back(target: Any, state: Any) -> bool:
+    target = unwrapped(target)
+    return not is_other_scaler(target, state) and is_already_restored(target, loadable_groups(target, state))
 
 
 def _certainty(target: Stateful) -> int:

@@ -7,13 +7,13 @@ when the next one arrives.
 from __future__ import annotations
 
 import functools
-import gc
 import weakref
 from typing import TYPE_CHECKING, Final
 
 import torch
 
 from trainerd.contract.verdict import Reason
+from trainerd.training.state.live_objects import instances_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -40,15 +40,10 @@ class UnnamedGradients:
             kept: Identities of the parameters whose gradients are kept where that is needed.
             place: Where the loop is, for messages.
         """
-        # An instance of a class refers to it. To ask for one class is one look at all objects, and no more.
         others = [
             each
-            for each in gc.get_referrers(torch.nn.Parameter)
-            if type(each) is torch.nn.Parameter
-            and id(each) not in kept
-            and each.requires_grad
-            and each.grad is not None
-            and each.numel()
+            for each in instances_of(torch.nn.Parameter)
+            if id(each) not in kept and each.requires_grad and each.grad is not None and each.numel()
         ]
         for each in sorted(others, key=torch.Tensor.numel)[:_WATCHED_MAX]:
             watch_arrival(each, functools.partial(self._arrived, weakref.ref(each), place))

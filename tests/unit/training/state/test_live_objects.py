@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import trainerd
-from trainerd.training.state.live_objects import live_instances
+from trainerd.training.state import live_objects
+from trainerd.training.state.live_objects import hide_imported, instances_of, live_instances
 
 
 class Wanted:
@@ -39,6 +40,49 @@ def test_the_instances_of_a_class_and_of_its_subclasses_are_found():
     assert {id(each) for each in live_instances(is_wanted)} == set(map(id, kept[:2]))
     del kept
     gc.collect()
+    assert live_instances(is_wanted) == []
+
+
+@pytest.fixture
+def shown_again():
+    """Show again what a test hides: this process goes on with other tests."""
+    yield
+    live_objects._hidden.clear()
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("shown_again")
+def test_hidden_objects_are_passed_over_unless_one_of_them_is_wanted():
+    hidden = [Wanted(), {"a": Wanted()}]
+    hide_imported()
+    count = gc.get_freeze_count()
+    later = [Special()]
+    assert count > len(gc.get_objects()), "looks pass over what was imported"
+
+    assert live_instances(lambda kind: kind is Special) == later
+    assert gc.get_freeze_count() >= count - 10, "nothing hidden was wanted: all of it stays hidden"
+
+    found = live_instances(is_wanted)
+    assert {id(each) for each in found} == {id(hidden[0]), id(hidden[1]["a"]), id(later[0])}
+    assert gc.get_freeze_count() == 0
+
+
+@pytest.mark.usefixtures("shown_again")
+@pytest.mark.parametrize("is_hidden", [False, True])
+def test_the_instances_of_one_type_are_found_wherever_they_are(is_hidden):
+    kept = [Wanted(), Special()]
+    if is_hidden:
+        hide_imported()
+    kept.append(Wanted())
+    assert {id(each) for each in instances_of(Wanted)} == {id(kept[0]), id(kept[2])}
+
+
+@pytest.mark.usefixtures("shown_again")
+def test_what_is_garbage_is_freed_before_the_rest_is_hidden():
+    cycle = [Wanted()]
+    cycle.append(cycle)
+    del cycle
+    hide_imported()
     assert live_instances(is_wanted) == []
 
 

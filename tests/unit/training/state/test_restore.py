@@ -289,6 +289,33 @@ def test_one_that_refuses_leaves_all_as_they_were(tmp_path, name, place):
         assert_same(value.state_dict(), before[key], key)
 
 
+def test_what_was_put_back_and_has_not_changed_is_let_be():
+    """A resume puts the state back twice. The second time loads what the script has changed in between."""
+
+    def trained(seed):
+        model = network(seed=seed)
+        optimizer = torch.optim.Adam(model.parameters())
+        model(torch.ones(2, 2)).sum().backward()
+        optimizer.step()
+        return {"model": model, "optimizer": optimizer, "box": Box([seed])}
+
+    former, live = trained(1), trained(2)
+    taken = snapshot.take_snapshot(former)
+    tree = restore.StateTree(taken.document, copied_state(taken.tensors))
+    tree.apply(live, source="it")
+    before = {id(each["exp_avg"]) for each in live["optimizer"].state.values()}
+    live["box"].tree = ["changed"]
+    tree.apply(live, source="it", was_restored=True)
+    assert {id(each["exp_avg"]) for each in live["optimizer"].state.values()} == before
+    assert live["box"].tree == [1]
+
+    next(live["model"].parameters()).data[0, 0] += 1
+    next(iter(live["optimizer"].state.values()))["exp_avg"][0, 0] += 1
+    tree.apply(live, source="it", was_restored=True)
+    for key, value in live.items():
+        assert_same(value.state_dict(), former[key].state_dict(), key)
+
+
 @pytest.mark.parametrize("name", ["a model", "a hook"])
 @pytest.mark.parametrize(
     "missing", ["_load_state_dict_pre_hooks", "_load_state_dict_post_hooks", "_load_from_state_dict"]
