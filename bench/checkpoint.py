@@ -132,6 +132,7 @@ def measure_drains(size: str, folder: Path, limits: Limits, samples: Samples) ->
         drain = drain_once(size, folder / f"run-{number}")
         samples["drain"].append(drain.after_step_s)
         samples["drain whole"].append(drain.whole_s)
+        samples["drain durable"].append(drain.durable_s)
     say("", is_passing=True)
 
 

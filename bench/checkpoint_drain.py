@@ -14,8 +14,10 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 DRAINED = 85
+DURABLE = "durable "
 READY_LIMIT_S = 240.0
 LEAVE_LIMIT_S = 120.0
 WARM_STEPS = 3
@@ -28,10 +30,12 @@ class Drain:
     Attributes:
         whole_s: From the signal until the process was gone, everything durable.
         after_step_s: The same from the end of the step that was in progress.
+        durable_s: From the end of that step until the checkpoint was durable and published.
     """
 
     whole_s: float
     after_step_s: float
+    durable_s: float
 
 
 def drain_once(size: str, run_dir: Path) -> Drain:
@@ -59,12 +63,20 @@ def drain_once(size: str, run_dir: Path) -> Drain:
         time.sleep(random.random() * (steps[-1] - steps[-2]))  # at no special moment of the step in progress
         began_s = time.perf_counter()
         process.send_signal(signal.SIGTERM)
-        steps += [float(line) for line in process.stdout]
+        durable_at_s: list[float] = []
+        for line in process.stdout:
+            if line.startswith(DURABLE):
+                durable_at_s.append(float(line.removeprefix(DURABLE)))
+            else:
+                steps.append(float(line))
         process.wait(LEAVE_LIMIT_S)
         left_s = time.perf_counter()
         if process.returncode != DRAINED:
             raise RuntimeError(f"the training process left with {process.returncode}, not {DRAINED}")
-        return Drain(left_s - began_s, left_s - max(steps[-1], began_s))
+        if len(durable_at_s) != 1:
+            raise RuntimeError(f"{len(durable_at_s)} checkpoints were committed, not 1")
+        step_ended_s = max(steps[-1], began_s)
+        return Drain(left_s - began_s, left_s - step_ended_s, durable_at_s[0] - step_ended_s)
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
@@ -72,12 +84,21 @@ def drain_once(size: str, run_dir: Path) -> Drain:
 
 
 def train(size: str, run_dir: Path) -> None:
-    """Train for ever, printing when each step ended."""
+    """Train for ever, printing when each step ended, and when a checkpoint was durable."""
     import torch
 
     import trainerd
     from bench.checkpoint_states import make_training
+    from trainerd.checkpoint.store import CheckpointStore
 
+    own_commit = CheckpointStore.commit
+
+    def commit(*args: Any, **kwargs: Any) -> Any:
+        checkpoint = own_commit(*args, **kwargs)
+        print(f"{DURABLE}{time.perf_counter()}", flush=True)
+        return checkpoint
+
+    CheckpointStore.commit = commit  # type: ignore[method-assign]
     training = make_training(size)
     batches = [(torch.zeros(1),)] * 1_000_000
     with trainerd.session(run_dir, every={"seconds": 1e6}) as session:
