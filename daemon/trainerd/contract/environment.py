@@ -51,6 +51,9 @@ CHECK: Final = "TRAINERD_CHECK"
 STANDBY: Final = "TRAINERD_STANDBY"
 """``1``: the session notes what the program has imported, for the standby of the next attempt."""
 
+COMPILED_DIR: Final = "TRAINERD_COMPILED_DIR"
+"""Folder of the run for what `torch.compile` compiles; the shim adds that of the machine to it."""
+
 EVERY_STEPS: Final = "TRAINERD_CHECKPOINT_EVERY_STEPS"
 EVERY_SECONDS: Final = "TRAINERD_CHECKPOINT_EVERY_SECONDS"
 EVERY_EPOCHS: Final = "TRAINERD_CHECKPOINT_EVERY_EPOCHS"
@@ -111,6 +114,7 @@ class TrainingEnvironment:
         world_size: How many there are.
         has_standby: Whether to note what the program has imported.
         node: Which node this is, of a job of several; None if it has one.
+        compiled_dir: Folder of compiled code; None if that is not the run's.
     """
 
     run_dir: Path | None = None
@@ -131,6 +135,7 @@ class TrainingEnvironment:
     is_fresh: bool | None = None
     has_standby: bool = False
     node: int | None = None
+    compiled_dir: Path | None = None
 
     @property
     def rank_in_attempt(self) -> int:
@@ -153,6 +158,7 @@ def to_environ(environment: TrainingEnvironment) -> dict[str, str]:
         TRACKERS: None if environment.trackers is None else ",".join(environment.trackers),
         STANDBY: "1" if environment.has_standby else None,
         NODE: _text(environment.node),
+        COMPILED_DIR: _text(environment.compiled_dir),
     }
     if environment.checkpoint is not None:
         every, keep = environment.checkpoint.every, environment.checkpoint.keep
@@ -203,6 +209,7 @@ def from_environ(
         is_fresh=_read(environ, FRESH, _flag) if environ.get(FRESH) else None,
         has_standby=environ.get(STANDBY) == "1",
         node=_read(environ, NODE, int),
+        compiled_dir=_read(environ, COMPILED_DIR, Path),
     )
 
 

@@ -177,6 +177,11 @@ class RunPaths:
         return self.common / "standby.json"
 
     @property
+    def compiled(self) -> Path:
+        """What `torch.compile` has compiled, of this node. It stays where a new run begins."""
+        return self.root / "compiled"
+
+    @property
     def mirror(self) -> Path:
         """Which line of its mirror the run goes on with. It stays where a new run begins."""
         return self.common / "mirror.json"

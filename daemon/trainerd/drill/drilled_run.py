@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract import rehearsal
+from trainerd.contract.environment import COMPILED_DIR
 from trainerd.contract.metric_history import read_history
 from trainerd.contract.paths import RunPaths
 from trainerd.contract.rehearsal import Rehearsal, RehearsalNotes, Strike
@@ -123,7 +124,11 @@ class DrilledRun:
         asked = Rehearsal(str(self.folder), strikes, changes_workers, traced_step)
         job = self._job if ranks is None else dataclasses.replace(self._job, nproc=ranks)
         launch = launch_record(job, self._run, self._attempts, environ=os.environ)
-        variables = self._variables | {rehearsal.VARIABLE: rehearsal.to_variable(asked)}
+        # All runs of a drill share what is compiled: another choice of a kernel may change bits.
+        variables = self._variables | {
+            rehearsal.VARIABLE: rehearsal.to_variable(asked),
+            COMPILED_DIR: str(self.folder.parent / "compiled"),
+        }
         command = launch.command
         if job.env_file is not None:
             # Its variables win over those of the record: a logger could be led to the real runs.

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainerd.contract import exit_codes, records
+from trainerd.contract.compiled_code import why_unfit
+from trainerd.contract.environment import COMPILED_DIR
 from trainerd.contract.failpoints import declare
 from trainerd.contract.paths import AttemptPaths
 from trainerd.contract.process import boot_id, identify
@@ -25,6 +27,7 @@ from trainerd.shim import stop_policy
 from trainerd.shim.attempt_sessions import RegisteredSessions
 from trainerd.shim.background import BackgroundProcesses
 from trainerd.shim.cgroup import AttemptCgroup
+from trainerd.shim.compiled_check import check_compiled, is_same_boot
 from trainerd.shim.environment_file import read_environment_file
 from trainerd.shim.held_start import held_at_start
 from trainerd.shim.kernel import followed_folder, wait_for_signal
@@ -45,6 +48,8 @@ from trainerd.shim.survivors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from trainerd.contract.clock import Clock
     from trainerd.contract.process import ProcessIdentity
     from trainerd.shim.entry import Admission
@@ -99,6 +104,7 @@ class RankGroup:
         # What it records is found even if the state folder is moved meanwhile.
         self._own_folder = followed_folder(paths.root)
         self._paths = AttemptPaths(self._own_folder)
+        self._root = paths.root
         self._launch = admission.launch
         self._admission = admission
         self._clock = clock
@@ -132,6 +138,8 @@ class RankGroup:
                 start = rank_start(
                     self._launch, secrets, held, rank=rank, mark=self._mark, master_port=master_port
                 )
+                if rank == 0:
+                    self._check_compiled(start.environ, log)
                 refusal = self._start_rank(rank, start, log)
             if refusal is not None:
                 log.say(f"trainerd: rank {rank} was not started: {refusal}")
@@ -158,6 +166,22 @@ class RankGroup:
             return read_environment_file(Path(self._launch.env_file)), None
         except UserError as error:
             return {}, str(error)
+
+    def _check_compiled(self, environ: Mapping[str, str], log: RankLog) -> None:
+        """Remove compiled code of the run that may be torn, or say why the run keeps none."""
+        if COMPILED_DIR in environ:
+            same_boot = is_same_boot(self._root, boot_id())
+            try:
+                found = check_compiled(Path(environ[COMPILED_DIR]), is_same_boot=same_boot)
+            except OSError as error:
+                log.say(f"trainerd: compiled code that may be torn cannot be removed: {error}")
+                return
+            if found.removed:
+                note(f"compiled code: {found.kept} files kept, {found.removed} removed: not known to be whole")
+        elif COMPILED_DIR in self._launch.env and (
+            why := why_unfit(Path(self._launch.env[COMPILED_DIR]))
+        ):
+            log.say(f"trainerd: the run keeps no compiled code: {why}")
 
     def _start_rank(self, rank: int, start: RankStart, log: RankLog) -> str | None:
         standby, self._standby = self._standby, None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from trainerd.contract import environment as names
+from trainerd.contract.compiled_code import this_machine, with_compiled_place
 from trainerd.contract.signals import SIGNALS_HELD
 from trainerd.errors import UserError
 from trainerd.shim import kernel
@@ -54,6 +55,7 @@ def rank_start(
 ) -> RankStart:
     """Return what one rank is started with."""
     environ = rank_environment(launch, secrets, rank=rank, mark=mark, master_port=master_port)
+    environ = with_compiled_place(environ, this_machine())
     if held:
         environ[SIGNALS_HELD] = "1"
     return RankStart(launch.command, launch.workdir, environ, held)

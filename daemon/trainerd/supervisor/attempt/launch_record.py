@@ -77,6 +77,7 @@ def launch_record(
         trackers=job.trackers,
         has_standby=job.standby == "auto",
         node=place.node if place is not None else None,
+        compiled_dir=run.compiled,
     )
     defaults = {"PYTHONUNBUFFERED": "1"}
     if job.resources.gpus:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _OURS: Final = "TRAINERD_"
+_SET_BY_COMPILING: Final = frozenset(
+    {"TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR"}
+)
+"""What torch sets when it compiles: nothing that is imported in advance depends on it."""
 
 
 def note_imported_modules(path: Path, *, attempt: int, attempt_dir: Path | None = None) -> None:
@@ -102,4 +106,5 @@ def changed_variables(
     before = dict(entry.split(b"=", 1) for entry in at_start.split(b"\0") if b"=" in entry)
     after = dict(now)
     names = {name for name in {*before, *after} if before.get(name) != after.get(name)}
-    return tuple(sorted(text for text in map(os.fsdecode, names) if not text.startswith(_OURS)))
+    texts = [os.fsdecode(name) for name in names]
+    return tuple(sorted([text for text in texts if not text.startswith(_OURS) and text not in _SET_BY_COMPILING]))

@@ -269,6 +269,7 @@ class RunEngine:
             self._hints_at_group = False
             ranks = self.run.settings.environment
             say_group_hint(rank=ranks.rank, world_size=ranks.world_size)
+        self.run.compiled.step_done()
         if self._notes_modules:
             self._notes_modules = False
             settings = self.run.settings

@@ -23,6 +23,7 @@ from trainerd.training.distributed.restart_rounds import stays_drained
 from trainerd.training.distributed.shared_folder import check_shared
 from trainerd.training.engine.arriving_rows import ArrivingRows
 from trainerd.training.engine.caller_check import CallerCheck
+from trainerd.training.engine.compiled_files import CompiledFiles
 from trainerd.training.engine.checkpoint_manager import CheckpointManager
 from trainerd.training.engine.device_values import CUDA_VALUES
 from trainerd.training.engine.fresh_run import settled
@@ -78,6 +79,7 @@ class RunParts:
         resume: The way back to the newest checkpoint.
         pacing: When a save is due.
         saves: Saves boundaries.
+        compiled: What `torch.compile` has compiled, kept for the next attempt.
         link: Heartbeat and requests.
         flag: Whether a stop was asked for.
         watch: Hears that on the request page, where the signal cannot be heard.
@@ -150,6 +152,7 @@ class RunParts:
             memory=self.memory,
             is_alone=ranks is None,
         )
+        self.compiled = CompiledFiles(environment.compiled_dir if environment.local_rank == 0 else None)
         self.link = SupervisorLink(
             settings.attempt_paths,
             rank=environment.rank_in_attempt,
@@ -253,6 +256,7 @@ class RunParts:
             announce_run(self.settings, self.checkpoints.store)
             self._publish_retention()
             self.caller_check.begin()
+        self.compiled.open()
         leaving.end_workers_at_exit()
         leaving.show_stacks_when_asked()
         self.flag.install(takes_signals=self.settings.takes_signals)
@@ -293,6 +297,7 @@ class RunParts:
         self.rows.close()
         self.evidence.close()
         self.evidence.witness.end_loop()
+        self.compiled.close()
         try:
             self.checkpoints.close()  # the write in flight makes the history durable
         finally:
