@@ -17,8 +17,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shlex
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -43,8 +43,11 @@ _BUILT_IN_PLACE: Final = frozenset({".so", ".o", ".a", ".gch", ".pch"})
 _LOCK: Final = ".lock"
 _DIGEST_BYTES: Final = 16
 _CHUNK_BYTES: Final = 1 << 20
+_FIRST_PROCESSOR_CHARACTERS: Final = 1 << 14
+_DIVIDED: Final = re.compile(r"[\s'\"\\]")
+_TEMPORARY: Final = re.compile(r"(^|/)(\.[^/]*\.tmp$|tmp\.pid_)")
 _PROCESSOR: Final = re.compile(
-    r"^(vendor_id|cpu family|model|flags|CPU implementer|CPU part|Features)\s*:(.*)$", re.M
+    r"^(vendor_id|cpu family|model|flags|CPU implementer|CPU part|Features)\s*:(.*)$", re.MULTILINE
 )
 
 
@@ -98,7 +101,7 @@ def with_compiled_place(environ: Mapping[str, str], machine: str) -> dict[str, s
 
 def why_unfit(folder: Path) -> str | None:
     """Return why compiled code cannot be kept in a folder, None if it can."""
-    if shlex.split(str(folder)) != [str(folder)]:  # torch divides command lines of the compiler like a shell
+    if _DIVIDED.search(str(folder)):  # torch divides the command lines of the compiler as a shell does
         return "its path has characters that torch does not pass on to the compiler"
     place = folder
     while not place.exists() and place != place.parent:
@@ -117,10 +120,12 @@ def machine_digest(cpuinfo: str, c_library: str) -> str:
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=6).hexdigest()
 
 
+@cache
 def this_machine() -> str:
     """Return that digest of this machine."""
     try:
-        cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
+            cpuinfo = file.read(_FIRST_PROCESSOR_CHARACTERS)
     except OSError:
         cpuinfo = ""
     return machine_digest(cpuinfo, os.confstr("CS_GNU_LIBC_VERSION") or "")
@@ -130,6 +135,11 @@ def is_built_in_place(path: str) -> bool:
     """Tell whether the compiler writes a file under its own name, so that a death leaves a part of it."""
     top, _, name = path.partition("/")
     return top == "inductor" and os.path.splitext(name)[1] in _BUILT_IN_PLACE  # noqa: PTH122 - a name
+
+
+def is_temporary(path: str) -> bool:
+    """Tell whether torch or Triton is writing a file under another name, or has died before it renamed it."""
+    return _TEMPORARY.search(path) is not None
 
 
 def files_below(folder: Path) -> Iterator[str]:

@@ -177,11 +177,11 @@ class RankGroup:
                 log.say(f"trainerd: compiled code that may be torn cannot be removed: {error}")
                 return
             if found.removed:
-                note(f"compiled code: {found.kept} files kept, {found.removed} removed: not known to be whole")
-        elif COMPILED_DIR in self._launch.env and (
-            why := why_unfit(Path(self._launch.env[COMPILED_DIR]))
-        ):
-            log.say(f"trainerd: the run keeps no compiled code: {why}")
+                note(
+                    f"compiled code: {found.kept} files kept, {found.removed} removed: not known to be whole"
+                )
+        elif COMPILED_DIR in self._launch.env and (why := why_unfit(Path(self._launch.env[COMPILED_DIR]))):
+            note(f"the run keeps no compiled code: {why}")
 
     def _start_rank(self, rank: int, start: RankStart, log: RankLog) -> str | None:
         standby, self._standby = self._standby, None

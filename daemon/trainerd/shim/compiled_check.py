@@ -16,6 +16,7 @@ from trainerd.contract.compiled_code import (
     WholeFile,
     files_below,
     is_built_in_place,
+    is_temporary,
     look_at,
     read_compiled,
 )
@@ -75,7 +76,9 @@ def check_compiled(
     deadline_s = clock() + CHECK_LIMIT_S
     kept, bad = 0, set()
     for path in files_below(folder):
-        if is_same_boot:
+        if is_temporary(path):
+            is_whole = False
+        elif is_same_boot:
             is_whole = not is_built_in_place(path) or _is_unchanged(folder, path, known)
         else:
             is_whole = path in known and clock() < deadline_s and _has_same_content(folder, known[path])
@@ -84,7 +87,11 @@ def check_compiled(
         else:
             bad.add(path)
     # The files of one kernel of Triton's belong together.
-    torn = {os.path.dirname(path) for path in bad if path.startswith("triton/")}  # noqa: PTH120 - a name
+    torn = {
+        os.path.dirname(path)  # noqa: PTH120 - a name
+        for path in bad
+        if path.startswith("triton/") and not is_temporary(path)
+    }
     bad |= {path for path in files_below(folder) if os.path.dirname(path) in torn}  # noqa: PTH120
     for path in bad:
         (folder / path).unlink(missing_ok=True)

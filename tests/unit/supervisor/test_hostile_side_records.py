@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 import trainerd.contract
 from tests.support.hostile import TEXTS, plain_values
 from tests.unit.supervisor import test_hostile_records
-from trainerd.contract import drill_record, resolved, resume_record, run_record, session_record
+from trainerd.contract import compiled_code, drill_record, resolved, resume_record, run_record, session_record
+from trainerd.contract.compiled_code import CompiledRecord, read_compiled, record_path
 from trainerd.contract.drill_record import DrilledRecord, read_drilled
 from trainerd.contract.records import _FORMATS
 from trainerd.contract.request_page import PAGE_BYTES, RequestPage, ask_for_checkpoint, ask_to_stop
@@ -39,6 +40,13 @@ SIDE_RECORDS = {
     DrilledRecord: (
         drill_record.FORMAT,
         {"verdict": "exact", "faults": 1, "spec_digest": "d", "wall_s": 1.0},
+    ),
+    CompiledRecord: (
+        compiled_code.FORMAT,
+        {
+            "torch": "2.0",
+            "files": [{"path": "inductor/a", "size_bytes": 1, "modified_ns": 1, "digest": "d"}],
+        },
     ),
     RunRecord: (run_record.RUN_FORMAT, {"name": "a", "script": "a.py"}),
     ResolvedJob: (
@@ -79,6 +87,9 @@ def test_any_side_record_is_read_or_unreadable(folder, document):
         assert "\x1b" not in repr(record)
     elif kind is DrilledRecord:
         read_drilled(path)
+    elif kind is CompiledRecord:
+        path.replace(record_path(folder))
+        read_compiled(folder)
     elif kind is RunRecord:
         read_run_record(path)
     else:
@@ -90,7 +101,9 @@ def test_any_side_record_is_read_or_unreadable(folder, document):
 
 
 @fuzzed
-@given(st.sampled_from(["sessions", "resumes", "drills", "runs", "jobs"]), st.binary(max_size=300))
+@given(
+    st.sampled_from(["sessions", "resumes", "drills", "compiled", "runs", "jobs"]), st.binary(max_size=300)
+)
 def test_any_bytes_are_read_or_unreadable(folder, kind, data):
     path = folder / "bytes.json"
     path.write_bytes(data)
@@ -102,6 +115,9 @@ def test_any_bytes_are_read_or_unreadable(folder, kind, data):
                 read_resume(path)
             case "drills":
                 assert read_drilled(path) is None
+            case "compiled":
+                path.replace(record_path(folder))
+                assert read_compiled(folder) is None
             case "runs":
                 assert read_run_record(path) is None
             case "jobs":

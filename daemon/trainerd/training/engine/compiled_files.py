@@ -19,9 +19,10 @@ import torch
 from trainerd.checkpoint.side_thread import KeptThread
 from trainerd.contract.compiled_code import (
     FILES_MAX,
-    WholeFile,
     CompiledRecord,
+    WholeFile,
     files_below,
+    is_temporary,
     locks_below,
     look_at,
     read_compiled,
@@ -58,9 +59,10 @@ class CompiledFiles:
             return
         self._recorded = read_compiled(self._folder)
         if self._recorded is not None and self._recorded.torch != torch.__version__:
-            for each in self._recorded.files:
+            old = {each.path for each in self._recorded.files}
+            for path in old.intersection(files_below(self._folder)):
                 with contextlib.suppress(OSError):
-                    (self._folder / each.path).unlink()
+                    (self._folder / path).unlink()
             self._recorded = None
 
     def step_done(self) -> None:
@@ -87,7 +89,7 @@ class CompiledFiles:
     def record(self) -> bool:
         """Record what is whole; return whether no build was in progress."""
         assert self._folder is not None
-        names = sorted(files_below(self._folder))[:FILES_MAX]
+        names = sorted([path for path in files_below(self._folder) if not is_temporary(path)])[:FILES_MAX]
         if any(is_locked(path) for path in locks_below(self._folder)):
             return False
         known = {each.path: each for each in self._recorded.files} if self._recorded is not None else {}

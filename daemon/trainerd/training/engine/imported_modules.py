@@ -107,4 +107,6 @@ def changed_variables(
     after = dict(now)
     names = {name for name in {*before, *after} if before.get(name) != after.get(name)}
     texts = [os.fsdecode(name) for name in names]
-    return tuple(sorted([text for text in texts if not text.startswith(_OURS) and text not in _SET_BY_COMPILING]))
+    return tuple(
+        sorted([text for text in texts if not text.startswith(_OURS) and text not in _SET_BY_COMPILING])
+    )

@@ -23,8 +23,8 @@ from trainerd.training.distributed.restart_rounds import stays_drained
 from trainerd.training.distributed.shared_folder import check_shared
 from trainerd.training.engine.arriving_rows import ArrivingRows
 from trainerd.training.engine.caller_check import CallerCheck
-from trainerd.training.engine.compiled_files import CompiledFiles
 from trainerd.training.engine.checkpoint_manager import CheckpointManager
+from trainerd.training.engine.compiled_files import CompiledFiles
 from trainerd.training.engine.device_values import CUDA_VALUES
 from trainerd.training.engine.fresh_run import settled
 from trainerd.training.engine.history import HistoryWriter
@@ -297,12 +297,12 @@ class RunParts:
         self.rows.close()
         self.evidence.close()
         self.evidence.witness.end_loop()
-        self.compiled.close()
         try:
             self.checkpoints.close()  # the write in flight makes the history durable
         finally:
             self.memory.close()
             self.history.close()
+            self.compiled.close()  # last: what it does is worth less than a checkpoint
 
 
 def _mirror_of(settings: Settings) -> RunMirror | None:
