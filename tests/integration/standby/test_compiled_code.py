@@ -145,6 +145,7 @@ def weights(folder: Path) -> dict[str, bytes]:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("standby", ["off", "auto"])
 def test_a_killed_compiled_model_is_not_compiled_again(tmp_path, undisturbed, standby):
+    """Its compile workers end with it."""
     folder = tmp_path / "killed"
     folder.mkdir()
     (folder / "wait").touch()
@@ -169,4 +170,29 @@ def test_a_killed_compiled_model_is_not_compiled_again(tmp_path, undisturbed, st
     assert cold["folder"] == warm["folder"] == str(run.compiled / this_machine() / "inductor")
     assert (cold["hits"], warm["hits"], warm["misses"]) == (0, 1, 0)
     assert cold["misses"] > 0
+    assert weights(folder) == undisturbed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_library_that_a_death_has_torn_is_compiled_again(tmp_path, undisturbed):
+    """Without the look at the files, each attempt would end at its first step."""
+    folder = tmp_path / "torn"
+    folder.mkdir()
+    (folder / "wait").touch()
+    program = job(folder)
+    run = run_of(folder)
+    with ending(program):
+        wait_for(lambda: len(first_steps(folder)) == 1, "the first step", program)
+        wait_for(lambda: record_path(run.compiled / this_machine()).exists(), "the record", program)
+        libraries = list((run.compiled / this_machine() / "inductor").glob("*/*.main.so"))
+        assert libraries
+        for path in libraries:
+            (folder / "empty").touch()
+            (folder / "empty").replace(path)  # the rank has the former file mapped
+        os.kill(read(run.attempt(1).ranks, RanksRecord).processes[0].pid, signal.SIGKILL)
+        (folder / "wait").unlink()
+        assert program.wait(LIMIT_S) == 0
+    assert len(first_steps(folder)) == 2
+    assert all(path.stat().st_size > 0 for path in libraries)
     assert weights(folder) == undisturbed
