@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from trainerd.contract.compiled_code import this_machine
 from trainerd.contract.paths import RunPaths
 from trainerd.drill.drilled_job import job_of_command
 from trainerd.drill.drilled_run import DrilledRun, RunPlaces
@@ -35,3 +36,18 @@ def test_loggers_are_set_aside_whatever_the_environment_says(tmp_path, monkeypat
     log = RunPaths(folder / "run").rank_log(0).read_text()
     uri = (folder / "loggers" / "mlruns").as_uri()
     assert str([uri, "offline", "secret", "3", None]) in log
+
+
+def test_the_runs_of_a_drill_share_what_is_compiled(tmp_path):
+    """Each with a folder of its own would choose kernels of its own, with other bits."""
+    (tmp_path / "work").mkdir()
+    code = "import os; print('folder', os.environ['TORCHINDUCTOR_CACHE_DIR'])"
+    job = job_of_command((sys.executable, "-S", "-c", code), tmp_path / "work", {})
+    folders = set()
+    for name in ("probe", "reference"):
+        assert (
+            DrilledRun(job, RunPlaces(tmp_path / "drill"), name).attempt(limit_s=LIMIT_S).kind == "no-session"
+        )
+        log = RunPaths(tmp_path / "drill" / name / "run").rank_log(0).read_text()
+        folders |= {line for line in log.splitlines() if line.startswith("folder")}
+    assert folders == {f"folder {tmp_path}/drill/compiled/{this_machine()}/inductor"}

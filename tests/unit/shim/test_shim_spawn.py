@@ -8,7 +8,7 @@ import pytest
 
 from trainerd.contract.records import LaunchRecord
 from trainerd.errors import UserError
-from trainerd.shim.spawn import find_program, rank_environment
+from trainerd.shim.spawn import find_program, rank_environment, rank_start
 
 
 def launch(nproc=1, **env):
@@ -72,3 +72,13 @@ def test_a_program_is_looked_for_in_order_and_only_if_executable(tmp_path):
     assert find_program("./tool", search_path) == "./tool"
     with pytest.raises(UserError, match="'missing' was not found"):
         find_program("missing", search_path)
+
+
+def test_a_folder_for_compiled_code_from_the_env_file_is_kept(tmp_path):
+    record = replace(launch(TRAINERD_COMPILED_DIR=str(tmp_path)), is_group=False)
+    mine = {"TORCHINDUCTOR_CACHE_DIR": "/mine"}
+    start = rank_start(record, mine, frozenset(), rank=0, mark="m", master_port=None)
+    assert start.environ == {"TRAINERD_ATTEMPT_ID": "m", "TORCHINDUCTOR_CACHE_DIR": "/mine"}
+    of_run = rank_start(record, {}, frozenset(), rank=0, mark="m", master_port=None).environ
+    assert of_run["TORCHINDUCTOR_CACHE_DIR"] == f"{of_run['TRAINERD_COMPILED_DIR']}/inductor"
+    assert of_run["TRAINERD_COMPILED_DIR"].startswith(f"{tmp_path}/")

@@ -103,3 +103,7 @@ def test_the_rank_hears_of_trackers_only_if_the_spec_speaks_of_them():
     assert from_environ(record(spec("v9")).env).trackers is None
     assert from_environ(record(spec("v9", trackers=())).env).trackers == ()
     assert from_environ(record(spec("v9", trackers=("wandb",))).env).trackers == ("wandb",)
+
+
+def test_compiled_code_is_kept_in_the_run_folder_of_this_node():
+    assert from_environ(record().env).compiled_dir == RUN.root / "compiled"

@@ -1,4 +1,4 @@
-"""What a program notes of its own files for the standby of the next attempt."""
+"""What a program notes of its own files and variables for the standby of the next attempt."""
 
 import os
 import types
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trainerd.contract.import_surface import surface_of
 from trainerd.contract.module_note import read_note
-from trainerd.training.engine.imported_modules import divided, note_imported_modules
+from trainerd.training.engine.imported_modules import changed_variables, divided, note_imported_modules
 
 
 def own_module(folder, text="import torch\n"):
@@ -46,3 +46,16 @@ def test_an_attempt_began_when_its_launch_was_recorded_and_without_a_record_at_n
     note_imported_modules(tmp_path / "modules.json", attempt=1, attempt_dir=tmp_path / "000001")
     files = read_note(tmp_path / "modules.json").files
     assert any(file.imports for file in files if file.path == __file__)
+
+
+def test_what_compiling_sets_is_no_change_of_the_program():
+    before = b"A=1\0B=2\0TRAINERD_JOB=a\0TORCHINDUCTOR_CACHE_DIR=run\0"
+    now = {
+        b"A": b"1",
+        b"B": b"3",
+        b"C": b"4",
+        b"TORCHINDUCTOR_CACHE_DIR": b"/run",
+        b"TRITON_CACHE_DIR": b"/run/triton",
+        b"_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR": b"140",
+    }
+    assert changed_variables(before, now.items()) == ("B", "C")
