@@ -5,7 +5,8 @@
     load()     reads the newest save back into memory
     close()    ends what was begun
 
-Lightning and Ignite are optional: pip install 'trainerd[bench]'.
+Lightning and Ignite are optional: pip install 'trainerd[bench]'. So is torch_checkpointing, which is not part
+of that extra, since it needs torch 2.11 or later.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Saver:
 
     name = ""
     needs = "torch"
+    installed_by = "pip install 'trainerd[bench]'"
 
     def __init__(self, training: Training, folder: Path) -> None:
         self.training = training
@@ -153,6 +155,50 @@ class DcpAsyncSave(DcpSave):
         return self.done_s or time.perf_counter()
 
 
+class TorchCheckpointing(Saver):
+    """Meta's `torch_checkpointing`, which writes in a process of its own.
+
+    It is asked for what works on a CPU and is exact in a loop that goes on at once: the copy is complete when
+    `save` returns, and files are written without O_DIRECT, which version 0.1.1 cannot do where the sizes of
+    its writes are not multiples of a block.
+    """
+
+    name = "torch_checkpointing"
+    needs = "torch_checkpointing"
+    installed_by = "pip install torch_checkpointing"
+
+    def __init__(self, training: Training, folder: Path) -> None:
+        super().__init__(training, folder)
+        from torch_checkpointing import AsyncCheckpointSaverConfig, CheckpointManager, CheckpointStagerConfig
+        from torch_checkpointing.storage.filesystem import LocalFileSystemStorageConfig
+
+        self.manager = CheckpointManager.Config(
+            save=AsyncCheckpointSaverConfig(staging_config=CheckpointStagerConfig(use_async_staging=False)),
+            storage_config=LocalFileSystemStorageConfig(use_direct_io=False),
+        ).build()
+        self.step = 0
+        self.pending: Any = None
+
+    def stall(self) -> None:
+        self.step += 1
+        self.path = self.folder / f"step-{self.step}"  # it replaces no checkpoint
+        self.pending = self.manager.save(str(self.path), self.training.state())
+
+    def settle(self) -> float:
+        self.pending.result()
+        for path in self.path.iterdir():
+            sync_file(path)  # it does not
+        done_s = time.perf_counter()
+        remove(self.folder / f"step-{self.step - 1}")
+        return done_s
+
+    def load(self) -> Any:
+        return self.manager.load(str(self.path), into=dict.fromkeys(self.training.objects))
+
+    def close(self) -> None:
+        self.manager.close()
+
+
 class Lightning(Saver):
     name = "Lightning TorchCheckpointIO"
     needs = "lightning.fabric.plugins.io.torch_io"
@@ -196,6 +242,7 @@ SAVERS: tuple[type[Saver], ...] = (
     Safetensors,
     DcpSave,
     DcpAsyncSave,
+    TorchCheckpointing,
     Lightning,
     Ignite,
 )
@@ -210,7 +257,7 @@ def available_savers() -> tuple[list[type[Saver]], list[str]]:
         try:
             importlib.import_module(saver.needs)
         except ImportError:
-            left_out.append(f"{saver.name}: left out, no {saver.needs} here (pip install 'trainerd[bench]')")
+            left_out.append(f"{saver.name}: left out, no {saver.needs} here ({saver.installed_by})")
         except Exception as error:  # noqa: BLE001 - whatever keeps a peer from working, we go on without it
             left_out.append(f"{saver.name}: left out, {saver.needs} cannot be imported: {error}")
         else:

@@ -170,9 +170,11 @@ class RankGroup:
     def _check_compiled(self, environ: Mapping[str, str], log: RankLog) -> None:
         """Remove compiled code of the run that may be torn, or say why the run keeps none."""
         if COMPILED_DIR in environ:
-            same_boot = is_same_boot(self._root, boot_id())
+            folder = Path(environ[COMPILED_DIR])
+            if not folder.is_dir():
+                return
             try:
-                found = check_compiled(Path(environ[COMPILED_DIR]), is_same_boot=same_boot)
+                found = check_compiled(folder, is_same_boot=is_same_boot(self._root, boot_id()))
             except OSError as error:
                 log.say(f"trainerd: compiled code that may be torn cannot be removed: {error}")
                 return
