@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import multiprocessing
 import os
 import shutil
 import sys
@@ -169,6 +170,8 @@ class TorchCheckpointing(Saver):
 
     def __init__(self, training: Training, folder: Path) -> None:
         super().__init__(training, folder)
+        # This process is a daemon, so that it never outlives the benchmark; it may have a child all the same.
+        multiprocessing.current_process().daemon = False
         from torch_checkpointing import AsyncCheckpointSaverConfig, CheckpointManager, CheckpointStagerConfig
         from torch_checkpointing.storage.filesystem import LocalFileSystemStorageConfig
 

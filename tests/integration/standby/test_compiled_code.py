@@ -78,7 +78,11 @@ def job(folder: Path, standby: str = "off", **fields) -> subprocess.Popen:
         **fields,
     }
     (folder / "ant.json").write_text(json.dumps(spec))
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("TORCHINDUCTOR_")}
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("TORCHINDUCTOR_", "TRITON_"))
+    }
     return subprocess.Popen(
         [sys.executable, "-m", "trainerd", "exec", "ant.json", "--state", "state"], cwd=folder, env=environ
     )
