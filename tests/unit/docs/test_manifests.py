@@ -1,7 +1,8 @@
 """The manifests in docs/engines are valid, and leave a job the time that it needs.
 
-The schema in tests/support/schemas is the official one of Kubernetes 1.31, reduced to the fields that the
-manifests use: any other field is refused. Where kubernetes-validate is installed, its schemas are asked too.
+The schemas in tests/support/schemas are the official ones of Kubernetes 1.31 and of JobSet 0.9.1 (the CRD of
+its repository, under the Apache License 2.0), reduced to the fields that the manifests use: any other field is
+refused. Where kubernetes-validate is installed, its schemas are asked too; it knows no custom resources.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ from trainerd.supervisor.service.foreground import DRAIN_MARGIN_S
 from trainerd.supervisor.specs.load import load_spec
 
 REPOSITORY = Path(__file__).parents[3]
-SCHEMAS = json.loads((REPOSITORY / "tests" / "support" / "schemas" / "kubernetes-1.31.json").read_text())
+SCHEMAS = {
+    kind: schema
+    for name in ("kubernetes-1.31.json", "jobset-0.9.1.json")
+    for kind, schema in json.loads((REPOSITORY / "tests" / "support" / "schemas" / name).read_text()).items()
+}
 FOLDER = REPOSITORY / "docs" / "engines"
 MANIFESTS = sorted(path.name for path in FOLDER.glob("*.yaml"))
 REST_S = 15.0
@@ -36,15 +41,24 @@ def check(document: dict) -> None:
     jsonschema.validate(document, SCHEMAS[f"{document['apiVersion']} {document['kind']}"])
 
 
+def job_of(name: str) -> dict:
+    """Return the spec of the Job in a manifest, which may be within a JobSet."""
+    found = {each["kind"]: each["spec"] for each in documents(name) if "spec" in each}
+    if "JobSet" not in found:
+        return found["Job"]
+    (replicated,) = found["JobSet"]["replicatedJobs"]
+    return replicated["template"]["spec"]
+
+
 def test_there_are_manifests():
-    assert MANIFESTS
+    assert MANIFESTS == ["indexed-job.yaml", "job.yaml", "jobset.yaml"]
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_every_document_fits_its_schema(name):
     for document in documents(name):
         check(document)
-        if importlib.util.find_spec("kubernetes_validate"):
+        if importlib.util.find_spec("kubernetes_validate") and document["kind"] != "JobSet":
             import kubernetes_validate
 
             kubernetes_validate.validate(document, "1.31", strict=True)
@@ -70,13 +84,13 @@ def test_a_pod_has_the_grace_of_the_spec_and_the_margins(name, tmp_path):
     path = tmp_path / "job.yaml"
     path.write_text(found["ConfigMap"]["data"]["job.yaml"])
     grace_s = load_spec(path, trust=None).grace_s
-    pod = found["Job"]["spec"]["template"]["spec"]
+    pod = job_of(name)["template"]["spec"]
     assert pod["terminationGracePeriodSeconds"] >= grace_s + DRAIN_MARGIN_S + REST_S
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_the_exit_codes_of_exec_are_answered_and_no_shell_is_between(name):
-    job = next(each for each in documents(name) if each["kind"] == "Job")["spec"]
+    job = job_of(name)
     (container,) = job["template"]["spec"]["containers"]
     assert container["command"][:2] == ["trainerd", "exec"], shlex.join(container["command"])
     rules = [
@@ -95,6 +109,51 @@ def test_the_exit_codes_of_exec_are_answered_and_no_shell_is_between(name):
         assert rule.get("onExitCodes", {}).get("containerName", container["name"]) == container["name"]
     assert job["podReplacementPolicy"] == "Failed"
     assert job["template"]["spec"]["restartPolicy"] == "Never"
+
+
+def test_a_jobset_with_a_misspelt_field_or_an_unknown_action_is_refused():
+    jobset = next(each for each in documents("jobset.yaml") if each["kind"] == "JobSet")
+    check(jobset)
+    for break_it in (
+        lambda spec: spec.update(failurePolicies={}),
+        lambda spec: spec["failurePolicy"].update(restartStrategy="Never"),
+        lambda spec: spec["failurePolicy"]["rules"][0].update(action="Ignore"),
+        lambda spec: spec["replicatedJobs"][0].pop("name"),
+        lambda spec: spec["replicatedJobs"][0]["template"]["spec"]["template"]["spec"].update(grace=75),
+    ):
+        broken = copy.deepcopy(jobset)
+        break_it(broken["spec"])
+        with pytest.raises(jsonschema.ValidationError):
+            check(broken)
+
+
+def test_a_jobset_fails_where_its_job_can_never_run_and_never_has_two_pods_of_one_node():
+    jobset = next(each for each in documents("jobset.yaml") if each["kind"] == "JobSet")
+    policy = jobset["spec"]["failurePolicy"]
+    assert policy["restartStrategy"] == "BlockingRecreate"
+    assert [(rule["action"], rule["onJobFailureReasons"]) for rule in policy["rules"]] == [
+        ("FailJobSet", ["PodFailurePolicy"])
+    ]
+
+
+def test_the_pods_of_a_jobset_meet_at_the_name_that_it_gives_to_the_first():
+    found = {each["kind"]: each for each in documents("jobset.yaml")}
+    network, (replicated,) = (found["JobSet"]["spec"][name] for name in ("network", "replicatedJobs"))
+    job = job_of("jobset.yaml")
+    words = job["template"]["spec"]["containers"][0]["command"]
+    flags = dict(zip(words[3::2], words[4::2], strict=True))
+    assert network["enableDNSHostnames"]
+    assert network["publishNotReadyAddresses"]
+    assert (job["completionMode"], job["completions"]) == ("Indexed", job["parallelism"])
+    first = f"{found['JobSet']['metadata']['name']}-{replicated['name']}-0-0.{network['subdomain']}"
+    for index in range(job["completions"]):
+        place = place_of(
+            {"JOB_COMPLETION_INDEX": str(index)},
+            nodes=int(flags["--nnodes"]),
+            rendezvous=flags["--rendezvous"],
+        )
+        assert place == Place(job["completions"], index, first, 29400)
+    assert found["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteMany"]
 
 
 def test_the_pods_of_an_indexed_job_meet_at_the_name_that_the_service_gives_to_the_first():
