@@ -129,7 +129,7 @@ $(RUNS): pyproject.toml constraints.txt
 	@touch $@
 
 $(INSTALLED): $(RUNS)
-	@echo "Adding what developers need to $(VENV), once: 0.8 GB, a minute or more ..."
+	@echo "Adding what developers need to $(VENV), once: 1 GB, a minute or more ..."
 	@$(INSTALL) '.[dev]'
 	@touch $@
 

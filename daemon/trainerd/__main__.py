@@ -12,10 +12,11 @@ _SUPERVISING = {"run", "exec"}
 def hold_signals(arguments: list[str]) -> None:
     """Hold the signals that ask for a stop until there is something to drain, for the verbs that do.
 
-    Without a handler they would end the process, or be lost where it is process 1 of a container.
+    Without a handler they would end the process, or be lost where it is process 1 of a container. The entry
+    point of an image may hold them already; the other verbs let them through.
     """
-    if arguments and arguments[0] in _SUPERVISING:
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
+    is_supervising = bool(arguments) and arguments[0] in _SUPERVISING
+    signal.pthread_sigmask(signal.SIG_BLOCK if is_supervising else signal.SIG_UNBLOCK, STOP)
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
-"""The snippets for SkyPilot and HTCondor in docs/engines.md are what these read, and fit the exit codes of exec.
+"""The snippets for SkyPilot and HTCondor in docs/engines.md can be read, and fit the exit codes of exec.
 
-SkyPilot's schema in tests/support/schemas is its own of 0.14, reduced to the fields that are used. Where SkyPilot or
-HTCondor's bindings of version 1 (``pip install 'htcondor<24.1'``) are installed, they are asked too.
+SkyPilot's schema in tests/support/schemas is its own of 0.14 (Apache License 2.0), reduced to the fields that
+are used. Where SkyPilot or HTCondor's bindings of version 1 (``pip install 'htcondor<24.1'``) are installed,
+they are asked too.
 """
 
 from __future__ import annotations

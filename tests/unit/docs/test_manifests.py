@@ -1,7 +1,7 @@
 """The manifests in docs/engines are valid, and leave a job the time that it needs.
 
-The schemas in tests/support/schemas are the official ones of Kubernetes 1.31 and of JobSet 0.9.1 (the CRD of
-its repository, under the Apache License 2.0), reduced to the fields that the manifests use: any other field is
+The schemas in tests/support/schemas are the official ones of Kubernetes 1.31 and of JobSet 0.9.1 (its CRD,
+under the Apache License 2.0), reduced to the fields that the manifests use: any other field is
 refused. Where kubernetes-validate is installed, its schemas are asked too; it knows no custom resources.
 """
 

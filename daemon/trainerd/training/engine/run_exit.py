@@ -23,6 +23,8 @@ from trainerd.training.interruption.departure import DEPARTURE, leave_limit_s
 from trainerd.training.interruption.last_words import LastWords
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trainerd.checkpoint.store import Checkpoint
     from trainerd.training.distributed.agreement import Agreement
     from trainerd.training.distributed.rank_store import Ranks
@@ -69,6 +71,8 @@ class RunExit:
         is_leaving: Whether the main thread is on its way out.
         is_left: Whether the drain is done: all that is left to do is to end.
         last_words: What the script does when it leaves.
+        ends_with: Makes what is raised to leave, from the reason, where an engine holds the process.
+            None: the process ends.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class RunExit:
     ) -> None:
         self.is_leaving = self.is_left = False
         self.last_words = LastWords(leaving.say_last)
+        self.ends_with: Callable[[str], BaseException] | None = None
         self._end: BaseException | None = None  # what is raised to leave
         self._settings = settings
         self._position = position
@@ -259,7 +264,12 @@ class RunExit:
         self, newest: Checkpoint | None, reason: str, *, error: BaseException | None = None
     ) -> NoReturn:
         """Leave from the thread that trains: the script cleans up."""
-        self._record_drained(newest, reason)
+        if self._flag.is_stop_button:
+            self._record_drained(newest, reason, "the kernel goes on")
+        elif self.ends_with is not None:
+            self._record_drained(newest, reason, "leaving the function")
+        else:
+            self._record_drained(newest, reason)
         self.is_left = self._flag.is_answered = True
         self._wait_for_mirror(newest)
         limit_s = leave_limit_s(self._flag.left_s(self._settings.grace_s))
@@ -268,6 +278,8 @@ class RunExit:
         try:
             if self._flag.is_stop_button:
                 raise KeyboardInterrupt  # noqa: TRY301 - kept below, to be raised again
+            if self.ends_with is not None:
+                raise self.ends_with(reason)  # noqa: TRY301 - likewise
             DEPARTURE.limit_s = max(limit_s - (time.monotonic() - began_s), 0.0)
             leaving.exit_process(DRAINED)
         except BaseException as end:
@@ -298,7 +310,9 @@ class RunExit:
         self.last_words.run(LAST_WORDS_HURRIED_S)
         leaving.end_process(DRAINED)
 
-    def _record_drained(self, newest: Checkpoint | None, reason: str) -> None:
+    def _record_drained(
+        self, newest: Checkpoint | None, reason: str, end: str = f"exiting {DRAINED}"
+    ) -> None:
         self._leave_ranks()
         if self._outcome.parent.is_dir():  # not before there is a run
             leaving.record_drained(
@@ -308,7 +322,6 @@ class RunExit:
                 reason=reason,
             )
         saved = f"saved {newest.name}" if newest else "nothing to save yet"
-        end = "the kernel goes on" if self._flag.is_stop_button else f"exiting {DRAINED}"
         leaving.say_last(f"trainerd: {reason}: {saved}, {end}")
 
     def _leave_ranks(self) -> None:

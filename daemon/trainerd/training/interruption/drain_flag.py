@@ -80,10 +80,10 @@ class DrainFlag:
         self.notices, self._notify = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._notify, False)
         forget_in_children(self)
+        self._is_handed_over = not takes_signals
         if threading.current_thread() is not threading.main_thread():
             EARLY.tell(self)
             return self
-        self._is_handed_over = not takes_signals
         if takes_signals:
             self._take_wakeup()  # first: little may lie between the early handlers and ours
         early = EARLY.release()

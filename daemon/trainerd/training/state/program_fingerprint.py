@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 CODE_FILES_MAX: Final = 200
 """So many of the program's files are told apart; of the others one digest is taken."""
 
+_WORKER_OF_RAY: Final = "/ray/_private/workers/default_worker.py"
+
 
 def take_fingerprint(objects: Objects, *, seed: int, world_size: int) -> dict[str, Any]:
     """Return the fingerprint of this program, but for the length of its data, which only its loops show.
@@ -39,7 +41,7 @@ def take_fingerprint(objects: Objects, *, seed: int, world_size: int) -> dict[st
     """
     return {
         "code": _code(),
-        "config": {"arguments": sys.argv[1:], "seed": seed},
+        "config": {"arguments": _arguments(), "seed": seed},
         "world_size": world_size,
         "precision": _precision(),
         "libraries": _libraries(),
@@ -51,6 +53,12 @@ def take_fingerprint(objects: Objects, *, seed: int, world_size: int) -> dict[st
         },
         OPTIONS: program_options(objects),
     }
+
+
+def _arguments() -> list[str]:
+    """Return the arguments of the script. Those of a worker of Ray are Ray's, and others in each process."""
+    is_of_ray = bool(sys.argv) and sys.argv[0].endswith(_WORKER_OF_RAY)
+    return [] if is_of_ray else sys.argv[1:]
 
 
 def _code() -> dict[str, str]:

@@ -309,3 +309,16 @@ def test_a_handler_of_asyncio_has_the_signal_until_it_is_taken_back(flag):
         assert (heard, flag.is_set) == (["loop"] * 2, True), "the loop has the wake-up descriptor still"
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("takes_signals", [True, False])
+def test_the_grace_period_begins_with_the_request_of_a_caller_that_has_the_signals(takes_signals):
+    """Also where a thread opened the session, as under Ray: there is no signal that could begin it."""
+    flag = in_a_thread(lambda: DrainFlag().install(takes_signals=takes_signals))
+    try:
+        flag.ask_as_caller("a notice")
+        assert flag.is_set
+        assert (flag.left_s(30.0) is None) == takes_signals
+    finally:
+        flag.remove()
+        flag.close_notices()
