@@ -2,8 +2,8 @@
 
     python ray_job.py FOLDER CASE...
 
-A case is ``undisturbed``, ``killed`` (rank 1 kills itself) or ``drained`` (Ray is told that the node of the
-workers is about to be taken). Prints one line of JSON for each: what Ray says of the run.
+A case is ``undisturbed`` or ``struck``: rank 1 kills itself in attempt 1, and in attempt 2 tells Ray that the
+node of the workers is about to be taken. Prints one line of JSON for each: what Ray says of the run.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from torch.utils.data import DataLoader, Dataset
 from trainerd.integrations.ray import session as ray_session
 
 EPOCHS, SAMPLES, BATCH, WORKERS = 3, 48, 4, 2
-STRUCK_AT = 8
-"""Of 18 steps: in the middle of the second epoch."""
+KILLED_AT, DRAINED_AT = 8, 9
+"""Of 18 steps: both in the middle of the second epoch."""
 NOTICE_LIMIT_S = 60.0
 LOOPBACK = "127.0.0.1"
 
@@ -62,8 +62,8 @@ def train(config: dict[str, Any]) -> None:
                 last.loss = loss.item()
                 session.log(loss=last.loss)
                 note(config["out"], session)
-                if session.attempt == 1 and session.step == STRUCK_AT:
-                    strike(config["case"], session.rank)
+                if config["case"] == "struck" and session.rank == 1:
+                    strike(session.attempt, session.step)
             session.report(accuracy=-last.loss)
         session.hand_over()
 
@@ -74,10 +74,10 @@ def note(out: str, session: Any) -> None:
         file.write(f"{session.attempt} {session.step}\n")
 
 
-def strike(case: str, rank: int) -> None:
-    if case == "killed" and rank == 1:
+def strike(attempt: int, step: int) -> None:
+    if (attempt, step) == (1, KILLED_AT):
         os.kill(os.getpid(), signal.SIGKILL)
-    if case == "drained" and rank == 1:
+    if (attempt, step) == (2, DRAINED_AT):
         announce_preemption()
         wait_for_notice()
 
@@ -115,8 +115,8 @@ def run(case: str, folder: Path) -> dict[str, Any]:
         run_config=ray.train.RunConfig(
             name=case,
             storage_path=str(folder),
-            # A drain is no failure.
-            failure_config=ray.train.FailureConfig(max_failures=1 if case == "killed" else 0),
+            # The kill uses it up: the drain must be no failure.
+            failure_config=ray.train.FailureConfig(max_failures=1 if case == "struck" else 0),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )

@@ -188,7 +188,7 @@ def test_training_imports_nothing_but_torch_numpy_and_xxhash() -> None:
 
 
 def test_integrations_import_their_frameworks_alone() -> None:
-    frameworks = {"accelerate", "ignite", "mlflow", "transformers", "wandb"}
+    frameworks = {"accelerate", "ignite", "mlflow", "ray", "transformers", "wandb"}
     assert set(third_party_imports("trainerd/training/integrations")) <= {*frameworks, "torch", "numpy"}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def link_folder(source: Path, target: Path) -> bool:
-    """Make a folder whose files are hard links to those of another one.
+    """Make a folder whose files are hard links to those of another folder.
 
     It is made aside and renamed: a crash before that leaves ``.NAME.partial``, which the next call replaces.
     Nothing is synced; the data are durable already.

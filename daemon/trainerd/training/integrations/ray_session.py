@@ -132,7 +132,8 @@ def _end_for_ray(reason: str) -> BaseException:
     if not reason.startswith(PREEMPTED):
         return SystemExit(DRAINED)
     # All by position, so that a copy of it has them too.
-    return RayActorError(None, f"drained: {reason}", False, True)
+    end: BaseException = RayActorError(None, f"drained: {reason}", False, True)
+    return end
 
 
 def _folder_of_experiment() -> Path:
