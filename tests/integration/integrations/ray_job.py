@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -72,6 +73,9 @@ def note(out: str, session: Any) -> None:
     """Note that a step was computed, where no resume takes it back."""
     with (Path(out) / f"steps-{session.rank}").open("a") as file:
         file.write(f"{session.attempt} {session.step}\n")
+    resume = session.run_dir / "resume.json"  # the next attempt replaces it
+    if session.rank == 0 and resume.exists():
+        shutil.copyfile(resume, Path(out) / f"resume-{session.attempt}.json")
 
 
 def strike(attempt: int, step: int) -> None:

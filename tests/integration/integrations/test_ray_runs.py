@@ -90,8 +90,8 @@ def computed(folder: Path, rank: int, attempt: int) -> list[int]:
 
 
 def resume_of(folder: Path, attempt: int) -> dict[str, Any]:
-    path = RunPaths(folder / "struck" / "trainerd").attempt(attempt).root / "resume.json"
-    return json.loads(path.read_text())
+    """Return how the resume of an attempt went, as far as it was known at its last step."""
+    return json.loads((folder / "struck-steps" / f"resume-{attempt}.json").read_text())
 
 
 def test_a_killed_worker_and_a_notice_change_nothing_in_the_run(runs):
