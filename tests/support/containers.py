@@ -17,6 +17,8 @@ from tests.support.training_runs import REPOSITORY
 USER = 12345
 LIMIT_S = 90.0
 LOOK_S = 0.02
+ULIMITS = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")
+"""podman asks for more, which a process may not have everywhere."""
 
 
 def why_not() -> str | None:
@@ -25,6 +27,13 @@ def why_not() -> str | None:
         return "podman on the root of this machine needs root"
     missing = [name for name in ("podman", "runc") if shutil.which(name) is None]
     return f"{' and '.join(missing)} missing: apt-get install podman runc" if missing else None
+
+
+def refusal() -> str | None:
+    """Return what podman says where it can run no container, such as within some containers; else None."""
+    probe = [*_podman("run"), "--rm", "--network=none", *ULIMITS, "--rootfs", "/:O", "/bin/true"]
+    said = subprocess.run(probe, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    return None if said.returncode == 0 else f"podman cannot run a container: {said.stderr.strip()[-200:]}"
 
 
 class Container:
@@ -132,9 +141,7 @@ def _options(folder: Path) -> list[str]:
         "--read-only-tmpfs=false",
         f"--user={USER}",
         "--unsetenv=HOME",
-        # podman asks for more than a process here may have.
-        "--ulimit=nofile=1024:1024",
-        "--ulimit=nproc=1024:1024",
+        *ULIMITS,
         *[f"--volume={mount}" for mount in mounts],
         *[f"--env={name}={value}" for name, value in variables.items()],
     ]

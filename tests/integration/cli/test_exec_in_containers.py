@@ -36,6 +36,12 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def podman():
+    if (said := containers.refusal()) is not None:
+        pytest.skip(said)
+
+
 @pytest.fixture
 def folder(tmp_path):
     """The one folder that containers keep, and that their user may write."""
