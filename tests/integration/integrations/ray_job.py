@@ -64,13 +64,14 @@ def train(config: dict[str, Any]) -> None:
                 session.log(loss=last.loss)
                 note(config["out"], session)
                 if config["case"] == "struck" and session.rank == 1:
-                    strike(session.attempt, session.step)
+                    strike(session)
             session.report(accuracy=-last.loss)
         session.hand_over()
 
 
 def note(out: str, session: Any) -> None:
     """Note that a step was computed, where no resume takes it back."""
+    (Path(out) / f"node-{session.attempt}").write_text(ray.get_runtime_context().get_node_id())
     with (Path(out) / f"steps-{session.rank}").open("a") as file:
         file.write(f"{session.attempt} {session.step}\n")
     resume = session.run_dir / "resume.json"  # the next attempt replaces it
@@ -78,12 +79,12 @@ def note(out: str, session: Any) -> None:
         shutil.copyfile(resume, Path(out) / f"resume-{session.attempt}.json")
 
 
-def strike(attempt: int, step: int) -> None:
-    if (attempt, step) == (1, KILLED_AT):
+def strike(session: Any) -> None:
+    if (session.attempt, session.step) == (1, KILLED_AT):
         os.kill(os.getpid(), signal.SIGKILL)
-    if (attempt, step) == (2, DRAINED_AT):
+    if (session.attempt, session.step) == (2, DRAINED_AT):
         announce_preemption()
-        wait_for_notice()
+        wait_until_asked(session)
 
 
 def announce_preemption() -> None:
@@ -99,12 +100,10 @@ def announce_preemption() -> None:
     assert is_accepted, why_not
 
 
-def wait_for_notice() -> None:
-    """Stay in this step until Ray has told this worker: no run may end before that."""
-    from ray.train.v2._internal.execution.context import get_train_context
-
+def wait_until_asked(session: Any) -> None:
+    """Stay in this step until the session has heard what Ray told this worker: the run may not end before."""
     deadline_s = time.monotonic() + NOTICE_LIMIT_S
-    while get_train_context().preemption_context.preemption_info is None:
+    while not session._run.flag.is_set:
         assert time.monotonic() < deadline_s, "Ray told nothing"
         time.sleep(0.01)
 

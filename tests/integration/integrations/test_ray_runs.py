@@ -121,6 +121,8 @@ def test_a_notice_costs_no_step_and_no_failure(runs):
         assert outcome.kind == "drained"
         assert outcome.detail[0].startswith("Ray Train: preemption")
     assert resume_of(folder, 3)["reasons"] == []
+    drained, after = ((folder / "struck-steps" / f"node-{attempt}").read_text() for attempt in (2, 3))
+    assert drained != after, "Ray starts nothing on a node that is being taken"
 
 
 def test_ray_has_the_checkpoints_with_their_scores_and_no_copy_of_the_data(runs):
