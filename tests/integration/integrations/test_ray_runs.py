@@ -120,7 +120,8 @@ def test_a_notice_costs_no_step_and_no_failure(runs):
         assert outcome is not None
         assert outcome.kind == "drained"
         assert outcome.detail[0].startswith("Ray Train: preemption")
-    assert resume_of(folder, 3)["reasons"] == []
+    # No step is run again, so there may be nothing to compare with; that is said, and nothing else.
+    assert {reason["kind"] for reason in resume_of(folder, 3)["reasons"]} <= {"no-witness"}
     drained, after = ((folder / "struck-steps" / f"node-{attempt}").read_text() for attempt in (2, 3))
     assert drained != after, "Ray starts nothing on a node that is being taken"
 
