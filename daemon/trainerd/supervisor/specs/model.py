@@ -88,9 +88,9 @@ class KeepBestSpec(Section):
 class KeepEverySpec(Section):
     """Keep for good the first checkpoint in each stretch of so many steps, seconds or epochs."""
 
-    steps: Count | None = Field(None, description="Length of a stretch in steps.", examples=[10000])
-    seconds: SomeDuration | None = Field(None, description="Length of a stretch in time.", examples=["6h"])
-    epochs: Count | None = Field(None, description="Length of a stretch in epochs.", examples=[10])
+    steps: Count | None = Field(None, description="The length in steps.", examples=[10000])
+    seconds: SomeDuration | None = Field(None, description="The length in time.", examples=["6h"])
+    epochs: Count | None = Field(None, description="The length in epochs.", examples=[10])
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -119,7 +119,9 @@ class CheckpointSpec(Section):
         examples=[{"metric": "accuracy", "mode": "max", "n": 2}],
     )
     keep_every: KeepEverySpec | None = Field(
-        None, description="Keep the first checkpoint of each stretch permanently.", examples=[{"epochs": 10}]
+        None,
+        description="Keep the first checkpoint at or after each multiple of a length permanently.",
+        examples=[{"epochs": 10}],
     )
 
     mirror: Text | None = Field(
