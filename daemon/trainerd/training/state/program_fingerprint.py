@@ -19,6 +19,7 @@ from trainerd.checkpoint.digest import digest_of_bytes
 from trainerd.checkpoint.fingerprint import OPTIONS, PARAMETERS
 from trainerd.training.state.machine_facts import machine_facts
 from trainerd.training.state.program_options import program_options
+from trainerd.training.state.shipped_code import is_shipped, shipped_code
 from trainerd.training.state.tracked import Objects, unwrapped
 from trainerd.version import VERSION
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 CODE_FILES_MAX: Final = 200
 """So many of the program's files are told apart; of the others one digest is taken."""
-
-_WORKER_OF_RAY: Final = "/ray/_private/workers/default_worker.py"
 
 
 def take_fingerprint(objects: Objects, *, seed: int, world_size: int) -> dict[str, Any]:
@@ -57,12 +56,13 @@ def take_fingerprint(objects: Objects, *, seed: int, world_size: int) -> dict[st
 
 def _arguments() -> list[str]:
     """Return the arguments of the script. Those of a worker of Ray are Ray's, and others in each process."""
-    is_of_ray = bool(sys.argv) and sys.argv[0].endswith(_WORKER_OF_RAY)
-    return [] if is_of_ray else sys.argv[1:]
+    return [] if is_shipped() else sys.argv[1:]
 
 
 def _code() -> dict[str, str]:
     """Return the digest of the script and of each module beside it or below, by its path from there."""
+    if is_shipped():
+        return _bounded(shipped_code())
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     if main is None:
         return {}
@@ -73,6 +73,10 @@ def _code() -> dict[str, str]:
             digests[path.relative_to(folder).as_posix()] = digest_of_bytes(path.read_bytes())
         except OSError:
             continue  # run from something that is no file, or no longer one
+    return _bounded(digests)
+
+
+def _bounded(digests: dict[str, str]) -> dict[str, str]:
     if len(digests) > CODE_FILES_MAX:
         rest = list(digests)[CODE_FILES_MAX:]
         together = digest_of_bytes("".join(name + digests.pop(name) for name in rest).encode())
