@@ -115,8 +115,10 @@ def judge_end(job: Job | None, outcome: OutcomeView | None, *, was_asked: bool, 
         case Parked() | Faulted():
             return End(exit_codes.FAILED, job.reason)
         case Draining():
+            # Not even SIGKILL has ended it. Wherever the command runs again, it waits for it or fences it.
             return End(
-                exit_codes.FAILED, "the attempt did not leave in time; the next `trainerd exec` finds it"
+                exit_codes.DRAINED,
+                "the attempt did not leave in time and may still run; the next `trainerd exec` finds it",
             )
     # What was asked to leave, and was stopped or killed without a checkpoint, had nothing to save yet, or
     # was not heard: it may still have imported its modules when the grace period was over.
