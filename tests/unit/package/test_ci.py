@@ -51,6 +51,12 @@ def test_every_slow_test_is_in_a_part_of_ci():
     assert not forgotten, f"in no part of .ci/run: {forgotten}"
 
 
+def test_no_two_test_files_have_one_name():
+    """Pytest imports them by their names alone, and refuses the second one where both are collected."""
+    names = [path.name for path in (REPOSITORY / "tests").rglob("test_*.py")]
+    assert not {name for name in names if names.count(name) > 1}
+
+
 def test_there_are_slow_tests_and_parts():
     """Guards the test above against passing for nothing."""
     assert len(slow_files()) > 10
