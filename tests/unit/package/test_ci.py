@@ -79,7 +79,7 @@ def test_what_stands_in_a_function_is_run_and_waited_for():
     with_parts = [name for name, body in defined if re.search(r"^ *run ", body, re.MULTILINE)]
     started = re.findall(r"^beside (\w+)$", text, re.MULTILINE)
     assert started == with_parts
-    assert len(re.findall(r"^joined$", text, re.MULTILINE)) == len(started)
+    assert len(re.findall(r"^joined$", text, re.MULTILINE)) == 1, "it waits for all of them"
     assert text.rindex("\nbeside ") < text.rindex("\njoined\n") < text.rindex("exit ")
 
 
