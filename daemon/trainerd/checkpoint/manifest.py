@@ -62,7 +62,7 @@ class Manifest:
         step: Optimizer steps done.
         epoch: Epochs done.
         batch: Batches done in the epoch that is going on.
-        reason: Why it was made: periodic, epoch, drain, final, start, asked, flushed or memory.
+        reason: Why it was made, a text for people: docs/formats.md lists those that the code gives.
         scores: Reported values by which it can be ranked; NaN and infinities as they are.
         world_size: Ranks whose state is in it.
         attempt: Number of the attempt that made it.
