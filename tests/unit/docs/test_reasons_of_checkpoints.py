@@ -6,7 +6,7 @@ import ast
 import re
 from pathlib import Path
 
-from trainerd.training.engine.memory_tier import MEMORY_REASON
+from trainerd.checkpoint.memory_return import MEMORY_REASON
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "formats.md"
@@ -21,7 +21,7 @@ def texts(node: ast.AST | None) -> list[str]:
         case ast.Constant(value=str(text)):
             return [text]
         case ast.JoinedStr(values=parts):
-            return ["".join(part.value if isinstance(part, ast.Constant) else "N" for part in parts)]
+            return ["".join(str(part.value) if isinstance(part, ast.Constant) else "N" for part in parts)]
         case ast.IfExp(body=one, orelse=other):
             return texts(one) + texts(other)
         case ast.BoolOp(values=parts):
