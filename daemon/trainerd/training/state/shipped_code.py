@@ -27,7 +27,7 @@ def is_shipped() -> bool:
 def shipped_code() -> dict[str, str]:
     """Return a digest of each function and class of the user's on this thread's stack, and of each module.
 
-    Names are those of the module and of the function: the folder may be another one in each attempt.
+    Names are those of the module and of the function: the folder may differ from attempt to attempt.
     """
     found: dict[str, str] = {}
     frame: types.FrameType | None = sys._getframe(1)  # noqa: SLF001 - the documented way to it
