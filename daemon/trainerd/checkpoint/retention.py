@@ -1,10 +1,18 @@
-"""Which checkpoints stay: a pure function of what is on disk and the policy, with the reasons."""
+"""Which checkpoints stay: a pure function of what is on disk and the policy, with the reasons.
+
+Invariants:
+    A checkpoint that exists because an attempt ended takes no place of `keep_last` from one that was made by
+    plan: a run that crashes again and again keeps those to which it can go back.
+    `keep_last` and such a checkpoint together keep `keep_last` + 1 at most.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from trainerd.checkpoint.manifest import SAVED_AT_END
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -33,6 +41,7 @@ class Candidate:
     epoch: int = 0
     created_wall_s: float = 0.0
     scores: Mapping[str, float] = field(default_factory=dict)
+    is_saved_at_end: bool = False
 
     @property
     def order(self) -> tuple[int, int]:
@@ -146,17 +155,23 @@ def candidate_of(checkpoint: Checkpoint) -> Candidate:
         manifest.epoch,
         manifest.created_wall_s,
         manifest.scores,
+        manifest.reason in SAVED_AT_END,
     )
 
 
 def _newest(ordered: Sequence[Candidate], count: int | None) -> Iterator[tuple[str, str]]:
+    """Yield the newest ones; those saved at the end of an attempt take the places that others leave free."""
     if count is None:
         yield from ((candidate.name, "all are kept") for candidate in ordered)
         return
-    for rank, candidate in enumerate(reversed(ordered), start=1):
-        if rank > count:
-            return
+    newest_first = list(reversed(ordered))
+    planned = [candidate for candidate in newest_first if not candidate.is_saved_at_end][:count]
+    at_end = [candidate for candidate in newest_first if candidate.is_saved_at_end][: count - len(planned)]
+    places = sorted([*planned, *at_end], key=lambda candidate: candidate.order, reverse=True)
+    for rank, candidate in enumerate(places, start=1):
         yield candidate.name, f"newest {rank} of {count}"
+    if count and newest_first and newest_first[0].is_saved_at_end:
+        yield newest_first[0].name, "newest, saved as an attempt ended"
 
 
 def _best(ordered: Sequence[Candidate], rule: KeepBest) -> Iterator[tuple[str, str]]:

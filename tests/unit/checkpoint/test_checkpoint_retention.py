@@ -47,6 +47,46 @@ keep   s5  newest 1 of 3; newest verified
     )
 
 
+def at_end(step, *, ordinal=0):
+    return Candidate(f"s{step}", step, ordinal, is_saved_at_end=True)
+
+
+def test_what_crashes_save_takes_no_place_of_what_was_saved_by_plan():
+    """Three crashes: going back finds 25 and 50, and one of the three is kept to go on from."""
+    assert (
+        text(candidates=[made(25), made(50), at_end(51), at_end(52), at_end(53)], keep_last=3)
+        == """
+keep   s25  newest 3 of 3
+keep   s50  newest 2 of 3
+prune  s51  no rule keeps it
+prune  s52  no rule keeps it
+keep   s53  newest 1 of 3; newest, saved as an attempt ended; newest verified
+"""
+    )
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_crashes_keep_one_checkpoint_more_at_most(count):
+    drawn = random.Random(count)
+    for _ in range(200):
+        steps = range(1, drawn.randint(2, 12))
+        candidates = [made(step) if drawn.random() < 0.5 else at_end(step) for step in steps]
+        planned = [each.name for each in candidates if not each.is_saved_at_end]
+        stay = kept(candidates, keep_last=count)
+        assert set(planned[-count:]) <= set(stay)
+        assert candidates[-1].name in stay
+        assert min(count, len(candidates)) <= len(stay) <= count + 1
+        assert len(stay) <= count or candidates[-1].is_saved_at_end
+
+
+def test_what_crashes_saved_goes_when_there_are_newer_ones():
+    assert kept([at_end(1), made(2), at_end(3), made(4), made(5)], keep_last=3) == ["s2", "s4", "s5"]
+
+
+def test_where_all_were_saved_at_the_end_of_an_attempt_the_newest_n_stay():
+    assert kept([at_end(step) for step in range(1, 9)], keep_last=3) == ["s6", "s7", "s8"]
+
+
 def test_all_rules_together_each_with_its_reason():
     candidates = [
         made(100, epoch=1, accuracy=0.5, loss=2.0),

@@ -139,7 +139,9 @@ def _checkpoint_before(found: Sequence[Checkpoint]) -> str | None:
     What a crash saved in its last moment holds the same trouble as the one before it: both are left behind,
     if there is a third. What earlier crashes saved is left behind in any case.
     """
-    regular = [each for each in found if each.manifest.reason != FLUSHED]
+    from trainerd.checkpoint.manifest import SAVED_AT_END  # a supervisor of plain commands never needs it
+
+    regular = [each for each in found if each.manifest.reason not in SAVED_AT_END]
     if regular and found[-1] is not regular[-1]:
         return regular[-2:][0].name
     return found[-2].name if len(found) > 1 else None

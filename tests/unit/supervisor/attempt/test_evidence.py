@@ -149,6 +149,7 @@ def test_a_checkpoint_is_new_only_if_this_attempt_made_it(run, attempt, is_new):
         (["periodic", "periodic", "flushed", "flushed"], 10),
         (["periodic", "flushed", "periodic"], 20),
         (["flushed", "flushed"], 10),
+        (["periodic", "periodic", "memory", "memory"], 10),
         (["flushed"], None),
     ],
 )
