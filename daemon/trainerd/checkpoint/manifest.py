@@ -40,7 +40,7 @@ _FORMAT: Final = re.compile(r"trainerd\.checkpoint/(\d+)")
 
 
 SAVED_AT_END: Final = frozenset({"flushed", "memory"})
-"""Reasons of checkpoints that exist because an attempt ended: what was held in memory was made durable then."""
+"""Reasons of checkpoints that exist because an attempt ended: what memory held was made durable then."""
 
 
 class NewerFormatError(UserError):

@@ -28,6 +28,7 @@ __all__ = [
     "candidate_of",
     "ranked",
     "retention_plan",
+    "unscored",
 ]
 
 
@@ -143,6 +144,11 @@ def best_of(checkpoints: Sequence[Checkpoint], rule: KeepBest) -> Checkpoint | N
     by_name = {checkpoint.name: checkpoint for checkpoint in checkpoints}
     best = ranked([candidate_of(checkpoint) for checkpoint in checkpoints], rule)
     return by_name[best[0].name] if best else None
+
+
+def unscored(checkpoints: Sequence[Checkpoint], policy: RetentionPolicy) -> tuple[str, ...]:
+    """Return the metrics of `keep_best` of which no checkpoint has a finite score."""
+    return tuple([rule.metric for rule in policy.keep_best if best_of(checkpoints, rule) is None])
 
 
 def candidate_of(checkpoint: Checkpoint) -> Candidate:

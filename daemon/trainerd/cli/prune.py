@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from trainerd.cli.missing_scores import missing_scores, missing_scores_line
 from trainerd.cli.options import json_option, name_argument, state_option
 from trainerd.cli.output import print_json
 
@@ -49,6 +50,8 @@ def command(*, name: str, dry_run: bool, state: StatePaths, as_json: bool) -> No
         print_json({"job": name, "is_dry_run": dry_run, "decisions": decisions})
     else:
         click.echo(str(plan) or f"{name} has no checkpoints")
+        if note := missing_scores_line(missing_scores(run)):
+            click.echo(f"keep_best: {note}")
 
 
 def _policy_of(run: RunPaths, name: str) -> RetentionPolicy:

@@ -13,6 +13,7 @@ from trainerd.cli.changes import LIVE
 from trainerd.cli.explain import outcome_lines
 from trainerd.cli.human import duration, epochs_done, number
 from trainerd.cli.job_table import reason_now
+from trainerd.cli.missing_scores import missing_scores, missing_scores_line
 from trainerd.cli.options import complete_job_names, json_option, state_option
 from trainerd.cli.output import ending_quietly, print_json
 from trainerd.cli.rank_log_size import rank_log_line
@@ -23,6 +24,8 @@ from trainerd.contract.paths import RunPaths, StatePaths
 from trainerd.contract.safe_text import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from trainerd.cli.post_mortem import Reader
     from trainerd.contract.drill_record import DrilledRecord
     from trainerd.supervisor.api.control import DaemonView, JobView
@@ -92,12 +95,13 @@ def command(context: click.Context, *, name: str | None, state: StatePaths, as_j
         with reader(state) as source:
             job = source.get_job(name)
         now_s = SystemClock().wall_s()
-        goodput = _goodput(job, now_s)
+        goodput, unscored = _goodput(job, now_s), missing_scores(RunPaths(Path(job.run_dir)))
         if as_json:
-            print_json({**dataclasses.asdict(job), "goodput": goodput})
+            print_json({**dataclasses.asdict(job), "goodput": goodput, "unscored": unscored})
         else:
             drilled = read_drilled(state.drill(name))
-            click.echo("\n".join(job_lines(job, now_s, drilled=drilled, goodput=goodput)))
+            lines = job_lines(job, now_s, drilled=drilled, goodput=goodput, unscored=unscored)
+            click.echo("\n".join(lines))
     code = EXIT_CODES.get(job.state, 0)
     is_alone = not isinstance(source, Client) and job.state in LIVE
     context.exit(RUNS_ALONE if is_alone else code)
@@ -151,7 +155,12 @@ def daemon_lines(daemon: DaemonView, now_s: float) -> list[str]:
 
 
 def job_lines(
-    job: JobView, now_s: float, *, drilled: DrilledRecord | None = None, goodput: Goodput | None = None
+    job: JobView,
+    now_s: float,
+    *,
+    drilled: DrilledRecord | None = None,
+    goodput: Goodput | None = None,
+    unscored: Sequence[str] = (),
 ) -> list[str]:
     """Describe a job, a line each; what is not known is left out."""
     budget = f" ({job.budget_left} more without progress)" if job.budget_left is not None else ""
@@ -165,6 +174,7 @@ def job_lines(
             ("progress", _progress(job)),
             ("loss", number(job.loss) if job.loss is not None else None),
             ("checkpoint", checkpoint),
+            ("keep_best", missing_scores_line(unscored)),
             ("in memory", _in_memory(job)),
             ("resume", job.resume),
             ("drilled", _drilled(job, drilled)),

@@ -334,6 +334,8 @@ class Session:
             self._check_open()
         loop_misuse.check_log(self._loops.thread)
         self._run.measurements.note(values)
+        if self._run.score_watch.missing:
+            self._run.score_watch.logged(values)
 
     def report(self, **scores: Any) -> None:
         """Score the state as it is: ranks the checkpoint at the end of this epoch for best-k.
@@ -350,6 +352,7 @@ class Session:
         else:
             self._check_open()
         found = self._run.measurements.scores_of(scores)
+        self._run.score_watch.reported(scores)
         if self._run.resume.is_replaying:
             return  # reported before, by an earlier attempt
         self._run.saves.scores |= found

@@ -318,6 +318,7 @@ class RunEngine:
             self.run.link.beat(Phase.CHECKPOINT)
             saves.save_if_free(reason)
             self.run.link.beat(Phase.STEP)
+            self.run.score_watch.boundary(self.run.checkpoints.sequence.saves)
         if self.run.ranks is None:
             return
         is_first = self.run.ranks.rank == 0
@@ -379,6 +380,7 @@ class RunEngine:
             self.run.link.beat(Phase.CHECKPOINT)
             saves.save(reason)
         saves.scores = {}
+        self.run.score_watch.boundary(self.run.checkpoints.sequence.saves)
         self.run.link.beat(Phase.STEP)
         EPOCH_ENDED.hit()
         self._reach("epoch")
@@ -475,6 +477,8 @@ class RunEngine:
             elif self.stops_for_drain:
                 self.leave_where_safe()
             self._check_reached("the run")
+            if not self.run.resume.is_finished:  # nothing was trained
+                self.run.score_watch.boundary(self.run.checkpoints.sequence.saves, is_end=True)
             self.run.exit.finished()
         except Exception as error:
             self.fail(error)

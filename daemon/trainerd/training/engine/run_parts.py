@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from trainerd.checkpoint.fsspec_storage import FsspecStorage, without_credentials
+from trainerd.checkpoint.retention import unscored
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract import codec, rehearsal
 from trainerd.contract.durable import make_directory, read_file, write_file
@@ -37,6 +38,7 @@ from trainerd.training.engine.run_folder_check import check_run_folder
 from trainerd.training.engine.run_resume import RunResume
 from trainerd.training.engine.run_saves import RunSaves
 from trainerd.training.engine.run_state import RunState
+from trainerd.training.engine.score_watch import ScoreWatch
 from trainerd.training.engine.silent_history import SilentHistory
 from trainerd.training.engine.supervisor_link import SupervisorLink
 from trainerd.training.engine.suspicions import Suspicions
@@ -70,6 +72,7 @@ class RunParts:
         history: Metric history.
         rows: Rows of the history whose numbers are on their way from a device.
         measurements: Measurements of the step in progress.
+        score_watch: Watches for the scores by which checkpoints are kept.
         memory: Copies in memory.
         checkpoints: Makes and finds checkpoints.
         suspicions: Known causes of inexactness that are present.
@@ -120,6 +123,11 @@ class RunParts:
             rows=self.rows,
             mirror=_mirror_of(settings),
             memory=self.memory,
+        )
+        self.score_watch = ScoreWatch(
+            [rule.metric for rule in checkpoint.keep.keep_best] if self.checkpoints.is_committer else [],
+            find_unscored=lambda: unscored(self.checkpoints.store.checkpoints(), checkpoint.keep),
+            say=leaving.say,
         )
         self.buckets = JointBuckets(ranks, self.state.buckets, self.suspicions.add)
         self.evidence = ResumeEvidence(

@@ -1,0 +1,48 @@
+"""The metrics of `keep_best` that no checkpoint of a run has: what is shown of them, and in JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from trainerd.errors import TrainerdError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trainerd.contract.paths import RunPaths
+
+CHECKPOINTS_MIN: Final = 2
+"""With how many checkpoints a score that is still missing is shown; the final one is enough."""
+
+
+def missing_scores(run: RunPaths) -> tuple[str, ...]:
+    """Return the metrics of `keep_best` of which no checkpoint has a finite score.
+
+    Empty if the run has too few checkpoints to tell, or they cannot be read.
+    """
+    if not run.retention.is_file():
+        return ()
+    from trainerd.checkpoint.retention import unscored
+    from trainerd.checkpoint.store import CheckpointStore
+    from trainerd.contract import codec
+    from trainerd.contract.durable import read_file
+    from trainerd.contract.policy import RETENTION_FORMAT, RetentionPolicy
+
+    try:
+        policy = codec.from_json(
+            read_file(run.retention), RetentionPolicy, RETENTION_FORMAT, source=run.retention
+        )
+        checkpoints = CheckpointStore.of_run(run).checkpoints() if policy.keep_best else ()
+    except (OSError, ValueError, TrainerdError):
+        return ()
+    if len(checkpoints) < CHECKPOINTS_MIN and not any(each.manifest.is_final for each in checkpoints):
+        return ()
+    return unscored(checkpoints, policy)
+
+
+def missing_scores_line(metrics: Sequence[str]) -> str | None:
+    """Say that no checkpoint is kept by these metrics, None if there are none."""
+    if not metrics:
+        return None
+    calls = ", ".join(f"session.report({name}=…)" for name in metrics)
+    return f"no checkpoint has a score {', '.join(metrics)}: the script has to call {calls}"
