@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,10 +20,11 @@ import torch
 
 from trainerd.checkpoint.retention import best_of
 from trainerd.checkpoint.store import Checkpoint, CheckpointStore
-from trainerd.contract.policy import KeepBest, KeepEvery, Mode, RetentionPolicy
+from trainerd.contract.policy import KeepBest, KeepEvery, Mode
 from trainerd.errors import UserError
 from trainerd.training.engine.checkpoint_manager import COMMITTING_RANK, CheckpointManager
 from trainerd.training.engine.rehearsed_saves import rehearsed_saves
+from trainerd.training.setting_values import SettingValues
 from trainerd.training.state.objects import TrackedObjects
 from trainerd.training.state.rank_files import read_verified
 from trainerd.training.state.snapshot import take_snapshot
@@ -80,34 +82,44 @@ class Checkpointer:
         objects: Mapping[str, Stateful] | Stateful,
         *,
         keep_last: int | None = 3,
-        keep_best: KeepBest | Sequence[KeepBest] | None = None,
-        keep_every: KeepEvery | None = None,
+        keep_best: KeepBest | Mapping[str, Any] | Sequence[KeepBest | Mapping[str, Any]] | None = None,
+        keep_every: KeepEvery | Mapping[str, Any] | None = None,
         asynchronous: bool = True,
         score_functions: Mapping[str, Callable[[], float]] | None = None,
         on_saved: Callable[[Checkpoint], None] | None = None,
         mirror: Storage | str | None = None,
         rank: int | None = None,
     ) -> None:
-        self.store = directory if isinstance(directory, CheckpointStore) else CheckpointStore(Path(directory))
+        given = SettingValues("Checkpointer")
+        policy = given.retention(keep_last, keep_best, keep_every)
+        if not isinstance(directory, CheckpointStore):
+            directory = CheckpointStore(Path(given.folder("directory", directory)))
+        self.store = directory
         self._rehearsed = rehearsed_saves()
         self._real_store = self.store
         if self._rehearsed is not None:
             # A drill touches no real run: it saves elsewhere, and mirrors nothing.
             self.store = CheckpointStore(self._rehearsed.folder_for(self.store.directory))
-            keep_last, mirror = None, None
+            policy, mirror = replace(policy, keep_last=None), None
         named = {"state": objects} if isinstance(objects, Stateful) else objects
+        if not isinstance(named, Mapping):
+            raise given.error(
+                "objects", objects, "an object with state_dict and load_state_dict, or a dict of these"
+            )
         self.objects = TrackedObjects()
         for name, value in named.items():
             self.objects.track(name, value)
-        best = (keep_best,) if isinstance(keep_best, KeepBest) else tuple(keep_best or ())
-        self._keep_best = best
-        self._is_asynchronous = asynchronous
-        self._score_functions = dict(score_functions or {})
+        self._keep_best = policy.keep_best
+        self._is_asynchronous = given.flag("asynchronous", asynchronous)
+        self._score_functions = _functions(given, score_functions)
+        if on_saved is not None and not callable(on_saved):
+            raise given.error("on_saved", on_saved, "a function")
+        rank = _this_rank() if rank is None else given.integer("rank", rank, at_least=0)
         self._manager = CheckpointManager(
             self.store,
-            RetentionPolicy(keep_last=keep_last, keep_best=best, keep_every=keep_every),
-            rank=_this_rank() if rank is None else rank,
-            mirror=Mirror(_storage_at(mirror)) if mirror is not None else None,
+            policy,
+            rank=rank,
+            mirror=Mirror(_storage_at(given, mirror)) if mirror is not None else None,
             on_saved=on_saved,
         )
         self.is_committer = self._manager.is_committer
@@ -350,8 +362,18 @@ def _this_rank() -> int:
     return torch.distributed.get_rank() if _is_distributed() else int(os.environ.get("RANK") or 0)
 
 
-def _storage_at(place: Storage | str) -> Storage:
+def _functions(given: SettingValues, functions: Any) -> dict[str, Callable[[], float]]:
+    if functions is None:
+        return {}
+    if not isinstance(functions, Mapping) or not all(callable(each) for each in functions.values()):
+        raise given.error("score_functions", functions, "a dict of functions by the names of scores")
+    return dict(functions)
+
+
+def _storage_at(given: SettingValues, place: Storage | str) -> Storage:
     if not isinstance(place, str):
+        if isinstance(place, type) or not hasattr(place, "folders"):
+            raise given.error("mirror", place, "a URL such as s3://bucket/runs, or a Storage,")
         return place
     from trainerd.checkpoint.fsspec_storage import FsspecStorage
 

@@ -56,8 +56,8 @@ def session(
     seed: int | None = DEFAULT_SEED,
     every: Mapping[str, Any] | Cadence | None = None,
     keep_last: int | None = 3,
-    keep_best: KeepBest | Sequence[KeepBest] | None = None,
-    keep_every: KeepEvery | None = None,
+    keep_best: KeepBest | Mapping[str, Any] | Sequence[KeepBest | Mapping[str, Any]] | None = None,
+    keep_every: KeepEvery | Mapping[str, Any] | None = None,
     mirror: str | None = None,
     memory: str = "off",
     grace_s: float | None = None,
@@ -85,8 +85,9 @@ def session(
             equation 37 of Daly, "A higher order estimate of the optimum checkpoint interval for restart
             dumps" (2006).
         keep_last: How many of the newest checkpoints to keep; None keeps all.
-        keep_best: Which to keep by score besides, such as ``KeepBest("accuracy", n=2)``.
-        keep_every: Which to keep for good besides.
+        keep_best: Which to keep by score besides: ``KeepBest("accuracy", n=2)``, or as in a spec
+            ``{"metric": "accuracy", "n": 2}``, or a list of these.
+        keep_every: Which to keep for good besides: ``KeepEvery(epochs=10)`` or ``{"epochs": 10}``.
         mirror: URL of another place, of any kind that fsspec knows, such as ``s3://bucket/runs``. Each
             checkpoint is copied there in the background, into the folder of the run's name, and a machine
             with an empty disk goes on from there.

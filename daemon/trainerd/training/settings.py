@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
@@ -19,11 +19,11 @@ from trainerd.contract.policy import (
     KeepEvery,
     MemoryMode,
     MirrorPolicy,
-    RetentionPolicy,
     Tracker,
 )
 from trainerd.contract.start_folder import start_folder, working_folder
 from trainerd.errors import UserError
+from trainerd.training.setting_values import SEED_MAX, SEED_MIN, SettingValues
 from trainerd.training.which_run.program_identity import identify_program
 from trainerd.training.which_run.run_choice import choose_run
 
@@ -91,8 +91,8 @@ def resolve_settings(
     seed: int | None,
     every: Mapping[str, Any] | Cadence | None,
     keep_last: int | None,
-    keep_best: KeepBest | Sequence[KeepBest] | None,
-    keep_every: KeepEvery | None,
+    keep_best: KeepBest | Mapping[str, Any] | Sequence[KeepBest | Mapping[str, Any]] | None,
+    keep_every: KeepEvery | Mapping[str, Any] | None,
     mirror: str | None = None,
     memory: str = "off",
     grace_s: float | None,
@@ -107,15 +107,24 @@ def resolve_settings(
     Raises:
         UserError: A setting cannot be read.
     """
-    best = (keep_best,) if isinstance(keep_best, KeepBest) else tuple(keep_best or ())
+    given = SettingValues("session")
     script = CheckpointPolicy(
-        _cadence(every), RetentionPolicy(keep_last, best, keep_every), _mirror(mirror), _memory(memory)
+        given.cadence(every),
+        given.retention(keep_last, keep_best, keep_every),
+        _mirror(None if mirror is None else given.text("mirror", mirror, "a URL such as s3://bucket/runs")),
+        _memory(given.text("memory", memory, "'auto' or 'off'")),
     )
+    seed = None if seed is None else given.integer("seed", seed, at_least=SEED_MIN, at_most=SEED_MAX)
+    grace_s = None if grace_s is None else given.seconds("grace_s", grace_s)
+    fresh, strict = given.flag("fresh", fresh), given.flag("strict", strict)
+    run = None if run is None else given.text("run", run, "the name of a run")
+    folder = None if run_dir is None else Path(given.folder("run_dir", run_dir))
+    patterns = given.texts("uncompared", uncompared, "a list of names of measurements")
     environment = from_environ(environ, script=script)
     if run is not None and run_dir is not None:
         raise UserError("session(run=…, run_dir=…): both say which run it is", hint="leave one of them out")
-    choice = _choice(environment, run_dir=run_dir, name=run)
-    paths = choice.paths if choice is not None else RunPaths(_given_run_dir(environment, run_dir).absolute())
+    choice = _choice(environment, run_dir=folder, name=run)
+    paths = choice.paths if choice is not None else RunPaths(_given_run_dir(environment, folder).absolute())
     return Settings(
         run=paths,
         attempt_paths=AttemptPaths(environment.attempt_dir)
@@ -125,19 +134,21 @@ def resolve_settings(
         checkpoint=environment.checkpoint or script,
         seed=seed if environment.seed is None else environment.seed,
         grace_s=grace_s if environment.grace_s is None else environment.grace_s,
-        uncompared=_patterns(uncompared),
+        uncompared=patterns,
         is_strict=strict,
         choice=choice,
         is_fresh=fresh if environment.is_fresh is None else environment.is_fresh,
-        takes_signals=signals,
-        trackers=_trackers(trackers) if environment.trackers is None else environment.trackers,
+        takes_signals=given.flag("signals", signals),
+        trackers=_trackers(given.texts("trackers", trackers, "a list of names of trackers"))
+        if environment.trackers is None
+        else environment.trackers,
     )
 
 
 def _mirror(url: str | None) -> MirrorPolicy | None:
     if url is None:
         return None
-    if not isinstance(url, str) or "://" not in url:
+    if "://" not in url:
         raise UserError(f"session(mirror={url!r:.200}): a URL such as s3://bucket/runs is meant")
     return MirrorPolicy(url)
 
@@ -149,15 +160,7 @@ def _memory(word: str) -> MemoryMode:
         raise UserError(f"session(memory={word!r:.80}): {error}") from None
 
 
-def _patterns(names: Sequence[str]) -> tuple[str, ...]:
-    patterns = (names,) if isinstance(names, str) else tuple(names)
-    if not all(isinstance(each, str) for each in patterns):
-        raise UserError(f"uncompared takes names of measurements, not {names!r:.80}")
-    return patterns
-
-
-def _trackers(names: Sequence[str]) -> tuple[Tracker, ...]:
-    words = (names,) if isinstance(names, str) else tuple(names)
+def _trackers(words: Sequence[str]) -> tuple[Tracker, ...]:
     try:
         return known_trackers(words)
     except ValueError as error:
@@ -165,34 +168,18 @@ def _trackers(names: Sequence[str]) -> tuple[Tracker, ...]:
         raise UserError(f"session(trackers=…): {error}", hint=hint) from None
 
 
-def _cadence(every: Mapping[str, Any] | Cadence | None) -> Cadence:
-    if every is None:
-        return Cadence()
-    if isinstance(every, Cadence):
-        return every
-    known = {field.name for field in fields(Cadence)}
-    unknown = sorted(set(every) - known)
-    if unknown:
-        raise UserError(
-            f"session(every=…): unknown key {unknown[0]!r}", hint=f"use one of {', '.join(sorted(known))}"
-        )
-    return Cadence(**every)
-
-
-def _choice(
-    environment: TrainingEnvironment, *, run_dir: str | Path | None, name: str | None
-) -> RunChoice | None:
+def _choice(environment: TrainingEnvironment, *, run_dir: Path | None, name: str | None) -> RunChoice | None:
     """Choose the run by its name or by the program; None if its folder was given."""
     if environment.run_dir is not None or (environment.run is None and run_dir is not None):
         return None
     return choose_run(identify_program(), name=environment.run or name, working_folder=working_folder())
 
 
-def _given_run_dir(environment: TrainingEnvironment, run_dir: str | Path | None) -> Path:
+def _given_run_dir(environment: TrainingEnvironment, run_dir: Path | None) -> Path:
     if environment.run_dir is not None:
         return start_folder() / environment.run_dir  # it was written where the program was started
     assert run_dir is not None
-    return Path(run_dir)
+    return run_dir
 
 
 def next_attempt(run: RunPaths) -> AttemptPaths:
