@@ -43,7 +43,9 @@ DIFFERENCES: Final = frozenset(
 ENVIRONMENT: Final = frozenset({"another-run", "option-kept", "schedule-kept", "schedule-over"})
 """Kinds of causes that may change nothing, besides those that begin with ``changed-``."""
 
-NOTICES: Final = frozenset({"fallback", "no-samples", "no-values", "no-witness", "not-run-again"})
+NOTICES: Final = frozenset(
+    {"fallback", "no-samples", "no-training", "no-values", "no-witness", "not-run-again"}
+)
 """Kinds of reasons that say what happened or what could not be compared, and are no cause of inexactness."""
 
 
@@ -150,7 +152,7 @@ def judge(record: ResumeRecord) -> Verdict:
     kinds = {reason.kind for reason in record.reasons}
     if record.differing or record.first_difference is not None or kinds & DIFFERENCES:
         return "different"
-    environment = {kind for kind in kinds if kind in ENVIRONMENT or kind.startswith("changed-")}
+    environment = {reason.kind for reason in record.reasons if is_of_environment(reason)}
     if kinds - environment - NOTICES:
         return "suspect"
     is_proven_by_steps = bool(record.states) or 0 < record.lost == record.compared
@@ -178,12 +180,13 @@ def _different(record: ResumeRecord) -> str:
 
 def _suspect(record: ResumeRecord) -> str:
     causes = [each for each in record.reasons if each.kind not in NOTICES | DIFFERENCES]
-    causes.sort(key=_is_environment)
+    causes.sort(key=is_of_environment)
     more = f" (and {len(causes) - 1} more)" if len(causes) > 1 else ""
     return f"{causes[0]}{more}{_so_far(record)}" if causes else "a cause that is not recorded"
 
 
-def _is_environment(reason: Reason) -> bool:
+def is_of_environment(reason: Reason) -> bool:
+    """Return whether a reason is a change of the program or its place, which may change nothing."""
     return reason.kind in ENVIRONMENT or reason.kind.startswith("changed-")
 
 

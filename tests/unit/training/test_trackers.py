@@ -46,7 +46,7 @@ def test_a_name_that_is_none_of_them_is_refused() -> None:
     assert caught.value.hint == "did you mean 'tensorboard'?"
     with pytest.raises(UserError, match="TRAINERD_TRACKERS='aim' cannot be read"):
         settings([], {env.TRACKERS: "aim"})
-    with pytest.raises(UserError, match="no tracker 7"):
+    with pytest.raises(UserError, match="a list of names of trackers is meant"):
         settings([7], {})
 
 

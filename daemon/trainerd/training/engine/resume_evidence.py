@@ -169,7 +169,8 @@ class ResumeEvidence:
         """
         job = self._settings.run_name
         copied = resume_checks.another_run_reason(self._checkpoints.store, checkpoint, job=job)
-        was_finished = checkpoint.manifest.is_final or self._settings.run.finished.exists()
+        # Of a run that ended with this checkpoint, only if something is trained: see `prolongs`.
+        was_finished = not checkpoint.manifest.is_final and self._settings.run.finished.exists()
         return [
             *([copied] if copied is not None else []),
             *resume_checks.option_reasons(checkpoint.manifest.fingerprint, fingerprint),
@@ -211,7 +212,7 @@ class ResumeEvidence:
                 Reason(
                     "no-witness",
                     checkpoint.name,
-                    "the drain left no digest of the next batch to compare with",
+                    "it was saved without a digest of the next batch, so the batch could not be compared",
                 )
             )
         if not self._is_alone or checkpoint.manifest.world_size != 1:
@@ -234,6 +235,18 @@ class ResumeEvidence:
         """Take in a reason for the verdict."""
         if self._proof is not None:
             self._proof.add(reason)
+
+    def prolongs(self) -> None:
+        """A run that was finished trains on: say what had an end there."""
+        if self._proof is not None:
+            for reason in resume_checks.schedule_end_reasons(self._state.objects):
+                say(f"trainerd: resume: {reason}")
+                self._proof.add(reason)
+
+    def trained_nothing(self) -> None:
+        """A run that was finished ends again with nothing trained: no cause of inexactness had an effect."""
+        if self._proof is not None:
+            self._proof.trained_nothing()
 
     def step_done(self, place: Place, written: tuple[str | None, Mapping[str, Any]] | None) -> None:
         """Compare a step that was done just now."""

@@ -23,6 +23,7 @@ from trainerd.contract.resume_record import (
     REASONS_MAX,
     TEXT_MAX,
     ResumeRecord,
+    is_of_environment,
     judge,
     summary,
     write_resume,
@@ -45,6 +46,11 @@ if TYPE_CHECKING:
     from trainerd.contract.metric_history import Place, ReportPlace
 
 _OTHER_DATA: Final = frozenset({"different-batch", "different-samples"})
+
+
+_UNTRAINED: Final = Reason(
+    "no-training", "the run", "it was finished before, and nothing was trained; for more, ask for more epochs"
+)
 
 
 class ResumeProof:
@@ -171,6 +177,14 @@ class ResumeProof:
         self.record = replace(self.record, states=self.record.states + 1)
         self._say(f"trainerd: resume: the whole state equals that of {checkpoint}, which an earlier run made")
         self._write()
+
+    def trained_nothing(self) -> None:
+        """The run was finished before, and nothing was trained: what changed in the program had no effect."""
+        if not self._is_closed:
+            left = [each for each in self.record.reasons if not is_of_environment(each)]
+            self.record = replace(self.record, reasons=(_UNTRAINED, *left[: REASONS_MAX - 1]))
+            self._finish(is_over=self.is_over)
+            self._is_closed = True
 
     def close(self) -> None:
         """The attempt ends here: say what is known."""

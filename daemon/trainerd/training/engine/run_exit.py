@@ -156,6 +156,7 @@ class RunExit:
         if self._resume.restore_final():
             newest = self._saves.newest
             assert newest is not None
+            self._evidence.trained_nothing()
         else:
             self._evidence.pass_boundary(is_final=True)
             newest = self._saves.finish()

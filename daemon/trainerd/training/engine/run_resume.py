@@ -421,8 +421,9 @@ class RunResume:
 
     def trains_on(self) -> None:
         """Something is trained that is not in the checkpoint: a run that was finished goes on."""
-        if self._pending is None:
+        if self._pending is None and self._final is not None:
             self._final = None
+            self._evidence.prolongs()
 
     def restore_final(self) -> bool:
         """Put the final state back if the run was finished before and nothing was trained; tell that."""

@@ -270,6 +270,31 @@ def test_a_scheduler_that_has_done_its_plan_is_said(run, script, name, what):
     assert read_resume(run.resume).verdict == "suspect"
 
 
+@pytest.mark.parametrize("name", ["one", "cosine"])
+def test_a_finished_run_that_trains_nothing_is_suspected_of_nothing(run, script, name, capfd):
+    script.scheduler = PLANS[name](12)
+    assert attempt(run.root, script)
+    script.scheduler, script.lr = PLANS[name](24), 0.2  # another program, which has no effect
+    capfd.readouterr()
+    assert attempt(run.root, script)
+    record = read_resume(run.resume)
+    assert record.verdict == "unchecked"
+    assert [each.kind for each in record.reasons] == ["no-training"]
+    said = capfd.readouterr().err
+    assert "suspect" not in said
+    assert "schedule-over" not in said
+    assert "planned 12 steps" not in said
+
+
+def test_a_scheduler_that_was_given_a_longer_plan_is_not_said_to_be_over(run, script):
+    script.scheduler = PLANS["cosine"](12)
+    assert attempt(run.root, script)
+    script.scheduler, script.epochs = PLANS["cosine"](24), 4
+    script.after = lambda scheduler: setattr(scheduler, "T_max", 24)
+    assert attempt(run.root, script)
+    assert reasons(run, "schedule-over") == []
+
+
 def test_the_hint_for_a_longer_plan_gives_the_rates_of_that_plan(run, script, tmp_path):
     script.scheduler = PLANS["one"](12)
     assert attempt(run.root, script)
