@@ -11,6 +11,7 @@ from trainerd.cli.events import events_since
 from trainerd.cli.human import NOTHING, duration
 from trainerd.cli.options import json_option, name_argument, state_option
 from trainerd.cli.output import ending_quietly, print_json
+from trainerd.cli.post_mortem import ENDED
 from trainerd.cli.shown_zone import moment, utc_option
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.safe_text import safe_line
@@ -18,7 +19,7 @@ from trainerd.contract.safe_text import safe_line
 if TYPE_CHECKING:
     from trainerd.cli.post_mortem import Reader
     from trainerd.contract.paths import StatePaths
-    from trainerd.supervisor.api.control import EventView, OutcomeView
+    from trainerd.supervisor.api.control import EventView, JobView, OutcomeView
 
 
 @click.command()
@@ -58,7 +59,13 @@ def command(name: str, last: int | None, state: StatePaths, as_json: bool) -> No
         job = client.get_job(name)
         if job.state == "queued" and job.reason.startswith(BLOCKED):
             blocks.append(f"{name} is queued: {job.reason}")
-        click.echo("\n\n".join(blocks) or f"no attempt of {name} has ended yet")
+        click.echo("\n\n".join(blocks) or _nothing_ended(job))
+
+
+def _nothing_ended(job: JobView) -> str:
+    if job.state in {"finished", ENDED}:
+        return f"{job.name}: {job.reason}; how its attempts ended is not on record"
+    return f"no attempt of {job.name} has ended yet"
 
 
 def _newest_fault(client: Reader, name: str) -> EventView | None:

@@ -91,6 +91,11 @@ class PostMortem:
 
         if name not in self._jobs:
             self._check_run(name, self._state.run(check_name(name)))
+        if name not in self._jobs:
+            from trainerd.cli.plain_runs import plain_endings
+
+            if found := plain_endings(self._state.run(name)):
+                return found
         if self._journal is None:
             return ()
         return tuple(outcome_view(row) for row in self._journal.endings(name))

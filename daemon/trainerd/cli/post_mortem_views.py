@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 from typing import TYPE_CHECKING
 
+from trainerd.cli.plain_runs import is_plain, plain_standing
 from trainerd.cli.post_mortem import ENDED, newest_attempt
 from trainerd.contract import records
 from trainerd.contract.heartbeat import read_heartbeat
@@ -54,7 +55,10 @@ def folder_view(name: str, run: RunPaths, last_outcome: OutcomeView | None) -> J
     """Return a run that no journal knows as shown."""
     attempt = newest_attempt(run)
     found = probe(run.attempt(attempt)) if attempt else None
-    is_live = isinstance(found, ProbedRunning)
+    by_hand = (
+        plain_standing(run.attempt(attempt), attempt) if attempt and is_plain(run.attempt(attempt)) else None
+    )
+    is_live = by_hand[0] if by_hand is not None else isinstance(found, ProbedRunning)
     since_s = 0.0
     with contextlib.suppress(OSError):
         since_s = run.root.stat().st_mtime
@@ -67,6 +71,8 @@ def folder_view(name: str, run: RunPaths, last_outcome: OutcomeView | None) -> J
         )
     if not is_live:
         view = dataclasses.replace(view, state=ENDED, reason="a run folder that no journal knows")
+    if by_hand is not None:
+        return dataclasses.replace(view, reason=by_hand[1])
     return _as_found(view, found) if found is not None else view
 
 

@@ -152,7 +152,9 @@ def test_without_a_journal_the_run_folders_speak(tmp_path, monkeypatch):
     paths.run("bare").root.mkdir(parents=True)
     records.write(paths.run("bare").finished, FinishedRecord(9, 1, "step-000000009", "", NOW))
     assert "finished at step 9" in said("ps").stdout
-    assert said("explain", "bare").stdout == "no attempt of bare has ended yet\n"
+    assert said("explain", "bare").stdout == (
+        "bare: finished at step 9; how its attempts ended is not on record\n"
+    )
 
 
 def test_a_damaged_journal_is_named_by_its_own_path(state):

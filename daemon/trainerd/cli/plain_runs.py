@@ -1,0 +1,122 @@
+"""Attempts of a script that was started by hand, without a shim: told from what their sessions wrote."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from trainerd.contract import records
+from trainerd.contract.heartbeat import read_heartbeat
+from trainerd.contract.process import is_alive, is_elsewhere
+from trainerd.contract.records import OutcomeRecord
+from trainerd.contract.safe_text import safe_line
+from trainerd.contract.session_record import read_sessions
+from trainerd.errors import TrainerdError
+from trainerd.supervisor.api.control import OutcomeView
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainerd.contract.paths import AttemptPaths, RunPaths
+
+ATTEMPTS_MAX: Final = 256
+"""Of how many attempts, the newest ones, the endings are read."""
+
+RANKS_MAX: Final = 64
+"""Of how many ranks the records are read."""
+
+_KINDS: Final = {
+    "finished": "finished",
+    "drained": "drained",
+    "exception": "crashed",
+    "no-space": "crashed",
+    "mismatch": "rejected",
+    "fenced": "rejected",
+    "out-of-memory": "out-of-memory",
+    "nonfinite-loss": "non-finite-loss",
+}
+"""What an outcome is called, by what its rank said."""
+
+_GONE: Final = "its process is gone and has said nothing of its end: it was killed, or left in another way"
+_NEXT: Final = "the same command continues the run; no supervisor does"
+
+
+def is_plain(paths: AttemptPaths) -> bool:
+    """Return whether an attempt was started by hand: a session was opened, and no launch is on record."""
+    if any(path.exists() for path in (paths.launch, paths.shim, paths.void, paths.exit)):
+        return False
+    return bool(read_sessions(paths)) or paths.outcome(0).exists()
+
+
+def plain_standing(paths: AttemptPaths, attempt: int) -> tuple[bool, str]:
+    """Return whether an attempt that was started by hand runs, and how it stands, in a sentence."""
+    if (ending := plain_ending(paths, attempt)) is not None:
+        return False, f"attempt {attempt} has ended ({ending.kind}: {ending.reason}); {ending.next_action}"
+    sessions = read_sessions(paths)
+    if any(is_elsewhere(each.process) for each in sessions):
+        host = next(each.process.host for each in sessions if is_elsewhere(each.process))
+        return False, f"attempt {attempt} was started on {host}, another machine, and may still run there"
+    return True, f"attempt {attempt} runs, started by hand: no supervisor would restart it"
+
+
+def plain_endings(run: RunPaths) -> tuple[OutcomeView, ...]:
+    """Return how the attempts of a run that were started by hand ended, oldest first."""
+    newest = run.newest_attempt()
+    found = []
+    for number in range(max(1, newest - ATTEMPTS_MAX + 1), newest + 1):
+        with contextlib.suppress(OSError):
+            paths = run.attempt(number)
+            ending = plain_ending(paths, number) if is_plain(paths) else None
+            found += [ending] if ending is not None else []
+    return tuple(found)
+
+
+def plain_ending(paths: AttemptPaths, attempt: int) -> OutcomeView | None:
+    """Return how an attempt that was started by hand ended, None if it may still run."""
+    for rank, path in _said(paths):
+        with contextlib.suppress(TrainerdError, OSError):
+            record = records.read(path, OutcomeRecord)
+            if record is not None:
+                return _told(record, rank, attempt, path.stat().st_mtime)
+    sessions = read_sessions(paths)
+    try:
+        if any(is_elsewhere(each.process) or is_alive(each.process) for each in sessions):
+            return None
+    except OSError:
+        return None
+    beat_path, step, ended_s = paths.heartbeat(0), None, paths.root.stat().st_mtime
+    with contextlib.suppress(OSError, ValueError):
+        beat = read_heartbeat(beat_path)
+        step, ended_s = beat.step if beat is not None else None, beat_path.stat().st_mtime
+    return OutcomeView(attempt, "lost", _GONE, _pids(paths), step, None, _NEXT, ended_s)
+
+
+def _said(paths: AttemptPaths) -> list[tuple[int, Path]]:
+    """Return the records of the ranks that said how they ended, those that ended badly first."""
+    found = [(rank, paths.outcome(rank)) for rank in range(RANKS_MAX) if paths.outcome(rank).exists()]
+    return sorted(found, key=lambda each: (_is_well(each[1]), each[0]))
+
+
+def _is_well(path: Path) -> bool:
+    with contextlib.suppress(TrainerdError, OSError):
+        record = records.read(path, OutcomeRecord)
+        return record is not None and record.kind in {"finished", "drained"}
+    return True
+
+
+def _told(record: OutcomeRecord, rank: int, attempt: int, ended_s: float) -> OutcomeView:
+    kind = _KINDS[record.kind]
+    if record.kind == "finished":
+        reason = "its session reported the end"
+    elif record.kind == "drained":
+        reason = "it was asked to stop, and its checkpoint is made"
+    else:
+        name = (record.error_type or record.kind).rpartition(".")[2]
+        reason = safe_line(f"{name}: {record.error_message}" if record.error_message else name)
+    left = _NEXT if kind != "finished" else "none: the run is complete"
+    evidence = (f"rank {rank} said so in its outcome record", *map(safe_line, record.detail))
+    return OutcomeView(attempt, kind, reason, evidence, record.step, record.checkpoint, left, ended_s)
+
+
+def _pids(paths: AttemptPaths) -> tuple[str, ...]:
+    return tuple([f"process {each.process.pid} of rank {each.rank} is gone" for each in read_sessions(paths)])
