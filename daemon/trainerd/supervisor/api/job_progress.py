@@ -83,13 +83,19 @@ def _phase(job: Job, live: Heartbeat | None, *, is_session: bool) -> str | None:
 
 
 def _spoken(beat: Heartbeat, phase: str | None, saved: SavedProgress | None) -> JobProgress:
+    """Return what an attempt said; a checkpoint that it has made since shows that it is further."""
     on_disk = saved.step if saved is not None else None
+    step, epoch, batch = beat.step, beat.epoch, beat.batch
+    if saved is not None and on_disk is not None and on_disk > step:
+        step = on_disk
+        epoch = saved.epoch if saved.epoch is not None else epoch
+        batch = saved.batch if saved.batch is not None else batch
     return JobProgress(
         phase,
-        step=beat.step,
-        epoch=beat.epoch,
+        step=step,
+        epoch=epoch,
         epochs=_known(beat.epochs),
-        batch=beat.batch,
+        batch=batch,
         batches=_known(beat.batches),
         loss=None if math.isnan(beat.loss) else beat.loss,
         checkpoint_step=on_disk if on_disk is not None else _known(beat.checkpoint_step),

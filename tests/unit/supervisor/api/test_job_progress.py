@@ -35,6 +35,16 @@ def test_a_live_attempt_speaks_for_itself_but_for_the_checkpoint(state):
     assert (shown.phase, shown.step, shown.batch, shown.checkpoint_step) == ("step", 135, 35, 120)
 
 
+@pytest.mark.parametrize("state", [Running, Finished])
+def test_the_step_is_never_behind_the_newest_checkpoint(state):
+    """The heartbeat was read before that checkpoint was made."""
+    newer = SavedProgress("step-000000250", (1, 1), step=250, epoch=2, batch=50, loss=0.5)
+    shown = job_progress(job(STATE_SAMPLES[state]), live=LIVE, past=DEAD, saved=newer)
+    assert (shown.step, shown.epoch, shown.batch, shown.checkpoint_step) == (250, 2, 50, 250)
+    last = job_progress(job(STATE_SAMPLES[state]), live=LIVE, past=DEAD, saved=SAVED)
+    assert last.step >= last.checkpoint_step
+
+
 @pytest.mark.parametrize("live", [None, Heartbeat(Phase.START, 1)])
 def test_an_attempt_that_starts_is_where_its_checkpoint_is(live):
     shown = job_progress(job(Starting()), live=live, past=DEAD, saved=SAVED)
