@@ -52,6 +52,9 @@ RUNS_ALONE: Final = 18
 LOSS_SHOWN_MIN: Final = 0.001
 """Smallest part of a run's time that is shown of a bucket."""
 
+NOTES: Final = "notes on the resume"
+_HEADINGS: Final = dict.fromkeys(("suspect", "different"), "reasons for the verdict on the resume")
+
 HOLD_NOTE: Final = "it starts nothing until `trainerd resume --all`"
 
 
@@ -190,7 +193,7 @@ def job_lines(
         ),
     ]
     if job.resume_reasons:
-        lines += ["", "reasons for the verdict on the resume", *_reasons(job)]
+        lines += ["", _HEADINGS.get(job.resume_verdict or "", NOTES), *_reasons(job)]
     if job.last_outcome is not None:
         lines += ["", "last outcome", *(f"  {line}" for line in outcome_lines(job.last_outcome, now_s))]
     return lines

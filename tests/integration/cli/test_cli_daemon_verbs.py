@@ -36,7 +36,7 @@ mnist: running
   spec        /jobs/mnist.yaml
   run folder  /state/runs/mnist
 
-reasons for the verdict on the resume
+notes on the resume
   changed-code: code.train.py: code.train.py changed
 
 last outcome

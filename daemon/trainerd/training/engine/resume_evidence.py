@@ -196,11 +196,11 @@ class ResumeEvidence:
     def _say_beginning(self, checkpoint: Checkpoint | None, rows: int) -> None:
         begins = f"resumes from {checkpoint.name}" if checkpoint is not None else "begins at step 0"
         if not rows:
-            then = "no step of an earlier run is on record after it"
+            then = "no later step was run before, so none will be compared"
         elif rows == 1:
-            then = "1 step of an earlier run is on record after it and will be compared"
+            then = "1 later step was run before and will be compared"
         else:
-            then = f"{rows} steps of an earlier run are on record after it and will be compared"
+            then = f"{rows} later steps were run before and will be compared"
         say(f"trainerd: attempt {self._settings.attempt} {begins}; {then}")
 
     def _compare_restored(

@@ -105,7 +105,17 @@ def test_a_resume_from_memory_is_called_so():
 
 def test_status_shows_the_first_reasons_with_what_to_do():
     reasons = tuple(ReasonView("changed-code", f"file {i}", "changed", "look") for i in range(12))
-    lines = job_lines(dataclasses.replace(MNIST, resume_reasons=reasons), 0.0)
+    job = dataclasses.replace(MNIST, resume_reasons=reasons, resume_verdict="suspect")
+    lines = job_lines(job, 0.0)
     at = lines.index("reasons for the verdict on the resume")
     assert lines[at + 1 : at + 3] == ["  changed-code: file 0: changed", "    look"]
     assert lines[at + 1 + 2 * REASONS_SHOWN_MAX] == "  and 2 more, in resume.json of the run folder"
+
+
+@pytest.mark.parametrize("verdict", ["exact", "unchecked"])
+def test_what_is_known_of_an_exact_resume_is_no_reason_for_its_verdict(verdict):
+    reasons = (ReasonView("no-witness", "step-000000051", "it was saved without a digest", ""),)
+    job = dataclasses.replace(MNIST, resume_reasons=reasons, resume_verdict=verdict)
+    lines = job_lines(job, 0.0)
+    assert "reasons for the verdict on the resume" not in lines
+    assert lines[lines.index("notes on the resume") + 1].startswith("  no-witness: step-000000051")

@@ -114,7 +114,10 @@ def test_a_drain_at_the_end_of_an_epoch_has_no_witness_and_is_unchecked(run, scr
     assert attempt(run.root, script)
     found = read_resume(run.resume)
     assert (found.verdict, found.is_witnessed) == ("unchecked", None)
-    assert "unchecked: no step is run again: the drain left no digest" in capfd.readouterr().err
+    assert (
+        "unchecked: no step is run again: it was saved without a digest of the next batch"
+        in capfd.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
