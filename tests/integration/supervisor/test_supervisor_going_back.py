@@ -47,7 +47,7 @@ def test_a_failure_that_comes_again_from_the_checkpoint_before_is_parked_with_th
     drop(bench, "always", "always")
     job = bench.wait_state("always", "finished", "parked", limit_s=100)
     assert job["state"] == "parked"
-    assert "going back did not help" in job["reason"]
+    assert "again after going back to an earlier checkpoint" in job["reason"]
     assert kinds(bench, "always") == ["crashed"] * 5
     assert any("ValueError: as injected" in line for line in bench.outcomes("always")[-1]["evidence"])
 

@@ -187,7 +187,8 @@ def follow_outcome(job: Job, state: Starting | Running, event: AttemptEnded, now
     if outcome.kind is OutcomeKind.FINISHED:
         return enter(forgiven(job), Finished(job.attempt_digest), outcome.reason, now)
     if outcome.retry is Retry.NEVER:
-        return enter(job, Rejected("program", event.script), reason, now)
+        said = outcome.reason if outcome.kind is OutcomeKind.REJECTED else reason  # the state has the word
+        return enter(job, Rejected("program", event.script), said, now)
     if outcome.retry is Retry.AT_ONCE:
         # Not the job's fault, so it costs nothing; what it gained before counts.
         return queue(forgiven(job) if has_progressed else job, reason, now)
@@ -208,9 +209,10 @@ def _after_failure(
         return enter(job, Parked(), reason, now)
     if remedy is Remedy.GIVE_UP:
         assert repeat is not None
-        return enter(
-            job, Parked(), f"the same {repeat.times} times in a row, going back did not help: {reason}", now
-        )
+        then = "again after going back to an earlier checkpoint"
+        if not repeat.has_gone_back:
+            then = "and there is no earlier checkpoint to go back to"
+        return enter(job, Parked(), f"it failed {repeat.times} times in the same way, {then}: {reason}", now)
     if remedy is Remedy.GO_BACK:
         job = replace(job, goes_back_to=outcome.checkpoint_before)
         reason = f"{reason}; going back to {outcome.checkpoint_before}"
@@ -245,6 +247,7 @@ def _after_drain(job: Job, state: Draining, reason: str, now: float) -> Transiti
     if state.why is DrainReason.REMOVED:
         return forget(f"{reason}; the spec was removed: forgotten, its run folder stays")
     if state.why is DrainReason.STOP:
+        reason = reason.removeprefix(f"{Stopped.NAME}: ")  # the state has the word
         return enter(job, Stopped(), f"{reason}; it stays stopped until it is resumed", now)
     if job.is_held:
         return queue(job, f"{reason}; held until it is resumed", now)

@@ -176,6 +176,14 @@ def test_a_crash_waits_before_it_tries_again():
     assert after(decision.job, events.WaitEnded(3)).job.state == Queued()
 
 
+def test_the_word_of_the_state_is_not_in_its_reason_again():
+    rejected = after(job(Running()), ended(OutcomeKind.REJECTED, Retry.NEVER))
+    assert not rejected.reason.startswith("rejected")
+    stopped = after(job(Draining(DrainReason.STOP)), ended(OutcomeKind.STOPPED, Retry.AT_ONCE))
+    assert stopped.job.state == Stopped()
+    assert not stopped.reason.startswith("stopped")
+
+
 def test_a_job_that_does_not_move_is_parked_when_its_budget_is_spent():
     decision = after(job(Running(), spec=spec(budget=3), failures=2), ended(step=100))
     assert decision.job.state == Parked()

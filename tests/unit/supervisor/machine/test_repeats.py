@@ -111,7 +111,16 @@ def test_the_machine_goes_back_and_says_so():
     assert "going back to step-050" in decision.reason
     decision = decide("ant", subject, AttemptEnded(3, crash(resumed_from="step-050", before=None)), NOW)
     assert isinstance(decision.job.state, Parked)
-    assert "going back did not help" in decision.reason
+    assert "4 times in the same way, again after going back to an earlier checkpoint" in decision.reason
+
+
+def test_a_job_that_has_nothing_to_go_back_to_does_not_say_that_it_went_back():
+    repeat, _ = after_failure(None, nan(before=None))
+    decision = decide(
+        "ant", job(Running(), best_step=150, repeat=repeat), AttemptEnded(3, nan(before=None)), NOW
+    )
+    assert isinstance(decision.job.state, Parked)
+    assert "2 times in the same way, and there is no earlier checkpoint to go back to" in decision.reason
 
 
 @pytest.mark.parametrize("state", [Running(), Draining()], ids=["running", "draining"])
