@@ -15,6 +15,7 @@ from trainerd.cli.options import json_option
 from trainerd.cli.output import ending_quietly, print_json
 from trainerd.cli.script_file import UnreadableScriptError, encoded_as, script_bytes, shown_name
 from trainerd.contract.durable import write_file
+from trainerd.contract.names import ADOPTED_SUFFIX
 from trainerd.contract.safe_text import safe_line
 from trainerd.errors import UserError
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 _REFUSED: Final = 1
 _USAGE: Final = 2
-_SUFFIX: Final = "_adopted"
 
 
 @click.command()
@@ -82,7 +82,7 @@ def command(
     if in_place and output is not None:
         raise click.UsageError("--in-place replaces FILE itself: -o names another place, so give one of them")
     seconds_of(budget)
-    target = output or file.with_name(f"{file.stem}{_SUFFIX}{file.suffix}")
+    target = output or file.with_name(f"{file.stem}{ADOPTED_SUFFIX}{file.suffix}")
     code = _REFUSED  # where Ctrl-C ends the drill
     with ending_quietly():
         data, text, adoption = _adopted(context, file, as_json=as_json)
@@ -99,7 +99,9 @@ def command(
         if not as_json:
             _show(file, target, text, adoption)
         drill = (
-            DrillResult.left_out() if no_drill else drilled(target, arguments, budget, is_shown=not as_json)
+            DrillResult.left_out(file if in_place else target, arguments)
+            if no_drill
+            else drilled(target, arguments, budget, is_shown=not as_json)
         )
         replaced = in_place and (drill.is_exact or no_drill)
         if replaced:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -51,9 +52,10 @@ class DrillResult:
         return self.verdict == RESUMABLE
 
     @classmethod
-    def left_out(cls) -> DrillResult:
+    def left_out(cls, script: Path, arguments: tuple[str, ...]) -> DrillResult:
         """Return what is known without a drill."""
-        return cls(NOT_DRILLED, "whether it resumes is not known; trainerd drill -- python FILE finds out")
+        command = shlex.join(["trainerd", "drill", "--", "python", str(script), *arguments])
+        return cls(NOT_DRILLED, f"whether it resumes is not known; {command} finds out")
 
 
 def drilled(script: Path, arguments: tuple[str, ...], budget: str, *, is_shown: bool) -> DrillResult:

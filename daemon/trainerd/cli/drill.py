@@ -28,7 +28,7 @@ _NOT_EXACT: Final = 1
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("job", nargs=-1, required=True, metavar="SPEC | -- COMMAND...", type=click.UNPROCESSED)
 @click.option(
-    "--budget", default=DEFAULT_BUDGET, show_default=True, metavar="TIME", help="Such as 90s, 5m, 1h."
+    "--budget", default=DEFAULT_BUDGET, show_default=True, metavar="TIME", help="Time for the drill."
 )
 @click.option(
     "--steps", type=click.IntRange(min=2), metavar="N", help="Steps of each run.  [default: as many as fit]"

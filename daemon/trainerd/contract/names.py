@@ -10,6 +10,9 @@ from trainerd.errors import UserError
 NAME_PATTERN: Final = r"[a-z0-9][a-z0-9._-]*"
 NAME_LENGTH_MAX: Final = 100
 
+ADOPTED_SUFFIX: Final = "_adopted"
+"""What the name of a script that `trainerd adopt` has written ends in, before ``.py``."""
+
 _NAME = re.compile(NAME_PATTERN)
 
 

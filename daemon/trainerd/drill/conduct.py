@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import math
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainerd.drill.diagnosis import diagnose_fault
@@ -21,6 +22,7 @@ from trainerd.drill.fault_plan import Measured, Undisturbed, choose_faults, choo
 from trainerd.drill.run_comparison import compare_runs, differing_names
 from trainerd.drill.saving_drill import SavingDrill
 from trainerd.drill.saving_plan import SAVES_MIN, saves_of
+from trainerd.drill.session_hint import session_hint
 from trainerd.drill.state_comparison import checkpoint_difference
 from trainerd.drill.traced_runs import trace_causes
 from trainerd.errors import UserError
@@ -79,6 +81,7 @@ class Drill:
         self._say = say
         self._began_s = time.monotonic()
         self._limit_s = math.inf
+        self._undisturbed_s = 0.0
         self._uncompared = Patterns()
 
     def conduct(self) -> DrillReport:
@@ -95,7 +98,9 @@ class Drill:
         self._limit_s = attempt_limit_s(expected_s)
         self._say(f"runs of {horizon.why}; a step takes {measured.step_s * 1000:.1f} ms")
         reference = self._undisturbed("undisturbed", horizon)
+        second_began_s = time.monotonic()
         second = self._undisturbed("undisturbed-again", horizon)
+        self._undisturbed_s = time.monotonic() - second_began_s
         self._uncompared = Patterns(reference.notes().uncompared)
         first_result, left_out = self._compare_undisturbed(reference, second, horizon)
         second.remove()
@@ -152,7 +157,7 @@ class Drill:
             run.remove()
             return self._drill_saves(events, end, began_s)
         _check_speed(end, limit_s)
-        _check_runs(end)
+        _check_runs(end, self._job)
         rows, epoch_steps = run.trace().rows, run.notes().epoch_steps
         run.remove()
         if not end.step:
@@ -190,7 +195,7 @@ class Drill:
             self._job, self._places, name, every_steps=horizon.every_steps, stop_step=horizon.stop_step
         )
         end = run.attempt(limit_s=self._limit_s, traced_step=traced_step)
-        _check_runs(end)
+        _check_runs(end, self._job)
         return run
 
     def _compare_undisturbed(
@@ -228,11 +233,15 @@ class Drill:
 
     def _struck(self, plan: FaultPlan, reference: DrilledRun, horizon: Horizon) -> list[FaultResult]:
         results = []
+        longest_s = self._undisturbed_s
         for fault in plan.faults:
-            result = unless_used_up(fault, began_s=self._began_s, budget_s=self._budget_s)
+            result = unless_used_up(
+                fault, began_s=self._began_s, budget_s=self._budget_s, expected_s=longest_s
+            )
             if result is not None:
                 results.append(result)
                 continue
+            fault_began_s = time.monotonic()
             self._say(f"running: {fault.title}")
             run = DrilledRun(
                 self._job,
@@ -243,6 +252,7 @@ class Drill:
             )
             results.append(self._strike(run, fault, reference))
             run.remove()
+            longest_s = max(longest_s, time.monotonic() - fault_began_s)
         return results
 
     def _strike(self, run: DrilledRun, fault: PlannedFault, reference: DrilledRun) -> FaultResult:
@@ -307,12 +317,12 @@ def _check_speed(end: DrillAttempt, limit_s: float) -> None:
     )
 
 
-def _check_runs(end: DrillAttempt) -> None:
+def _check_runs(end: DrillAttempt, job: ResolvedJob) -> None:
     """Raise UserError if an undisturbed attempt did not do what it should."""
     if end.kind == "no-session":
         raise UserError(
             f"the job ended without opening a session{end.message}",
-            hint="a drill needs trainerd.session(), or trainerd.Checkpointer: see docs/training-api.md",
+            hint=session_hint(job.command, Path(job.workdir)),
         )
     if end.kind in {"failed", "killed"} or (end.kind == "too-slow" and end.step < 1):
         raise UserError(f"the job fails without any fault: {end.message.strip() or end.kind}")

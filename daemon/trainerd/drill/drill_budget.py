@@ -14,7 +14,7 @@ ATTEMPT_LIMIT_S_MIN: Final = 60.0
 ATTEMPT_LIMIT_FACTOR: Final = 5.0
 """An attempt may take so many times what is expected of it."""
 OVERRUN: Final = 1.2
-"""No fault is begun after so many budgets."""
+"""No fault is begun that is expected to end after so many budgets."""
 
 
 def attempt_limit_s(expected_s: float) -> float:
@@ -22,15 +22,20 @@ def attempt_limit_s(expected_s: float) -> float:
     return max(ATTEMPT_LIMIT_S_MIN, ATTEMPT_LIMIT_FACTOR * expected_s)
 
 
-def unless_used_up(fault: PlannedFault, *, began_s: float, budget_s: float) -> FaultResult | None:
+def unless_used_up(
+    fault: PlannedFault, *, began_s: float, budget_s: float, expected_s: float = 0.0
+) -> FaultResult | None:
     """Return the result of a fault that is not begun any more, None if there is time for it.
 
     Args:
         fault: The fault.
         began_s: When the drill began, by the monotonic clock.
         budget_s: Time for the whole drill, in seconds.
+        expected_s: How long the fault is expected to take, in seconds.
     """
-    if time.monotonic() - began_s <= OVERRUN * budget_s:
+    spent_s = time.monotonic() - began_s
+    if spent_s + expected_s <= OVERRUN * budget_s:
         return None
-    message = f"the budget of {budget_s:g} s is used up: give a larger --budget"
+    used = "is used up" if spent_s > budget_s else f"leaves no time for it (about {expected_s:.0f} s)"
+    message = f"the budget of {budget_s:g} s {used}: give a larger --budget"
     return FaultResult(fault.name, fault.title, "not-run", message=message, lacks_budget=True)

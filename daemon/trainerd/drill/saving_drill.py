@@ -71,6 +71,7 @@ class SavingDrill:
         self._only = only
         self._say = say
         self._limit_s = math.inf
+        self._longest_s = 0.0  # of the runs so far
         self._uncompared = Patterns()
 
     def conduct(self, probe: tuple[SaveEvent, ...], end: DrillAttempt, probe_began_s: float) -> DrillReport:
@@ -151,7 +152,9 @@ class SavingDrill:
     ) -> DrilledRun:
         self._say(f"running: {name}")
         run = self._run(name, horizon)
+        run_began_s = time.monotonic()
         _check_runs(run.attempt(limit_s=self._limit_s, traced_step=traced_step))
+        self._longest_s = time.monotonic() - run_began_s
         return run
 
     def _compare_undisturbed(
@@ -173,12 +176,17 @@ class SavingDrill:
         return FaultResult("undisturbed", title, "different", compared=compared, causes=causes), left_out
 
     def _struck(self, fault: PlannedFault, reference: DrilledRun, horizon: SavingHorizon) -> FaultResult:
-        if (result := unless_used_up(fault, began_s=self._began_s, budget_s=self._budget_s)) is not None:
+        result = unless_used_up(
+            fault, began_s=self._began_s, budget_s=self._budget_s, expected_s=self._longest_s
+        )
+        if result is not None:
             return result
+        fault_began_s = time.monotonic()
         self._say(f"running: {fault.title}")
         run = self._run(fault.name, horizon)
         result = self._strike(run, fault, reference)
         run.remove()
+        self._longest_s = max(self._longest_s, time.monotonic() - fault_began_s)
         return result
 
     def _strike(self, run: DrilledRun, fault: PlannedFault, reference: DrilledRun) -> FaultResult:

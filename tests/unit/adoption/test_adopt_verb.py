@@ -94,6 +94,10 @@ def test_without_a_drill_it_is_not_called_resumable(script, drill):
     done = adopt(script, "--no-drill")
     assert (done.exit_code, drill.called) == (0, None)
     assert "not drilled: whether it resumes is not known" in done.output
+    new = script.with_name("train_adopted.py")
+    assert done.output.endswith(f"; trainerd drill -- python {new} finds out\n")
+    done = adopt(script, "--no-drill", "--in-place", "--", "--epochs", "2")
+    assert done.output.endswith(f"; trainerd drill -- python {script} --epochs 2 finds out\n")
     assert "resumable" not in done.output
 
 

@@ -24,6 +24,14 @@ def test_a_fault_is_not_begun_once_the_budget_is_used_up_and_the_result_says_so(
     assert found.message == "the budget of 60 s is used up: give a larger --budget"
 
 
+def test_a_fault_is_not_begun_that_would_end_too_late(monkeypatch):
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    budget = {"began_s": 950.0, "budget_s": 60.0}
+    assert unless_used_up(FAULT, **budget, expected_s=OVERRUN * 60.0 - 50.0) is None
+    found = unless_used_up(FAULT, **budget, expected_s=OVERRUN * 60.0 - 49.0)
+    assert found.message == "the budget of 60 s leaves no time for it (about 23 s): give a larger --budget"
+
+
 @pytest.mark.parametrize(("expected_s", "limit_s"), [(1.0, ATTEMPT_LIMIT_S_MIN), (100.0, 500.0)])
 def test_an_attempt_may_take_several_times_what_is_expected(expected_s, limit_s):
     assert attempt_limit_s(expected_s) == limit_s
