@@ -48,9 +48,7 @@ if TYPE_CHECKING:
 _OTHER_DATA: Final = frozenset({"different-batch", "different-samples"})
 
 
-_UNTRAINED: Final = Reason(
-    "no-training", "the run", "it was finished before, and nothing was trained; for more, ask for more epochs"
-)
+_UNTRAINED: Final = Reason("no-training", "training", "the run was finished before, and nothing was trained")
 
 
 class ResumeProof:
