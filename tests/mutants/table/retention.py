@@ -13,9 +13,16 @@ RETENTION = (
     Mutant(
         "keep_last keeps one checkpoint too few",
         _RETENTION,
-        "if rank > count:",
-        "if rank >= count:",
+        "if not candidate.is_saved_at_end][:count]",
+        "if not candidate.is_saved_at_end][: count - 1]",
         _TEST_RETENTION,
+    ),
+    Mutant(
+        "checkpoints that crashes save push others out of keep_last",
+        _RETENTION,
+        "manifest.reason in SAVED_AT_END,",
+        "False,",
+        "tests/unit/checkpoint/test_checkpoint_store.py",
     ),
     Mutant(
         "a pinned checkpoint is pruned",

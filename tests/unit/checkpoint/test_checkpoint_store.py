@@ -157,6 +157,16 @@ def test_a_checkpoint_with_a_foreign_file_in_it_still_verifies(store):
     store.verify(checkpoint)
 
 
+@pytest.mark.parametrize("reason", ["flushed", "memory"])
+def test_checkpoints_of_crashes_take_no_place_from_others(store, reason):
+    for step in (25, 50):
+        commit(store, step)
+    for step in (51, 52, 53):
+        commit(store, step, reason=reason)
+    store.prune(RetentionPolicy(keep_last=3))
+    assert names(store) == ["step-000000025", "step-000000050", "step-000000053"]
+
+
 def test_checkpoints_removed_by_hand_are_simply_gone(store):
     for step in (1, 2, 3, 4):
         commit(store, step)
