@@ -98,3 +98,31 @@ def test_a_session_that_reports_it_says_nothing_at_any_start(tmp_path, capfd):
     train(tmp_path, report=["accuracy", "other"])
     train(tmp_path, epochs=5)
     assert "keep_best" not in capfd.readouterr().err
+
+
+def opened(folder, **settings):
+    session = trainerd.session(folder / "run", keep_best=KeepBest("accuracy"), **settings)
+    model = torch.nn.Linear(2, 1)
+    session.track(model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
+    return session
+
+
+def test_it_is_said_at_the_end_of_the_first_epoch_with_other_scores(tmp_path, capfd):
+    with opened(tmp_path) as session:
+        for epoch in session.epochs(3):
+            if epoch:
+                assert LATE in capfd.readouterr().err
+                break
+            for _ in session.batches(range(3)):
+                session.log(loss=0.5)
+            session.report(top1=0.5)
+
+
+def test_it_is_said_at_a_save_within_a_long_epoch(tmp_path, capfd):
+    said = ""
+    with opened(tmp_path, every={"steps": 1, "epochs": None}) as session:
+        for _ in session.batches(range(100_000)):
+            session.log(loss=0.5)
+            if LATE in (said := said + capfd.readouterr().err):
+                break  # in the middle of the epoch
+    assert said.count(LATE) == 1
