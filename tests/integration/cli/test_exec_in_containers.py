@@ -109,7 +109,7 @@ def test_a_rank_that_ignores_the_signal_is_killed_after_the_grace_of_the_job(fol
         container.wait_for("deaf")
         began_s = time.monotonic()
         container.signal("TERM")
-        assert container.end() == 1, container.output
+        assert container.end() == DRAINED, container.output
         assert GRACE_S * 0.9 < time.monotonic() - began_s < GRACE_S + 10
 
 
