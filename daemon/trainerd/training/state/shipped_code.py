@@ -33,7 +33,7 @@ def shipped_code() -> dict[str, str]:
     frame: types.FrameType | None = sys._getframe(1)  # noqa: SLF001 - the documented way to it
     while frame is not None:
         module = str(frame.f_globals.get("__name__"))
-        if _is_own(module, frame.f_code.co_filename):
+        if frame.f_code.co_name != "<module>" and _is_own(module, frame.f_code.co_filename):
             found[f"{module}:{frame.f_code.co_qualname}"] = digest_of_code(frame.f_code)
             for value in list(frame.f_globals.values()):
                 found.update(_digests_of(value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 pytest.importorskip("torch")
 
+from trainerd.training.state import program_fingerprint
 from trainerd.training.state.program_fingerprint import take_fingerprint
+from trainerd.training.state.shipped_code import shipped_code
 
 pytestmark = pytest.mark.torch
 
@@ -50,6 +53,7 @@ def taken() -> dict[str, str]:
 @pytest.fixture(autouse=True)
 def _worker(monkeypatch):
     monkeypatch.setattr(sys, "argv", [WORKER, "--startup-token=3"])
+    monkeypatch.setattr(program_fingerprint, "CODE_FILES_MAX", 10_000)  # these tests are modules, too
 
 
 def test_functions_and_methods_that_came_with_the_loop_are_named():
@@ -82,15 +86,10 @@ def test_modules_of_the_user_count_by_their_content(monkeypatch, tmp_path):
     module = tmp_path / "shipped_module.py"
     module.write_text("a = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
-    __import__("shipped_module")
-    monkeypatch.setitem(sys.modules, "shipped_module", sys.modules["shipped_module"])
-
-    def code() -> dict[str, str]:
-        return take_fingerprint({}, seed=0, world_size=1)["code"]
-
-    before = code()
+    monkeypatch.setitem(sys.modules, "shipped_module", importlib.import_module("shipped_module"))
+    before = shipped_code()
     module.write_text("a = 2\n")
-    after = code()
+    after = shipped_code()
     assert before["shipped_module"] != after["shipped_module"]
     assert not [name for name in before if name.partition(".")[0] in {"torch", "numpy", "trainerd", "typing"}]
 
