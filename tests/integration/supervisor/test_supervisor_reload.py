@@ -18,6 +18,8 @@ import pytest
 import trainerd
 from tests.support.daemon_bench import ENDLESS, OBEDIENT, script
 
+pytestmark = pytest.mark.timeout(400)
+
 PATIENCE_S = 60.0
 """How long a request waits that the new program has to answer: about the time of its start."""
 
@@ -69,7 +71,7 @@ def notices(tmp_path):
     """A systemd of sorts: a socket, its address."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "notify"))
-        listener.settimeout(150)  # two starts of Python on a busy machine
+        listener.settimeout(120)  # two starts of Python on a busy machine
         yield listener
 
 
