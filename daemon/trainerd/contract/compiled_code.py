@@ -144,23 +144,30 @@ def is_temporary(path: str) -> bool:
 
 def files_below(folder: Path) -> Iterator[str]:
     """Yield the regular files of compiled code, relative to the folder, without locks; links are left out."""
-    for part, _ in _PARTS:
-        for parent, _, names in os.walk(folder / part):
-            for name in names:
-                path = Path(parent, name)
-                if not name.endswith(_LOCK) and path.is_file() and not path.is_symlink():
-                    yield str(path.relative_to(folder))
+    for path in _paths_below(folder):
+        if not path.name.endswith(_LOCK) and path.is_file() and not path.is_symlink():
+            yield str(path.relative_to(folder))
 
 
 def locks_below(folder: Path) -> list[Path]:
     """Return the files that torch locks while it builds."""
-    return [
-        Path(parent, name)
-        for part, _ in _PARTS
-        for parent, _, names in os.walk(folder / part)
-        for name in names
-        if name.endswith(_LOCK)
-    ]
+    return [path for path in _paths_below(folder) if path.name.endswith(_LOCK)]
+
+
+def _paths_below(folder: Path) -> Iterator[Path]:
+    for part, _ in _PARTS:
+        for parent, _, names in os.walk(folder / part):
+            for name in names:
+                yield Path(parent, name)
+
+
+def is_unchanged(folder: Path, known: WholeFile) -> bool:
+    """Tell by size and time whether a file is the one that was looked at, without reading it."""
+    try:
+        found = (folder / known.path).stat()
+    except OSError:
+        return False
+    return (found.st_size, found.st_mtime_ns) == (known.size_bytes, known.modified_ns)
 
 
 def look_at(folder: Path, path: str, *, syncs: bool = False) -> WholeFile | None:

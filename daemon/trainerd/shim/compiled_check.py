@@ -17,6 +17,7 @@ from trainerd.contract.compiled_code import (
     files_below,
     is_built_in_place,
     is_temporary,
+    is_unchanged,
     look_at,
     read_compiled,
 )
@@ -25,7 +26,7 @@ from trainerd.contract.records import ShimRecord
 from trainerd.errors import TrainerdError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 CHECK_LIMIT_S: Final = 20.0
 """How long files are read after another boot; what was not read by then is removed."""
@@ -74,17 +75,16 @@ def check_compiled(
     record = read_compiled(folder)
     known = {each.path: each for each in record.files} if record is not None else {}
     deadline_s = clock() + CHECK_LIMIT_S
-    kept, bad = 0, set()
-    for path in files_below(folder):
+    found = list(files_below(folder))
+    bad = set()
+    for path in found:
         if is_temporary(path):
             is_whole = False
         elif is_same_boot:
-            is_whole = not is_built_in_place(path) or _is_unchanged(folder, path, known)
+            is_whole = not is_built_in_place(path) or (path in known and is_unchanged(folder, known[path]))
         else:
             is_whole = path in known and clock() < deadline_s and _has_same_content(folder, known[path])
-        if is_whole:
-            kept += 1
-        else:
+        if not is_whole:
             bad.add(path)
     # The files of one kernel of Triton's belong together.
     torn = {
@@ -92,21 +92,10 @@ def check_compiled(
         for path in bad
         if path.startswith("triton/") and not is_temporary(path)
     }
-    bad |= {path for path in files_below(folder) if os.path.dirname(path) in torn}  # noqa: PTH120
+    bad |= {path for path in found if os.path.dirname(path) in torn}  # noqa: PTH120
     for path in bad:
         (folder / path).unlink(missing_ok=True)
-    return CheckedCode(kept, len(bad))
-
-
-def _is_unchanged(folder: Path, path: str, known: Mapping[str, WholeFile]) -> bool:
-    try:
-        found = (folder / path).stat()
-    except OSError:
-        return False
-    return path in known and (known[path].size_bytes, known[path].modified_ns) == (
-        found.st_size,
-        found.st_mtime_ns,
-    )
+    return CheckedCode(len(found) - len(bad), len(bad))
 
 
 def _has_same_content(folder: Path, known: WholeFile) -> bool:

@@ -63,7 +63,7 @@ def test_after_another_boot_only_equal_content_stays(folder):
 
 def test_the_files_of_a_kernel_of_triton_go_together(folder):
     (folder / "triton/k/x.cubin").write_bytes(b"")
-    check_compiled(folder, is_same_boot=False)
+    assert check_compiled(folder, is_same_boot=False) == (3, 2)
     assert sorted(files_below(folder)) == ["inductor/ab/k.py", "inductor/ab/k.so", "triton/l/y.json"]
 
 

@@ -20,9 +20,9 @@ from trainerd.checkpoint.side_thread import KeptThread
 from trainerd.contract.compiled_code import (
     FILES_MAX,
     CompiledRecord,
-    WholeFile,
     files_below,
     is_temporary,
+    is_unchanged,
     locks_below,
     look_at,
     read_compiled,
@@ -95,7 +95,9 @@ class CompiledFiles:
         known = {each.path: each for each in self._recorded.files} if self._recorded is not None else {}
         files = []
         for name in names:
-            found = self._unchanged(known.get(name)) or look_at(self._folder, name, syncs=True)
+            found = known.get(name)
+            if found is None or not is_unchanged(self._folder, found):
+                found = look_at(self._folder, name, syncs=True)
             if found is not None:
                 files.append(found)
         record = CompiledRecord(torch.__version__, (*files,))
@@ -104,16 +106,6 @@ class CompiledFiles:
                 write_compiled(self._folder, record)
                 self._recorded = record
         return True
-
-    def _unchanged(self, known: WholeFile | None) -> WholeFile | None:
-        if known is None or self._folder is None:
-            return None
-        try:
-            found = (self._folder / known.path).stat()
-        except OSError:
-            return None
-        is_same = (found.st_size, found.st_mtime_ns) == (known.size_bytes, known.modified_ns)
-        return known if is_same else None
 
 
 def is_locked(path: Path) -> bool:
