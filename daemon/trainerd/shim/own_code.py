@@ -1,6 +1,6 @@
 """Whether the user's code, edited since the last attempt, still decides the same about imports.
 
-The standby process loads this file by its path: it needs the standard library alone, and `import_surface`.
+The standby process loads this file by its path: it needs the standard library alone.
 """
 
 from __future__ import annotations
@@ -8,23 +8,28 @@ from __future__ import annotations
 import os
 from typing import Any
 
-SURFACES = os.path.join(os.path.dirname(os.path.dirname(__file__)), "contract", "import_surface.py")
-
 
 class OwnCode:
     """The files of the user's code that the last attempt had imported.
 
     Args:
         files: Their paths, marks and surfaces, as noted.
+        surface_of: Returns the surface of a file's content; see `contract.import_surface`.
         script: The file that is run; None if it is a module.
         module: The module that is run; None if it is a file.
         folder: Where modules of the user's are looked for first.
     """
 
     def __init__(
-        self, files: list[list[Any]], *, script: str | None, module: str | None, folder: str
+        self,
+        files: list[list[Any]],
+        surface_of: Any,
+        *,
+        script: str | None,
+        module: str | None,
+        folder: str,
     ) -> None:
-        self._surface_of = _load_surface_of()
+        self._surface_of = surface_of
         self._digests = {path: digest for path, *_, digest in files}
         self._folder = folder
         main = [script] if module is None else self._places(f"{module}.__main__", folder)
@@ -108,10 +113,3 @@ def same(path: str, other: str) -> bool:
         return os.path.samefile(path, other)
     except OSError:
         return False
-
-
-def _load_surface_of() -> Any:
-    namespace: dict[str, Any] = {"__name__": "trainerd-import-surface", "__file__": SURFACES}
-    with open(SURFACES, "rb") as file:
-        exec(compile(file.read(), SURFACES, "exec"), namespace)  # noqa: S102 - a file of trainerd's
-    return namespace["surface_of"]

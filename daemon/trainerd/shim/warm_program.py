@@ -108,6 +108,7 @@ class WarmProcess:
         self._marks: dict[str, Any] = {}
         self._tops: set[str] = set()
         self._own_code_type = load("own_code.py")["OwnCode"]
+        self._surface_of = load("../contract/import_surface.py")["surface_of"]
 
     def prepare(self) -> None:
         """Import, and note what that depends on.
@@ -161,7 +162,11 @@ class WarmProcess:
     def _own_code(self) -> Any:
         recipe = self._recipe
         return self._own_code_type(
-            recipe["files"], script=recipe["script"], module=recipe["module"], folder=self._folder
+            recipe["files"],
+            self._surface_of,
+            script=recipe["script"],
+            module=recipe["module"],
+            folder=self._folder,
         )
 
     def _import(self, modules: list[list[str]], early: set[str] | None) -> None:
@@ -288,8 +293,8 @@ class Missing:
 
 
 def load(name: str) -> dict[str, Any]:
-    """Return what a file beside this one defines, without an import of trainerd."""
-    file = os.path.join(os.path.dirname(__file__), name)
+    """Return what a file defines, given by its path from this one, without an import of trainerd."""
+    file = os.path.normpath(os.path.join(os.path.dirname(__file__), name))
     namespace: dict[str, Any] = {"__name__": f"trainerd-{name}", "__file__": file}
     with open(file, "rb") as source:
         exec(compile(source.read(), file, "exec"), namespace)  # noqa: S102 - a file of trainerd's

@@ -25,7 +25,7 @@ def why_not(folder, *, changed=None, noted=None, imported=("numpy", "scipy", "sy
         [str(folder / name), 1, 1, 1, 1, surface_of(text.encode()).digest]
         for name, text in (FILES | (noted or {})).items()
     ]
-    code = OwnCode(files, script=str(folder / "train.py"), module=None, folder=str(folder))
+    code = OwnCode(files, surface_of, script=str(folder / "train.py"), module=None, folder=str(folder))
     return code.why_not_equal(set(imported), lambda top: {top, *IMPORTS.get(top, ())})
 
 
@@ -36,7 +36,7 @@ def test_an_edit_that_leaves_the_imports_is_equal(tmp_path):
 def test_a_module_is_run_as_a_script_is(tmp_path):
     assert why_not(tmp_path) == ""
     files = [[str(tmp_path / name), 1, 1, 1, 1, surface_of(FILES[name].encode()).digest] for name in FILES]
-    code = OwnCode(files, script=None, module="train", folder=str(tmp_path))
+    code = OwnCode(files, surface_of, script=None, module="train", folder=str(tmp_path))
     assert code.why_not_equal({"torch"}, lambda top: {top}) == ""
     assert "model" in code.early()
     assert "parts" in code.early(), "with the packages that they are in"
@@ -57,10 +57,10 @@ def test_an_edit_that_may_change_what_is_imported_is_not(tmp_path, changed, said
 def test_a_file_that_is_gone_or_was_not_followed_is_not(tmp_path):
     why_not(tmp_path)
     files = [[str(tmp_path / "gone.py"), 1, 1, 1, 1, "digest"]]
-    gone = OwnCode(files, script=str(tmp_path / "train.py"), module=None, folder=str(tmp_path))
+    gone = OwnCode(files, surface_of, script=str(tmp_path / "train.py"), module=None, folder=str(tmp_path))
     assert "cannot be read" in gone.why_not_equal(set(), lambda top: {top})
     files = [[str(tmp_path / "train.py"), 1, 1, 1, 1, ""]]
-    unknown = OwnCode(files, script=str(tmp_path / "train.py"), module=None, folder=str(tmp_path))
+    unknown = OwnCode(files, surface_of, script=str(tmp_path / "train.py"), module=None, folder=str(tmp_path))
     assert "was written after the last attempt had begun" in unknown.why_not_equal(set(), lambda top: {top})
 
 
