@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MANIFEST_FORMAT",
-    "SAVED_AT_END",
     "FileEntry",
     "Manifest",
     "NewerFormatError",
@@ -37,10 +36,6 @@ MANIFEST_FORMAT: Final = "trainerd.checkpoint/1"
 _UNSIGNED: Final = "xxh3-128:" + "0" * 32
 _DIGEST_FIELD: Final = re.compile(rb'"digest": "(xxh3-128:[0-9a-f]{32})"')
 _FORMAT: Final = re.compile(r"trainerd\.checkpoint/(\d+)")
-
-
-SAVED_AT_END: Final = frozenset({"flushed", "memory"})
-"""Reasons of checkpoints that exist because an attempt ended: what memory held was made durable then."""
 
 
 class NewerFormatError(UserError):

@@ -26,10 +26,7 @@ if TYPE_CHECKING:
     from trainerd.checkpoint.manifest import FileEntry, Manifest
     from trainerd.checkpoint.store import CheckpointStore
 
-__all__ = ["MEMORY_REASON", "Returned", "find_copy", "why_not", "write_back"]
-
-MEMORY_REASON = "memory"
-"""Reason, in the manifest, of a checkpoint that was kept in memory when its process died."""
+__all__ = ["Returned", "find_copy", "why_not", "write_back"]
 
 RETURNED = declare(
     "memory.returned", "the checkpoint on disk, and its copy in memory, which the next start removes unread"

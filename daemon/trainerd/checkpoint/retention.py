@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from trainerd.checkpoint.manifest import SAVED_AT_END
+from trainerd.contract.save_reasons import SAVED_AT_END
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

@@ -6,7 +6,7 @@ import ast
 import re
 from pathlib import Path
 
-from trainerd.checkpoint.memory_return import MEMORY_REASON
+from trainerd.contract.save_reasons import SAVED_AT_END
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "formats.md"
@@ -53,7 +53,7 @@ def planned(path: Path) -> list[str]:
 def test_every_reason_is_on_the_page() -> None:
     section = PAGE.read_text("utf-8").partition("**Reasons.**")[2].partition("**Digests**")[0]
     listed = set(re.findall(r"`([^`]+)`", "".join(line.split(" | ")[0] for line in section.split("\n| "))))
-    reasons = {MEMORY_REASON}
+    reasons = set(SAVED_AT_END)
     for path in TRAINING.rglob("*.py"):
         if "integrations" not in path.parts:
             reasons.update(given(path))

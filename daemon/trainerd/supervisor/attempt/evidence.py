@@ -16,6 +16,7 @@ from trainerd.contract import exit_codes, records
 from trainerd.contract.heartbeat import read_heartbeat
 from trainerd.contract.records import FinishedRecord, LaunchRecord, OutcomeRecord, RanksRecord, StallRecord
 from trainerd.contract.safe_text import safe_line, safe_text
+from trainerd.contract.save_reasons import FLUSHED, SAVED_AT_END
 from trainerd.contract.session_record import read_sessions, session_files
 from trainerd.errors import UserError
 from trainerd.shim.environment_file import read_environment_file
@@ -47,9 +48,6 @@ RANKS_MAX: Final = 4096
 """Of how many ranks the records are read."""
 
 NOT_LOOKED_AT: Final = "the checkpoints could not be looked at"
-
-FLUSHED: Final = "flushed"
-"""Reason of a checkpoint that was held in memory and made durable because an attempt was about to end."""
 
 EARLIER_ATTEMPTS_MAX: Final = 64
 """In how many earlier attempts, newest first, a session is looked for."""
@@ -136,11 +134,10 @@ def gather_evidence(
 def _checkpoint_before(found: Sequence[Checkpoint]) -> str | None:
     """Return the checkpoint to go back to from the newest of these, None if there is none.
 
-    What a crash saved in its last moment holds the same trouble as the one before it: both are left behind,
-    if there is a third. What earlier crashes saved is left behind in any case.
+    One that was saved because an attempt ended holds the same trouble as the newest that was made by plan. If
+    such a one is the newest, both are left behind, and those of earlier attempts in between, if there is
+    another that was made by plan.
     """
-    from trainerd.checkpoint.manifest import SAVED_AT_END  # a supervisor of plain commands never needs it
-
     regular = [each for each in found if each.manifest.reason not in SAVED_AT_END]
     if regular and found[-1] is not regular[-1]:
         return regular[-2:][0].name

@@ -23,6 +23,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
+from trainerd.contract.save_reasons import FLUSHED
 from trainerd.errors import RankLostError
 from trainerd.training.distributed.rank_store import POLL_S
 
@@ -312,7 +313,7 @@ class Together:
         elif (request := self._request) is not None:
             self._ranks.put_first(self._key("asked"), {"action": request[0], "reason": request[1]})
         elif self._drain_reason is None and self._is_copy_wanted():
-            self._ranks.put_first(self._key("asked"), {"action": "copy", "reason": "flushed"})
+            self._ranks.put_first(self._key("asked"), {"action": "copy", "reason": FLUSHED})
 
     def _is_copy_wanted(self) -> bool:
         with self._changed:

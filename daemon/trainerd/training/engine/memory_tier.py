@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING
 
 from trainerd.checkpoint.committed import read_checkpoint
 from trainerd.checkpoint.memory_place import DEFAULT_BASE, discard_memory, take_place
-from trainerd.checkpoint.memory_return import MEMORY_REASON, Returned, find_copy, write_back
+from trainerd.checkpoint.memory_return import Returned, find_copy, write_back
 from trainerd.checkpoint.memory_room import memory_room, why_no_room
 from trainerd.checkpoint.removal import remove_renamed, rename_for_removal
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract import rehearsal
 from trainerd.contract.environment import MEMORY_DIR, MEMORY_SHARE
 from trainerd.contract.failpoints import declare
+from trainerd.contract.save_reasons import FROM_MEMORY
 from trainerd.errors import (
     LockedError,
     NonFiniteLossError,
@@ -317,7 +318,7 @@ class MemoryTier:
         del is_urgent
         # The history need not be durable: what ends the machine ends the copy too.
         history_bytes = self._rows.reach(manifest.history_bytes)
-        manifest = replace(manifest, history_bytes=history_bytes, reason=MEMORY_REASON)
+        manifest = replace(manifest, history_bytes=history_bytes, reason=FROM_MEMORY)
         copy = part.commit(manifest, reads_back=False)
         KEPT.hit()
         self._remove_all_but(copy)

@@ -14,6 +14,7 @@ import torch
 
 from trainerd.contract.metric_history import HEADER, FirstRuns, read_first_runs
 from trainerd.contract.resume_record import ResumeRecord, read_resume
+from trainerd.contract.save_reasons import FLUSHED
 from trainerd.contract.verdict import Reason
 from trainerd.errors import CorruptError, TrainerdError
 from trainerd.training.engine import resume_checks
@@ -207,7 +208,7 @@ class ResumeEvidence:
         self, proof: ResumeProof, checkpoint: Checkpoint, tree: StateTree, place: Position, *, is_clean: bool
     ) -> None:
         has_witness = self.witness.expect(checkpoint, place, proof.witnessed)
-        if not has_witness and checkpoint.manifest.reason in {"drain", "flushed"}:
+        if not has_witness and checkpoint.manifest.reason in {"drain", FLUSHED}:
             proof.add(
                 Reason(
                     "no-witness",

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING
 
 from trainerd.contract.failpoints import declare
 from trainerd.contract.heartbeat import Phase
+from trainerd.contract.save_reasons import FLUSHED
 from trainerd.contract.verdict import Reason
 from trainerd.training.distributed.agreement import WaysOut
 from trainerd.training.distributed.group_hint import say_group_hint
@@ -297,7 +298,7 @@ class RunEngine:
         elif self.run.ranks is None and self.run.memory.is_due():  # several agree on it: see `answer`
             saves.keep_in_memory()
         elif self.run.settings.grace_s is not None and self.run.ranks is None and saves.is_staging_cheap():
-            saves.stage("flushed")
+            saves.stage(FLUSHED)
 
     def _count_step(self) -> None:
         position = self.run.state.position
@@ -326,7 +327,7 @@ class RunEngine:
             self.run.agreement.request("save", request)
         elif self.run.settings.grace_s is not None and is_first and saves.is_staging_cheap():
             # All of them at one boundary, or none could be saved.
-            self.run.agreement.request("stage", "flushed")
+            self.run.agreement.request("stage", FLUSHED)
 
     def loop_done(self, *, is_in_series: bool = False) -> None:
         """A loop that trains is over, and its last step was a boundary before."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.contract.failpoints import declare
+from trainerd.contract.save_reasons import FLUSHED
 from trainerd.training.engine.lineage import SaveDetails
 from trainerd.training.schedule.staging_budget import StagingBudget
 from trainerd.training.writing.gc_pause import no_collection
@@ -215,7 +216,7 @@ class RunSaves:
                 return
             self._memory.budget.begin()
             if not self._is_staged_here():
-                self.stage("flushed")
+                self.stage(FLUSHED)
             staged = self._staged  # None if the save before had failed: this boundary was saved in its place
             if staged is not None and self._memory.has_room(staged.snapshot.size_bytes):
                 self._memory.budget.copied()
@@ -254,7 +255,7 @@ class RunSaves:
                 return
             AGREED.hit()
             if not self._is_staged_here():
-                self.stage("flushed")
+                self.stage(FLUSHED)
             if self._staged is None:
                 self._memory.decline(number)
                 return
