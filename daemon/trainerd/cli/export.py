@@ -131,17 +131,13 @@ def _check_metric(store: CheckpointStore, metric: str) -> None:
 
 def _rule(run: RunPaths, metric: str, mode: Literal["max", "min"] | None) -> KeepBest:
     """Return what is better: as said here, else as the run itself ranks its checkpoints."""
-    from trainerd.contract import codec
-    from trainerd.contract.durable import read_file
-    from trainerd.contract.policy import RETENTION_FORMAT, KeepBest, RetentionPolicy
+    from trainerd.contract.policy import KeepBest
+    from trainerd.contract.retention_file import read_retention
 
     if mode is not None:
         return KeepBest(metric, mode=mode)
     if run.retention.is_file():
-        policy = codec.from_json(
-            read_file(run.retention), RetentionPolicy, RETENTION_FORMAT, source=run.retention
-        )
-        for rule in policy.keep_best:
+        for rule in read_retention(run).keep_best:
             if rule.metric == metric:
                 return rule
     raise UserError(

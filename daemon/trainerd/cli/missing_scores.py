@@ -9,7 +9,9 @@ from trainerd.errors import TrainerdError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from trainerd.checkpoint.store import Checkpoint
     from trainerd.contract.paths import RunPaths
+    from trainerd.contract.policy import RetentionPolicy
 
 CHECKPOINTS_MIN: Final = 2
 """With how many checkpoints a score that is still missing is shown; the final one is enough."""
@@ -22,19 +24,21 @@ def missing_scores(run: RunPaths) -> tuple[str, ...]:
     """
     if not run.retention.is_file():
         return ()
-    from trainerd.checkpoint.retention import unscored
     from trainerd.checkpoint.store import CheckpointStore
-    from trainerd.contract import codec
-    from trainerd.contract.durable import read_file
-    from trainerd.contract.policy import RETENTION_FORMAT, RetentionPolicy
+    from trainerd.contract.retention_file import read_retention
 
     try:
-        policy = codec.from_json(
-            read_file(run.retention), RetentionPolicy, RETENTION_FORMAT, source=run.retention
-        )
+        policy = read_retention(run)
         checkpoints = CheckpointStore.of_run(run).checkpoints() if policy.keep_best else ()
     except (OSError, ValueError, TrainerdError):
         return ()
+    return missing_from(checkpoints, policy)
+
+
+def missing_from(checkpoints: Sequence[Checkpoint], policy: RetentionPolicy) -> tuple[str, ...]:
+    """Return the metrics of which none of these has a finite score; empty if they are too few to tell."""
+    from trainerd.checkpoint.retention import unscored
+
     if len(checkpoints) < CHECKPOINTS_MIN and not any(each.manifest.is_final for each in checkpoints):
         return ()
     return unscored(checkpoints, policy)

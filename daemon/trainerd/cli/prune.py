@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trainerd.cli.missing_scores import missing_scores, missing_scores_line
+from trainerd.cli.missing_scores import missing_from, missing_scores_line
 from trainerd.cli.options import json_option, name_argument, state_option
 from trainerd.cli.output import print_json
 
@@ -50,20 +50,17 @@ def command(*, name: str, dry_run: bool, state: StatePaths, as_json: bool) -> No
         print_json({"job": name, "is_dry_run": dry_run, "decisions": decisions})
     else:
         click.echo(str(plan) or f"{name} has no checkpoints")
-        if note := missing_scores_line(missing_scores(run)):
+        if note := missing_scores_line(missing_from(store.checkpoints(), policy)):
             click.echo(f"keep_best: {note}")
 
 
 def _policy_of(run: RunPaths, name: str) -> RetentionPolicy:
-    from trainerd.contract import codec
-    from trainerd.contract.durable import read_file
-    from trainerd.contract.policy import RETENTION_FORMAT, RetentionPolicy
+    from trainerd.contract.retention_file import read_retention
     from trainerd.errors import UserError
 
     try:
-        data = read_file(run.retention)
+        return read_retention(run)
     except FileNotFoundError:
         raise UserError(
             f"{name} has not said what it keeps", hint="it does so when its training session begins"
         ) from None
-    return codec.from_json(data, RetentionPolicy, RETENTION_FORMAT, source=run.retention)
