@@ -60,6 +60,9 @@ ERROR_CHARACTERS_MAX: Final = 200
 _NOT_SAVED: Final = (UserError, NonFiniteLossError, SpaceError, FencedError)
 """Errors after which nothing is saved and no drain is answered: the next attempt would meet them again, or
 what is in memory is not to be trusted."""
+
+_EXITING: Final = f"exiting {DRAINED}"
+
 _COMES_OF_SIGNAL: Final = (KeyboardInterrupt, SystemExit, OSError)
 """What a handler of the script's own raises, or a pipe whose reader got the same signal."""
 
@@ -265,12 +268,8 @@ class RunExit:
         self, newest: Checkpoint | None, reason: str, *, error: BaseException | None = None
     ) -> NoReturn:
         """Leave from the thread that trains: the script cleans up."""
-        if self._flag.is_stop_button:
-            self._record_drained(newest, reason, "the kernel goes on")
-        elif self.ends_with is not None:
-            self._record_drained(newest, reason, "leaving the function")
-        else:
-            self._record_drained(newest, reason)
+        end = _EXITING if self.ends_with is None else "leaving the function"
+        self._record_drained(newest, reason, "the kernel goes on" if self._flag.is_stop_button else end)
         self.is_left = self._flag.is_answered = True
         self._wait_for_mirror(newest)
         limit_s = leave_limit_s(self._flag.left_s(self._settings.grace_s))
@@ -307,13 +306,11 @@ class RunExit:
 
     def _end_drained(self, newest: Checkpoint | None, reason: str) -> NoReturn:
         """End the process at once, from a thread that watches: there is no time, or no way to be heard."""
-        self._record_drained(newest, reason)
+        self._record_drained(newest, reason, _EXITING)
         self.last_words.run(LAST_WORDS_HURRIED_S)
         leaving.end_process(DRAINED)
 
-    def _record_drained(
-        self, newest: Checkpoint | None, reason: str, end: str = f"exiting {DRAINED}"
-    ) -> None:
+    def _record_drained(self, newest: Checkpoint | None, reason: str, end: str) -> None:
         self._leave_ranks()
         if self._outcome.parent.is_dir():  # not before there is a run
             leaving.record_drained(
