@@ -33,9 +33,8 @@ def command(*, name: str, dry_run: bool, yes: bool, state: StatePaths, as_json: 
     """Change the spec of a job in $EDITOR.
 
     The editor opens a copy. When the copy is valid, the command shows what will happen, and replaces the
-    spec in one step. An
-    invalid copy can be edited again at once. Nothing happens if the file is saved unchanged, or if another
-    program has changed the spec meanwhile; then the copy stays.
+    spec in one step. An invalid copy can be edited again at once. Nothing happens if the file is saved
+    unchanged, or if another program has changed the spec meanwhile; then the copy stays.
 
     \b
     Example:

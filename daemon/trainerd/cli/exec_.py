@@ -123,10 +123,9 @@ def command(
     output, and events of the job to standard error. SIGTERM, SIGINT, SIGUSR1 and SIGHUP drain it; a second
     signal shortens the drain.
 
-    Exits with 0 when the job has finished, 85 when it should be run again (it was drained and continues
-    from its checkpoint, or another process has the job now), 93 when it can never run like this, and 1
-    otherwise.
-    Works as process 1 of a container.
+    Exits with 0 when the job has finished, 85 when it should be run again (it left on request and continues
+    from its newest checkpoint, or another process has the job now), 93 when it can never run like this, and
+    1 otherwise. Works as process 1 of a container.
 
     With several nodes, run it once on each, with one --run that all see. Their ranks are one group. Each node
     restarts its own ranks; when one node is asked to leave, all drain and exit with 85.

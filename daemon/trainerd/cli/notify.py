@@ -31,8 +31,7 @@ def command(name: str | None, test: bool, config: Path | None, state: Path | Non
 
     NAME is a hook of the supervisor's configuration, or a job with hooks of its own (`notify` in its spec);
     all hooks of the configuration if absent. The supervisor delivers the notice, with its rights and its
-    network. Exits
-    with 1 if a hook fails.
+    network. Exits with 1 if a hook fails.
 
     \b
     Example:

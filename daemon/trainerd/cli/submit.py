@@ -103,8 +103,7 @@ def command(
 
     All specs are checked before the first is copied. A relative workdir keeps its meaning: it is made
     absolute. Copying a spec into the jobs folder by hand submits it too. A COMMAND after -- becomes a spec
-    there
-    that runs it in this folder, with the interpreter that this shell would start; - reads a spec from
+    there that runs it in this folder, with the interpreter that this shell would start; - reads a spec from
     standard input.
 
     \b

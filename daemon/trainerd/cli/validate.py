@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     "--jobs",
     "jobs_dir",
     type=click.Path(path_type=Path),
-    help="Check the specs as they would be in this jobs folder, at which relative paths then begin.",
+    help="Check the specs as `submit` would place them into this jobs folder: relative paths begin at the "
+    "folder of a spec.",
 )
 @json_option
 @click.pass_context
