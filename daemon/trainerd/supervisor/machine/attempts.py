@@ -187,8 +187,7 @@ def follow_outcome(job: Job, state: Starting | Running, event: AttemptEnded, now
     if outcome.kind is OutcomeKind.FINISHED:
         return enter(forgiven(job), Finished(job.attempt_digest), outcome.reason, now)
     if outcome.retry is Retry.NEVER:
-        said = outcome.reason if outcome.kind is OutcomeKind.REJECTED else reason  # the state has the word
-        return enter(job, Rejected("program", event.script), said, now)
+        return enter(job, Rejected("program", event.script), reason, now)
     if outcome.retry is Retry.AT_ONCE:
         # Not the job's fault, so it costs nothing; what it gained before counts.
         return queue(forgiven(job) if has_progressed else job, reason, now)
@@ -247,7 +246,6 @@ def _after_drain(job: Job, state: Draining, reason: str, now: float) -> Transiti
     if state.why is DrainReason.REMOVED:
         return forget(f"{reason}; the spec was removed: forgotten, its run folder stays")
     if state.why is DrainReason.STOP:
-        reason = reason.removeprefix(f"{Stopped.NAME}: ")  # the state has the word
         return enter(job, Stopped(), f"{reason}; it stays stopped until it is resumed", now)
     if job.is_held:
         return queue(job, f"{reason}; held until it is resumed", now)

@@ -42,7 +42,8 @@ def unchanged(job: Job | None, reason: str) -> Transition:
 
 
 def enter(job: Job, state: State, reason: str, now: float, *commands: Command) -> Transition:
-    """Decide that the job enters a state."""
+    """Decide that the job enters a state. A reason that begins with the word of the state loses it."""
+    reason = reason.removeprefix(f"{state.NAME}: ")
     return Transition(replace(job, state=state, reason=reason, since_wall_s=now), reason, commands)
 
 
