@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainerd.drill.diagnosis import diagnose_fault
-from trainerd.drill.drill_budget import attempt_limit_s, unless_used_up
+from trainerd.drill.drill_budget import LongestRun, attempt_limit_s, unless_used_up
 from trainerd.drill.drill_report import DrillReport, FaultResult, overall
 from trainerd.drill.drilled_run import DrilledRun, RunPlaces
 from trainerd.drill.fault_plan import Measured, Undisturbed, choose_faults, choose_horizon
@@ -81,7 +81,7 @@ class Drill:
         self._say = say
         self._began_s = time.monotonic()
         self._limit_s = math.inf
-        self._undisturbed_s = 0.0
+        self._longest = LongestRun()
         self._uncompared = Patterns()
 
     def conduct(self) -> DrillReport:
@@ -98,9 +98,8 @@ class Drill:
         self._limit_s = attempt_limit_s(expected_s)
         self._say(f"runs of {horizon.why}; a step takes {measured.step_s * 1000:.1f} ms")
         reference = self._undisturbed("undisturbed", horizon)
-        second_began_s = time.monotonic()
-        second = self._undisturbed("undisturbed-again", horizon)
-        self._undisturbed_s = time.monotonic() - second_began_s
+        with self._longest.timed():
+            second = self._undisturbed("undisturbed-again", horizon)
         self._uncompared = Patterns(reference.notes().uncompared)
         first_result, left_out = self._compare_undisturbed(reference, second, horizon)
         second.remove()
@@ -233,26 +232,24 @@ class Drill:
 
     def _struck(self, plan: FaultPlan, reference: DrilledRun, horizon: Horizon) -> list[FaultResult]:
         results = []
-        longest_s = self._undisturbed_s
         for fault in plan.faults:
             result = unless_used_up(
-                fault, began_s=self._began_s, budget_s=self._budget_s, expected_s=longest_s
+                fault, began_s=self._began_s, budget_s=self._budget_s, expected_s=self._longest.seconds
             )
             if result is not None:
                 results.append(result)
                 continue
-            fault_began_s = time.monotonic()
             self._say(f"running: {fault.title}")
-            run = DrilledRun(
-                self._job,
-                self._places,
-                fault.name,
-                every_steps=horizon.every_steps,
-                stop_step=horizon.stop_step,
-            )
-            results.append(self._strike(run, fault, reference))
-            run.remove()
-            longest_s = max(longest_s, time.monotonic() - fault_began_s)
+            with self._longest.timed():
+                run = DrilledRun(
+                    self._job,
+                    self._places,
+                    fault.name,
+                    every_steps=horizon.every_steps,
+                    stop_step=horizon.stop_step,
+                )
+                results.append(self._strike(run, fault, reference))
+                run.remove()
         return results
 
     def _strike(self, run: DrilledRun, fault: PlannedFault, reference: DrilledRun) -> FaultResult:

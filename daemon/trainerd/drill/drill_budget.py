@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Final
 
 from trainerd.drill.drill_report import FaultResult
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from trainerd.drill.fault_plan import PlannedFault
 
 ATTEMPT_LIMIT_S_MIN: Final = 60.0
@@ -20,6 +23,24 @@ OVERRUN: Final = 1.2
 def attempt_limit_s(expected_s: float) -> float:
     """Return how long an attempt may take that is expected to take so long, in seconds."""
     return max(ATTEMPT_LIMIT_S_MIN, ATTEMPT_LIMIT_FACTOR * expected_s)
+
+
+class LongestRun:
+    """What the next run of a drill is expected to take: as long as the longest of those that were timed.
+
+    Attributes:
+        seconds: How long that was, 0 before the first one.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Time a run, unless it raises."""
+        began_s = time.monotonic()
+        yield
+        self.seconds = max(self.seconds, time.monotonic() - began_s)
 
 
 def unless_used_up(

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from trainerd.drill.diagnosis import diagnose_saving
-from trainerd.drill.drill_budget import attempt_limit_s, unless_used_up
+from trainerd.drill.drill_budget import LongestRun, attempt_limit_s, unless_used_up
 from trainerd.drill.drill_report import DrillReport, FaultResult, overall
 from trainerd.drill.drilled_run import DrilledRun
 from trainerd.drill.saved_comparison import compare_saved, differing_scores
@@ -71,7 +71,7 @@ class SavingDrill:
         self._only = only
         self._say = say
         self._limit_s = math.inf
-        self._longest_s = 0.0  # of the runs so far
+        self._longest = LongestRun()
         self._uncompared = Patterns()
 
     def conduct(self, probe: tuple[SaveEvent, ...], end: DrillAttempt, probe_began_s: float) -> DrillReport:
@@ -88,7 +88,8 @@ class SavingDrill:
         horizon = self._choose_horizon(probe, end, probe_began_s)
         self._say(f"the script opens no session: its Checkpointer is drilled, over {horizon.why}")
         reference = self._undisturbed("undisturbed", horizon)
-        second = self._undisturbed("undisturbed-again", horizon)
+        with self._longest.timed():
+            second = self._undisturbed("undisturbed-again", horizon)
         first_result, left_out = self._compare_undisturbed(reference, second)
         second.remove()
         saves = saves_of(reference.events())
@@ -152,9 +153,7 @@ class SavingDrill:
     ) -> DrilledRun:
         self._say(f"running: {name}")
         run = self._run(name, horizon)
-        run_began_s = time.monotonic()
         _check_runs(run.attempt(limit_s=self._limit_s, traced_step=traced_step))
-        self._longest_s = time.monotonic() - run_began_s
         return run
 
     def _compare_undisturbed(
@@ -177,16 +176,15 @@ class SavingDrill:
 
     def _struck(self, fault: PlannedFault, reference: DrilledRun, horizon: SavingHorizon) -> FaultResult:
         result = unless_used_up(
-            fault, began_s=self._began_s, budget_s=self._budget_s, expected_s=self._longest_s
+            fault, began_s=self._began_s, budget_s=self._budget_s, expected_s=self._longest.seconds
         )
         if result is not None:
             return result
-        fault_began_s = time.monotonic()
         self._say(f"running: {fault.title}")
-        run = self._run(fault.name, horizon)
-        result = self._strike(run, fault, reference)
-        run.remove()
-        self._longest_s = max(self._longest_s, time.monotonic() - fault_began_s)
+        with self._longest.timed():
+            run = self._run(fault.name, horizon)
+            result = self._strike(run, fault, reference)
+            run.remove()
         return result
 
     def _strike(self, run: DrilledRun, fault: PlannedFault, reference: DrilledRun) -> FaultResult:

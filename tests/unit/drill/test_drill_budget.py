@@ -4,7 +4,13 @@ import time
 
 import pytest
 
-from trainerd.drill.drill_budget import ATTEMPT_LIMIT_S_MIN, OVERRUN, attempt_limit_s, unless_used_up
+from trainerd.drill.drill_budget import (
+    ATTEMPT_LIMIT_S_MIN,
+    OVERRUN,
+    LongestRun,
+    attempt_limit_s,
+    unless_used_up,
+)
 from trainerd.drill.fault_plan import PlannedFault
 
 FAULT = PlannedFault("kill", "SIGKILL", ())
@@ -30,6 +36,16 @@ def test_a_fault_is_not_begun_that_would_end_too_late(monkeypatch):
     assert unless_used_up(FAULT, **budget, expected_s=OVERRUN * 60.0 - 50.0) is None
     found = unless_used_up(FAULT, **budget, expected_s=OVERRUN * 60.0 - 49.0)
     assert found.message == "the budget of 60 s leaves no time for it (about 23 s): give a larger --budget"
+
+
+def test_the_longest_of_the_runs_so_far_is_what_the_next_one_may_take(monkeypatch):
+    clock = iter([10.0, 14.0, 20.0, 27.0, 30.0, 31.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    longest = LongestRun()
+    for seconds in (4.0, 7.0, 7.0):
+        with longest.timed():
+            pass
+        assert longest.seconds == seconds
 
 
 @pytest.mark.parametrize(("expected_s", "limit_s"), [(1.0, ATTEMPT_LIMIT_S_MIN), (100.0, 500.0)])
