@@ -25,3 +25,6 @@ NEVER_RETRY: Final = 93
 NOT_EXECUTABLE: Final = 126
 NOT_FOUND: Final = 127
 """What a shell, and our shim, use where the command could not be started."""
+
+CANNOT_START: Final = frozenset({USAGE, NOT_EXECUTABLE, NOT_FOUND})
+"""Codes of a command that cannot be started as it is written."""

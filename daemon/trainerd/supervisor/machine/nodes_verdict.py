@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 _BY_WEIGHT: Final = (exit_codes.NEVER_RETRY, exit_codes.FAILED, exit_codes.DRAINED)
 """What one node said decides for all, in this order: the others left because it did."""
 
-_NOT_STARTED: Final = frozenset({exit_codes.NOT_FOUND, exit_codes.NOT_EXECUTABLE, exit_codes.USAGE})
-
 
 @dataclass(frozen=True)
 class NodesSeen:
@@ -52,7 +50,7 @@ def judge_nodes(seen: NodesSeen, code: int | None) -> tuple[int, str]:
         return exit_codes.DRAINED, "no node has said that it left or gave up: they run, or were killed"
     if code in {exit_codes.DRAINED, exit_codes.FAILED}:
         return code, f"trainerd exec exited with {code}, and no node could say why"
-    if code in _NOT_STARTED:
+    if code in exit_codes.CANNOT_START:
         return exit_codes.NEVER_RETRY, f"exit code {code}: the command cannot be started as it is"
     if code == exit_codes.FINISHED:
         return exit_codes.FAILED, "exit code 0, and the run is not finished"

@@ -118,7 +118,7 @@ def _without_attempt(code: int | None) -> RunVerdict:
     if code == exit_codes.FINISHED:
         reason = "exit code 0, and no session was opened in this run folder: nothing proves that it finished"
         return RunVerdict(RunWord.FAILED, reason)
-    if code in {exit_codes.NOT_FOUND, exit_codes.NOT_EXECUTABLE, exit_codes.USAGE}:
+    if code in exit_codes.CANNOT_START:
         why = "a usage error" if code == exit_codes.USAGE else "the command cannot be started"
         return RunVerdict(RunWord.NEVER, f"exit code {code} before a session was opened: {why}")
     if number in STOP:
