@@ -15,8 +15,6 @@ from trainerd.errors import TrainerdError
 from trainerd.supervisor.api.control import OutcomeView
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from trainerd.contract.paths import AttemptPaths, RunPaths
 
 ATTEMPTS_MAX: Final = 256
@@ -36,6 +34,8 @@ _KINDS: Final = {
     "nonfinite-loss": "non-finite-loss",
 }
 """What an outcome is called, by what its rank said."""
+
+_WELL: Final = frozenset({"finished", "drained"})
 
 _GONE: Final = "its process is gone and has said nothing of its end: it was killed, or left in another way"
 _NEXT: Final = "the same command continues the run; no supervisor does"
@@ -73,11 +73,11 @@ def plain_endings(run: RunPaths) -> tuple[OutcomeView, ...]:
 
 def plain_ending(paths: AttemptPaths, attempt: int) -> OutcomeView | None:
     """Return how an attempt that was started by hand ended, None if it may still run."""
-    for rank, path in _said(paths):
-        with contextlib.suppress(TrainerdError, OSError):
-            record = records.read(path, OutcomeRecord)
-            if record is not None:
-                return _told(record, rank, attempt, path.stat().st_mtime)
+    said = _said(paths)
+    if said:
+        # One that failed counts: the others may have been drained because of it.
+        rank, record, ended_s = min(said, key=lambda each: (each[1].kind in _WELL, each[0]))
+        return _told(record, rank, attempt, ended_s)
     sessions = read_sessions(paths)
     try:
         if any(is_elsewhere(each.process) or is_alive(each.process) for each in sessions):
@@ -91,17 +91,16 @@ def plain_ending(paths: AttemptPaths, attempt: int) -> OutcomeView | None:
     return OutcomeView(attempt, "lost", _GONE, _pids(paths), step, None, _NEXT, ended_s)
 
 
-def _said(paths: AttemptPaths) -> list[tuple[int, Path]]:
-    """Return the records of the ranks that said how they ended, those that ended badly first."""
-    found = [(rank, paths.outcome(rank)) for rank in range(RANKS_MAX) if paths.outcome(rank).exists()]
-    return sorted(found, key=lambda each: (_is_well(each[1]), each[0]))
-
-
-def _is_well(path: Path) -> bool:
-    with contextlib.suppress(TrainerdError, OSError):
-        record = records.read(path, OutcomeRecord)
-        return record is not None and record.kind in {"finished", "drained"}
-    return True
+def _said(paths: AttemptPaths) -> list[tuple[int, OutcomeRecord, float]]:
+    """Return what ranks said of their end: the rank, its record, and when it wrote it."""
+    found = []
+    for rank in range(RANKS_MAX):
+        path = paths.outcome(rank)
+        with contextlib.suppress(TrainerdError, OSError):
+            record = records.read(path, OutcomeRecord)
+            if record is not None:
+                found.append((rank, record, path.stat().st_mtime))
+    return found
 
 
 def _told(record: OutcomeRecord, rank: int, attempt: int, ended_s: float) -> OutcomeView:
