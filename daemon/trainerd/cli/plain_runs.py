@@ -108,7 +108,8 @@ def _told(record: OutcomeRecord, rank: int, attempt: int, ended_s: float) -> Out
     if record.kind == "finished":
         reason = "its session reported the end"
     elif record.kind == "drained":
-        reason = "it was asked to stop, and its checkpoint is made"
+        made = "its checkpoint is made" if record.checkpoint is not None else "had nothing to save yet"
+        reason = f"it was asked to stop, and {made}"
     else:
         name = (record.error_type or record.kind).rpartition(".")[2]
         reason = safe_line(f"{name}: {record.error_message}" if record.error_message else name)

@@ -70,7 +70,12 @@ def test_a_run_whose_process_is_gone_without_a_word_has_ended(attempt):
             "crashed",
             "BrokenPipeError: [Errno 32] Broken pipe",
         ),
-        (OutcomeRecord("drained", 50, "step-000000050"), "drained", "it was asked to stop"),
+        (
+            OutcomeRecord("drained", 50, "step-000000050"),
+            "drained",
+            "it was asked to stop, and its checkpoint is made",
+        ),
+        (OutcomeRecord("drained"), "drained", "it was asked to stop, and had nothing to save yet"),
         (OutcomeRecord("finished", 50, "step-000000050"), "finished", "its session reported the end"),
         (
             OutcomeRecord("mismatch", None, None, "trainerd.errors.MismatchError", "no"),
