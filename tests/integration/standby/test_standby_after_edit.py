@@ -113,7 +113,8 @@ def start(tmp_path, monkeypatch):
     environ = dict(os.environ) | {"PYTHONHASHSEED": "5", "PYTHONDONTWRITEBYTECODE": "1"}
     for name in ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR"):
         environ.pop(name, None)
-    environ["PYTHONPATH"] += f"{os.pathsep}{tmp_path / 'site-packages'}"
+    given = environ.get("PYTHONPATH", "").split(os.pathsep)
+    environ["PYTHONPATH"] = os.pathsep.join([*filter(None, given), str(tmp_path / "site-packages")])
     command = (sys.executable, "train.py", "seen.json", str(tmp_path / "note.json"))
     return RankStart(command, str(tmp_path), environ, frozenset())
 
