@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import tempfile
@@ -11,6 +12,7 @@ from typing import Any
 
 from tests.support.rank_server import RankServer
 from trainerd.checkpoint.store import CheckpointStore
+from trainerd.contract.heartbeat import read_heartbeat
 from trainerd.contract.metric_history import read_history
 from trainerd.contract.paths import RunPaths
 
@@ -18,6 +20,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 TINY = REPOSITORY / "jobs" / "examples" / "tiny" / "train.py"
 HARD_LOOP = REPOSITORY / "tests" / "support" / "scripts" / "hard_loop.py"
 TINY_WITH_COPIES = HARD_LOOP.with_name("tiny_with_copies.py")
+PYTHONPATH = os.pathsep.join((str(REPOSITORY / "daemon"), str(REPOSITORY)))
+OF_A_JOB = {"OMP_NUM_THREADS": "1", "PYTHONPATH": PYTHONPATH}
+"""Variables of a job that runs a script of this repository, for its spec."""
 _RUN_LIMIT_S = 60
 FORK_SERVER = RankServer("torch._dynamo")  # which torch.optim imports
 """For all tests of this process, with which it ends: torch is imported once for them."""
@@ -68,6 +73,14 @@ def training_environment(run_dir: Path, *, failpoints: str = "", **environment: 
         "TRAINERD_FAILPOINTS": failpoints,
         **{name: str(value) for name, value in environment.items()},
     }
+
+
+def has_done_step(heartbeat: Path, step: int) -> bool:
+    """Tell whether a rank has resumed, if it had to, and finished a step."""
+    with contextlib.suppress(OSError):
+        beat = read_heartbeat(heartbeat)
+        return beat is not None and beat.resumed_step >= 0 and beat.step >= step
+    return False
 
 
 def result_of(run_dir: Path) -> Result:

@@ -12,7 +12,7 @@ from typing import Any
 from tests.integration.integrations.disturbed_runs import DRAINED, KILLED, expected_code
 from tests.support.rank_runs import free_port
 from tests.support.rank_server import RankServer
-from tests.support.training_runs import REPOSITORY, training_environment
+from tests.support.training_runs import PYTHONPATH, training_environment
 
 RANKS = 2
 LIMIT_S = 120.0
@@ -69,7 +69,7 @@ def run_ranks(
             [],
             training_environment(
                 out / "run",
-                PYTHONPATH=f"{REPOSITORY / 'daemon'}:{REPOSITORY}",
+                PYTHONPATH=PYTHONPATH,
                 RANK=rank,
                 LOCAL_RANK=rank,
                 WORLD_SIZE=RANKS,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.support.training_runs import REPOSITORY
+from tests.support.training_runs import OF_A_JOB
 from trainerd.contract.metric_history import read_history
 
 ATTEMPTS = Path(__file__).with_name("attempts.py")
@@ -73,8 +73,7 @@ def run_attempts(job: Path, folder: Path, plan: Sequence[dict[str, str]]) -> lis
     plan_file.write_text(json.dumps(plan))
     environment = {
         **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": f"{REPOSITORY / 'daemon'}:{REPOSITORY}",
+        **OF_A_JOB,
     }
     result = subprocess.run(
         [sys.executable, ATTEMPTS, job, plan_file],

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.training_runs import REPOSITORY, result_of
+from tests.support.training_runs import OF_A_JOB, result_of
 from trainerd.contract import records
 from trainerd.contract.paths import RunPaths
 from trainerd.contract.records import OutcomeRecord
@@ -46,8 +46,7 @@ def runs() -> Iterator[tuple[Path, dict[str, Any]]]:
     (folder / "ray").mkdir()
     variables = {
         **{name: each for name, each in os.environ.items() if not name.startswith(("TRAINERD_", "RAY_"))},
-        "PYTHONPATH": f"{REPOSITORY / 'daemon'}:{REPOSITORY}",
-        "OMP_NUM_THREADS": "1",
+        **OF_A_JOB,
         "HOME": str(folder),  # Ray keeps a token there
         "RAY_TMPDIR": str(folder),
         "RAY_USAGE_STATS_ENABLED": "0",

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.daemon_bench import Bench
 from tests.support.rank_runs import RANKS_LOOP
-from tests.support.training_runs import REPOSITORY
+from tests.support.training_runs import OF_A_JOB
 from trainerd.contract.resume_record import read_resume
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(240)]
@@ -44,11 +44,7 @@ def submit(bench, name, *, step_ms=20, env=None, **fields):
         "",
         command=[sys.executable, str(RANKS_LOOP), "--ddp", "--step-ms", str(step_ms)],
         nproc=2,
-        env={
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": f"{REPOSITORY}/daemon{os.pathsep}{REPOSITORY}",
-            **(env or {}),
-        },
+        env=OF_A_JOB | (env or {}),
         grace=30,
         **fields,
     )

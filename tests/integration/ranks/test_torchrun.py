@@ -12,7 +12,7 @@ import time
 import pytest
 
 from tests.support.rank_runs import RANKS_LOOP, free_port
-from tests.support.training_runs import REPOSITORY, result_of, training_environment
+from tests.support.training_runs import PYTHONPATH, result_of, training_environment
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.heartbeat import read_heartbeat
 from trainerd.contract.paths import RunPaths
@@ -34,7 +34,7 @@ def launch(run, log, *arguments, max_restarts=0):
         "--master-port",
         str(free_port()),
     ]
-    environment = training_environment(run, PYTHONPATH=f"{REPOSITORY}/daemon{os.pathsep}{REPOSITORY}")
+    environment = training_environment(run, PYTHONPATH=PYTHONPATH)
     with log.open("wb") as output:
         return subprocess.Popen(
             [*command, str(RANKS_LOOP), "--ddp", *arguments],

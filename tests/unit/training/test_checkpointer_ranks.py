@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 
 import pytest
@@ -10,13 +9,12 @@ import torch
 
 from tests.support.checkpoints import flip_bit
 from tests.support.exact import Box
-from tests.support.training_runs import FORK_SERVER, REPOSITORY, training_environment
+from tests.support.training_runs import FORK_SERVER, PYTHONPATH, training_environment
 from trainerd import Checkpointer
 
 pytestmark = pytest.mark.torch
 
 LIMIT_S = 60
-PYTHONPATH = os.pathsep.join([str(REPOSITORY / "daemon"), str(REPOSITORY)])
 RANK = """
 import sys
 import torch
