@@ -7,16 +7,15 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import uuid
 from pathlib import Path
 from typing import Self
 
 from tests.support.training_runs import REPOSITORY
+from tests.support.waiting import wait_for
 
 USER = 12345
 LIMIT_S = 90.0
-LOOK_S = 0.02
 ULIMITS = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")
 """podman asks for more, which a process may not have everywhere."""
 
@@ -71,22 +70,25 @@ class Container:
         return self.log.read_text()
 
     def wait_for(self, word: str) -> None:
-        deadline_s = time.monotonic() + LIMIT_S
-        while word not in self.output:
-            assert self.process.poll() is None, self.output
-            assert time.monotonic() < deadline_s, self.output
-            time.sleep(LOOK_S)
+        def is_said() -> bool:
+            is_there = word in self.output
+            assert is_there or self.process.poll() is None, self.output
+            return is_there
+
+        wait_for(is_said, repr(word), limit_s=LIMIT_S, story=lambda: self.output)
 
     def wait_until_python(self) -> int:
         """Wait until process 1 of the container is Python, and no longer; return its number on the host."""
-        deadline_s = time.monotonic() + LIMIT_S
-        while True:
+
+        def first() -> int:
             found = self._inspect("{{.State.Pid}}")
             with contextlib.suppress(OSError):
                 if found not in {"", "0"} and Path(f"/proc/{found}/exe").readlink().name.startswith("python"):
                     return int(found)
             assert self.process.poll() is None, self.output
-            assert time.monotonic() < deadline_s, self.output
+            return 0
+
+        return wait_for(first, "Python", limit_s=LIMIT_S, look_s=0.0, story=lambda: self.output)
 
     def signal(self, name: str) -> None:
         subprocess.run([*_podman("kill"), "--signal", name, self.name], check=True, capture_output=True)

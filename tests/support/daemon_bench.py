@@ -15,14 +15,13 @@ import httpx
 
 from tests.support.fork_server import ForkedProcess
 from tests.support.supervisor_server import COMMAND_LINE, supervisor_server
-from tests.support.training_runs import Result, result_of
-from trainerd.contract.heartbeat import read_heartbeat
+from tests.support.training_runs import Result, has_done_step, result_of
+from tests.support.waiting import LOOK_S, wait_for
 from trainerd.contract.paths import StatePaths
 from trainerd.contract.process import identify, is_alive
 
 WAIT_S = 60.0
 """Longest wait for something that comes: a start takes 1 s, and 25 s on a machine at load 14."""
-LOOK_S = 0.02
 UNKNOWN_SHIM_S = 1.0
 STEP_LIMIT_S = 90.0
 STEP_LOOK_S = 0.002
@@ -160,8 +159,7 @@ class Bench:
             if job is not None and job["state"] == "running" and len(job["pids"]) == ranks:
                 page = self.state.run(name).attempt(job["attempt"]).heartbeat(0)
                 while time.monotonic() < deadline_s and (rank := identify(job["pids"][0])) and is_alive(rank):
-                    beat = read_heartbeat(page)
-                    if beat is not None and beat.resumed_step >= 0 and beat.step >= step:
+                    if has_done_step(page, step):
                         return job["pids"]
                     time.sleep(STEP_LOOK_S)
             time.sleep(STEP_LOOK_S)
@@ -196,13 +194,7 @@ class Bench:
 
     def wait_for(self, condition, what: str, *, limit_s: float = WAIT_S):
         """Return what `condition` returns once it is true."""
-        deadline = time.monotonic() + limit_s
-        while time.monotonic() < deadline:
-            found = condition()
-            if found:
-                return found
-            time.sleep(LOOK_S)
-        raise AssertionError(f"waited {limit_s} s for {what}\n{self.output.read_text()[-4000:]}")
+        return wait_for(condition, what, limit_s=limit_s, story=lambda: self.output.read_text()[-4000:])
 
     def wait_state(self, name: str, *states: str, limit_s: float = WAIT_S) -> dict:
         def look():

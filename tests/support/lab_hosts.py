@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
+import shutil
 import subprocess
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
 import psutil
 
 from tests.support.own_host import as_host
+from tests.support.waiting import wait_for
 
 START_LIMIT_S: Final = 20.0
 """How long the namespaces of a host may take to be there."""
+
+LINKED: Final = {"n0": "10.200.0.1", "n1": "10.200.0.2"}
+"""Names and addresses of `linked_hosts`."""
 
 _COMMAND_LIMIT_S: Final = 30.0
 # Bash reaps what is orphaned on the host while it reads.
@@ -141,14 +146,34 @@ class Cable:
         return ((self._first, second), (self._second, first))
 
 
+@contextlib.contextmanager
+def linked_hosts(folder: Path) -> Iterator[tuple[LabHost, LabHost, Cable]]:
+    """Start two hosts, with the names and addresses of `LINKED`, and the link that joins them."""
+    (name, address), (other_name, other_address) = LINKED.items()
+    with LabHost(folder, name) as first, LabHost(folder, other_name) as second:
+        yield first, second, Cable(first, second, "wire", (f"{address}/24", f"{other_address}/24"))
+
+
 def child_of(process: subprocess.Popen[Any]) -> psutil.Process:
     """Return the process that `LabHost.start` started on the host."""
-    deadline_s = time.monotonic() + START_LIMIT_S
-    while not (found := psutil.Process(process.pid).children()):
-        assert process.poll() is None, f"{process.args} has ended"
-        assert time.monotonic() < deadline_s, f"{process.args} did not start"
-        time.sleep(0.01)
-    return found[0]
+
+    def children() -> list[psutil.Process]:
+        found = psutil.Process(process.pid).children()
+        assert found or process.poll() is None, f"{process.args} has ended"
+        return found
+
+    return wait_for(children, f"{process.args} to start", limit_s=START_LIMIT_S)[0]
+
+
+def search_path() -> str:
+    """Return where programs are looked for, those of administrators included."""
+    return os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+
+
+def missing(programs: Iterable[str]) -> list[str]:
+    """Return which programs are not installed."""
+    path = search_path()
+    return [name for name in programs if shutil.which(name, path=path) is None]
 
 
 @functools.cache
@@ -157,9 +182,9 @@ def why_no_hosts() -> str:
     try:
         with tempfile.TemporaryDirectory(prefix="trainerd-lab-") as name:
             folder = Path(name)
-            write_hosts(folder, {})
-            with LabHost(folder, "one") as one, LabHost(folder, "two") as two:
-                Cable(one, two, "wire", ("10.200.0.1/24", "10.200.0.2/24"))
+            write_hosts(folder, LINKED)
+            with linked_hosts(folder):
+                pass
     except (OSError, AssertionError, ValueError, subprocess.SubprocessError) as error:
         return f"needs root, namespaces and virtual links: {error}"
     return ""

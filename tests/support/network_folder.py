@@ -7,13 +7,11 @@ may on NFS.
 
 from __future__ import annotations
 
-import os
-import shutil
-import time
 from pathlib import Path
 from typing import Final
 
-from tests.support.lab_hosts import START_LIMIT_S, Cable, LabHost
+from tests.support.lab_hosts import START_LIMIT_S, Cable, LabHost, missing
+from tests.support.waiting import wait_for
 
 STALE_S: Final = 3
 PROGRAMS: Final = ("glusterfs", "glusterfsd")
@@ -56,9 +54,7 @@ _CACHES: Final = (
 
 def why_no_network_folder() -> str:
     """Return why there can be none here, empty if there can."""
-    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
-    missing = [name for name in PROGRAMS if shutil.which(name, path=path) is None]
-    if missing or not Path("/dev/fuse").exists():
+    if missing(PROGRAMS) or not Path("/dev/fuse").exists():
         return f"needs /dev/fuse and {', '.join(PROGRAMS)} (glusterfs-client)"
     return ""
 
@@ -94,10 +90,11 @@ class NetworkFolder:
             host.run(program, *own, "-p", str(self._folder / "server.pid"), *words)
             return
         host.run(program, *own, *words, str(self._place))
-        deadline_s = time.monotonic() + START_LIMIT_S
-        while "fuse.glusterfs" not in host.run("cat", "/proc/self/mounts"):
-            assert time.monotonic() < deadline_s, f"{host.name} has not mounted {self._place}"
-            time.sleep(0.1)
+        wait_for(
+            lambda: "fuse.glusterfs" in host.run("cat", "/proc/self/mounts"),
+            f"{host.name} to mount {self._place}",
+            limit_s=START_LIMIT_S,
+        )
 
 
 def _client_volume() -> str:

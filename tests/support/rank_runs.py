@@ -9,14 +9,21 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from tests.support.fork_server import ForkedProcess
 from tests.support.rank_server import RankServer
-from tests.support.training_runs import FORK_SERVER, REPOSITORY, training_environment
-from trainerd.contract.heartbeat import read_heartbeat
+from tests.support.training_runs import (
+    FORK_SERVER,
+    PYTHONPATH,
+    REPOSITORY,
+    has_done_step,
+    training_environment,
+)
+from tests.support.waiting import wait_for
 from trainerd.contract.paths import RunPaths
 
 SCRIPTS = REPOSITORY / "tests" / "support" / "scripts"
@@ -72,7 +79,7 @@ class Attempt:
             environment_of_rank = training_environment(
                 run_dir,
                 failpoints=failpoints if fails_on in {None, rank} else "",
-                PYTHONPATH=os.pathsep.join([str(REPOSITORY / "daemon"), str(REPOSITORY)]),
+                PYTHONPATH=PYTHONPATH,
                 RANK=rank,
                 LOCAL_RANK=rank,
                 WORLD_SIZE=world_size,
@@ -96,25 +103,32 @@ class Attempt:
 
     def wait_for_step(self, rank: int, step: int, limit_s: float = RUN_LIMIT_S) -> None:
         """Wait until a rank has finished a step."""
-        deadline_s = time.monotonic() + limit_s
-        while time.monotonic() < deadline_s:
-            new = sorted(attempt_numbers(self.run_dir) - self._former)
-            if new:
-                with contextlib.suppress(OSError):
-                    beat = read_heartbeat(RunPaths(self.run_dir).attempt(new[-1]).heartbeat(rank))
-                    if beat is not None and beat.resumed_step >= 0 and beat.step >= step:
-                        return
-            assert self.ranks[rank].poll() is None, self.output
-            time.sleep(_LOOK_S)
-        raise AssertionError(f"rank {rank} did not come to step {step}\n{self.output}")
+        run = RunPaths(self.run_dir)
+
+        def is_there() -> bool:
+            new = attempt_numbers(self.run_dir) - self._former
+            return bool(new) and has_done_step(run.attempt(max(new)).heartbeat(rank), step)
+
+        self._wait_for(rank, is_there, f"step {step} of rank {rank}", limit_s)
 
     def wait_for_word(self, rank: int, word: str, limit_s: float = RUN_LIMIT_S) -> None:
         """Wait until a rank has printed a line."""
-        deadline_s = time.monotonic() + limit_s
-        while word not in self.logs[rank].read_text().splitlines():
-            assert time.monotonic() < deadline_s, f"rank {rank} did not say {word!r}\n{self.output}"
-            assert self.ranks[rank].poll() is None, self.output
-            time.sleep(_LOOK_S)
+        log = self.logs[rank]
+
+        def is_said() -> bool:
+            return word in log.read_text().splitlines()
+
+        self._wait_for(rank, is_said, f"{word!r} of rank {rank}", limit_s)
+
+    def _wait_for(self, rank: int, condition: Callable[[], bool], what: str, limit_s: float) -> None:
+        """Wait for something that a rank does before it ends."""
+
+        def is_true() -> bool:
+            found = condition()
+            assert found or self.ranks[rank].poll() is None, self.output
+            return found
+
+        wait_for(is_true, what, limit_s=limit_s, look_s=_LOOK_S, story=lambda: self.output)
 
     def send(self, rank: int, signum: int) -> None:
         self.ranks[rank].send_signal(signum)

@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import shutil
 import subprocess
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Self
 
-from tests.support.lab_hosts import Cable, LabHost, why_no_hosts, write_hosts
+from tests.support.lab_hosts import Cable, LabHost, missing, search_path, why_no_hosts, write_hosts
+from tests.support.waiting import wait_for
 
 UP_LIMIT_S: Final = 60.0
 """How long the nodes may take to be idle."""
@@ -64,9 +63,8 @@ def why_no_slurm() -> str:
     """Return why there can be no cluster here, empty if there can."""
     if os.geteuid() != 0:
         return "needs root"
-    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-    missing = [name for name in _PROGRAMS if shutil.which(name, path=path) is None]
-    return f"needs {', '.join(missing)} (slurm-wlm, munge, iproute2)" if missing else why_no_hosts()
+    absent = missing(_PROGRAMS)
+    return f"needs {', '.join(absent)} (slurm-wlm, munge, iproute2)" if absent else why_no_hosts()
 
 
 class RealSlurm:
@@ -97,8 +95,7 @@ class RealSlurm:
     def environment(self) -> dict[str, str]:
         """What the clients of the cluster need."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH"))}
-        path = os.pathsep.join([kept.get("PATH", ""), "/usr/sbin", "/sbin"])
-        return kept | {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": path}
+        return kept | {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": search_path()}
 
     def ask(self, *words: str, cwd: Path | None = None) -> str:
         """Run a command beside the controller; return what it printed."""
@@ -111,10 +108,7 @@ class RealSlurm:
 
     def wait_for(self, what: str, fact: Callable[[], object], limit_s: float) -> None:
         """Wait until a fact holds."""
-        deadline_s = time.monotonic() + limit_s
-        while not fact():
-            assert time.monotonic() < deadline_s, f"not within {limit_s:g} s: {what}\n{self.story()}"
-            time.sleep(_LOOK_S)
+        wait_for(fact, what, limit_s=limit_s, look_s=_LOOK_S, story=self.story)
 
     def node_states(self) -> dict[str, str]:
         """Return the state of each node."""

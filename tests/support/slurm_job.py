@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -13,9 +12,8 @@ from typing import Final
 
 from tests.support.rank_runs import RANKS_LOOP
 from tests.support.real_slurm import RealSlurm
-from tests.support.training_runs import REPOSITORY, TINY
+from tests.support.training_runs import OF_A_JOB, PYTHONPATH, TINY, has_done_step
 from trainerd.contract import records
-from trainerd.contract.heartbeat import read_heartbeat
 from trainerd.contract.paths import RunPaths, StatePaths
 from trainerd.contract.records import OutcomeRecord
 
@@ -23,7 +21,6 @@ LIMIT_S: Final = 240.0
 STATE_LIMIT_S: Final = 90.0
 GRACE_S: Final = 5
 START_AFTER_S: Final = 4
-ENVIRONMENT: Final = {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{REPOSITORY}/daemon{os.pathsep}{REPOSITORY}"}
 
 
 class SlurmJob:
@@ -39,7 +36,7 @@ class SlurmJob:
             "workdir": str(folder),
             "grace": f"{GRACE_S}s",
             "checkpoint": {"every": {"steps": 5, "epochs": 1}},
-            "env": ENVIRONMENT,
+            "env": OF_A_JOB,
         }
         folder.mkdir()
         (folder / "job.json").write_text(json.dumps(document))
@@ -48,7 +45,7 @@ class SlurmJob:
         own = ["slurm", "job.json", "--state", "state", "--nodes", str(self.nodes)]
         chosen = ["--sbatch", f"partition={partition}", *words]
         return self.cluster.ask(
-            "env", f"PYTHONPATH={ENVIRONMENT['PYTHONPATH']}", sys.executable, "-m", "trainerd", *own, *chosen,
+            "env", f"PYTHONPATH={PYTHONPATH}", sys.executable, "-m", "trainerd", *own, *chosen,
             cwd=self.folder,
         )  # fmt: skip
 
@@ -77,13 +74,8 @@ class SlurmJob:
             raise AssertionError(f"{error}\n{self.said}\n{self.log}") from None
 
     def wait_for_step(self, step: int, attempt: int = 1) -> None:
-        def is_there() -> bool:
-            with contextlib.suppress(OSError):
-                beat = read_heartbeat(self.run.attempt(attempt).heartbeat(0))
-                return beat is not None and beat.resumed_step >= 0 and beat.step >= step
-            return False
-
-        self.wait_for(f"step {step} of attempt {attempt}", is_there)
+        page = self.run.attempt(attempt).heartbeat(0)
+        self.wait_for(f"step {step} of attempt {attempt}", lambda: has_done_step(page, step))
 
     def wait_until_running(self, restarts: int = 0) -> None:
         """Wait until Slurm has started the job so often again; it waits two minutes, unless it is told.

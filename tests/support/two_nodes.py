@@ -6,11 +6,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,16 +17,16 @@ import psutil
 from tests.support.lab_hosts import LabHost, child_of
 from tests.support.own_host import as_host
 from tests.support.rank_runs import RANKS_LOOP, free_port
-from tests.support.training_runs import REPOSITORY, Result, result_of
+from tests.support.training_runs import OF_A_JOB, Result, has_done_step, result_of
+from tests.support.waiting import wait_for
 from trainerd.contract import records
-from trainerd.contract.heartbeat import read_heartbeat
 from trainerd.contract.paths import StatePaths
 from trainerd.contract.records import RanksRecord
 
 LIMIT_S = 180.0
-LOOK_S = 0.02
 GRACE_S = 20
 LOOP = ("--ddp", "--step-ms", 100, "--epochs", 2)
+LONG_LOOP = ("--ddp", "--step-ms", 150, "--epochs", 2, "--samples", 240)
 
 
 class TrainingNode:
@@ -53,15 +51,13 @@ class TrainingNode:
 
     def wait_for_step(self, step: int) -> None:
         """Wait until the first rank of this node has finished a step."""
-        deadline_s = time.monotonic() + LIMIT_S
-        while time.monotonic() < deadline_s:
-            with contextlib.suppress(OSError):
-                beat = read_heartbeat(self.run.attempt(self.run.newest_attempt()).heartbeat(0))
-                if beat is not None and beat.resumed_step >= 0 and beat.step >= step:
-                    return
-            assert self.process.poll() is None, self.said.read_text()
-            time.sleep(LOOK_S)
-        raise AssertionError(f"node {self.number} did not come to step {step}: {self.said.read_text()}")
+
+        def is_there() -> bool:
+            is_done = has_done_step(self.run.attempt(self.run.newest_attempt()).heartbeat(0), step)
+            assert is_done or self.process.poll() is None, self.said.read_text()
+            return is_done
+
+        wait_for(is_there, f"step {step} of node {self.number}", limit_s=LIMIT_S, story=self.said.read_text)
 
     @property
     def rank_pid(self) -> int:
@@ -116,7 +112,7 @@ class TwoNodes:
             "grace": f"{GRACE_S}s",
             "checkpoint": {"every": {"steps": 5, "epochs": 1}},
             "restart": {"budget": 3, "backoff": {"initial": "0.2s", "max": "1s"}},
-            "env": {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{REPOSITORY}/daemon{os.pathsep}{REPOSITORY}"},
+            "env": OF_A_JOB,
         }
         (folder / "job.json").write_text(json.dumps(document | fields))
 
@@ -126,6 +122,13 @@ class TwoNodes:
 
     def start_both(self) -> tuple[TrainingNode, TrainingNode]:
         return self.start(0), self.start(1)
+
+    def start_training(self) -> tuple[TrainingNode, TrainingNode]:
+        """Start both nodes and wait until each is beyond its first checkpoint."""
+        nodes = self.start_both()
+        for node in nodes:
+            node.wait_for_step(7)
+        return nodes
 
     @property
     def result(self) -> Result:

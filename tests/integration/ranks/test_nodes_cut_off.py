@@ -17,8 +17,9 @@ from typing import Final
 import pytest
 
 from tests.support.at_once import at_once
-from tests.support.lab_hosts import Cable, LabHost, why_no_hosts, write_hosts
-from tests.support.two_nodes import GRACE_S, LOOK_S, TrainingNode, TwoNodes
+from tests.support.lab_hosts import LINKED, Cable, linked_hosts, why_no_hosts, write_hosts
+from tests.support.two_nodes import GRACE_S, LONG_LOOP, TrainingNode, TwoNodes
+from tests.support.waiting import wait_for
 from trainerd.contract.paths import RunPaths
 from trainerd.training.distributed.agreement import LOST_LIMIT_S
 from trainerd.training.distributed.life_signs import SILENCE_LIMIT_S
@@ -44,20 +45,23 @@ pytestmark = [
 def two_hosts(folder: Path) -> Iterator[tuple[TwoNodes, Cable]]:
     """Two hosts joined by a link, and a job on them."""
     folder.mkdir()
-    write_hosts(folder, {"n0": "10.200.0.1", "n1": "10.200.0.2"})
-    loop = ("--ddp", "--step-ms", 150, "--epochs", 2, "--samples", 240)
-    with LabHost(folder, "n0") as first, LabHost(folder, "n1") as second:
-        cable = Cable(first, second, "wire", ("10.200.0.1/24", "10.200.0.2/24"))
-        with TwoNodes(folder, *loop, hosts=(first, second)) as job:
-            yield job, cable
+    write_hosts(folder, LINKED)
+    with (
+        linked_hosts(folder) as (first, second, cable),
+        TwoNodes(folder, *LONG_LOOP, hosts=(first, second)) as job,
+    ):
+        yield job, cable
 
 
 def wait_until_missed(nodes: tuple[TrainingNode, ...], limit_s: float) -> None:
     """Wait until each node has missed the other."""
-    deadline_s = time.monotonic() + limit_s
-    while not all("has lost the other nodes" in node.said.read_text() for node in nodes):
-        assert time.monotonic() < deadline_s, "\n".join(node.said.read_text() for node in nodes)
-        time.sleep(LOOK_S)
+    said = [node.said.read_text for node in nodes]
+    wait_for(
+        lambda: all("has lost the other nodes" in text() for text in said),
+        "both nodes to miss one another",
+        limit_s=limit_s,
+        story=lambda: "\n".join(text() for text in said),
+    )
 
 
 def finish(job: TwoNodes, nodes: tuple[TrainingNode, ...]) -> None:
@@ -71,9 +75,7 @@ def undisturbed(job: TwoNodes, _cable: Cable) -> None:
 
 def down_for_a_while(job: TwoNodes, cable: Cable) -> None:
     """For less than the limit: what was sent is sent again, and no rank is restarted."""
-    nodes = job.start_both()
-    for node in nodes:
-        node.wait_for_step(7)
+    nodes = job.start_training()
     cable.cut()
     time.sleep(SHORT_S)
     cable.mend()
@@ -92,9 +94,7 @@ def silent_for_long(job: TwoNodes, cable: Cable) -> None:
 
 
 def missed_after(job: TwoNodes, cut: Callable[[], None], mend: Callable[[], None]) -> None:
-    nodes = job.start_both()
-    for node in nodes:
-        node.wait_for_step(7)
+    nodes = job.start_training()
     cut()
     began_s = time.monotonic()
     wait_until_missed(nodes, SILENCE_LIMIT_S + MARGIN_S + LOST_LIMIT_S)
@@ -120,9 +120,7 @@ def down_while_the_second_is_asked_to_leave(job: TwoNodes, cable: Cable) -> None
 
 def leave_while_down(job: TwoNodes, cable: Cable, asked: tuple[int, ...]) -> None:
     """The grace period is kept without an answer of the other node, which leaves once it has missed this."""
-    nodes = job.start_both()
-    for node in nodes:
-        node.wait_for_step(7)
+    nodes = job.start_training()
     cable.cut()
     for number in asked:
         nodes[number].ask_to_leave()

@@ -20,10 +20,11 @@ from typing import Final
 import pytest
 
 from tests.support.at_once import at_once
-from tests.support.lab_hosts import Cable, LabHost, child_of, why_no_hosts, write_hosts
+from tests.support.lab_hosts import LINKED, LabHost, child_of, linked_hosts, why_no_hosts, write_hosts
 from tests.support.network_folder import ADDRESS, STALE_S, NetworkFolder, why_no_network_folder
 from tests.support.training_runs import TINY, Result, result_of
-from tests.support.two_nodes import LIMIT_S, LOOK_S, TrainingNode, TwoNodes
+from tests.support.two_nodes import LIMIT_S, LONG_LOOP, TrainingNode, TwoNodes
+from tests.support.waiting import wait_for
 from trainerd.contract import records
 from trainerd.contract.paths import StatePaths
 from trainerd.contract.records import OutcomeRecord
@@ -44,24 +45,15 @@ pytestmark = [
 def two_hosts(folder: Path) -> Iterator[tuple[TwoNodes, NetworkFolder]]:
     """Two hosts and a server, joined by links, and a job on them."""
     folder.mkdir()
-    write_hosts(folder, {"n0": "10.200.0.1", "n1": "10.200.0.2", "store": ADDRESS})
-    loop = ("--ddp", "--step-ms", 150, "--epochs", 2, "--samples", 240)
-    with contextlib.ExitStack() as stack:
-        server, first, second = (stack.enter_context(LabHost(folder, name)) for name in ("store", "n0", "n1"))
-        Cable(first, second, "wire", ("10.200.0.1/24", "10.200.0.2/24"))
+    write_hosts(folder, LINKED | {"store": ADDRESS})
+    with LabHost(folder, "store") as server, linked_hosts(folder) as (first, second, _):
         shared = NetworkFolder(folder, server, (first, second))
-        yield stack.enter_context(TwoNodes(folder, *loop, hosts=(first, second), common="net/run")), shared
+        with TwoNodes(folder, *LONG_LOOP, hosts=(first, second), common="net/run") as job:
+            yield job, shared
 
 
 def finish(job: TwoNodes, nodes: tuple[TrainingNode, ...]) -> None:
     assert [node.end(END_LIMIT_S) for node in nodes] == [0, 0], job.said
-
-
-def started(job: TwoNodes) -> tuple[TrainingNode, ...]:
-    nodes = job.start_both()
-    for node in nodes:
-        node.wait_for_step(7)
-    return nodes
 
 
 def undisturbed(job: TwoNodes) -> None:
@@ -69,19 +61,19 @@ def undisturbed(job: TwoNodes) -> None:
 
 
 def the_rank_of_the_first_is_killed(job: TwoNodes) -> None:
-    nodes = started(job)
+    nodes = job.start_training()
     job.hosts[0].run("kill", "-KILL", str(nodes[0].rank_pid))
     finish(job, nodes)
 
 
 def the_rank_of_the_second_is_killed(job: TwoNodes) -> None:
-    nodes = started(job)
+    nodes = job.start_training()
     job.hosts[1].run("kill", "-KILL", str(nodes[1].rank_pid))
     finish(job, nodes)
 
 
 def the_second_is_asked_to_leave(job: TwoNodes) -> None:
-    nodes = started(job)
+    nodes = job.start_training()
     nodes[1].ask_to_leave()
     assert [node.end(END_LIMIT_S) for node in nodes] == [85, 85], job.said
     finish(job, job.start_both())
@@ -138,10 +130,7 @@ def test_an_attempt_that_was_stopped_is_fenced_by_the_other_host_and_saves_nothi
         undisturbed = exec_on(job.hosts[1], folder, "undisturbed")
         first = exec_on(job.hosts[0], folder, "net/state")
         run = StatePaths(shared.disk / "state").run("tiny")
-        deadline_s = time.monotonic() + LIMIT_S
-        while not (run.checkpoints / "last").exists():
-            assert time.monotonic() < deadline_s
-            time.sleep(LOOK_S)
+        wait_for((run.checkpoints / "last").exists, "a checkpoint", limit_s=LIMIT_S)
         family = [child_of(first), *child_of(first).children(recursive=True)]
         for process in family:
             process.suspend()
@@ -166,6 +155,6 @@ def test_the_filesystem_shows_late_what_another_host_has_done(tmp_path):
         second.run("sh", "-c", "test ! -e net/new")
         first.run("touch", "net/new")
         began_s = time.monotonic()
-        while second.run("sh", "-c", "test -e net/new && echo there || echo not") != "there\n":
-            assert time.monotonic() < began_s + 10 * STALE_S
+        look = ("sh", "-c", "test -e net/new && echo there || echo not")
+        wait_for(lambda: second.run(*look) == "there\n", "the name", limit_s=10 * STALE_S)
         assert time.monotonic() - began_s > STALE_S / 2

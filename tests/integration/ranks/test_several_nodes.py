@@ -17,7 +17,8 @@ import pytest
 
 from tests.support.own_host import has_host_namespaces
 from tests.support.rank_runs import RANKS_LOOP
-from tests.support.two_nodes import GRACE_S, LIMIT_S, LOOK_S, LOOP, TwoNodes
+from tests.support.two_nodes import GRACE_S, LIMIT_S, LOOP, TwoNodes
+from tests.support.waiting import wait_for
 from trainerd.contract.paths import RunPaths
 from trainerd.training.distributed.life_signs import SILENCE_LIMIT_S
 
@@ -52,9 +53,7 @@ def test_copies_in_memory_are_off_and_rank_0_says_so(tmp_path, undisturbed):
 @pytest.mark.parametrize("struck", [0, 1])
 def test_a_rank_that_is_killed_is_restarted_and_its_node_alone_charges_it(tmp_path, undisturbed, struck):
     with TwoNodes(tmp_path / "job", *LOOP) as job:
-        nodes = job.start_both()
-        for node in nodes:
-            node.wait_for_step(7)
+        nodes = job.start_training()
         os.kill(nodes[struck].rank_pid, signal.SIGKILL)
         assert [node.end() for node in nodes] == [0, 0], job.said
         said = [node.said.read_text() for node in nodes]
@@ -67,9 +66,7 @@ def test_a_rank_that_is_killed_is_restarted_and_its_node_alone_charges_it(tmp_pa
 @pytest.mark.parametrize("asked", [(0,), (1,), (0, 1)])
 def test_a_node_that_is_asked_to_leave_drains_all_and_they_meet_again(tmp_path, undisturbed, asked):
     with TwoNodes(tmp_path / "job", *LOOP) as job:
-        nodes = job.start_both()
-        for node in nodes:
-            node.wait_for_step(7)
+        nodes = job.start_training()
         began_s = time.monotonic()
         for number in asked:
             nodes[number].ask_to_leave()
@@ -86,9 +83,7 @@ def test_an_exec_that_is_killed_and_started_again_finds_its_rank_and_the_other_n
     tmp_path, undisturbed, struck
 ):
     with TwoNodes(tmp_path / "job", *LOOP) as job:
-        nodes = job.start_both()
-        for node in nodes:
-            node.wait_for_step(7)
+        nodes = job.start_training()
         nodes[struck].process.kill()
         nodes[struck].end()
         again = job.start(struck)
@@ -100,9 +95,7 @@ def test_an_exec_that_is_killed_and_started_again_finds_its_rank_and_the_other_n
 @pytest.mark.parametrize("struck", [0, 1])
 def test_a_node_that_dies_with_all_its_processes_and_disk_is_replaced(tmp_path, undisturbed, struck):
     with TwoNodes(tmp_path / "job", *LOOP) as job:
-        nodes = job.start_both()
-        for node in nodes:
-            node.wait_for_step(7)
+        nodes = job.start_training()
         for process in nodes[struck].family():
             process.kill()
         nodes[struck].end()
@@ -163,14 +156,14 @@ def test_a_rank_that_is_stopped_for_longer_than_the_limit_meets_the_others_when_
     tmp_path, undisturbed
 ):
     with TwoNodes(tmp_path / "job", *LOOP) as job:
-        nodes = job.start_both()
-        for node in nodes:
-            node.wait_for_step(7)
+        nodes = job.start_training()
         os.kill(nodes[1].rank_pid, signal.SIGSTOP)
-        deadline_s = time.monotonic() + SILENCE_LIMIT_S + 60
-        while "has lost the other nodes" not in nodes[0].said.read_text():
-            assert time.monotonic() < deadline_s, job.said
-            time.sleep(LOOK_S)
+        wait_for(
+            lambda: "has lost the other nodes" in nodes[0].said.read_text(),
+            "node 0 to miss node 1",
+            limit_s=SILENCE_LIMIT_S + 60,
+            story=lambda: job.said,
+        )
         os.kill(nodes[1].rank_pid, signal.SIGCONT)
         assert [node.end() for node in nodes] == [0, 0], job.said
     assert job.result == undisturbed
@@ -183,9 +176,7 @@ def test_a_request_is_obeyed_within_the_grace_period_while_a_node_that_vanished_
         assert [node.end() for node in job.start_both()] == [0, 0], job.said
         undisturbed = job.result
     with TwoNodes(tmp_path / "job", *loop, grace="5s") as job:
-        nodes = job.start_both()
-        for node in nodes:
-            node.wait_for_step(7)
+        nodes = job.start_training()
         for process in nodes[1].family():
             process.kill()
         nodes[0].ask_to_leave()
@@ -197,10 +188,7 @@ def test_a_request_is_obeyed_within_the_grace_period_while_a_node_that_vanished_
 def test_a_request_while_it_waits_for_the_other_node_is_obeyed_within_the_grace_period(tmp_path):
     with TwoNodes(tmp_path / "job", *LOOP) as job:
         alone = job.start(1)
-        deadline_s = time.monotonic() + LIMIT_S
-        while not alone.run.attempt(1).ranks.exists():
-            assert time.monotonic() < deadline_s
-            time.sleep(LOOK_S)
+        wait_for(alone.run.attempt(1).ranks.exists, "a rank", limit_s=LIMIT_S)
         alone.ask_to_leave()
         assert alone.end(GRACE_S + 5) == 85, job.said
 

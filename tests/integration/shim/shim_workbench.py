@@ -7,9 +7,9 @@ import contextlib
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
+from tests.support import waiting
 from trainerd.contract import process, records
 from trainerd.contract.paths import StatePaths
 from trainerd.contract.process import identify, open_pidfd
@@ -49,11 +49,7 @@ def shell(script):
 
 def wait_for(condition, what="the condition"):
     """Return what `condition` returns once it is true."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"{what} did not come true in {DEADLINE_S} s"
-        time.sleep(LOOK_S)
-    return result
+    return waiting.wait_for(condition, what, limit_s=DEADLINE_S, look_s=LOOK_S)
 
 
 def runs(pid):
