@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
-from pathlib import Path
 
 import pytest
 
 from tests.support.checkpoints import flip_bit
+from tests.support.memory_copies import ALWAYS, NEEDS_SHM, SELDOM, memory_folder
 from tests.support.rank_runs import SHARDED_LOOP, Attempt, run_ranks
 from tests.support.training_runs import result_of
 from trainerd.checkpoint.memory_place import memory_place, newest_in_memory
@@ -23,11 +22,10 @@ from trainerd.contract.resume_record import read_resume
 pytestmark = [
     pytest.mark.torch,
     pytest.mark.timeout(240),
-    pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no /dev/shm"),
+    NEEDS_SHM,
 ]
 
 BOTH = (0, 1)
-SELDOM = {"TRAINERD_CHECKPOINT_EVERY_STEPS": 1000, "TRAINERD_CHECKPOINT_EVERY_EPOCHS": "never"}
 ENDED_BY = {"kill": -signal.SIGKILL, "exit": 70}
 PACE = ("--step-ms", 80)
 """Long beside the 20 ms in which a rank hears that a copy is wanted: so the next step is copied."""
@@ -42,24 +40,18 @@ def undisturbed(tmp_path_factory):
 
 @pytest.fixture
 def base():
-    folder = Path(f"/dev/shm/trainerd-ranks-{os.getpid()}")
-    folder.mkdir()
-    yield folder
-    shutil.rmtree(folder)
+    with memory_folder() as folder:
+        yield folder
 
 
 @pytest.fixture
 def settings(base):
-    return SELDOM | {
-        "TRAINERD_CHECKPOINT_MEMORY": "auto",
-        "TRAINERD_MEMORY_SHARE": 1e9,
-        "TRAINERD_MEMORY_DIR": base,
-    }
+    return SELDOM | ALWAYS | {"TRAINERD_MEMORY_DIR": base}
 
 
 def killed(run, *arguments, failpoints, fails_on, by="kill", **settings):
     """Run an attempt that a failpoint ends; return its output."""
-    points = ";".join(f"{point.replace('=kill', f'={by}')}" for point in failpoints.split(";"))
+    points = failpoints.replace("=kill", f"={by}")
     with Attempt(run, *(arguments or PACE), failpoints=points, fails_on=fails_on, **settings) as attempt:
         codes = attempt.wait()
     struck = [codes[rank] for rank in BOTH if fails_on in {None, rank}]

@@ -1,12 +1,11 @@
 """A run that is killed and goes on from a copy in memory equals one that nothing disturbed, bit for bit."""
 
-import os
 import shutil
 import signal
-from pathlib import Path
 
 import pytest
 
+from tests.support.memory_copies import ALWAYS, NEEDS_SHM, SELDOM, memory_folder
 from tests.support.training_runs import TINY_WITH_COPIES, result_of, train
 from trainerd.checkpoint.memory_place import memory_place, newest_in_memory
 from trainerd.checkpoint.store import CheckpointStore
@@ -15,14 +14,8 @@ from trainerd.contract.paths import RunPaths
 from trainerd.contract.resume_record import read_resume
 
 KILLED = -signal.SIGKILL
-SELDOM = {"TRAINERD_CHECKPOINT_EVERY_STEPS": 1000, "TRAINERD_CHECKPOINT_EVERY_EPOCHS": "never"}
-ALWAYS = {"TRAINERD_CHECKPOINT_MEMORY": "auto", "TRAINERD_MEMORY_SHARE": 1e9}
-"""A copy whenever none is on its way: the tiny job's steps are far shorter than a copy is worth."""
 
-pytestmark = [
-    pytest.mark.torch,
-    pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no /dev/shm"),
-]
+pytestmark = [pytest.mark.torch, NEEDS_SHM]
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +27,8 @@ def undisturbed(tmp_path_factory):
 
 @pytest.fixture
 def base():
-    folder = Path(f"/dev/shm/trainerd-test-{os.getpid()}")
-    folder.mkdir()
-    yield folder
-    shutil.rmtree(folder)
+    with memory_folder() as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import os
 import shutil
 from concurrent import futures
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -13,6 +12,7 @@ from torch.distributed import HashStore  # noqa: E402 - only where torch is
 
 import trainerd  # noqa: E402 - only where torch is
 from tests.support.fake_values import FakeValues  # noqa: E402
+from tests.support.memory_copies import memory_folder  # noqa: E402
 from trainerd.checkpoint.manifest import Manifest  # noqa: E402
 from trainerd.checkpoint.memory_place import memory_place, newest_in_memory  # noqa: E402
 from trainerd.checkpoint.memory_room import Room  # noqa: E402
@@ -39,12 +39,10 @@ pytestmark = pytest.mark.torch
 def base(monkeypatch):
     if not os.access("/dev/shm", os.W_OK):
         pytest.skip("there is no /dev/shm")
-    folder = Path(f"/dev/shm/trainerd-unit-{os.getpid()}")
-    folder.mkdir()
-    monkeypatch.setenv("TRAINERD_MEMORY_DIR", str(folder))
-    monkeypatch.setenv("TRAINERD_MEMORY_SHARE", "1e9")
-    yield folder
-    shutil.rmtree(folder)
+    with memory_folder() as folder:
+        monkeypatch.setenv("TRAINERD_MEMORY_DIR", str(folder))
+        monkeypatch.setenv("TRAINERD_MEMORY_SHARE", "1e9")
+        yield folder
 
 
 @pytest.fixture
@@ -271,26 +269,26 @@ class RanksOnTwoMachines:
 
 @pytest.mark.parametrize("ranks", [None, RanksOnTwoMachines()], ids=["one node of two", "two machines"])
 def test_ranks_on_several_machines_have_no_copies_and_are_told(tmp_path, base, capfd, ranks):
-    settings = resolve_settings(
-        run_dir=tmp_path, seed=0, every=None, keep_last=3, keep_best=None, keep_every=None, memory="auto",
-        grace_s=None, environ={},
-    )  # fmt: skip
-    if ranks is None:
-        settings = replace(settings, environment=replace(settings.environment, node=0))
-    parts = RunParts(settings, None)
-    tier = module.MemoryTier(settings, parts.checkpoints.store, parts.rows, parts.history, ranks=ranks)
+    place = {"node": 0} if ranks is None else {}
+    tier, _, _ = tier_of(tmp_path, ranks=ranks, **place)
     tier.open()
     assert not tier.is_on
     assert "no copies are kept in memory: the ranks are on several nodes" in capfd.readouterr().err
 
 
-def tier_of(run_dir, *, ranks=None, rank=0):
-    """Return the copies of a run, and its checkpoints, as this process has them as one of several ranks."""
+def tier_of(run_dir, *, ranks=None, **place):
+    """Return the copies of a run, and its checkpoints, as this process has them as one of several ranks.
+
+    Args:
+        run_dir: The run folder.
+        ranks: All ranks, as this one sees them.
+        place: Fields of the environment that say which of them this process is, and where.
+    """
     settings = resolve_settings(
         run_dir=run_dir, seed=0, every=None, keep_last=3, keep_best=None, keep_every=None, memory="auto",
         grace_s=None, environ={},
     )  # fmt: skip
-    settings = replace(settings, environment=replace(settings.environment, rank=rank))
+    settings = replace(settings, environment=replace(settings.environment, **place))
     parts = RunParts(settings, None)
     disk = parts.checkpoints.store
     return module.MemoryTier(settings, disk, parts.rows, parts.history, ranks=ranks), disk, parts
