@@ -1,25 +1,23 @@
 """A compiled model that is killed goes on without compiling again, and ends bit-equal."""
 
 import contextlib
+import functools
 import json
 import os
 import signal
 import subprocess
-import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
+import standby_jobs
+from standby_jobs import rank, run_of, standby_words, start_exec
 
-from trainerd.cli.client import Client
 from trainerd.contract.compiled_code import record_path, this_machine
-from trainerd.contract.paths import StatePaths
-from trainerd.contract.records import ExitRecord, RanksRecord, read
-from trainerd.errors import TrainerdError
+from trainerd.contract.records import ExitRecord, read
 
 LIMIT_S = 280.0
-STEPS = 12
+FIELDS = {"standby": "off", "checkpoint": {"every": {"steps": 1}}}
 
 SCRIPT = textwrap.dedent(
     """
@@ -66,50 +64,12 @@ SCRIPT = textwrap.dedent(
 )
 
 
-def job(folder: Path, standby: str = "off", **fields) -> subprocess.Popen:
-    folder.mkdir(exist_ok=True)
-    (folder / "train.py").write_text(SCRIPT)
-    spec = {
-        "name": "ant",
-        "command": [sys.executable, "train.py"],
-        "restart": {"backoff": {"initial": 0.02, "max": 0.05}},
-        "checkpoint": {"every": {"steps": 1}},
-        "standby": standby,
-        **fields,
-    }
-    (folder / "ant.json").write_text(json.dumps(spec))
-    environ = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("TORCHINDUCTOR_", "TRITON_"))
-    }
-    return subprocess.Popen(
-        [sys.executable, "-m", "trainerd", "exec", "ant.json", "--state", "state"], cwd=folder, env=environ
-    )
-
-
-def run_of(folder: Path):
-    return StatePaths(folder / "state").run("ant")
-
-
-def wait_for(condition, what: str, program: subprocess.Popen):
-    deadline_s = time.monotonic() + LIMIT_S
-    while not (found := condition()):
-        assert program.poll() is None, f"exec has ended with {program.returncode} before {what}"
-        assert time.monotonic() < deadline_s, f"{what} did not come within {LIMIT_S:g} s"
-        time.sleep(0.02)
-    return found
+wait_for = functools.partial(standby_jobs.wait_for, limit_s=LIMIT_S)
 
 
 def first_steps(folder: Path) -> list[dict]:
     path = folder / "first-steps"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def standby_words(folder: Path) -> str:
-    with contextlib.suppress(TrainerdError, OSError), Client(StatePaths(folder / "state")) as client:
-        return client.get_job("ant").standby or ""
-    return ""
 
 
 @contextlib.contextmanager
@@ -132,7 +92,7 @@ def is_gone(pid: int) -> bool:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("undisturbed")
-    program = job(folder)
+    program = start_exec(folder, SCRIPT, **FIELDS)
     with ending(program):
         assert program.wait(LIMIT_S) == 0
     return weights(folder)
@@ -154,7 +114,7 @@ def test_a_killed_compiled_model_is_not_compiled_again(tmp_path, undisturbed, st
     folder.mkdir()
     (folder / "wait").touch()
     (folder / "pool").touch()
-    program = job(folder, standby)
+    program = start_exec(folder, SCRIPT, **FIELDS | {"standby": standby})
     run = run_of(folder)
     with ending(program):
         wait_for(lambda: len(first_steps(folder)) == 1, "the first step", program)
@@ -162,8 +122,7 @@ def test_a_killed_compiled_model_is_not_compiled_again(tmp_path, undisturbed, st
         if standby == "auto":
             wait_for(lambda: standby_words(folder).startswith("ready"), "the standby", program)
         (folder / "pool").unlink()
-        ranks = read(run.attempt(1).ranks, RanksRecord)
-        os.kill(ranks.processes[0].pid, signal.SIGKILL)
+        os.kill(rank(folder, 1), signal.SIGKILL)
         wait_for(lambda: read(run.attempt(1).exit, ExitRecord), "the end of the attempt", program)
         pools = first_steps(folder)[0]["pools"]
         assert len(pools) == 2
@@ -184,7 +143,7 @@ def test_a_library_that_a_death_has_torn_is_compiled_again(tmp_path, undisturbed
     folder = tmp_path / "torn"
     folder.mkdir()
     (folder / "wait").touch()
-    program = job(folder)
+    program = start_exec(folder, SCRIPT, **FIELDS)
     run = run_of(folder)
     with ending(program):
         wait_for(lambda: len(first_steps(folder)) == 1, "the first step", program)
@@ -194,7 +153,7 @@ def test_a_library_that_a_death_has_torn_is_compiled_again(tmp_path, undisturbed
         for path in libraries:
             (folder / "empty").touch()
             (folder / "empty").replace(path)  # the rank has the former file mapped
-        os.kill(read(run.attempt(1).ranks, RanksRecord).processes[0].pid, signal.SIGKILL)
+        os.kill(rank(folder, 1), signal.SIGKILL)
         (folder / "wait").unlink()
         assert program.wait(LIMIT_S) == 0
     assert len(first_steps(folder)) == 2

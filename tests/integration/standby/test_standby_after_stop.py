@@ -6,9 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from test_standby_exec import SCRIPT, cmdline, leftovers, rank, standby_words, steps, wait_for
+from standby_jobs import SCRIPT, cmdline, leftovers, rank, run_of, standby_words, steps, wait_for
 
-from trainerd.contract.paths import StatePaths
 from trainerd.contract.records import ExitRecord, read
 from trainerd.shim.cgroup_place import find_places
 from trainerd.supervisor.attempt.cgroups import why_no_memory
@@ -51,8 +50,8 @@ def test_a_job_that_was_stopped_and_edited_goes_on_in_the_standby_of_before(tmp_
         wait_for(lambda: steps(tmp_path), "the first step")
         wait_for(lambda: standby_words(tmp_path).startswith("ready"), "the standby")
         trainerd(tmp_path, "stop", "ant")
-        exits = StatePaths(tmp_path / "state").run("ant")
-        wait_for(exits.attempt(1).exit.exists, "the end of attempt 1")
+        run = run_of(tmp_path)
+        wait_for(run.attempt(1).exit.exists, "the end of attempt 1")
         assert standby_words(tmp_path).startswith("ready"), "it is kept for what comes"
         edited = SCRIPT.replace("lr=0.01", "lr=0.02").replace(
             "import os, sys, time", "import os, sys, time, csv"
@@ -63,7 +62,7 @@ def test_a_job_that_was_stopped_and_edited_goes_on_in_the_standby_of_before(tmp_
         assert b"warm_program" in cmdline(after)
         (tmp_path / "wait").unlink()
         wait_for((tmp_path / "edited").exists, "the end of the edited script")
-        ended = wait_for(lambda: read(exits.attempt(2).exit, ExitRecord), "the end of attempt 2")
+        ended = wait_for(lambda: read(run.attempt(2).exit, ExitRecord), "the end of attempt 2")
         assert ended.ranks[0].exit_code == 0
         assert ended.memory_limit_bytes == (3 << 30 if CAN_LIMIT else None)
     finally:
