@@ -25,11 +25,7 @@ def at_once(
         most: How many run at the same time: each imports torch several times.
     """
     here = [item for item in request.session.items if item.path == request.path]
-    chosen = [item.callspec.params for item in here if isinstance(item, pytest.Function) and _is_one(item)]
+    chosen = [item.callspec.params for item in here if hasattr(item, "callspec")]
     scenarios = [found[parameter] for found in chosen if parameter in found]
     with ThreadPoolExecutor(most) as pool:
         yield {scenario: pool.submit(start, scenario) for scenario in scenarios}
-
-
-def _is_one(item: pytest.Function) -> bool:
-    return hasattr(item, "callspec")

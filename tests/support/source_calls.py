@@ -148,15 +148,19 @@ def _names(value: ast.expr, name: str) -> bool:
     return any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(value))
 
 
+def _module(name: str, within: Place) -> str:
+    """Return the module of the package for which a name stands, empty if it stands for something else."""
+    found = ".".join(imports_of(within.module).get(name, ()))
+    return found if found and tree_of(found) is not None else ""
+
+
 def called_by(called: ast.expr, within: Place) -> Place | None:
     """Return the function or class that is called."""
     match called:
         case ast.Name(id=name):
             return definition(within.module, name)
-        case ast.Attribute(value=ast.Name(id=module), attr=name) if module in imports_of(
-            within.module
-        ) and tree_of(".".join(imports_of(within.module)[module])):
-            return definition(".".join(imports_of(within.module)[module]), name)
+        case ast.Attribute(value=ast.Name(id=owner_name), attr=name) if module := _module(owner_name, within):
+            return definition(module, name)
         case ast.Attribute(value=inner, attr=name):
             owner = _class_of(inner, within)
             return method(owner, name) if owner is not None else None

@@ -13,7 +13,7 @@ from shim_workbench import runs, wait_for
 
 from trainerd.contract import records
 from trainerd.contract.module_note import ModuleNote, write_note
-from trainerd.contract.records import ShimRecord
+from trainerd.contract.records import RanksRecord, ShimRecord
 from trainerd.shim.cgroup import folders_of
 from trainerd.shim.cgroup_members import members
 from trainerd.shim.cgroup_place import find_places
@@ -86,13 +86,13 @@ class Standby:
         inside = {pid for folder in folders_of(self.on_record()) for pid in members(folder)}
         self.bench.launcher.launch(self.paths, self.launch)
         ended = self.bench.ended(self.paths)
-        assert inside == {process.pid for process in self.bench.ranks(self.paths)}, "it became the rank"
+        ranks = records.read(self.paths.ranks, RanksRecord).processes
+        assert inside == {process.pid for process in ranks}, "it became the rank"
         return ended
 
 
 @pytest.fixture
 def standby(workbench):
-    workbench.ranks = lambda paths: records.read(paths.ranks, records.RanksRecord).processes
     yield lambda **options: Standby(workbench, **options)
     workbench.launcher.standbys.dismiss_all()
     wait_for(lambda: not workbench.launcher.standbys.collect() and not workbench.launcher.standbys.pids)

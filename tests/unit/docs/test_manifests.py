@@ -11,6 +11,7 @@ import copy
 import importlib.util
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
@@ -37,17 +38,46 @@ def documents(name: str) -> list[dict]:
     return list(yaml.safe_load_all((FOLDER / name).read_text()))
 
 
+def by_kind(name: str) -> dict[str, dict]:
+    return {each["kind"]: each for each in documents(name)}
+
+
 def check(document: dict) -> None:
     jsonschema.validate(document, SCHEMAS[f"{document['apiVersion']} {document['kind']}"])
 
 
+def check_refused(document: dict, *breaks: Callable[[dict], object]) -> None:
+    """Check that a document is valid, and no longer so once its spec is broken in one of some ways."""
+    check(document)
+    for break_it in breaks:
+        broken = copy.deepcopy(document)
+        break_it(broken["spec"])
+        with pytest.raises(jsonschema.ValidationError):
+            check(broken)
+
+
 def job_of(name: str) -> dict:
     """Return the spec of the Job in a manifest, which may be within a JobSet."""
-    found = {each["kind"]: each["spec"] for each in documents(name) if "spec" in each}
+    found = by_kind(name)
     if "JobSet" not in found:
-        return found["Job"]
-    (replicated,) = found["JobSet"]["replicatedJobs"]
+        return found["Job"]["spec"]
+    (replicated,) = found["JobSet"]["spec"]["replicatedJobs"]
     return replicated["template"]["spec"]
+
+
+def flags_of(job: dict) -> dict[str, str]:
+    words = job["template"]["spec"]["containers"][0]["command"]
+    return dict(zip(words[3::2], words[4::2], strict=True))
+
+
+def places_of(job: dict) -> list[Place]:
+    """Return the place of the pod of each index."""
+    flags = flags_of(job)
+    nodes, rendezvous = int(flags["--nnodes"]), flags["--rendezvous"]
+    return [
+        place_of({"JOB_COMPLETION_INDEX": str(index)}, nodes=nodes, rendezvous=rendezvous)
+        for index in range(job["completions"])
+    ]
 
 
 def test_there_are_manifests():
@@ -65,22 +95,17 @@ def test_every_document_fits_its_schema(name):
 
 
 def test_a_field_that_is_misspelt_or_of_another_type_is_refused():
-    job = next(each for each in documents("job.yaml") if each["kind"] == "Job")
-    check(job)
-    for break_it in (
+    check_refused(
+        by_kind("job.yaml")["Job"],
         lambda spec: spec.update(podReplacementPolicies="Failed"),
         lambda spec: spec["template"]["spec"].update(terminationGracePeriodSeconds="75"),
         lambda spec: spec["template"]["spec"]["containers"][0].pop("name"),
-    ):
-        broken = copy.deepcopy(job)
-        break_it(broken["spec"])
-        with pytest.raises(jsonschema.ValidationError):
-            check(broken)
+    )
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_a_pod_has_the_grace_of_the_spec_and_the_margins(name, tmp_path):
-    found = {each["kind"]: each for each in documents(name)}
+    found = by_kind(name)
     path = tmp_path / "job.yaml"
     path.write_text(found["ConfigMap"]["data"]["job.yaml"])
     grace_s = load_spec(path, trust=None).grace_s
@@ -112,24 +137,18 @@ def test_the_exit_codes_of_exec_are_answered_and_no_shell_is_between(name):
 
 
 def test_a_jobset_with_a_misspelt_field_or_an_unknown_action_is_refused():
-    jobset = next(each for each in documents("jobset.yaml") if each["kind"] == "JobSet")
-    check(jobset)
-    for break_it in (
+    check_refused(
+        by_kind("jobset.yaml")["JobSet"],
         lambda spec: spec.update(failurePolicies={}),
         lambda spec: spec["failurePolicy"].update(restartStrategy="Never"),
         lambda spec: spec["failurePolicy"]["rules"][0].update(action="Ignore"),
         lambda spec: spec["replicatedJobs"][0].pop("name"),
         lambda spec: spec["replicatedJobs"][0]["template"]["spec"]["template"]["spec"].update(grace=75),
-    ):
-        broken = copy.deepcopy(jobset)
-        break_it(broken["spec"])
-        with pytest.raises(jsonschema.ValidationError):
-            check(broken)
+    )
 
 
 def test_a_jobset_fails_where_its_job_can_never_run_and_never_has_two_pods_of_one_node():
-    jobset = next(each for each in documents("jobset.yaml") if each["kind"] == "JobSet")
-    policy = jobset["spec"]["failurePolicy"]
+    policy = by_kind("jobset.yaml")["JobSet"]["spec"]["failurePolicy"]
     assert policy["restartStrategy"] == "BlockingRecreate"
     assert [(rule["action"], rule["onJobFailureReasons"]) for rule in policy["rules"]] == [
         ("FailJobSet", ["PodFailurePolicy"])
@@ -137,47 +156,33 @@ def test_a_jobset_fails_where_its_job_can_never_run_and_never_has_two_pods_of_on
 
 
 def test_the_pods_of_a_jobset_meet_at_the_name_that_it_gives_to_the_first():
-    found = {each["kind"]: each for each in documents("jobset.yaml")}
+    found = by_kind("jobset.yaml")
     network, (replicated,) = (found["JobSet"]["spec"][name] for name in ("network", "replicatedJobs"))
     job = job_of("jobset.yaml")
-    words = job["template"]["spec"]["containers"][0]["command"]
-    flags = dict(zip(words[3::2], words[4::2], strict=True))
     assert network["enableDNSHostnames"]
     assert network["publishNotReadyAddresses"]
     assert (job["completionMode"], job["completions"]) == ("Indexed", job["parallelism"])
     first = f"{found['JobSet']['metadata']['name']}-{replicated['name']}-0-0.{network['subdomain']}"
-    for index in range(job["completions"]):
-        place = place_of(
-            {"JOB_COMPLETION_INDEX": str(index)},
-            nodes=int(flags["--nnodes"]),
-            rendezvous=flags["--rendezvous"],
-        )
-        assert place == Place(job["completions"], index, first, 29400)
+    nodes = job["completions"]
+    assert places_of(job) == [Place(nodes, index, first, 29400) for index in range(nodes)]
     assert found["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteMany"]
 
 
 def test_the_pods_of_an_indexed_job_meet_at_the_name_that_the_service_gives_to_the_first():
-    found = {each["kind"]: each for each in documents("indexed-job.yaml")}
+    found = by_kind("indexed-job.yaml")
     job, service = found["Job"], found["Service"]
     pod = job["spec"]["template"]["spec"]
-    words = pod["containers"][0]["command"]
-    flags = dict(zip(words[3::2], words[4::2], strict=True))
     nodes, name = job["spec"]["completions"], job["metadata"]["name"]
     assert (job["spec"]["completionMode"], job["spec"]["parallelism"]) == ("Indexed", nodes)
     assert pod["subdomain"] == service["metadata"]["name"]
     assert service["spec"]["clusterIP"] == "None", "as YAML has it, that is no null"
     assert service["spec"]["selector"] == {"batch.kubernetes.io/job-name": name}
-    for index in range(nodes):
-        place = place_of(
-            {"JOB_COMPLETION_INDEX": str(index)},
-            nodes=int(flags["--nnodes"]),
-            rendezvous=flags["--rendezvous"],
-        )
-        assert place == Place(nodes, index, f"{name}-0.{pod['subdomain']}", 29400)
+    first = f"{name}-0.{pod['subdomain']}"
+    assert places_of(job["spec"]) == [Place(nodes, index, first, 29400) for index in range(nodes)]
     # What all nodes share is on a volume that they can all mount.
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     mounts = {mount["mountPath"]: mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
-    folder = next(path for path in mounts if flags["--run"].startswith(path))
+    folder = next(path for path in mounts if flags_of(job["spec"])["--run"].startswith(path))
     claim = volumes[mounts[folder]]["persistentVolumeClaim"]["claimName"]
     assert claim == found["PersistentVolumeClaim"]["metadata"]["name"]
     assert found["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteMany"]
