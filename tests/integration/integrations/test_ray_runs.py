@@ -89,7 +89,7 @@ def computed(folder: Path, rank: int, attempt: int) -> list[int]:
 
 
 def resume_of(folder: Path, attempt: int) -> dict[str, Any]:
-    """Return how the resume of an attempt went, as far as it was known at its last step."""
+    """Return the resume record of an attempt, which its last step copied."""
     return json.loads((folder / "struck-steps" / f"resume-{attempt}.json").read_text())
 
 

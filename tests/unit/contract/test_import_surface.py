@@ -1,4 +1,4 @@
-"""Which edits of a file leave what it decides about imports as it was."""
+"""Edits of a file that keep the digest of its imports, change it, or leave the file without one."""
 
 import pytest
 
