@@ -55,8 +55,9 @@ PYTEST = unset PYTHONDONTWRITEBYTECODE; exec $(1)/python -m pytest -q --numproce
 test: $(INSTALLED) ## run the everyday tests
 	@$(call PYTEST,$(BIN)) --no-loadscope-reorder -m "not slow" $(PYTEST_FLAGS)
 
+# In the order that tests/conftest.py gives them: the longest files first.
 test-slow: $(INSTALLED) ## run the others: a real systemd, power cuts, every scenario of chaos (root runs more of them)
-	@$(call PYTEST,$(BIN)) -m slow $(PYTEST_FLAGS)
+	@$(call PYTEST,$(BIN)) --no-loadscope-reorder -m slow $(PYTEST_FLAGS)
 
 mutants: $(INSTALLED) ## break the code in a copy, line by line, and see a test fail each time
 	@exec $(BIN)/python -m tests.mutants $(MUTANTS_FLAGS)

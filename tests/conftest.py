@@ -49,6 +49,22 @@ def pytest_configure() -> None:
         multiprocessing.current_process()._config["tempdir"] = short
 
 
+@pytest.hookimpl(trylast=True)  # without what is deselected
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the files whose slow tests may take longest, by their limits.
+
+    A worker of xdist takes its next file while it has two tests left: were files of one or two long tests the
+    last ones, some workers would keep several of them while the others have nothing to do.
+    """
+    limit_s = float(config.getini("timeout"))
+    longest_s = dict.fromkeys((item.path for item in items), 0.0)
+    for item in items:
+        if item.get_closest_marker("slow") is not None:
+            own = item.get_closest_marker("timeout")
+            longest_s[item.path] += own.args[0] if own is not None else limit_s
+    items.sort(key=lambda item: -longest_s[item.path])
+
+
 @pytest.fixture(autouse=True)
 def _signals_are_handled_as_before(request: pytest.FixtureRequest):
     """Fail a test that leaves a handler behind: others in the same process would be deaf and fail."""

@@ -81,6 +81,18 @@ def test_what_stands_in_a_function_is_run_and_waited_for():
     assert started == with_parts
     assert len(re.findall(r"^joined$", text, re.MULTILINE)) == 1, "it waits for all of them"
     assert text.rindex("\nbeside ") < text.rindex("\njoined\n") < text.rindex("exit ")
+    assert text.rindex("\njoined\n") < text.rindex("\nmutants\n"), (
+        "they have limits of their own, in real time"
+    )
+
+
+def test_parts_that_run_at_the_same_time_remember_what_failed_in_folders_of_their_own():
+    """One that has a second chance would otherwise find the failures of the others."""
+    text = SCRIPT.read_text().replace("\\\n", " ")
+    beside = re.findall(r"^ +run \".*$", text, re.MULTILINE)
+    folders = [re.search(r" -o cache_dir=(\S+)", part) for part in beside]
+    assert None not in folders, beside
+    assert len({folder[1] for folder in folders}) == len(beside) > 2
 
 
 def test_the_script_is_one_that_bash_understands():
@@ -90,7 +102,7 @@ def test_the_script_is_one_that_bash_understands():
 
 def test_the_declared_minimum_versions_are_tested_where_there_is_a_target_for_it():
     has_target = re.search(r"^test-floors:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE) is not None
-    is_run = re.search(r"^run .* test-floors\b", SCRIPT.read_text(), re.MULTILINE) is not None
+    is_run = re.search(r"^ *run .* test-floors\b", SCRIPT.read_text(), re.MULTILINE) is not None
     assert has_target == is_run
 
 
