@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainerd.drill.diagnosis import diagnose_fault
-from trainerd.drill.drill_budget import LongestRun, attempt_limit_s, unless_used_up
+from trainerd.drill.drill_budget import LongestRun, attempt_limit_s, patience_s, unless_used_up
 from trainerd.drill.drill_report import DrillReport, FaultResult, overall
 from trainerd.drill.drilled_run import DrilledRun, RunPlaces
 from trainerd.drill.fault_plan import Measured, Undisturbed, choose_faults, choose_horizon
@@ -193,7 +193,11 @@ class Drill:
         run = DrilledRun(
             self._job, self._places, name, every_steps=horizon.every_steps, stop_step=horizon.stop_step
         )
-        end = run.attempt(limit_s=self._limit_s, traced_step=traced_step)
+        end = run.attempt(
+            limit_s=self._limit_s,
+            patience_s=patience_s(self._began_s, self._budget_s),
+            traced_step=traced_step,
+        )
         _check_runs(end, self._job)
         return run
 
@@ -259,6 +263,7 @@ class Drill:
             end = run.attempt(
                 *fault.strikes[number : number + 1],
                 limit_s=self._limit_s,
+                patience_s=patience_s(self._began_s, self._budget_s),
                 changes_workers=fault.changes_workers and is_last,
                 ranks=fault.ranks if is_last else None,
             )
@@ -267,6 +272,13 @@ class Drill:
                 break
         lost, return_s = _costs(ends)
         last = ends[-1]
+        if last.kind == "too-slow" and last.is_training and last.step < reference.steps:
+            # It would have ended: on a machine that is busier than when the job was measured.
+            said, _, _ = last.message.partition("\n")
+            message = (
+                f"{said}, and still trained, at step {last.step} of {reference.steps}: give a larger --budget"
+            )
+            return FaultResult(fault.name, fault.title, "not-run", message=message, lacks_budget=True)
         if last.kind not in {"finished", "drained"}:
             message = last.message.strip() or last.kind
             return FaultResult(fault.name, fault.title, "refused", lost, return_s, message=message)

@@ -27,6 +27,9 @@ LOOK_S: Final = 0.02
 """How often the heartbeat of an attempt is looked at, in seconds."""
 END_LIMIT_S: Final = 15.0
 """How long a shim may take to end its ranks once it is told to kill them, in seconds."""
+TRAINING_S_MIN: Final = 10.0
+TRAINING_STEPS: Final = 10.0
+"""An attempt trains if its newest step is no older than so many seconds, or so many of its steps."""
 _OUTPUT_BYTES_MAX: Final = 8192
 _OUTPUT_LINES: Final = 6
 
@@ -46,6 +49,7 @@ class DrillAttempt:
         step_s: A step, in seconds, from the first to the last one seen; None for less than two.
         beat: Its last heartbeat.
         message: What went wrong, in words.
+        is_training: Whether it still made steps when it was ended at its limit.
     """
 
     kind: EndKind
@@ -54,6 +58,7 @@ class DrillAttempt:
     step_s: float | None = None
     beat: Heartbeat | None = None
     message: str = ""
+    is_training: bool = False
 
     @property
     def step(self) -> int:
@@ -71,6 +76,7 @@ def run_attempt(
     launch: LaunchRecord,
     *,
     limit_s: float,
+    patience_s: float = 0.0,
     is_enough: Callable[[Heartbeat, float], bool] | None = None,
     saves: Callable[[], tuple[SaveEvent, ...]] = tuple,
     is_saved_enough: Callable[[], bool] | None = None,
@@ -82,6 +88,7 @@ def run_attempt(
         paths: Folder of the attempt.
         launch: What to start.
         limit_s: It is killed after so long, in seconds.
+        patience_s: One that still makes steps is killed after so long, if that is longer.
         is_enough: Tells from the heartbeat, and the seconds since the first step, whether to kill it now.
         saves: Returns what the Checkpointers of the attempt did; looked at if it opened no session.
         is_saved_enough: Tells whether to kill an attempt without a session now.
@@ -111,11 +118,15 @@ def run_attempt(
                 has_seen_enough = is_enough is not None and is_enough(beat, watch.since_first_step_s)
             if has_seen_enough:
                 ended = "left"
-            elif time.monotonic() - began_s > limit_s:
+            elif (age_s := time.monotonic() - began_s) > limit_s and (
+                age_s > patience_s or not watch.is_training
+            ):
                 ended = "too-slow"
             if ended is not None:
                 break
             time.sleep(LOOK_S)
+        is_training = ended == "too-slow" and watch.is_training
+        ran_s = time.monotonic() - began_s
     finally:
         _end(shim)
     beat = watch.look()
@@ -123,7 +134,7 @@ def run_attempt(
         (ended, "") if ended is not None else _how_it_ended(paths, launch, beat, saves, was_struck)
     )
     if kind == "too-slow":
-        message = f"it did not end within {limit_s:.0f} s" + _last_lines(launch)
+        message = f"it did not end within {ran_s:.0f} s" + _last_lines(launch)
     return DrillAttempt(
         kind=kind,
         duration_s=time.monotonic() - began_s,
@@ -131,6 +142,7 @@ def run_attempt(
         step_s=watch.step_s,
         beat=beat,
         message=message,
+        is_training=is_training,
     )
 
 
@@ -153,6 +165,13 @@ class _Watch:
         if self._first is None or self._last is None or self._last[0] <= self._first[0]:
             return None
         return (self._last[1] - self._first[1]) / (self._last[0] - self._first[0])
+
+    @property
+    def is_training(self) -> bool:
+        """Whether a step was finished a short time ago."""
+        if self._last is None:
+            return False
+        return time.monotonic() - self._last[1] <= max(TRAINING_S_MIN, TRAINING_STEPS * (self.step_s or 0.0))
 
     def look(self) -> Heartbeat | None:
         try:

@@ -25,6 +25,16 @@ def attempt_limit_s(expected_s: float) -> float:
     return max(ATTEMPT_LIMIT_S_MIN, ATTEMPT_LIMIT_FACTOR * expected_s)
 
 
+def patience_s(began_s: float, budget_s: float) -> float:
+    """Return how long an attempt that begins now may take while it makes steps, in seconds.
+
+    Args:
+        began_s: When the drill began, by the monotonic clock.
+        budget_s: Time for the whole drill, in seconds.
+    """
+    return OVERRUN * budget_s - (time.monotonic() - began_s)
+
+
 class LongestRun:
     """What the next run of a drill is expected to take: as long as the longest of those that were timed.
 

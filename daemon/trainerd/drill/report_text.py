@@ -81,10 +81,9 @@ def closing_line(report: DrillReport) -> str:
             return f"exact ({run}): {over}; give a larger --budget"
         return f"exact: all {len(struck)} faults that were run, {over}"
     if not struck:
-        return (
-            "different: nothing was struck"
-            if ran and ran[0].verdict == "exact"
-            else ("different: two undisturbed runs differ, so nothing could be compared")
-        )
+        if ran and ran[0].verdict == "exact":
+            budget = "; give a larger --budget" if report.unfit else ""
+            return f"unchecked: no fault was run, so nothing is known{budget}"
+        return "different: two undisturbed runs differ, so nothing could be compared"
     bad = [each for each in ran if each.verdict != "exact"]
     return f"different: {len(bad)} of {len(struck)} faults that were run are not exact"

@@ -11,6 +11,7 @@ from trainerd.drill.conduct import Drill
 from trainerd.drill.drill_attempt import DrillAttempt
 from trainerd.drill.drilled_job import job_of_command
 from trainerd.drill.drilled_run import RunPlaces
+from trainerd.drill.fault_plan import PlannedFault
 from trainerd.drill.run_comparison import RunTrace
 from trainerd.errors import UserError
 
@@ -72,3 +73,27 @@ def test_a_job_that_is_too_slow_to_be_measured_is_told_to_get_a_larger_budget(
     assert "loading data" in said
     assert "larger --budget" in said
     assert "without any fault" not in said
+
+
+@pytest.mark.parametrize(
+    ("step", "is_training", "verdict"),
+    [(700, True, "not-run"), (700, False, "refused"), (1000, True, "refused")],
+    ids=["slow", "hangs", "does-not-end"],
+)
+def test_a_run_that_is_slower_than_it_was_measured_is_no_difference(tmp_path, step, is_training, verdict):
+    message = "it did not end within 60 s\n    epoch 3"
+    end = DrillAttempt("too-slow", 60.0, beat=Heartbeat(step=step), message=message, is_training=is_training)
+
+    class Run:
+        steps = 1000
+
+        def attempt(self, *_strikes, **_options):
+            return end
+
+    drill = Drill(job_of_command(("/bin/true",), tmp_path, {}), RunPlaces(tmp_path), budget_s=60.0)
+    result = drill._strike(Run(), PlannedFault("kill", "SIGKILL", ()), Run())
+    assert (result.verdict, result.lacks_budget) == (verdict, verdict == "not-run")
+    if verdict == "not-run":
+        assert result.message == (
+            "it did not end within 60 s, and still trained, at step 700 of 1000: give a larger --budget"
+        )

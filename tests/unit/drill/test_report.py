@@ -51,21 +51,27 @@ def report(*faults):
 
 
 @pytest.mark.parametrize(
-    ("faults", "verdict"),
+    ("faults", "verdict", "said"),
     [
-        ((CLEAN, DRAIN), "exact"),
-        ((CLEAN, DRAIN, LEFT_OUT), "exact"),
-        ((CLEAN, DRAIN, DIFFERENT), "different"),
-        ((CLEAN, DRAIN, REFUSED), "different"),
-        ((CLEAN,), "different"),
-        ((CLEAN, LEFT_OUT), "different"),
-        ((), "different"),
+        ((CLEAN, DRAIN), "exact", "exact: "),
+        ((CLEAN, DRAIN, LEFT_OUT), "exact", "exact: "),
+        ((CLEAN, DRAIN, DIFFERENT), "different", "different: "),
+        ((CLEAN, DRAIN, REFUSED), "different", "different: "),
+        ((CLEAN,), "different", "unchecked: no fault was run"),
+        ((CLEAN, LEFT_OUT), "different", "unchecked: no fault was run"),
+        ((), "different", "different: "),
     ],
     ids=["exact", "one-not-run", "different", "refused", "nothing-struck", "all-not-run", "nothing"],
 )
-def test_exact_is_said_only_if_something_was_struck_and_all_that_ran_is_exact(faults, verdict):
+def test_exact_is_said_only_if_something_was_struck_and_all_that_ran_is_exact(faults, verdict, said):
     assert overall(faults) == verdict
-    assert closing_line(report(*faults)).startswith(verdict)
+    assert closing_line(report(*faults)).startswith(said)
+
+
+def test_a_drill_that_ran_no_fault_in_its_time_says_what_to_do():
+    unfit = dataclasses.replace(LEFT_OUT, lacks_budget=True)
+    assert closing_line(report(CLEAN, unfit)).endswith("nothing is known; give a larger --budget")
+    assert "budget" not in closing_line(report(CLEAN, LEFT_OUT))
 
 
 def test_the_closing_line_counts_what_was_run():
