@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from trainerd.cli.options import json_option
-from trainerd.cli.output import ending_quietly, print_json
+from trainerd.cli.output import ending_quietly, print_json, wanted_color
 from trainerd.cli.script_file import UnreadableScriptError, script_bytes, shown_name
 
 if TYPE_CHECKING:
@@ -87,8 +86,8 @@ def _show(file: Path, findings: tuple[ScriptFinding, ...], *, has_session: bool)
     for finding in findings:
         place = click.style(f"{shown_name(file)}:{finding.line}:", bold=True)
         rule = click.style(f"[{finding.rule}]", dim=True)
-        click.echo(f"{place} {finding.why} {rule}", color=_color())
-        click.echo(f"    instead: {finding.instead}", color=_color())
+        click.echo(f"{place} {finding.why} {rule}", color=wanted_color())
+        click.echo(f"    instead: {finding.instead}", color=wanted_color())
     if findings:
         count = "1 finding" if len(findings) == 1 else f"{len(findings)} findings"
         click.echo(
@@ -101,8 +100,3 @@ def _show(file: Path, findings: tuple[ScriptFinding, ...], *, has_session: bool)
             f"{shown_name(file)}: not checked: it opens no session and has no loop that a session drives\n"
             "    begin with: with trainerd.session() as session: (docs/training-api.md)"
         )
-
-
-def _color() -> bool | None:
-    """Return False where NO_COLOR is set; None leaves it to whether the output is a terminal."""
-    return False if os.environ.get("NO_COLOR") else None

@@ -45,7 +45,7 @@ def command(context: click.Context, *, name: str, verify: bool, state: StatePath
     """Show the checkpoints of a job.
 
     Oldest first. Those in quarantine and those that a rollback has abandoned follow, each with its reason.
-    With --verify, exits with 1 if a checkpoint fails.
+    With --verify, exits with 1 if a checkpoint fails or cannot be read.
 
     \b
     Example:
@@ -64,7 +64,7 @@ def command(context: click.Context, *, name: str, verify: bool, state: StatePath
             print_json({"job": name} | found)
         else:
             _show(name, found, is_verified=verify)
-    if verify and (found["problems"] or any(row["verified"] is False for row in found["checkpoints"])):
+    if verify and (found["problems"] or any(row["verified"] is not True for row in found["checkpoints"])):
         context.exit(1)
 
 

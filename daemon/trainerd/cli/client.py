@@ -184,6 +184,10 @@ def not_running(state: StatePaths) -> UserError:
     refusal = why_unreachable(state)
     if refusal is not None:
         return refusal
+    if state.root.exists() and not state.root.is_dir():
+        return UserError(
+            f"{state.root} is not a folder", hint="name the state folder of a supervisor with --state-dir"
+        )
     return NotRunningError(
         f"no supervisor is running on {state.root}",
         hint=f"start one with `{start_command(state)}`, or name another state folder with --state-dir",

@@ -11,9 +11,10 @@ import click
 
 from trainerd.cli.how_to_start import last_jobs_dir, start_command
 from trainerd.cli.options import find_state, json_option
-from trainerd.cli.output import ending_quietly, print_json
+from trainerd.cli.output import ending_quietly, print_json, wanted_color
 from trainerd.contract.folder_owner import ROOT_UID, acting_as_user, owner_of
 from trainerd.contract.paths import StatePaths
+from trainerd.contract.safe_text import safe_line
 from trainerd.errors import TrainerdError, UserError
 
 if TYPE_CHECKING:
@@ -168,6 +169,6 @@ def _show(findings: Sequence[Finding]) -> None:
     width = max(len(each.check) for each in findings)
     for each in findings:
         status = click.style(f"{each.status.value:<7}", fg=_STYLES[each.status.value])
-        click.echo(f"{status}  {each.check:<{width}}  {each.message}")
+        click.echo(f"{status}  {each.check:<{width}}  {safe_line(each.message)}", color=wanted_color())
         if each.remedy:
-            click.echo(f"{'':<7}  {'':<{width}}  -> {each.remedy}")
+            click.echo(f"{'':<7}  {'':<{width}}  -> {safe_line(each.remedy)}")

@@ -9,6 +9,7 @@ import click
 from trainerd.cli.durations import option_s
 from trainerd.contract.drill_record import DrilledRecord, programs_of, write_drilled
 from trainerd.contract.folder_owner import acting_as_owner_of
+from trainerd.contract.safe_text import safe_line
 from trainerd.errors import TrainerdError
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ def drilled_before(files: tuple[Path, ...], budget: str, context: click.Context)
         report = drill_job(job_of_spec(load_spec(file, trust=None)), budget_s=seconds_of(budget))
         if report.verdict != "exact":
             show_report(report, as_json=False, err=True)
-            click.echo(f"error: {file}: the drill is not exact: nothing was submitted", err=True)
+            click.echo(
+                f"error: {safe_line(str(file))}: the drill is not exact: nothing was submitted", err=True
+            )
             context.exit(1)
         if report.unfit:
             click.echo(f"{file}: {closing_line(report)}", err=True)

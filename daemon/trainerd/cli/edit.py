@@ -14,6 +14,7 @@ import click
 
 from trainerd.cli.options import json_option, name_argument, state_option
 from trainerd.cli.output import ending_quietly, print_json
+from trainerd.contract.safe_text import safe_text
 from trainerd.errors import SpecError, UserError
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _edited(copy: Path, target: Path, name: str) -> bytes:
         try:
             _check(target, data, name)
         except UserError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {safe_text(str(error))}", err=True)
             if sys.stdin.isatty() and click.confirm("edit it again?", default=True, err=True):
                 continue
             raise UserError("the spec is unchanged", hint=f"the copy is kept: {copy}") from error

@@ -15,6 +15,7 @@ import click
 from trainerd.cli.durations import option_s
 from trainerd.contract import exit_codes
 from trainerd.contract.paths import StatePaths
+from trainerd.contract.safe_text import safe_text
 from trainerd.errors import UserError
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def command(
         for_one = [name for name, is_given in (("--temporary", temporary), ("--fresh", fresh)) if is_given]
         group = _group(job, place, common, meet_within, for_one=for_one)
     except UserError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {safe_text(str(error))}", err=True)
         context.exit(exit_codes.NEVER_RETRY)
 
     said = [""]

@@ -81,6 +81,7 @@ ELSEWHERE: Final = {
     "lint": "validate",
     "test": "drill",
     "save": "checkpoint",
+    "verify": "checkpoints --verify",
 }
 """Verbs of other programs, and what does that here."""
 
@@ -160,6 +161,9 @@ class Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except InternalError:
+            raise
+        except click.UsageError as error:
+            error.message = safe_text(error.message, characters_max=ERROR_CHARACTERS_MAX)
             raise
         except PermissionError as error:
             from trainerd.cli.rights import without_rights

@@ -177,6 +177,13 @@ def _show(name: str, history: History, last: int | None, *, reports: bool) -> No
     show(table)
     what = "reports" if reports else "steps"
     click.echo(
-        f"\n{len(shown)} of {len(rows)} {what}; resumed {len(history.resumes)} times, "
-        f"{len(history.superseded)} lost rows run again"
+        f"\n{len(shown)} of {len(rows)} {what}; resumed {len(history.resumes)} times, {_lost(history)}"
     )
+
+
+def _lost(history: History) -> str:
+    """Return how many rows were lost, and run again as far as that has come."""
+    newest = history.rows[-1]["step"] if history.rows else 0
+    again = sum(row.get("step", 0) <= newest for row in history.superseded)
+    of = "" if again == len(history.superseded) else f"{again} of "
+    return f"{of}{len(history.superseded)} lost rows run again"

@@ -50,6 +50,11 @@ def print_json_line(value: Any) -> None:
     sys.stdout.flush()
 
 
+def wanted_color() -> bool | None:
+    """Return False where NO_COLOR is set; None leaves it to whether the output is a terminal."""
+    return False if os.environ.get("NO_COLOR") else None
+
+
 def make_console() -> Console:
     """Return a console that is as wide as its reader, and has colours where they are wanted."""
     from rich.console import Console

@@ -16,6 +16,7 @@ from trainerd.cli.options import json_option
 from trainerd.cli.output import print_json
 from trainerd.cli.slurm_script import SlurmWish, batch_script
 from trainerd.contract import exit_codes
+from trainerd.contract.safe_text import safe_text
 from trainerd.errors import UserError
 
 _OPTION: Final = re.compile(r"-{0,2}([a-z][a-z0-9-]*(?:=[\x21-\x7e][\x20-\x7e]*)?)")
@@ -93,7 +94,7 @@ def command(
     try:
         job = load_spec(spec, trust=None)
     except UserError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {safe_text(str(error))}", err=True)
         context.exit(exit_codes.NEVER_RETRY)
     state = (state_dir or EXEC_STATES / job.name).absolute()
     own: tuple[str, ...] = (

@@ -22,6 +22,7 @@ from trainerd.cli.options import json_option, state_option
 from trainerd.cli.output import ending_quietly, print_json
 from trainerd.cli.plan import PlanView, jobs_by_name, placing_plan, show_plan
 from trainerd.contract.clock import SystemClock
+from trainerd.contract.names import check_name
 from trainerd.errors import TryAgainError
 
 if TYPE_CHECKING:
@@ -207,6 +208,8 @@ def _check_sources(
         raise click.UsageError("- stands for the only spec")
     if words is None and has_fields:
         raise click.UsageError("--gpus and its like are for a COMMAND after --; a spec has fields for them")
+    if name is not None:
+        check_name(name)
     if words is None and name is not None and files != (Path("-"),):
         raise click.UsageError("--name is for - and for a COMMAND; a spec has a field name")
 

@@ -10,6 +10,7 @@ import click
 
 from trainerd.cli.options import json_option
 from trainerd.cli.output import print_json
+from trainerd.contract.safe_text import safe_line, safe_text
 from trainerd.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     "--jobs",
     "jobs_dir",
     type=click.Path(path_type=Path),
+    metavar="DIR",
     help="Check the specs as `submit` would place them into this jobs folder: relative paths begin at the "
     "folder of a spec.",
 )
@@ -42,6 +44,9 @@ def command(context: click.Context, *, files: tuple[Path, ...], jobs_dir: Path |
     from trainerd.supervisor.specs.load import load_spec, parse_spec
     from trainerd.supervisor.specs.placement import plan_placement
 
+    if jobs_dir is not None and not jobs_dir.is_dir():
+        raise UserError(f"--jobs {jobs_dir}: there is no such folder")
+
     def judged(file: Path) -> ResolvedJob:
         if jobs_dir is None:
             return load_spec(file, trust=None)
@@ -55,11 +60,11 @@ def command(context: click.Context, *, files: tuple[Path, ...], jobs_dir: Path |
         except UserError as error:
             results.append({"file": str(file), "ok": False, "error": error.message, "hint": error.hint})
             if not as_json:
-                click.echo(f"error: {error}", err=True)
+                click.echo(f"error: {safe_text(str(error))}", err=True)
         else:
             results.append({"file": str(file), "ok": True, "job": job.name, "command": job.command})
             if not as_json:
-                click.echo(f"ok: {file}: {_described(job)}")
+                click.echo(safe_line(f"ok: {file}: {_described(job)}"))
     if as_json:
         print_json(results)
     context.exit(0 if all(result["ok"] for result in results) else 1)

@@ -153,6 +153,7 @@ def test_wait_looks_again_until_the_job_moves(trainerd_json, supervisor):
         ("top", "`trainerd ps --watch`"),
         ("describe", "`trainerd status`"),
         ("start", "`trainerd submit`"),
+        ("verify", "`trainerd checkpoints --verify`"),
         ("version", "`trainerd --version`"),
         ("job.yaml", "`trainerd submit job.yaml`"),
         ("train.py", "`trainerd submit -- python train.py`"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 
 import pytest
 
@@ -90,6 +92,17 @@ def test_verify_finds_a_flipped_bit_and_changes_nothing(trainerd, trainerd_json,
     assert "failed: step-000000100: rank-00000.safetensors has digest" in result.stdout
     shown = trainerd_json("checkpoints", "mnist", "--verify", code=1)["checkpoints"]
     assert [one["verified"] for one in shown] == [False, True]
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_verified(trainerd, trainerd_json, store, monkeypatch):
+    def verify(_store, _checkpoint):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(CheckpointStore, "verify", verify)
+    shown = trainerd("checkpoints", "mnist", "--verify", code=1).stdout
+    assert ("unknown" in shown, "could not be read" in shown, "  yes  " in shown) == (True, True, False)
+    rows = trainerd_json("checkpoints", "mnist", "--verify", code=1)["checkpoints"]
+    assert {row["verified"] for row in rows} == {None}
 
 
 def test_what_was_set_aside_is_shown_with_its_reason(trainerd, trainerd_json, store):

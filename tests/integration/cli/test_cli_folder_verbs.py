@@ -42,6 +42,21 @@ def history(state):
     path.write_bytes(b"".join(lines))
 
 
+def test_rows_that_were_lost_are_not_called_run_again_before_they_are(trainerd, state):
+    path = state.run("mnist").metrics
+    path.parent.mkdir(parents=True)
+    lines = [HEADER, encode_line({"step": 1, "epoch": 0, "batch": 0, "loss": 0.5})]
+    keep_bytes = sum(map(len, lines))
+    lines += [encode_line({"step": step, "epoch": 0, "batch": step - 1, "loss": 0.5}) for step in (2, 3)]
+    resume = {"attempt": 2, "checkpoint": "step-000000001", "step": 1, "keep_bytes": keep_bytes}
+    lines.append(encode_line({"resume": resume}))
+    path.write_bytes(b"".join(lines))
+    assert "resumed 1 times, 0 of 2 lost rows run again\n" in trainerd("metrics", "mnist").stdout
+    with path.open("ab") as file:
+        file.write(encode_line({"step": 2, "epoch": 0, "batch": 1, "loss": 0.5}))
+    assert "resumed 1 times, 1 of 2 lost rows run again\n" in trainerd("metrics", "mnist").stdout
+
+
 @pytest.mark.usefixtures("history")
 def test_metrics_is_a_table_with_one_row_a_step(trainerd):
     assert trainerd("metrics", "mnist").stdout == METRICS

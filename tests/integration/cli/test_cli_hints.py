@@ -18,6 +18,44 @@ def test_the_dry_run_of_a_removal_names_the_file_of_a_broken_spec(trainerd, supe
     assert (jobs_dir / "bad.yaml").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("exec",), 93),
+        (("slurm",), 93),
+        (("validate",), 1),
+        (("drill",), 2),
+        (("drill", "--html"), 2),
+    ],
+    ids=["exec", "slurm", "validate", "drill", "a-usage-error"],
+)
+def test_a_file_name_with_an_escape_sequence_is_shown_as_text(trainerd, tmp_path, words, code):
+    file = tmp_path / "a\x1b[31mb" / "job.yaml"
+    command = ("--", "true") if "--html" in words else ()
+    assert "a\\x1b[31mb" in trainerd(*words, file, *command, code=code).stderr
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_a_name_for_a_command_is_checked_before_anything_is_written(trainerd, tmp_path):
+    said = trainerd("submit", "--name", f"../../../../../../../..{tmp_path}/out", "--", "true", code=1).stderr
+    assert "is not a job name: a name is never a path" in said
+    assert list(tmp_path.glob("out*")) == []
+
+
+def test_a_state_folder_that_is_a_file_is_no_folder_to_start_a_supervisor_on(trainerd, tmp_path):
+    (tmp_path / "file").touch()
+    said = trainerd("status", "--state", tmp_path / "file", code=1).stderr
+    assert f"{tmp_path / 'file'} is not a folder" in said
+    assert "trainerd run" not in said
+
+
+def test_a_jobs_folder_that_is_not_there_is_not_validated_for(trainerd, tmp_path):
+    (tmp_path / "job.yaml").write_text("name: a\ncommand: [sleep, '1']\n")
+    trainerd("validate", tmp_path / "job.yaml", "--jobs", tmp_path)
+    said = trainerd("validate", tmp_path / "job.yaml", "--jobs", tmp_path / "jbos", code=1).stderr
+    assert f"--jobs {tmp_path / 'jbos'}: there is no such folder" in said
+
+
 def store(*scores: dict[str, float]):
     checkpoints = [SimpleNamespace(manifest=SimpleNamespace(scores=each)) for each in scores]
     return SimpleNamespace(directory="/c", checkpoints=lambda: checkpoints)

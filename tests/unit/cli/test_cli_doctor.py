@@ -233,3 +233,10 @@ def test_the_verb_shows_every_finding_and_fails_if_something_is_broken(state):
     mended = CliRunner().invoke(group, words)
     assert mended.exit_code == 0, mended.output
     assert "state folder" in mended.stdout
+
+
+@pytest.mark.parametrize(("no_color", "is_coloured"), [("", True), ("1", False)])
+def test_a_terminal_gets_colours_unless_they_are_not_wanted(state, no_color, is_coloured):
+    words = ["doctor", "--state", str(state.root)]
+    shown = CliRunner(env={"NO_COLOR": no_color}).invoke(group, words, color=True).stdout
+    assert ("\x1b[" in shown) is is_coloured
