@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import closing
 
 import pytest
 
 from tests.support.checkpoints import commit, names
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.cli import waiting
+from trainerd.contract.request_page import RequestPage
 from trainerd.errors import TryAgainError, UserError
 
 
@@ -21,6 +23,17 @@ def test_hold_and_retry_pass_the_request_on(trainerd, supervisor):
     assert trainerd("hold", "mnist").stdout == "mnist: running, held: held until it is resumed\n"
     assert trainerd("retry", "cifar").stdout == "cifar: queued: tried again on request\n"
     assert supervisor.calls == [("hold", "mnist"), ("retry", "cifar")]
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_a_checkpoint_that_was_asked_for_is_durable_only_if_it_is_a_new_one(trainerd, state):
+    store = CheckpointStore.of_run(state.run("mnist"))
+    attempt = state.run("mnist").attempt(2)
+    attempt.root.mkdir(parents=True)
+    with store.lock(), closing(RequestPage(attempt.requests)):
+        commit(store, 100)
+        said = trainerd("checkpoint", "mnist", "--wait", "0.01", code=1).stderr
+    assert "mnist was asked, and has not saved within 0.01 s" in said
 
 
 def test_drain_without_a_name_holds_everything_and_waits_until_nothing_runs(trainerd, supervisor):

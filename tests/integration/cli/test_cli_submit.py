@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from tests.support.fake_control import job
-from trainerd.cli import submit, waiting
+from trainerd.cli import drill, submit, waiting
+from trainerd.drill.drill_report import DrillReport, FaultResult
 from trainerd.supervisor.specs.load import load_spec
 
 
@@ -60,6 +61,27 @@ def test_nothing_is_copied_if_one_spec_is_wrong(trainerd, spec, jobs_dir):
     result = trainerd("submit", spec("one.yaml"), spec("two.yaml", comand="x"), code=1)
     assert "did you mean 'command'" in result.stderr
     assert list(jobs_dir.iterdir()) == []
+
+
+@pytest.mark.usefixtures("accepting")
+@pytest.mark.parametrize("second", ["exact", "different"])
+def test_nothing_is_submitted_unless_all_drills_are_exact(trainerd, spec, jobs_dir, monkeypatch, second):
+    verdicts = iter(["exact", second])
+
+    def drill_job(drilled, **_options):
+        verdict = next(verdicts)
+        faults = (FaultResult("undisturbed", "", "exact"), FaultResult("kill", "SIGKILL", verdict))
+        return DrillReport(drilled.command, verdict, faults, 3, "all", 1.0, 1.0)
+
+    monkeypatch.setattr(drill, "drill_job", drill_job)
+    files = [spec("one.yaml"), spec("two.yaml")]
+    result = trainerd("submit", *files, "--drill", code=0 if second == "exact" else 1)
+    placed = sorted(path.name for path in jobs_dir.iterdir())
+    if second == "exact":
+        assert placed == ["one.yaml", "two.yaml"]
+    else:
+        assert f"{files[1]}: the drill is not exact: nothing was submitted" in result.stderr
+        assert placed == []
 
 
 @pytest.mark.usefixtures("accepting")

@@ -91,6 +91,7 @@ def test_what_the_session_said_of_its_end_is_shown(attempt, record, kind, reason
     (found,) = json.loads(said("explain", "train", "--json"))
     assert (found["attempt"], found["kind"], found["step"]) == (1, kind, record.step)
     assert found["reason"].startswith(reason)
+    assert (found["next_action"] == "none: the run is complete") is (kind == "finished")
     shown = said("ps")
     assert f"attempt 1 has ended ({kind}: {reason}" in shown
     assert "never started" not in shown

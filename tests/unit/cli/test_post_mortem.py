@@ -19,6 +19,7 @@ from trainerd.contract import records
 from trainerd.contract.paths import StatePaths
 from trainerd.contract.process import identify
 from trainerd.contract.records import ExitRecord, FinishedRecord, RankExit, ShimRecord
+from trainerd.contract.session_record import register_session
 from trainerd.supervisor.journal.journal import EndingRow, Entry, Journal
 from trainerd.supervisor.machine.states import BackingOff, Finished, Running
 
@@ -155,6 +156,17 @@ def test_without_a_journal_the_run_folders_speak(tmp_path, monkeypatch):
     assert said("explain", "bare").stdout == (
         "bare: finished at step 9; how its attempts ended is not on record\n"
     )
+
+
+def test_a_finished_run_that_runs_again_is_not_shown_as_finished(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = StatePaths(tmp_path / ".trainerd").run("bare")
+    paths = run.attempt(2)
+    paths.root.mkdir(parents=True)
+    records.write(run.finished, FinishedRecord(9, 1, "step-000000009", "", NOW))
+    register_session(paths, rank=0, shim_pid=None)  # of this process, which lives
+    shown = json.loads(said("ps", "--json").stdout)
+    assert [each["state"] for each in shown] == ["running"]
 
 
 def test_a_damaged_journal_is_named_by_its_own_path(state):

@@ -83,6 +83,15 @@ def test_the_word_follows_from_what_was_compared_and_from_the_causes(fields, wor
         (
             {
                 "lost": 9,
+                "run_again": 5,
+                "compared": 4,
+                "reasons": (Reason("untracked-optimizer", "a.py:3", "x"),),
+            },
+            "suspect: a.py:3: x; 4 of 9 steps on record compared, equal in samples and values",
+        ),
+        (
+            {
+                "lost": 9,
                 "run_again": 4,
                 "differing": 1,
                 "first_difference": "step 7: x",

@@ -245,6 +245,25 @@ def test_after_a_restart_of_the_machine_a_job_goes_on_at_once():
     assert judge(evidence, now_wall_s=NOW).retry is Retry.AT_ONCE
 
 
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        (SESSION | NEW, "it left after saving checkpoint step-000000120"),
+        (
+            SESSION | OLD | {"step": 100},
+            "it stopped and lost nothing: step 100 was checkpointed before",
+        ),
+        ({"has_session": True}, "it stopped and lost nothing: no step had been made"),
+        (
+            SESSION | OLD,
+            "it left as if drained, which promises a checkpoint, and there is no new one that verifies",
+        ),
+    ],
+)
+def test_a_drain_is_said_to_have_lost_nothing_only_if_its_steps_are_in_a_checkpoint(fields, reason):
+    assert judged(code(85), **fields).reason == reason
+
+
 def test_a_drain_that_a_script_turned_into_an_exit_with_0_is_still_a_drain():
     """Frameworks that swallow SystemExit: the outcome record says what the exit code does not."""
     said = OutcomeRecord("drained", step=120, checkpoint="step-000000120")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import errno
 import os
 import threading
@@ -44,6 +45,7 @@ CRASHED = OutcomeView(3, "crashed", "it did")
         (Paused(1.0, NOW), SAVED, 85),
         (Queued(), NOTHING, 85),
         (Queued(), CRASHED, 1),
+        (Queued(), dataclasses.replace(CRASHED, checkpoint="step-000000100"), 85),
         (Queued(), KILLED, 85),
         (Queued(), None, 85),
     ],

@@ -110,6 +110,15 @@ def test_what_a_crash_says_that_it_saved_is_on_the_disk(tmp_path, capsys):
     )
 
 
+def test_a_crash_does_not_say_that_it_saved_what_was_saved_before(tmp_path, capsys):
+    for _ in range(2):
+        capsys.readouterr()
+        with pytest.raises(ValueError, match="a bug"):
+            raises_after(tmp_path, steps=3)
+    assert saved(tmp_path) == [3]
+    assert "saved step" not in capsys.readouterr().err
+
+
 def test_a_crash_that_saves_nothing_says_nothing_of_a_save(tmp_path, capsys):
     with pytest.raises(ValueError, match="a bug"):
         raises_after(tmp_path, steps=0)
