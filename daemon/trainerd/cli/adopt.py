@@ -97,7 +97,7 @@ def command(
         is_new = not target.exists()
         _write(target, new, file.stat().st_mode & 0o777)
         if not as_json:
-            _show(file, target, text, adoption)
+            _show(file, file if in_place and no_drill else target, text, adoption)
         drill = (
             DrillResult.left_out(file if in_place else target, arguments)
             if no_drill
@@ -185,18 +185,18 @@ def _show_refusals(file: Path, refusals: tuple[Refusal, ...]) -> None:
     click.echo(f"{shown_name(file)}: refused; nothing was written")
 
 
-def _show(file: Path, target: Path, text: str, adoption: Adoption) -> None:
+def _show(file: Path, written: Path, text: str, adoption: Adoption) -> None:
     lines = difflib.unified_diff(
         text.removesuffix("\n").split("\n"),
         adoption.text.removesuffix("\n").split("\n"),
         shown_name(file),
-        shown_name(target),
+        shown_name(written),
         lineterm="",
     )
     for line in lines:
         click.echo(safe_line(line))
     click.echo(
-        f"{shown_name(target)}: {adoption.changed} lines changed, {adoption.added} added, "
+        f"{shown_name(written)}: {adoption.changed} lines changed, {adoption.added} added, "
         f"{adoption.indented} only indented"
     )
     for note in adoption.notes:

@@ -97,6 +97,7 @@ def test_without_a_drill_it_is_not_called_resumable(script, drill):
     new = script.with_name("train_adopted.py")
     assert done.output.endswith(f"; trainerd drill -- python {new} finds out\n")
     done = adopt(script, "--no-drill", "--in-place", "--", "--epochs", "2")
+    assert (f"\n+++ {script}\n" in done.output, "_adopted" in done.output) == (True, False)
     assert done.output.endswith(f"; trainerd drill -- python {script} --epochs 2 finds out\n")
     assert "resumable" not in done.output
 
