@@ -114,7 +114,8 @@ def _show(name: str, found: dict[str, Any], *, is_verified: bool) -> None:
     if found["checkpoints"]:
         show(_table(found["checkpoints"], is_verified=is_verified))
     else:
-        click.echo(f"{name} has no checkpoint yet")
+        what = "that can be read" if found["problems"] else "yet"
+        click.echo(f"{name} has no checkpoint {what}")
     for row in found["checkpoints"]:
         if row["pin"]:
             click.echo(f"\npinned: {row['name']}\n  {safe_text(row['pin'])}")

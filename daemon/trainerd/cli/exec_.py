@@ -41,7 +41,7 @@ _NOT_NOW: Final = "not now: run it again"
 
 
 @click.command()
-@click.argument("spec", type=click.Path(path_type=Path))
+@click.argument("spec", type=click.Path(path_type=Path, readable=False))
 @click.option(
     "--state-dir",
     "--state",

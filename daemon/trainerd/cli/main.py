@@ -163,7 +163,9 @@ class Verbs(click.Group):
         except InternalError:
             raise
         except click.UsageError as error:
-            error.message = safe_text(error.message, characters_max=ERROR_CHARACTERS_MAX)
+            said = error.format_message()
+            if (safe := safe_text(said, characters_max=len(said))) != said:
+                raise click.UsageError(safe, error.ctx) from error
             raise
         except PermissionError as error:
             from trainerd.cli.rights import without_rights

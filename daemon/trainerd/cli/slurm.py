@@ -28,7 +28,7 @@ SUBMIT_LIMIT_S: Final = 120.0
 
 
 @click.command()
-@click.argument("spec", type=click.Path(path_type=Path))
+@click.argument("spec", type=click.Path(path_type=Path, readable=False))
 @click.option("--time", "time", metavar="LIMIT", help="Time limit, as for sbatch: minutes, 4:00:00, 1-12.")
 @click.option(
     "--nodes",

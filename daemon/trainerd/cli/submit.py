@@ -56,7 +56,10 @@ class SubmitCommand(click.Command):
 
 @click.command(cls=SubmitCommand)
 @click.argument(
-    "files", nargs=-1, type=click.Path(path_type=Path, allow_dash=True), metavar="FILE... | - | -- COMMAND..."
+    "files",
+    nargs=-1,
+    type=click.Path(path_type=Path, allow_dash=True, readable=False),
+    metavar="FILE... | - | -- COMMAND...",
 )
 @click.option("--name", metavar="NAME", help="Name of the job, for - and for a COMMAND.")
 @click.option("--workdir", type=click.Path(path_type=Path), metavar="DIR", help="Of a COMMAND.  [default: .]")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("template", type=click.Path(path_type=Path), metavar="TEMPLATE")
+@click.argument("template", type=click.Path(path_type=Path, readable=False), metavar="TEMPLATE")
 @click.option(
     "--set",
     "axes",

@@ -124,6 +124,12 @@ def test_a_folder_without_a_manifest_is_shown_and_fails_verification(trainerd, s
     trainerd("checkpoints", "mnist", "--verify", code=1)
 
 
+def test_checkpoints_that_cannot_be_read_are_not_called_none(trainerd, store):
+    for step in (100, 120):
+        (store.directory / f"step-{step:09d}" / "manifest.json").unlink()
+    assert trainerd("checkpoints", "mnist").stdout.startswith("mnist has no checkpoint that can be read\n")
+
+
 def test_a_job_without_checkpoints_says_so(trainerd, state):
     state.run("mnist").root.mkdir(parents=True)
     assert trainerd("checkpoints", "mnist").stdout == "mnist has no checkpoint yet\n"

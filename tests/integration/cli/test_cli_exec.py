@@ -105,6 +105,7 @@ def test_a_job_that_finishes_exits_with_0_and_its_output_is_ours(foreground):
     assert "to-err\n" in out
     assert out.endswith("unfinished")
     assert "trainerd: ant: finished: it exited with 0" in err
+    assert "finished before" not in err
     # As a person starts it: what it imports is all there.
     foreground.start_anew(sys.executable, "-m", "trainerd", "exec", "ant.json", "--quiet")
     assert foreground.ended() == (0, "", "")

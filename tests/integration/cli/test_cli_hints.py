@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -33,6 +35,30 @@ def test_a_file_name_with_an_escape_sequence_is_shown_as_text(trainerd, tmp_path
     file = tmp_path / "a\x1b[31mb" / "job.yaml"
     command = ("--", "true") if "--html" in words else ()
     assert "a\\x1b[31mb" in trainerd(*words, file, *command, code=code).stderr
+
+
+@pytest.mark.usefixtures("supervisor")
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(("exec",), 93), (("slurm",), 93), (("validate",), 1), (("submit",), 1), (("sweep",), 1)],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_a_spec_that_may_not_be_read_is_refused_with_the_remedy(trainerd, tmp_path, monkeypatch, words, code):
+    file = tmp_path / "job.yaml"
+    file.write_text("command: [sleep, '1']\n")
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, *how: str(path) != str(file) and real(path, *how))
+    opened = os.open
+
+    def refuse(path, *arguments, **options):
+        if str(path) == str(file):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    more = ("--set", "env.A=1") if words == ("sweep",) else ()
+    said = trainerd(*words, file, *more, code=code).stderr
+    assert (f"{file}: may not be read by this user" in said, f"chmod u+r {file}" in said) == (True, True)
 
 
 @pytest.mark.usefixtures("supervisor")
