@@ -82,6 +82,11 @@ def test_what_is_proven_decides(seen, answer):
     assert word(**seen) == answer
 
 
+def test_where_no_code_is_known_a_rank_that_failed_is_not_said_to_have_exited_with_0():
+    verdict = judge_run(RunSeen(evidence=said("finished", "exception")), now_wall_s=1.0)
+    assert "exited with 0" not in verdict.reason
+
+
 @pytest.mark.parametrize(
     ("ends", "code", "answer"),
     [
