@@ -2,7 +2,8 @@
 
 Its standard input is a socket that keeps messages apart, on which it tells how the standby is (``ready
 BYTES``, ``unfit WHY``) and takes one order: an attempt's folder, and with it a descriptor that is closed when
-the ranks are on record. It then is the shim of that attempt, like any other.
+the ranks are on record. It then is the shim of that attempt, like any other. Or it is told to wait for the
+order of another process (`parking`).
 
 Invariants: it has recorded nothing and holds no lock before the order. It ends, with the standby, when the
 other end of the socket is closed, when the standby has ended or is unfit, and when a named limit is over.
@@ -23,6 +24,7 @@ from trainerd.errors import TrainerdError
 from trainerd.shim.environment_file import read_environment_file
 from trainerd.shim.fork_server import Order
 from trainerd.shim.held_start import held_at_start
+from trainerd.shim.parking import PARK, wait_parked
 from trainerd.shim.spawn import rank_start
 from trainerd.shim.standby_cgroup import StandbyCgroup
 from trainerd.shim.standby_process import PREPARE_LIMIT_S, StandbyProcess, wait_for
@@ -56,7 +58,18 @@ def await_launch(recipe: StandbyRecipe) -> tuple[Order, StandbyProcess] | None:
             [orders.fileno(), standby.channel.fileno()], None if is_ready else deadline_s - time.monotonic()
         )
         if orders.fileno() in readable:
-            folder, descriptors, _, _ = socket.recv_fds(orders, _ORDER_BYTES, 1)
+            try:
+                folder, descriptors, _, _ = socket.recv_fds(orders, _ORDER_BYTES, 1)
+            except OSError:
+                break
+            if folder.startswith(PARK) and is_ready:
+                parked = wait_parked(
+                    folder.removeprefix(PARK), orders, lambda: bool(wait_for([standby.channel.fileno()], 0.0))
+                )
+                if parked is None:
+                    break
+                orders = parked
+                continue
             if not folder or not descriptors:
                 break
             os.set_inheritable(descriptors[0], False)

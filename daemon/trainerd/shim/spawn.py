@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from trainerd.contract import environment as names
-from trainerd.contract.compiled_code import this_machine, with_compiled_place
+from trainerd.contract.compiled_code import INDUCTOR, TRITON, this_machine, with_compiled_place
 from trainerd.contract.signals import SIGNALS_HELD
 from trainerd.errors import UserError
 from trainerd.shim import kernel
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LOOPBACK: Final = "127.0.0.1"
 DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 """Where programs are looked for without PATH."""
+OF_AN_ATTEMPT: Final = frozenset({*names.VARIABLES, SIGNALS_HELD, INDUCTOR, TRITON})
+"""Variables that differ from attempt to attempt, and on which nothing depends that a program imports."""
 _OURS: Final = "TRAINERD_"
 _NOT_STARTED: Final = 127
 
@@ -34,7 +36,7 @@ class RankStart(NamedTuple):
     Attributes:
         command: Program and arguments.
         workdir: The working folder.
-        environ: The whole environment.
+        environ: The whole environment, the variables of the attempt last.
         held: Signals that are held.
     """
 
@@ -58,7 +60,9 @@ def rank_start(
     environ = with_compiled_place(environ, this_machine())
     if held:
         environ[SIGNALS_HELD] = "1"
-    return RankStart(launch.command, launch.workdir, environ, held)
+    its_own = {name: value for name, value in environ.items() if name in OF_AN_ATTEMPT}
+    others = {name: value for name, value in environ.items() if name not in OF_AN_ATTEMPT}
+    return RankStart(launch.command, launch.workdir, others | its_own, held)
 
 
 def rank_environment(

@@ -3,6 +3,7 @@
 Invariants: it is started with the command's interpreter and options, the working folder, the session, the
 signal mask and the whole environment that the rank would be started with. If any of these differs at the
 hand-over, or the process does not answer in time, it is killed before any code of the user's has run in it.
+The variables of the attempt, the script and its arguments may differ: the process is told, and looks itself.
 """
 
 from __future__ import annotations
@@ -15,16 +16,19 @@ import signal
 import socket
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.errors import UserError
 from trainerd.shim import low_priority
 from trainerd.shim.cgroup_members import write_to_kernel
 from trainerd.shim.notes import note
-from trainerd.shim.spawn import DEFAULT_PATH, find_program, spawn_inside
+from trainerd.shim.spawn import DEFAULT_PATH, OF_AN_ATTEMPT, find_program, spawn_inside
+from trainerd.shim.standby_fit import what_differs
 from trainerd.shim.warm_command import divide
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from trainerd.contract.module_note import ModuleNote
     from trainerd.shim.cgroup import AttemptCgroup
     from trainerd.shim.spawn import RankStart
@@ -36,6 +40,10 @@ PREPARE_LIMIT_S: Final = 180.0
 HAND_OVER_LIMIT_S: Final = 1.0
 """How long the standby is waited for at the hand-over, before the job is started cold."""
 
+ROOM: Final = "TRAINERD_ROOM"
+"""Variable at the end of what a standby is started with: room for the variables of another attempt there."""
+
+_ROOM_BYTES: Final = 4096
 _PROGRAM: Final = Path(__file__).with_name("warm_program.py")
 _MESSAGE_BYTES: Final = 4096
 _RECIPE: Final = 3
@@ -79,13 +87,11 @@ class StandbyProcess:
         words = divide(command)
         if isinstance(words, str):
             raise UserError(words)
+        environ = environ | {ROOM: " " * _ROOM_BYTES}
         recipe = os.memfd_create("standby-recipe", os.MFD_CLOEXEC)
         try:
-            content = {
-                "command": command,
-                "arguments": words.arguments,
-                "script": words.script,
-                "module": words.module,
+            content = _program_of(command) | {
+                "of_an_attempt": sorted(OF_AN_ATTEMPT | {ROOM}),
                 "modules": seen.modules,
                 "environment": seen.environment,
                 "files": [
@@ -93,14 +99,12 @@ class StandbyProcess:
                     for file in seen.files
                 ],
             }
-            with os.fdopen(os.dup(recipe), "wb") as file:
-                file.write(json.dumps(content).encode(errors="surrogateescape"))
-            os.lseek(recipe, 0, os.SEEK_SET)
+            _write(recipe, content)
             os.chdir(workdir)
             program = find_program(command[0], environ.get("PATH", DEFAULT_PATH))
             arguments = [command[0], *words.options, str(_PROGRAM), str(_RECIPE), str(_CHANNEL)]
             if self.cgroup is not None:
-                become = partial(self._become, program, arguments, recipe, channel)
+                become = partial(self._become, program, arguments, environ, recipe, channel)
                 return spawn_inside(self.cgroup.cgroup, become)
             return os.posix_spawn(
                 program,
@@ -124,7 +128,9 @@ class StandbyProcess:
             os.close(recipe)
             os.chdir("/")
 
-    def _become(self, program: str, arguments: list[str], recipe: int, channel: int) -> None:
+    def _become(
+        self, program: str, arguments: list[str], environ: dict[str, str], recipe: int, channel: int
+    ) -> None:
         """Be what `posix_spawn` makes of a child."""
         os.setsid()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -135,7 +141,7 @@ class StandbyProcess:
         for low, high in ((_RECIPE, _HIGH), (_CHANNEL, _HIGH + 1)):
             os.dup2(high, low)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._start.held)
-        os.execve(program, arguments, self._start.environ)  # noqa: S606 - the job's own interpreter
+        os.execve(program, arguments, environ)  # noqa: S606 - the job's own interpreter
 
     def take(self, start: RankStart, *, log_descriptor: int, cgroup: AttemptCgroup) -> int | None:
         """Have it become a rank; return its pid, None if the rank must be started cold."""
@@ -170,15 +176,19 @@ class StandbyProcess:
         return "what it holds would not count in the limit of memory"
 
     def _why_unfit(self, start: RankStart, log_descriptor: int) -> str | None:
-        names = ("command", "working folder", "environment", "signal mask")
-        for name, was, is_ in zip(names, self._start, start, strict=True):
-            if was != is_:
-                return f"the {name} has changed"
+        if differing := what_differs(self._start, start):
+            return f"the {differing} has changed"
+        order = os.memfd_create("standby-order", os.MFD_CLOEXEC)
         try:
-            socket.send_fds(self.channel, [b"run"], [log_descriptor])
+            if start != self._start:
+                variables = [(name, value) for name, value in start.environ.items() if name in OF_AN_ATTEMPT]
+                _write(order, _program_of(start.command) | {"variables": variables})
+            socket.send_fds(self.channel, [b"run"], [log_descriptor, order])
             answer = self.channel.recv(_MESSAGE_BYTES).decode(errors="replace")
         except OSError as error:
             return f"it does not answer: {error}"
+        finally:
+            os.close(order)
         if answer != "fit":
             return answer.removeprefix("unfit ") or "it has ended"
         return None
@@ -204,6 +214,23 @@ class StandbyProcess:
             pages = int(Path(f"/proc/{self.pid}/statm").read_text("ascii").split()[1])
             return pages * os.sysconf("SC_PAGE_SIZE")
         return 0
+
+
+def _program_of(command: Sequence[str]) -> dict[str, Any]:
+    words = divide(command)
+    assert not isinstance(words, str), "a command without a standby is refused before"
+    return {
+        "command": command,
+        "arguments": words.arguments,
+        "script": words.script,
+        "module": words.module,
+    }
+
+
+def _write(descriptor: int, content: dict[str, Any]) -> None:
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        file.write(json.dumps(content).encode(errors="surrogateescape"))
+    os.lseek(descriptor, 0, os.SEEK_SET)
 
 
 def wait_for(descriptors: list[int], limit_s: float | None) -> set[int]:

@@ -2,8 +2,9 @@
 
 Run by the job's own interpreter, by path, as ``python OPTIONS warm_program.py RECIPE CHANNEL`` (descriptors),
 so it uses the standard library alone and imports nothing of trainerd's. It speaks over CHANNEL, a socket that
-keeps messages apart: it says ``ready`` or ``unfit WHY``; the shim sends the rank's log and asks whether the
-process still equals a cold start; it says ``fit`` or ``unfit WHY``; the shim says ``go``.
+keeps messages apart: it says ``ready`` or ``unfit WHY``; the shim sends the rank's log, and the start itself
+if it is not the one that was expected, and asks whether the process equals a cold start; it says ``fit`` or
+``unfit WHY``; the shim says ``go``.
 
 Invariants: no code of the user's runs before ``go``, and none of it is imported. What a cold start would do
 otherwise makes the process unfit, and the job is started cold. What was imported in advance is put on a
@@ -38,6 +39,8 @@ from typing import Any, NoReturn
 AT_START: dict[str, Any]
 MESSAGE_BYTES = 4096
 HELD = "TRAINERD_SIGNALS_HELD"
+ROOM = "TRAINERD_ROOM"
+ENV_START_FIELD = 50  # of /proc/PID/stat, counted from 1; the first two end at the last parenthesis
 
 
 class UnfitError(Exception):
@@ -49,6 +52,7 @@ def main(recipe_descriptor: str, channel_descriptor: str) -> None:
     channel = socket.socket(fileno=int(channel_descriptor))
     with os.fdopen(int(recipe_descriptor), "rb") as file:
         recipe = json.load(file)
+    os.environ.pop(ROOM, None)
     try:
         warm = WarmProcess(recipe, channel.fileno())
         warm.prepare()
@@ -56,10 +60,14 @@ def main(recipe_descriptor: str, channel_descriptor: str) -> None:
         leave(channel, f"unfit {error}")
     flush()
     channel.send(b"ready")
-    order, descriptors, _, _ = socket.recv_fds(channel, MESSAGE_BYTES, 1)
-    if order != b"run" or not descriptors:
+    order, descriptors, _, _ = socket.recv_fds(channel, MESSAGE_BYTES, 2)
+    if order != b"run" or len(descriptors) != 2:
         os._exit(0)  # the shim has gone, or needs no standby any more
+    with os.fdopen(descriptors.pop(), "rb") as file:
+        other = file.read()
     try:
+        if other:
+            warm.become_other(json.loads(other))
         warm.compare()
     except (UnfitError, OSError) as error:
         leave(channel, f"unfit {error}")
@@ -92,7 +100,7 @@ class WarmProcess:
     Args:
         recipe: ``command``, ``arguments``, ``script`` or ``module``, ``modules`` (names and files of what the
             last attempt imported), ``environment`` (names that its program changed), ``files`` (marks of its
-            own code).
+            own code), ``of_an_attempt`` (names of variables that differ from attempt to attempt).
         channel: The descriptor that the process was given beside the standard ones.
     """
 
@@ -107,8 +115,12 @@ class WarmProcess:
         self._shelf, self._shelf_error = shelf["Shelf"](), shelf["ShelfError"]
         self._marks: dict[str, Any] = {}
         self._tops: set[str] = set()
-        self._own_code_type = load("own_code.py")["OwnCode"]
+        own_code = load("own_code.py")
+        self._own_code_type, self._why_other_order = own_code["OwnCode"], own_code["why_other_order"]
         self._surface_of = load("../contract/import_surface.py")["surface_of"]
+        self._brought_by: dict[str, str] = {}
+        self._order: tuple[str, ...] | None = None
+        self._reads_arguments = False
 
     def prepare(self) -> None:
         """Import, and note what that depends on.
@@ -120,11 +132,13 @@ class WarmProcess:
         recipe = self._recipe
         sys.path[:] = self._path
         sys.orig_argv[:] = recipe["command"]
-        sys.argv[:] = [recipe["script"] or "-m", *recipe["arguments"]]
+        arguments = sys.argv = NotedList([recipe["script"] or "-m", *recipe["arguments"]])
+        references = sys.getrefcount(arguments)
         held = os.environ.pop(HELD, None)  # the import of trainerd by the script takes the signals over
         opened = descriptors()
         sys.meta_path.append(self._missing)
-        early = self._own_code().early()
+        own_code = self._own_code()
+        early, self._order = own_code.early(), own_code.order()
         try:
             with self._shelf.noting():
                 self._import(recipe["modules"], early)
@@ -133,6 +147,10 @@ class WarmProcess:
         if held is not None:
             os.environ[HELD] = held
         sys.meta_path.remove(self._missing)
+        if sys.getrefcount(arguments) > references:
+            raise UnfitError("importing its modules keeps sys.argv")
+        self._reads_arguments = NotedList.was_read
+        sys.argv = list.copy(arguments)
         if names := sorted(set(recipe["environment"]) - self._shelf.variables):
             raise UnfitError(
                 f"the program changes its environment itself: set {', '.join(names[:3])} under `env`"
@@ -175,11 +193,13 @@ class WarmProcess:
         for name, origin in modules:
             if name in sys.modules:
                 continue
+            known = set(sys.modules)
             with self._shelf.taking(name, is_late=early is not None and name not in early):
                 try:
                     module = importlib.import_module(name)
                 except Exception:  # noqa: BLE001 - the script will import it, or not, as in a cold start
                     continue
+            self._brought_by.update(dict.fromkeys(sys.modules.keys() - known, name))
             if getattr(module, "__file__", None) != origin:
                 raise UnfitError(f"{name} is now another file than in the last attempt ({origin})")
 
@@ -205,6 +225,47 @@ class WarmProcess:
             with contextlib.suppress(OSError):
                 paths |= {os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".pth")}
         return paths
+
+    def become_other(self, other: dict[str, Any]) -> None:
+        """Be for another attempt than was expected: of an edited spec, or of another job.
+
+        Args:
+            other: ``command``, ``arguments``, ``script`` or ``module``, and ``variables``, those that differ
+                from attempt to attempt.
+
+        Raises:
+            UnfitError: A cold start of it would find something else.
+            OSError: What it depends on cannot be read.
+        """
+        was, recipe = dict(self._recipe), self._recipe
+        variables = other.pop("variables")
+        recipe.update(other)
+        if other["command"] != was["command"]:
+            if self._reads_arguments:
+                raise UnfitError("importing its modules reads sys.argv, and the command has changed")
+            self._folder = script_folder(recipe)
+            self._refuse_user_code(self._shelf.modules())
+            is_same = (recipe["script"], recipe["module"]) == (was["script"], was["module"])
+            if why_not := self._why_other_arguments() if is_same else self._why_other_program():
+                raise UnfitError(f"the command has changed, and {why_not}")
+            sys.orig_argv[:] = recipe["command"]
+            sys.argv[:] = [recipe["script"] or "-m", *recipe["arguments"]]
+        put_variables(recipe["of_an_attempt"], variables)
+
+    def _why_other_arguments(self) -> str:
+        return str(self._own_code().why_not_equal(self._shelf.early_tops(), self._shelf.needed_by))
+
+    def _why_other_program(self) -> str:
+        recipe = self._recipe
+        program = self._own_code_type.of_program(
+            self._surface_of, script=recipe["script"], module=recipe["module"], folder=self._folder
+        )
+        if why_not := program.why_not_equal(self._shelf.early_tops(), self._shelf.needed_by):
+            return str(why_not)
+        if why_not := self._why_other_order(self._order, program.order(), self._brought_by, sys.modules):
+            return str(why_not)
+        recipe["files"] = [[path, *(mark(path) or ()), digest] for path, digest in program.digests.items()]
+        return ""
 
     def compare(self) -> None:
         """See whether a cold start would still be the same.
@@ -282,6 +343,41 @@ def run_stripped(run: Any) -> None:
     sys.exit(code)
 
 
+class NotedList(list[str]):
+    """A list that notes whether anything but C code has read it."""
+
+    was_read = False
+    __hash__ = None
+
+    def __getattribute__(self, name: str) -> Any:
+        NotedList.was_read = True
+        return super().__getattribute__(name)
+
+    def __getitem__(self, index: Any) -> Any:
+        NotedList.was_read = True
+        return super().__getitem__(index)
+
+    def __iter__(self) -> Any:
+        NotedList.was_read = True
+        return super().__iter__()
+
+    def __len__(self) -> int:
+        NotedList.was_read = True
+        return super().__len__()
+
+    def __contains__(self, value: object) -> bool:
+        NotedList.was_read = True
+        return super().__contains__(value)
+
+    def __eq__(self, other: object) -> bool:
+        NotedList.was_read = True
+        return super().__eq__(other)
+
+    def __repr__(self) -> str:
+        NotedList.was_read = True
+        return super().__repr__()
+
+
 class Missing:
     """Notes which modules were looked for and not found: one of the user's may have such a name."""
 
@@ -299,6 +395,48 @@ def load(name: str) -> dict[str, Any]:
     with open(file, "rb") as source:
         exec(compile(source.read(), file, "exec"), namespace)  # noqa: S102 - a file of trainerd's
     return namespace
+
+
+def put_variables(names: list[str], variables: list[list[str]]) -> None:
+    """Set the variables of an attempt, at the end of the environment, and show them in `/proc`.
+
+    That is where the processes of an attempt are looked for. The kernel shows the memory that the process was
+    started with: the variables of the attempt lie at its end, and what is free there is filled up.
+
+    Args:
+        names: Of all variables that differ from attempt to attempt.
+        variables: Names and values of those that this attempt has.
+
+    Raises:
+        UnfitError: There is too little room.
+        OSError: The memory cannot be reached.
+    """
+    with open("/proc/self/environ", "rb") as file:
+        shown = file.read()
+    entries = shown.split(b"\0")[:-1]
+    shown_names = [os.fsdecode(each.partition(b"=")[0]) for each in entries]
+    kept = next((number for number, name in enumerate(shown_names) if name in names), len(entries))
+    if not set(shown_names[kept:]) <= set(names):
+        raise UnfitError(
+            "the variables of the attempt are not the last ones in the environment of the process"
+        )
+    begin = sum(len(each) + 1 for each in entries[:kept])
+    text = b"".join(os.fsencode(f"{name}={value}") + b"\0" for name, value in variables)
+    filler = os.fsencode(f"{ROOM}=")
+    left = len(shown) - begin - len(text) - len(filler) - 1
+    if left < 0:
+        raise UnfitError("the variables of the attempt have no room in the environment of the process")
+    for name in names:
+        os.environ.pop(
+            name, None
+        )  # the C library has the old ones where they are: before they are written over
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    with open("/proc/self/mem", "r+b", buffering=0) as memory:
+        memory.seek(int(fields[ENV_START_FIELD - 3]) + begin)
+        memory.write(text + filler + b" " * left + b"\0")
+    for name, value in variables:
+        os.environ[name] = value
 
 
 def script_folder(recipe: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from trainerd.errors import TrainerdError
 from trainerd.shim.standby_recipe import WAITING_BYTES_MAX, StandbyRecipe
 from trainerd.shim.warm_command import why_not
 from trainerd.supervisor.bounded_io import NotObservedError
-from trainerd.supervisor.machine.standby_policy import StandbyState, choose, why_no_room
+from trainerd.supervisor.machine.standby_policy import REST_LIMIT_S, StandbyState, choose, why_no_room
 from trainerd.supervisor.machine.states import Running
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class StandbyKeeper:
         standbys = self._launcher.standbys
         known = {*standbys.names, *self.words}
         for name in known - jobs.keys():
+            standbys.release(name)
             standbys.dismiss(name)
             self.words.pop(name, None)
         for name, job in list(jobs.items()):
@@ -82,6 +83,7 @@ class StandbyKeeper:
                     waiting_bytes=WAITING_BYTES_MAX,
                 )
                 await self._look_at(job, monitors.get(name), no_room=no_room, is_stopping=is_stopping)
+        standbys.dismiss_spare(after_s=0.0 if is_stopping else REST_LIMIT_S)
         standbys.collect()
 
     def end(self) -> None:
@@ -112,6 +114,8 @@ class StandbyKeeper:
         standbys = self._launcher.standbys
         if choice.act == "dismiss":
             standbys.dismiss(job.name)
+        elif choice.act == "release":
+            standbys.release(job.name)
         elif (
             choice.act == "prepare" and monitor is not None and expected is not None and job.spec is not None
         ):

@@ -1,9 +1,11 @@
 """Whether edited files of the user's own are taken for what the last attempt had imported."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from trainerd.contract.import_surface import surface_of
-from trainerd.shim.own_code import OwnCode
+from trainerd.shim.own_code import OwnCode, why_other_order
 
 TRAIN = "import torch\nfrom model import Net\nfrom parts.head import Head\n"
 FILES = {
@@ -70,3 +72,78 @@ def test_a_package_that_only_a_function_imports_is_not_taken_for_granted(tmp_pat
     assert said == "it may or may not import wandb, which is not among its first imports"
     lazy = {"train.py": TRAIN + "def f():\n    import wandb\n"}
     assert "train.py imports wandb in a function" in why_not(tmp_path, changed=lazy, noted=lazy)
+
+
+BROUGHT = {
+    "numpy": "numpy",
+    "numpy.random": "numpy",
+    "torch": "torch",
+    "torch.nn": "torch",
+    "late.part": "late",
+}
+MODULES = {name: SimpleNamespace(Tensor=1, nn=2) for name in BROUGHT}
+
+
+def program(folder, files, *, script="train.py", module=None):
+    for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    words = {"script": None if module else str(folder / script), "module": module, "folder": str(folder)}
+    return OwnCode.of_program(surface_of, **words)
+
+
+def test_the_files_of_a_program_that_has_not_run_are_followed_by_their_text(tmp_path):
+    code = program(tmp_path, FILES | {"lazy.py": "", "train.py": f"{TRAIN}def f():\n    import lazy\n"})
+    found = {path.removeprefix(f"{tmp_path}/") for path in code.digests}
+    assert found == FILES.keys() - {"later.py"} | {"lazy.py"}
+    assert code.order() == ("torch", "numpy", "scipy")
+    assert code.why_not_equal({"torch", "numpy", "scipy"}, lambda top: {top}) == ""
+    assert program(tmp_path, {}, module="train").order() == ("torch", "numpy", "scipy")
+    in_a_circle = {"a.py": "import b, torch.nn\n", "b.py": "import a, numpy\n"}
+    assert program(tmp_path, in_a_circle, script="a.py").order() == ("numpy", "torch", "torch.nn")
+    assert program(tmp_path, {}, script="not_there.py").order() is None
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"train.py": "import os\nos.environ['A'] = '1'\n"}, "line 2 uses environ"),
+        (
+            {"train.py": "import model\n", "model.py": "print(1)\nimport torch\n"},
+            "line 1 runs before everything",
+        ),
+        (
+            {"train.py": "def f():\n    import model\n", "model.py": "import sys; sys.path = []\n"},
+            "uses sys.path",
+        ),
+        ({"train.py": "def f():\n    import wandb\n"}, "imports wandb in a function"),
+    ],
+)
+def test_what_a_program_that_has_not_run_may_change_about_imports_is_found(tmp_path, files, said):
+    assert said in program(tmp_path, files).why_not_equal(set(), lambda top: {top})
+
+
+@pytest.mark.parametrize(
+    ("noted", "order", "said"),
+    [
+        (("numpy", "torch"), ("numpy", "torch"), ""),
+        (("numpy", "torch"), ("numpy", "numpy.random", "torch", "torch.nn", "torch.Tensor"), ""),
+        (("numpy", "torch"), ("torch", "numpy"), "it imports in another order than the last attempt"),
+        (("numpy", "torch"), ("torch",), "it imports in another order than the last attempt"),
+        (("torch",), ("torch", "late", "late.part"), "it imports late, which the last attempt did not"),
+        (("torch",), ("torch", "torch.unknown"), "it imports torch.unknown, which the last attempt did not"),
+        (("torch",), ("torch", "torch.*"), "it imports torch.*, which the last attempt did not"),
+        (("torch",), ("psutil", "torch"), "it imports psutil, which the last attempt did not"),
+        (None, ("torch",), "it cannot be told what the last attempt, or this one, imports first"),
+        (("torch",), None, "it cannot be told what the last attempt, or this one, imports first"),
+    ],
+)
+def test_another_program_is_equal_if_its_imports_bring_the_same_in_the_same_order(noted, order, said):
+    assert why_other_order(noted, order, BROUGHT, MODULES) == said
+
+
+def test_the_order_of_a_file_that_was_edited_since_it_was_noted_cannot_be_told(tmp_path):
+    why_not(tmp_path)
+    files = [[str(tmp_path / "train.py"), 1, 1, 1, 1, "another digest"]]
+    code = OwnCode(files, surface_of, script=str(tmp_path / "train.py"), module=None, folder=str(tmp_path))
+    assert code.order() is None

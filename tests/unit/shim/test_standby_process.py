@@ -18,12 +18,12 @@ from trainerd.shim.standby_process import StandbyProcess
 @pytest.mark.parametrize(
     ("changed", "what"),
     [
-        ({"command": (sys.executable, "train.py", "--lr=1")}, "command"),
+        ({"command": (sys.executable, "-O", "train.py")}, "interpreter"),
         ({"workdir": "/tmp"}, "working folder"),
         ({"environ": {"A": "2"}}, "environment"),
         ({"held": frozenset({signal.SIGTERM})}, "signal mask"),
     ],
-    ids=["command", "workdir", "environ", "held"],
+    ids=["interpreter", "workdir", "environ", "held"],
 )
 def test_a_standby_prepared_for_another_start_is_ended_and_says_what_differs(
     tmp_path, monkeypatch, capfd, changed, what

@@ -156,6 +156,7 @@ class ShimLauncher:
         io: Makes the calls that block while an attempt is watched.
         uses_cgroups: Whether attempts get cgroups of their own, where some are to be had.
         limits_memory: Whether these hold an attempt to the memory that its launch record allows.
+        meets_parked: Whether an attempt may begin in a standby that a process of this user has left waiting.
 
     Attributes:
         standbys: Shims that were started in advance.
@@ -170,6 +171,7 @@ class ShimLauncher:
         io: BoundedIo | None = None,
         uses_cgroups: bool = True,
         limits_memory: bool = True,
+        meets_parked: bool = False,
     ) -> None:
         self._uses_cgroups = uses_cgroups
         self._limits_memory = limits_memory
@@ -185,7 +187,8 @@ class ShimLauncher:
         self.standbys = Standbys(
             lambda orders, recipe: self._spawn_process(
                 [PREPARED_OPTION, _TITLE_ROOM], orders=orders, ready=recipe
-            )
+            ),
+            meets_parked=meets_parked,
         )
 
     @property

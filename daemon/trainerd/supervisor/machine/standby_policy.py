@@ -3,7 +3,8 @@
 A standby is prepared for one attempt, the next one, under one spec. It is prepared once an attempt has run
 for a while, and once an attempt: one that failed is not tried again before the next attempt. It outlives the
 attempt as long as the job waits to be started again by itself, and for a while if it waits for its user, who
-may have edited the script.
+may have edited the script. When its job has ended, or its spec was edited, it is kept for a while as the
+*spare*: any job that asks for a standby may begin in it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from trainerd.supervisor.machine.states import (
     BackingOff,
     Draining,
+    Finished,
     Parked,
     Queued,
     Rejected,
@@ -33,7 +35,8 @@ PREPARE_AFTER_S: Final = 1.0
 """How long an attempt must have run before the standby for the next one is prepared, in seconds."""
 
 REST_LIMIT_S: Final = 900.0
-"""How long one is kept while the job is stopped, parked or rejected, in seconds: a change may be tried."""
+"""How long one is kept as the spare, or while the job is stopped, parked or rejected, in seconds: a change
+may be tried."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,11 @@ class StandbyChoice:
     """What to do, and how the standby of the job is in words.
 
     Attributes:
-        act: Prepare one, end the one that is there, or neither.
+        act: Prepare one, end the one that is there, make it the spare, or none of these.
         words: As `trainerd status` shows it; None if the job asks for none.
     """
 
-    act: Literal["none", "prepare", "dismiss"]
+    act: Literal["none", "prepare", "dismiss", "release"]
     words: str | None
 
 
@@ -86,16 +89,21 @@ def choose(
         is_stopping: Whether the supervisor starts nothing any more.
     """
     end: Literal["none", "dismiss"] = "none" if standby is None else "dismiss"
+    may_be_spare = standby is not None and standby.phase == "ready"
     if job.spec is None or job.spec.standby == "off":
         return StandbyChoice(end, None)
     if refusal is not None:
         return StandbyChoice(end, f"none: {refusal}")
     if job.is_held or is_stopping or not _may_go_on(job, now_wall_s):
-        return StandbyChoice(end, f"none while the job is {job.state.NAME}")
+        has_ended = isinstance(job.state, Finished) and not is_stopping
+        act: Literal["none", "dismiss", "release"] = "release" if has_ended and may_be_spare else end
+        return StandbyChoice(act, f"none while the job is {job.state.NAME}")
     expected = job.attempt if isinstance(job.state, Starting) else job.attempt + 1
     fits = standby is not None and (standby.attempt, standby.spec_digest) == (expected, job.spec.spec_digest)
     if standby is not None and not fits:
-        return StandbyChoice("dismiss", "ending: it was prepared for something else")
+        return StandbyChoice(
+            "release" if may_be_spare else "dismiss", "none: it was prepared for something else"
+        )
     if standby is not None:
         words = {"preparing": "being prepared", "ready": "ready", "failed": "none"}[standby.phase]
         return StandbyChoice("none", f"{words}: {standby.detail}" if standby.detail else words)

@@ -26,6 +26,7 @@ from trainerd.contract.durable import make_directory, sweep_temporary
 from trainerd.contract.process import is_alive
 from trainerd.contract.signals import STOP
 from trainerd.errors import InternalError, LockedError, TrainerdError, UserError
+from trainerd.shim.parking import PARKED_LIMIT_S
 from trainerd.supervisor.api.facade import Facade
 from trainerd.supervisor.api.recent_attempts import RecentAttempts
 from trainerd.supervisor.attempt.cgroups import prepare_cgroups
@@ -44,6 +45,7 @@ from trainerd.supervisor.purge import refuse_if_live
 from trainerd.supervisor.scheduler import machine_capacity
 from trainerd.supervisor.service.instance_lock import is_replaced
 from trainerd.supervisor.service.leave_timer import LeaveTimer
+from trainerd.supervisor.service.left_behind import may_leave_processes
 from trainerd.supervisor.service.node_group import OtherNodes, join_common, whole_end
 from trainerd.supervisor.service.stop_requests import StopRequests
 from trainerd.supervisor.service.takeover import AskedToLeaveError, exclusive_state
@@ -273,12 +275,13 @@ class _Foreground:
             )
         prepare_cgroups(state)
         io = self._io = BoundedIo()
+        self._launcher = ShimLauncher(clock=clock, io=io, meets_parked=group is None)
         recent = RecentAttempts(journal, state, io)
         self._loop = Loop(
             state,
             ledger,
             OneSpec(spec),
-            ShimLauncher(clock=clock, io=io),
+            self._launcher,
             clock,
             files=files,
             io=io,
@@ -314,6 +317,7 @@ class _Foreground:
                 await self._is_over.wait()
                 for task in (watch, timer, meeting):
                     task.cancel()
+                await self._park_standby()
                 if self._is_taken_over:
                     await self._leave_to_another()
                 elif self._is_asked() or self._has_drained or self._whole_end is not None:
@@ -347,6 +351,15 @@ class _Foreground:
         )
         self._tell_other_nodes(end)
         return end
+
+    async def _park_standby(self) -> None:
+        """Leave the process that is ready to the next `trainerd exec`, where a user is trying changes."""
+        is_in_haste = self._is_taken_over or self._requests.count > 1
+        if is_in_haste or not may_leave_processes(os.environ, has_terminal=os.isatty(0), pid=os.getpid()):
+            return
+        if await self._io.act(partial(self._launcher.standbys.park, self._spec.name)):
+            limit = f"{PARKED_LIMIT_S / 60:g} min"
+            self._say(f"`standby: auto`: a process stays ready for the next `trainerd exec` for {limit}")
 
     def _tell_other_nodes(self, end: End) -> None:
         """Say that this node is not to be waited for; else those that wait do so until their limit."""

@@ -286,8 +286,8 @@ class JobSpec(Section):
     standby: Literal["auto", "off"] = Field(
         "off",
         description="Whether a process that has imported what the last attempt imported is kept ready for "
-        "the next one, edits of the script included that leave its imports alone: `auto` where that is "
-        "possible (`trainerd status` says why it is not), or `off`.",
+        "the next one, edits of the script included that leave its imports alone, and for another job when "
+        "this one has ended: `auto` where that is possible (`trainerd status` says why it is not), or `off`.",
         examples=["auto"],
     )
     priority: int = Field(

@@ -77,12 +77,15 @@ def test_none_is_prepared_unless_the_spec_asks_for_it_and_the_reason_is_told_whe
 def test_one_is_kept_while_the_job_runs_or_waits_to_be_started_by_itself(state, attempt):
     assert act(job(state), ready(attempt)).act == "none"
     assert act(job(state), ready(attempt)).words == "ready: 200 MB"
-    assert act(job(state), ready(attempt + 1)).act == "dismiss"
-    assert act(job(state), ready(attempt, "another spec")).act == "dismiss"
+    assert act(job(state), ready(attempt + 1)).act == "release"
+    assert act(job(state), ready(attempt, "another spec")).act == "release"
 
 
-def test_one_is_ended_when_the_job_ends():
-    assert act(job(Finished("v1")), ready()).act == "dismiss"
+def test_one_becomes_the_spare_when_the_job_ends():
+    assert act(job(Finished("v1")), ready()).act == "release"
+    assert act(job(Finished("v1")), replace(ready(), phase="preparing")).act == "dismiss"
+    assert act(job(Finished("v1")), ready(), is_stopping=True).act == "dismiss"
+    assert act(job(Finished("v1"))).act == "none"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +99,7 @@ def test_one_is_kept_for_a_while_for_a_user_who_tries_a_change(state):
     assert act(job(state), ready(), after_s=REST_LIMIT_S).act == "dismiss"
     assert act(job(state), after_s=1.0).act == "none"
     assert act(job(state, is_held=True), ready(), after_s=1.0).act == "dismiss"
-    assert act(job(state), ready(digest="of another spec"), after_s=1.0).act == "dismiss"
+    assert act(job(state), ready(digest="of another spec"), after_s=1.0).act == "release"
 
 
 GIB = 1024**3
@@ -146,7 +149,7 @@ def test_why_none_is_prepared_is_said():
     assert act(changed).words == "none: the spec has changed"
     assert act(job(), has_note=False).words == "none: no session of the job has noted what it imports yet"
     assert act(job(), after_s=0.0).words == f"prepared when the attempt has run for {PREPARE_AFTER_S:g} s"
-    assert act(job(), ready(9)).words == "ending: it was prepared for something else"
+    assert act(job(), ready(9)).words == "none: it was prepared for something else"
     assert act(job()).words == "being prepared"
     assert act(job(Draining())).words == "none while the job is draining"
     assert act(job(Finished("v1"))).words == "none while the job is finished"
