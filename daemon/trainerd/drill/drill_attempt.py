@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from trainerd.contract.records import ExitRecord, OutcomeRecord
 from trainerd.errors import TrainerdError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from trainerd.contract.heartbeat import Heartbeat
     from trainerd.contract.paths import AttemptPaths
@@ -30,6 +31,8 @@ END_LIMIT_S: Final = 15.0
 TRAINING_S_MIN: Final = 10.0
 TRAINING_STEPS: Final = 10.0
 """An attempt trains if its newest step is no older than so many seconds, or so many of its steps."""
+SAVING_INTERVALS: Final = 3.0
+"""One without a session trains if its newest save is no older than so many of its longest interval."""
 _OUTPUT_BYTES_MAX: Final = 8192
 _OUTPUT_LINES: Final = 6
 
@@ -109,6 +112,7 @@ def run_attempt(
         )
     watch = _Watch(paths, began_s)
     ended: EndKind | None = None
+    is_training = False
     try:
         while shim.poll() is None:
             beat = watch.look()
@@ -118,14 +122,13 @@ def run_attempt(
                 has_seen_enough = is_enough is not None and is_enough(beat, watch.since_first_step_s)
             if has_seen_enough:
                 ended = "left"
-            elif (age_s := time.monotonic() - began_s) > limit_s and (
-                age_s > patience_s or not watch.is_training
-            ):
-                ended = "too-slow"
+            elif (age_s := time.monotonic() - began_s) > limit_s:
+                is_training = watch.is_training or is_saving(saves(), time.monotonic())
+                if age_s > patience_s or not is_training:
+                    ended = "too-slow"
             if ended is not None:
                 break
             time.sleep(LOOK_S)
-        is_training = ended == "too-slow" and watch.is_training
         ran_s = time.monotonic() - began_s
     finally:
         _end(shim)
@@ -142,8 +145,17 @@ def run_attempt(
         step_s=watch.step_s,
         beat=beat,
         message=message,
-        is_training=is_training,
+        is_training=is_training and kind == "too-slow",
     )
+
+
+def is_saving(events: Sequence[SaveEvent], now_s: float) -> bool:
+    """Return whether an attempt without a session got on a short time ago, by what its Checkpointers did."""
+    at_s = [event.monotonic_s for event in events if event.kind in {"save", "update"}]
+    if not at_s:
+        return False
+    longest_s = max((after - before for before, after in itertools.pairwise(at_s)), default=0.0)
+    return now_s - at_s[-1] <= max(TRAINING_S_MIN, SAVING_INTERVALS * longest_s)
 
 
 class _Watch:

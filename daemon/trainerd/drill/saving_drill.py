@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from trainerd.drill.diagnosis import diagnose_saving
-from trainerd.drill.drill_budget import LongestRun, attempt_limit_s, unless_used_up
+from trainerd.drill.drill_budget import LongestRun, attempt_limit_s, patience_s, unless_used_up
 from trainerd.drill.drill_report import DrillReport, FaultResult, overall
 from trainerd.drill.drilled_run import DrilledRun
 from trainerd.drill.saved_comparison import compare_saved, differing_scores
@@ -153,7 +153,8 @@ class SavingDrill:
     ) -> DrilledRun:
         self._say(f"running: {name}")
         run = self._run(name, horizon)
-        _check_runs(run.attempt(limit_s=self._limit_s, traced_step=traced_step))
+        patience = patience_s(self._began_s, self._budget_s)
+        _check_runs(run.attempt(limit_s=self._limit_s, patience_s=patience, traced_step=traced_step))
         return run
 
     def _compare_undisturbed(
@@ -197,6 +198,7 @@ class SavingDrill:
             end = run.attempt(
                 *fault.strikes[number - 1 : number],
                 limit_s=self._limit_s,
+                patience_s=patience_s(self._began_s, self._budget_s),
                 ranks=fault.ranks if is_last else None,
             )
             if number > 1:
@@ -206,6 +208,11 @@ class SavingDrill:
                 break
         assert end is not None
         return_s = max(returns, default=None)
+        if end.kind == "too-slow" and end.is_training:
+            # It would have ended: on a machine that is busier than when the job was measured.
+            said, _, _ = end.message.partition("\n")
+            message = f"{said}, and still saved: give a larger --budget"
+            return FaultResult(fault.name, fault.title, "not-run", message=message, lacks_budget=True)
         if end.kind not in {"finished", "stopped"}:
             message = end.message.strip() or end.kind
             return FaultResult(fault.name, fault.title, "refused", lost, return_s, message=message)

@@ -13,6 +13,7 @@ from trainerd.drill.drilled_job import job_of_command
 from trainerd.drill.drilled_run import RunPlaces
 from trainerd.drill.fault_plan import PlannedFault
 from trainerd.drill.run_comparison import RunTrace
+from trainerd.drill.saving_drill import SavingDrill
 from trainerd.errors import UserError
 
 
@@ -97,3 +98,21 @@ def test_a_run_that_is_slower_than_it_was_measured_is_no_difference(tmp_path, st
         assert result.message == (
             "it did not end within 60 s, and still trained, at step 700 of 1000: give a larger --budget"
         )
+
+
+@pytest.mark.parametrize(("is_training", "verdict"), [(True, "not-run"), (False, "refused")])
+def test_nor_is_one_without_a_session(tmp_path, is_training, verdict):
+    end = DrillAttempt("too-slow", 60.0, message="it did not end within 60 s", is_training=is_training)
+
+    class Run:
+        def attempt(self, *_strikes, **_options):
+            return end
+
+    drill = SavingDrill(
+        job_of_command(("/bin/true",), tmp_path, {}), RunPlaces(tmp_path), budget_s=60.0, began_s=0.0,
+        steps=None, ranks=None, only=(), say=print,
+    )  # fmt: skip
+    result = drill._strike(Run(), PlannedFault("kill", "SIGKILL", ()), Run())
+    assert (result.verdict, result.lacks_budget) == (verdict, verdict == "not-run")
+    if verdict == "not-run":
+        assert result.message == "it did not end within 60 s, and still saved: give a larger --budget"

@@ -10,8 +10,9 @@ import pytest
 
 from tests.support.training_runs import REPOSITORY
 from trainerd.contract.paths import RunPaths
+from trainerd.contract.save_journal import SaveEvent
 from trainerd.drill import drill_attempt
-from trainerd.drill.drill_attempt import run_attempt
+from trainerd.drill.drill_attempt import TRAINING_S_MIN, is_saving, run_attempt
 from trainerd.drill.drilled_job import job_of_command
 from trainerd.supervisor.attempt.launch_record import launch_record
 
@@ -104,3 +105,26 @@ def test_at_its_limit_an_attempt_that_makes_steps_has_more_time_than_one_that_st
     launch = launch_record(job, run, 1, environ={"PYTHONPATH": PATH})
     end = run_attempt(run.attempt(1), launch, limit_s=300.0, patience_s=patience_s, is_enough=is_enough)
     assert (end.kind, end.is_training) == found, end
+
+
+def events(*moments_s, kind="save"):
+    return [SaveEvent("open", 1, monotonic_s=0.0)] + [
+        SaveEvent(kind, 1, monotonic_s=at_s) for at_s in moments_s
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seen", "is_on_its_way"),
+    [
+        (events(), False),
+        (events(1000.0 - TRAINING_S_MIN), True),
+        (events(1000.0 - TRAINING_S_MIN, kind="update"), True),
+        (events(999.0 - TRAINING_S_MIN), False),
+        (events(700.0, 800.0), True),
+        (events(500.0, 600.0), False),
+        (events(1000.0, kind="strike"), False),
+    ],
+    ids=["nothing", "just now", "a step", "long ago", "saves seldom", "not for three intervals", "is struck"],
+)
+def test_an_attempt_without_a_session_gets_on_as_long_as_it_saves(seen, is_on_its_way):
+    assert is_saving(seen, 1000.0) == is_on_its_way
