@@ -143,7 +143,7 @@ def by_hand(folder: Path, number: int) -> float:
     own.mkdir()
     (own / "end").touch()
     began_s = time.time()
-    command = [sys.executable, str(JOB), "--folder", str(own), "--lr", "0.001"]
+    command = [sys.executable, str(folder / "off" / "train.py"), "--folder", str(own), "--lr", "0.001"]
     subprocess.run(
         command, check=True, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

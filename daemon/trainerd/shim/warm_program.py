@@ -24,8 +24,7 @@ if __name__ == "__main__":
     _namespace = {"__name__": "trainerd-standby", "__file__": __file__, "AT_START": _at_start}
     with open(__file__, "rb") as _file:
         exec(compile(_file.read(), __file__, "exec"), _namespace)  # noqa: S102 - this very file
-    _namespace["main"](*sys.argv[1:3])  # type: ignore[operator]
-    sys.exit(0)
+    _namespace["main"](*sys.argv[1:3])  # type: ignore[operator] # it does not return: these names are the script's
 
 import contextlib
 import importlib
@@ -47,7 +46,7 @@ class UnfitError(Exception):
     """This process does not equal a cold start; the message says why."""
 
 
-def main(recipe_descriptor: str, channel_descriptor: str) -> None:
+def main(recipe_descriptor: str, channel_descriptor: str) -> NoReturn:
     """Prepare, wait, and run the script."""
     channel = socket.socket(fileno=int(channel_descriptor))
     with os.fdopen(int(recipe_descriptor), "rb") as file:
@@ -292,7 +291,7 @@ class WarmProcess:
                         f"{os.path.join(folder, entry)} may take the place of a module of that name"
                     )
 
-    def become(self) -> None:
+    def become(self) -> NoReturn:
         """Run the script as the program of this process."""
         self._shelf.close()
         importlib.invalidate_caches()
@@ -304,7 +303,6 @@ class WarmProcess:
         recipe = self._recipe
         if recipe["script"] is None:
             run_stripped(lambda: run_module(recipe["module"]))
-            return
         file = absolute(recipe["script"])
         main_module["__file__"] = file
         main_module["__loader__"] = importlib.machinery.SourceFileLoader("__main__", file)
@@ -324,8 +322,8 @@ def run_file(file: str, main_module: dict[str, Any]) -> None:
     exec(code, main_module)  # noqa: S102 - running the user's script is the purpose
 
 
-def run_stripped(run: Any) -> None:
-    """Run, and show an exception as the interpreter does, without the frames of this program."""
+def run_stripped(run: Any) -> NoReturn:
+    """Run and end; show an exception as the interpreter does, without the frames of this program."""
     try:
         run()
     except (SystemExit, KeyboardInterrupt):
@@ -339,7 +337,7 @@ def run_stripped(run: Any) -> None:
         flush()
         code = 1
     else:
-        return
+        code = 0
     sys.exit(code)
 
 

@@ -3,6 +3,7 @@
 What the program then observes equals a cold start of it.
 """
 
+import dataclasses
 import os
 import signal
 import sys
@@ -98,6 +99,33 @@ def test_a_program_sees_the_same_in_a_standby_for_another_start_as_in_a_cold_sta
             seen[moment]["shown"].remove(room[0])
         assert_equal(seen, cold, what)
         assert (status, log) == (cold_status, cold_log), what
+
+
+ENDS = {
+    "without any name": ("import trainerd", 0),
+    "with names of its own": ("import trainerd\nsys = os = None", 0),
+    "by sys.exit": ("import sys, trainerd\nsys.exit(7)", 7),
+    "by SystemExit without a code": ("import trainerd\nraise SystemExit", 0),
+    "by SystemExit with a text": ("import trainerd\nraise SystemExit('the reason')", 1),
+    "by an exception": ("import trainerd\nraise KeyError('name')", 1),
+    "after its last statement, by a function": (
+        "import atexit, trainerd\natexit.register(print, 'at the end')", 0,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_program_ends_in_a_standby_as_in_a_cold_start(note, tmp_path):
+    start = start_of(tmp_path)
+    for how, (text, code) in ENDS.items():
+        (tmp_path / "train.py").write_text(text + "\n")
+        cold_status, cold_log, _ = run(start, tmp_path)
+        standby = StandbyProcess(start, dataclasses.replace(note, files=()))
+        assert wait_until_ready(standby) == "ready"
+        status, log, _ = run(start, tmp_path, standby)
+        assert (status, log) == (cold_status, cold_log), how
+        assert status == code, how
 
 
 @pytest.mark.slow
