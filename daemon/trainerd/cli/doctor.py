@@ -86,6 +86,7 @@ def _examine(state_dir: Path | None, jobs_dir: Path | None) -> list[Finding]:
         machine,
         memory_places,
         slurm_settings,
+        standby_processes,
     )
     from trainerd.supervisor.doctor.finding import skipped
 
@@ -103,6 +104,7 @@ def _examine(state_dir: Path | None, jobs_dir: Path | None) -> list[Finding]:
     uid = _supervisor_uid(state, daemon, jobs_dir)
     findings += cgroup_checks.check_cgroups(daemon.pid if daemon is not None else None)
     findings += memory_places.check_memory_places(uid)
+    findings += standby_processes.check_standbys()
     if state is None:
         findings.append(skipped("state folder", "none is named, and none is in the usual places"))
     else:
