@@ -238,6 +238,8 @@ class WarmProcess:
         """
         was, recipe = dict(self._recipe), self._recipe
         variables = other.pop("variables")
+        if changed := sorted(self._shelf.variables & set(recipe["of_an_attempt"])):
+            raise UnfitError(f"importing its modules changes {changed[0]}, and the attempt is another")
         recipe.update(other)
         if other["command"] != was["command"]:
             if self._reads_arguments:
