@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from trainerd.supervisor.service.takeover import ENGINE_VARIABLES
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ENGINE_VARIABLES: Final = (
-    "SLURM_JOB_ID",
-    "KUBERNETES_SERVICE_HOST",
-    "_CONDOR_JOB_AD",
-    "RAY_JOB_ID",
-    "SKYPILOT_TASK_ID",
-    "PBS_JOBID",
-    "LSB_JOBID",
-)
+BATCH_VARIABLES: Final = (*ENGINE_VARIABLES, "RAY_JOB_ID", "PBS_JOBID", "LSB_JOBID")
 """Variables of batch systems and clusters: they end all processes of a command when it has ended, or wait for
 them."""
 
@@ -28,4 +22,4 @@ def may_leave_processes(environ: Mapping[str, str], *, has_terminal: bool, pid: 
         has_terminal: Whether the standard input is a terminal.
         pid: Of this process; the first one of a container has the number 1.
     """
-    return has_terminal and pid != 1 and not any(name in environ for name in ENGINE_VARIABLES)
+    return has_terminal and pid != 1 and not any(name in environ for name in BATCH_VARIABLES)

@@ -37,7 +37,7 @@ LOOK_S: Final = 0.2
 _HOLDER_FORMAT: Final = "trainerd.holder/1"
 _HOLDER_BYTES_MAX: Final = 4096
 
-_ENGINE_VARIABLES: Final = ("SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST", "_CONDOR_JOB_AD", "SKYPILOT_TASK_ID")
+ENGINE_VARIABLES: Final = ("SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST", "_CONDOR_JOB_AD", "SKYPILOT_TASK_ID")
 
 
 class AskedToLeaveError(TryAgainError):
@@ -46,7 +46,7 @@ class AskedToLeaveError(TryAgainError):
 
 def usual_wait_s(environ: Mapping[str, str]) -> float | None:
     """Return how long to wait before a takeover; None where no engine has placed this process."""
-    return ENGINE_WAIT_S if any(environ.get(name) for name in _ENGINE_VARIABLES) else None
+    return ENGINE_WAIT_S if any(environ.get(name) for name in ENGINE_VARIABLES) else None
 
 
 @contextlib.contextmanager
