@@ -23,7 +23,7 @@ class Surface(NamedTuple):
         digest: Equal for files that decide the same; empty if it cannot be told.
         early: Modules that it imports before it does anything else, dotted, in order; names that are perhaps
             modules of a package included. A name that begins with dots is relative.
-        later: Those that it imports elsewhere, such as in functions.
+        later: Those that it imports elsewhere, such as in functions; all of them if the digest is empty.
         why_not: Why the digest is empty.
     """
 
@@ -91,10 +91,10 @@ def surface_of(source: bytes) -> Surface:
     assert isinstance(tree, ast.Module)
     try:
         if why_not := _what_decides_otherwise(tree):
-            return Surface("", why_not=why_not)
+            return Surface("", (), _named(tree), why_not)
         before = _until_last_import(tree.body)
         if why_not := next(filter(None, map(_what_it_does, before)), ""):
-            return Surface("", why_not=why_not)
+            return Surface("", (), _named(tree), why_not)
         early = [words for each in before if not isinstance(each, _DEFINITIONS) for words in _imports(each)]
         rest = [each for each in before if isinstance(each, _DEFINITIONS)] + tree.body[len(before) :]
         later = {words for each in rest for words in _imports(each)}
@@ -104,6 +104,10 @@ def surface_of(source: bytes) -> Surface:
     return Surface(
         hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(), _dotted(early), _dotted(later)
     )
+
+
+def _named(tree: ast.Module) -> tuple[str, ...]:
+    return _dotted({words for each in tree.body for words in _imports(each)})
 
 
 def _what_decides_otherwise(tree: ast.Module) -> str:

@@ -16,7 +16,8 @@ from trainerd.shim.attempt import RankGroup
 from trainerd.shim.entry import admit
 from trainerd.shim.fork_server import await_order
 from trainerd.shim.notes import note
-from trainerd.shim.standby_recipe import PREPARED_OPTION, RECIPE_DESCRIPTOR, TITLE, read_recipe
+from trainerd.shim.standby_recipe import PREPARED_OPTION, RECIPE_DESCRIPTOR, read_recipe
+from trainerd.shim.survivors import WAITING_TITLE
 
 if TYPE_CHECKING:
     from trainerd.shim.fork_server import Order
@@ -80,7 +81,7 @@ def _await_prepared() -> tuple[Order, StandbyProcess] | None:
     except TrainerdError as error:
         note(str(error))
         return None
-    kernel.set_title(f"{TITLE} {recipe.launch.job} attempt {Path(recipe.attempt_dir).name}")
+    kernel.set_title(f"{WAITING_TITLE} {recipe.launch.job} attempt {Path(recipe.attempt_dir).name}")
     os.chdir("/")
     from trainerd.shim.prepared import await_launch  # sockets and more, which an ordinary shim does without
 

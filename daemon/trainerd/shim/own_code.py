@@ -43,6 +43,7 @@ class OwnCode:
         self._main_places = main
         self._main = {path for path in self.digests if any(same(path, each) for each in main)}
         self._found = {path: self._surface(path) for path in self.digests}
+        self._absent = {place for place in self._all_places() if not os.path.isfile(place)}
 
     @classmethod
     def of_program(cls, surface_of: Any, *, script: str | None, module: str | None, folder: str) -> OwnCode:
@@ -89,6 +90,20 @@ class OwnCode:
                 if same(path, place):
                     visit(path)
         return tuple(order)
+
+    def appeared(self) -> str:
+        """Return a file that may be imported, and was not there when this was made; empty without one."""
+        return next((place for place in sorted(self._absent) if os.path.isfile(place)), "")
+
+    def _all_places(self) -> set[str]:
+        """Return where modules are looked for that the files name, beside each of the files too."""
+        folders = {self._folder, *map(os.path.dirname, self.digests)}
+        found = set(self._main_places)
+        for path, surface in self._found.items():
+            for name in (*surface.early, *surface.later):
+                beside = {os.path.dirname(path)} if name.startswith(".") else folders
+                found |= {place for folder in beside for place in self._places(name, folder, folder)}
+        return found
 
     def _surface(self, path: str) -> Any:
         try:
@@ -151,9 +166,9 @@ class OwnCode:
             new = (named & self.digests.keys()) - found
         return found
 
-    def _places(self, name: str, folder: str) -> list[str]:
+    def _places(self, name: str, folder: str, top: str | None = None) -> list[str]:
         dots = len(name) - len(name.lstrip("."))
-        base = os.path.normpath(os.path.join(folder, *[".."] * (dots - 1))) if dots else self._folder
+        base = os.path.normpath(os.path.join(folder, *[".."] * (dots - 1))) if dots else top or self._folder
         parts = [part for part in name.split(".") if part]
         places = []
         for count in range(1, len(parts) + 1):

@@ -32,7 +32,9 @@ CONNECT_LIMIT_S: Final = 0.5
 """How long one that is there may take to answer, in seconds."""
 
 _LOOK_S: Final = 0.5
-_ENDS_IT: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})  # held by a shim
+_ENDS_IT: Final = frozenset(
+    {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1}
+)  # held by a shim
 _CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid
 
 
@@ -54,7 +56,7 @@ def wait_parked(address: bytes, orders: socket.socket, has_ended: Callable[[], b
         orders.close()
         listener.settimeout(_LOOK_S)
         until_s = time.monotonic() + PARKED_LIMIT_S
-        while time.monotonic() < until_s and not has_ended() and not signal.sigpending() & _ENDS_IT:
+        while time.monotonic() < until_s and not has_ended() and not is_asked_to_end():
             with contextlib.suppress(TimeoutError):
                 connection, _ = listener.accept()
                 connection.settimeout(CONNECT_LIMIT_S)
@@ -62,6 +64,11 @@ def wait_parked(address: bytes, orders: socket.socket, has_ended: Callable[[], b
                     return connection
                 connection.close()
     return None
+
+
+def is_asked_to_end() -> bool:
+    """Return whether a signal has come; it would be taken for a request to the attempt."""
+    return bool(signal.sigpending() & _ENDS_IT)
 
 
 def is_of_this_user(connection: socket.socket) -> bool:

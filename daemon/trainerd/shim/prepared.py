@@ -24,7 +24,7 @@ from trainerd.errors import TrainerdError
 from trainerd.shim.environment_file import read_environment_file
 from trainerd.shim.fork_server import Order
 from trainerd.shim.held_start import held_at_start
-from trainerd.shim.parking import PARK, wait_parked
+from trainerd.shim.parking import PARK, is_asked_to_end, wait_parked
 from trainerd.shim.spawn import rank_start
 from trainerd.shim.standby_cgroup import StandbyCgroup
 from trainerd.shim.standby_process import PREPARE_LIMIT_S, StandbyProcess, wait_for
@@ -33,6 +33,9 @@ from trainerd.shim.survivors import attempt_mark
 if TYPE_CHECKING:
     from trainerd.contract.process import ProcessIdentity
     from trainerd.shim.standby_recipe import StandbyRecipe
+
+ORDER_LIMIT_S: Final = 5.0
+"""How long one that has waited parked may wait for the order of the process that has found it."""
 
 _ORDER_BYTES: Final = 16 * 1024
 _ANSWER_BYTES: Final = 4096
@@ -52,10 +55,12 @@ def await_launch(recipe: StandbyRecipe) -> tuple[Order, StandbyProcess] | None:
     except (TrainerdError, OSError) as error:
         _tell(orders, f"unfit {error}")
         return None
-    is_ready, deadline_s = False, time.monotonic() + PREPARE_LIMIT_S
+    is_ready = False
+    deadline_s: float | None = time.monotonic() + PREPARE_LIMIT_S
     while True:
         readable = wait_for(
-            [orders.fileno(), standby.channel.fileno()], None if is_ready else deadline_s - time.monotonic()
+            [orders.fileno(), standby.channel.fileno()],
+            None if deadline_s is None else deadline_s - time.monotonic(),
         )
         if orders.fileno() in readable:
             try:
@@ -68,22 +73,22 @@ def await_launch(recipe: StandbyRecipe) -> tuple[Order, StandbyProcess] | None:
                 )
                 if parked is None:
                     break
-                orders = parked
+                orders, deadline_s = parked, time.monotonic() + ORDER_LIMIT_S
                 continue
-            if not folder or not descriptors:
+            if not folder or not descriptors or is_asked_to_end():
                 break
             os.set_inheritable(descriptors[0], False)
             _tell(orders, f"{own.pid} {own.start_ticks}")
             orders.close()
             return Order(os.fsdecode(folder), descriptors[0]), standby
         if not readable:
-            _tell(orders, f"unfit it was not ready within {PREPARE_LIMIT_S:g} s")
+            _tell(orders, f"unfit it was not ready within {PREPARE_LIMIT_S:g} s, or had no order in time")
             break
         answer = _hear(standby)
         if is_ready or answer != "ready":
             _tell(orders, answer if answer.startswith("unfit ") else "unfit its process has ended")
             break
-        is_ready = True
+        is_ready, deadline_s = True, None
         _tell(orders, f"ready {standby.memory_bytes()}")
     standby.end()
     if standby.cgroup is not None:

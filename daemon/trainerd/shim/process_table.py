@@ -79,6 +79,11 @@ def carries(pid: int, entry: bytes) -> bool:
     return environ is not None and entry in environ.split(b"\0")
 
 
+def has_title(pid: int, title: str) -> bool:
+    """Return whether the command line of a process begins with a word."""
+    return (_read(f"/proc/{pid}/cmdline") or b"").startswith(f"{title} ".encode())
+
+
 def maps_library(pid: int, part: bytes) -> bool:
     """Return whether a process has a file in its memory whose path holds `part`."""
     return part in (_read(f"/proc/{pid}/maps") or b"")

@@ -84,6 +84,7 @@ class StandbyProcess:
 
     def _spawn(self, channel: int, seen: ModuleNote) -> int:
         command, workdir, environ, held = self._start
+        self._program = _program_file(self._start)
         words = divide(command)
         if isinstance(words, str):
             raise UserError(words)
@@ -178,6 +179,13 @@ class StandbyProcess:
     def _why_unfit(self, start: RankStart, log_descriptor: int) -> str | None:
         if differing := what_differs(self._start, start):
             return f"the {differing} has changed"
+        try:
+            if _program_file(start) != self._program:
+                return "the interpreter has changed"
+            if not Path(start.workdir).samefile(f"/proc/{self.pid}/cwd"):
+                return "the working folder is another folder now"
+        except (OSError, UserError) as error:
+            return str(error)
         order = os.memfd_create("standby-order", os.MFD_CLOEXEC)
         try:
             if start != self._start:
@@ -214,6 +222,21 @@ class StandbyProcess:
             pages = int(Path(f"/proc/{self.pid}/statm").read_text("ascii").split()[1])
             return pages * os.sysconf("SC_PAGE_SIZE")
         return 0
+
+
+def _program_file(start: RankStart) -> tuple[int, ...]:
+    """Return marks of the file that a start runs, wherever links lead.
+
+    Raises:
+        UserError: There is none.
+        OSError: Likewise.
+    """
+    os.chdir(start.workdir)
+    try:
+        found = os.stat(find_program(start.command[0], start.environ.get("PATH", DEFAULT_PATH)))  # noqa: PTH116
+    finally:
+        os.chdir("/")
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _program_of(command: Sequence[str]) -> dict[str, Any]:

@@ -14,9 +14,6 @@ from trainerd.contract.records import LaunchRecord
 
 PREPARED_OPTION: Final = "--prepared"
 
-TITLE: Final = "trainerd-standby"
-"""Begins the title of a shim that waits, as `ps` shows it; the job and the attempt follow."""
-
 WAITING_BYTES_MAX: Final = 1 << 30
 """What a standby with a limit of memory may hold until it is used, in bytes; torch needs a third of it."""
 

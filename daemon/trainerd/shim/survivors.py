@@ -26,6 +26,7 @@ from trainerd.shim.process_table import (
     ProcessRow,
     carries,
     child_pids,
+    has_title,
     marks,
     processes_since,
     with_command_line,
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
 SURVIVORS_LIMIT_S: Final = 30.0
 """How long descendants are killed, searched for and waited for. Only one stuck in the kernel takes longer."""
+
+WAITING_TITLE: Final = "trainerd-standby"
+"""Begins the command line of a shim that has no attempt yet."""
 
 _WAVE_S: Final = 0.5
 """How long one wave of kills is waited for before the next search."""
@@ -67,13 +71,16 @@ def attempt_mark(attempt_dir: Path, shim: ProcessIdentity) -> str:
 def shim_by_mark(attempt_dir: Path) -> ProcessIdentity | None:
     """Return the shim of an attempt, by the mark of its processes or its own name; None if none lives.
 
-    For an attempt whose records are gone: its folder was deleted while it ran.
+    For an attempt whose records are gone: its folder was deleted while it ran. One that only waits with a
+    standby, and was prepared for that attempt, is not its shim.
     """
     boot = boot_id()
     for mark in marks(ATTEMPT_ID, f"{attempt_dir}@").values():
         found = _MARK_END.fullmatch(mark.rpartition("@")[2])
         if found is not None and boot.startswith(found["boot"]):
-            return ProcessIdentity(int(found["pid"]), int(found["ticks"]), boot)
+            shim = ProcessIdentity(int(found["pid"]), int(found["ticks"]), boot)
+            if not has_title(shim.pid, WAITING_TITLE):
+                return shim
     for form in (f"trainerd.shim {attempt_dir}", f": {attempt_dir}"):
         for identity in with_command_line(os.fsencode(form)):
             return identity

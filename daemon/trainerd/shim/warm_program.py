@@ -24,7 +24,8 @@ if __name__ == "__main__":
     _namespace = {"__name__": "trainerd-standby", "__file__": __file__, "AT_START": _at_start}
     with open(__file__, "rb") as _file:
         exec(compile(_file.read(), __file__, "exec"), _namespace)  # noqa: S102 - this very file
-    _namespace["main"](*sys.argv[1:3])  # type: ignore[operator] # it does not return: these names are the script's
+    # It does not return: nothing of this module is left then, not even `sys`.
+    _namespace["main"](*sys.argv[1:3])  # type: ignore[operator]
 
 import contextlib
 import importlib
@@ -38,6 +39,7 @@ from typing import Any, NoReturn
 AT_START: dict[str, Any]
 MESSAGE_BYTES = 4096
 HELD = "TRAINERD_SIGNALS_HELD"
+OURS = "TRAINERD_"
 ROOM = "TRAINERD_ROOM"
 ENV_START_FIELD = 50  # of /proc/PID/stat, counted from 1; the first two end at the last parenthesis
 
@@ -78,6 +80,7 @@ def main(recipe_descriptor: str, channel_descriptor: str) -> NoReturn:
         os.dup2(descriptors[0], standard)
     os.close(descriptors[0])
     warm.become()
+    sys.exit(0)
 
 
 def leave(channel: socket.socket, message: str) -> NoReturn:
@@ -120,6 +123,9 @@ class WarmProcess:
         self._brought_by: dict[str, str] = {}
         self._order: tuple[str, ...] | None = None
         self._reads_arguments = False
+        self._own_code_at_start: Any = None
+        self._read: set[str] = set()
+        self._users = {self._folder, os.getcwd()}
 
     def prepare(self) -> None:
         """Import, and note what that depends on.
@@ -138,8 +144,9 @@ class WarmProcess:
         sys.meta_path.append(self._missing)
         own_code = self._own_code()
         early, self._order = own_code.early(), own_code.order()
+        self._own_code_at_start = own_code
         try:
-            with self._shelf.noting():
+            with self._shelf.noting(), noted_reads() as self._read:
                 self._import(recipe["modules"], early)
         except self._shelf_error as error:
             raise UnfitError(str(error)) from None
@@ -148,6 +155,8 @@ class WarmProcess:
         sys.meta_path.remove(self._missing)
         if sys.getrefcount(arguments) > references:
             raise UnfitError("importing its modules keeps sys.argv")
+        if sys.argv is not arguments:
+            raise UnfitError("importing its modules replaces sys.argv")
         self._reads_arguments = NotedList.was_read
         sys.argv = list.copy(arguments)
         if names := sorted(set(recipe["environment"]) - self._shelf.variables):
@@ -203,10 +212,9 @@ class WarmProcess:
                 raise UnfitError(f"{name} is now another file than in the last attempt ({origin})")
 
     def _refuse_user_code(self, modules: list[Any]) -> None:
-        own = {self._folder, os.getcwd()}
         for module in modules:
             file = getattr(module, "__file__", None)
-            if isinstance(file, str) and file != __file__ and is_users(file, own):
+            if isinstance(file, str) and file != __file__ and is_users(file, self._users):
                 raise UnfitError(f"it would have to import code of the user's: {file}")
 
     def _depends_on(self) -> set[str]:
@@ -218,7 +226,7 @@ class WarmProcess:
         with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
             paths |= {line.split(maxsplit=5)[5].strip() for line in maps if ".so" in line and "/" in line}
         for folder in self._path:
-            if is_users(folder, {self._folder, os.getcwd()}):
+            if is_users(folder, self._users):
                 continue  # what would be found there instead is looked for by name
             paths.add(folder)
             with contextlib.suppress(OSError):
@@ -238,13 +246,22 @@ class WarmProcess:
         """
         was, recipe = dict(self._recipe), self._recipe
         variables = other.pop("variables")
-        if changed := sorted(self._shelf.variables & set(recipe["of_an_attempt"])):
-            raise UnfitError(f"importing its modules changes {changed[0]}, and the attempt is another")
         recipe.update(other)
-        if other["command"] != was["command"]:
+        new = dict(variables)
+        was_there = {name: os.environ.get(name) for name in sorted(self._read)}
+        was_there |= {
+            name: value for name, value in self._shelf.before.items() if name in recipe["of_an_attempt"]
+        }
+        if differ := [name for name, value in was_there.items() if new.get(name) != value]:
+            raise UnfitError(f"importing its modules reads or sets {differ[0]}, which differs")
+        if other["command"] == was["command"]:
+            if why_not := self._why_other_arguments():
+                raise UnfitError(f"the variables of the attempt have changed, and {why_not}")
+        else:
             if self._reads_arguments:
                 raise UnfitError("importing its modules reads sys.argv, and the command has changed")
             self._folder = script_folder(recipe)
+            self._users.add(self._folder)
             self._refuse_user_code(self._shelf.modules())
             is_same = (recipe["script"], recipe["module"]) == (was["script"], was["module"])
             if why_not := self._why_other_arguments() if is_same else self._why_other_program():
@@ -274,17 +291,20 @@ class WarmProcess:
         Raises:
             UnfitError: It would not.
         """
+        if script_folder(self._recipe) != self._folder:
+            raise UnfitError("the script is in another folder now")
+        if why_not := why_no_source(self._recipe["script"]):
+            raise UnfitError(f"the script is {why_not}")
         for path, seen in self._marks.items():
             if mark(path) != seen:
                 raise UnfitError(f"{path} has changed")
+        if appeared := self._own_code_at_start.appeared():
+            raise UnfitError(f"{appeared} may be imported now, and was not there before")
         if changed := [path for path, *seen, _ in self._recipe["files"] if mark(path) != seen]:
             why_not = self._own_code().why_not_equal(self._shelf.early_tops(), self._shelf.needed_by)
             if why_not:
                 raise UnfitError(f"{changed[0]} has changed since the last attempt, and {why_not}")
-        for folder in [
-            self._folder,
-            *[path for path in self._path if is_users(path, {self._folder, os.getcwd()})],
-        ]:
+        for folder in [self._folder, *[path for path in self._path if is_users(path, self._users)]]:
             for entry in os.listdir(folder) if os.path.isdir(folder) else ():
                 if entry.partition(".")[0] in self._tops and (
                     entry.endswith((".py", ".so", ".pyc")) or "." not in entry
@@ -349,33 +369,55 @@ class NotedList(list[str]):
     was_read = False
     __hash__ = None
 
-    def __getattribute__(self, name: str) -> Any:
+    def __radd__(self, other: object) -> Any:
         NotedList.was_read = True
-        return super().__getattribute__(name)
+        return NotImplemented  # so that the list on the left does what it does
 
-    def __getitem__(self, index: Any) -> Any:
-        NotedList.was_read = True
-        return super().__getitem__(index)
 
-    def __iter__(self) -> Any:
-        NotedList.was_read = True
-        return super().__iter__()
+def noting(name: str) -> Any:
+    own: Any = getattr(list, name)
 
-    def __len__(self) -> int:
+    def noted(self: NotedList, *others: Any) -> Any:
         NotedList.was_read = True
-        return super().__len__()
+        return own(self, *others)
 
-    def __contains__(self, value: object) -> bool:
-        NotedList.was_read = True
-        return super().__contains__(value)
+    return noted
 
-    def __eq__(self, other: object) -> bool:
-        NotedList.was_read = True
-        return super().__eq__(other)
 
-    def __repr__(self) -> str:
-        NotedList.was_read = True
-        return super().__repr__()
+for _operation in ("add", "contains", "delitem", "eq", "ge", "getattribute", "getitem", "gt", "iadd", "imul"):
+    setattr(NotedList, f"__{_operation}__", noting(f"__{_operation}__"))
+for _operation in ("iter", "le", "len", "lt", "mul", "ne", "repr", "reversed", "rmul", "setitem"):
+    setattr(NotedList, f"__{_operation}__", noting(f"__{_operation}__"))
+
+
+@contextlib.contextmanager
+def noted_reads() -> Any:
+    """Note which of trainerd's variables are read by name; what goes through all of them reads none."""
+    kind: Any = type(os.environ)
+    get, iterate = kind.__getitem__, kind.__iter__
+    read: set[str] = set()
+    walked: list[Any] = []  # names that were gone through and whose values were not asked for yet
+
+    def noted(self: Any, name: Any) -> Any:
+        if walked[:1] == [name]:
+            del walked[0]
+            return get(self, name)
+        walked.clear()
+        if isinstance(name, str | bytes) and os.fsdecode(name).startswith(OURS):
+            read.add(os.fsdecode(name))
+        return get(self, name)
+
+    def walking(self: Any) -> Any:
+        walked.clear()
+        for name in iterate(self):
+            walked.append(name)
+            yield name
+
+    kind.__getitem__, kind.__iter__ = noted, walking
+    try:
+        yield read
+    finally:
+        kind.__getitem__, kind.__iter__ = get, iterate
 
 
 class Missing:
@@ -447,8 +489,24 @@ def script_folder(recipe: dict[str, Any]) -> str:
 
 def absolute(script: str) -> str:
     """Return ``__file__`` as the interpreter makes it of the word on the command line."""
-    script = script.removeprefix("./")
-    return script if script.startswith("/") else os.path.join(os.getcwd(), script)
+    return script if script.startswith("/") else f"{os.getcwd()}/{script}"
+
+
+def why_no_source(script: str | None) -> str:
+    """Return what else than a file of source text a script is; empty if it is one.
+
+    The interpreter runs a folder or an archive by its ``__main__.py``.
+    """
+    if script is None:
+        return ""
+    for hook in sys.path_hooks:
+        with contextlib.suppress(ImportError):
+            hook(script)
+            return "a folder or an archive"
+    with contextlib.suppress(OSError), open(script, "rb") as file:
+        if file.read(4) == importlib.util.MAGIC_NUMBER:
+            return "compiled"
+    return ""
 
 
 def is_users(file: str, folders: set[str]) -> bool:

@@ -15,6 +15,8 @@ import warnings
 from typing import Any
 
 HELD = "TRAINERD_SIGNALS_HELD"
+OF_NO_EFFECT = ("TRAINERD_", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "_TORCHINDUCTOR_PYOBJECT")
+"""How variables begin that trainerd sets, or torch when it compiles."""
 MISSING = object()
 
 
@@ -101,10 +103,11 @@ class Shelf:
             self._being_late = None
         filters = list(reversed(added(before, list(warnings.filters))))
         new = [each for each in sys.modules if each not in known]
+        now = dict(os.environ)
         changed = [
-            (variable, os.environ.get(variable))
-            for variable in {*environment, *os.environ}
-            if environment.get(variable) != os.environ.get(variable)
+            (variable, now.get(variable))
+            for variable in {*environment, *now}
+            if environment.get(variable) != now.get(variable)
         ]
         for variable, _ in changed:
             self._before.setdefault(variable, environment.get(variable))
@@ -131,6 +134,11 @@ class Shelf:
     def variables(self) -> set[str]:
         """Variables of the environment that importing changes."""
         return set(self._before)
+
+    @property
+    def before(self) -> dict[str, str | None]:
+        """What was there of these variables; None is nothing."""
+        return self._before
 
     def names(self) -> list[str]:
         """Return the names of all modules that were imported."""
@@ -183,6 +191,7 @@ class Shelf:
         if late is not None:
             self._take_late(late)
         else:
+            self._warn_of_changes(name)
             self._take(self.needed_by(name))
         if not self._packages and not self._late_by_name and self in sys.meta_path:
             sys.meta_path.remove(self)
@@ -227,9 +236,9 @@ class Shelf:
         """
         if self._has_warned:
             return
-        now = {each: value for each, value in os.environ.items() if not each.startswith("TRAINERD_")}
-        was = {each: value for each, value in self._environment.items() if not each.startswith("TRAINERD_")}
-        if changed := sorted(each for each in {*now, *was} if now.get(each) != was.get(each)):
+        now, was = dict(os.environ), self._environment
+        names = [each for each in {*now, *was} if not each.startswith(OF_NO_EFFECT)]
+        if changed := sorted(each for each in names if now.get(each) != was.get(each)):
             self._has_warned = True
             sys.stderr.write(
                 f"trainerd: {name} was imported in advance, and the program has changed {changed[0]} since: "

@@ -153,6 +153,8 @@ class Loop:
             if isinstance(launcher, ShimLauncher)
             else None
         )
+        if self.standbys is not None:
+            self._observers += (self.standbys.follow,)
         self._is_idle = asyncio.Event()
         self._is_scanning = asyncio.Lock()
         self._has_scanned = False

@@ -10,7 +10,7 @@ from trainerd.shim.standby_recipe import WAITING_BYTES_MAX, StandbyRecipe
 from trainerd.shim.warm_command import why_not
 from trainerd.supervisor.bounded_io import NotObservedError
 from trainerd.supervisor.machine.standby_policy import REST_LIMIT_S, StandbyState, choose, why_no_room
-from trainerd.supervisor.machine.states import Running
+from trainerd.supervisor.machine.states import Finished, Running
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from trainerd.supervisor.attempt.launcher import ShimLauncher
     from trainerd.supervisor.attempt.monitor import Monitor
     from trainerd.supervisor.bounded_io import BoundedIo
+    from trainerd.supervisor.ledger import Step
     from trainerd.supervisor.machine.standby_policy import StandbyChoice
     from trainerd.supervisor.machine.states import Job
 
@@ -61,6 +62,11 @@ class StandbyKeeper:
             if state is None or state.phase != "ready":
                 return TAKEN
         return words
+
+    def follow(self, step: Step) -> None:
+        """Make the standby of a job that has finished the spare: the next job may start at once."""
+        if step.after is not None and isinstance(step.after.state, Finished):
+            self._launcher.standbys.release(step.name)
 
     async def look(
         self, jobs: Mapping[str, Job], monitors: Mapping[str, Monitor], *, is_stopping: bool

@@ -9,11 +9,21 @@ import sys
 
 import psutil
 import pytest
-from standby_jobs import SCRIPT, cmdline, leftovers, rank, standby_words, steps, wait_for
+from standby_jobs import (
+    AT_ORDINARY_PRIORITY,
+    SCRIPT,
+    cmdline,
+    leftovers,
+    rank,
+    standby_words,
+    steps,
+    wait_for,
+)
 
 from trainerd.contract.paths import StatePaths
 from trainerd.contract.records import ExitRecord, RanksRecord, read
 
+RUN = ("run", "--jobs", "jobs", "--state", "state", "--config", "one.toml")
 SECOND = SCRIPT.replace("lr=0.01", "lr=float(sys.argv[1])")
 
 
@@ -55,8 +65,9 @@ def ended(folder, job, attempt):
 def test_a_new_job_begins_in_the_standby_of_one_that_has_finished_and_an_edited_spec_in_its_own(folder):
     (folder / "wait").touch()
     (folder / "jobs" / "ant.json").write_text(spec(folder, "ant", "train.py"))
+    (folder / "one.toml").write_text("[limits]\nmax_jobs = 1\n")
     supervisor = subprocess.Popen(
-        [sys.executable, "-m", "trainerd", "run", "--jobs", "jobs", "--state", "state"],
+        [*AT_ORDINARY_PRIORITY, sys.executable, "-m", "trainerd", *RUN],
         cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -70,10 +81,11 @@ def test_a_new_job_begins_in_the_standby_of_one_that_has_finished_and_an_edited_
         wait_for(lambda: rank(folder, 2), "attempt 2")
         assert is_warm(folder, "ant", 2)
         wait_for(lambda: standby_words(folder).startswith("ready"), "the next standby")
+        # It waits for the one slot, and starts at the moment in which ant has finished.
+        (folder / "jobs" / "bee.json").write_text(spec(folder, "bee", "second.py", "0.02"))
         (folder / "wait").unlink()
         assert ended(folder, "ant", 2) == 0
         (folder / "wait").touch()
-        (folder / "jobs" / "bee.json").write_text(spec(folder, "bee", "second.py", "0.02"))
         assert is_warm(folder, "bee", 1)
         (folder / "wait").unlink()
         assert ended(folder, "bee", 1) == 0
@@ -96,7 +108,7 @@ def plain(folder):
 def exec_in_terminal(folder, *words, terminal=True, **environ):
     ours, its = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "trainerd", "exec", *words, "--state", "state"],
+        [*AT_ORDINARY_PRIORITY, sys.executable, "-m", "trainerd", "exec", *words, "--state", "state"],
         cwd=folder,
         stdin=its if terminal else subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -9,7 +9,7 @@ import pytest
 
 from trainerd.contract.environment import STANDBY
 from trainerd.contract.records import LaunchRecord
-from trainerd.shim import parking
+from trainerd.shim import kernel, parking
 from trainerd.shim.parking import PARKED, is_of_this_user, wait_parked
 from trainerd.supervisor.attempt import parked
 from trainerd.supervisor.attempt.parked import address_of, connect
@@ -92,6 +92,14 @@ def test_it_ends_when_it_is_asked_to_by_a_signal(address, monkeypatch):
     waiting = Waiting(address)
     monkeypatch.setattr(signal, "sigpending", lambda: {signal.SIGTERM})
     assert waiting.end() is None
+
+
+def test_a_signal_that_a_shim_would_pass_on_asks_it_to_end_while_it_waits(monkeypatch):
+    for signum in kernel.STOP_SIGNALS | {signal.SIGQUIT, signal.SIGHUP}:
+        monkeypatch.setattr(signal, "sigpending", lambda pending=signum: {pending})
+        assert parking.is_asked_to_end()
+    monkeypatch.setattr(signal, "sigpending", lambda: {signal.SIGCHLD, signal.SIGWINCH})
+    assert not parking.is_asked_to_end()
 
 
 def launch(**changes):

@@ -39,6 +39,7 @@ LEAVE_LIMIT_S: Final = 5.0
 """How long one that was dismissed may take to end its standby and leave, before it is killed."""
 
 _ANSWER_BYTES: Final = 4096
+_INHERITED: Final = ("Umask:", "Uid:", "Gid:", "Groups:", "Cap", "NoNewPrivs:", "Seccomp:", "THP_enabled:")
 
 
 @dataclass
@@ -192,7 +193,10 @@ class Standbys:
             except OSError:
                 is_parked = False
             prepared.orders.setblocking(False)
-            if is_parked:
+            if not is_parked:  # an answer that comes too late must leave nothing behind
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(prepared.pid, signal.SIGKILL)
+            else:
                 prepared.orders.close()
                 if self._prepared.pop(name, None) is None:
                     self._spare = None
@@ -201,6 +205,8 @@ class Standbys:
     def release(self, name: str) -> None:
         """Make the standby of a job the spare, in the place of the one before; end one that is not ready."""
         with self._lock:
+            if name in self._prepared:
+                self._hear(name, self._prepared[name])
             prepared = self._prepared.pop(name, None)
             if prepared is not None:
                 self._make_spare(prepared)
@@ -280,10 +286,20 @@ def _is_for(prepared: _Prepared, attempt_dir: Path, record: LaunchRecord) -> boo
 def traits() -> tuple[object, ...]:
     """Return what the processes that this one starts inherit, beside what their launch record says."""
     status = Path("/proc/self/status").read_text("utf-8", errors="replace")
-    umask = [line for line in status.splitlines() if line.startswith("Umask:")]
+    inherited = [line for line in status.splitlines() if line.startswith(_INHERITED)]
     return (
         Path("/proc/self/limits").read_bytes(),
         frozenset(os.sched_getaffinity(0)),
         os.getpriority(os.PRIO_PROCESS, 0),
-        tuple(umask),
+        os.sched_getscheduler(0),
+        _line_of("oom_score_adj"),
+        _line_of("personality"),
+        _line_of("numa_maps").split()[1:2],  # the policy of memory, as `numactl` sets it
+        tuple(inherited),
     )
+
+
+def _line_of(name: str) -> bytes:
+    with contextlib.suppress(OSError), open(f"/proc/self/{name}", "rb") as file:  # noqa: PTH123
+        return file.readline()
+    return b""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
-from trainerd.shim.standby_recipe import TITLE
+from trainerd.shim.survivors import WAITING_TITLE
 from trainerd.supervisor.doctor.finding import ok, skipped
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ def check_standbys() -> Iterator[Finding]:
     is_any = False
     for shim in psutil.process_iter(["cmdline"]):
         title = " ".join(shim.info["cmdline"] or ())
-        for standby in _children(shim) if title.startswith(TITLE) else ():
+        for standby in _children(shim) if title.startswith(WAITING_TITLE) else ():
             with contextlib.suppress(psutil.Error):
-                yield ok(CHECK, f"{title.removeprefix(TITLE).strip()}: {_in_words(standby)}")
+                yield ok(CHECK, f"{title.removeprefix(WAITING_TITLE).strip()}: {_in_words(standby)}")
                 is_any = True
     if not is_any:
         yield skipped(CHECK, "no process waits for an attempt")

@@ -5,8 +5,11 @@ import os
 import select
 import signal
 import socket
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +17,7 @@ from trainerd.contract import codec
 from trainerd.contract.environment import ATTEMPT, JOB, STANDBY
 from trainerd.contract.records import LaunchRecord
 from trainerd.shim.standby_recipe import RECIPE_FORMAT, StandbyRecipe
-from trainerd.supervisor.attempt.standbys import Standbys
+from trainerd.supervisor.attempt.standbys import Standbys, traits
 from trainerd.supervisor.machine.standby_policy import REST_LIMIT_S, StandbyState
 
 
@@ -90,6 +93,42 @@ def take(standbys, record):
     """Return whose standby an attempt is given."""
     standbys.take(f"/state/{record.job}/attempts/{record.attempt}", record)
     return standbys.shims.given()
+
+
+def test_one_that_does_not_say_in_time_that_it_waits_for_the_next_exec_is_killed(standbys, monkeypatch):
+    """It may be late, and would be left behind without notice."""
+    monkeypatch.setattr("trainerd.supervisor.attempt.standbys.ANSWER_LIMIT_S", 0.01)
+    prepare(standbys, launch())
+    assert not standbys.park("ant")
+    _, status = os.waitpid(standbys.shims.pids[0], 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    "changed",
+    ["echo 500 > /proc/self/oom_score_adj", "umask 0123", "ulimit -n 99"],
+    ids=["oom_score_adj", "umask", "limits"],
+)
+def test_what_a_process_inherits_beside_its_launch_record_counts(changed):
+    program = "from trainerd.supervisor.attempt.standbys import traits; print(traits())"
+    words = [sys.executable, "-c", program]
+    plain, same, other = (
+        subprocess.run(
+            ["/bin/sh", "-c", f'{before}; exec "$@"', "sh", *words], capture_output=True, check=True
+        ).stdout
+        for before in (":", ":", changed)
+    )
+    assert plain == same
+    assert plain != other
+
+
+def test_the_groups_and_capabilities_of_a_process_count():
+    """Files that it makes would have that group."""
+    status = Path("/proc/self/status").read_text()
+    own = traits()
+    for name in ("Gid", "Groups", "CapEff", "NoNewPrivs", "Seccomp"):
+        line = next(each for each in status.splitlines() if each.startswith(f"{name}:"))
+        assert line in repr(own).replace("\\t", "\t"), name
 
 
 def test_a_job_is_given_its_own(standbys):
