@@ -153,8 +153,6 @@ class Loop:
             if isinstance(launcher, ShimLauncher)
             else None
         )
-        if self.standbys is not None:
-            self._observers += (self.standbys.follow,)
         self._is_idle = asyncio.Event()
         self._is_scanning = asyncio.Lock()
         self._has_scanned = False
@@ -423,6 +421,8 @@ class Loop:
             return
         for observe in self._observers:
             observe(step)
+        if self.standbys is not None:
+            self.standbys.follow(step.after)
         was_live = step.before is not None and step.before.is_live
         if was_live and (step.after is None or not step.after.is_live):
             self.monitors.pop(step.name, None)

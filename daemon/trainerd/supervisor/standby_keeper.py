@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from trainerd.supervisor.attempt.launcher import ShimLauncher
     from trainerd.supervisor.attempt.monitor import Monitor
     from trainerd.supervisor.bounded_io import BoundedIo
-    from trainerd.supervisor.ledger import Step
     from trainerd.supervisor.machine.standby_policy import StandbyChoice
     from trainerd.supervisor.machine.states import Job
 
@@ -63,10 +62,10 @@ class StandbyKeeper:
                 return TAKEN
         return words
 
-    def follow(self, step: Step) -> None:
+    def follow(self, job: Job | None) -> None:
         """Make the standby of a job that has finished the spare: the next job may start at once."""
-        if step.after is not None and isinstance(step.after.state, Finished):
-            self._launcher.standbys.release(step.name)
+        if job is not None and isinstance(job.state, Finished):
+            self._launcher.standbys.release(job.name)
 
     async def look(
         self, jobs: Mapping[str, Job], monitors: Mapping[str, Monitor], *, is_stopping: bool

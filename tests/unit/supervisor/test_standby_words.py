@@ -34,7 +34,7 @@ def test_the_standby_of_a_job_is_free_for_the_next_one_as_soon_as_it_has_finishe
     """The slot is given on at once, before the next look."""
     given_on = []
     keeper = StandbyKeeper(SimpleNamespace(standbys=SimpleNamespace(release=given_on.append)), None, None)
-    keeper.follow(SimpleNamespace(name="ant", after=after and SimpleNamespace(state=after)))
+    keeper.follow(after and SimpleNamespace(name="ant", state=after))
     assert given_on == released
 
 
