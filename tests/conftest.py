@@ -8,7 +8,9 @@ import os
 import shutil
 import signal
 import tempfile
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -49,6 +51,23 @@ def pytest_configure() -> None:
         multiprocessing.current_process()._config["tempdir"] = short
 
 
+def name_apart(items: list[pytest.Item]) -> None:
+    """Number the tests that have the same id, as schemathesis gives one to all operations of an API.
+
+    xdist hands out tests by their ids: of those with the same one it would run a single one.
+    """
+    seen: Counter[str] = Counter()
+    for item in items:
+        seen[item.nodeid] += 1
+        if (number := seen[item.nodeid]) > 1:
+            own: Any = item
+            nodeid = f"{item.nodeid}[{number}]"
+            if hasattr(item, "_id"):  # of pytest 9.2 and later
+                own._id = type(own._id).parse(nodeid)
+            else:
+                own._nodeid = nodeid
+
+
 @pytest.hookimpl(trylast=True)  # without what is deselected
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with the files whose slow tests may take longest, by their limits.
@@ -56,6 +75,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     A worker of xdist takes its next file while it has two tests left: were files of one or two long tests the
     last ones, some workers would keep several of them while the others have nothing to do.
     """
+    name_apart(items)
     limit_s = float(config.getini("timeout"))
     longest_s = dict.fromkeys((item.path for item in items), 0.0)
     for item in items:

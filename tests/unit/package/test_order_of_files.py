@@ -1,4 +1,4 @@
-"""Files of slow tests come in an order in which workers that run side by side end at the same time."""
+"""Tests that run side by side: all of them do, and the longest files begin."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def item(file: str, name: str, *, limit_s: float | None = None, is_slow: bool = 
     marks = {"slow": SimpleNamespace(args=())} if is_slow else {}
     if limit_s is not None:
         marks["timeout"] = SimpleNamespace(args=(limit_s,))
-    return SimpleNamespace(path=Path(file), name=name, get_closest_marker=marks.get)
+    return SimpleNamespace(path=Path(file), name=name, nodeid=f"{file}::{name}", get_closest_marker=marks.get)
 
 
 def order(*items: SimpleNamespace) -> list[str]:
@@ -37,3 +37,16 @@ def test_tests_of_a_file_stay_together_in_their_order():
 def test_what_is_not_slow_stays_where_it_is():
     one, two = (item(f"{limit_s}.py", f"{limit_s}", limit_s=limit_s, is_slow=False) for limit_s in (1, 9))
     assert order(one, two) == ["1", "9"]
+
+
+def test_tests_of_one_id_are_told_apart_or_workers_would_run_one_of_them():
+    same, other = [item("a.py", "test_an_operation") for _ in range(3)], item("a.py", "test_another")
+    items = [*same, other]
+    pytest_collection_modifyitems(SimpleNamespace(getini={"timeout": "120"}.get), items)
+    ids = [getattr(each, "_nodeid", each.nodeid) for each in items]
+    assert ids == [
+        "a.py::test_an_operation",
+        "a.py::test_an_operation[2]",
+        "a.py::test_an_operation[3]",
+        "a.py::test_another",
+    ]
