@@ -40,7 +40,7 @@ from trainerd.errors import TrainerdError
 from trainerd.training.schedule.memory_budget import COST_SHARE_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 REPOSITORY = Path(__file__).parents[1]
 JOB = Path(__file__).with_name("standby_job.py")
@@ -131,24 +131,13 @@ class Struck:
         spec = self._folder / "jobs" / f"{NAME}.json"
         spec.write_text(json.dumps(self._spec()))
         words = ["exec", str(spec)] if self._args.through_exec else ["run", "--jobs", str(spec.parent)]
-        with (self._folder / "output").open("wb") as output:
-            supervisor = subprocess.Popen(
-                [sys.executable, "-m", "trainerd", *words, "--state", str(self._state.root)],
-                stdout=output,
-                stderr=output,
-                env=environment(),
-                start_new_session=True,
-            )
-        try:
-            return [self._kill(attempt) for attempt in range(1, self._args.kills + 1)]
-        except TimeoutError:
-            print((self._folder / "output").read_text()[-3000:], file=sys.stderr)
-            raise
-        finally:
-            supervisor.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                supervisor.wait(60)
-            supervisor.kill()
+        output = self._folder / "output"
+        with running(*words, "--state", str(self._state.root), output=output):
+            try:
+                return [self._kill(attempt) for attempt in range(1, self._args.kills + 1)]
+            except TimeoutError:
+                print(output.read_text()[-3000:], file=sys.stderr)
+                raise
 
     def _spec(self) -> dict[str, Any]:
         every: dict[str, Any] = {"steps": "never" if self._args.memory else 1, "seconds": "never"}
@@ -202,10 +191,35 @@ class Struck:
         }
 
     def _is_ready(self) -> bool | None:
-        with contextlib.suppress(TrainerdError, OSError), Client(self._state) as client:
-            self._words = client.get_job(NAME).standby or ""
-            return self._words.startswith("ready") or None
-        return None
+        self._words = standby_words(self._state, NAME) or self._words
+        return self._words.startswith("ready") or None
+
+
+@contextlib.contextmanager
+def running(*words: str, output: Path) -> Iterator[None]:
+    """Have a command of trainerd's run while the context lasts, and append what it prints to a file."""
+    with output.open("ab") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "trainerd", *words],
+            stdout=file,
+            stderr=file,
+            env=environment(),
+            start_new_session=True,
+        )
+    try:
+        yield
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(60)
+        process.kill()
+
+
+def standby_words(state: StatePaths, name: str) -> str:
+    """Return how the standby of a job is in words; empty if the supervisor does not answer."""
+    with contextlib.suppress(TrainerdError, OSError), Client(state) as client:
+        return client.get_job(name).standby or ""
+    return ""
 
 
 def environment() -> dict[str, str]:
