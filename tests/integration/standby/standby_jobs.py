@@ -74,6 +74,34 @@ def start_exec(folder: Path, script: str, **fields) -> subprocess.Popen:
     )
 
 
+def spec(folder: Path, name: str, *words: str, **fields) -> str:
+    """Return the spec of a job that runs a script of the folder, and saves at each step."""
+    document = {
+        "name": name,
+        "command": [sys.executable, *words],
+        "workdir": str(folder),
+        "standby": "auto",
+        "checkpoint": {"every": {"steps": 1, "epochs": 1}},
+    }
+    return json.dumps(document | fields)
+
+
+@contextlib.contextmanager
+def supervised(folder: Path, *options: str, prefix: tuple[str, ...] = ()):
+    """Have a supervisor of the folder's `jobs` while the context lasts."""
+    supervisor = subprocess.Popen(
+        [*prefix, sys.executable, "-m", "trainerd", "run", "--jobs", "jobs", "--state", "state", *options],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        supervisor.terminate()
+        supervisor.wait(60)
+
+
 def wait_for(condition, what: str, program: subprocess.Popen | None = None, *, limit_s: float = LIMIT_S):
     """Return what `condition` returns once it is true; fail at once if `program` has ended before."""
 

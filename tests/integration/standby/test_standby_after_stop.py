@@ -1,12 +1,22 @@
 """A job that was stopped, edited and resumed goes on in the standby that was prepared before."""
 
-import json
 import os
 import subprocess
 import sys
 
 import pytest
-from standby_jobs import SCRIPT, cmdline, leftovers, rank, run_of, standby_words, steps, wait_for
+from standby_jobs import (
+    SCRIPT,
+    cmdline,
+    leftovers,
+    rank,
+    run_of,
+    spec,
+    standby_words,
+    steps,
+    supervised,
+    wait_for,
+)
 
 from trainerd.contract.records import ExitRecord, read
 from trainerd.shim.cgroup_place import find_places
@@ -30,23 +40,9 @@ def test_a_job_that_was_stopped_and_edited_goes_on_in_the_standby_of_before(tmp_
     (tmp_path / "jobs").mkdir()
     (tmp_path / "train.py").write_text(SCRIPT)
     (tmp_path / "wait").touch()
-    spec = {
-        "name": "ant",
-        "command": [sys.executable, "train.py"],
-        "workdir": str(tmp_path),
-        "standby": "auto",
-        "checkpoint": {"every": {"steps": 1, "epochs": 1}},
-    }
-    if CAN_LIMIT:
-        spec["resources"] = {"memory": "3GiB"}
-    (tmp_path / "jobs" / "ant.json").write_text(json.dumps(spec))
-    supervisor = subprocess.Popen(
-        [sys.executable, "-m", "trainerd", "run", "--jobs", "jobs", "--state", "state"],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
+    limit = {"resources": {"memory": "3GiB"}} if CAN_LIMIT else {}
+    (tmp_path / "jobs" / "ant.json").write_text(spec(tmp_path, "ant", "train.py", **limit))
+    with supervised(tmp_path):
         wait_for(lambda: steps(tmp_path), "the first step")
         wait_for(lambda: standby_words(tmp_path).startswith("ready"), "the standby")
         trainerd(tmp_path, "stop", "ant")
@@ -65,7 +61,4 @@ def test_a_job_that_was_stopped_and_edited_goes_on_in_the_standby_of_before(tmp_
         ended = wait_for(lambda: read(run.attempt(2).exit, ExitRecord), "the end of attempt 2")
         assert ended.ranks[0].exit_code == 0
         assert ended.memory_limit_bytes == (3 << 30 if CAN_LIMIT else None)
-    finally:
-        supervisor.terminate()
-        supervisor.wait(60)
     wait_for(lambda: not leftovers(tmp_path), "the end of every process of the job")

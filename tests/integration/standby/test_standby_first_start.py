@@ -1,6 +1,5 @@
 """A first attempt begins in the standby of a job that has ended: under a supervisor, or from exec to exec."""
 
-import json
 import os
 import pty
 import signal
@@ -15,29 +14,17 @@ from standby_jobs import (
     cmdline,
     leftovers,
     rank,
+    spec,
     standby_words,
     steps,
+    supervised,
     wait_for,
 )
 
 from trainerd.contract.paths import StatePaths
 from trainerd.contract.records import ExitRecord, RanksRecord, read
 
-RUN = ("run", "--jobs", "jobs", "--state", "state", "--config", "one.toml")
 SECOND = SCRIPT.replace("lr=0.01", "lr=float(sys.argv[1])")
-
-
-def spec(folder, name, *words, **fields):
-    return json.dumps(
-        {
-            "name": name,
-            "command": [sys.executable, *words],
-            "workdir": str(folder),
-            "standby": "auto",
-            "checkpoint": {"every": {"steps": 1, "epochs": 1}},
-            **fields,
-        }
-    )
 
 
 @pytest.fixture
@@ -66,13 +53,7 @@ def test_a_new_job_begins_in_the_standby_of_one_that_has_finished_and_an_edited_
     (folder / "wait").touch()
     (folder / "jobs" / "ant.json").write_text(spec(folder, "ant", "train.py"))
     (folder / "one.toml").write_text("[limits]\nmax_jobs = 1\n")
-    supervisor = subprocess.Popen(
-        [*AT_ORDINARY_PRIORITY, sys.executable, "-m", "trainerd", *RUN],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
+    with supervised(folder, "--config", "one.toml", prefix=AT_ORDINARY_PRIORITY):
         wait_for(lambda: steps(folder), "the first step")
         wait_for(lambda: standby_words(folder).startswith("ready"), "the standby")
         assert not is_warm(folder, "ant", 1)
@@ -91,9 +72,6 @@ def test_a_new_job_begins_in_the_standby_of_one_that_has_finished_and_an_edited_
         assert ended(folder, "bee", 1) == 0
         shim_log = StatePaths(folder / "state").run("bee").attempt(1).shim_log.read_text()
         assert "the standby is not used" not in shim_log
-    finally:
-        supervisor.terminate()
-        supervisor.wait(60)
     cold = folder / "cold"
     cold.mkdir()
     (folder / "weights.pt").rename(cold / "warm.pt")
