@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainerd.drill.diagnosis import diagnose_fault
-from trainerd.drill.drill_budget import LongestRun, attempt_limit_s, patience_s, unless_used_up
+from trainerd.drill.drill_budget import LongestRun, attempt_limit_s, only_slow, patience_s, unless_used_up
 from trainerd.drill.drill_report import DrillReport, FaultResult, overall
 from trainerd.drill.drilled_run import DrilledRun, RunPlaces
 from trainerd.drill.fault_plan import Measured, Undisturbed, choose_faults, choose_horizon
@@ -272,13 +272,8 @@ class Drill:
                 break
         lost, return_s = _costs(ends)
         last = ends[-1]
-        if last.kind == "too-slow" and last.is_training and last.step < reference.steps:
-            # It would have ended: on a machine that is busier than when the job was measured.
-            said, _, _ = last.message.partition("\n")
-            message = (
-                f"{said}, and still trained, at step {last.step} of {reference.steps}: give a larger --budget"
-            )
-            return FaultResult(fault.name, fault.title, "not-run", message=message, lacks_budget=True)
+        if last.is_training and last.step < reference.steps:
+            return only_slow(fault, last.message, f"trained, at step {last.step} of {reference.steps}")
         if last.kind not in {"finished", "drained"}:
             message = last.message.strip() or last.kind
             return FaultResult(fault.name, fault.title, "refused", lost, return_s, message=message)

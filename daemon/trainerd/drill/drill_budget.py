@@ -35,6 +35,21 @@ def patience_s(began_s: float, budget_s: float) -> float:
     return OVERRUN * budget_s - (time.monotonic() - began_s)
 
 
+def only_slow(fault: PlannedFault, message: str, did: str) -> FaultResult:
+    """Return the result of a run that was ended at its limit, and would have ended by itself.
+
+    The machine is busier than when the job was measured.
+
+    Args:
+        fault: What it was to show.
+        message: Of the attempt; its first line says how long it took.
+        did: What it still did then.
+    """
+    said, _, _ = message.partition("\n")
+    message = f"{said}, and still {did}: give a larger --budget"
+    return FaultResult(fault.name, fault.title, "not-run", message=message, lacks_budget=True)
+
+
 class LongestRun:
     """What the next run of a drill is expected to take: as long as the longest of those that were timed.
 

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from trainerd.drill.diagnosis import diagnose_saving
-from trainerd.drill.drill_budget import LongestRun, attempt_limit_s, patience_s, unless_used_up
+from trainerd.drill.drill_budget import LongestRun, attempt_limit_s, only_slow, patience_s, unless_used_up
 from trainerd.drill.drill_report import DrillReport, FaultResult, overall
 from trainerd.drill.drilled_run import DrilledRun
 from trainerd.drill.saved_comparison import compare_saved, differing_scores
@@ -208,11 +208,8 @@ class SavingDrill:
                 break
         assert end is not None
         return_s = max(returns, default=None)
-        if end.kind == "too-slow" and end.is_training:
-            # It would have ended: on a machine that is busier than when the job was measured.
-            said, _, _ = end.message.partition("\n")
-            message = f"{said}, and still saved: give a larger --budget"
-            return FaultResult(fault.name, fault.title, "not-run", message=message, lacks_budget=True)
+        if end.is_training:
+            return only_slow(fault, end.message, "saved")
         if end.kind not in {"finished", "stopped"}:
             message = end.message.strip() or end.kind
             return FaultResult(fault.name, fault.title, "refused", lost, return_s, message=message)
