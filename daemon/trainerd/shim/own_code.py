@@ -43,7 +43,6 @@ class OwnCode:
         self._main_places = main
         self._main = {path for path in self.digests if any(same(path, each) for each in main)}
         self._found = {path: self._surface(path) for path in self.digests}
-        self._absent = {place for place in self._all_places() if not os.path.isfile(place)}
 
     @classmethod
     def of_program(cls, surface_of: Any, *, script: str | None, module: str | None, folder: str) -> OwnCode:
@@ -91,19 +90,15 @@ class OwnCode:
                     visit(path)
         return tuple(order)
 
-    def appeared(self) -> str:
-        """Return a file that may be imported, and was not there when this was made; empty without one."""
-        return next((place for place in sorted(self._absent) if os.path.isfile(place)), "")
-
-    def _all_places(self) -> set[str]:
-        """Return where modules are looked for that the files name, beside each of the files too."""
+    def absent(self) -> list[str]:
+        """Return where a module that the files name would be found, beside each of them too, and is none."""
         folders = {self._folder, *map(os.path.dirname, self.digests)}
         found = set(self._main_places)
         for path, surface in self._found.items():
             for name in (*surface.early, *surface.later):
                 beside = {os.path.dirname(path)} if name.startswith(".") else folders
                 found |= {place for folder in beside for place in self._places(name, folder, folder)}
-        return found
+        return sorted(place for place in found if not os.path.isfile(place))
 
     def _surface(self, path: str) -> Any:
         try:

@@ -32,9 +32,8 @@ CONNECT_LIMIT_S: Final = 0.5
 """How long one that is there may take to answer, in seconds."""
 
 _LOOK_S: Final = 0.5
-_ENDS_IT: Final = frozenset(
-    {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1}
-)  # held by a shim
+# A shim holds them.
+_ENDS_IT: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1})
 _CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid
 
 

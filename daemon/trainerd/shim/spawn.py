@@ -25,7 +25,7 @@ LOOPBACK: Final = "127.0.0.1"
 DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 """Where programs are looked for without PATH."""
 OF_AN_ATTEMPT: Final = frozenset({*names.VARIABLES, SIGNALS_HELD, INDUCTOR, TRITON})
-"""Variables that differ from attempt to attempt, and on which nothing depends that a program imports."""
+"""Variables that differ from attempt to attempt; few libraries read one when they are imported."""
 _OURS: Final = "TRAINERD_"
 _NOT_STARTED: Final = 127
 

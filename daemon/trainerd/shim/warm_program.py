@@ -123,7 +123,7 @@ class WarmProcess:
         self._brought_by: dict[str, str] = {}
         self._order: tuple[str, ...] | None = None
         self._reads_arguments = False
-        self._own_code_at_start: Any = None
+        self._absent: list[str] = []
         self._read: set[str] = set()
         self._users = {self._folder, os.getcwd()}
 
@@ -143,8 +143,7 @@ class WarmProcess:
         opened = descriptors()
         sys.meta_path.append(self._missing)
         own_code = self._own_code()
-        early, self._order = own_code.early(), own_code.order()
-        self._own_code_at_start = own_code
+        early, self._order, self._absent = own_code.early(), own_code.order(), own_code.absent()
         try:
             with self._shelf.noting(), noted_reads() as self._read:
                 self._import(recipe["modules"], early)
@@ -255,7 +254,7 @@ class WarmProcess:
         if differ := [name for name, value in was_there.items() if new.get(name) != value]:
             raise UnfitError(f"importing its modules reads or sets {differ[0]}, which differs")
         if other["command"] == was["command"]:
-            if why_not := self._why_other_arguments():
+            if why_not := self._why_own_code_differs():
                 raise UnfitError(f"the variables of the attempt have changed, and {why_not}")
         else:
             if self._reads_arguments:
@@ -264,13 +263,13 @@ class WarmProcess:
             self._users.add(self._folder)
             self._refuse_user_code(self._shelf.modules())
             is_same = (recipe["script"], recipe["module"]) == (was["script"], was["module"])
-            if why_not := self._why_other_arguments() if is_same else self._why_other_program():
+            if why_not := self._why_own_code_differs() if is_same else self._why_other_program():
                 raise UnfitError(f"the command has changed, and {why_not}")
             sys.orig_argv[:] = recipe["command"]
             sys.argv[:] = [recipe["script"] or "-m", *recipe["arguments"]]
         put_variables(recipe["of_an_attempt"], variables)
 
-    def _why_other_arguments(self) -> str:
+    def _why_own_code_differs(self) -> str:
         return str(self._own_code().why_not_equal(self._shelf.early_tops(), self._shelf.needed_by))
 
     def _why_other_program(self) -> str:
@@ -298,12 +297,11 @@ class WarmProcess:
         for path, seen in self._marks.items():
             if mark(path) != seen:
                 raise UnfitError(f"{path} has changed")
-        if appeared := self._own_code_at_start.appeared():
-            raise UnfitError(f"{appeared} may be imported now, and was not there before")
-        if changed := [path for path, *seen, _ in self._recipe["files"] if mark(path) != seen]:
-            why_not = self._own_code().why_not_equal(self._shelf.early_tops(), self._shelf.needed_by)
-            if why_not:
-                raise UnfitError(f"{changed[0]} has changed since the last attempt, and {why_not}")
+        if appeared := [path for path in self._absent if os.path.isfile(path)]:
+            raise UnfitError(f"{appeared[0]} may be imported now, and was not there before")
+        changed = [path for path, *seen, _ in self._recipe["files"] if mark(path) != seen]
+        if changed and (why_not := self._why_own_code_differs()):
+            raise UnfitError(f"{changed[0]} has changed since the last attempt, and {why_not}")
         for folder in [self._folder, *[path for path in self._path if is_users(path, self._users)]]:
             for entry in os.listdir(folder) if os.path.isdir(folder) else ():
                 if entry.partition(".")[0] in self._tops and (
@@ -384,9 +382,10 @@ def noting(name: str) -> Any:
     return noted
 
 
-for _operation in ("add", "contains", "delitem", "eq", "ge", "getattribute", "getitem", "gt", "iadd", "imul"):
-    setattr(NotedList, f"__{_operation}__", noting(f"__{_operation}__"))
-for _operation in ("iter", "le", "len", "lt", "mul", "ne", "repr", "reversed", "rmul", "setitem"):
+for _operation in (
+    *("add", "contains", "delitem", "eq", "ge", "getattribute", "getitem", "gt", "iadd", "imul"),
+    *("iter", "le", "len", "lt", "mul", "ne", "repr", "reversed", "rmul", "setitem"),
+):
     setattr(NotedList, f"__{_operation}__", noting(f"__{_operation}__"))
 
 
@@ -468,10 +467,9 @@ def put_variables(names: list[str], variables: list[list[str]]) -> None:
     left = len(shown) - begin - len(text) - len(filler) - 1
     if left < 0:
         raise UnfitError("the variables of the attempt have no room in the environment of the process")
+    # The C library has the old ones where they lie, so they are removed before they are written over.
     for name in names:
-        os.environ.pop(
-            name, None
-        )  # the C library has the old ones where they are: before they are written over
+        os.environ.pop(name, None)
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
     with open("/proc/self/mem", "r+b", buffering=0) as memory:

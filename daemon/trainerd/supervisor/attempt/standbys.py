@@ -157,8 +157,7 @@ class Standbys:
             if child is not None:
                 prepared.orders.close()
                 return child
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(prepared.pid, signal.SIGKILL)
+            _kill(prepared.pid)
             self._leave(prepared)
             return None
 
@@ -194,8 +193,7 @@ class Standbys:
                 is_parked = False
             prepared.orders.setblocking(False)
             if not is_parked:  # an answer that comes too late must leave nothing behind
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(prepared.pid, signal.SIGKILL)
+                _kill(prepared.pid)
             else:
                 prepared.orders.close()
                 if self._prepared.pop(name, None) is None:
@@ -255,8 +253,12 @@ class Standbys:
                 if has_ended:
                     del self._leaving[pid]
                 elif time.monotonic() > until_s:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+                    _kill(pid)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _hand_over(orders: socket.socket, attempt_dir: Path) -> ShimChild | None:
