@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from chaos.curves import Curves, curves_of, draw
 from chaos.table import HEADINGS, rows_of
+from trainerd.contract.counted import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,7 +118,7 @@ def _cell(tag: str, text: str, column: int) -> str:
 def _run(run: Mapping[str, Any], folders: tuple[Path, Path] | None, *, is_open: bool) -> str:
     is_held = _is_held(run)
     said = '<span class="good">held</span>' if is_held else '<span class="bad">violated</span>'
-    attempts = f"{run['attempts']} attempt{'s' if run['attempts'] != 1 else ''}"
+    attempts = counted(run["attempts"], "attempt")
     what = f": {html.escape(run['what'])}" if run.get("what") else ""
     checks = "".join(
         "<tr><td "

@@ -19,6 +19,7 @@ from chaos.demo.verdict import Verdict, read_result
 from chaos.supervised import Departure, Supervised
 from chaos.waiting import HarnessError, Interruption, StopRequestedError, wait_for
 from trainerd.contract import records
+from trainerd.contract.counted import counted
 from trainerd.contract.heartbeat import Heartbeat, Phase, read_heartbeat
 from trainerd.contract.metric_history import Resume, read_history
 from trainerd.contract.records import ExitRecord
@@ -155,8 +156,7 @@ def let_finish(stage: Stage) -> bool:
     """Wait for both jobs, stop the supervisor and compare what they left."""
     for name in (DISTURBED, UNDISTURBED):
         job = _wait_for_finish(stage, name)
-        attempts = "1 attempt" if job["attempt"] == 1 else f"{job['attempt']} attempts"
-        stage.screen.say(f"{name} has finished after {attempts}", "green")
+        stage.screen.say(f"{name} has finished after {counted(job['attempt'], 'attempt')}", "green")
         if name == UNDISTURBED and job["attempt"] != 1:
             raise HarnessError("the run that was to be left alone needed more than one attempt")
     stage.screen.clear()

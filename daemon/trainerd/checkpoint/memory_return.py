@@ -15,6 +15,7 @@ from trainerd.checkpoint.checkpoint_names import CheckpointName
 from trainerd.checkpoint.committed import Checkpoint
 from trainerd.checkpoint.digest import READ_BYTES
 from trainerd.checkpoint.staging import free_place
+from trainerd.contract.counted import counted
 from trainerd.contract.failpoints import declare
 from trainerd.contract.regular_file import open_regular
 from trainerd.errors import CorruptError, SpaceError
@@ -66,17 +67,13 @@ def why_not(
     if copy.step <= step:
         return f"the disk has step {step}"
     if copy.world_size != world_size:
-        return f"it is of {copy.world_size} {_ranks(copy.world_size)}, and {world_size} go on"
+        return f"it is of {counted(copy.world_size, 'rank')}, and {world_size} go on"
     if copy.history_bytes > history_bytes:
         return f"it counts on {copy.history_bytes} bytes of the metric history, which has {history_bytes}"
     if not _follows(copy, newest):
         has = newest.name if newest is not None else "no checkpoint"
         return f"it follows from {copy.parent or 'another beginning'}, and the disk has {has}"
     return None
-
-
-def _ranks(count: int) -> str:
-    return "rank" if count == 1 else "ranks"
 
 
 def _follows(copy: Manifest, newest: Checkpoint | None) -> bool:

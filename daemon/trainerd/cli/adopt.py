@@ -14,6 +14,7 @@ from trainerd.cli.needs_package import needing
 from trainerd.cli.options import json_option
 from trainerd.cli.output import ending_quietly, print_json
 from trainerd.cli.script_file import UnreadableScriptError, encoded_as, script_bytes, shown_name
+from trainerd.contract.counted import counted
 from trainerd.contract.durable import write_file
 from trainerd.contract.names import ADOPTED_SUFFIX
 from trainerd.contract.safe_text import safe_line
@@ -196,7 +197,7 @@ def _show(file: Path, written: Path, text: str, adoption: Adoption) -> None:
     for line in lines:
         click.echo(safe_line(line))
     click.echo(
-        f"{shown_name(written)}: {adoption.changed} lines changed, {adoption.added} added, "
+        f"{shown_name(written)}: {counted(adoption.changed, 'line')} changed, {adoption.added} added, "
         f"{adoption.indented} only indented"
     )
     for note in adoption.notes:

@@ -11,6 +11,7 @@ import click
 from trainerd.cli.options import json_option
 from trainerd.cli.output import ending_quietly, print_json, wanted_color
 from trainerd.cli.script_file import UnreadableScriptError, script_bytes, shown_name
+from trainerd.contract.counted import counted
 
 if TYPE_CHECKING:
     from trainerd.analysis.script_finding import ScriptFinding
@@ -89,7 +90,7 @@ def _show(file: Path, findings: tuple[ScriptFinding, ...], *, has_session: bool)
         click.echo(f"{place} {finding.why} {rule}", color=wanted_color())
         click.echo(f"    instead: {finding.instead}", color=wanted_color())
     if findings:
-        count = "1 finding" if len(findings) == 1 else f"{len(findings)} findings"
+        count = counted(len(findings), "finding")
         click.echo(
             f"{shown_name(file)}: {count}; the comment `# trainerd: ok` at the end of a line silences it"
         )

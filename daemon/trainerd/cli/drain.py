@@ -8,6 +8,7 @@ import click
 
 from trainerd.cli.options import json_option, names_argument_or_all, state_option
 from trainerd.cli.output import ending_quietly, print_json
+from trainerd.contract.counted import counted
 
 if TYPE_CHECKING:
     from trainerd.contract.paths import StatePaths
@@ -56,5 +57,6 @@ def command(names: tuple[str, ...], no_wait: bool, state: StatePaths, as_json: b
         each.finish()
         if not names:
             left = sum(job.state in {"starting", "running", "draining"} for job in jobs)
-            what = "no job runs" if not left else f"{left} of {len(jobs)} jobs still drain"
+            jobs_drain = counted(len(jobs), "job still drains", "jobs still drain")
+            what = f"{left} of {jobs_drain}" if left else "no job runs"
             click.echo(f"{what}; nothing is started until `trainerd resume --all`")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from trainerd.contract.counted import counted
 from trainerd.errors import InternalError, TrainerdError, UserError
 
 if TYPE_CHECKING:
@@ -60,5 +61,5 @@ class EachName:
         refusals = [f"{name}: {error}" for name, error in self._errors.items()]
         done = ", ".join(self.granted) if is_done else ""
         hint = f"done for {done}" if done else "nothing was done"
-        heading = f"refused for {len(refusals)} of {len(self._names)} jobs:"
+        heading = f"refused for {len(refusals)} of {counted(len(self._names), 'job')}:"
         raise UserError("\n".join([heading, *refusals]), hint=hint)

@@ -13,6 +13,7 @@ from trainerd.cli.options import json_option, name_argument, state_option
 from trainerd.cli.output import ending_quietly, make_table, print_json, show
 from trainerd.cli.run_folder import find_run
 from trainerd.contract.clock import SystemClock
+from trainerd.contract.counted import counted
 from trainerd.contract.paths import StatePaths
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ def _show(name: str, goodput: Goodput) -> None:
         table.add_row(bucket, _precise(seconds), share, _MEANINGS[bucket])
     table.add_row("sum", _precise(goodput.wall_s), "100.0 %", "")
     show(table)
-    attempts = f"{goodput.attempts} attempt{'' if goodput.attempts == 1 else 's'}"
-    click.echo(f"\n{attempts}, {goodput.lost_steps} lost steps", nl=False)
+    attempts, lost = counted(goodput.attempts, "attempt"), counted(goodput.lost_steps, "lost step")
+    click.echo(f"\n{attempts}, {lost}", nl=False)
     if goodput.return_s is not None:
         click.echo(f"; back at work {_precise(goodput.return_s)} after the newest death", nl=False)
     click.echo()

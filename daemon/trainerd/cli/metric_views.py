@@ -12,6 +12,7 @@ from trainerd.cli.metric_comparison import epoch_rows, metric_names, rows_with, 
 from trainerd.cli.needs_package import needing
 from trainerd.cli.output import make_table, show, terminal_width
 from trainerd.cli.terminal_plot import drawn, extent
+from trainerd.contract.counted import counted
 from trainerd.contract.nearest import nearest_hint
 from trainerd.contract.safe_text import safe_line
 from trainerd.errors import UserError
@@ -69,7 +70,7 @@ def plot_metric(histories: Mapping[str, History], metric: str, target: Path | No
     for name, points in curves.items():
         gaps = sum(not math.isfinite(value) for _, value in points)
         said = f", {gaps} not finite" if gaps else ""
-        click.echo(safe_line(f"{name}: {metric} over {len(points)} steps{said}"))
+        click.echo(safe_line(f"{name}: {metric} over {counted(len(points), 'step')}{said}"))
         if within is not None:
             for line in drawn(points, within, width, is_plain=not _shows_braille()):
                 click.echo(line)
@@ -110,6 +111,7 @@ def compare_runs(histories: Mapping[str, History], metric: str, last: int) -> No
     table = make_table(*headings, right=headings)
     for row in shown:
         table.add_row(*row)
-    click.echo(f"\n{len(shown)} of {len(rows)} epochs that both have reached, at the last step of each")
+    reached = counted(len(rows), "epoch that both have", "epochs that both have")
+    click.echo(f"\n{len(shown)} of {reached} reached, at the last step of each")
     if shown:
         show(table)

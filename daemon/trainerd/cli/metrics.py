@@ -15,6 +15,7 @@ from trainerd.cli.human import number
 from trainerd.cli.options import complete_job_names, json_option, name_argument, state_option
 from trainerd.cli.output import ending_quietly, make_table, print_json, show
 from trainerd.cli.run_folder import find_run
+from trainerd.contract.counted import counted
 from trainerd.contract.metric_history import History, read_history
 from trainerd.contract.nonfinite import spelled
 from trainerd.errors import UserError
@@ -175,10 +176,9 @@ def _show(name: str, history: History, last: int | None, *, reports: bool) -> No
     for row in shown:
         table.add_row(*(number(row.get(column)) for column in columns))
     show(table)
-    what = "reports" if reports else "steps"
-    click.echo(
-        f"\n{len(shown)} of {len(rows)} {what}; resumed {len(history.resumes)} times, {_lost(history)}"
-    )
+    found = counted(len(rows), "report" if reports else "step")
+    resumed = counted(len(history.resumes), "time")
+    click.echo(f"\n{len(shown)} of {found}; resumed {resumed}, {_lost(history)}")
 
 
 def _lost(history: History) -> str:
@@ -186,4 +186,4 @@ def _lost(history: History) -> str:
     newest = history.rows[-1]["step"] if history.rows else 0
     again = sum(row.get("step", 0) <= newest for row in history.superseded)
     of = "" if again == len(history.superseded) else f"{again} of "
-    return f"{of}{len(history.superseded)} lost rows run again"
+    return f"{of}{counted(len(history.superseded), 'lost row')} run again"

@@ -25,6 +25,7 @@ from trainerd.cli.output import (
 from trainerd.cli.progress import Pace, bar
 from trainerd.cli.shown_zone import utc_option
 from trainerd.contract.clock import SystemClock
+from trainerd.contract.counted import counted
 from trainerd.contract.safe_text import one_line
 from trainerd.errors import TrainerdError
 
@@ -248,7 +249,7 @@ def _glance(
 def left_headline(jobs: Sequence[JobView]) -> str:
     """Return in a line what runs without a supervisor."""
     alone = sum(job.state in LIVE for job in jobs)
-    going = f"{alone} job{'s go' if alone > 1 else ' goes'} on" if alone else "no job runs"
+    going = f"{counted(alone, 'job goes', 'jobs go')} on" if alone else "no job runs"
     return f"no supervisor is running · {going} · Ctrl-C ends the view"
 
 

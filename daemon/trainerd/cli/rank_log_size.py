@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from trainerd.cli.human import size
 from trainerd.contract import records
+from trainerd.contract.counted import counted
 from trainerd.contract.records import LaunchRecord
 from trainerd.errors import CorruptError
 
@@ -26,8 +27,7 @@ def rank_log_line(run: RunPaths, attempt: int) -> str | None:
         return None
     if not sizes:
         return None
-    files = "1 file" if len(sizes) == 1 else f"{len(sizes)} files"
-    return f"{files}, {size(sum(sizes))}{_limit(run, attempt)}"
+    return f"{counted(len(sizes), 'file')}, {size(sum(sizes))}{_limit(run, attempt)}"
 
 
 def _limit(run: RunPaths, attempt: int) -> str:
@@ -40,4 +40,5 @@ def _limit(run: RunPaths, attempt: int) -> str:
     limit = size(launch.log_bytes_max)
     if not launch.log_copies:
         return f"; each is emptied at {limit}"
-    return f"; each is moved aside at {limit}, {launch.log_copies} copies a rank are kept"
+    copies = counted(launch.log_copies, "copy a rank is", "copies a rank are")
+    return f"; each is moved aside at {limit}, {copies} kept"

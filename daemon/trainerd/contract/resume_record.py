@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from trainerd.contract import codec
+from trainerd.contract.counted import counted
 from trainerd.contract.durable import read_file, write_file
 from trainerd.contract.regular_file import NotRegularError
 from trainerd.contract.verdict import Reason, Verdict
@@ -199,7 +200,7 @@ def _so_far(record: ResumeRecord) -> str:
 def _exact(record: ResumeRecord) -> str:
     found = []
     if record.states:
-        states = f"{record.states} checkpoints" if record.states > 1 else "a checkpoint"
+        states = counted(record.states, "checkpoint") if record.states > 1 else "a checkpoint"
         found.append(f"the whole state equals that of {states} of an earlier run")
     if record.compared:
         of = "" if record.compared == record.lost else f"{record.compared} of "
@@ -230,7 +231,7 @@ def _first_notice(record: ResumeRecord) -> str:
 
 
 def _steps(count: int) -> str:
-    return f"{count} step" if count == 1 else f"{count} steps"
+    return counted(count, "step")
 
 
 _SUMMARIES: Final = {

@@ -12,6 +12,8 @@ import re
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Final, TypeVar
 
+from trainerd.contract.counted import counted
+
 TEXT_CHARACTERS_MAX: Final = 4_000
 """Longest message that is kept, in characters."""
 
@@ -32,7 +34,7 @@ def safe_text(text: str, *, characters_max: int = TEXT_CHARACTERS_MAX) -> str:
     """Return `text` as it may be stored and shown; tabs and ends of lines stay."""
     if len(text) <= characters_max:
         return _UNSAFE.sub(_escaped, text)
-    note = f" … ({len(text)} characters in all)"
+    note = f" … ({counted(len(text), 'character')} in all)"
     return _UNSAFE.sub(_escaped, text[: max(characters_max - len(note), 0)]) + note
 
 
@@ -72,7 +74,7 @@ def _safe_sequence(value: Any) -> Any:
     if len(texts) == len(items) > LINES_MAX:
         items = [
             *items[: LINES_MAX // 2],
-            f"… ({len(items) - LINES_MAX} more lines)",
+            f"… ({counted(len(items) - LINES_MAX, 'more line')})",
             *items[-LINES_MAX // 2 :],
         ]
     return tuple(items) if isinstance(value, tuple) else items

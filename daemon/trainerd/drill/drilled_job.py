@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trainerd.contract import environment
+from trainerd.contract.counted import counted
 from trainerd.contract.resolved import ResolvedJob
 from trainerd.errors import UserError
 from trainerd.supervisor.attempt.gpus import find_gpus
@@ -59,8 +60,8 @@ def job_of_spec(
     seen = visible_devices({**environ, **spec.env}, find_devices or devices_here) if wanted else None
     if seen is not None and seen < wanted:
         raise UserError(
-            f"the job asks for {wanted} GPUs (resources.gpus), and a drill sees {seen} here: it would run "
-            "without them, and prove nothing",
+            f"the job asks for {counted(wanted, 'GPU')} (resources.gpus), and a drill sees {seen} here: it "
+            "would run without them, and prove nothing",
             hint="drill it where the GPUs are, or look at CUDA_VISIBLE_DEVICES",
         )
     return replace(

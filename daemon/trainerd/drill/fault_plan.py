@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from trainerd.contract.counted import all_of, counted
 from trainerd.contract.rehearsal import Strike
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def choose_horizon(measured: Measured, budget_s: float, *, steps: int | None = N
     # Where the starts alone cost most of the budget, steps that take as long as a start are worth it.
     limit = steps if steps is not None else max(affordable, int(measured.start_s / step_s), STEPS_MIN + 2)
     if total is not None and total <= limit:
-        return Horizon(None, _cadence(total), f"all {total} steps of the job")
+        return Horizon(None, _cadence(total), f"{all_of(total, 'step')} of the job")
     if steps is not None:
         return Horizon(steps, _cadence(steps), f"{steps} steps, as asked for")
     wanted = STEPS_WANTED_MAX if epoch is None else epoch + max(3, min(epoch, 50))
@@ -186,7 +187,7 @@ def choose_faults(
     faults: list[PlannedFault] = []
     left_out: list[LeftOut] = []
     advice = ": give a larger --budget" if horizon.lacks_budget else ""
-    no_epoch = "" if seen.epochs else f"no epoch ended within {seen.steps} steps{advice}"
+    no_epoch = "" if seen.epochs else f"no epoch ended within {counted(seen.steps, 'step')}{advice}"
 
     def add(
         name: str, *strikes: Strike, unless: str = "", workers: bool = False, on: int | None = None
@@ -227,7 +228,7 @@ def choose_faults(
         "twice",
         Strike("kill", "step", middle),
         Strike("drain", "step", later),
-        unless="" if is_long else f"an epoch of {first_epoch} steps is too short",
+        unless="" if is_long else f"an epoch of {counted(first_epoch, 'step')} is too short",
     )
     add("workers", Strike("drain", "step", middle), unless=too_short, workers=True)
     if ranks is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from trainerd.contract.counted import all_of, counted
 from trainerd.contract.safe_text import safe_line, safe_text
 
 if TYPE_CHECKING:
@@ -74,16 +75,19 @@ def closing_line(report: DrillReport) -> str:
         states = min(each.compared.states for each in ran)
         values = min(each.compared.values for each in ran)
         said_samples = ", their samples" if all(each.compared.samples for each in ran) else ""
-        said_values = f" and {values} logged numbers" if values else ""
-        over = f"over {report.steps} steps, {states} checkpoints{said_samples}{said_values}"
+        said_values = f" and {counted(values, 'logged number')}" if values else ""
+        said_steps = f"{counted(report.steps, 'step')}, {counted(states, 'checkpoint')}"
+        over = f"over {said_steps}{said_samples}{said_values}"
         if report.unfit:
-            run = f"{len(struck)} of {len(struck) + report.unfit} faults run"
+            run = f"{len(struck)} of {counted(len(struck) + report.unfit, 'fault')} run"
             return f"exact ({run}): {over}; give a larger --budget"
-        return f"exact: all {len(struck)} faults that were run, {over}"
+        were_run = "that was run" if len(struck) == 1 else "that were run"
+        return f"exact: {all_of(len(struck), 'fault')} {were_run}, {over}"
     if not struck:
         if ran and ran[0].verdict == "exact":
             budget = "; give a larger --budget" if report.unfit else ""
             return f"unchecked: no fault was run, so nothing is known{budget}"
         return "different: two undisturbed runs differ, so nothing could be compared"
     bad = [each for each in ran if each.verdict != "exact"]
-    return f"different: {len(bad)} of {len(struck)} faults that were run are not exact"
+    faults = counted(len(struck), "fault that was run", "faults that were run")
+    return f"different: {len(bad)} of {faults} {'is' if len(bad) == 1 else 'are'} not exact"

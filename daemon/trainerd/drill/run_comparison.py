@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from trainerd.contract.counted import counted
 from trainerd.training.engine.row_comparison import OWN_NAMES, Patterns, compare_rows, is_same
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def compare_runs(
             )
             break
     if len(reference.rows) != len(other.rows) and not found:
-        counts = f"{len(other.rows)} steps instead of {len(reference.rows)}"
+        counts = f"{counted(len(other.rows), 'step')} instead of {len(reference.rows)}"
         found.append(RunDifference("rows", None, "", f"the history has {counts}"))
     found += _of_reports(reference.reports, other.reports, uncompared)
     states = 0
@@ -165,7 +166,7 @@ def _of_reports(
                 return [RunDifference("report", step, f"score {name}", detail)]
     if len(then) != len(now):
         extra = (then if len(then) > len(now) else now)[min(len(then), len(now))]
-        detail = f"{len(now)} reports instead of {len(then)}"
+        detail = f"{counted(len(now), 'report')} instead of {len(then)}"
         return [RunDifference("report", extra.get("step"), "", detail)]
     return []
 

@@ -6,6 +6,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Final
 
+from trainerd.contract.counted import counted
 from trainerd.drill.diagnosis import diagnose_saving
 from trainerd.drill.drill_budget import LongestRun, attempt_limit_s, only_slow, patience_s, unless_used_up
 from trainerd.drill.drill_report import DrillReport, FaultResult, overall
@@ -128,7 +129,8 @@ class SavingDrill:
         is_whole = end.kind == "finished"
         if len(saves) < SAVES_MIN - 1 and not is_whole:
             raise UserError(
-                f"the job saved {len(saves)} time in the time for that; a drill needs {SAVES_MIN - 1} saves",
+                f"the job saved {counted(len(saves), 'time')} in the time for that; a drill needs "
+                f"{SAVES_MIN - 1} saves",
                 hint="give a larger --budget",
             )
         start_s = saves[0].monotonic_s - probe_began_s

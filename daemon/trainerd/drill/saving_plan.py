@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from trainerd.contract.counted import all_of, counted
 from trainerd.contract.rehearsal import Strike
 from trainerd.drill.fault_plan import FaultPlan, LeftOut, PlannedFault
 
@@ -92,10 +93,10 @@ def choose_saving_horizon(
     """
     if steps is not None:
         if is_whole and saves[-1].step <= steps:
-            return SavingHorizon(None, f"all {len(saves)} saves of the job")
+            return SavingHorizon(None, f"{all_of(len(saves), 'save')} of the job")
         return SavingHorizon(steps, f"the saves up to step {steps}, as asked for")
     if is_whole and len(saves) <= SAVES_WANTED:
-        return SavingHorizon(None, f"all {len(saves)} saves of the job")
+        return SavingHorizon(None, f"{all_of(len(saves), 'save')} of the job")
     left_s = budget_s * _SHARE_USED - _ATTEMPTS * start_s
     affordable = 1 + max(int(left_s / (_RUNS * max(interval_s, 1e-6))), 0)
     wanted = max(min(SAVES_WANTED, affordable), SAVES_MIN)
@@ -127,7 +128,7 @@ def choose_saving_faults(
     # From the beginning to the only save, otherwise between the first two.
     step, gap = (0, first.updates) if len(saves) == 1 else (first.step, saves[1].updates - first.updates)
     middle, later = max(gap // 2, 1), max((2 * gap) // 3, gap // 2 + 1)
-    no_gap = "" if gap >= 2 else f"optimizers make {gap} steps between two saves"
+    no_gap = "" if gap >= 2 else f"optimizers make {counted(gap, 'step')} between two saves"
     faults: list[PlannedFault] = []
     left_out: list[LeftOut] = []
 
@@ -151,7 +152,7 @@ def choose_saving_faults(
         "twice",
         Strike("kill", "save", step, middle),
         Strike("drain", "save", step, later),
-        unless="" if is_long else f"optimizers make {gap} steps between two saves: too few",
+        unless="" if is_long else f"optimizers make {counted(gap, 'step')} between two saves: too few",
     )
     if ranks is not None:
         add("ranks", Strike("drain", "save", step, middle), unless=no_gap, on=ranks)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from trainerd.contract import exit_codes, records
 from trainerd.contract.compiled_code import why_unfit
+from trainerd.contract.counted import counted
 from trainerd.contract.environment import COMPILED_DIR
 from trainerd.contract.failpoints import declare
 from trainerd.contract.paths import AttemptPaths
@@ -179,9 +180,8 @@ class RankGroup:
                 log.say(f"trainerd: compiled code that may be torn cannot be removed: {error}")
                 return
             if found.removed:
-                note(
-                    f"compiled code: {found.kept} files kept, {found.removed} removed: not known to be whole"
-                )
+                kept = counted(found.kept, "file")
+                note(f"compiled code: {kept} kept, {found.removed} removed: not known to be whole")
         elif COMPILED_DIR in self._launch.env and (why := why_unfit(Path(self._launch.env[COMPILED_DIR]))):
             note(f"the run keeps no compiled code: {why}")
 
@@ -366,7 +366,8 @@ class RankGroup:
     def _count_background(self, rank: int, left: BackgroundProcesses) -> None:
         if living := left.living():
             self._background_killed += len(living)
-            note(f"ending {len(living)} background processes of rank {rank}: none opened a session")
+            processes = counted(len(living), "background process", "background processes")
+            note(f"ending {processes} of rank {rank}: none opened a session")
 
     def _rank_ended(self, ending: RankExit) -> None:
         self._exits[ending.rank] = ending
@@ -384,7 +385,7 @@ class RankGroup:
             ended = end_processes(self._find_strays, self._clock, limit_s=SURVIVORS_LIMIT_S)
         killed = len(in_cgroup | children) + ended.killed
         if killed:
-            note(f"killed {killed} descendants that had outlived their rank")
+            note(f"killed {counted(killed, 'descendant')} that had outlived their rank")
         if ended.left:
             note(f"these would not end: {[identity.pid for identity in ended.left]}")
         for log in self._logs:

@@ -13,6 +13,7 @@ from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from trainerd.contract.counted import counted
 from trainerd.contract.policy import Group, Resources
 from trainerd.supervisor.attempt.gpus import find_gpus
 
@@ -196,9 +197,9 @@ class Free:
         if self.jobs < 1:
             found.append("one of the jobs that run to end (max_jobs)")
         if wanted.cpus > max(self.cpus, 0) + _ROUNDING:
-            found.append(f"{wanted.cpus:g} cpus ({max(self.cpus, 0):g} free)")
+            found.append(f"{_cpus(wanted.cpus)} ({max(self.cpus, 0):g} free)")
         if wanted.gpus > max(self.gpus, 0):
-            found.append(f"{wanted.gpus} gpus ({max(self.gpus, 0)} free)")
+            found.append(f"{counted(wanted.gpus, 'gpu')} ({max(self.gpus, 0)} free)")
         memory = wanted.memory_bytes
         if memory is not None and memory > self.memory_bytes:
             found.append(f"{_gib(memory)} of memory ({_gib(max(self.memory_bytes, 0))} free)")
@@ -226,13 +227,17 @@ def ever_fits(capacity: Capacity, wanted: Resources) -> bool:
 
 def _misfit(capacity: Capacity, wanted: Resources) -> str:
     if wanted.cpus > capacity.cpus + _ROUNDING:
-        return f"it asks for {wanted.cpus:g} cpus and the machine has {capacity.cpus:g}"
+        return f"it asks for {_cpus(wanted.cpus)} and the machine has {capacity.cpus:g}"
     if wanted.gpus > capacity.gpus:
-        return f"it asks for {wanted.gpus} gpus and the machine has {capacity.gpus}"
+        return f"it asks for {counted(wanted.gpus, 'gpu')} and the machine has {capacity.gpus}"
     return (
         f"it asks for {_gib(wanted.memory_bytes or 0)} of memory "
         f"and the machine has {_gib(capacity.memory_bytes or 0)}"
     )
+
+
+def _cpus(count: float) -> str:
+    return "1 cpu" if count == 1 else f"{count:g} cpus"
 
 
 def _gib(size_bytes: float) -> str:

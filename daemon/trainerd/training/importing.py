@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from trainerd.checkpoint.store import CheckpointStore
+from trainerd.contract.counted import counted
 from trainerd.contract.policy import RetentionPolicy
 from trainerd.errors import UserError
 from trainerd.training.engine.checkpoint_manager import CheckpointManager
@@ -250,15 +251,15 @@ def _step(
         return asked
     if found:
         return int(found[0])
-    counted = [
+    made = [
         int(entry["step"])
         for state in states.values()
         if isinstance(state, dict) and isinstance(state.get("state"), dict)
         for entry in state["state"].values()
         if isinstance(entry, dict) and "step" in entry
     ]
-    if counted:
-        notes.append(f"the optimizer has made {max(counted)} steps")
-        return max(counted)
-    notes.append(f"nothing in the file counts steps: each of the {epochs_done} epochs counts as one")
+    if made:
+        notes.append(f"the optimizer has made {counted(max(made), 'step')}")
+        return max(made)
+    notes.append(f"nothing in the file counts steps: each epoch counts as one, {epochs_done} so far")
     return epochs_done

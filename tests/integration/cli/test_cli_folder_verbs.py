@@ -17,7 +17,7 @@ STEP  EPOCH  BATCH  LOSS        LR
    2      0      1   nan       0.1
    3      0      2  0.25  0.333333
 
-3 of 3 steps; resumed 1 times, 1 lost rows run again
+3 of 3 steps; resumed 1 time, 1 lost row run again
 """
 
 
@@ -51,10 +51,10 @@ def test_rows_that_were_lost_are_not_called_run_again_before_they_are(trainerd, 
     resume = {"attempt": 2, "checkpoint": "step-000000001", "step": 1, "keep_bytes": keep_bytes}
     lines.append(encode_line({"resume": resume}))
     path.write_bytes(b"".join(lines))
-    assert "resumed 1 times, 0 of 2 lost rows run again\n" in trainerd("metrics", "mnist").stdout
+    assert "resumed 1 time, 0 of 2 lost rows run again\n" in trainerd("metrics", "mnist").stdout
     with path.open("ab") as file:
         file.write(encode_line({"step": 2, "epoch": 0, "batch": 1, "loss": 0.5}))
-    assert "resumed 1 times, 1 of 2 lost rows run again\n" in trainerd("metrics", "mnist").stdout
+    assert "resumed 1 time, 1 of 2 lost rows run again\n" in trainerd("metrics", "mnist").stdout
 
 
 @pytest.mark.usefixtures("history")

@@ -75,7 +75,7 @@ def test_jobs_wait_for_a_slot_and_say_why(bench):
     bench.drop("ant", script("ant", OBEDIENT), resources={"cpus": cpus})
     bench.wait_running("ant")
     bench.drop("bee", script("bee", "exit 0"))
-    assert "waits for 1 cpus (0 free)" in bench.wait_state("bee", "queued")["reason"]
+    assert "waits for 1 cpu (0 free)" in bench.wait_state("bee", "queued")["reason"]
     bench.post("/v1/jobs/ant/stop")
     bench.wait_state("bee", "finished")
 

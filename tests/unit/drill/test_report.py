@@ -76,7 +76,8 @@ def test_a_drill_that_ran_no_fault_in_its_time_says_what_to_do():
 
 def test_the_closing_line_counts_what_was_run():
     assert closing_line(report(CLEAN, DRAIN, LEFT_OUT)) == (
-        "exact: all 1 faults that were run, over 30 steps, 6 checkpoints, their samples and 30 logged numbers"
+        "exact: the only fault that was run, over 30 steps, 6 checkpoints, their samples and 30 logged "
+        "numbers"
     )
     assert "1 of 2 faults" in closing_line(report(CLEAN, DRAIN, DIFFERENT))
 

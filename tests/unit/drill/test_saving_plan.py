@@ -60,7 +60,7 @@ def test_of_a_single_save_what_comes_before_it_is_struck():
 def test_where_no_optimizer_steps_between_saves_nothing_is_struck_there():
     plan = choose_saving_faults(saves(3, gap=1))
     assert [each.name for each in plan.faults] == ["epoch-end"]
-    assert "1 steps between two saves" in plan.left_out[0].why
+    assert "1 step between two saves" in plan.left_out[0].why
 
 
 def test_the_checkpointer_that_saves_most_often_counts():

@@ -36,7 +36,7 @@ def test_a_large_job_is_not_starved_by_small_ones_behind_it():
     assert granted(answer) == []
     assert answer.waits == {
         "large": "waits for 4 cpus (2 free)",
-        "small": "waits for 1 cpus (0 free), behind large",
+        "small": "waits for 1 cpu (0 free), behind large",
     }
 
 
@@ -121,7 +121,7 @@ def test_the_gpus_that_are_configured_are_the_ones_that_are_given():
     requests = [Request("a", Resources(cpus=1, gpus=1)), Request("b", Resources(cpus=1, gpus=1))]
     answer = schedule(capacity, [SlotOwner(Resources(cpus=1, gpus=1), (1,))], requests)
     assert answer.grants == (("a", (3,)),)
-    assert "gpus" in answer.waits["b"]
+    assert answer.waits["b"] == "waits for 1 gpu (0 free)"
 
 
 def test_a_job_that_needs_no_cpu_passes_those_that_wait_for_cpus():

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from trainerd.contract.counted import counted
 from trainerd.contract.heartbeat import Heartbeat
 from trainerd.contract.process import ProcessIdentity, boot_id
 from trainerd.contract.signals import SECOND_AFTER_S
@@ -395,9 +396,10 @@ class Monitor:
                 case ProbedLost(evidence, shim):
                     # Before anything else: no process of this attempt may be left when the next one starts.
                     killed = await self._io.act(lambda: self._launcher.end_survivors(self._paths))
-                    why = (
-                        f"{evidence}; {killed} processes that it had left were ended" if killed else evidence
+                    processes = counted(
+                        killed, "process that it had left was", "processes that it had left were"
                     )
+                    why = f"{evidence}; {processes} ended" if killed else evidence
                     await self._await_gpus()
                     is_after_reboot = shim.boot_id != boot_id()
                     await self._conclude(

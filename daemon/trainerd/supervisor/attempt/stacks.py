@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from trainerd.contract.counted import counted
 from trainerd.contract.process import open_pidfd
 from trainerd.contract.signals import STACKS
 
@@ -70,7 +71,7 @@ def _about(identity: ProcessIdentity) -> list[str]:
             f"  thread {task.name} ({_read(task / 'comm')}): {_state(task)}" for task in tasks[:THREADS_MAX]
         ]
         if len(tasks) > THREADS_MAX:
-            lines.append(f"  and {len(tasks) - THREADS_MAX} more threads")
+            lines.append(f"  and {counted(len(tasks) - THREADS_MAX, 'more thread')}")
     return lines
 
 

@@ -6,6 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
+from trainerd.contract.counted import counted
 from trainerd.contract.folder_owner import account_name, as_owner, as_root, quoted
 from trainerd.errors import UserError
 from trainerd.supervisor.api.unix_socket import is_answered
@@ -206,4 +207,4 @@ def check_specs(jobs_dir: Path, uid: int | None = None) -> tuple[list[Finding], 
             findings.append(warning("specs", error.message, error.hint or "`trainerd validate` says more"))
         except OSError as error:
             findings.append(warning("specs", f"{path} cannot be read: {error.strerror}", "look at its disk"))
-    return [ok("specs", f"{len(jobs)} of {len(paths)} specs can be accepted"), *findings], jobs
+    return [ok("specs", f"{len(jobs)} of {counted(len(paths), 'spec')} can be accepted"), *findings], jobs

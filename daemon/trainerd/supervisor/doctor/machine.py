@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from trainerd.contract.counted import counted
 from trainerd.supervisor.doctor.finding import broken, ok, skipped, warning
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def check_gpus(devices: Path = Path("/dev")) -> Iterator[Finding]:
     except OSError:
         yield warning(
             "gpu",
-            f"{len(found)} devices ({', '.join(found)}), and no NVML to ask about them",
+            f"{counted(len(found), 'device')} ({', '.join(found)}), and no NVML to ask about them",
             "install the driver's libnvidia-ml, or in a container: --gpus all with the utility capability",
         )
         return
@@ -120,14 +121,15 @@ def check_gpus(devices: Path = Path("/dev")) -> Iterator[Finding]:
     if code:
         yield broken(
             "gpu",
-            f"{len(found)} devices, and NVML does not start (error {code}): driver and library do not fit",
+            f"{counted(len(found), 'device')}, and NVML does not start (error {code}): driver and library do "
+            "not fit",
             "see `nvidia-smi`; after an upgrade of the driver the machine has to restart",
         )
         return
     count = ctypes.c_uint(0)
     library.nvmlDeviceGetCount_v2(ctypes.byref(count))
     library.nvmlShutdown()
-    yield ok("gpu", f"NVML tells of {count.value} GPUs")
+    yield ok("gpu", f"NVML tells of {counted(count.value, 'GPU')}")
 
 
 def _number(path: Path) -> int | None:

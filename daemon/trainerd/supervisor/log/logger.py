@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import structlog
 
 from trainerd.contract.clock import SystemClock
+from trainerd.contract.counted import counted
 from trainerd.contract.nonfinite import spelled
 from trainerd.contract.safe_text import one_line, safe_text, safe_value
 from trainerd.supervisor.log.journal_stream import is_journal_stream, prioritised, reconnect
@@ -250,7 +251,8 @@ def _lost_line(lost: int) -> bytes:
 
 
 def _lost_line_for_people(lost: int) -> bytes:
-    return f"({lost} log lines were lost: they were not read in time)\n".encode()
+    lines = counted(lost, "log line was lost: it was", "log lines were lost: they were")
+    return f"({lines} not read in time)\n".encode()
 
 
 def _is_terminal(descriptor: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trainerd.contract.counted import counted
 from trainerd.supervisor.log.catalogue import spoken
 from trainerd.supervisor.machine.restart import is_spent
 from trainerd.supervisor.machine.states import (
@@ -74,4 +75,5 @@ def _budget(job: Job) -> str:
     budget = job.spec.restart.budget if job.spec is not None else 0
     if job.failures == 0:
         return "it has made progress, so its restart budget is full"
-    return f"{job.failures} of {budget} attempts without progress are spent"
+    attempts = counted(budget, "attempt without progress is", "attempts without progress are")
+    return f"{job.failures} of {attempts} spent"

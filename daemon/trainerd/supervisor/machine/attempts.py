@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from trainerd.contract.counted import counted
 from trainerd.supervisor.machine.commands import DrainAttempt, EndStalledAttempt, WakeLater
 from trainerd.supervisor.machine.decision import (
     Absent,
@@ -257,7 +258,8 @@ def _again(job: Job, retry: Retry, reason: str, now: float) -> Transition:
     policy = job.spec.restart
     if is_spent(job.failures, policy):
         where = f"beyond step {job.best_step}" if job.best_step >= 0 else "at all"
-        spent = f"{job.failures} attempts in a row made no progress {where}; the last one {reason}"
+        attempts = counted(job.failures, "attempt", "attempts in a row")
+        spent = f"{attempts} made no progress {where}; the last one {reason}"
         return enter(job, Parked(), spent, now)
     if job.refusal is not None:
         return queue(job, reason, now)

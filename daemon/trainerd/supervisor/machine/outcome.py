@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from trainerd.contract import exit_codes
+from trainerd.contract.counted import counted
 from trainerd.contract.policy import Completion, OnNonfiniteLoss
 from trainerd.contract.records import ExitRecord, OutcomeRecord, RankExit, StallRecord
 from trainerd.contract.signals import SHELL_SIGNAL, STOP, signal_name
@@ -494,11 +495,14 @@ def _ended_by_itself(evidence: Evidence) -> _Verdict:
         reason = "it exited with 0 without opening a session, and this run has trained and has not finished"
         return OutcomeKind.CRASHED, Retry.AFTER_BACKOFF, reason
     if evidence.exit is not None and evidence.exit.background_killed:
-        count = evidence.exit.background_killed
-        reason = (
-            f"it exited with 0 and left {count} processes in the background, which opened no session in "
-            "time and were ended: have the command wait for them"
+        left = counted(
+            evidence.exit.background_killed,
+            "process in the background, which opened no session in time and was ended: have the command "
+            "wait for it",
+            "processes in the background, which opened no session in time and were ended: have the command "
+            "wait for them",
         )
+        reason = f"it exited with 0 and left {left}"
         return OutcomeKind.CRASHED, Retry.AFTER_BACKOFF, reason
     if evidence.completion == "record":
         reason = "it exited with 0 without a finished record (completion: record)"
@@ -554,15 +558,16 @@ def evidence_lines(evidence: Evidence) -> tuple[str, ...]:
             lines.append(f"asked to stop {evidence.exit.stop_requested_s:.1f} s after its start")
         lines.append(f"ran for {evidence.exit.duration_s:.1f} s")
         if evidence.exit.oom_kills:
-            lines.append(
-                f"the kernel ended {evidence.exit.oom_kills} processes of its cgroup for lack of memory"
-            )
+            processes = counted(evidence.exit.oom_kills, "process", "processes")
+            lines.append(f"the kernel ended {processes} of its cgroup for lack of memory")
         if evidence.exit.memory_bytes_max is not None:
             limit = evidence.exit.memory_limit_bytes
             allowed = "" if limit is None else f" of {_gib(limit)}"
             lines.append(f"memory at its highest: {_gib(evidence.exit.memory_bytes_max)}{allowed}")
         if evidence.exit.survivors_killed:
-            lines.append(f"{evidence.exit.survivors_killed} left-over processes were ended")
+            survivors = evidence.exit.survivors_killed
+            ended = counted(survivors, "left-over process was", "left-over processes were")
+            lines.append(f"{ended} ended")
     elif evidence.lost_because:
         lines.append(evidence.lost_because)
     for rank, record in enumerate(evidence.outcomes):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from trainerd.contract import exit_codes
+from trainerd.contract.counted import counted
 from trainerd.contract.records import ExitRecord, RankExit
 from trainerd.contract.signals import SHELL_SIGNAL, STOP, signal_name
 from trainerd.supervisor.machine.nodes_verdict import NodesSeen, judge_nodes
@@ -156,10 +157,8 @@ def _by_evidence(seen: RunSeen, evidence: Evidence, now_wall_s: float) -> RunVer
 
 def _within_budget(seen: RunSeen, reason: str) -> RunVerdict:
     if seen.fruitless >= seen.budget:
-        return RunVerdict(
-            RunWord.FAILED,
-            f"{reason}; {seen.fruitless} attempts in a row made no progress (budget {seen.budget})",
-        )
+        attempts = counted(seen.fruitless, "attempt", "attempts in a row")
+        return RunVerdict(RunWord.FAILED, f"{reason}; {attempts} made no progress (budget {seen.budget})")
     return RunVerdict(RunWord.AGAIN, reason)
 
 

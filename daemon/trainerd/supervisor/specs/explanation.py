@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ValidationError
 
+from trainerd.contract.counted import counted
 from trainerd.supervisor.specs.document import Document, kind_name
 from trainerd.supervisor.specs.model import JobSpec
 from trainerd.supervisor.specs.problems import FieldPath, Problem, dotted
@@ -90,7 +91,7 @@ def problems_of(
         _without_secret(_problem(dict(item), document, model), item["input"]) for item in found[:PROBLEMS_MAX]
     ]
     if len(found) > PROBLEMS_MAX:
-        more = f"and {len(found) - PROBLEMS_MAX} more problems"
+        more = f"and {counted(len(found) - PROBLEMS_MAX, 'more problem')}"
         last = max((problem.line or 0 for problem in problems), default=0) or None
         problems.append(Problem(more, line=last, hint="fix the first ones and validate again"))
     # A misspelt field is one mistake, though two things follow: one unknown field and one missing.

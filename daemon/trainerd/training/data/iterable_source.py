@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+from trainerd.contract.counted import counted
 from trainerd.contract.verdict import Reason
 from trainerd.training.data.batch_wait import WaitInterruptedError
 from trainerd.training.data.drawing import known_length
@@ -112,7 +113,7 @@ class IterableSource:
     def _skip(self, batches: Iterator[Any], start: int, is_draining: Callable[[], bool]) -> None:
         self._warn(
             f"resuming at batch {start} of an iterable without a state of its own: "
-            f"{start} batches are loaded and thrown away"
+            f"{counted(start, 'batch is', 'batches are')} loaded and thrown away"
         )
         for _ in range(start):
             if is_draining():

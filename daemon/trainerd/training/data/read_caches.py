@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import torch
 
+from trainerd.contract.counted import counted
 from trainerd.contract.verdict import Reason
 from trainerd.training.data.attribute_marks import is_small, mark_of
 from trainerd.training.data.code_variables import CodeVariables
@@ -164,8 +165,8 @@ def _lost(path: str, cache: Any) -> LostCache:
     return LostCache(
         path,
         f"{place_of_code(code)} ({name})" if code is not None else path,
-        f"functools.lru_cache keeps {_size(cache)} results of {name}, which draws random numbers, and no "
-        "checkpoint holds them: after a resume they are drawn again, with other values",
+        f"functools.lru_cache keeps {counted(_size(cache), 'result')} of {name}, which draws random numbers, "
+        "and no checkpoint holds them: after a resume they are drawn again, with other values",
         "draw outside of the cached function, or cache what it reads in a function that draws nothing",
     )
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import starmap
 from typing import Any, Final, Self
 
+from trainerd.contract.counted import counted
 from trainerd.contract.verdict import Reason
 from trainerd.training.data.read_caches import LostCache
 from trainerd.training.data.worker_watch import ToldBatch
@@ -54,12 +55,14 @@ class WorkerStates:
         if not states:
             return
         if saved["count"] != self._count:
+            kept = counted(
+                saved["count"], "worker kept values of its own", "workers kept values of their own"
+            )
             self._suspect(
                 Reason(
                     "workers-changed",
                     self._dataset,
-                    f"{saved['count']} workers kept values of their own that reading changed, and now there "
-                    f"are {self._count}",
+                    f"{kept} that reading changed, and num_workers is {self._count} now",
                     f"num_workers={saved['count']}, or keep nothing in __getitem__",
                 )
             )

@@ -9,6 +9,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trainerd.contract.counted import counted
+
 if TYPE_CHECKING:
     from trainerd.training.distributed.rank_store import Ranks
 
@@ -35,7 +37,8 @@ def contradiction(said: dict[int, SaidPlace], world_size: int) -> str | None:
     for one, place in sorted(said.items()):
         for other, their in sorted(said.items()):
             if place.size != their.size:
-                return f"rank {one} deals the batches to {place.size} replicas, rank {other} to {their.size}"
+                replicas = counted(place.size, "replica")
+                return f"rank {one} deals the batches to {replicas}, rank {other} to {their.size}"
             if other in place.model and place.rank != their.rank:
                 return (
                     f"ranks {one} and {other} would get other batches, and {place.where} is spread over "

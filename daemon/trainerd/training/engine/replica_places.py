@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from trainerd.contract.counted import counted
 from trainerd.contract.verdict import Reason
 from trainerd.errors import UserError
 from trainerd.training.data.map_source import MapSource
@@ -131,9 +132,9 @@ class ReplicaPlaces:
         if not is_stated and place == self._by_rank:
             return  # nothing speaks against the sampler
         self._refuse(
-            f"the sampler of a {name} shards over {theirs.size} ranks (this one is {theirs.rank}), and the "
-            f"ranks are {place.size} replicas (this one is of {place.rank}): ranks that compute a step "
-            "together would get other batches",
+            f"the sampler of a {name} shards over {counted(theirs.size, 'rank')} (this one is "
+            f"{theirs.rank}), and the ranks are {counted(place.size, 'replica')} (this one is of "
+            f"{place.rank}): ranks that compute a step together would get other batches",
             f"leave the sampler out, or make it with num_replicas={place.size} and the number of the "
             'replica, such as rank=mesh["dp"].get_local_rank()',
         )
@@ -150,7 +151,8 @@ class ReplicaPlaces:
                 self._refuse(problem, REMEDY)
         elif place.size != self._said.size and shown is not None and len(shown.model) > 1:
             self._refuse(
-                f"batches are dealt to {place.size} replicas, and to {self._said.size} before", REMEDY
+                f"batches are dealt to {counted(place.size, 'replica')}, and to {self._said.size} before",
+                REMEDY,
             )
 
     def _refuse(self, what: str, remedy: str) -> None:

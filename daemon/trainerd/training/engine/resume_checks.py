@@ -11,6 +11,7 @@ import torch
 
 from trainerd.checkpoint.checkpoint_names import CheckpointName
 from trainerd.checkpoint.fingerprint import OPTIONS, changes, compared
+from trainerd.contract.counted import counted
 from trainerd.contract.metric_history import HEADER
 from trainerd.contract.verdict import Reason
 from trainerd.training.state.other_hardware import other_scalers
@@ -47,8 +48,8 @@ def fallback_reasons(store: CheckpointStore, used: Checkpoint | None) -> Iterato
         yield Reason(
             "fallback",
             name,
-            f"it is damaged: {damaged[name].removeprefix(f'{name}: ')}; {instead}, and {lost} "
-            f"{'step' if lost == 1 else 'steps'} between them are run again",
+            f"it is damaged: {damaged[name].removeprefix(f'{name}: ')}; {instead}, and "
+            f"{counted(lost, 'step between them is', 'steps between them are')} run again",
             "check the disk; `trainerd checkpoints NAME --verify` reads all of them",
         )
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from trainerd.contract.counted import counted
 from trainerd.contract.metric_history import HEADER, FirstRuns, read_first_runs
 from trainerd.contract.resume_record import ResumeRecord, read_resume
 from trainerd.contract.save_reasons import FLUSHED
@@ -198,10 +199,8 @@ class ResumeEvidence:
         begins = f"resumes from {checkpoint.name}" if checkpoint is not None else "begins at step 0"
         if not rows:
             then = "no later step was run before, so none will be compared"
-        elif rows == 1:
-            then = "1 later step was run before and will be compared"
         else:
-            then = f"{rows} later steps were run before and will be compared"
+            then = f"{counted(rows, 'later step was', 'later steps were')} run before and will be compared"
         say(f"trainerd: attempt {self._settings.attempt} {begins}; {then}")
 
     def _compare_restored(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
+from trainerd.contract.counted import counted
 from trainerd.contract.verdict import Reason
 
 if TYPE_CHECKING:
@@ -113,12 +114,14 @@ def _value_difference(
     where: str, then: Mapping[str, Any], now: Mapping[str, Any], differing: Sequence[str], equal: int
 ) -> Reason:
     name = differing[0]
-    others = f", and {len(differing) - 1} other values differ" if len(differing) > 1 else ""
-    detail = f"{name} {then[name]!r} became {now[name]!r}{others}"
+    others = counted(len(differing) - 1, "other value differs", "other values differ")
+    also = f", and {others}" if len(differing) > 1 else ""
+    detail = f"{name} {then[name]!r} became {now[name]!r}{also}"
     if not equal:
         return Reason("different-value", where, detail)
     hint = f"if {name} measures time or speed, leave it out: trainerd.session(uncompared=({name!r},))"
-    return Reason("different-value", where, f"{detail}; {equal} others are equal", hint)
+    rest = counted(equal, "other is", "others are")
+    return Reason("different-value", where, f"{detail}; {rest} equal", hint)
 
 
 def _name_difference(where: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Reason:

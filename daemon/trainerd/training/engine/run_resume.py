@@ -12,6 +12,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from trainerd.checkpoint.fingerprint import DATA, changes, compared
+from trainerd.contract.counted import counted
 from trainerd.contract.verdict import Reason
 from trainerd.errors import MismatchError, TrainerdError, UserError
 from trainerd.training.distributed.joint_resume import confirm_together, find_together, resume_together
@@ -242,10 +243,9 @@ class RunResume:
         before, now = checkpoint.manifest.world_size, self._settings.environment.world_size
         if before != now and self._checkpoints.is_committer:
             say(
-                f"trainerd: {checkpoint.name} is of {before} ranks and goes on with {now}: every "
-                "sample of the epoch "
-                "is still used once, but the steps differ from before: the global batch has another size, "
-                "and the random generators of ranks other than 0 are seeded again"
+                f"trainerd: {checkpoint.name} is of {counted(before, 'rank')} and goes on with {now}: every "
+                "sample of the epoch is still used once, but the steps differ from before: the global batch "
+                "has another size, and the random generators of ranks other than 0 are seeded again"
             )
 
     def _suspect_generators_of_all(self, own: list[Reason], all_noted: list[list[str]]) -> None:

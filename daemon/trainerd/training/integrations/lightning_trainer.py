@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import trainerd
+from trainerd.contract.counted import counted
 from trainerd.errors import UserError
 from trainerd.training.data.exact_loader import exact
 from trainerd.training.integrations.lightning_data import EpochLoader, FeedLoader, as_it_is
@@ -249,8 +250,8 @@ class _ProtectedFit:
             self._put_back()
             if self._place.is_finished:
                 say(
-                    f"trainerd: this run is finished after {self._place.epoch} epochs: nothing is trained. "
-                    "A larger max_epochs or max_steps continues it"
+                    f"trainerd: this run is finished after {counted(self._place.epoch, 'epoch')}: nothing is "
+                    "trained. A larger max_epochs or max_steps continues it"
                 )
             elif self._fit_loop.done:  # it ended after the last epoch, before the hooks of the end
                 self._fit_loop.on_run_start()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from trainerd.contract.counted import counted
 from trainerd.training.state.accumulation import GradientsBefore
 from trainerd.training.state.audit_coverage import Coverage, parameters_of
 from trainerd.training.state.audit_kinds import (
@@ -217,8 +218,8 @@ class Audit:
                     "untracked-parameters",
                     owner.value,
                     names,
-                    what=f"has {count} parameters that {self._name_of(optimizer, names)} trains, and is "
-                    "not tracked",
+                    what=f"has {counted(count, 'parameter')} that {self._name_of(optimizer, names)} trains, "
+                    "and is not tracked",
                 )
             owned = {id(each) for owner, _ in owners for each in owner.value.parameters()}
             unstepped = self._unstepped(coverage) if unknown else {}

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import torch
 
+from trainerd.contract.counted import counted
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -90,11 +92,11 @@ class SeededGenerators(NamedTuple):
 
 
 def _generators(count: int) -> str:
-    return f"{count} CUDA generator{'' if count == 1 else 's'}" if count else "no CUDA generator"
+    return counted(count, "CUDA generator") if count else "no CUDA generator"
 
 
 def _devices(count: int) -> str:
-    return f"{count} device{' is' if count == 1 else 's are'}" if count else "no device is"
+    return counted(count, "device is", "devices are") if count else "no device is"
 
 
 def device_states(devices: DeviceGenerators) -> list[torch.Tensor]:

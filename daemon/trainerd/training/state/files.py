@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from trainerd.contract.counted import counted
 from trainerd.contract.durable import make_directory, write_file
 from trainerd.errors import CorruptError, UserError
 
@@ -47,7 +48,8 @@ class Files:
             self._write(self._folder)
         found = self._found()
         if len(found) > FILES_MAX:
-            raise UserError(f"{self._folder} has {len(found)} files: more than {FILES_MAX} are no state")
+            files = counted(len(found), "file")
+            raise UserError(f"{self._folder} has {files}: more than {FILES_MAX} are no state")
         contents = {name: _content(path) for name, path in found.items()}
         return {name: as_tensor(content) for name, content in contents.items() if content is not None}
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from trainerd.contract.counted import counted
 from trainerd.training.state.selection import entries_of
 from trainerd.training.state.tracked import Objects, Stateful, class_name, unwrapped
 
@@ -118,7 +119,7 @@ def _object_differences(name: str, target: Stateful, state: Any, saved_class: st
         yield f"{name}: in the checkpoint a {saved_class}, here a {class_name(target)}"
     elif len(state["param_groups"]) != len(target.param_groups):
         saved, live = len(state["param_groups"]), len(target.param_groups)
-        yield f"{name}.param_groups: in the checkpoint {saved} groups, here {live}"
+        yield f"{name}.param_groups: in the checkpoint {counted(saved, 'group')}, here {live}"
     else:
         yield from _group_differences(name, target, state)
 
@@ -135,7 +136,8 @@ def _group_differences(name: str, optimizer: torch.optim.Optimizer, state: dict[
                 f"{', '.join(sorted(ours))}"
             )
         if len(saved["params"]) != len(live["params"]):
-            yield f"{place}: in the checkpoint {len(saved['params'])} parameters, here {len(live['params'])}"
+            then = counted(len(saved["params"]), "parameter")
+            yield f"{place}: in the checkpoint {then}, here {len(live['params'])}"
             continue
         labels = zip(saved.get("param_names", ()), live.get("param_names", ()), strict=False)
         for position, (saved_label, live_label) in enumerate(labels):

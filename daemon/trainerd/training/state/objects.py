@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from trainerd.contract.counted import counted
 from trainerd.contract.verdict import Reason
 from trainerd.errors import MismatchError, UserError
 from trainerd.training.state.module_extras import ModuleBaseline, put_back
@@ -74,11 +75,12 @@ class TrackedObjects(dict[str, Stateful]):
         spread = [name for name, wrapper in self._wrappers.items() if wrapper.is_spread]
         if spread and saved != now:
             raise MismatchError(
-                f"{source} is of {saved} ranks, and {spread[0]} is a ZeroRedundancyOptimizer, of which each "
-                f"rank saves the part that it updates: {now} ranks would need other parts",
+                f"{source} is of {counted(saved, 'rank')}, and {spread[0]} is a ZeroRedundancyOptimizer, of "
+                f"which each rank saves the part that it updates: {counted(now, 'rank')} would need other "
+                "parts",
                 [],
-                hint=f"go on with {saved} ranks; FSDP2, and optimizers without ZeroRedundancyOptimizer, go "
-                "on with any number",
+                hint=f"go on with {counted(saved, 'rank')}; FSDP2, and optimizers without "
+                "ZeroRedundancyOptimizer, go on with any number",
             )
 
     def check_initialized(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import torch
 
 from trainerd.checkpoint.tree import path_of
+from trainerd.contract.counted import counted
 from trainerd.training.state.shards import Shard
 
 _SHOWN_MAX: Final = 60
@@ -83,7 +84,7 @@ class _Comparison:
 
     def _of_sequences(self, then: list[Any], now: list[Any], path: str) -> TreeDifference | None:
         if len(then) != len(now):
-            return TreeDifference(path, f"{len(then)} entries became {len(now)}")
+            return TreeDifference(path, f"{counted(len(then), 'entry', 'entries')} became {len(now)}")
         for index, (one, other) in enumerate(zip(then, now, strict=True)):
             if (found := self.difference(one, other, f"{path}[{index}]")) is not None:
                 return found
@@ -125,7 +126,7 @@ def _tensor_difference(then: Any, now: Any, path: str) -> TreeDifference | None:
     )
     values = (_shown(each.reshape(-1)[first].item()) for each in (one, other))
     place = f"{index}: " if index else ""
-    of = f"{count} of {then.numel()} values differ"
+    of = f"{count} of {counted(then.numel(), 'value differs', 'values differ')}"
     return TreeDifference(path, f"{place}{' became '.join(values)} ({of})")
 
 

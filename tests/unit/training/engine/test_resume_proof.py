@@ -188,7 +188,7 @@ def test_a_number_of_any_name_is_compared(run, script, name):
     script.more = {name: 1}
     found = crash_and_finish(run, script, lambda script: script.more.update({name: 2}))
     assert found.verdict == "different"
-    assert found.first_difference == f"step 4: {name} 1 became 2; 1 others are equal"
+    assert found.first_difference == f"step 4: {name} 1 became 2; 1 other is equal"
     assert f"uncompared=('{name}',)" in found.reasons[0].hint
 
 

@@ -60,7 +60,7 @@ def test_kinds_of_mappings_make_no_difference():
         ([1, [2, 3]], [1, [2, 4]], "x[1][1]", "3 became 4"),
         (torch.zeros(2), torch.tensor([0.0, 1.0]), "x", "[1]: 0.0 became 1.0 (1 of 2 values differ)"),
         (torch.zeros(2), torch.tensor([0.0, -0.0]), "x", "[1]: 0.0 became -0.0 (1 of 2 values differ)"),
-        (torch.tensor(1), torch.tensor(2), "x", "1 became 2 (1 of 1 values differ)"),
+        (torch.tensor(1), torch.tensor(2), "x", "1 became 2 (1 of 1 value differs)"),
         (torch.zeros(2), torch.zeros(2, 1), "x", "float32 [2] became float32 [2, 1]"),
         (torch.zeros(2), torch.zeros(2).double(), "x", "float32 [2] became float64 [2]"),
         (torch.zeros(2), [0.0, 0.0], "x", "float32 [2] became [0.0, 0.0]"),
