@@ -87,8 +87,8 @@ def command(
     neptune, comet, clearml) are set offline: the real run is not touched. Files beside the working folder,
     and those that --link names, are linked: the job must only read them.
 
-    Exits with 0 if at least one fault was run and all results are exact, 1 if something differs or the job
-    fails, 2 for a usage error.
+    Exits with 0 if at least one fault was run and all results are exact, 1 if something differs, no fault was
+    run or the job fails, 2 for a usage error.
 
     \b
     Example:

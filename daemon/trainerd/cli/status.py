@@ -19,6 +19,7 @@ from trainerd.cli.output import ending_quietly, print_json
 from trainerd.cli.rank_log_size import rank_log_line
 from trainerd.cli.shown_zone import moment, utc_option
 from trainerd.contract.clock import SystemClock
+from trainerd.contract.counted import counted
 from trainerd.contract.drill_record import read_drilled, written_since
 from trainerd.contract.paths import RunPaths, StatePaths
 from trainerd.contract.safe_text import one_line
@@ -221,15 +222,19 @@ def _drilled(job: JobView, record: DrilledRecord | None) -> str | None:
     """Return how the drill of the spec in force went; that of another spec says nothing."""
     if record is None or not job.spec_digest or record.spec_digest != job.spec_digest:
         return None
-    if record.unfit:
-        run = (
-            f"{record.faults} of {record.faults + record.unfit} faults run, the others did not fit the budget"
-        )
-    else:
-        run = f"{record.faults} faults"
     since = written_since(record)
     other = f"; not with {', '.join(since)} as it is now: drill it again" if since else ""
-    return f"{record.verdict}, {moment(record.wall_s)} ({run}){other}"
+    return f"{record.verdict}, {moment(record.wall_s)} ({_faults_run(record)}){other}"
+
+
+def _faults_run(record: DrilledRecord) -> str:
+    if not record.faults:
+        return f"no fault was run{', as none fitted the budget' if record.unfit else ''}"
+    if not record.unfit:
+        return counted(record.faults, "fault")
+    others = "the other" if record.unfit == 1 else "the others"
+    every = counted(record.faults + record.unfit, "fault")
+    return f"{record.faults} of {every} run, {others} did not fit the budget"
 
 
 def _progress(job: JobView) -> str | None:

@@ -148,7 +148,7 @@ def command(
         for plan in plans:
             if plan.changes and not as_json:
                 show_plan(plan, err=True)
-        drilled = drilled_before(files, budget, context) if drills else ()
+        drilled = drilled_before(files, placements, budget, context, state=state, say=_say) if drills else ()
         placed = [place_spec(file, jobs_dir, replace=replace, say=_say) for file in files]
         accepted = [load_spec(path, trust=None) for path in placed]
         names = [spec.name for spec in accepted]

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 FORMAT: Final = "trainerd.drilled/1"
 _PROGRAMS: Final = (".py", ".sh", ".yaml", ".yml", ".toml")
 
+DrillVerdict = Literal["exact", "different", "unchecked"]
+"""What a drill shows.
+
+exact: at least one fault was run, and every run is equal to the undisturbed one.
+different: a run differs, or an attempt after a fault failed.
+unchecked: no fault was run, and nothing else differs.
+"""
+
 BYTES_MAX: Final = 1 << 16
 """A longer file is not a record."""
 
@@ -28,7 +36,7 @@ class DrilledRecord:
     """How the newest drill of a job went.
 
     Attributes:
-        verdict: Exact if every fault that was run was.
+        verdict: What the drill shows.
         faults: So many faults were run.
         spec_digest: Of the spec that was drilled.
         wall_s: When, in seconds since the epoch.
@@ -37,7 +45,7 @@ class DrilledRecord:
         programs: Absolute paths of scripts and settings that the command names.
     """
 
-    verdict: Literal["exact", "different"]
+    verdict: DrillVerdict
     faults: int
     spec_digest: str
     wall_s: float

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from trainerd.contract import codec
+from trainerd.contract.drill_record import DrillVerdict
 from trainerd.drill.diagnosis import DrillCause
 from trainerd.drill.run_comparison import Compared
 
@@ -49,8 +50,9 @@ class DrillReport:
 
     Attributes:
         command: What was drilled.
-        verdict: ``exact`` if every fault that was run is, and at least one was; otherwise ``different``.
-            Those that did not fit the budget are not among them: `unfit` counts them.
+        verdict: ``exact`` if every fault that was run is, and at least one was; ``unchecked`` if none was and
+            the undisturbed runs are equal; otherwise ``different``. Faults that did not fit the budget are
+            not among them: `unfit` counts them.
         faults: The second undisturbed run first.
         steps: Steps of the undisturbed run.
         horizon: What decided how many, in words.
@@ -63,7 +65,7 @@ class DrillReport:
     """
 
     command: tuple[str, ...]
-    verdict: Literal["exact", "different"]
+    verdict: DrillVerdict
     faults: tuple[FaultResult, ...]
     steps: int
     horizon: str
@@ -85,11 +87,12 @@ class DrillReport:
         return sum(each.lacks_budget for each in self.faults)
 
 
-def overall(faults: tuple[FaultResult, ...]) -> Literal["exact", "different"]:
+def overall(faults: tuple[FaultResult, ...]) -> DrillVerdict:
     """Return the verdict on a drill: exact only if something was struck and all that ran is exact."""
     ran = [each for each in faults if each.verdict != "not-run"]
-    was_struck = any(each.name != "undisturbed" for each in ran)
-    return "exact" if was_struck and all(each.verdict == "exact" for each in ran) else "different"
+    if any(each.verdict != "exact" for each in ran):
+        return "different"
+    return "exact" if any(each.name != "undisturbed" for each in ran) else "unchecked"
 
 
 def encode_report(report: DrillReport) -> bytes:

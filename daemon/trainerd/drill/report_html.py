@@ -21,7 +21,8 @@ _STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; width: 100% } td, th { text-align: left; padding: .3rem .8rem .3rem 0 }
 th { border-bottom: 1px solid #999 } td:nth-child(n+3), th:nth-child(n+3) { text-align: right }
-.exact { color: #176f2c } .different, .refused { color: #b3261e; font-weight: 600 } .not-run { color: #777 }
+.exact { color: #176f2c }
+.different, .refused { color: #b3261e; font-weight: 600 } .not-run, .unchecked { color: #777 }
 pre { white-space: pre-wrap; background: #f4f4f4; padding: .8rem } svg { width: 100%; height: auto }
 """
 

@@ -83,10 +83,10 @@ def closing_line(report: DrillReport) -> str:
             return f"exact ({run}): {over}; give a larger --budget"
         were_run = "that was run" if len(struck) == 1 else "that were run"
         return f"exact: {all_of(len(struck), 'fault')} {were_run}, {over}"
+    if report.verdict == "unchecked":
+        budget = "; give a larger --budget" if report.unfit else ""
+        return f"unchecked: no fault was run, so nothing is known{budget}"
     if not struck:
-        if ran and ran[0].verdict == "exact":
-            budget = "; give a larger --budget" if report.unfit else ""
-            return f"unchecked: no fault was run, so nothing is known{budget}"
         return "different: two undisturbed runs differ, so nothing could be compared"
     bad = [each for each in ran if each.verdict != "exact"]
     faults = counted(len(struck), "fault that was run", "faults that were run")

@@ -9,6 +9,7 @@ import yaml
 
 from tests.support.fake_control import job
 from trainerd.cli import drill, submit, waiting
+from trainerd.contract.drill_record import read_drilled
 from trainerd.drill.drill_report import DrillReport, FaultResult
 from trainerd.supervisor.specs.load import load_spec
 
@@ -64,13 +65,16 @@ def test_nothing_is_copied_if_one_spec_is_wrong(trainerd, spec, jobs_dir):
 
 
 @pytest.mark.usefixtures("accepting")
-@pytest.mark.parametrize("second", ["exact", "different"])
-def test_nothing_is_submitted_unless_all_drills_are_exact(trainerd, spec, jobs_dir, monkeypatch, second):
+@pytest.mark.parametrize("second", ["exact", "different", "unchecked"])
+def test_nothing_is_submitted_unless_all_drills_are_exact(
+    trainerd, spec, state, jobs_dir, monkeypatch, second
+):
     verdicts = iter(["exact", second])
 
     def drill_job(drilled, **_options):
         verdict = next(verdicts)
-        faults = (FaultResult("undisturbed", "", "exact"), FaultResult("kill", "SIGKILL", verdict))
+        struck = FaultResult("kill", "SIGKILL", "not-run" if verdict == "unchecked" else verdict)
+        faults = (FaultResult("undisturbed", "", "exact"), struck)
         return DrillReport(drilled.command, verdict, faults, 3, "all", 1.0, 1.0)
 
     monkeypatch.setattr(drill, "drill_job", drill_job)
@@ -82,6 +86,10 @@ def test_nothing_is_submitted_unless_all_drills_are_exact(trainerd, spec, jobs_d
     else:
         assert f"{files[1]}: the drill is not exact: nothing was submitted" in result.stderr
         assert placed == []
+    trainerd("submit", files[1], "--replace")
+    placed_digest = load_spec(jobs_dir / "two.yaml", trust=None).spec_digest
+    record = read_drilled(state.drill("two"))
+    assert (record.verdict, record.spec_digest) == (second, placed_digest)
 
 
 @pytest.mark.usefixtures("accepting")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+
+import pytest
 
 from trainerd.cli.drill_first import note_drill
 from trainerd.cli.status import job_lines
 from trainerd.contract.drill_record import DrilledRecord, read_drilled, write_drilled
 from trainerd.contract.paths import StatePaths
 from trainerd.contract.resolved import ResolvedJob
-from trainerd.drill.drill_report import DrillReport, FaultResult
+from trainerd.drill.drill_report import DrillReport, FaultResult, overall
 from trainerd.supervisor.api.control import JobView
 
 SPEC = ResolvedJob("mnist", ("python", "train.py"), "/work", "/work/job.yaml", "digest-1")
@@ -42,10 +45,52 @@ def test_the_drill_of_the_spec_in_force_is_shown_with_verdict_and_date(tmp_path)
 def test_faults_that_did_not_fit_the_budget_are_shown(tmp_path):
     state = StatePaths(tmp_path)
     unfit = FaultResult("twice", "twice", "not-run", lacks_budget=True)
-    note_drill(state, SPEC, dataclasses.replace(REPORT, faults=(*FAULTS, unfit)), say=print)
-    assert "(2 of 3 faults run, the others did not fit the budget)" in drilled_line(
+    note_drill(state, SPEC, dataclasses.replace(REPORT, faults=(*FAULTS, unfit, unfit)), say=print)
+    assert "(2 of 4 faults run, the others did not fit the budget)" in drilled_line(
         read_drilled(state.drill("mnist"))
     )
+
+
+def test_one_fault_that_did_not_fit_and_one_that_was_run_are_counted_in_the_singular():
+    assert "(1 fault)" in drilled_line(DrilledRecord("exact", 1, "digest-1", 1.8e9))
+    assert "(1 of 2 faults run, the other did not fit the budget)" in drilled_line(
+        DrilledRecord("exact", 1, "digest-1", 1.8e9, unfit=1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("unfit", "said"), [(0, "(no fault was run)"), (2, "(no fault was run, as none fitted the budget)")]
+)
+def test_a_drill_that_ran_no_fault_is_shown_as_unchecked(tmp_path, unfit, said):
+    state = StatePaths(tmp_path)
+    left_out = (FaultResult("twice", "twice", "not-run", lacks_budget=True),) * unfit
+    faults = (FAULTS[0], FAULTS[3], *left_out)
+    note_drill(state, SPEC, dataclasses.replace(REPORT, verdict=overall(faults), faults=faults), say=print)
+    line = drilled_line(read_drilled(state.drill("mnist")))
+    assert line.split()[1] == "unchecked,"
+    assert line.endswith(said)
+
+
+@pytest.mark.parametrize("verdict", ["different", "unchecked"])
+def test_a_drill_that_is_not_exact_replaces_no_record_of_another_spec(tmp_path, verdict):
+    state = StatePaths(tmp_path)
+    note_drill(state, SPEC, REPORT, say=print)
+    refused = dataclasses.replace(REPORT, verdict=verdict)
+    note_drill(state, dataclasses.replace(SPEC, spec_digest="digest-2"), refused, say=print)
+    assert read_drilled(state.drill("mnist")).verdict == "exact"
+    note_drill(state, SPEC, refused, say=print)
+    assert read_drilled(state.drill("mnist")).verdict == verdict
+    note_drill(state, dataclasses.replace(SPEC, spec_digest="digest-2"), REPORT, say=print)
+    assert read_drilled(state.drill("mnist")).spec_digest == "digest-2"
+
+
+@pytest.mark.parametrize("verdict", ["exact", "different"])
+def test_a_record_of_an_older_version_is_read(tmp_path, verdict):
+    state = StatePaths(tmp_path)
+    state.drill("mnist").parent.mkdir()
+    old = {"format": "trainerd.drilled/1", "faults": 2, "spec_digest": "digest-1", "wall_s": 1.8e9}
+    state.drill("mnist").write_text(json.dumps({**old, "verdict": verdict}))
+    assert drilled_line(read_drilled(state.drill("mnist"))).split()[1] == f"{verdict},"
 
 
 def test_a_script_that_was_written_since_the_drill_is_named(tmp_path):

@@ -14,6 +14,7 @@ from trainerd.drill.report_text import closing_line, explanations, table_rows
 from trainerd.drill.run_comparison import Compared, RunDifference
 
 CLEAN = FaultResult("undisturbed", "undisturbed, a second time", "exact", compared=Compared(30, 30, 30, 6))
+UNEQUAL = dataclasses.replace(CLEAN, verdict="different")
 DRAIN = FaultResult("drain", "drain", "exact", 0, 2.5, Compared(30, 30, 30, 6))
 LEFT_OUT = FaultResult("epoch-end", "epoch's end", "not-run", message="no epoch ended")
 DIFFERENT = FaultResult(
@@ -57,11 +58,12 @@ def report(*faults):
         ((CLEAN, DRAIN, LEFT_OUT), "exact", "exact: "),
         ((CLEAN, DRAIN, DIFFERENT), "different", "different: "),
         ((CLEAN, DRAIN, REFUSED), "different", "different: "),
-        ((CLEAN,), "different", "unchecked: no fault was run"),
-        ((CLEAN, LEFT_OUT), "different", "unchecked: no fault was run"),
-        ((), "different", "different: "),
+        ((CLEAN,), "unchecked", "unchecked: no fault was run"),
+        ((CLEAN, LEFT_OUT), "unchecked", "unchecked: no fault was run"),
+        ((UNEQUAL, LEFT_OUT), "different", "different: two undisturbed runs differ"),
+        ((), "unchecked", "unchecked: no fault was run"),
     ],
-    ids=["exact", "one-not-run", "different", "refused", "nothing-struck", "all-not-run", "nothing"],
+    ids=["exact", "one-not-run", "different", "refused", "nothing-struck", "all-not-run", "unequal", "none"],
 )
 def test_exact_is_said_only_if_something_was_struck_and_all_that_ran_is_exact(faults, verdict, said):
     assert overall(faults) == verdict
