@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from trainerd.cli.chosen_log import no_such_rank
 from trainerd.cli.durations import option_s
 from trainerd.contract import exit_codes
 from trainerd.contract.paths import StatePaths
@@ -159,6 +160,8 @@ def command(
         place = place_of(os.environ, nodes=nnodes, node=node_rank, rendezvous=rendezvous)
         for_one = [name for name, is_given in (("--temporary", temporary), ("--fresh", fresh)) if is_given]
         group = _group(job, place, common, meet_within, for_one=for_one)
+        if rank is not None and rank >= job.nproc:
+            raise no_such_rank(rank, job.name, range(job.nproc))
     except UserError as error:
         click.echo(f"error: {safe_text(str(error))}", err=True)
         context.exit(exit_codes.NEVER_RETRY)

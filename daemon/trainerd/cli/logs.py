@@ -10,12 +10,12 @@ import click
 
 from trainerd.cli.alone_note import say_if_alone
 from trainerd.cli.attempt_lines import ended_wall_s
+from trainerd.cli.chosen_log import check_attempt, check_rank
 from trainerd.cli.daemon_log import DaemonLog, for_people
 from trainerd.cli.log_lines import LogForm, ShownLines, write_out
 from trainerd.cli.moments import moment_of
 from trainerd.cli.options import complete_job_names, json_option, state_option
 from trainerd.cli.output import ending_quietly, pause
-from trainerd.cli.post_mortem import newest_attempt
 from trainerd.cli.rank_logs import RankLogs
 from trainerd.cli.run_folder import find_run
 from trainerd.cli.shown_zone import utc_option
@@ -87,8 +87,8 @@ def command(
       trainerd logs mnist --since 2h --timestamps
       trainerd logs --daemon -f
     """  # noqa: D301 (click leaves alone the lines after this escape)
-    if daemon and (attempt is not None or since is not None):
-        raise click.UsageError("--attempt and --since are for what a job prints")
+    if daemon and (attempt is not None or rank is not None or since is not None):
+        raise click.UsageError("--attempt, --rank and --since are for what a job prints")
     since_s = moment_of(since) if since is not None else None
     lines = FOLLOW_LINES if lines is None and follow else lines
     if name is None and not daemon:
@@ -99,25 +99,18 @@ def command(
                 _show_daemon_log(state, name, lines, follow=follow, as_json=as_json)
             elif name is not None:
                 run = find_run(state, name)
+                if attempt is not None:
+                    check_attempt(run, attempt)
                 say_if_alone(run)
                 shown = _attempts(run, attempt, since_s)
                 form = LogForm(timestamps, since_s, as_json)
-                _show_rank_logs(run, rank, lines, shows=shown, follow=follow, form=form)
+                _show_rank_logs(run, rank, lines, attempt=attempt, shows=shown, follow=follow, form=form)
     except PermissionError as error:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
 
 
 def _attempts(run: RunPaths, attempt: int | None, since_s: float | None) -> Callable[[int], bool] | None:
-    """Return which attempts are shown, None for all of them.
-
-    Raises:
-        UserError: There is no such attempt.
-    """
-    if attempt is not None and attempt > (newest := newest_attempt(run)):
-        raise UserError(
-            f"no attempt {attempt} of {run.root.name}",
-            hint=f"the newest one is {newest}" if newest else "none was launched yet",
-        )
+    """Return which attempts are shown, None for all of them."""
 
     @cache
     def is_late_enough(number: int) -> bool:
@@ -134,6 +127,7 @@ def _show_rank_logs(
     rank: int | None,
     lines: int | None,
     *,
+    attempt: int | None,
     shows: Callable[[int], bool] | None,
     follow: bool,
     form: LogForm,
@@ -144,6 +138,8 @@ def _show_rank_logs(
     with closing(
         RankLogs(run, rank=rank, lines=None if is_chosen else lines, whole_lines=whole_lines)
     ) as logs:
+        if rank is not None:
+            check_rank(run, rank, attempt, logs.found)
         if logs.is_empty and not follow:
             whose = "no rank" if rank is None else f"no rank {rank}"
             click.echo(f"{whose} has logged anything yet in {run.rank_log(0).parent}", err=True)

@@ -42,6 +42,7 @@ class RankLogs:
         self._files: dict[int, FollowedFile] = {}
         self._partial: dict[int, bytes] = {}
         self._begins: dict[int, int] = {}
+        self._found: set[int] = set()
         self._look()
         # What appears from now on is new from its first line.
         self._lines = None
@@ -53,8 +54,13 @@ class RankLogs:
 
     @property
     def ranks(self) -> tuple[int, ...]:
-        """Those that have a log."""
+        """The ranks that are wanted and have a log."""
         return tuple(self._files)
+
+    @property
+    def found(self) -> frozenset[int]:
+        """The ranks that have a log, also those that are not wanted."""
+        return frozenset(self._found)
 
     @property
     def is_mixed(self) -> bool:
@@ -94,5 +100,8 @@ class RankLogs:
         for path in sorted(self._folder.glob("rank-*.log")):
             match = _RANK_LOG.fullmatch(path.name)
             rank = int(match[1]) if match else None
-            if rank is not None and rank not in self._files and self._rank in {None, rank}:
+            if rank is None:
+                continue
+            self._found.add(rank)
+            if rank not in self._files and self._rank in {None, rank}:
                 self._files[rank] = FollowedFile(path, lines=self._lines)

@@ -222,13 +222,17 @@ class RunPaths:
         """When the lines of that log were written."""
         return log_times_path(self.rank_log(rank))
 
-    def newest_attempt(self) -> int:
-        """Return the number of the newest attempt that has a folder, 0 if there is none."""
+    def attempt_numbers(self) -> list[int]:
+        """Return the numbers of the attempts that have a folder, in no order."""
         try:
             names = [path.name for path in self.attempts.iterdir()]
         except (FileNotFoundError, NotADirectoryError):
-            return 0
-        return max((int(name) for name in names if name.isascii() and name.isdigit()), default=0)
+            return []
+        return [int(name) for name in names if name.isascii() and name.isdigit()]
+
+    def newest_attempt(self) -> int:
+        """Return the number of the newest attempt that has a folder, 0 if there is none."""
+        return max(self.attempt_numbers(), default=0)
 
     def attempt(self, number: int) -> AttemptPaths:
         """Return the folder of one attempt; numbers begin at 1."""

@@ -137,6 +137,15 @@ def test_what_can_never_run_exits_with_93(foreground, fields, words):
     assert not (foreground.folder / ".trainerd").exists()
 
 
+def test_a_rank_that_the_job_does_not_have_is_refused(foreground):
+    foreground.spec("exit 0", nproc=2)
+    assert foreground.run("ant.json", "--temporary", "--rank", "2") == (
+        93,
+        "",
+        "error: no rank 2 of ant\n  its ranks are 0 to 1\n",
+    )
+
+
 def test_asked_to_leave_with_nothing_saved_it_says_so_and_exits_with_1(foreground):
     foreground.spec(OBEDIENT)
     foreground.start("ant.json")

@@ -110,7 +110,8 @@ def test_logs_as_json_has_a_line_an_object(trainerd, log):
     ]
 
 
-def test_logs_of_a_rank_that_has_none_says_so(trainerd, log):
+def test_logs_of_a_rank_that_has_none_says_so(trainerd, state):
+    state.run("mnist").root.mkdir(parents=True)
     assert "no rank 7 has logged anything" in trainerd("logs", "mnist", "--rank", 7).stderr
 
 

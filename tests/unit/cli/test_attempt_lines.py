@@ -114,7 +114,7 @@ def test_attempts_are_chosen_by_number_and_by_when_they_ended(tmp_path, monkeypa
     assert shown("--since=1h") == second
     assert shown("--since=3h") == [*first, *second]
     assert shown("--attempt=1", "--since=1h") == []
-    assert shown("--attempt=9") == ["error: no attempt 9 of mnist", "  the newest one is 2"]
+    assert shown("--attempt=9") == ["error: no attempt 9 of mnist", "  its attempts are 1 to 2"]
 
 
 def test_moments_are_durations_back_or_dates(monkeypatch):
