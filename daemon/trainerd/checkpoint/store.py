@@ -112,7 +112,9 @@ class CheckpointStore:
             if checkpoint.place == asked:
                 return checkpoint
         there = ", ".join(checkpoint.name for checkpoint in present) or "none"
-        raise UserError(f"no checkpoint {which!r} in {self.directory}", hint=f"there are: {there}")
+        unread = "; ".join(problem.message for problem in self.problems())
+        also = f"; {unread}" if unread else ""
+        raise UserError(f"no checkpoint {which!r} in {self.directory}", hint=f"there are: {there}{also}")
 
     def reading(self, checkpoint: Checkpoint) -> AbstractContextManager[None]:
         """Keep a checkpoint from being pruned for as long as this is held.

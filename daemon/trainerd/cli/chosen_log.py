@@ -42,6 +42,8 @@ def check_rank(run: RunPaths, rank: int, attempt: int | None, logged: Collection
         UserError: There is no such rank.
         PermissionError: This user may not look for it.
     """
+    if attempt is None and rank in logged:
+        return
     started = _started_ranks(run, attempt if attempt is not None else run.newest_attempt())
     found = started if attempt is not None and started else started | set(logged)
     if found and rank not in found:

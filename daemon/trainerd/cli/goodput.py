@@ -12,11 +12,14 @@ from trainerd.cli.human import duration
 from trainerd.cli.options import json_option, name_argument, state_option
 from trainerd.cli.output import ending_quietly, make_table, print_json, show
 from trainerd.cli.run_folder import find_run
+from trainerd.cli.unread_files import unread_error
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.counted import counted
 from trainerd.contract.paths import StatePaths
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from trainerd.supervisor.goodput.goodput_buckets import Goodput
 
 _MEANINGS: Final = {
@@ -34,11 +37,12 @@ _MEANINGS: Final = {
 @name_argument
 @state_option
 @json_option
-def command(name: str, state: StatePaths, as_json: bool) -> None:
+@click.pass_context
+def command(context: click.Context, *, name: str, state: StatePaths, as_json: bool) -> None:
     """Show where the time of a run went.
 
     Every second of its wall time is in one bucket, and the buckets add up. The time in which it was finished
-    is not counted.
+    is not counted. Exits with 1 if a file of the run cannot be read: its times are missing.
 
     \b
     Example:
@@ -50,15 +54,23 @@ def command(name: str, state: StatePaths, as_json: bool) -> None:
     run = find_run(state, name)
     say_if_alone(run)
     # That of a run of `trainerd exec` is in a state folder of its own.
-    goodput = read_facts(StatePaths(run.root.parent.parent), name).goodput(SystemClock().wall_s())
+    facts = read_facts(StatePaths(run.root.parent.parent), name)
+    goodput = facts.goodput(SystemClock().wall_s())
+    if facts.unread and not goodput.wall_s:
+        raise unread_error(facts.unread)
     with ending_quietly():
         if as_json:
-            print_json({"job": name, **dataclasses.asdict(goodput)})
+            unread = [str(each.path) for each in facts.unread]
+            print_json({"job": name, **dataclasses.asdict(goodput), "unread": unread})
         else:
-            _show(name, goodput)
+            _show(name, goodput, {each.attempt for each in facts.unread})
+    if facts.unread:
+        click.echo(f"incomplete: {unread_error(facts.unread)}", err=True)
+        context.exit(1)
 
 
-def _show(name: str, goodput: Goodput) -> None:
+def _show(name: str, goodput: Goodput, unread: Collection[int | None]) -> None:
+    """Show the buckets; attempts of which a file could not be read are not called silent."""
     if not goodput.wall_s:
         click.echo(f"{name} has not begun")
         return
@@ -73,8 +85,8 @@ def _show(name: str, goodput: Goodput) -> None:
     if goodput.return_s is not None:
         click.echo(f"; back at work {_precise(goodput.return_s)} after the newest death", nl=False)
     click.echo()
-    if goodput.silent_attempts:
-        silent = ", ".join(map(str, goodput.silent_attempts))
+    silent = ", ".join(str(number) for number in goodput.silent_attempts if not {number, None} & set(unread))
+    if silent:
         click.echo(f"of attempt {silent} only beginning and end are known: no session noted its times")
 
 

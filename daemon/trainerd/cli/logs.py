@@ -93,20 +93,17 @@ def command(
     lines = FOLLOW_LINES if lines is None and follow else lines
     if name is None and not daemon:
         raise click.UsageError("name a job, or give --daemon for the supervisor's own log")
-    try:
-        with ending_quietly():
-            if daemon:
-                _show_daemon_log(state, name, lines, follow=follow, as_json=as_json)
-            elif name is not None:
-                run = find_run(state, name)
-                if attempt is not None:
-                    check_attempt(run, attempt)
-                say_if_alone(run)
-                shown = _attempts(run, attempt, since_s)
-                form = LogForm(timestamps, since_s, as_json)
-                _show_rank_logs(run, rank, lines, attempt=attempt, shows=shown, follow=follow, form=form)
-    except PermissionError as error:
-        raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
+    with ending_quietly():
+        if daemon:
+            _show_daemon_log(state, name, lines, follow=follow, as_json=as_json)
+        elif name is not None:
+            run = find_run(state, name)
+            if attempt is not None:
+                check_attempt(run, attempt)
+            say_if_alone(run)
+            shown = _attempts(run, attempt, since_s)
+            form = LogForm(timestamps, since_s, as_json)
+            _show_rank_logs(run, rank, lines, attempt=attempt, shows=shown, follow=follow, form=form)
 
 
 def _attempts(run: RunPaths, attempt: int | None, since_s: float | None) -> Callable[[int], bool] | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from typing import TYPE_CHECKING, Final
 
 from trainerd.contract import records
@@ -10,7 +12,7 @@ from trainerd.contract.heartbeat import read_heartbeat
 from trainerd.contract.process import is_alive, is_elsewhere
 from trainerd.contract.records import OutcomeRecord
 from trainerd.contract.safe_text import safe_line
-from trainerd.contract.session_record import read_sessions
+from trainerd.contract.session_record import read_sessions, session_files
 from trainerd.errors import TrainerdError
 from trainerd.supervisor.api.control import OutcomeView
 
@@ -45,12 +47,16 @@ def is_plain(paths: AttemptPaths) -> bool:
     """Return whether an attempt was started by hand: a session was opened, and no launch is on record."""
     if any(path.exists() for path in (paths.launch, paths.shim, paths.void, paths.exit)):
         return False
-    return bool(read_sessions(paths)) or paths.outcome(0).exists()
+    return bool(session_files(paths)) or paths.outcome(0).exists()
 
 
 def plain_standing(paths: AttemptPaths, attempt: int) -> tuple[bool, str]:
     """Return whether an attempt that was started by hand runs, and how it stands, in a sentence."""
-    if (ending := plain_ending(paths, attempt)) is not None:
+    try:
+        ending = plain_ending(paths, attempt)
+    except PermissionError as error:
+        return False, f"attempt {attempt} may run: {error.filename} cannot be read: {error.strerror}"
+    if ending is not None:
         return False, f"attempt {attempt} has ended ({ending.kind}: {ending.reason}); {ending.next_action}"
     sessions = read_sessions(paths)
     if any(is_elsewhere(each.process) for each in sessions):
@@ -72,12 +78,19 @@ def plain_endings(run: RunPaths) -> tuple[OutcomeView, ...]:
 
 
 def plain_ending(paths: AttemptPaths, attempt: int) -> OutcomeView | None:
-    """Return how an attempt that was started by hand ended, None if it may still run."""
+    """Return how an attempt that was started by hand ended, None if it may still run.
+
+    Raises:
+        PermissionError: This user may not read what it has left.
+    """
     said = _said(paths)
     if said:
         # One that failed counts: the others may have been drained because of it.
         rank, record, ended_s = min(said, key=lambda each: (each[1].kind in _WELL, each[0]))
         return _told(record, rank, attempt, ended_s)
+    for path in session_files(paths):
+        if not os.access(path, os.R_OK, effective_ids=True) and path.exists():
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     sessions = read_sessions(paths)
     try:
         if any(is_elsewhere(each.process) or is_alive(each.process) for each in sessions):
@@ -96,10 +109,14 @@ def _said(paths: AttemptPaths) -> list[tuple[int, OutcomeRecord, float]]:
     found = []
     for rank in range(RANKS_MAX):
         path = paths.outcome(rank)
-        with contextlib.suppress(TrainerdError, OSError):
+        try:
             record = records.read(path, OutcomeRecord)
             if record is not None:
                 found.append((rank, record, path.stat().st_mtime))
+        except PermissionError:
+            raise
+        except (TrainerdError, OSError):
+            continue
     return found
 
 

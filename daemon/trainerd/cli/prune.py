@@ -9,6 +9,7 @@ import click
 from trainerd.cli.missing_scores import missing_from, missing_scores_line
 from trainerd.cli.options import json_option, name_argument, state_option
 from trainerd.cli.output import print_json
+from trainerd.contract.safe_text import safe_text
 
 if TYPE_CHECKING:
     from trainerd.contract.paths import RunPaths, StatePaths
@@ -47,9 +48,14 @@ def command(*, name: str, dry_run: bool, state: StatePaths, as_json: bool) -> No
             {"checkpoint": each.name, "is_kept": each.is_kept, "reasons": list(each.reasons)}
             for each in plan.decisions
         ]
-        print_json({"job": name, "is_dry_run": dry_run, "decisions": decisions})
+        unread = [problem.message for problem in store.problems()]
+        print_json({"job": name, "is_dry_run": dry_run, "decisions": decisions, "problems": unread})
     else:
-        click.echo(str(plan) or f"{name} has no checkpoints")
+        problems = store.problems()
+        what = "no checkpoint that can be read" if problems else "no checkpoints"
+        click.echo(str(plan) or f"{name} has {what}")
+        for problem in problems:
+            click.echo(f"unreadable, and kept: {safe_text(problem.message)}")
         if note := missing_scores_line(missing_from(store.checkpoints(), policy)):
             click.echo(f"keep_best: {note}")
 

@@ -30,6 +30,9 @@ class RankLogs:
         rank: The only one that is wanted; None wants all.
         lines: How many lines of each to begin with, None for all.
         whole_lines: Whether a line is kept back until it is complete; it always is where ranks are mixed.
+
+    Raises:
+        OSError: The folder or a log cannot be read.
     """
 
     def __init__(
@@ -97,7 +100,11 @@ class RankLogs:
             file.close()
 
     def _look(self) -> None:
-        for path in sorted(self._folder.glob("rank-*.log")):
+        try:
+            paths = sorted(self._folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for path in paths:
             match = _RANK_LOG.fullmatch(path.name)
             rank = int(match[1]) if match else None
             if rank is None:

@@ -18,6 +18,7 @@ from trainerd.cli.options import complete_job_names, json_option, state_option
 from trainerd.cli.output import ending_quietly, print_json
 from trainerd.cli.rank_log_size import rank_log_line
 from trainerd.cli.shown_zone import moment, utc_option
+from trainerd.cli.unread_files import unread_error
 from trainerd.contract.clock import SystemClock
 from trainerd.contract.counted import counted
 from trainerd.contract.drill_record import read_drilled, written_since
@@ -99,25 +100,29 @@ def command(context: click.Context, *, name: str | None, state: StatePaths, as_j
         with reader(state) as source:
             job = source.get_job(name)
         now_s = SystemClock().wall_s()
-        goodput, unscored = _goodput(job, now_s), missing_scores(RunPaths(Path(job.run_dir)))
+        goodput, unread = _goodput(job, now_s)
+        unscored = missing_scores(RunPaths(Path(job.run_dir)))
         if as_json:
             print_json({**dataclasses.asdict(job), "goodput": goodput, "unscored": unscored})
         else:
             drilled = read_drilled(state.drill(name))
-            lines = job_lines(job, now_s, drilled=drilled, goodput=goodput, unscored=unscored)
+            lines = job_lines(job, now_s, drilled=drilled, goodput=goodput, unread=unread, unscored=unscored)
             click.echo("\n".join(lines))
     code = EXIT_CODES.get(job.state, 0)
     is_alone = not isinstance(source, Client) and job.state in LIVE
     context.exit(RUNS_ALONE if is_alone else code)
 
 
-def _goodput(job: JobView, now_s: float) -> Goodput | None:
-    """Return where the time of a job's run went, None of one that has not begun."""
+def _goodput(job: JobView, now_s: float) -> tuple[Goodput | None, str | None]:
+    """Return where the time of a job's run went, None of one that has not begun, and why it is not known."""
     from trainerd.supervisor.goodput.goodput_facts import read_facts
 
     # The folder of a job that `trainerd exec` ran is in a state folder of its own.
-    found = read_facts(StatePaths(Path(job.run_dir).parent.parent), job.name).goodput(now_s)
-    return found if found.wall_s > 0 else None
+    facts = read_facts(StatePaths(Path(job.run_dir).parent.parent), job.name)
+    if facts.unread:
+        return None, f"not known: {unread_error(facts.unread).message}"
+    found = facts.goodput(now_s)
+    return found if found.wall_s > 0 else None, None
 
 
 def goodput_line(goodput: Goodput) -> str:
@@ -164,6 +169,7 @@ def job_lines(
     *,
     drilled: DrilledRecord | None = None,
     goodput: Goodput | None = None,
+    unread: str | None = None,
     unscored: Sequence[str] = (),
 ) -> list[str]:
     """Describe a job, a line each; what is not known is left out."""
@@ -184,7 +190,7 @@ def job_lines(
             ("drilled", _drilled(job, drilled)),
             ("processes", _processes(job)),
             ("gpus", ", ".join(map(str, job.gpus)) or None),
-            ("goodput", goodput_line(goodput) if goodput is not None else None),
+            ("goodput", goodput_line(goodput) if goodput is not None else unread),
             ("standby", job.standby),
             ("held", "until `trainerd resume`" if job.is_held else None),
             ("priority", str(job.priority) if job.priority else None),

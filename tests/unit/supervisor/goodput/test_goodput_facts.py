@@ -119,3 +119,20 @@ def test_what_cannot_be_read_is_left_out(paths, damage):
         os.mkfifo(attempt.heartbeat(0))
         os.mkfifo(attempt.exit)
     assert read_facts(paths, "ant").goodput(T0).wall_s == 0
+
+
+def test_what_is_there_and_cannot_be_read_is_listed(paths, monkeypatch):
+    run = paths.run("ant")
+    told(run.attempt(1), monkeypatch=monkeypatch)
+    run.attempt(2).root.mkdir()
+    assert read_facts(paths, "ant").unread == (), "what is not there is not unread"
+    for path in (run.attempt(2).heartbeat(0), run.attempt(2).exit):
+        path.symlink_to(path.name)
+    unread = read_facts(paths, "ant").unread
+    assert [(each.path, each.attempt) for each in unread] == [
+        (run.attempt(2).heartbeat(0), 2),
+        (run.attempt(2).exit, 2),
+    ]
+    assert "symbolic links" in unread[0].why
+    paths.journal.symlink_to(paths.journal.name)
+    assert read_facts(paths, "ant").unread[0].path == paths.journal
