@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.fake_control import EventView, job
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 WITHOUT_BUFFERS = {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "TZ": "UTC"}
 
 

@@ -3,11 +3,21 @@
 import json
 import os
 import select
+import time
+from pathlib import Path
 
 from trainerd.shim.cgroup import AttemptCgroup
 from trainerd.shim.spawn import spawn
 
 READY_LIMIT_S = 120.0
+_DISTRUSTED_S = 2.1
+"""A standby does not trust packages that were changed so shortly before it, and is unfit."""
+
+
+def wait_until_settled(packages: Path) -> None:
+    """Wait until a standby that is begun now trusts a folder of packages."""
+    changed_s = max(path.stat().st_ctime for path in (packages, *packages.rglob("*")))
+    time.sleep(max(0.0, changed_s + _DISTRUSTED_S - time.time()))
 
 
 def wait_until_ready(standby) -> str:

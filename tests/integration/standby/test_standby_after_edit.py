@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from standby_runs import run, wait_until_ready
+from standby_runs import run, wait_until_ready, wait_until_settled
 
 from trainerd.contract.module_note import read_note
 from trainerd.shim.cgroup import AttemptCgroup
@@ -110,6 +110,7 @@ def start(tmp_path, monkeypatch):
     write(tmp_path, {"train.py": TRAIN, "model.py": MODEL})
     install(tmp_path, "of_sys.py", "import sys\nOF_SYS = vars(sys)\n")
     install(tmp_path, "quiet_library.py", QUIET)
+    wait_until_settled(tmp_path / "site-packages")
     environ = dict(os.environ) | {"PYTHONHASHSEED": "5", "PYTHONDONTWRITEBYTECODE": "1"}
     for name in ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR"):
         environ.pop(name, None)

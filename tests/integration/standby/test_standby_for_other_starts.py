@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from standby_runs import run, wait_until_ready
+from standby_runs import run, wait_until_ready, wait_until_settled
 from test_standby_after_edit import MODEL, TRAIN, assert_equal, install, write
 
 from trainerd.contract.environment import ATTEMPT_DIR, ATTEMPT_ID, JOB, RUN_DIR, STANDBY
@@ -63,6 +63,7 @@ def note(tmp_path, monkeypatch):
     install(tmp_path, "of_sys.py", "import sys\nOF_SYS = vars(sys)\n")
     write(tmp_path, {"train.py": OBSERVER, "model.py": MODEL})
     assert run(start_of(tmp_path), tmp_path)[0] == 0
+    wait_until_settled(tmp_path / "site-packages")
     return read_note(tmp_path / "note.json")
 
 
@@ -205,9 +206,9 @@ def test_a_library_that_reads_the_arguments_as_it_is_imported_is_tied_to_them(tm
     for number, line in enumerate(lines.values()):
         install(tmp_path, f"reader_{number}.py", f"import sys\n{line}\n")
         (tmp_path / f"train_{number}.py").write_text(f"import reader_{number}\n{noting}")
-    # All before the first standby: what was written within its last two seconds is not trusted.
     starts = [start_of(tmp_path, words=(f"train_{number}.py",)) for number in range(len(lines))]
     notes = [run(start, tmp_path) and read_note(tmp_path / "note.json") for start in starts]
+    wait_until_settled(tmp_path / "site-packages")
     for what, was, note in zip(READERS, starts, notes, strict=False):
         now = start_of(tmp_path, words=(was.command[1], "--lr=1"))
         with Path(os.devnull).open("w") as log:

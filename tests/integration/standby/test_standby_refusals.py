@@ -4,12 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
 import pytest
-from standby_runs import wait_until_ready
+from standby_runs import wait_until_ready, wait_until_settled
 
 from trainerd.contract.environment import ATTEMPT_DIR, JOB, RUN_DIR
 from trainerd.contract.import_surface import surface_of
@@ -17,9 +16,6 @@ from trainerd.contract.module_note import ModuleNote, OwnFile
 from trainerd.shim.cgroup import AttemptCgroup
 from trainerd.shim.spawn import RankStart
 from trainerd.shim.standby_process import StandbyProcess
-
-SETTLED_S = 2.1
-"""What was written less than two seconds before is taken for what may have changed meanwhile."""
 
 READERS = {
     "reads_item": f"RUN = os.environ['{RUN_DIR}']",
@@ -60,7 +56,7 @@ def packages(tmp_path_factory):
     """Return a folder of packages."""
     found = tmp_path_factory.mktemp("packages") / "site-packages"
     write(found, {f"{name}.py": f"import os\n{line}\n" for name, line in LIBRARIES.items()})
-    time.sleep(SETTLED_S)
+    wait_until_settled(found)
     return found
 
 

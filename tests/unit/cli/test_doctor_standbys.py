@@ -15,7 +15,7 @@ TITLE = "trainerd-standby ant attempt 000002"
 @pytest.fixture
 def shim():
     with subprocess.Popen(
-        [TITLE, "-c", "echo; sleep 100; true"], executable="/bin/bash", stdout=subprocess.PIPE
+        [TITLE, "-c", "sleep 100 & echo; wait"], executable="/bin/bash", stdout=subprocess.PIPE
     ) as process:
         process.stdout.readline()
         yield process
@@ -28,7 +28,7 @@ def test_one_that_waits_is_shown_with_its_memory_and_processor_time(shim, monkey
     (found,) = check_standbys()
     assert (found.check, found.status) == ("standby", Status.OK)
     assert re.fullmatch(
-        r"ant attempt 000002 -c echo; sleep 100; true: process [0-9]+ holds [0-9]+ MB, [0-9]+ MB of it not "
+        r"ant attempt 000002 -c sleep 100 & echo; wait: process [0-9]+ holds [0-9]+ MB, [0-9]+ MB of it not "
         r"shared, and has used [0-9.]+ s of processor time",
         found.message,
     )
