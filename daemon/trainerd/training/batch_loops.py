@@ -38,6 +38,7 @@ from trainerd.training.data.loop_end import (
 from trainerd.training.data.passes import TRAINING, Pass
 from trainerd.training.data.replica_place import ReplicaPlace, StatedSharding
 from trainerd.training.data.sharding import ShardPlan
+from trainerd.training.data.silent_ends import silent_end, tracked_part_of
 from trainerd.training.data.source_cache import SourceCache
 from trainerd.training.data.zipped_source import ZippedSource
 from trainerd.training.engine.replica_places import ReplicaPlaces
@@ -244,6 +245,7 @@ class BatchLoops:
         iterator = source.iterate(which, position.batch, engine.hears_drain)
         witness = self._watch(source, iterator)
         read_ahead = self._read_ahead
+        looks_ahead = total is None and self._can_look_ahead(loop)
         fetched: tuple[bool, Any] | None = None
         while True:
             if fetched is None:
@@ -272,16 +274,16 @@ class BatchLoops:
                 read_ahead.asked()
             ends_step = (position.batch + 1) % loop.accumulate == 0
             is_over = ends_step and engine.is_last_step
-            if not is_over and position.batch + 1 == total:
-                fetched = self._next_batch(iterator, is_at_boundary=False)
+            if not is_over and (position.batch + 1 == total or (ends_step and looks_ahead)):
+                fetched = self._fetched_ahead(loop, total, iterator, witness, ends_step=ends_step)
                 is_over = not fetched[0]
-                self._check_length(loop, total, is_over=is_over)
             self._note_samples(loop)
             if is_over:
                 self._read_ahead.exhausted()
                 self._end(loop, is_in_series=is_asked_explicitly(), is_exhausted=fetched is not None)
                 return
             engine.batch_done(ends_step=ends_step, is_last=False)
+            engine.run.evidence.witness.let_go()
         self._read_ahead.exhausted()
         self._end_exhausted(loop, total, is_in_series=is_asked_explicitly())
 
@@ -400,20 +402,58 @@ class BatchLoops:
             witness.let_go()
         return found, batch
 
+    def _can_look_ahead(self, loop: _Loop) -> bool:
+        """Tell whether the end of a loop is to be looked for before its last batch counts."""
+        if not loop.source.ends_silently:
+            return False
+        tracked = self._engine.run.state.objects
+        for loader in loop.loaders:
+            if (name := tracked_part_of(loader, tracked)) is not None:
+                hint = f", or let its state_dict() hold the state of {name}"
+                self._engine.run.suspicions.add(
+                    silent_end(loader, f"{name}, which is tracked, is part of it", hint)
+                )
+                return False
+        return True
+
+    def _fetched_ahead(
+        self,
+        loop: _Loop,
+        total: int | None,
+        iterator: Iterator[Any],
+        witness: Witness | None,
+        *,
+        ends_step: bool,
+    ) -> tuple[bool, Any]:
+        """Fetch the batch after the one that is done before that counts: there may be none."""
+        engine = self._engine
+        if loop.source.ends_silently:
+            engine.run.state.loop_sources.hold(loop.source, self._position.batch + 1)
+        try:
+            found, batch = self._next_batch(iterator, is_at_boundary=False)
+        except Exception:
+            self._note_samples(loop)
+            engine.batch_done(ends_step=ends_step, is_last=False)
+            raise
+        if found and witness is not None:
+            witness.arrived(batch)  # a drain at the boundary notes what is in it
+        if found and total is not None:
+            self._suspect_length(loop, total)
+        return found, batch
+
     def _note_samples(self, loop: _Loop) -> None:
         if loop.indices:
             self._engine.run.state.note_samples(loop.indices.popleft())
 
-    def _check_length(self, loop: _Loop, total: int | None, *, is_over: bool) -> None:
-        if not is_over:
-            self._engine.run.suspicions.add(
-                Reason(
-                    "wrong-length",
-                    type(loop.loaders[0]).__name__,
-                    f"has more batches than its len() of {total}: the next one was fetched too early",
-                    "correct its __len__",
-                )
+    def _suspect_length(self, loop: _Loop, total: int) -> None:
+        self._engine.run.suspicions.add(
+            Reason(
+                "wrong-length",
+                type(loop.loaders[0]).__name__,
+                f"has more batches than its len() of {total}: the next one was fetched too early",
+                "correct its __len__",
             )
+        )
 
     # ------------------------------------------------------------------ evaluation
 

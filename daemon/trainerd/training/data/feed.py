@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from trainerd.training.data.passes import TRAINING, Pass
+from trainerd.training.data.silent_ends import silent_end
 from trainerd.training.data.sources import source_for
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ class Feed:
         self._indices = deque()
         self._source.begin(saved, self._batch)
         which = Pass((TRAINING, 0), self._number, None, self._indices)
-        self._source.length(which)  # draws the order of the pass that trains
+        length = self._source.length(which)  # draws the order of the pass that trains
+        if length is None and self._source.ends_silently:
+            self._suspect(silent_end(loader, "the framework asks for it"))
         return self._batches(self._source, which)
 
     def _batches(self, source: Source, which: Pass) -> Iterator[Any]:

@@ -42,6 +42,7 @@ class IterableSource:
 
     is_idle_at_boundary = True
     ends_with_loader = False
+    ends_silently = False
 
     def __init__(
         self,

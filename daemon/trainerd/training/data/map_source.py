@@ -48,6 +48,7 @@ class MapSource:
 
     is_idle_at_boundary = True
     ends_with_loader = False
+    ends_silently = False
 
     def __init__(
         self,

@@ -38,10 +38,13 @@ class Source(Protocol):
     Attributes:
         is_idle_at_boundary: Whether waiting for the next batch changes nothing that a checkpoint holds.
         ends_with_loader: Whether it lives as long as the script has the loader.
+        ends_silently: Whether its state after the last batch of a pass may be that of the beginning of
+            the next pass: only that no batch comes tells that the pass is over.
     """
 
     is_idle_at_boundary: bool
     ends_with_loader: bool
+    ends_silently: bool
 
     def identity(self) -> str:
         """Return what it is told by in another attempt: the name of a class, then more after a ``|``."""

@@ -8,6 +8,8 @@ stock map-style loader   `MapSource`: order and sample randomness are functions 
                          that is not is saved
 torchdata's, of a        the same, unless its dataset, collate function or sampler has a state of its
 map-style dataset        own
+torchdata's, of a        as any other iterable
+stream without a state
 has ``state_dict``       `StatefulSource`: through its own state
 `ToldLoader`             as the loader within
 any other iterable       `IterableSource`: skipped by consumption, said once
@@ -29,7 +31,10 @@ from trainerd.training.data.repeating import unrepeated
 from trainerd.training.data.stateful_source import StatefulSource
 from trainerd.training.data.stream_loader import reseeded_loader
 from trainerd.training.data.told_loader import ToldLoader, ToldSource
-from trainerd.training.data.torchdata_loaders import has_state_of_torchdata_alone
+from trainerd.training.data.torchdata_loaders import (
+    has_state_of_torchdata_alone,
+    is_stateless_stream_of_torchdata,
+)
 from trainerd.training.state.rng import isolated_cpu_generators
 
 if TYPE_CHECKING:
@@ -69,6 +74,8 @@ def source_for(
         return MapSource(loader.source_view, seed=seed, suspect=suspect, first=first)
     if has_state_of_torchdata_alone(loader):
         return MapSource(view_of(loader), seed=seed, suspect=suspect, is_sharded_here=False, first=first)
+    if is_stateless_stream_of_torchdata(loader):
+        return IterableSource(reseeded_loader(loader), seed=seed, warn=warn, suspect=suspect, is_copy=True)
     if _has_state(loader):
         return StatefulSource(loader, seed=seed, suspect=suspect)
     if is_stock(loader):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from trainerd.contract.verdict import Reason
 from trainerd.training.data.drawing import known_length
@@ -16,10 +16,15 @@ from trainerd.training.data.root_identity import kind_of
 from trainerd.training.data.seeds import folded
 from trainerd.training.data.torchdata_loaders import (
     end_former_pass,
+    is_loader_of_nodes,
+    is_torchdata_loader,
     is_used_loader_of_nodes,
     reasons_of_torchdata,
     restarting,
 )
+from trainerd.training.state.copied_state import copied_state
+
+_NOTHING: Final = object()
 
 
 class StatefulSource:
@@ -28,10 +33,17 @@ class StatefulSource:
     What it draws in this process, at its beginning and for each batch, comes from streams of their own: it
     begins again with every attempt, and would otherwise draw once more than in an undisturbed run.
 
+    Invariants:
+        A state from within a pass is loaded only to finish that pass. What a library would begin later passes
+        from as well is put back before them.
+
     Args:
         loader: The object.
         seed: Of the session.
         suspect: Takes in a known cause of inexactness.
+
+    Attributes:
+        ends_silently: See `Source`. torchdata's nodes and Hugging Face's iterables do not.
     """
 
     is_idle_at_boundary = False
@@ -40,7 +52,11 @@ class StatefulSource:
     def __init__(self, loader: Any, *, seed: int, suspect: Callable[[Reason], None]) -> None:
         self._loader = loader
         self._seed = seed
+        self._suspect = suspect
         self._begins_again = _begins_again(loader)
+        self.ends_silently = not (self._begins_again or is_loader_of_nodes(loader))
+        self._fresh: tuple[Any, Any] | None = None
+        self._is_between_passes = False
         self._at_beginning: dict[str, Any] = {}
         self._now: Mapping[str, Any] = {}
         self._memory = LoaderMemory({"loader": loader})
@@ -49,6 +65,7 @@ class StatefulSource:
             suspect(reason)
 
     def begin(self, saved: Mapping[str, Any] | None, done: int) -> None:
+        self._is_between_passes = False
         if saved is None:
             return
         self._now = saved.get("memory", {}) if done else {}
@@ -59,13 +76,19 @@ class StatefulSource:
             self._memory.put_back(after_pass, is_inside=True)
             return
         if "loader" in saved and (done > 0 or not self._begins_again):
+            iterable = _iterable_of_hugging_face(self._loader)
+            if iterable is not None and self._fresh is None:
+                self._fresh = (iterable, copied_state(iterable.state_dict()))
             self._loader.load_state_dict(saved["loader"])
+            self._is_between_passes = done == 0
 
     def generators(self) -> list[Any]:
         return list(self._memory.generators.values())
 
     def saved(self, done: int | None) -> dict[str, Any]:
-        tree: dict[str, Any] = {"loader": self._loader.state_dict()}
+        tree: dict[str, Any] = {}
+        if done or not self._begins_again:
+            tree["loader"] = self._loader.state_dict()
         if memory := self._memory.saved():
             tree["memory"] = memory
         if done and self._at_beginning:
@@ -91,12 +114,53 @@ class StatefulSource:
             if owner is not None and hasattr(owner, "set_epoch"):
                 owner.set_epoch(which.epoch)
         seeds = folded(self._seed, SAMPLE, *which.place, which.epoch)
+        if self._fresh is not None and start == 0:
+            iterable, state = self._fresh
+            iterable.load_state_dict(copied_state(state))
         self._at_beginning = self._memory.saved()
         with restarting(self._loader, is_on=False) if start else contextlib.nullcontext():
             batches = in_isolation(self._loader, start, seeds, self._inner)
         self._memory.put_back(self._now, is_inside=True)
         self._now = {}
-        return batches
+        return self._begun_again_if_empty(batches, seeds) if self._is_between_passes else batches
+
+    def _begun_again_if_empty(self, batches: Iterator[Any], seeds: int) -> Iterator[Any]:
+        """Yield a pass that follows the loaded state of the end of the pass before.
+
+        Some go on from there only to find nothing left, once, where an undisturbed run begins a new pass.
+        """
+        first = next(batches, _NOTHING)
+        if first is _NOTHING:
+            batches = in_isolation(self._loader, 0, seeds, self._inner)
+            first = next(batches, _NOTHING)
+            if first is _NOTHING:
+                return
+            self._suspect(
+                Reason(
+                    "empty-pass",
+                    type(self._loader).__qualname__,
+                    "had no batch after the state of the end of a pass was loaded: the next pass was begun "
+                    "once more, and what it counts may be ahead",
+                    "let its state at the end of a pass be that of the beginning of the next one",
+                )
+            )
+        yield first
+        yield from batches
+
+
+def _iterable_of_hugging_face(loader: Any) -> Any:
+    """Return the iterable of Hugging Face's that this is, or is a torchdata loader over; None if neither.
+
+    It begins every later pass of an epoch from the state that was loaded, too.
+    """
+    if _is_of_hugging_face(loader):
+        return loader
+    dataset = getattr(loader, "dataset", None)
+    return dataset if is_torchdata_loader(loader) and _is_of_hugging_face(dataset) else None
+
+
+def _is_of_hugging_face(value: Any) -> bool:
+    return any(kind.__module__.startswith("datasets.") for kind in type(value).__mro__)
 
 
 def _begins_again(loader: Any) -> bool:
@@ -105,7 +169,6 @@ def _begins_again(loader: Any) -> bool:
     Of an iterable of Hugging Face's, a state from the end of a pass means that nothing is left, also for the
     next pass. A `StatefulDataLoader` goes on after a ``break`` only if its state is loaded.
     """
-    if any(kind.__module__.startswith("datasets.") for kind in type(loader).__mro__):
+    if _iterable_of_hugging_face(loader) is not None:
         return True
-    is_torchdata = any(kind.__name__ == "StatefulDataLoader" for kind in type(loader).__mro__)
-    return is_torchdata and not hasattr(getattr(loader, "dataset", None), "state_dict")
+    return is_torchdata_loader(loader) and not hasattr(getattr(loader, "dataset", None), "state_dict")

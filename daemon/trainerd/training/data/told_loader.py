@@ -57,12 +57,14 @@ class ToldSource:
 
     Attributes:
         is_idle_at_boundary: As of the source within.
+        ends_silently: As of the source within.
     """
 
     def __init__(self, source: Source, listener: LoopListener) -> None:
         self._source: Final = source
         self._listener: Final = listener
         self.is_idle_at_boundary = source.is_idle_at_boundary
+        self.ends_silently = source.ends_silently
 
     @property
     def ends_with_loader(self) -> bool:

@@ -10,6 +10,7 @@ through its own state, the known causes of inexactness are named.
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -33,6 +34,25 @@ def has_state_of_torchdata_alone(loader: Any) -> bool:
     batches, samples = loader.batch_sampler, loader.sampler
     parts = (loader.dataset, loader.collate_fn, batches, samples, getattr(batches, "sampler", None))
     return not any(hasattr(each, "state_dict") for each in parts)
+
+
+def is_stateless_stream_of_torchdata(loader: Any) -> bool:
+    """Tell whether this is torchdata's loader over an iterable dataset that has no state.
+
+    It skips what was yielded, as we do. Its state after a resume counts that twice (torchdata 0.11): a second
+    resume would skip batches that nothing has trained on.
+    """
+    kind = type(loader)
+    if kind.__module__ != _LOADER or kind.__name__ != "StatefulDataLoader":
+        return False
+    dataset = loader.dataset
+    is_stateless = not any(hasattr(each, "state_dict") for each in (dataset, loader.collate_fn))
+    # An iterator of a class of its own may have a state.
+    return (
+        isinstance(dataset, IterableDataset)
+        and is_stateless
+        and inspect.isgeneratorfunction(type(dataset).__iter__)
+    )
 
 
 def reasons_of_torchdata(loader: Any) -> Iterator[Reason]:
@@ -65,21 +85,34 @@ def reasons_of_torchdata(loader: Any) -> Iterator[Reason]:
             )
 
 
+def is_torchdata_loader(loader: Any) -> bool:
+    """Tell whether this is a ``StatefulDataLoader``."""
+    return any(
+        kind.__name__ == "StatefulDataLoader" and kind.__module__ == _LOADER for kind in type(loader).__mro__
+    )
+
+
+def is_loader_of_nodes(loader: Any) -> bool:
+    """Tell whether this is a ``torchdata.nodes.Loader``."""
+    return type(loader).__module__ == "torchdata.nodes.loader"
+
+
 def is_used_loader_of_nodes(loader: Any, state: Any) -> bool:
     """Tell whether this is a ``torchdata.nodes.Loader`` whose state is that of a pass which has begun."""
-    is_loader = type(loader).__module__ == "torchdata.nodes.loader" and isinstance(state, dict)
-    return is_loader and bool(state.get("num_yielded"))
+    return is_loader_of_nodes(loader) and isinstance(state, dict) and bool(state.get("num_yielded"))
 
 
 def end_former_pass(loader: Any, state: dict[str, Any]) -> None:
     """Put a ``torchdata.nodes.Loader`` where it is after a pass that came to its end, or was left early.
 
     From its state alone it would go on in a pass that was left, and look for the next batch of one that is
-    over, which draws. So that is done here, and the next ``iter`` begins a pass as in an undisturbed run.
+    over, which draws. So that is done here, and the next ``iter`` begins a pass as in an undisturbed run. It
+    is asked for a batch: its nodes count a pass only then. Its own search for one would leave a state behind
+    that it returns as its own for all of the next pass.
     """
     loader.load_state_dict(state)
-    with restarting(loader, is_on=True), isolated_cpu_generators(0):
-        iter(loader)
+    with restarting(loader, is_on=False), isolated_cpu_generators(0):
+        next(iter(loader), None)
 
 
 @contextlib.contextmanager

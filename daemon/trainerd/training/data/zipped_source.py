@@ -22,6 +22,7 @@ class ZippedSource:
 
     Attributes:
         is_idle_at_boundary: Whether waiting for the next tuple changes nothing that a checkpoint holds.
+        ends_silently: Whether one of them does.
 
     Raises:
         UserError: There is none, or one is there twice: its two loops would share one position.
@@ -35,6 +36,7 @@ class ZippedSource:
         self._sources = tuple(sources)
         self.ends_with_loader = False  # it is made for each loop
         self.is_idle_at_boundary = all(source.is_idle_at_boundary for source in sources)
+        self.ends_silently = any(source.ends_silently for source in sources)
 
     def length(self, which: Pass) -> int | None:
         """Return how many tuples the pass has, None if the length of one source is not known."""

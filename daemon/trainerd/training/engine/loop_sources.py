@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.training.data.former_owners import put_back_early, without_notes
 from trainerd.training.engine.former_sources import FormerSources
+from trainerd.training.state.copied_state import copied_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +38,7 @@ class LoopSources:
         self._skipped: dict[
             int, tuple[Source, int]
         ] = {}  # by id; the source is kept, or its id could pass on
+        self._held: tuple[Source, int, dict[str, Any]] | None = None
 
     def __len__(self) -> int:
         return len(self._by_loop)
@@ -74,6 +76,7 @@ class LoopSources:
             state = self._taken(str(skipped[1]))
             loops += [skipped[1], *self._same.pop(str(skipped[1]), ())]
         state = self._former.exchanged(str(loop), source, state, done=done)
+        self._held = None
         self._note(loop, source)
         for other in loops:
             self._by_loop.setdefault(other, source)
@@ -93,6 +96,15 @@ class LoopSources:
         """Return what must not change in the middle of a loop, by loop."""
         return {str(loop): source.extent() for loop, source in sorted(self._by_loop.items())}
 
+    def hold(self, source: Source, done: int) -> None:
+        """Keep what a checkpoint holds of a source: the next batch is fetched before the boundary is crossed.
+
+        Args:
+            source: The source of the loop in progress.
+            done: How many batches of the loop are done at that boundary.
+        """
+        self._held = (source, done, copied_state(source.saved(done)))
+
     def saved(self, position: Position) -> dict[str, Any]:
         """Return what a checkpoint at a boundary must hold of all sources, as a tree.
 
@@ -104,12 +116,17 @@ class LoopSources:
         for loop, source in sorted(self._by_loop.items()):
             if id(source) in first:
                 found[str(loop)] = {_SAME_AS: str(first[id(source)])}
-            elif state := source.saved(position.batch if source is in_progress else None):
+            elif state := self._state_of(source, position.batch if source is in_progress else None):
                 first[id(source)] = loop
                 found[str(loop)] = state
         # States that no source has taken yet: of loops that this attempt has not come to.
         left = {key: without_notes(state) for key, state in self._states.items() if key not in found}
         return left | found
+
+    def _state_of(self, source: Source, done: int | None) -> dict[str, Any]:
+        if self._held is not None and self._held[:2] == (source, done):
+            return self._held[2]
+        return source.saved(done)
 
     def saved_of_former(self) -> dict[str, Any]:
         """Return what a checkpoint holds of sources of former epochs, as a tree; empty if there are none."""
@@ -144,6 +161,7 @@ class LoopSources:
 
     def clear(self) -> None:
         """Let go of the sources."""
+        self._held = None
         self._by_loop.clear()
         self._former.clear()
         self._skipped.clear()

@@ -118,6 +118,7 @@ def test_a_wait_is_not_interrupted_after_a_source_with_a_state_moved_on():
 
     class Asking:
         is_idle_at_boundary = True
+        ends_silently = False
 
         def length(self, which):
             return None
