@@ -6,7 +6,7 @@ by a hand-written torch.save loop with a restart loop. Each in turn is struck by
 of its own time, drawn from one seed with a given mean, at least `--kills` times; what has been killed is
 started again at once. Counted are the useful steps per second against the plain loop that nothing disturbs,
 the steps that were run more than once, and whether the final weights equal those of the contender's own
-undisturbed run.
+undisturbed run. For trainerd a line says where the rest of its time went.
 
 Targets have a line each, PASS or MISS; it exits with 1 if one is missed. A peer that is not installed is left
 out, with a line.
@@ -25,6 +25,7 @@ import platform
 import random
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,7 @@ from pathlib import Path
 from bench.targets import Target, print_verdicts
 from chaos.supervised import Supervised
 from chaos.waiting import Interruption
+from trainerd.contract.counted import counted
 from trainerd.contract.process import identify
 
 REPOSITORY = Path(__file__).parents[1]
@@ -66,6 +68,7 @@ def main():
         short = argparse.Namespace(**vars(args) | {"epochs": min(args.plain_epochs, args.epochs)})
         plain = measure("plain", Path(scratch) / "plain", short, kills=False)
         whole = extrapolated(plain, args.epochs * args.batches)
+        plain_step_s = step_s_of(plain["moments"])
         rows.append(["plain loop, undisturbed", whole, 1.0, 0, 0, "-"])
         print_row(rows[-1])
         shares = {}
@@ -88,6 +91,8 @@ def main():
             ]
             rows.append(row)
             print_row(row)
+            if name in OURS:
+                print(where_time_went(struck, plain_step_s), flush=True)
     if args.json:
         print(json.dumps(rows))
     return print_verdicts(targets(args, shares))
@@ -109,10 +114,41 @@ def targets(args, shares):
 
 def extrapolated(plain, steps):
     """Return the steps per second of an undisturbed loop of so many steps, from those of a shorter one."""
-    moments = plain["moments"]
-    step_s = (moments[-1] - moments[0]) / (len(moments) - 1)
+    moments, step_s = plain["moments"], step_s_of(plain["moments"])
     start_s = len(moments) / plain["steps_per_s"] - step_s * len(moments)
     return steps / (start_s + step_s * steps)
+
+
+def step_s_of(moments):
+    """Return the mean time of a step, in seconds, from the ends of the steps of an undisturbed loop."""
+    return (moments[-1] - moments[0]) / (len(moments) - 1)
+
+
+def where_time_went(struck, plain_step_s):
+    """Return a line on what a run that was killed needed beyond the useful steps of an undisturbed loop.
+
+    Args:
+        struck: What `measure` returned of it.
+        plain_step_s: Mean time of an undisturbed step, in seconds.
+    """
+    moments, killed = struck["moments"], struck["killed"]
+    returns, between = [], []
+    for former, later in itertools.pairwise(moments):
+        is_return = any(former < at_s <= later for at_s in killed)
+        (returns if is_return else between).append(later - former)
+    step_s = statistics.mean(between)
+    return_s = statistics.median(returns) - step_s
+    useful = struck["steps_per_s"] * struck["took_s"]
+    returned_s = sum(returns) - step_s * len(returns)
+    lines = {
+        f"{counted(len(returns), 'return')} of {return_s:.2f} s (median)": returned_s,
+        f"{counted(struck['again'], 'step')} run again": struck["again"] * step_s,
+        f"steps of {step_s * 1000:.1f} ms, not {plain_step_s * 1000:.1f}": useful * (step_s - plain_step_s),
+        "start": moments[0] - struck["began_s"],
+        "end": struck["began_s"] + struck["took_s"] - moments[-1],
+    }
+    words = ", ".join(f"{what}: {seconds:.1f} s" for what, seconds in lines.items())
+    return f"  of {struck['took_s']:.1f} s, {useful * plain_step_s:.1f} useful; {words}"
 
 
 def epochs_for(args):
@@ -179,7 +215,7 @@ def measure(name, folder, args, *, kills, step_ms=None):
     else:
         keeper = KEEPERS.get(name, RestartLoop)(folder, command)
     limit_s = START_LIMIT_S + SLOWEST * args.epochs * args.batches * args.step_ms / 1000
-    began_s, struck = time.monotonic(), 0
+    began_s, killed = time.monotonic(), []
     due = kill_times(args) if kills else itertools.repeat(float("inf"))
     next_s = next(due)
     try:
@@ -190,7 +226,8 @@ def measure(name, folder, args, *, kills, step_ms=None):
                 break
             keeper.tend()
             if now_s >= next_s:
-                struck += kill(folder)
+                if kill(folder):
+                    killed.append(time.monotonic())
                 next_s = next(due)
             time.sleep(LOOK_S)
         took_s = time.monotonic() - began_s
@@ -201,7 +238,10 @@ def measure(name, folder, args, *, kills, step_ms=None):
     result = folder / "result.json"
     return {
         "steps_per_s": len(set(steps)) / took_s,
-        "kills": struck,
+        "kills": len(killed),
+        "killed": killed,
+        "began_s": began_s,
+        "took_s": took_s,
         "moments": [row["at_s"] for row in rows],
         "again": len(steps) - len(set(steps)),
         "digest": json.loads(result.read_text())["digest"] if result.exists() else None,

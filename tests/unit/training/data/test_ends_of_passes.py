@@ -18,6 +18,7 @@ from trainerd.training.engine.run_saves import RunSaves
 pytestmark = pytest.mark.torch
 
 PASS = 4
+LEFT = "the first of two is left"
 
 
 def point(value):
@@ -190,10 +191,13 @@ def test_a_run_killed_around_the_end_of_a_loop_has_the_batches_of_one_left_alone
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("loops", [1, 2, "the first one is left"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "loops"),
+    [(kind, 2) for kind in KINDS]
+    + [(kind, loops) for kind in ("at multiples", "torchdata's nodes") for loops in (1, LEFT)],
+)
 def test_so_has_one_killed_anywhere(tmp_path, saved_each_time, kind, loops):
-    is_left = not isinstance(loops, int)
+    is_left = loops == LEFT
     is_exact(tmp_path, loop_over(KINDS[kind], 2 if is_left else loops, leaves_first=is_left), None)
 
 
