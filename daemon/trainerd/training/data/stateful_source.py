@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from trainerd.contract.verdict import Reason
@@ -25,6 +27,10 @@ from trainerd.training.data.torchdata_loaders import (
 from trainerd.training.state.copied_state import copied_state
 
 _NOTHING: Final = object()
+_SINCE: Final = "since"
+"""How many batches of the pass were done since the state of the loader that is saved."""
+_ENDED: Final = "ended"
+"""Whether the last pass before came to its end by itself."""
 
 
 class StatefulSource:
@@ -56,7 +62,8 @@ class StatefulSource:
         self._begins_again = _begins_again(loader)
         self.ends_silently = not (self._begins_again or is_loader_of_nodes(loader))
         self._fresh: tuple[Any, Any] | None = None
-        self._is_between_passes = False
+        self._is_after_end = self._is_exhausted = False
+        self._resumed: _Resumed | None = None
         self._at_beginning: dict[str, Any] = {}
         self._now: Mapping[str, Any] = {}
         self._memory = LoaderMemory({"loader": loader})
@@ -65,7 +72,7 @@ class StatefulSource:
             suspect(reason)
 
     def begin(self, saved: Mapping[str, Any] | None, done: int) -> None:
-        self._is_between_passes = False
+        self._is_after_end, self._resumed = False, None
         if saved is None:
             return
         self._now = saved.get("memory", {}) if done else {}
@@ -79,16 +86,24 @@ class StatefulSource:
             iterable = _iterable_of_hugging_face(self._loader)
             if iterable is not None and self._fresh is None:
                 self._fresh = (iterable, copied_state(iterable.state_dict()))
+            if done and _are_states_late(self._loader):
+                self._resumed = _Resumed(copied_state(saved["loader"]), done - saved.get(_SINCE, 0))
             self._loader.load_state_dict(saved["loader"])
-            self._is_between_passes = done == 0
+            self._is_after_end = done == 0 and saved.get(_ENDED, False)
 
     def generators(self) -> list[Any]:
         return list(self._memory.generators.values())
 
     def saved(self, done: int | None) -> dict[str, Any]:
         tree: dict[str, Any] = {}
-        if done or not self._begins_again:
+        if done and self._resumed is not None and done - self._resumed.base < self._loader.num_workers:
+            tree["loader"] = self._resumed.state
+            if since := done - self._resumed.base:
+                tree[_SINCE] = since
+        elif done or not self._begins_again:
             tree["loader"] = self._loader.state_dict()
+            if not done and self._is_exhausted:
+                tree[_ENDED] = True
         if memory := self._memory.saved():
             tree["memory"] = memory
         if done and self._at_beginning:
@@ -114,15 +129,25 @@ class StatefulSource:
             if owner is not None and hasattr(owner, "set_epoch"):
                 owner.set_epoch(which.epoch)
         seeds = folded(self._seed, SAMPLE, *which.place, which.epoch)
-        if self._fresh is not None and start == 0:
-            iterable, state = self._fresh
-            iterable.load_state_dict(copied_state(state))
+        if start == 0:
+            self._resumed = None
+            if self._fresh is not None:
+                iterable, state = self._fresh
+                iterable.load_state_dict(copied_state(state))
         self._at_beginning = self._memory.saved()
+        first = self._resumed.base if self._resumed is not None else start
         with restarting(self._loader, is_on=False) if start else contextlib.nullcontext():
-            batches = in_isolation(self._loader, start, seeds, self._inner)
+            batches = in_isolation(self._loader, first, seeds, self._inner)
         self._memory.put_back(self._now, is_inside=True)
         self._now = {}
-        return self._begun_again_if_empty(batches, seeds) if self._is_between_passes else batches
+        if self._is_after_end:
+            batches = self._begun_again_if_empty(batches, seeds)
+        return self._noting_end(itertools.islice(batches, start - first, None))
+
+    def _noting_end(self, batches: Iterator[Any]) -> Iterator[Any]:
+        self._is_exhausted = False
+        yield from batches
+        self._is_exhausted = True
 
     def _begun_again_if_empty(self, batches: Iterator[Any], seeds: int) -> Iterator[Any]:
         """Yield a pass that follows the loaded state of the end of the pass before.
@@ -146,6 +171,28 @@ class StatefulSource:
             )
         yield first
         yield from batches
+
+
+@dataclass(frozen=True)
+class _Resumed:
+    """A state that was loaded, while what the loader says of itself is not to be relied on yet.
+
+    Attributes:
+        state: The state.
+        base: How many batches of the pass were done in it.
+    """
+
+    state: Any
+    base: int
+
+
+def _are_states_late(loader: Any) -> bool:
+    """Tell whether the state of a loader may be wrong until each of its workers has yielded a batch.
+
+    That of torchdata has what a dataset in a worker says before its first batch. One that puts a loaded state
+    into effect with its first sample, as Hugging Face's do, says then that it is fresh (torchdata 0.11).
+    """
+    return is_torchdata_loader(loader) and loader.num_workers > 0
 
 
 def _iterable_of_hugging_face(loader: Any) -> Any:

@@ -21,6 +21,7 @@ class ZippedSource:
         sources: Where the batches of a tuple come from, in their order.
 
     Attributes:
+        parts: The sources.
         is_idle_at_boundary: Whether waiting for the next tuple changes nothing that a checkpoint holds.
         ends_silently: Whether one of them does.
 
@@ -33,40 +34,40 @@ class ZippedSource:
             raise UserError("batches() needs a loader")
         if len({id(source) for source in sources}) < len(sources):
             raise UserError("batches() got the same loader twice: give each place a loader of its own")
-        self._sources = tuple(sources)
+        self.parts = tuple(sources)
         self.ends_with_loader = False  # it is made for each loop
         self.is_idle_at_boundary = all(source.is_idle_at_boundary for source in sources)
         self.ends_silently = any(source.ends_silently for source in sources)
 
     def length(self, which: Pass) -> int | None:
         """Return how many tuples the pass has, None if the length of one source is not known."""
-        lengths = [source.length(part) for source, part in self._parts(which)]
+        lengths = [source.length(part) for source, part in self._passes(which)]
         known = [length for length in lengths if length is not None]
         return min(known) if len(known) == len(lengths) else None
 
     def identity(self) -> str:
         """Return the identities of all of them."""
-        return "|".join([source.identity() for source in self._sources])
+        return "|".join([source.identity() for source in self.parts])
 
     def extent(self) -> dict[str, int]:
         """Return the extent of each source, under its number."""
         return {
             f"{number}.{name}": extent
-            for number, source in enumerate(self._sources)
+            for number, source in enumerate(self.parts)
             for name, extent in source.extent().items()
         }
 
     def begin(self, saved: Mapping[str, Any] | None, done: int) -> None:
         """Get ready for a pass that trains; see `Source`."""
-        for number, source in enumerate(self._sources):
+        for number, source in enumerate(self.parts):
             source.begin((saved or {}).get(str(number)), done)
 
     def generators(self) -> list[Any]:
-        return [generator for source in self._sources for generator in source.generators()]
+        return [generator for source in self.parts for generator in source.generators()]
 
     def saved(self, done: int | None) -> dict[str, Any]:
         """Return what a checkpoint must hold of each source, by its number."""
-        found = {str(number): source.saved(done) for number, source in enumerate(self._sources)}
+        found = {str(number): source.saved(done) for number, source in enumerate(self.parts)}
         return {number: saved for number, saved in found.items() if saved}
 
     def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
@@ -78,15 +79,15 @@ class ZippedSource:
             WaitInterruptedError: `is_draining` came true during the wait for a batch.
         """
         heard = is_draining if self.is_idle_at_boundary else _never
-        parts = [(source, dataclasses.replace(part, indices=deque())) for source, part in self._parts(which)]
+        parts = [(source, dataclasses.replace(part, indices=deque())) for source, part in self._passes(which)]
         iterators = [source.iterate(part, start, heard) for source, part in parts]
         noted = [part.indices for _, part in parts if part.indices is not None]
         return _in_step(iterators, noted, which.indices)
 
-    def _parts(self, which: Pass) -> list[tuple[Source, Pass]]:
+    def _passes(self, which: Pass) -> list[tuple[Source, Pass]]:
         return [
             (source, dataclasses.replace(which, place=(*which.place, number), indices=None))
-            for number, source in enumerate(self._sources)
+            for number, source in enumerate(self.parts)
         ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.training.data.former_owners import put_back_early, without_notes
@@ -38,6 +39,8 @@ class LoopSources:
         self._skipped: dict[
             int, tuple[Source, int]
         ] = {}  # by id; the source is kept, or its id could pass on
+        self._begun: weakref.WeakSet[Source] = weakref.WeakSet()
+        self._begun_in_step: weakref.WeakSet[Source] = weakref.WeakSet()
         self._held: tuple[Source, int, dict[str, Any]] | None = None
 
     def __len__(self) -> int:
@@ -80,7 +83,23 @@ class LoopSources:
         self._note(loop, source)
         for other in loops:
             self._by_loop.setdefault(other, source)
-        source.begin(state, done)
+        source.begin(self._not_begun(source, state), done)
+
+    def _not_begun(self, source: Source, state: Any) -> Any:
+        """Return what is to be put back of a source: nothing of one that was drawn from in this attempt.
+
+        Loops that draw from several sources in step have an entry each, in which one source may be more
+        than once.
+        """
+        parts: tuple[Source, ...] = getattr(source, "parts", ())
+        if state is not None and parts:
+            begun = {str(number) for number, part in enumerate(parts) if part in self._begun}
+            state = {name: each for name, each in state.items() if name not in begun}
+        elif source in self._begun_in_step:
+            state = None
+        self._begun.update(parts or (source,))
+        self._begun_in_step.update(parts)
+        return state
 
     def _note(self, loop: int, source: Source) -> None:
         if loop >= LOOPS_MAX:

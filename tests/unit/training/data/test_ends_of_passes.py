@@ -134,6 +134,7 @@ KINDS = {
     "Hugging Face's": lambda: of_hugging_face().batch(2),
     "Hugging Face's, shuffled": lambda: of_hugging_face(is_shuffled=True).batch(2),
     "Hugging Face's in torchdata's": lambda: of_torchdata(of_hugging_face()),
+    "Hugging Face's in torchdata's workers": lambda: of_torchdata(of_hugging_face(), num_workers=2),
     "two in step": lambda: (AtMultiples(), SetBackLate()),
     "with a stream in step": lambda: (DataLoader(Stateless(), batch_size=2), AtMultiples()),
 }
@@ -187,6 +188,19 @@ def test_a_run_killed_around_the_end_of_a_loop_has_the_batches_of_one_left_alone
     tmp_path, saved_each_time, kind
 ):
     is_exact(tmp_path, loop_over(KINDS[kind], 2), (PASS, PASS + 1, 2 * PASS + 1))
+
+
+def test_a_loader_that_is_drawn_from_alone_and_in_step_goes_on_from_where_it_was(tmp_path, saved_each_time):
+    def loop(session, tick):
+        alone, other = AtMultiples(), AtMultiples()
+        session.track(model=nn.Linear(1, 1))
+        for _ in session.epochs(2):
+            for loaders in ((alone,), (other, alone)):
+                for batch in session.batches(*loaders):
+                    session.log(loss=values(batch))
+                    tick()
+
+    is_exact(tmp_path, loop, (PASS, PASS + 2, 2 * PASS))
 
 
 @pytest.mark.slow
