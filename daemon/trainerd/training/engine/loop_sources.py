@@ -130,19 +130,24 @@ class LoopSources:
         A source of several loops is in one state, which is there once.
         """
         in_progress = self._by_loop.get(position.loop) if position.batch else None
-        first: dict[int, int] = {}
+        first: dict[tuple[int, ...], int] = {}
         found: dict[str, Any] = {}
         for loop, source in sorted(self._by_loop.items()):
-            if id(source) in first:
-                found[str(loop)] = {_SAME_AS: str(first[id(source)])}
-            elif state := self._state_of(source, position.batch if source is in_progress else None):
-                first[id(source)] = loop
+            drawn_from = _drawn_from(source)
+            if drawn_from in first:
+                found[str(loop)] = {_SAME_AS: str(first[drawn_from])}
+            elif state := (
+                self._state_of(in_progress, position.batch)
+                if in_progress is not None and drawn_from == _drawn_from(in_progress)
+                else source.saved(None)
+            ):
+                first[drawn_from] = loop
                 found[str(loop)] = state
         # States that no source has taken yet: of loops that this attempt has not come to.
         left = {key: without_notes(state) for key, state in self._states.items() if key not in found}
         return left | found
 
-    def _state_of(self, source: Source, done: int | None) -> dict[str, Any]:
+    def _state_of(self, source: Source, done: int) -> dict[str, Any]:
         if self._held is not None and self._held[:2] == (source, done):
             return self._held[2]
         return source.saved(done)
@@ -190,3 +195,8 @@ class LoopSources:
         if state is not None and _SAME_AS in state:
             return self._states.pop(state[_SAME_AS], None)
         return state
+
+
+def _drawn_from(source: Source) -> tuple[int, ...]:
+    """Return what tells a source: its parts if it draws from several in step, as it is made for each loop."""
+    return tuple(map(id, getattr(source, "parts", ()) or (source,)))
