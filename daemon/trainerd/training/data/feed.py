@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from trainerd.training.data.drawing import known_length
 from trainerd.training.data.passes import TRAINING, Pass
 from trainerd.training.data.silent_ends import silent_end
 from trainerd.training.data.sources import source_for
@@ -38,19 +39,28 @@ class Feed:
         self._batch = 0
         self._has_begun = False
         self._is_resumed = False
+        self._is_ahead = False
         self._saved: Any = None
         self._indices: deque[Any] = deque()
         self._done: list[Any] = []
 
-    def iterate(self, loader: Any) -> Iterator[Any]:
-        """Begin the next pass over `loader`, or what is left of the one that was interrupted."""
+    def iterate(self, loader: Any, *, is_next: bool = False, is_ahead: bool = False) -> Iterator[Any]:
+        """Begin the next pass over `loader`, or what is left of the one that was interrupted.
+
+        Args:
+            loader: The loader.
+            is_next: Whether it is the next pass in any case: nothing is left of the one before.
+            is_ahead: Whether the framework fetches one batch ahead of the one that it trains on.
+        """
+        self._is_ahead = is_ahead
         if loader is not self._loader or self._source is None:
             self._close_source()
             self._loader = loader
             self._source = source_for(loader, seed=self._seed, warn=self._warn, suspect=self._suspect)
-        if self._is_resumed:
-            self._is_resumed = False
-        else:
+        goes_on, self._is_resumed = self._is_resumed and not is_next, False
+        if goes_on and self._source.ends_silently and self._batch == known_length(loader):
+            return iter(())  # it would go on with a whole pass more
+        if not goes_on:
             self._number += self._has_begun
             self._batch = 0
         self._has_begun = True
@@ -69,19 +79,24 @@ class Feed:
             if self._indices:
                 self._done.append(self._indices.popleft())
             yield batch
+        self._is_ahead = False  # of nothing
 
     def taken(self) -> list[Any]:
-        """Return what the sampler gave for the batches since the last call, as far as that is known."""
-        done, self._done = self._done, []
+        """Return what the sampler gave for the batches since the last call, as far as that is known.
+
+        A batch that was only fetched ahead is not among them.
+        """
+        count = len(self._done) - self._is_ahead
+        done, self._done = self._done[:count], self._done[count:]
         return done
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the stream is."""
         state: dict[str, Any] = {"has_begun": self._has_begun, "number": self._number, "batch": self._batch}
-        if self._source is not None and self._has_begun:
-            state["source"] = self._source.saved(self._batch)
-        elif self._saved is not None:
+        if self._saved is not None:
             state["source"] = self._saved
+        elif self._source is not None and self._has_begun:
+            state["source"] = self._source.saved(self._batch)
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
