@@ -31,6 +31,7 @@ from trainerd.training.engine.supervisor_link import UNKNOWN
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from trainerd.contract.verdict import Reason
     from trainerd.training.engine.run_engine import RunEngine
     from trainerd.training.session import Session
 
@@ -95,9 +96,13 @@ class Drive:
     def feed(self) -> Feed:
         """Return a stream of batches for a framework that lets its iterator be replaced. Track it."""
         run = self._engine.run
-        feed = Feed(run.state.seed, suspect=run.suspicions.add, warn=_warn)
+        feed = Feed(run.state.seed, suspect=self.suspect, warn=_warn)
         self._feeds.append(feed)
         return feed
+
+    def suspect(self, reason: Reason) -> None:
+        """Take in a known cause of inexactness."""
+        self._engine.run.suspicions.add(reason)
 
     def begin(self, *, epochs: int | None = None, is_audited: bool = True) -> DrivenPlace:
         """Restore the newest checkpoint that verifies, and say where the run is.

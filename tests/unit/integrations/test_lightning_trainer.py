@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 import trainerd
 from tests.support.in_process import attempt
@@ -61,6 +61,56 @@ class Stream(IterableDataset[Any]):
     def __iter__(self) -> Iterator[torch.Tensor]:
         for index in range(10):
             yield torch.tensor([index / 10]) + torch.rand(1) * 0.1
+
+
+class Drawn(Stream):
+    """Draws from a generator of its own, which goes on from pass to pass."""
+
+    def __init__(self) -> None:
+        self.generator = random.Random(4)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        for x in super().__iter__():
+            yield x + self.generator.random()
+
+
+class Placed(Stream):
+    """Goes back to its beginning once it is asked for a sample that it does not have."""
+
+    def __init__(self) -> None:
+        self.at = 0
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        while self.at < 10:
+            self.at += 1
+            yield torch.tensor([self.at / 10])
+        self.at = 0
+
+
+class Counting(Noisy):
+    """Counts its reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        self.reads += 1
+        return super().__getitem__(index) + self.reads / 50
+
+
+class Turning(Sampler[int]):
+    """Begins each pass one sample later."""
+
+    def __init__(self) -> None:
+        self.passes = 0
+
+    def __len__(self) -> int:
+        return 10
+
+    def __iter__(self) -> Iterator[int]:
+        self.passes += 1
+        return iter([(3 * number + self.passes) % 10 for number in range(10)])
 
 
 class Module(pl.LightningModule):
@@ -154,12 +204,19 @@ class Epochs(Callback):
         self.seen = state["seen"]
 
 
+STREAMS = {"stream": Stream, "drawn": Drawn, "placed": Placed}
+
+
 def loader_of(kind: str) -> Any:
     def batches(length: int = 10) -> DataLoader[Any]:
         return DataLoader(Noisy(length), batch_size=3, shuffle=True)
 
-    if kind == "stream":
-        return DataLoader(Stream(), batch_size=3)
+    if kind in STREAMS:
+        return DataLoader(STREAMS[kind](), batch_size=3)
+    if kind == "counting":
+        return DataLoader(Counting(), batch_size=3, shuffle=True)
+    if kind == "turning":
+        return DataLoader(Noisy(), batch_size=3, sampler=Turning())
     return {"a": batches(), "b": batches(5)} if kind == "cycled" else batches()
 
 
@@ -225,6 +282,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "stream": {"data": "stream"},
     "limited-stream": {"data": "stream", "limit_train_batches": 4},
     "cycled": {"data": "cycled"},
+    **{data: {"data": data} for data in ("drawn", "placed", "counting", "turning")},
     "max-steps": {"epochs": -1, "max_steps": 10},
 }
 """Of a loader with 4 batches; after sanity checks of two calls, an epoch has seven calls, or nine."""
@@ -266,6 +324,15 @@ def verdict(out: Path) -> str:
         pytest.param(*("stream", (7, 9)), marks=pytest.mark.slow),
         pytest.param(*("cycled", (7, 10)), marks=pytest.mark.slow),
         pytest.param(*("max-steps", (7, 10)), marks=pytest.mark.slow),
+        ("drawn", (10, 3)),  # at the beginning of an epoch, and after two steps in it
+        ("placed", (10, 3)),
+        ("counting", (7, 3)),
+        ("turning", (10, 3)),
+        *(
+            pytest.param(data, (call, 3), marks=pytest.mark.slow)
+            for data in ("drawn", "placed", "counting", "turning")
+            for call in (5, 6, 8, 9, 11, 12)
+        ),
     ],
     ids=str,
 )

@@ -11,11 +11,14 @@ if TYPE_CHECKING:
 
     from trainerd.training.data.exact_loader import ExactLoader
     from trainerd.training.data.feed import Feed
+    from trainerd.training.data.pass_memory import PassMemory
 
     Place = Callable[[], tuple[int, int]]
 
 _NEXT_PASS: Final = 1 << 32
 """From the epoch number of one pass over a loader to that of the next one within the same epoch."""
+
+_AFTER: Final = "after_pass"
 
 
 def as_it_is(thing: Any) -> Any:
@@ -35,11 +38,23 @@ class EpochLoader:
     Args:
         loader: The loader.
         place: Tells the epoch that begins, and how many of its batches are done.
+        memory: What its sampler and its dataset remember.
+        is_made_for: Tells whether the trainer asks the program for a loader of its own for an epoch.
         is_cycled: Whether it is begun again within an epoch, when a longer one beside it goes on.
     """
 
-    def __init__(self, loader: ExactLoader, place: Place, *, is_cycled: bool) -> None:
+    def __init__(
+        self,
+        loader: ExactLoader,
+        place: Place,
+        *,
+        memory: PassMemory,
+        is_made_for: Callable[[int], bool],
+        is_cycled: bool,
+    ) -> None:
         self.loader = loader
+        self.memory = memory
+        self._is_made_for = is_made_for
         self._place = place
         self._is_cycled = is_cycled
         self._epoch = -1
@@ -58,13 +73,14 @@ class EpochLoader:
         else:
             self._number, self._first = self._number + 1, 0
         self._has_fetched = False
-        return self._batches(self._epoch + self._number * _NEXT_PASS, self._first)
+        is_new = self._number == 0 and self._is_made_for(epoch)
+        return self._batches(self._epoch + self._number * _NEXT_PASS, self._first, is_new=is_new)
 
-    def _batches(self, epoch: int, first: int) -> Iterator[Any]:
+    def _batches(self, epoch: int, first: int, *, is_new: bool) -> Iterator[Any]:
         # Only now: Lightning sets the epoch of samplers after it has made the iterator.
         self._has_fetched = True
         self.loader.begin_at(epoch, first)
-        yield from self.loader
+        yield from self.memory.batches(epoch, is_new=is_new)
 
     @property
     def _iterator(self) -> Any:
@@ -100,6 +116,7 @@ class FeedLoader:
         self._place = place
         self._is_resumed = False
         self._before: dict[str, Any] | None = None
+        self._after: dict[str, Any] | None = None
 
     def over(self, loader: Any) -> FeedLoader | SizedFeedLoader:
         """Return this, with the loader that it is to read."""
@@ -112,16 +129,19 @@ class FeedLoader:
 
     def batches(self, *, is_inside: bool) -> Iterator[Any]:
         """Yield the batches of a pass."""
-        stream = self._feed.iterate(self.loader)
-        if self._is_resumed and not is_inside:
-            stream = self._feed.iterate(self.loader)  # the pass of the checkpoint was over
+        was_over = self._is_resumed and not is_inside  # the pass of the checkpoint
         self._is_resumed = False
+        if was_over and self._after is not None:
+            self._feed.load_state_dict(self._after)
+        self._after = None
         is_ahead = self._is_fetched_ahead()
+        stream = self._feed.iterate(self.loader, is_next=was_over, is_ahead=is_ahead)
         while True:
             self._before = self._feed.state_dict() if is_ahead else None
             try:
                 batch = next(stream)
             except StopIteration:
+                self._after = self._feed.state_dict() if is_ahead else None
                 return
             yield batch
 
@@ -129,12 +149,14 @@ class FeedLoader:
         return as_it_is, (self.loader,)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the trainer is in the stream."""
-        return self._feed.state_dict() if self._before is None else self._before
+        """Return where the trainer is in the stream, and what that is once a pass was seen to be over."""
+        state = self._feed.state_dict() if self._before is None else self._before
+        return state if self._after is None else {**state, _AFTER: self._after}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         self._is_resumed = state["has_begun"]
+        self._after = state.get(_AFTER)
         self._feed.load_state_dict(state)
 
 

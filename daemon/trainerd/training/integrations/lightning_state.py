@@ -12,7 +12,7 @@ from trainerd.training.state.plain_tree import plain_tree
 from trainerd.training.state.tensors import is_encodable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _HYPERPARAMETERS: Final = (
     "hyper_parameters",
@@ -36,17 +36,22 @@ _LEFT_OUT: Final = (
 class LightningState:
     """The state of a trainer. Lightning itself puts its checkpoint back, from `checkpoint`.
 
+    Args:
+        trainer: The trainer.
+        loaders: Returns what the loaders remember, by number.
+
     Attributes:
         saved: What the checkpoint of the run holds, None in a fresh run.
         is_waiting: Whether the trainer does not have all of it yet.
         epoch_offset: Epochs that the trainer had finished when the run began, in another run.
     """
 
-    def __init__(self, trainer: Any) -> None:
+    def __init__(self, trainer: Any, loaders: Callable[[], dict[str, Any]]) -> None:
         self.saved: dict[str, Any] | None = None
         self.is_waiting = False
         self.epoch_offset = 0
         self._trainer = trainer
+        self._loaders = loaders
         self._is_put_back = False
         self._loaded: dict[str, Any] = {}
 
@@ -67,7 +72,13 @@ class LightningState:
             "epoch_offset": self.epoch_offset,
             "loggers": loggers_state(trainer),
             "files": {str(number): _files_of(each) for number, each in self._savers()},
+            "loaders": self._loaders(),
         }
+
+    def of_loader(self, number: int) -> dict[str, Any] | None:
+        """Return what the checkpoint of the run holds of a loader, None if nothing."""
+        found: dict[str, Any] | None = (self.saved or {}).get("loaders", {}).get(str(number))
+        return found
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Keep the state; `put_back` puts it into the trainer."""

@@ -7,6 +7,7 @@ instances of the trainer until `fit` ends, and a version of Lightning without th
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -18,6 +19,7 @@ import trainerd
 from trainerd.contract.counted import counted
 from trainerd.errors import UserError
 from trainerd.training.data.exact_loader import exact
+from trainerd.training.data.pass_memory import PassMemory
 from trainerd.training.integrations.lightning_data import EpochLoader, FeedLoader, as_it_is
 from trainerd.training.integrations.lightning_loggers import (
     put_back_loggers,
@@ -183,11 +185,12 @@ class _ProtectedFit:
         self._trainer = trainer
         self._fit_loop = trainer.fit_loop
         self._epoch_loop = trainer.fit_loop.epoch_loop
-        self._state = LightningState(trainer)
+        self._state = LightningState(trainer, self._loader_states)
         self._place: DrivenPlace | None = None
         self._step = 0
         self._is_inside = self._has_run = self._is_epoch_behind = False
         self._streams: dict[int, FeedLoader] = {}
+        self._exact: dict[int, EpochLoader] = {}
         self._replaced: list[tuple[Any, str]] = []
         self._sanity_steps = trainer.num_sanity_val_steps
         saved = drive.saved_state(_STATE)
@@ -276,14 +279,29 @@ class _ProtectedFit:
     def _loader(self, number: int, loader: Any, *, is_cycled: bool) -> Any:
         if isinstance(loader, (EpochLoader, FeedLoader)):
             return loader
-        try:
-            return EpochLoader(exact(loader, self.drive.seed), self._position, is_cycled=is_cycled)
-        except UserError:  # an iterable dataset, or no DataLoader at all
-            pass
+        with contextlib.suppress(UserError):  # an iterable dataset, or no DataLoader at all
+            found = exact(loader, self.drive.seed)
+            saved = self._state.of_loader(number) if number not in self._exact else None
+            self._exact[number] = EpochLoader(
+                found,
+                self._position,
+                memory=PassMemory(found, saved, self.drive.suspect),
+                is_made_for=self._has_own_loader,
+                is_cycled=is_cycled,
+            )
+            return self._exact[number]
         if number not in self._streams:
             self._streams[number] = FeedLoader(self.drive.feed(), self._position, self._is_fetched_ahead)
             self.drive.session.track(**{f"lightning_data_{number}": self._streams[number]})
         return self._streams[number].over(loader)
+
+    def _loader_states(self) -> dict[str, Any]:
+        states = {str(number): each.memory.state_dict() for number, each in self._exact.items()}
+        return {number: state for number, state in states.items() if state}
+
+    def _has_own_loader(self, epoch: int) -> bool:
+        epochs = int(self._trainer.reload_dataloaders_every_n_epochs or 0)
+        return epochs > 0 and epoch % epochs == 0
 
     def _is_fetched_ahead(self) -> bool:
         fetcher = self._fit_loop._data_fetcher  # noqa: SLF001 - see the module's docstring
