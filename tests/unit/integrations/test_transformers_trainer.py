@@ -99,3 +99,26 @@ def test_an_option_that_cannot_be_exact_is_refused(
 def test_an_iterable_is_refused(scripts: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Endless"):
         scripts.protect(scripts.trainer_in(tmp_path, data=scripts.Endless(), max_steps=3), None)
+
+
+def test_a_sampler_that_remembers_is_named(
+    scripts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Turning:
+        passes = 0
+
+        def __len__(self) -> int:
+            return 10
+
+        def __iter__(self) -> Any:
+            self.passes += 1
+            return iter([(3 * number + self.passes) % 10 for number in range(10)])
+
+    train = scripts.program(tmp_path, {})
+    attempt(tmp_path / "stock", train, crash_at=6, steps=1)
+    assert attempt(tmp_path / "stock", train, steps=1)
+    assert "changed during training" not in capfd.readouterr().err
+    monkeypatch.setattr(scripts.Trainer, "_get_train_sampler", lambda *_: Turning())
+    attempt(tmp_path / "own", train, crash_at=6, steps=1)
+    assert attempt(tmp_path / "own", train, steps=1)
+    assert "Turning: its passes changed" in capfd.readouterr().err

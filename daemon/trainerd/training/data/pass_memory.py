@@ -8,19 +8,55 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from trainerd.contract.verdict import Reason
 from trainerd.training.data.dataset_memory import DatasetMemory, FirstMarks
 from trainerd.training.data.loader_memory import LoaderMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from trainerd.contract.verdict import Reason
     from trainerd.training.data.exact_loader import ExactLoader
 
 _WATCHED: Final = 3
 """So many batches are looked at for what reading changes."""
 _SAMPLERS: Final = ("sampler", "batch_sampler")
 _END: Final = object()
+
+
+class SamplerWatch:
+    """Finds out whether the samplers of an exact loader remember more than an epoch, which is in no checkpoint.
+
+    Args:
+        loader: The loader, before its first pass.
+        suspect: Takes in that they do, once.
+    """
+
+    def __init__(self, loader: ExactLoader, suspect: Callable[[Reason], None]) -> None:
+        view = loader.source_view
+        self._order = LoaderMemory({name: getattr(view, name) for name in _SAMPLERS}, _SAMPLERS)
+        self._sampler = view.sampler if view.sampler is not None else view.batch_sampler
+        self._suspect = suspect
+        self._is_told = False
+
+    def look(self) -> None:
+        """Compare what they are like with what they were before. Each pass is told its epoch."""
+        if self._is_told:
+            return
+        paths = self._order.saved().get("attributes", {})
+        names = sorted({path.rpartition(".")[2] for path in paths} - {"epoch"})
+        if not names:
+            return
+        self._is_told = True
+        kind = type(self._sampler)
+        self._suspect(
+            Reason(
+                "sampler-without-state",
+                f"{kind.__module__}.{kind.__qualname__}",
+                f"its {', '.join(names)} changed during training and is in no checkpoint: a resumed pass may "
+                "draw another order",
+                "let the order follow from the epoch that set_epoch tells",
+            )
+        )
 
 
 class PassMemory:
