@@ -10,7 +10,7 @@ from typing import Any
 
 from trainerd.contract.verdict import Reason
 from trainerd.errors import UnsupportedValueError
-from trainerd.training.data.batch_requests import RankOrder
+from trainerd.training.data.batch_requests import RankOrder, length_of
 from trainerd.training.data.lazy_order import LazyOrder
 from trainerd.training.data.loader_memory import LoaderMemory
 from trainerd.training.data.loader_view import LoaderView
@@ -52,6 +52,7 @@ class EpochOrders:
         self._memory = memory
         self._suspect = suspect
         self._orders: dict[bool, tuple[Pass, GlobalOrder]] = {}
+        self._asked: tuple[Pass, int | None] | None = None
         self._trains_next = False
         self._saved: Mapping[str, Any] = {}
         self._at_beginning: dict[str, Any] = {}
@@ -93,7 +94,30 @@ class EpochOrders:
 
     def order(self, which: Pass) -> RankOrder:
         """Return the batches of a pass."""
-        order = self._global_order(which)
+        return self._shared(which, self._global_order(which))
+
+    def length(self, which: Pass) -> int | None:
+        """Return how many batches a pass has. To ask for that changes nothing, before the pass and after it.
+
+        A progress bar asks in each attempt, also in one that goes on in the middle of the pass.
+        """
+        is_known = any(known == which for known, _ in self._orders.values())
+        if is_known or self._trains_next or is_function_of_seed(self._view):
+            return length_of(self.order(which))
+        if self._asked is None or self._asked[0] != which:
+            with self._memory.unchanged():
+                self._asked = (which, length_of(self._shared(which, self._drawn(which))))
+        return self._asked[1]
+
+    def _drawn(self, which: Pass) -> GlobalOrder:
+        return batch_order(
+            self._view,
+            seed=derive_seed(self._seed, *which.place),
+            epoch=which.epoch,
+            is_sharded_here=which.plan is not None and not shards_itself(self._view),
+        )
+
+    def _shared(self, which: Pass, order: GlobalOrder) -> RankOrder:
         return order if which.plan is None else sharded_order(self._view, order, which.plan)
 
     def _global_order(self, which: Pass) -> GlobalOrder:
@@ -110,12 +134,7 @@ class EpochOrders:
             if trains:
                 self._at_beginning = self._memory.saved()
             with self.caches.reading(0, list(self._memory.generators.values())):
-                found = batch_order(
-                    self._view,
-                    seed=derive_seed(self._seed, *which.place),
-                    epoch=which.epoch,
-                    is_sharded_here=which.plan is not None and not shards_itself(self._view),
-                )
+                found = self._drawn(which)
         if "drawn" in saved:
             self._expect(found, saved["drawn"])
         self._orders[trains] = (which, found)

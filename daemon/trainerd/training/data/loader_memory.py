@@ -176,6 +176,24 @@ class LoaderMemory:
             {IDENTITIES: of} if of else {}
         )
 
+    @contextlib.contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Undo what a block changes in plain attributes."""
+        before = {path: copied_state(plain_form(value)) for path, value in self._plain()}
+        try:
+            yield
+        finally:
+            owners = {owner.path: owner.value for owner in self._owning()}
+            for path, value in list(self._plain()):
+                owner, _, name = path.rpartition(".")
+                if path not in before:
+                    vars(owners[owner]).pop(name, None)
+                elif content_mark(value) != content_mark(before[path]):
+                    set_attribute(owners[owner], name, before[path])
+
+    def _plain(self) -> Iterator[tuple[str, Any]]:
+        return ((path, value) for path, value in self._values() if path not in self.generators)
+
     def put_back(self, saved: Mapping[str, Any], *, is_inside: bool) -> None:
         """Make the changes that `saved` returned, as far as the same objects are there.
 

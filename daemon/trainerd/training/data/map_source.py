@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from trainerd.contract.verdict import Reason
-from trainerd.training.data.batch_requests import BatchRequests, RankOrder, length_of, numbered
+from trainerd.training.data.batch_requests import BatchRequests, RankOrder, numbered
 from trainerd.training.data.batch_wait import interruptible
 from trainerd.training.data.dataset_memory import DatasetMemory, FirstMarks
 from trainerd.training.data.drawing import known_length
@@ -119,7 +119,7 @@ class MapSource:
         return "|".join([*kinds, *self._data.identities.values(), str(self._batch_size)])
 
     def length(self, which: Pass) -> int | None:
-        return length_of(self._order(which))
+        return self._orders.length(which)
 
     def extent(self) -> dict[str, int]:
         return extent_of(self._view.dataset, self._view)

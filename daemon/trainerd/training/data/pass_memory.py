@@ -24,7 +24,7 @@ _END: Final = object()
 
 
 class SamplerWatch:
-    """Finds out whether the samplers of an exact loader remember more than an epoch, which is in no checkpoint.
+    """Finds out whether the samplers of an exact loader remember more than an epoch.
 
     Args:
         loader: The loader, before its first pass.
