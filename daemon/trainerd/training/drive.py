@@ -101,7 +101,11 @@ class Drive:
         return feed
 
     def suspect(self, reason: Reason) -> None:
-        """Take in a known cause of inexactness."""
+        """Take in a known cause of inexactness: the resume is called suspect.
+
+        Args:
+            reason: The cause.
+        """
         self._engine.run.suspicions.add(reason)
 
     def begin(self, *, epochs: int | None = None, is_audited: bool = True) -> DrivenPlace:

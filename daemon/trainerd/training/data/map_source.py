@@ -119,7 +119,7 @@ class MapSource:
         return "|".join([*kinds, *self._data.identities.values(), str(self._batch_size)])
 
     def length(self, which: Pass) -> int | None:
-        return self._orders.length(which)
+        return self._orders.length(self._of_rank(which))
 
     def extent(self) -> dict[str, int]:
         return extent_of(self._view.dataset, self._view)
@@ -214,7 +214,10 @@ class MapSource:
             self._loader._iterator = None  # noqa: SLF001
 
     def _order(self, which: Pass) -> RankOrder:
-        return self._orders.order(which if self.is_sharded_here else replace(which, plan=None))
+        return self._orders.order(self._of_rank(which))
+
+    def _of_rank(self, which: Pass) -> Pass:
+        return which if self.is_sharded_here else replace(which, plan=None)
 
     def _watched(self, iterator: Iterator[Any], found: set[str]) -> Iterator[Any]:
         """Look at what the first batches change: generators that are made, attributes that are no state."""
