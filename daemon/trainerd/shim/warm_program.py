@@ -17,8 +17,6 @@ from __future__ import annotations
 import os
 import sys
 
-from trainerd.contract.counted import counted
-
 if __name__ == "__main__":
     # Its functions live in a namespace of their own: this module is emptied for the script.
     _own = {"annotations", "os", "sys", "_own"}
@@ -167,7 +165,7 @@ class WarmProcess:
         if threading.active_count() > 1:
             raise UnfitError(f"importing its modules starts a thread: {threading.enumerate()[-1].name}")
         if extra := descriptors() - opened:
-            raise UnfitError(f"importing its modules leaves {counted(len(extra), 'file')} open")
+            raise UnfitError(f"importing its modules leaves files open: {len(extra)}")
         if has_children():
             raise UnfitError("importing its modules starts processes")
         torch = sys.modules.get("torch")

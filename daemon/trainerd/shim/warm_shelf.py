@@ -173,7 +173,8 @@ class Shelf:
     def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
         """Return how to import what is on the shelf: by taking it off."""
         late = self._late_by_name.get(name)
-        modules = late.modules if late is not None else self._packages.get(name)
+        # A package that was there at the start may have modules on the shelf.
+        modules = late.modules if late is not None else self._packages.get(name.partition(".")[0])
         if modules is None or name not in modules:
             return None
         spec = copy.copy(modules[name].__spec__)
@@ -192,7 +193,7 @@ class Shelf:
             self._take_late(late)
         else:
             self._warn_of_changes(name)
-            self._take(self.needed_by(name))
+            self._take(self.needed_by(name.partition(".")[0]))
         if not self._packages and not self._late_by_name and self in sys.meta_path:
             sys.meta_path.remove(self)
 
