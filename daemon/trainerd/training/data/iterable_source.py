@@ -10,10 +10,12 @@ from typing import Any, Final
 from trainerd.contract.counted import counted
 from trainerd.contract.verdict import Reason
 from trainerd.training.data.batch_wait import WaitInterruptedError
+from trainerd.training.data.dataset_memory import FirstMarks
 from trainerd.training.data.drawing import known_length
 from trainerd.training.data.foreign_loaders import ForeignLoaders
 from trainerd.training.data.isolation import in_isolation
 from trainerd.training.data.loader_memory import LoaderMemory
+from trainerd.training.data.made_late import made_late
 from trainerd.training.data.map_source import extent_of
 from trainerd.training.data.passes import SAMPLE, Pass
 from trainerd.training.data.root_identity import kind_of
@@ -38,6 +40,7 @@ class IterableSource:
         warn: Says something to the user once.
         suspect: Takes in a known cause of inexactness.
         is_copy: Whether it is a stock loader that was made here, so that nothing of its own is remembered.
+        first: What there was before the first epoch.
     """
 
     is_idle_at_boundary = True
@@ -52,16 +55,19 @@ class IterableSource:
         warn: Callable[[str], None],
         suspect: Callable[[Reason], None],
         is_copy: bool = False,
+        first: FirstMarks | None = None,
     ) -> None:
         self._iterable = iterable
         self._seed = seed
         self._warn = warn
         self._suspect = suspect
-        self._memory = (
-            LoaderMemory({"dataset": iterable.dataset, "collate_fn": iterable.collate_fn}, ("dataset",))
+        self._first = first or FirstMarks()
+        self._roots = (
+            {"dataset": iterable.dataset, "collate_fn": iterable.collate_fn}
             if is_copy
-            else LoaderMemory({"loader": iterable}, ("loader",))
+            else {"loader": iterable}
         )
+        self._memory = LoaderMemory(self._roots, ("dataset" if is_copy else "loader",))
         self._at_beginning: dict[str, Any] = {}
         self._now: Mapping[str, Any] = {}
         self._inner = ForeignLoaders()
@@ -81,6 +87,8 @@ class IterableSource:
 
     def begin(self, saved: Mapping[str, Any] | None, done: int) -> None:
         saved = saved or {}
+        for reason in made_late(self._roots, saved, self._first) if not done else ():
+            self._suspect(reason)
         self._now = saved.get("memory", {}) if done else {}
         self._memory.put_back(saved.get("memory_at_beginning" if done else "memory", {}), is_inside=done > 0)
 

@@ -18,6 +18,7 @@ from trainerd.training.data.drawing import known_length
 from trainerd.training.data.epoch_orders import EpochOrders
 from trainerd.training.data.loader_memory import LoaderMemory
 from trainerd.training.data.loader_view import LoaderView
+from trainerd.training.data.made_late import made_late
 from trainerd.training.data.passes import SAMPLE, Pass
 from trainerd.training.data.read_caches import LostCache
 from trainerd.training.data.root_identity import kind_of
@@ -95,8 +96,9 @@ class MapSource:
         roots = {name: getattr(view, name) for name in parts}
         memory = LoaderMemory(roots, ("sampler", "batch_sampler"), first.samplers if first else None)
         self._memory = memory
+        self._roots, self._first = roots, first or FirstMarks()
         self._data = DatasetMemory(
-            {"dataset": view.dataset, "collate_fn": view.collate_fn}, suspect, first or FirstMarks()
+            {"dataset": view.dataset, "collate_fn": view.collate_fn}, suspect, self._first
         )
         self._data_at_beginning: dict[str, Any] = {}
         self._data_now: Mapping[str, Any] = {}
@@ -139,6 +141,8 @@ class MapSource:
                     "resume from the end of an epoch, or with the loader that the checkpoint has",
                 )
             )
+        for reason in made_late(self._roots, saved or {}, self._first) if not done else ():
+            self._suspect(reason)
         data = (saved or {}).get("data", {})
         # The order of the pass, and the copies of its workers, are of the dataset as the pass began.
         self._data.put_back(data.get("at_beginning" if done else "now", {}), is_inside=done > 0)

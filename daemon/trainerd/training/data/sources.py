@@ -67,6 +67,10 @@ def source_for(
         suspect: Takes in a known cause of inexactness.
         first: What the run has seen of datasets before.
     """
+
+    def of_iterable(iterable: Any, *, is_copy: bool = False) -> Source:
+        return IterableSource(iterable, seed=seed, warn=warn, suspect=suspect, is_copy=is_copy, first=first)
+
     if isinstance(loader, ToldLoader):
         within = source_for(loader.loader, seed=seed, warn=warn, suspect=suspect, first=first)
         return ToldSource(within, loader.listener)
@@ -75,16 +79,20 @@ def source_for(
     if has_state_of_torchdata_alone(loader):
         return MapSource(view_of(loader), seed=seed, suspect=suspect, is_sharded_here=False, first=first)
     if is_stateless_stream_of_torchdata(loader):
-        return IterableSource(reseeded_loader(loader), seed=seed, warn=warn, suspect=suspect, is_copy=True)
+        return IterableSource(
+            reseeded_loader(loader), seed=seed, warn=warn, suspect=suspect, is_copy=True, first=first
+        )
     if _has_state(loader):
         return StatefulSource(loader, seed=seed, suspect=suspect)
     if is_stock(loader):
         if not isinstance(loader.dataset, IterableDataset):
             return MapSource(view_of(loader), seed=seed, suspect=suspect, first=first)
-        return IterableSource(reseeded_loader(loader), seed=seed, warn=warn, suspect=suspect, is_copy=True)
+        return IterableSource(
+            reseeded_loader(loader), seed=seed, warn=warn, suspect=suspect, is_copy=True, first=first
+        )
     if (view := unrepeated(loader)) is not None:
         return MapSource(view, seed=seed, suspect=suspect, first=first)
-    return IterableSource(loader, seed=seed, warn=warn, suspect=suspect)
+    return of_iterable(loader)
 
 
 def is_stock(loader: Any) -> bool:
