@@ -199,4 +199,4 @@ class LoopSources:
 
 def _drawn_from(source: Source) -> tuple[int, ...]:
     """Return what tells a source: its parts if it draws from several in step, as it is made for each loop."""
-    return tuple(map(id, getattr(source, "parts", ()) or (source,)))
+    return tuple([id(each) for each in getattr(source, "parts", ()) or (source,)])
