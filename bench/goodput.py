@@ -137,7 +137,7 @@ def where_time_went(struck, plain_step_s):
         is_return = any(former < at_s <= later for at_s in killed)
         (returns if is_return else between).append(later - former)
     step_s = statistics.mean(between)
-    return_s = statistics.median(returns) - step_s
+    return_s = statistics.median(returns) - step_s if returns else 0.0
     useful = struck["steps_per_s"] * struck["took_s"]
     returned_s = sum(returns) - step_s * len(returns)
     lines = {

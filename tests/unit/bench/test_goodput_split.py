@@ -22,3 +22,9 @@ def test_what_a_run_needed_beyond_its_useful_steps_is_named_in_full():
         "  of 3.5 s, 0.6 useful; 1 return of 0.50 s (median): 0.5 s, 2 steps run again: 0.1 s, "
         "steps of 50.0 ms, not 40.0: 0.1 s, start: 2.0 s, end: 0.3 s"
     )
+
+
+def test_a_run_that_no_kill_fell_into_had_no_return():
+    moments = [2.0 + 0.05 * number for number in range(10)]
+    struck = {"moments": moments, "killed": [], "began_s": 0.0, "took_s": 2.5, "again": 0, "steps_per_s": 4.0}
+    assert "0 returns of 0.00 s (median): 0.0 s, 0 steps run again: 0.0 s" in where_time_went(struck, 0.05)
