@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from tests.support.in_process import Crash, attempt, disturbed, undisturbed
 from tests.support.in_process_drain import drained_at
+from tests.support.stateful_loaders import AtMultiples
 from trainerd.contract.paths import RunPaths
 from trainerd.contract.resume_record import read_resume
 from trainerd.training.data.feed import Feed
@@ -23,26 +24,6 @@ LEFT = "the first of two is left"
 
 def point(value):
     return torch.tensor([float(value), 1.0]) / 32
-
-
-class AtMultiples:
-    """Stands at the end of a pass as it stands at the beginning of the next one."""
-
-    def __init__(self):
-        self.at = 0
-
-    def state_dict(self):
-        return {"at": self.at}
-
-    def load_state_dict(self, state):
-        self.at = state["at"]
-
-    def __iter__(self):
-        self.at += 1
-        yield point(self.at)
-        while self.at % PASS:
-            self.at += 1
-            yield point(self.at)
 
 
 class SetBack(AtMultiples):

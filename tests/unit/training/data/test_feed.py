@@ -3,32 +3,20 @@
 import pytest
 from torch.utils.data import DataLoader, IterableDataset
 
+from tests.support.stateful_loaders import AtMultiples
 from trainerd.training.data.feed import Feed
 
 pytestmark = pytest.mark.torch
 
 
-class AtMultiples:
-    """Stands at the end of a pass as it stands at the beginning of the next one."""
-
-    def __init__(self):
-        self.at = 0
+class Counted(AtMultiples):
+    """Has a length, and yields where it is."""
 
     def __len__(self):
         return 4
 
-    def state_dict(self):
-        return {"at": self.at}
-
-    def load_state_dict(self, state):
-        self.at = state["at"]
-
-    def __iter__(self):
-        self.at += 1
-        yield self.at
-        while self.at % 4:
-            self.at += 1
-            yield self.at
+    def sample(self):
+        return self.at
 
 
 class Samples(IterableDataset):
@@ -48,8 +36,8 @@ def stream():
 
 
 def test_nothing_is_left_of_a_pass_whose_batches_were_all_taken():
-    former, resumed, loader = stream(), stream(), AtMultiples()
-    batches = former.iterate(AtMultiples())
+    former, resumed, loader = stream(), stream(), Counted()
+    batches = former.iterate(Counted())
     assert [next(batches) for _ in range(4)] == [1, 2, 3, 4]  # no end was seen
     before = former.state_dict()
     resumed.load_state_dict(before)

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, Sampler, Subset
 
 from tests.support.in_process import disturbed, undisturbed
+from tests.support.stateful_loaders import AtMultiples
 
 pytestmark = pytest.mark.torch
 
@@ -390,29 +391,9 @@ def test_a_loader_that_holds_one_endless_iterator(tmp_path):
     assert firsts[:8] != firsts[8:16]
 
 
-class Counting:
-    """Knows its position, and is used by two loops of an epoch."""
-
-    def __init__(self):
-        self.at = 0
-
-    def state_dict(self):
-        return {"at": self.at}
-
-    def load_state_dict(self, state):
-        self.at = state["at"]
-
-    def __iter__(self):
-        self.at += 1
-        yield torch.tensor([float(self.at), 1.0]) / SAMPLES
-        while self.at % 4:
-            self.at += 1
-            yield torch.tensor([float(self.at), 1.0]) / SAMPLES
-
-
 def test_a_stateful_loader_of_two_loops_is_put_back_once(tmp_path):
     def loop(session, tick):
-        made = Counting()
+        made = AtMultiples()
         seen = session.value("seen", [])
         session.track(model=nn.Linear(1, 1))
         for _ in session.epochs(3):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from tests.support.stateful_loaders import Positioned
 from trainerd.errors import UserError
 from trainerd.training.data.sample_digest import BEGINNING, folded_in
 from trainerd.training.data.sources import Pass, source_for
@@ -23,17 +24,8 @@ class Noisy(Dataset):
         return torch.tensor([index, torch.rand(()).item()])
 
 
-class Counting:
-    """Knows its position."""
-
-    def __init__(self):
-        self.at = 0
-
-    def state_dict(self):
-        return {"at": self.at}
-
-    def load_state_dict(self, state):
-        self.at = state["at"]
+class Counting(Positioned):
+    """Is at its beginning once it is asked for a sample that it does not have."""
 
     def __len__(self):
         return 6
