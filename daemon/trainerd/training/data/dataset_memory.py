@@ -35,7 +35,7 @@ from trainerd.training.data.code_variables import (
 )
 from trainerd.training.data.found_generators import is_of_user
 from trainerd.training.data.loader_memory import FORMS, FirstSight, plain_form, set_attribute
-from trainerd.training.data.root_identity import IDENTITIES, IS_BACK, identity_of
+from trainerd.training.data.root_identity import IDENTITIES, IS_BACK, identity_of, root_of
 from trainerd.training.state.copied_state import copied_state
 from trainerd.training.state.generators import is_generator
 from trainerd.training.state.live_objects import live_instances
@@ -64,9 +64,11 @@ class FirstMarks:
     def look_around(self) -> None:
         """Note what the datasets and samplers that there are look like, before the first epoch."""
         found = live_instances(lambda kind: issubclass(kind, Dataset | Sampler))
-        if len(found) <= _SEEN_MAX and self._before is None:
+        if len(found) > _SEEN_MAX:
+            return
+        if self._before is None:
             self._before = {id(each): weakref.ref(each) for each in found if _has_weak_references(each)}
-        for each in found if len(found) <= _SEEN_MAX else ():
+        for each in found:
             if isinstance(each, Sampler):
                 self.samplers.look_at(each)
             elif not type(each).__module__.startswith("trainerd."):
@@ -126,7 +128,7 @@ class DatasetMemory:
         self._suspect = suspect
         now = self._marked()
         self._seen = {
-            name: first.of(root, {path: mark for path, mark in now.items() if _root_of(path) == name})
+            name: first.of(root, {path: mark for path, mark in now.items() if root_of(path) == name})
             for name, root in self._roots.items()
         }
 
@@ -159,7 +161,7 @@ class DatasetMemory:
         if not (changed or unsaved):
             return {}
         first = {path: marks.get(path, ABSENT) for path in (*changed, *unsaved)}
-        roots = set(map(_root_of, first))
+        roots = set(map(root_of, first))
         of = {name: each for name, each in self.identities.items() if name in roots}
         return {"first": first, "changed": changed, "unsaved": unsaved, "opened": opened, IDENTITIES: of}
 
@@ -178,10 +180,10 @@ class DatasetMemory:
         for name, identity in saved.get(IDENTITIES, {}).items():
             self._seen[name].identity = identity
         for path, mark in first.items():
-            self._seen[_root_of(path)].marks[path] = mark
+            self._seen[root_of(path)].marks[path] = mark
         for path, value in saved["changed"].items():
             mark = mark_of(now[path]) if path in now else ABSENT
-            if _root_of(path) in is_back or (not is_inside and mark != first[path]):
+            if root_of(path) in is_back or (not is_inside and mark != first[path]):
                 continue
             owner, _, name = path.rpartition(".")
             if owner not in owners:
@@ -201,10 +203,10 @@ class DatasetMemory:
         after = self._marked()
         for path in {**before, **after}:
             if before.get(path, ABSENT) != after.get(path, ABSENT):
-                self._seen[_root_of(path)].by_reading.add(path)
+                self._seen[root_of(path)].by_reading.add(path)
 
     def _is_of_reading(self, path: str) -> bool:
-        return path in self._seen[_root_of(path)].by_reading
+        return path in self._seen[root_of(path)].by_reading
 
     def _report(self, path: str, why: str) -> None:
         self._suspect(
@@ -329,7 +331,3 @@ def _is_owner(value: Any) -> bool:
     if isinstance(value, Dataset):
         return True
     return is_of_user(type(value).__module__)
-
-
-def _root_of(path: str) -> str:
-    return path.partition(".")[0]

@@ -42,7 +42,7 @@ from trainerd.training.data.code_variables import (
     variables_below,
 )
 from trainerd.training.data.found_generators import find_generators
-from trainerd.training.data.root_identity import IDENTITIES, IS_BACK, identity_of
+from trainerd.training.data.root_identity import IDENTITIES, IS_BACK, identity_of, root_of
 from trainerd.training.state.copied_state import copied_state
 from trainerd.training.state.generators import generator_state, is_generator, set_generator_state
 from trainerd.training.state.tensor_layouts import TensorTable
@@ -134,7 +134,7 @@ class LoaderMemory:
         self.identities = {
             name: identity_of(
                 self._roots[name],
-                {p: m for p, m in plain.items() if _root_of(p) == name and not is_of_code(p)},
+                {p: m for p, m in plain.items() if root_of(p) == name and not is_of_code(p)},
             )
             for name in self._owners
         }
@@ -170,7 +170,7 @@ class LoaderMemory:
         }
         if not (first or attributes or generators):
             return {}
-        roots = set(map(_root_of, (*attributes, *generators)))
+        roots = set(map(root_of, (*attributes, *generators)))
         of = {name: each for name, each in self.identities.items() if name in roots}
         return {"first": first, "attributes": attributes, "generators": generators} | (
             {IDENTITIES: of} if of else {}
@@ -212,7 +212,7 @@ class LoaderMemory:
         }
         is_back = () if is_inside else saved.get(IS_BACK, ())
         for path, value in (*saved["attributes"].items(), *saved["generators"].items()):
-            if _root_of(path) in is_back:
+            if root_of(path) in is_back:
                 continue
             if not is_inside and content_mark(now.get(path)) != first.get(path, _UNMARKED):
                 continue
@@ -241,10 +241,6 @@ class LoaderMemory:
                 yield owner
                 for path, code in variables_below(owner.path, owner.value):
                     yield Owner(path, code, takes_numbers_only=False)
-
-
-def _root_of(path: str) -> str:
-    return path.partition(".")[0].partition("[")[0]
 
 
 def _owners_below(path: str, value: Any, seen: set[int], depth: int) -> Iterator[Owner]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trainerd.contract.verdict import Reason
+from trainerd.training.data.root_identity import root_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,7 +27,7 @@ def made_late(roots: Mapping[str, Any], saved: Mapping[str, Any], first: FirstMa
     """
     memory, data = saved.get("memory", {}), saved.get("data", {}).get("now", {})
     parts = (memory.get("attributes", ()), memory.get("generators", ()), data.get("changed", ()))
-    names = {path.partition(".")[0].partition("[")[0] for part in parts for path in part}
+    names = {root_of(path) for part in parts for path in part}
     for name in sorted(names & roots.keys()):
         kind = type(roots[name])
         if first.is_new(roots[name]) and not kind.__module__.startswith("torch."):

@@ -94,9 +94,9 @@ class MapSource:
         )
         parts = ("sampler", "batch_sampler", "dataset", "collate_fn", "generator")
         roots = {name: getattr(view, name) for name in parts}
-        memory = LoaderMemory(roots, ("sampler", "batch_sampler"), first.samplers if first else None)
-        self._memory = memory
         self._roots, self._first = roots, first or FirstMarks()
+        memory = LoaderMemory(roots, ("sampler", "batch_sampler"), self._first.samplers)
+        self._memory = memory
         self._data = DatasetMemory(
             {"dataset": view.dataset, "collate_fn": view.collate_fn}, suspect, self._first
         )

@@ -21,6 +21,11 @@ def identity_of(root: Any, marks: Mapping[str, str]) -> str:
     return f"{kind_of(type(root))}={xxhash.xxh3_64_hexdigest(text.encode(errors='replace'))}"
 
 
+def root_of(path: str) -> str:
+    """Return the name of the root that a path of attributes and items begins with."""
+    return path.partition(".")[0].partition("[")[0]
+
+
 def kind_of(kind: type) -> str:
     """Return the full name of a class."""
     return f"{kind.__module__}.{kind.__qualname__}"

@@ -18,7 +18,7 @@ any other iterable       `IterableSource`: skipped by consumption, said once
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -34,6 +34,7 @@ from trainerd.training.data.told_loader import ToldLoader, ToldSource
 from trainerd.training.data.torchdata_loaders import (
     has_state_of_torchdata_alone,
     is_stateless_stream_of_torchdata,
+    is_torchdata_loader,
 )
 from trainerd.training.state.rng import isolated_cpu_generators
 
@@ -79,17 +80,13 @@ def source_for(
     if has_state_of_torchdata_alone(loader):
         return MapSource(view_of(loader), seed=seed, suspect=suspect, is_sharded_here=False, first=first)
     if is_stateless_stream_of_torchdata(loader):
-        return IterableSource(
-            reseeded_loader(loader), seed=seed, warn=warn, suspect=suspect, is_copy=True, first=first
-        )
+        return of_iterable(reseeded_loader(loader), is_copy=True)
     if _has_state(loader):
         return StatefulSource(loader, seed=seed, suspect=suspect)
     if is_stock(loader):
         if not isinstance(loader.dataset, IterableDataset):
             return MapSource(view_of(loader), seed=seed, suspect=suspect, first=first)
-        return IterableSource(
-            reseeded_loader(loader), seed=seed, warn=warn, suspect=suspect, is_copy=True, first=first
-        )
+        return of_iterable(reseeded_loader(loader), is_copy=True)
     if (view := unrepeated(loader)) is not None:
         return MapSource(view, seed=seed, suspect=suspect, first=first)
     return of_iterable(loader)
@@ -107,9 +104,7 @@ def _has_state(loader: Any) -> bool:
         # Accelerate's loaders fetch a batch ahead, and more at their beginning than later: begun at their
         # state they draw other random numbers for a batch than they did, even if that is a torchdata state.
         return False
-    if not isinstance(loader, DataLoader) or any(
-        kind.__module__ in _STATEFUL for kind in type(loader).__mro__
-    ):
+    if not isinstance(loader, DataLoader) or is_torchdata_loader(loader):
         return True  # not asked for its state here: that may begin it
     try:
         with isolated_cpu_generators(0):
@@ -117,6 +112,3 @@ def _has_state(loader: Any) -> bool:
     except AttributeError:
         return False
     return True
-
-
-_STATEFUL: Final = frozenset({"torchdata.stateful_dataloader.stateful_dataloader"})

@@ -26,10 +26,7 @@ _DEPTH_MAX: Final = 16
 
 def has_state_of_torchdata_alone(loader: Any) -> bool:
     """Tell whether this is torchdata's loader over parts that have no state of their own."""
-    kind = type(loader)
-    if kind.__module__ != _LOADER or kind.__name__ != "StatefulDataLoader":
-        return False
-    if isinstance(loader.dataset, IterableDataset):
+    if not _is_stateful_data_loader(type(loader)) or isinstance(loader.dataset, IterableDataset):
         return False
     batches, samples = loader.batch_sampler, loader.sampler
     parts = (loader.dataset, loader.collate_fn, batches, samples, getattr(batches, "sampler", None))
@@ -42,17 +39,12 @@ def is_stateless_stream_of_torchdata(loader: Any) -> bool:
     It skips what was yielded, as we do. Its state after a resume counts that twice (torchdata 0.11): a second
     resume would skip batches that nothing has trained on.
     """
-    kind = type(loader)
-    if kind.__module__ != _LOADER or kind.__name__ != "StatefulDataLoader":
+    if not _is_stateful_data_loader(type(loader)) or not isinstance(loader.dataset, IterableDataset):
         return False
     dataset = loader.dataset
     is_stateless = not any(hasattr(each, "state_dict") for each in (dataset, loader.collate_fn))
     # An iterator of a class of its own may have a state.
-    return (
-        isinstance(dataset, IterableDataset)
-        and is_stateless
-        and inspect.isgeneratorfunction(type(dataset).__iter__)
-    )
+    return is_stateless and inspect.isgeneratorfunction(type(dataset).__iter__)
 
 
 def reasons_of_torchdata(loader: Any) -> Iterator[Reason]:
@@ -67,7 +59,7 @@ def reasons_of_torchdata(loader: Any) -> Iterator[Reason]:
                 "its nodes load in threads: they draw from the generators that training draws from",
                 "draw from a generator made for each sample, or load without Prefetcher and ParallelMapper",
             )
-    elif any(kind.__module__ == _LOADER for kind in type(loader).__mro__):
+    elif is_torchdata_loader(loader):
         if loader.num_workers > 0 and loader.persistent_workers:
             yield Reason(
                 "workers-persist",
@@ -86,10 +78,8 @@ def reasons_of_torchdata(loader: Any) -> Iterator[Reason]:
 
 
 def is_torchdata_loader(loader: Any) -> bool:
-    """Tell whether this is a ``StatefulDataLoader``."""
-    return any(
-        kind.__name__ == "StatefulDataLoader" and kind.__module__ == _LOADER for kind in type(loader).__mro__
-    )
+    """Tell whether this is a ``StatefulDataLoader``, or of a class derived from it."""
+    return any(map(_is_stateful_data_loader, type(loader).__mro__))
 
 
 def is_loader_of_nodes(loader: Any) -> bool:
@@ -131,6 +121,10 @@ def restarting(loader: Any, *, is_on: bool) -> Iterator[None]:
         yield
     finally:
         loader.restart_on_stop_iteration = flag
+
+
+def _is_stateful_data_loader(kind: type) -> bool:
+    return kind.__module__ == _LOADER and kind.__name__ == "StatefulDataLoader"
 
 
 def _has_no_state(sampler: Any) -> bool:

@@ -91,14 +91,15 @@ class LoopSources:
         Loops that draw from several sources in step have an entry each, in which one source may be more
         than once.
         """
-        parts: tuple[Source, ...] = getattr(source, "parts", ())
-        if state is not None and parts:
+        parts = _drawn_from(source)
+        is_in_step = parts != (source,)
+        if state is not None and is_in_step:
             begun = {str(number) for number, part in enumerate(parts) if part in self._begun}
             state = {name: each for name, each in state.items() if name not in begun}
         elif source in self._begun_in_step:
             state = None
-        self._begun.update(parts or (source,))
-        self._begun_in_step.update(parts)
+        self._begun.update(parts)
+        self._begun_in_step.update(parts if is_in_step else ())
         return state
 
     def _note(self, loop: int, source: Source) -> None:
@@ -130,7 +131,7 @@ class LoopSources:
         A source of several loops is in one state, which is there once.
         """
         in_progress = self._by_loop.get(position.loop) if position.batch else None
-        first: dict[tuple[int, ...], int] = {}
+        first: dict[tuple[Source, ...], int] = {}
         found: dict[str, Any] = {}
         for loop, source in sorted(self._by_loop.items()):
             drawn_from = _drawn_from(source)
@@ -197,6 +198,7 @@ class LoopSources:
         return state
 
 
-def _drawn_from(source: Source) -> tuple[int, ...]:
-    """Return what tells a source: its parts if it draws from several in step, as it is made for each loop."""
-    return tuple([id(each) for each in getattr(source, "parts", ()) or (source,)])
+def _drawn_from(source: Source) -> tuple[Source, ...]:
+    """Return the sources that one draws from in step, which is made for each loop; of any other, itself."""
+    parts: tuple[Source, ...] = getattr(source, "parts", (source,))
+    return parts
