@@ -17,13 +17,14 @@ from trainerd.cli.missing_scores import missing_scores, missing_scores_line
 from trainerd.cli.options import complete_job_names, json_option, state_option
 from trainerd.cli.output import ending_quietly, print_json
 from trainerd.cli.rank_log_size import rank_log_line
+from trainerd.cli.shown_drill import drilled_json, drilled_line, in_force
 from trainerd.cli.shown_zone import moment, utc_option
 from trainerd.cli.unread_files import unread_error
 from trainerd.contract.clock import SystemClock
-from trainerd.contract.counted import counted
-from trainerd.contract.drill_record import read_drilled, written_since
+from trainerd.contract.drill_record import read_drilled
 from trainerd.contract.paths import RunPaths, StatePaths
 from trainerd.contract.safe_text import one_line
+from trainerd.supervisor.api.saved_progress import read_saved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +46,7 @@ EXIT_CODES: Final = {
     "rejected": 15,
     "faulted": 16,
     "ended": 17,
+    "unknown": 19,
 }
 """Exit codes by the state of the job; every other state is one in which all is well, and 0."""
 
@@ -74,7 +76,7 @@ def command(context: click.Context, *, name: str | None, state: StatePaths, as_j
     The last outcome is shown with its evidence and with what the supervisor does next. The exit code shows
     the state of the job: 0 finished, running, starting or draining; 10 queued; 11 backing-off;
     12 paused; 13 stopped; 14 parked; 15 rejected; 16 faulted. With no supervisor: 17 the
-    attempt has ended, 18 it runs, and nothing restarts it.
+    attempt has ended, 18 it runs, and nothing restarts it, 19 its files cannot be read.
 
     \b
     Example:
@@ -102,10 +104,12 @@ def command(context: click.Context, *, name: str | None, state: StatePaths, as_j
         now_s = SystemClock().wall_s()
         goodput, unread = _goodput(job, now_s)
         unscored = missing_scores(RunPaths(Path(job.run_dir)))
+        drilled = in_force(job, read_drilled(state.drill(name)))
         if as_json:
-            print_json({**dataclasses.asdict(job), "goodput": goodput, "unscored": unscored})
+            shown = drilled_json(drilled) if drilled is not None else None
+            more = {"goodput": goodput, "unscored": unscored, "drilled": shown}
+            print_json({**dataclasses.asdict(job), **more})
         else:
-            drilled = read_drilled(state.drill(name))
             lines = job_lines(job, now_s, drilled=drilled, goodput=goodput, unread=unread, unscored=unscored)
             click.echo("\n".join(lines))
     code = EXIT_CODES.get(job.state, 0)
@@ -174,7 +178,7 @@ def job_lines(
 ) -> list[str]:
     """Describe a job, a line each; what is not known is left out."""
     budget = f" ({job.budget_left} more without progress)" if job.budget_left is not None else ""
-    checkpoint = f"step {job.checkpoint_step}" if job.checkpoint_step is not None else "none yet"
+    checkpoint = f"step {job.checkpoint_step}" if job.checkpoint_step is not None else _unseen_checkpoint(job)
     lines = [
         f"{job.name}: {job.state}",
         *_aligned(
@@ -187,7 +191,7 @@ def job_lines(
             ("keep_best", missing_scores_line(unscored)),
             ("in memory", _in_memory(job)),
             ("resume", job.resume),
-            ("drilled", _drilled(job, drilled)),
+            ("drilled", drilled_line(drilled) if drilled is not None else None),
             ("processes", _processes(job)),
             ("gpus", ", ".join(map(str, job.gpus)) or None),
             ("goodput", goodput_line(goodput) if goodput is not None else unread),
@@ -206,6 +210,13 @@ def job_lines(
     return lines
 
 
+def _unseen_checkpoint(job: JobView) -> str:
+    """Return what is shown of a job without a known checkpoint: one that cannot be read is not absent."""
+    folder = RunPaths(Path(job.run_dir)).checkpoints
+    is_known = read_saved(RunPaths(Path(job.run_dir))) is not None
+    return "none yet" if is_known else f"not known: {folder} cannot be read"
+
+
 def _in_memory(job: JobView) -> str | None:
     """Return which step the newest copy in memory has, None if the disk is as far."""
     if job.memory_step is None or job.memory_step <= (job.checkpoint_step or 0):
@@ -222,25 +233,6 @@ def _reasons(job: JobView) -> list[str]:
     if (more := len(job.resume_reasons) - REASONS_SHOWN_MAX) > 0:
         lines.append(f"  and {more} more, in resume.json of the run folder")
     return lines
-
-
-def _drilled(job: JobView, record: DrilledRecord | None) -> str | None:
-    """Return how the drill of the spec in force went; that of another spec says nothing."""
-    if record is None or not job.spec_digest or record.spec_digest != job.spec_digest:
-        return None
-    since = written_since(record)
-    other = f"; not with {', '.join(since)} as it is now: drill it again" if since else ""
-    return f"{record.verdict}, {moment(record.wall_s)} ({_faults_run(record)}){other}"
-
-
-def _faults_run(record: DrilledRecord) -> str:
-    if not record.faults:
-        return f"no fault was run{', as none fitted the budget' if record.unfit else ''}"
-    if not record.unfit:
-        return counted(record.faults, "fault")
-    others = "the other" if record.unfit == 1 else "the others"
-    every = counted(record.faults + record.unfit, "fault")
-    return f"{record.faults} of {every} run, {others} did not fit the budget"
 
 
 def _progress(job: JobView) -> str | None:

@@ -9,6 +9,7 @@ import os
 import pytest
 
 from trainerd.cli.drill_first import note_drill
+from trainerd.cli.shown_drill import drilled_json, in_force
 from trainerd.cli.status import job_lines
 from trainerd.contract.drill_record import DrilledRecord, read_drilled, write_drilled
 from trainerd.contract.paths import StatePaths
@@ -28,9 +29,8 @@ REPORT = DrillReport(SPEC.command, "exact", FAULTS, 30, "all", 10.0, 1_800_000_0
 
 def drilled_line(record, digest="digest-1"):
     job = JobView("mnist", "running", "", 0.0, 1, "", "", spec_digest=digest)
-    return next(
-        (line for line in job_lines(job, 10.0, drilled=record) if line.strip().startswith("drilled")), None
-    )
+    lines = job_lines(job, 10.0, drilled=in_force(job, record))
+    return next((line for line in lines if line.strip().startswith("drilled")), None)
 
 
 def test_the_drill_of_the_spec_in_force_is_shown_with_verdict_and_date(tmp_path):
@@ -117,6 +117,17 @@ def test_the_drill_of_another_spec_is_not_shown():
     assert drilled_line(record, "digest-2") is None
     assert drilled_line(record, "") is None
     assert drilled_line(None) is None
+
+
+def test_a_program_is_told_which_scripts_were_written_since(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text("")
+    began_s = script.stat().st_mtime
+    record = DrilledRecord("exact", 2, "d", 1.8e9, unfit=1, began_wall_s=began_s, programs=(str(script),))
+    told = {"verdict": "exact", "faults": 2, "unfit": 1, "wall_s": 1.8e9}
+    assert drilled_json(record) == {**told, "written_since": []}
+    os.utime(script, (began_s + 1, began_s + 1))
+    assert drilled_json(record) == {**told, "written_since": ["train.py"]}
 
 
 def test_a_record_that_cannot_be_read_is_none(tmp_path):
