@@ -171,6 +171,12 @@ class Verbs(click.Group):
             from trainerd.cli.rights import without_rights
 
             _fail(ctx, without_rights(error))
+        except OSError as error:
+            from trainerd.cli.disk_trouble import disk_trouble
+
+            if (trouble := disk_trouble(error)) is None:
+                raise
+            _fail(ctx, trouble)
         except TrainerdError as error:
             _fail(ctx, error)
 

@@ -50,12 +50,12 @@ def is_plain(paths: AttemptPaths) -> bool:
     return bool(session_files(paths)) or paths.outcome(0).exists()
 
 
-def plain_standing(paths: AttemptPaths, attempt: int) -> tuple[bool, str]:
-    """Return whether an attempt that was started by hand runs, and how it stands, in a sentence."""
+def plain_standing(paths: AttemptPaths, attempt: int) -> tuple[bool | None, str]:
+    """Return whether an attempt started by hand runs, None if that cannot be told, and a sentence on it."""
     try:
         ending = plain_ending(paths, attempt)
     except PermissionError as error:
-        return False, f"attempt {attempt} may run: {error.filename} cannot be read: {error.strerror}"
+        return None, f"attempt {attempt} may run: {error.filename} cannot be read: {error.strerror}"
     if ending is not None:
         return False, f"attempt {attempt} has ended ({ending.kind}: {ending.reason}); {ending.next_action}"
     sessions = read_sessions(paths)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 ENDED: Final = "ended"
 """State of a job whose attempt has ended with no supervisor to judge it."""
 
+UNKNOWN: Final = "unknown"
+"""State of a run that no journal knows and of which something cannot be read."""
+
 
 class Reader(Protocol):
     """What answers questions about jobs: a supervisor, or what is left of one. `Client` is one too."""
@@ -65,7 +68,7 @@ class PostMortem:
     def list_jobs(self) -> tuple[JobView, ...]:
         """Describe every job of the journal; without one, every run."""
         names = self._jobs if self._journal is not None else self._runs()
-        return tuple(self.get_job(name) for name in sorted(names))
+        return tuple([self._listed(name) for name in sorted(names)])
 
     def get_job(self, name: str) -> JobView:
         """Describe one job.
@@ -109,6 +112,15 @@ class PostMortem:
         if self._journal is None:
             return ()
         return tuple(event_view(row) for row in self._journal.events(job=job, after=after, limit=limit))
+
+    def _listed(self, name: str) -> JobView:
+        """Describe one job of several: what is closed to this user does not hide the others."""
+        from trainerd.cli.post_mortem_views import unknown_view
+
+        try:
+            return self.get_job(name)
+        except OSError as error:
+            return unknown_view(name, self._state.run(name), error)
 
     def _runs(self) -> set[str]:
         found = set()

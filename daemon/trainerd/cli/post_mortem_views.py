@@ -7,7 +7,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from trainerd.cli.plain_runs import is_plain, plain_standing
-from trainerd.cli.post_mortem import ENDED, newest_attempt
+from trainerd.cli.post_mortem import ENDED, UNKNOWN
 from trainerd.contract import records
 from trainerd.contract.heartbeat import read_heartbeat
 from trainerd.contract.records import FinishedRecord
@@ -22,6 +22,7 @@ from trainerd.supervisor.attempt.probe import (
     ProbedLost,
     ProbedNotStarted,
     ProbedRunning,
+    ProbedUnknown,
     probe,
 )
 from trainerd.supervisor.machine.states import Job, Running, Stopped
@@ -52,13 +53,17 @@ def journal_view(job: Job, run: RunPaths, last_outcome: OutcomeView | None) -> J
 
 
 def folder_view(name: str, run: RunPaths, last_outcome: OutcomeView | None) -> JobView:
-    """Return a run that no journal knows as shown."""
-    attempt = newest_attempt(run)
+    """Return a run that no journal knows as shown.
+
+    Raises:
+        OSError: Its attempts cannot be listed.
+    """
+    attempt = run.newest_attempt()
     found = probe(run.attempt(attempt)) if attempt else None
     by_hand = (
         plain_standing(run.attempt(attempt), attempt) if attempt and is_plain(run.attempt(attempt)) else None
     )
-    is_live = by_hand[0] if by_hand is not None else isinstance(found, ProbedRunning)
+    is_live = bool(by_hand[0]) if by_hand is not None else isinstance(found, ProbedRunning)
     since_s = 0.0
     with contextlib.suppress(OSError):
         since_s = run.root.stat().st_mtime
@@ -70,10 +75,18 @@ def folder_view(name: str, run: RunPaths, last_outcome: OutcomeView | None) -> J
             view, state="finished", reason=f"finished at step {finished.step}", since_wall_s=finished.wall_s
         )
     if not is_live:
-        view = dataclasses.replace(view, state=ENDED, reason="a run folder that no journal knows")
+        is_unknown = isinstance(found, ProbedUnknown) or (by_hand is not None and by_hand[0] is None)
+        state = UNKNOWN if is_unknown else ENDED
+        view = dataclasses.replace(view, state=state, reason="a run folder that no journal knows")
     if by_hand is not None:
         return dataclasses.replace(view, reason=by_hand[1])
     return _as_found(view, found) if found is not None else view
+
+
+def unknown_view(name: str, run: RunPaths, error: OSError) -> JobView:
+    """Return a run of which something cannot be read as shown."""
+    reason = f"not known: {error.filename or run.root} cannot be read: {error.strerror}"
+    return dataclasses.replace(job_view(Job(name, Stopped(), reason, 0.0), run), state=UNKNOWN)
 
 
 def _view(job: Job, run: RunPaths, last_outcome: OutcomeView | None, *, is_live: bool) -> JobView:
@@ -113,7 +126,9 @@ def _standing(found: ProbeResult, attempt: int) -> str:
         return f"attempt {attempt} was started on {found.shim.host}, another machine, and may still run there"
     if isinstance(found, ProbedNotStarted):
         return f"attempt {attempt} was never started; {later}"
-    return f"attempt {attempt} may run: its shim cannot be told"
+    if isinstance(found, ProbedUnknown):
+        return f"attempt {attempt} may run: {found.why}"
+    return f"attempt {attempt} may run: it was launched, and no shim has answered"
 
 
 def _how(rank: records.RankExit) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from trainerd.cli.changes import LIVE
-from trainerd.cli.post_mortem import PostMortem
+from trainerd.cli.post_mortem import UNKNOWN, PostMortem
 from trainerd.cli.run_folder import EXEC
 from trainerd.contract.names import check_name
 from trainerd.contract.nearest import nearest_hint
@@ -126,7 +126,7 @@ def say_so(state: StatePaths, left: Reader) -> None:
     """Say on standard error that no supervisor runs, and which jobs go on without one."""
     from trainerd.cli.how_to_start import start_command
 
-    jobs = [job for job in left.list_jobs() if job.state in LIVE]
+    jobs = [job for job in left.list_jobs() if job.state in {*LIVE, UNKNOWN}]
     live = [job.name for job in jobs if job.shim_pid is not None]
     unsure = [job.name for job in jobs if job.shim_pid is None]
     goes_on = f"; these go on without it: {', '.join(live)}" if live else ""

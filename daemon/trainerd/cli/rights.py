@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainerd.contract.durable import TEMPORARY_INFIX
 from trainerd.contract.folder_owner import account_name, as_user
 from trainerd.errors import UserError
 
@@ -39,6 +40,8 @@ def without_rights(error: PermissionError) -> UserError:
             hint="run this as the user to whom the files belong",
         )
     path = Path(os.fsdecode(error.filename)).absolute()
+    if TEMPORARY_INFIX in path.name:
+        path = path.parent  # nothing of that name is there: it is the folder that may not be written to
     return _refusal(path, closed_folder(path))
 
 

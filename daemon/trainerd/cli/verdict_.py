@@ -46,8 +46,8 @@ def command(
 
     Judges the run folder. For scripts that start the program themselves, with srun or torchrun, whose exit
     codes do not say enough. RUN is a job, or a folder with a slash in it. Exits with 0 if the run has
-    finished, 85 if it should be run again, 93 if that can never help, 1 if it failed; the line that is
-    printed says why.
+    finished, 85 if it should be run again, 93 if that can never help, 1 if it failed or its folder cannot be
+    read; the line that is printed says why.
 
     \b
     Example:

@@ -129,6 +129,12 @@ def test_an_attempt_is_not_said_to_be_absent_where_attempts_may_not_be_listed(st
     assert (code, "permission denied" in shown, "no attempt" in shown) == (1, True, False)
 
 
+def test_pin_names_the_folder_that_may_not_be_written_to(state, said):
+    code, shown = said("pin", "ant", "100")
+    folder = state.run("ant").checkpoints
+    assert (code, shown.startswith(f"error: {folder}: permission denied")) == (1, True), shown
+
+
 def test_prune_and_pin_name_a_checkpoint_that_may_not_be_read(state, said):
     (manifest,) = state.run("ant").checkpoints.glob("step-*/manifest.json")
     close(manifest)
@@ -157,3 +163,63 @@ def test_the_end_of_a_run_by_hand_is_not_judged_from_what_may_not_be_read(state,
         assert "attempt 1 may run" in shown or "permission denied" in shown, shown
     assert str(path) in said("status", "ant")[1]
     assert "its process is gone" not in said("explain", "ant")[1]
+
+
+@pytest.mark.parametrize("closed", ["attempts", "attempts/000001"])
+def test_a_run_that_may_not_be_read_does_not_hide_the_others(state, said, closed):
+    shutil.copytree(state.run("ant").root, state.run("bee").root)
+    folder = close(state.run("ant").root / closed)
+    code, shown = said("ps")
+    row = next(line for line in shown.splitlines() if line.startswith("ant"))
+    assert (code, "unknown" in row, "cannot be read: Permission denied" in row) == (0, True, True), shown
+    assert str(folder) in row
+    assert "bee   ended" in shown
+    assert "cannot tell whether these run: ant" in shown
+    assert "1 ended, 1 unknown" in said("status")[1]
+    assert said("status", "bee")[0] == 17
+    code, shown = said("status", "ant")
+    assert (code, "permission denied" in shown) == (1, True)
+
+
+@pytest.mark.parametrize("name", ["exit", "launch"])
+def test_a_record_that_may_not_be_read_is_named_as_the_reason(state, said, name):
+    record = getattr(state.run("ant").attempt(1), name)
+    record.touch()
+    close(record)
+    if name == "launch":
+        state.run("ant").attempt(1).exit.unlink()
+    code, shown = said("status", "ant")
+    assert (code, shown.startswith("error")) == (19, False), shown
+    assert f"attempt 1 may run: {record} cannot be read: Permission denied" in shown
+
+
+@pytest.mark.parametrize("closed", ["", "step-000000100", "step-000000100/manifest.json"])
+def test_a_checkpoint_that_may_not_be_read_is_not_said_to_be_absent(state, said, closed):
+    assert "checkpoint  step 100" in said("status", "ant")[1]
+    close(state.run("ant").checkpoints / closed)
+    shown = said("status", "ant")[1]
+    assert f"checkpoint  not known: {state.run('ant').checkpoints} cannot be read" in shown
+    assert "progress    step 3" in shown
+
+
+CLOSED = ["attempts", "attempts/000001", "attempts/000001/exit.json", "attempts/000001/heartbeat-00000"]
+
+
+@pytest.mark.parametrize("closed", [*CLOSED, "job.json", "finished.json"])
+def test_a_verdict_rests_on_nothing_that_may_not_be_read(state, said, closed):
+    assert said("verdict", "ant")[0] == 85
+    path = state.run("ant").root / closed
+    path.touch()
+    close(path)
+    code, shown = said("verdict", "ant")
+    assert (code, shown.startswith(f"error: {path}: permission denied")) == (1, True), shown
+
+
+def test_a_verdict_rests_on_no_node_that_may_not_be_read(state, said):
+    run = state.run("ant")
+    run.node_ends.mkdir()
+    end = run.node_ends / "0.json"
+    end.touch()
+    close(end)
+    code, shown = said("verdict", "ant")
+    assert (code, shown.startswith(f"error: {end}: permission denied")) == (1, True), shown

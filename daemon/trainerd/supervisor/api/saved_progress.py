@@ -71,6 +71,8 @@ def read_saved(run: RunPaths, known: SavedProgress | None = None) -> SavedProgre
             found = read_checkpoint(folder)
         except FileNotFoundError:
             continue  # pruned meanwhile
+        except PermissionError:
+            return None  # the owner of the run can read it, and would resume from it
         except (OSError, TrainerdError):
             continue  # the one before is what a resume would look at next
         manifest = found.manifest

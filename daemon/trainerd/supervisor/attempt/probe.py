@@ -109,8 +109,12 @@ def probe(paths: AttemptPaths) -> ProbeResult:
     """Return how an attempt stands now. Never raises for what it finds."""
     try:
         return _probe(paths)
-    except (CorruptError, OSError) as error:
+    except CorruptError as error:
         return ProbedUnknown(str(error))
+    except OSError as error:
+        return ProbedUnknown(
+            f"{error.filename} cannot be read: {error.strerror}" if error.filename else str(error)
+        )
 
 
 def _probe(paths: AttemptPaths) -> ProbeResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,7 @@ from trainerd.contract.records import (
     NodeEndRecord,
     OutcomeRecord,
 )
+from trainerd.contract.regular_file import NotRegularError, open_regular
 from trainerd.contract.resolved import ResolvedJob
 from trainerd.contract.session_record import read_sessions
 from trainerd.errors import CorruptError
@@ -27,6 +29,8 @@ from trainerd.supervisor.machine.nodes_verdict import NodesSeen
 from trainerd.supervisor.machine.run_verdict import RunSeen
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from trainerd.contract.paths import AttemptPaths, RunPaths
     from trainerd.supervisor.machine.outcome import Evidence
 
@@ -42,16 +46,18 @@ def read_run(run: RunPaths, code: int | None, *, since_wall_s: float = 0.0) -> R
         code: Exit code of what was run, None if it is not known.
         since_wall_s: When that was started, seconds since the epoch: an attempt whose last sign is
             older is one of an earlier start.
+
+    Raises:
+        OSError: A record that the verdict rests on cannot be read, which does not mean that it is absent.
     """
     if run.node_ends.is_dir() and run.common == run.root:
         nodes = _nodes(run, since_wall_s)
         return RunSeen(code=code, is_finished=_is_finished(run), nodes=nodes)
     job = _job(run)
-    try:
-        number = run.newest_attempt()
-    except OSError:
-        number = 0
+    number = run.newest_attempt()
     paths = run.attempt(number) if number else None
+    if paths is not None:
+        _check_readable(paths.root)
     is_of_this_start = paths is not None and _last_sign_s(paths) >= since_wall_s
     return RunSeen(
         code=code,
@@ -65,26 +71,35 @@ def read_run(run: RunPaths, code: int | None, *, since_wall_s: float = 0.0) -> R
 
 
 def _nodes(run: RunPaths, since_wall_s: float) -> NodesSeen:
+    _check_readable(run.node_ends)
     ends = []
     for path in sorted(run.node_ends.glob("[0-9]*.json"))[:RANKS_MAX]:
         with contextlib.suppress(OSError, CorruptError):
             if path.stat().st_mtime >= since_wall_s and (end := records.read(path, NodeEndRecord)):
                 ends.append(end)
-    try:
-        has_met = run.newest_attempt() > 0
-    except OSError:
-        has_met = False
-    return NodesSeen(tuple(ends), has_met)
+    return NodesSeen(tuple(ends), has_met=run.newest_attempt() > 0)
+
+
+def _check_readable(folder: Path) -> None:
+    """Open each file of a folder once: some readers take a record that they cannot read for an absent one.
+
+    Raises:
+        OSError: One cannot be read.
+    """
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for path in sorted(folder.iterdir()):
+            with contextlib.suppress(FileNotFoundError, NotRegularError):
+                os.close(open_regular(path))
 
 
 def _job(run: RunPaths) -> ResolvedJob:
-    with contextlib.suppress(OSError, CorruptError):
+    with contextlib.suppress(FileNotFoundError, NotRegularError, CorruptError):
         return resolved.decode(read_file(run.job), source=str(run.job))
     return ResolvedJob(run.root.name, ("true",), "/", "", "")
 
 
 def _is_finished(run: RunPaths) -> bool:
-    with contextlib.suppress(OSError, CorruptError):
+    with contextlib.suppress(CorruptError):
         return records.read(run.finished, FinishedRecord) is not None
     return False
 
