@@ -26,7 +26,7 @@ from torch import nn
 from torch.nn import functional
 
 import trainerd
-from trainerd.training.state.rank_files import read_verified
+from trainerd.training.state.rank_files import read_verified, tensors_name
 
 VOCABULARY = 50304
 LIMIT_BYTES_MAX = 2 << 30
@@ -310,7 +310,7 @@ def show_logging(trained: Trained, folder: Path) -> None:
 
 
 def show_load(trained: Trained, folder: Path) -> None:
-    """Print how long the newest checkpoint takes to be read, verified and put on the device."""
+    """Print how long a checkpoint takes to be read, verified and put on the device, beside the limit."""
     objects = {"model": trained.model, "optimizer": trained.optimizer}
     with trainerd.Checkpointer(folder / "load", objects, keep_last=1) as checkpointer:
         checkpointer.save(step=1)
@@ -320,7 +320,26 @@ def show_load(trained: Trained, folder: Path) -> None:
         began_s = time.perf_counter()
         read_verified(newest, 0).apply(objects, source=newest.name)
         trained.synchronize()
-        print(f"load onto the device, verified, from the page cache: {time.perf_counter() - began_s:.3f} s")
+        took_s = time.perf_counter() - began_s
+        limit_s = _loaded_s(trained, newest.path / tensors_name(0))
+        print(f"load onto the device, verified, from the page cache: {took_s:.3f} s")
+        print(f"limit: read and copy: {limit_s:.3f} s; the load takes {took_s / limit_s:.1f} times as long")
+
+
+def _loaded_s(trained: Trained, path: Path) -> float:
+    """Return how long a file takes to be read and copied to the device as bytes, piece by piece."""
+    is_cuda = trained.device == "cuda"
+    piece, other = [torch.empty(PIECE_BYTES, dtype=torch.uint8, pin_memory=is_cuda) for _ in range(2)]
+    target = torch.empty(PIECE_BYTES, dtype=torch.uint8, device=trained.device)
+    with path.open("rb", buffering=0) as file:
+        trained.synchronize()
+        began_s = time.perf_counter()
+        while size := file.readinto(piece.numpy()):
+            trained.synchronize()  # the copy of the other piece went on during this read
+            target[:size].copy_(piece[:size], non_blocking=True)
+            piece, other = other, piece
+        trained.synchronize()
+        return time.perf_counter() - began_s
 
 
 def main() -> int:
