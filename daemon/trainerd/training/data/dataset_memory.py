@@ -33,6 +33,7 @@ from trainerd.training.data.code_variables import (
     object_variables,
     variables_below,
 )
+from trainerd.training.data.earlier_parts import EarlierParts, is_of_loading
 from trainerd.training.data.found_generators import is_of_user
 from trainerd.training.data.loader_memory import FORMS, FirstSight, plain_form, set_attribute
 from trainerd.training.data.root_identity import IDENTITIES, IS_BACK, identity_of, root_of
@@ -59,27 +60,20 @@ class FirstMarks:
     def __init__(self) -> None:
         self._by_id: dict[int, tuple[weakref.ref[Any], _Seen]] = {}
         self.samplers = FirstSight()
-        self._before: dict[int, weakref.ref[Any]] | None = None
+        self.parts = EarlierParts()
 
     def look_around(self) -> None:
         """Note what the datasets and samplers that there are look like, before the first epoch."""
-        found = live_instances(lambda kind: issubclass(kind, Dataset | Sampler))
-        if len(found) > _SEEN_MAX:
+        found = live_instances(lambda kind: is_of_loading(kind) or issubclass(kind, Dataset | Sampler))
+        self.parts.look_at(found)
+        marked = [each for each in found if isinstance(each, Dataset | Sampler)]
+        if len(marked) > _SEEN_MAX:
             return
-        if self._before is None:
-            self._before = {id(each): weakref.ref(each) for each in found if _has_weak_references(each)}
-        for each in found:
+        for each in marked:
             if isinstance(each, Sampler):
                 self.samplers.look_at(each)
             elif not type(each).__module__.startswith("trainerd."):
                 DatasetMemory({"dataset": each}, lambda _: None, self)
-
-    def is_new(self, root: Any) -> bool:
-        """Tell whether a dataset or sampler was made since the first epoch began; False if not known."""
-        if self._before is None or not isinstance(root, Dataset | Sampler) or not _has_weak_references(root):
-            return False
-        known = self._before.get(id(root))
-        return known is None or known() is not root
 
     def of(self, root: Any, now: Mapping[str, str]) -> _Seen:
         """Return what is known of an object whose marks are these now."""
@@ -91,10 +85,6 @@ class FirstMarks:
         with contextlib.suppress(TypeError):  # one without weak references is new each time
             self._by_id[id(root)] = (weakref.ref(root), seen)
         return seen
-
-
-def _has_weak_references(value: Any) -> bool:
-    return type(value).__weakrefoffset__ != 0
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.training.data.dataset_memory import DatasetMemory, FirstMarks
 from trainerd.training.data.loader_memory import LoaderMemory
-from trainerd.training.data.root_identity import IDENTITIES, IS_BACK, kind_of
+from trainerd.training.data.root_identity import IDENTITIES, IS_BACK, kind_of, root_of
 from trainerd.training.state.live_objects import live_instances
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def without_notes(state: Mapping[str, Any]) -> dict[str, Any]:
 def of_root(saved: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return the part of what a memory saved that belongs to one root."""
     return {
-        section: {path: each for path, each in part.items() if path.partition(".")[0] == name}
+        section: {path: each for path, each in part.items() if root_of(path) == name}
         if isinstance(part, dict)
         else part
         for section, part in saved.items()

@@ -15,7 +15,7 @@ from trainerd.training.data.drawing import known_length
 from trainerd.training.data.foreign_loaders import ForeignLoaders
 from trainerd.training.data.isolation import in_isolation
 from trainerd.training.data.loader_memory import LoaderMemory
-from trainerd.training.data.made_late import made_late
+from trainerd.training.data.made_late import PartsMadeLate, roots_of, without_roots
 from trainerd.training.data.map_source import extent_of
 from trainerd.training.data.passes import SAMPLE, Pass
 from trainerd.training.data.root_identity import kind_of
@@ -61,13 +61,13 @@ class IterableSource:
         self._seed = seed
         self._warn = warn
         self._suspect = suspect
-        self._first = first or FirstMarks()
-        self._roots = (
+        roots = (
             {"dataset": iterable.dataset, "collate_fn": iterable.collate_fn}
             if is_copy
             else {"loader": iterable}
         )
-        self._memory = LoaderMemory(self._roots, ("dataset" if is_copy else "loader",))
+        self._made_late = PartsMadeLate(roots, (first or FirstMarks()).parts, suspect)
+        self._memory = LoaderMemory(roots, ("dataset" if is_copy else "loader",))
         self._at_beginning: dict[str, Any] = {}
         self._now: Mapping[str, Any] = {}
         self._inner = ForeignLoaders()
@@ -87,10 +87,11 @@ class IterableSource:
 
     def begin(self, saved: Mapping[str, Any] | None, done: int) -> None:
         saved = saved or {}
-        for reason in made_late(self._roots, saved, self._first) if not done else ():
-            self._suspect(reason)
-        self._now = saved.get("memory", {}) if done else {}
-        self._memory.put_back(saved.get("memory_at_beginning" if done else "memory", {}), is_inside=done > 0)
+        memory = saved.get("memory", {})
+        afresh = self._made_late.begin(saved, done, changed=roots_of(memory))
+        self._now = memory if done else {}
+        at_beginning = saved.get("memory_at_beginning", {}) if done else without_roots(memory, afresh)
+        self._memory.put_back(at_beginning, is_inside=done > 0)
 
     def put_back(self, saved: Mapping[str, Any]) -> None:
         """Put back what is remembered between two passes, whatever the code before has done."""
@@ -101,11 +102,12 @@ class IterableSource:
 
     def saved(self, done: int | None) -> dict[str, Any]:
         changes = self._memory.saved()
-        tree = {"memory": changes} if changes else {}
+        tree = {"memory": changes} | self._made_late.saved(changed=roots_of(changes)) if changes else {}
         return tree | {"memory_at_beginning": self._at_beginning} if done and self._at_beginning else tree
 
     def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
         self._look_at_one_shot(which)
+        self._made_late.pass_begins(which.place)
         self._at_beginning = self._memory.saved()
         if hasattr(self._iterable, "set_epoch"):
             self._iterable.set_epoch(which.epoch)

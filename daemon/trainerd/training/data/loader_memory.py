@@ -214,7 +214,8 @@ class LoaderMemory:
         for path, value in (*saved["attributes"].items(), *saved["generators"].items()):
             if root_of(path) in is_back:
                 continue
-            if not is_inside and content_mark(now.get(path)) != first.get(path, _UNMARKED):
+            mark = content_mark(now[path]) if path in now else _UNMARKED
+            if not is_inside and mark != first.get(path, _UNMARKED):
                 continue
             owner, _, name = path.rpartition(".")
             if path in saved["generators"]:

@@ -18,7 +18,7 @@ from trainerd.training.data.drawing import known_length
 from trainerd.training.data.epoch_orders import EpochOrders
 from trainerd.training.data.loader_memory import LoaderMemory
 from trainerd.training.data.loader_view import LoaderView
-from trainerd.training.data.made_late import made_late
+from trainerd.training.data.made_late import PartsMadeLate, roots_of, without_roots
 from trainerd.training.data.passes import SAMPLE, Pass
 from trainerd.training.data.read_caches import LostCache
 from trainerd.training.data.root_identity import kind_of
@@ -94,12 +94,11 @@ class MapSource:
         )
         parts = ("sampler", "batch_sampler", "dataset", "collate_fn", "generator")
         roots = {name: getattr(view, name) for name in parts}
-        self._roots, self._first = roots, first or FirstMarks()
-        memory = LoaderMemory(roots, ("sampler", "batch_sampler"), self._first.samplers)
+        first = first or FirstMarks()
+        self._made_late = PartsMadeLate(roots, first.parts, suspect)
+        memory = LoaderMemory(roots, ("sampler", "batch_sampler"), first.samplers)
         self._memory = memory
-        self._data = DatasetMemory(
-            {"dataset": view.dataset, "collate_fn": view.collate_fn}, suspect, self._first
-        )
+        self._data = DatasetMemory({"dataset": view.dataset, "collate_fn": view.collate_fn}, suspect, first)
         self._data_at_beginning: dict[str, Any] = {}
         self._data_now: Mapping[str, Any] = {}
         self._trains_next = False
@@ -131,7 +130,8 @@ class MapSource:
         return next(numbered(self._order(which), batch))[1]
 
     def begin(self, saved: Mapping[str, Any] | None, done: int) -> None:
-        if done and saved and "loader" in saved:
+        saved = self._of_kept_parts(saved or {}, done)
+        if done and "loader" in saved:
             self._suspect(
                 Reason(
                     "loader-exchanged",
@@ -141,18 +141,30 @@ class MapSource:
                     "resume from the end of an epoch, or with the loader that the checkpoint has",
                 )
             )
-        for reason in made_late(self._roots, saved or {}, self._first) if not done else ():
-            self._suspect(reason)
-        data = (saved or {}).get("data", {})
+        data = saved.get("data", {})
         # The order of the pass, and the copies of its workers, are of the dataset as the pass began.
         self._data.put_back(data.get("at_beginning" if done else "now", {}), is_inside=done > 0)
         self._data_now = data.get("now", {}) if done else {}
         self._trains_next = True
-        self._workers.begin((saved or {}).get("workers"), done)
-        for each in (saved or {}).get("caches", ()):
+        self._workers.begin(saved.get("workers"), done)
+        for each in saved.get("caches", ()):
             self._suspect(LostCache(*each).reason)
         self._suspect_workers_that_persist(data.get("now"))
-        self._orders.begin(saved or {}, done)
+        self._orders.begin(saved, done)
+
+    def _of_kept_parts(self, saved: Mapping[str, Any], done: int) -> Mapping[str, Any]:
+        """Return what was saved without that of parts which begin afresh with each epoch."""
+        memory, data = saved.get("memory", {}), saved.get("data", {}).get("now", {})
+        afresh = self._made_late.begin(saved, done, changed=roots_of(memory, data))
+        if not afresh:
+            return saved
+        left = {key: part for key, part in saved.items() if key not in {"workers", "caches"}}
+        if "dataset" not in afresh:
+            left = dict(saved)
+        return left | {
+            "memory": without_roots(memory, afresh),
+            "data": {"now": without_roots(data, afresh), "at_beginning": {}},
+        }
 
     def put_back(self, saved: Mapping[str, Any]) -> None:
         """Put back what is remembered between two passes, whatever the code before has done."""
@@ -172,7 +184,8 @@ class MapSource:
             own["caches"] = list(map(list, lost))
             for each in lost:
                 self._suspect(each.reason)
-        return self._orders.saved(done) | own
+        tree = self._orders.saved(done) | own
+        return tree | self._made_late.saved(changed=roots_of(tree.get("memory", {}), data["now"]))
 
     def iterate(self, which: Pass, start: int, is_draining: Callable[[], bool]) -> Iterator[Any]:
         seeds = folded(self._seed, SAMPLE, *which.place, which.epoch)
@@ -184,6 +197,7 @@ class MapSource:
         self._generator.manual_seed(derive_seed(self._seed, *of_workers))
         found = self._fetch.find_generators()
         if trains:
+            self._made_late.pass_begins(which.place)
             self._data_at_beginning = self._data.saved()
         with drain_signals_blocked():
             iterator = iter(self._loader)

@@ -82,7 +82,7 @@ def source_for(
     if is_stateless_stream_of_torchdata(loader):
         return of_iterable(reseeded_loader(loader), is_copy=True)
     if _has_state(loader):
-        return StatefulSource(loader, seed=seed, suspect=suspect)
+        return StatefulSource(loader, seed=seed, suspect=suspect, first=first)
     if is_stock(loader):
         if not isinstance(loader.dataset, IterableDataset):
             return MapSource(view_of(loader), seed=seed, suspect=suspect, first=first)

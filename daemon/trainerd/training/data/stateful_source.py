@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from trainerd.contract.verdict import Reason
+from trainerd.training.data.dataset_memory import FirstMarks
 from trainerd.training.data.drawing import known_length
 from trainerd.training.data.foreign_loaders import ForeignLoaders
 from trainerd.training.data.isolation import in_isolation
 from trainerd.training.data.loader_memory import LoaderMemory
+from trainerd.training.data.made_late import PartsMadeLate
 from trainerd.training.data.passes import SAMPLE, Pass
 from trainerd.training.data.root_identity import kind_of
 from trainerd.training.data.seeds import folded
@@ -27,6 +29,7 @@ from trainerd.training.data.torchdata_loaders import (
 from trainerd.training.state.copied_state import copied_state
 
 _NOTHING: Final = object()
+_PART: Final = "loader"
 _SINCE: Final = "since"
 """How many batches of the pass were done since the state of the loader that is saved."""
 _ENDED: Final = "ended"
@@ -55,7 +58,14 @@ class StatefulSource:
     is_idle_at_boundary = False
     ends_with_loader = False
 
-    def __init__(self, loader: Any, *, seed: int, suspect: Callable[[Reason], None]) -> None:
+    def __init__(
+        self,
+        loader: Any,
+        *,
+        seed: int,
+        suspect: Callable[[Reason], None],
+        first: FirstMarks | None = None,
+    ) -> None:
         self._loader = loader
         self._seed = seed
         self._suspect = suspect
@@ -67,6 +77,7 @@ class StatefulSource:
         self._at_beginning: dict[str, Any] = {}
         self._now: Mapping[str, Any] = {}
         self._memory = LoaderMemory({"loader": loader})
+        self._made_late = PartsMadeLate({_PART: _with_state(loader)}, (first or FirstMarks()).parts, suspect)
         self._inner = ForeignLoaders()
         for reason in reasons_of_torchdata(loader):
             suspect(reason)
@@ -74,6 +85,9 @@ class StatefulSource:
     def begin(self, saved: Mapping[str, Any] | None, done: int) -> None:
         self._is_after_end, self._resumed = False, None
         if saved is None:
+            return
+        has_gone_on = done > 0 or ("loader" in saved and not self._begins_again)
+        if self._made_late.begin(saved, done, changed={_PART} if has_gone_on else set()):
             return
         self._now = saved.get("memory", {}) if done else {}
         self._memory.put_back(saved.get("memory_at_beginning" if done else "memory", {}), is_inside=done > 0)
@@ -108,7 +122,7 @@ class StatefulSource:
             tree["memory"] = memory
         if done and self._at_beginning:
             tree["memory_at_beginning"] = self._at_beginning
-        return tree
+        return tree | self._made_late.saved(changed={_PART} if "loader" in tree else set())
 
     def identity(self) -> str:
         dataset = getattr(self._loader, "dataset", None)
@@ -128,6 +142,7 @@ class StatefulSource:
         for owner in (self._loader, getattr(self._loader, "dataset", None)):
             if owner is not None and hasattr(owner, "set_epoch"):
                 owner.set_epoch(which.epoch)
+        self._made_late.pass_begins(which.place)
         seeds = folded(self._seed, SAMPLE, *which.place, which.epoch)
         if start == 0:
             self._resumed = None
@@ -193,6 +208,11 @@ def _are_states_late(loader: Any) -> bool:
     into effect with its first sample, as Hugging Face's do, says then that it is fresh (torchdata 0.11).
     """
     return is_torchdata_loader(loader) and loader.num_workers > 0
+
+
+def _with_state(loader: Any) -> Any:
+    """Return what holds the state that goes on from pass to pass: of torchdata's loaders, their dataset."""
+    return getattr(loader, "dataset", None) if is_torchdata_loader(loader) else loader
 
 
 def _iterable_of_hugging_face(loader: Any) -> Any:

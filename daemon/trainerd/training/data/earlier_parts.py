@@ -1,0 +1,68 @@
+"""Which parts of loaders there were before the first epoch, and which one each pass over data had."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from trainerd.training.data.found_generators import is_of_user
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class EarlierParts:
+    """The parts of all loaders of a run."""
+
+    def __init__(self) -> None:
+        self._before: dict[int, weakref.ref[Any]] | None = None
+        self._of_passes: dict[tuple[tuple[int, ...], str], weakref.ref[Any]] = {}
+
+    def look_at(self, found: Iterable[Any]) -> None:
+        """Note the objects that there are before the first epoch. Later calls change nothing."""
+        if self._before is None:
+            self._before = {id(each): weakref.ref(each) for each in found if _has_weak_references(each)}
+
+    def is_new(self, root: Any) -> bool:
+        """Tell whether a part of a loader was made since the first epoch began; False if not known."""
+        if self._before is None or not _has_weak_references(root):
+            return False
+        if not (isinstance(root, Dataset | Sampler) or is_of_loading(type(root))):
+            return False
+        known = self._before.get(id(root))
+        return known is None or known() is not root
+
+    def is_another(self, place: tuple[int, ...], name: str, root: Any) -> bool | None:
+        """Tell whether the last pass at a place of the epoch had another object; None if there was none."""
+        former = self._of_passes.get((place, name))
+        self._of_passes[place, name] = weakref.ref(root)
+        return former() is not root if former is not None else None
+
+
+def is_of_loading(kind: type) -> bool:
+    """Tell whether objects of a class may be iterated over for batches, or make them.
+
+    Of the classes of libraries, these are only such as know their position.
+    """
+    # A class is asked for what its instances have: its metaclass has a `__call__` always.
+    names = {name for each in kind.__mro__ for name in _METHODS & vars(each).keys()}
+    if issubclass(kind, type | torch.nn.Module) or not names & {"__iter__", "__call__"}:
+        return False
+    if names >= {"__iter__", "state_dict", "load_state_dict"}:
+        return True
+    name = kind.__module__
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    # What is compiled into a program, such as the functions of Cython, is of modules without a file.
+    has_source = name == "__main__" or getattr(module, "__file__", None) is not None
+    return has_source and is_of_user(name)
+
+
+_METHODS = frozenset({"__iter__", "__call__", "state_dict", "load_state_dict"})
+
+
+def _has_weak_references(value: Any) -> bool:
+    return type(value).__weakrefoffset__ != 0
