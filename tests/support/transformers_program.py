@@ -31,6 +31,16 @@ class Noisy(Dataset[Any]):
         return {"x": torch.full((2,), index / 10) + torch.rand(2) * 0.1, "labels": torch.ones(1)}
 
 
+class Counting(Noisy):
+    """Counts its reads."""
+
+    reads = 0
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        self.reads += 1
+        return super().__getitem__(index) | {"x": torch.full((2,), self.reads / 50)}
+
+
 class Endless(IterableDataset[Any]):
     def __iter__(self) -> Any:
         return iter(())

@@ -215,6 +215,8 @@ def loader_of(kind: str) -> Any:
         return DataLoader(STREAMS[kind](), batch_size=3)
     if kind == "counting":
         return DataLoader(Counting(), batch_size=3, shuffle=True)
+    if kind == "counting in workers":
+        return DataLoader(Counting(), batch_size=3, shuffle=True, num_workers=1)
     if kind == "turning":
         return DataLoader(Noisy(), batch_size=3, sampler=Turning())
     return {"a": batches(), "b": batches(5)} if kind == "cycled" else batches()
@@ -346,6 +348,15 @@ def test_crashes_change_nothing(
     assert attempt(tmp_path / "run", train, steps=2)
     assert found == undisturbed(variant)
     assert verdict(tmp_path) != "different"
+
+
+def test_a_dataset_that_changes_in_workers_is_named_and_one_in_this_process_is_not(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for data in ("counting", "counting in workers"):
+        assert attempt(tmp_path / data / "run", program(tmp_path / data, {}, data=data, epochs=1))
+        is_named = "Counting: its reads changed as samples were read" in capfd.readouterr().err
+        assert is_named == (data == "counting in workers")
 
 
 @pytest.mark.parametrize(

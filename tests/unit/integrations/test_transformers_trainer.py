@@ -122,3 +122,13 @@ def test_a_sampler_that_remembers_is_named(
     attempt(tmp_path / "own", train, crash_at=6, steps=1)
     assert attempt(tmp_path / "own", train, steps=1)
     assert "Turning: its passes changed" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_dataset_that_changes_as_it_is_read_is_named(
+    scripts: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str], workers: int
+) -> None:
+    train = scripts.program(tmp_path, {}, data=scripts.Counting(), dataloader_num_workers=workers)
+    attempt(tmp_path / "run", train, crash_at=6, steps=1)
+    assert attempt(tmp_path / "run", train, steps=1)
+    assert "Counting: its reads changed as samples were read" in capfd.readouterr().err

@@ -24,6 +24,7 @@ from trainerd.training.data.drawing import known_length
 from trainerd.training.data.loader_view import LoaderView, view_of
 from trainerd.training.data.order import batch_order
 from trainerd.training.data.passes import SAMPLE
+from trainerd.training.data.read_note import ReadNote
 from trainerd.training.data.seeded_fetch import BatchRequest, SeededFetch, as_it_is
 from trainerd.training.data.seeds import derive_seed, folded
 from trainerd.training.data.workers import drain_signals_blocked
@@ -124,6 +125,7 @@ class ExactDataset(Dataset[Any]):
 
     def __init__(self, view: LoaderView, epoch: ExactEpoch) -> None:
         self.dataset = view.dataset
+        self.read_note = ReadNote(view.dataset, is_shared=view.num_workers > 0)
         self._epoch = epoch
         self._fetch = SeededFetch(view.dataset, view.collate_fn, is_batched=view.batch_sampler is not None)
 
@@ -143,12 +145,18 @@ class ExactDataset(Dataset[Any]):
         if not isinstance(first, SeededSample):
             fetch_many = getattr(self.dataset, "__getitems__", None)
             return fetch_many(samples) if fetch_many else [self.dataset[index] for index in samples]
-        return self._fetch[BatchRequest(first.seed, [sample.index for sample in samples])]
+        return self._noted(BatchRequest(first.seed, [sample.index for sample in samples]))
 
     def __getitem__(self, sample: Any) -> Any:
         if not isinstance(sample, SeededSample):
             return self.dataset[sample]
-        return self._fetch[BatchRequest(sample.seed, sample.index)]
+        return self._noted(BatchRequest(sample.seed, sample.index))
+
+    def _noted(self, request: BatchRequest) -> Any:
+        self.read_note.before_reading()
+        batch = self._fetch[request]
+        self.read_note.after_reading()
+        return batch
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -164,9 +172,11 @@ class ExactLoader(DataLoader[Any]):
 
     Attributes:
         source_view: Parts of the loader that it was made from.
+        read_note: What reading samples has changed.
     """
 
     source_view: LoaderView
+    read_note: ReadNote
     _epoch: ExactEpoch
 
     def begin_at(self, epoch: int, batch: int = 0) -> None:
@@ -185,7 +195,7 @@ class ExactLoader(DataLoader[Any]):
             return super()._get_iterator()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in {"source_view", "_epoch"}:
+        if name in {"source_view", "read_note", "_epoch"}:
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
@@ -234,8 +244,9 @@ def exact_of(view: LoaderView, seed: int) -> ExactLoader:
     order: dict[str, Any] = (
         {"batch_sampler": batches} if is_batched else {"batch_size": None, "sampler": batches.sampler}
     )
+    dataset = ExactDataset(view, epoch)
     loader = ExactLoader(
-        ExactDataset(view, epoch),
+        dataset,
         **order,
         collate_fn=as_it_is,
         num_workers=view.num_workers,
@@ -243,6 +254,6 @@ def exact_of(view: LoaderView, seed: int) -> ExactLoader:
         generator=torch.Generator().manual_seed(derive_seed(seed, _EXACT)),
         **view.worker_options(),
     )
-    loader.source_view = view
+    loader.source_view, loader.read_note = view, dataset.read_note
     loader._epoch = epoch  # noqa: SLF001 - made here
     return loader

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trainerd.contract.verdict import Reason
 from trainerd.training.data.dataset_memory import DatasetMemory, FirstMarks
 from trainerd.training.data.loader_memory import LoaderMemory
+from trainerd.training.data.read_note import ReadingWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -23,8 +24,8 @@ _SAMPLERS: Final = ("sampler", "batch_sampler")
 _END: Final = object()
 
 
-class SamplerWatch:
-    """Finds out whether the samplers of an exact loader remember more than an epoch.
+class LoaderWatch:
+    """Finds out whether samplers or the dataset of an exact loader remember what no checkpoint holds.
 
     Args:
         loader: The loader, before its first pass.
@@ -35,11 +36,13 @@ class SamplerWatch:
         view = loader.source_view
         self._order = LoaderMemory({name: getattr(view, name) for name in _SAMPLERS}, _SAMPLERS)
         self._sampler = view.sampler if view.sampler is not None else view.batch_sampler
+        self._reading = ReadingWatch(loader.read_note, type(view.dataset), suspect)
         self._suspect = suspect
         self._is_told = False
 
     def look(self) -> None:
         """Compare what they are like with what they were before. Each pass is told its epoch."""
+        self._reading.look()
         if self._is_told:
             return
         paths = self._order.saved().get("attributes", {})
@@ -79,6 +82,9 @@ class PassMemory:
         self._saved = saved or {}
         self._beginning: dict[str, Any] = {}
         self._to_watch = 0 if view.num_workers else _WATCHED
+        # What reading changes in this process is put back; what it changes in workers is only named.
+        is_read_here = view.num_workers == 0
+        self._reading = None if is_read_here else ReadingWatch(loader.read_note, type(view.dataset), suspect)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what changed since the run first used the loader; empty if nothing did."""
@@ -106,6 +112,8 @@ class PassMemory:
         while (batch := self._next(iterator)) is not _END:
             self._order.put_back(now.get("order", {}), is_inside=True)  # it was drawn with the first batch
             now = {}
+            if self._reading is not None:
+                self._reading.look()
             yield batch
 
     def _changes(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from transformers.trainer_utils import TrainOutput
 
 from trainerd.errors import UserError
 from trainerd.training.data.exact_loader import ExactLoader, exact
-from trainerd.training.data.pass_memory import SamplerWatch
+from trainerd.training.data.pass_memory import LoaderWatch
 from trainerd.training.integrations.replaced_methods import check_methods
 from trainerd.training.integrations.transformers_measured import MEASURED_ENDS
 from trainerd.training.integrations.transformers_state import TrainerRun
@@ -99,7 +99,7 @@ class _ProtectedTrainer(TrainerCallback):
         self._step = self._epoch = 0
         self._is_put_back = self._is_over = False
         self._names: list[str] = []
-        self._samplers: list[SamplerWatch] = []
+        self._watches: list[LoaderWatch] = []
         self._former = {name: getattr(trainer, name) for name in ("train", *_REPLACED)}
         session.track(transformers=self._run)
 
@@ -167,7 +167,7 @@ class _ProtectedTrainer(TrainerCallback):
         length = self._epoch_length()
         if step > self._step:
             self._step = step
-            for each in self._samplers:
+            for each in self._watches:
                 each.look()
             self.drive.step_done(step, self._epoch, step - self._epoch * length)
         if step >= (self._epoch + 1) * length:
@@ -188,8 +188,8 @@ class _ProtectedTrainer(TrainerCallback):
 
         def prepare(*objects: Any, **options: Any) -> Any:
             made = [exact(each, seed) if isinstance(each, DataLoader) else each for each in objects]
-            self._samplers = [
-                SamplerWatch(each, self.drive.suspect) for each in made if isinstance(each, ExactLoader)
+            self._watches = [
+                LoaderWatch(each, self.drive.suspect) for each in made if isinstance(each, ExactLoader)
             ]
             return former(*made, **options)
 
