@@ -92,12 +92,14 @@ def trainer_in(out: Path, *callbacks: Any, data: Any = None, model: Any = Net, *
     )
 
 
-def program(out: Path, found: dict[str, Any], *, patience: int = 50, **options: Any) -> Loop:
-    """Return a training script that notes what it ends with in `found`."""
+def program(
+    out: Path, found: dict[str, Any], *, patience: int = 50, callbacks: Any = (), **options: Any
+) -> Loop:
+    """Return a training script that notes what it ends with in `found`. Callbacks are given as classes."""
 
     def train(session: Any, tick: Any) -> None:
         stopping = EarlyStoppingCallback(patience, 0.0 if patience > 1 else 1e9)
-        trainer = trainer_in(out, stopping, Ticking(tick), **options)
+        trainer = trainer_in(out, stopping, Ticking(tick), *[each() for each in callbacks], **options)
         protect(trainer, session)
         result = trainer.train()
         found.update(

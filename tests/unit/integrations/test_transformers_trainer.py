@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.support.in_process import attempt
 from trainerd.errors import UserError
@@ -132,3 +134,63 @@ def test_a_dataset_that_changes_as_it_is_read_is_named(
     attempt(tmp_path / "run", train, crash_at=6, steps=1)
     assert attempt(tmp_path / "run", train, steps=1)
     assert "Counting: its reads changed as samples were read" in capfd.readouterr().err
+
+
+def test_attributes_of_a_trainer_and_of_a_callback_go_on(
+    scripts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TRL's trainers sum up what they log, and a trainer of the script may weigh its loss by former ones."""
+
+    class Weighing(scripts.Trainer):  # type: ignore[misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.seen = {"train": defaultdict(list)}
+            self.center = torch.zeros(())
+
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            found = super().compute_loss(model, inputs, *args, **kwargs)
+            loss = found[0] if isinstance(found, tuple) else found
+            if model.training:
+                self.center = 0.9 * self.center + 0.1 * loss.detach()
+                self.seen["train"]["loss"].append(loss.item())
+                loss = loss * (1 + self.center)
+            return (loss, *found[1:]) if isinstance(found, tuple) else loss
+
+        def log(self, logs: dict[str, Any], *args: Any) -> None:
+            super().log({**logs, "sum": sum(self.seen["train"].pop("loss", []))}, *args)
+
+    class Damping(scripts.TrainerCallback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.steps: list[int] = []
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, optimizer: Any, **_: Any) -> None:
+            self.steps.append(state.global_step)
+            optimizer.param_groups[0]["lr"] = 0.05 / len(self.steps)
+
+    monkeypatch.setattr(scripts, "Trainer", Weighing)
+    undisturbed: dict[str, Any] = {}
+    train = scripts.program(tmp_path / "a", undisturbed, callbacks=[Damping])
+    assert attempt(tmp_path / "a" / "run", train, steps=1)
+    found: dict[str, Any] = {}
+    train = scripts.program(tmp_path / "b", found, callbacks=[Damping])
+    for crash_at in (2, 2, 1):
+        assert not attempt(tmp_path / "b" / "run", train, crash_at=crash_at, steps=1)
+    assert attempt(tmp_path / "b" / "run", train, steps=1)
+    assert found == undisturbed
+
+
+def test_an_attribute_that_no_checkpoint_can_hold_is_named(
+    scripts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Keeping(scripts.Trainer):  # type: ignore[misc]
+        kept: list[Any]
+
+        def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+            self.kept = [object()]
+            return super().compute_loss(*args, **kwargs)
+
+    monkeypatch.setattr(scripts, "Trainer", Keeping)
+    train = scripts.program(tmp_path, {})
+    assert not attempt(tmp_path / "run", train, crash_at=2, steps=1)
+    assert attempt(tmp_path / "run", train, steps=1)
+    assert "trainer.kept: it changed during training" in capfd.readouterr().err

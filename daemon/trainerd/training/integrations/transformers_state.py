@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import torch
 from transformers.trainer_callback import ExportableState
 
+from trainerd.training.integrations.transformers_attributes import TrainerAttributes
 from trainerd.training.integrations.transformers_measured import apart, together
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from trainerd.contract.verdict import Reason
 
 _COUNTERS: Final = ("_total_loss_scalar", "_globalstep_last_logged", "_initial_global_step", "current_flos")
 """Attributes of the trainer that it sets to zero in each attempt. With them goes ``_tr_loss``, a tensor."""
@@ -29,7 +33,11 @@ _OF_THE_RUN: Final = (
 
 
 class TrainerRun:
-    """The counters of a trainer, its `TrainerState`, and its callbacks with a state.
+    """The counters of a trainer, its `TrainerState`, its own attributes, and its callbacks with a state.
+
+    Args:
+        trainer: The `transformers.Trainer`.
+        suspect: Takes in that an attribute changed that no checkpoint can hold.
 
     Attributes:
         saved: What the checkpoint holds, None in a fresh run.
@@ -37,14 +45,20 @@ class TrainerRun:
         trainerd_measured: Names in the state that no drill compares.
     """
 
-    trainerd_measured: ClassVar = ("measured",)
+    trainerd_measured: ClassVar = ("measured", "attributes")
+    """Trainers keep times among their attributes. What else these decide shows in logs and weights."""
 
-    def __init__(self, trainer: Any) -> None:
+    def __init__(self, trainer: Any, suspect: Callable[[Reason], None]) -> None:
         self.saved: dict[str, Any] | None = None
         self.output: dict[str, Any] | None = None
         self._trainer = trainer
+        self._attributes = TrainerAttributes(trainer, suspect)
         self._frozen: dict[str, Any] | None = None
         self._is_waiting = False
+
+    def begin(self) -> None:
+        """Training begins: note what the trainer and its callbacks are like."""
+        self._attributes.begin()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the run; after its end that of the last boundary, with the result."""
@@ -61,6 +75,7 @@ class TrainerRun:
             "is_stopped": bool(trainer.control.should_training_stop),
             "loss": getattr(trainer, "_tr_loss", torch.tensor(0.0)).detach().clone(),
             "counters": {name: getattr(trainer, name, 0) for name in _COUNTERS},
+            "attributes": self._attributes.changed(),
             "output": None,
         }
 
@@ -108,6 +123,7 @@ class TrainerRun:
         trainer._tr_loss = saved["loss"].to(trainer.args.device).clone()  # noqa: SLF001 - no public name
         for name, value in saved["counters"].items():
             setattr(trainer, name, value)
+        self._attributes.put_back(saved.get("attributes", {}))  # a checkpoint of an older version has none
         state = self.saved_state()
         for name in _OF_THE_RUN:
             if name in state:

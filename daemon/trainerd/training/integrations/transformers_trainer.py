@@ -94,7 +94,7 @@ class _ProtectedTrainer(TrainerCallback):
         self.drive: Drive = session.drive()
         self._trainer = trainer
         self._session = session
-        self._run = TrainerRun(trainer)
+        self._run = TrainerRun(trainer, self.drive.suspect)
         self._place: DrivenPlace | None = None
         self._step = self._epoch = 0
         self._is_put_back = self._is_over = False
@@ -111,6 +111,7 @@ class _ProtectedTrainer(TrainerCallback):
         trainer._finalize_training = self._finalize_training  # noqa: SLF001
         trainer.callback_handler.callbacks.insert(0, self)  # before what others do when a step begins
         self._run.saved = self.drive.saved_state("transformers")
+        self._run.begin()
         try:
             if self._run.saved is None:
                 return self._former["train"](resume_from_checkpoint, **options)
