@@ -89,6 +89,11 @@ def differences(
             yield from _object_differences(name, target, states[name], classes.get(name))
 
 
+def is_stock_state(state: Any) -> bool:
+    """Tell whether a state has the form of torch's optimizers. One around another may have its own."""
+    return isinstance(state, dict) and {"state", "param_groups"} <= state.keys()
+
+
 def _missing_entries(name: str, live: dict[str, Any], saved: Any) -> Iterator[str]:
     for key, value in live.items():
         if key not in saved:
@@ -113,8 +118,9 @@ def _entry_differences(
 def _object_differences(name: str, target: Stateful, state: Any, saved_class: str | None) -> Iterator[str]:
     if not isinstance(target, torch.optim.Optimizer):
         return
-    if not isinstance(state, dict) or not {"state", "param_groups"} <= state.keys():
-        yield f"{name}: the checkpoint does not hold the state of an optimizer"
+    if not is_stock_state(state):
+        if is_stock_state(target.state_dict()):
+            yield f"{name}: the checkpoint does not hold the state of an optimizer"
     elif saved_class is not None and saved_class != class_name(target):
         yield f"{name}: in the checkpoint a {saved_class}, here a {class_name(target)}"
     elif len(state["param_groups"]) != len(target.param_groups):

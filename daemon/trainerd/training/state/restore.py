@@ -17,7 +17,7 @@ import torch
 from trainerd.errors import CorruptError, MismatchError
 from trainerd.training.state.already_restored import is_already_restored
 from trainerd.training.state.copied_state import copied_state
-from trainerd.training.state.fitting import differences, fitting_states
+from trainerd.training.state.fitting import differences, fitting_states, is_stock_state
 from trainerd.training.state.in_place import on_devices
 from trainerd.training.state.objects import (
     CLASSES,
@@ -171,7 +171,7 @@ class StateTree:
                 is_same_program=began.get(name) == self.first_names.get(name, saved),
             )
             for name, state in states.items()
-            if name in live and name in self.parameter_names and "param_groups" in state
+            if name in live and name in self.parameter_names and is_stock_state(state)
         }
 
     def _check(

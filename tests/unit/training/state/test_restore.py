@@ -462,3 +462,36 @@ def test_an_object_gets_its_tensors_on_the_devices_that_they_were_on(
 
 def test_a_checkpoint_without_a_device_says_nothing_of_devices():
     assert "object_devices" not in snapshot.take_snapshot({"optimizer": Velocities()}).document
+
+
+# ------------------------------------------------------------ optimizers with a state of another form
+
+
+class Slow(torch.optim.SGD):
+    """Keeps slow weights beside the fast ones, and gives both under names of its own, as Lookahead does."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, lr=0.1, momentum=0.9)
+        self.slow = [each.detach().clone() for each in self.param_groups[0]["params"]]
+
+    def state_dict(self):
+        fast = super().state_dict()
+        return {"fast_state": fast["state"], "slow": self.slow, "param_groups": fast["param_groups"]}
+
+    def load_state_dict(self, state):
+        super().load_state_dict({"state": state["fast_state"], "param_groups": state["param_groups"]})
+        self.slow = state["slow"]
+
+
+def test_an_optimizer_with_a_state_of_another_form_goes_on(tmp_path):
+    model = network(seed=1)
+    optimizer = Slow(model.parameters())
+    for each in optimizer.slow:
+        each.add_(1)
+    model(torch.ones(2, 2)).sum().backward()
+    optimizer.step()
+    saved(tmp_path, {"model": model, "optimizer": optimizer})
+    other = network(seed=2)
+    restored = Slow(other.parameters())
+    load(tmp_path, {"model": other, "optimizer": restored})
+    assert_same(restored.state_dict(), optimizer.state_dict())
