@@ -20,9 +20,12 @@ _FRAMEWORKS: Final = frozenset(
         "lightning", "pytorch_lightning", "ignite", "accelerate", "fastai", "deepspeed",
         "horovod", "colossalai",
         "tensorflow", "jax", "keras", "composer", "catalyst", "ray", "skorch", "torchtune",
-        "fairscale", "apex",
+        "fairscale", "apex", "stable_baselines3", "sb3_contrib", "tianshou", "setfit", "poutyne",
     }
 )  # fmt: skip
+_INTEGRATED: Final = frozenset({"lightning", "pytorch_lightning", "ignite", "accelerate", "ray"})
+_ON_TRANSFORMERS: Final = frozenset({"transformers", "trl", "sentence_transformers"})
+"""Their trainers are, or derive from, the `Trainer` of Transformers."""
 _RANKS: Final = frozenset(
     {"init_process_group", "DistributedDataParallel", "DistributedSampler", "FullyShardedDataParallel",
      "fully_shard", "init_device_mesh"}
@@ -104,13 +107,17 @@ def _of_import(node: ast.Import | ast.ImportFrom) -> Iterator[Refusal]:
         if root == "trainerd":
             yield Refusal(node.lineno, "the script uses trainerd already", "trainerd check")
         elif root in _FRAMEWORKS:
-            yield Refusal(
-                node.lineno, f"{root} drives the training or its data", "docs/training-api.md by hand"
-            )
+            page = "docs/integrations.md" if root in _INTEGRATED else "docs/training-api.md by hand"
+            yield Refusal(node.lineno, f"{root} drives the training or its data", page)
     if isinstance(node, ast.ImportFrom):
+        root = (node.module or "").partition(".")[0]
         for each in node.names:
-            if node.module and node.module.startswith("transformers") and each.name.endswith("Trainer"):
-                yield Refusal(node.lineno, f"{each.name} of transformers drives the training")
+            if root in _ON_TRANSFORMERS and each.name.endswith("Trainer"):
+                yield Refusal(
+                    node.lineno,
+                    f"{each.name} of {root} drives the training",
+                    "protect(trainer, session) of docs/integrations.md",
+                )
             elif each.name in _RANKS:
                 yield _ranks(node.lineno, each.name)
 

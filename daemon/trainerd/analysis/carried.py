@@ -122,7 +122,7 @@ def _update_of(meter: str, loop: SessionLoop, views: Views) -> ast.Call | None:
     return None
 
 
-def finding_of(carried: Carried) -> ScriptFinding:
+def finding_of(script: Script, carried: Carried) -> ScriptFinding:
     """Return what is said of a carried variable."""
     name, loop = carried.name, carried.loop
     short = last_part(name)
@@ -138,6 +138,10 @@ def finding_of(carried: Carried) -> ScriptFinding:
     elif _is_count(carried):
         session = loop.session
         instead = f"{session}.step counts steps over all attempts, {session}.batch the batches of the loop"
+    elif script.names.class_of(name, loop.scope) is not None:  # an object, which no value can be
+        instead = (
+            f"give its class state_dict and load_state_dict, and write {loop.session}.track({short}={name})"
+        )
     elif "." in name:
         instead = (
             f'{short} = {loop.session}.value("{short}", …) and {short}.value, or give the object '

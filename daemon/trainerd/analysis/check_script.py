@@ -53,7 +53,7 @@ def _findings(script: Script) -> tuple[ScriptFinding, ...]:
     made = [*untracked_objects(script)]
     named = {(finding.line, finding.name) for finding in made}
     found = [
-        *(finding_of(each) for each in carried if each.holder is None),
+        *(finding_of(script, each) for each in carried if each.holder is None),
         *read_after_loops(script, views, {each.key for each in carried}),
         *made,
         *(

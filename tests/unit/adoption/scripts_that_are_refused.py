@@ -123,6 +123,7 @@ for i, (x, y) in enumerate(loader, 1):
         "a third loop",
     ),
     "lightning": (">>>import lightning as L\n" + _MADE + _LOOP, "lightning drives the training"),
+    "trl": (">>>from trl import SFTTrainer\n" + _MADE + _LOOP, "SFTTrainer of trl drives the training"),
     "ranks": (
         '\n>>>torch.distributed.init_process_group("gloo")\n' + _MADE + _LOOP,
         "several ranks",

@@ -86,3 +86,28 @@ def test_a_script_that_is_not_python_is_an_error_with_its_line(source):
 def test_a_generator_of_an_object_is_tracked_by_the_name_that_the_object_has_outside():
     (found,) = check_source(WRONG["a generator that is drawn from in a method"])
     assert found.instead == "session.track(rng=noise.rng)"
+
+
+def test_an_object_of_a_class_is_not_to_become_a_value():
+    """No value can be one: `session.variables(memory=…)` would refuse it."""
+    source = """
+import trainerd
+
+class Memory:
+    def __init__(self):
+        self.items = []
+
+    def add(self, item):
+        self.items.append(item)
+
+memory = Memory()
+with trainerd.session() as session:
+    session.track(model=model)
+    for step in session.steps(9):
+        train(model, memory)
+        memory.add(step)
+"""
+    (finding,) = check_source(source)
+    assert finding.instead == (
+        "give its class state_dict and load_state_dict, and write session.track(memory=memory)"
+    )
