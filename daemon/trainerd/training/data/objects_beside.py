@@ -1,9 +1,10 @@
 """Plain objects that training changes and that are in no checkpoint.
 
 A memory bank, a replay buffer, an environment, a controller: an object of a class that the script imports
-from another file of the user's, and that is not tracked. Those of the script's own classes are found in its
-source. Variables that a closure counts in. And what a tracked module keeps in an attribute of a kind that its
-checkpoint does not hold: a deque, a set, an object.
+from another file of the user's, and that is not tracked. A framework object or simulator of an installed
+package. Those of the script's own classes are found in its source. Variables that a closure counts in. And
+what a tracked module keeps in an attribute of a kind that its checkpoint does not hold: a deque, a set, an
+object.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from trainerd.contract.verdict import Reason
 from trainerd.training.data.attribute_marks import mark_of
+from trainerd.training.data.foreign_drivers import is_driver, is_simulator
 from trainerd.training.data.found_generators import is_installed, is_library, is_of_user
 from trainerd.training.state.class_reads import reads_own
 from trainerd.training.state.live_objects import live_instances
@@ -86,7 +88,11 @@ class ObjectsBeside:
                 file = known.value.__code__.co_filename
                 if not is_library(known.value.__module__) and not is_installed(file):
                     self._watch(known.value, known.expression, known, _written_variables)
-            elif _is_own(known.value, known.file) and not coverage.keeps(known.value):
+            elif not coverage.keeps(known.value) and (
+                _is_own(known.value, known.file)
+                or is_driver(known.value, coverage)
+                or is_simulator(known.value)
+            ):
                 self._watch(known.value, known.expression, known, _data_of)
 
     def _watch(
@@ -132,7 +138,8 @@ class ObjectsBeside:
             return Reason(
                 "module-attribute",
                 watched.where,
-                f"training changes {whole}, and a checkpoint of a module holds no {kind}: {forgotten}",
+                f"training changes {whole}, and a checkpoint of a module holds no {kind} of this form: "
+                f"{forgotten}",
                 "keep it in a tensor, a number, a list or a dict, or give the module get_extra_state() and "
                 "set_extra_state()",
             )
@@ -144,12 +151,20 @@ class ObjectsBeside:
                 f"checkpoint: {forgotten}",
                 f'{name} = {self._session}.value("{name}", …), set in the function through {name}.value',
             )
+        hint = (
+            f"give its class state_dict() and load_state_dict(), and write "
+            f"{self._session}.track({word}={watched.expression})"
+        )
+        if not is_of_user(type(value).__module__):
+            hint = (
+                f"write a class that keeps {watched.expression} and whose state_dict() and load_state_dict() "
+                f"save and restore what goes on in it, and track an object of it"
+            )
         return Reason(
             "untracked-object",
             watched.where,
             f"training changes {whole}, and {watched.expression} is not tracked: {forgotten}",
-            f"give its class state_dict() and load_state_dict(), and write "
-            f"{self._session}.track({word}={watched.expression})",
+            hint,
         )
 
 
