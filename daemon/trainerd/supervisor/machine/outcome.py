@@ -371,7 +371,8 @@ def _ended_by_signal(evidence: Evidence, rank: RankExit, who: str) -> _Verdict:
         return OutcomeKind.KILLED, Retry.AFTER_BACKOFF, f"{who} was killed because that was asked for"
     was_asked = evidence.exit.stop_requested_s is not None
     if was_asked and rank.signal in STOP:
-        reason = f"{who} left on {name}, as asked, without a checkpoint of that moment"
+        saved = ", without a checkpoint of that moment" if evidence.has_session else f"; {_NO_SESSION}"
+        reason = f"{who} left on {name}, as asked{saved}"
         return OutcomeKind.STOPPED, Retry.AFTER_BACKOFF, reason
     by_kernel = _killed_for_memory(evidence.exit, rank)
     if by_kernel is not None:
@@ -397,7 +398,7 @@ def _left_as_asked(evidence: Evidence, record: ExitRecord, rank: RankExit) -> _V
         return None
     who, number = f"rank {rank.rank}", rank.exit_code - SHELL_SIGNAL
     if number in STOP and not evidence.has_session:
-        reason = f"{who} left on {signal_name(number)}, as asked: exit code {rank.exit_code}"
+        reason = f"{who} left on {signal_name(number)}, as asked: exit code {rank.exit_code}; {_NO_SESSION}"
         return OutcomeKind.STOPPED, Retry.AFTER_BACKOFF, reason
     # Ranks that were all asked to leave do so at different moments: one that waits for another may raise.
     bad = [each.rank for each in record.ranks if not _ended_well(each)]
@@ -517,6 +518,7 @@ _OUT_OF_MEMORY: Final = re.compile(
     r"^(?:\w+\.)*(?:\w*MemoryError|OutOfMemoryError)\b|CUDA out of memory|CUDA error: out of memory"
     r"|DefaultCPUAllocator: |CUBLAS_STATUS_ALLOC_FAILED|[Cc](?:an't|annot) allocate memory"
 )
+_NO_SESSION: Final = "it opened no session, so trainerd has saved nothing of it"
 _WORKER_KILLED: Final = re.compile(r"DataLoader worker .*killed by signal: Killed")
 _BAD_ALLOC: Final = "std::bad_alloc"
 _EXCEPTION: Final = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)\b(?::|$)")

@@ -109,12 +109,25 @@ def test_a_rank_that_raises_while_all_are_asked_to_stop_is_no_failure(first):
     assert judged(code(1), stop_requested_s=30.0, **alone).kind is OutcomeKind.CRASHED
 
 
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, "as asked; it opened no session, so trainerd has saved nothing of it"),
+        (SESSION | OLD, "as asked, without a checkpoint of that moment"),
+    ],
+    ids=["plain", "session"],
+)
+def test_what_a_rank_that_left_as_asked_has_saved_is_said(fields, said):
+    assert judged(by(signal.SIGTERM), stop_requested_s=30.0, **fields).reason.endswith(said)
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_plain_command_that_ends_as_a_shell_says_a_signal_has_left_as_asked(name):
     ended = code(128 + signal.Signals[name])
     outcome = judged(ended, stop_requested_s=30.0)
     assert outcome.kind is OutcomeKind.STOPPED
     assert name in outcome.reason
+    assert "it opened no session, so trainerd has saved nothing of it" in outcome.reason
     assert judged(ended).kind is OutcomeKind.CRASHED
     assert judged(code(128 + signal.SIGSEGV), stop_requested_s=30.0).kind is OutcomeKind.CRASHED
 
