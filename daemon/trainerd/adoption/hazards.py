@@ -6,6 +6,7 @@ import ast
 from typing import TYPE_CHECKING, Final
 
 from trainerd.adoption.refusal import Refusal
+from trainerd.analysis.kinds import is_generator
 from trainerd.analysis.syntax import Function, dotted, last_part, walk, walk_scope
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from trainerd.adoption.nest import Nest
     from trainerd.adoption.reach import Reach
+    from trainerd.analysis.scopes import Scope
     from trainerd.analysis.script import Script
 
 _FRAMEWORKS: Final = frozenset(
@@ -182,8 +184,10 @@ def _drawn_before(script: Script, reach: Reach, nest: Nest) -> Iterator[Refusal]
             if end in set(walk_scope([statement])):
                 break
             before.append(statement)
-        for node, _ in reach.code(before, scope):
-            if isinstance(node, ast.Call) and _draws(script, node):
+        code = list(reach.code(before, scope))
+        made = {node for node, _ in code}
+        for node, place in code:
+            if isinstance(node, ast.Call) and (_draws(script, node) or _draws_on(script, node, place, made)):
                 yield Refusal(
                     node.lineno,
                     "drawn in each epoch before its loop over batches: a resume in the loop draws another",
@@ -194,3 +198,12 @@ def _drawn_before(script: Script, reach: Reach, nest: Nest) -> Iterator[Refusal]
 def _draws(script: Script, node: ast.Call) -> bool:
     name = script.names.resolved(node.func)
     return last_part(name) in _DRAWS and name.partition(".")[0] in _RANDOM_ROOTS
+
+
+def _draws_on(script: Script, node: ast.Call, place: Scope, made: set[ast.AST]) -> bool:
+    """Tell whether a call draws from a generator that goes on from epoch to epoch."""
+    receiver = (dotted(node.func) or "").rpartition(".")[0]
+    return any(
+        isinstance(value, ast.Call) and value not in made and is_generator(script.names.resolved(value.func))
+        for value in script.names.values(receiver, place)
+    )

@@ -163,6 +163,11 @@ for epoch in range(2):
         + _STEP,
         "which is not known to be a DataLoader",
     ),
+    "drawn_each_epoch_from_one_generator": (
+        _MADE + "\nrng = numpy.random.default_rng(7)\nfor epoch in range(2):\n"
+        f">>>    scale = float(rng.random())\n    for x, y in loader:\n        x = x * scale{_STEP}",
+        "drawn in each epoch",
+    ),
     "drawn_each_epoch": (
         _MADE + "\nfor epoch in range(2):\n>>>    noise = torch.randn(4)\n"
         f"    for x, y in loader:\n        x = x + noise{_STEP}",
