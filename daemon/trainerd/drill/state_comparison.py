@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from trainerd.training.engine.row_comparison import Patterns
     from trainerd.training.state.restore import StateTree
 
-_LEFT_OUT: Final = frozenset({"position", "sources", "sources_form", "former_sources", "seed"})
+_LEFT_OUT: Final = frozenset(
+    {"position", "sources", "sources_form", "former_sources", "source_owners", "seed"}
+)
 """Of the session's own state. What a loader gives is compared by the samples."""
 
 

@@ -169,7 +169,7 @@ class BatchLoops:
 
     def look_around(self) -> None:
         """Note what the data looks like that the script may change in its first epoch."""
-        self._sources.look_around()
+        self._sources.look_around(self._engine.run.state.loop_sources.kinds_that_wait())
 
     def end_broken_loop(self, *, is_over: bool = False) -> None:
         """A loop that was left in the middle ends, unless that was done.

@@ -21,6 +21,7 @@ class CountedSource:
 
     is_idle_at_boundary = True
     ends_with_loader = False
+    was_there = False
     ends_silently = False
 
     def __init__(self, total: int) -> None:

@@ -18,7 +18,7 @@ import functools
 import itertools
 import types
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -33,7 +33,7 @@ from trainerd.training.data.code_variables import (
     object_variables,
     variables_below,
 )
-from trainerd.training.data.earlier_parts import EarlierParts, is_of_loading
+from trainerd.training.data.earlier_parts import EarlierParts
 from trainerd.training.data.found_generators import is_of_user
 from trainerd.training.data.loader_memory import FORMS, FirstSight, plain_form, set_attribute
 from trainerd.training.data.root_identity import IDENTITIES, IS_BACK, identity_of, root_of
@@ -62,9 +62,14 @@ class FirstMarks:
         self.samplers = FirstSight()
         self.parts = EarlierParts()
 
-    def look_around(self) -> None:
-        """Note what the datasets and samplers that there are look like, before the first epoch."""
-        found = live_instances(lambda kind: is_of_loading(kind) or issubclass(kind, Dataset | Sampler))
+    def look_around(self, kinds: Collection[str] = ()) -> None:
+        """Note what the datasets and samplers that there are look like, before the first epoch.
+
+        Args:
+            kinds: Classes of loaders that are noted to be there, too.
+        """
+        self.parts.kinds = frozenset(kinds)
+        found = live_instances(self.parts.is_noted)
         self.parts.look_at(found)
         marked = [each for each in found if isinstance(each, Dataset | Sampler)]
         if len(marked) > _SEEN_MAX:
@@ -72,7 +77,7 @@ class FirstMarks:
         for each in marked:
             if isinstance(each, Sampler):
                 self.samplers.look_at(each)
-            elif not type(each).__module__.startswith("trainerd."):
+            elif isinstance(each, Dataset) and not type(each).__module__.startswith("trainerd."):
                 DatasetMemory({"dataset": each}, lambda _: None, self)
 
     def of(self, root: Any, now: Mapping[str, str]) -> _Seen:

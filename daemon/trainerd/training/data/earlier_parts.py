@@ -10,15 +10,21 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from trainerd.training.data.found_generators import is_of_user
+from trainerd.training.data.root_identity import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
 class EarlierParts:
-    """The parts of all loaders of a run."""
+    """The parts of all loaders of a run.
+
+    Attributes:
+        kinds: Full names of classes that are looked for beside those of `is_of_loading`.
+    """
 
     def __init__(self) -> None:
+        self.kinds: frozenset[str] = frozenset()
         self._before: dict[int, weakref.ref[Any]] | None = None
         self._of_passes: dict[tuple[tuple[int, ...], str], weakref.ref[Any]] = {}
 
@@ -27,14 +33,20 @@ class EarlierParts:
         if self._before is None:
             self._before = {id(each): weakref.ref(each) for each in found if _has_weak_references(each)}
 
+    def is_noted(self, kind: type) -> bool:
+        """Tell whether objects of a class are noted before the first epoch."""
+        return issubclass(kind, Dataset | Sampler) or is_of_loading(kind) or kind_of(kind) in self.kinds
+
     def is_new(self, root: Any) -> bool:
         """Tell whether a part of a loader was made since the first epoch began; False if not known."""
-        if self._before is None or not _has_weak_references(root):
+        if self._before is None or not _has_weak_references(root) or not self.is_noted(type(root)):
             return False
-        if not (isinstance(root, Dataset | Sampler) or is_of_loading(type(root))):
-            return False
-        known = self._before.get(id(root))
-        return known is None or known() is not root
+        return not self.was_there(root)
+
+    def was_there(self, root: Any) -> bool:
+        """Tell whether a part of a loader is known to have been there before the first epoch."""
+        known = (self._before or {}).get(id(root))
+        return known is not None and known() is root
 
     def is_another(self, place: tuple[int, ...], name: str, root: Any) -> bool | None:
         """Tell whether the last pass at a place of the epoch had another object; None if there was none."""

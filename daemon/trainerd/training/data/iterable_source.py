@@ -45,6 +45,7 @@ class IterableSource:
 
     is_idle_at_boundary = True
     ends_with_loader = False
+    was_there = False
     ends_silently = False
 
     def __init__(

@@ -49,6 +49,7 @@ class MapSource:
 
     is_idle_at_boundary = True
     ends_with_loader = False
+    was_there = False
     ends_silently = False
 
     def __init__(

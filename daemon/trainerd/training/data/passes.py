@@ -38,12 +38,14 @@ class Source(Protocol):
     Attributes:
         is_idle_at_boundary: Whether waiting for the next batch changes nothing that a checkpoint holds.
         ends_with_loader: Whether it lives as long as the script has the loader.
+        was_there: Whether the loader is known to have been there before the first epoch of this attempt.
         ends_silently: Whether its state after the last batch of a pass may be that of the beginning of
             the next pass: only that no batch comes tells that the pass is over.
     """
 
     is_idle_at_boundary: bool
     ends_with_loader: bool
+    was_there: bool
     ends_silently: bool
 
     def identity(self) -> str:

@@ -14,7 +14,7 @@ from trainerd.training.data.dataset_memory import FirstMarks
 from trainerd.training.data.sources import is_stock, source_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from trainerd.contract.verdict import Reason
     from trainerd.training.data.passes import Source
@@ -63,13 +63,18 @@ class SourceCache:
             source = source_for(loader, seed=seed, warn=self._warn, suspect=self._suspect, first=self._first)
             entry = _Entry(self._reference(loader, key), source, epoch)
             source.ends_with_loader = isinstance(entry.loader, weakref.ref)
+            source.was_there = self._first.parts.was_there(loader)
         entry.epoch = epoch
         self._entries[key] = entry  # the one used last comes last
         return entry.source
 
-    def look_around(self) -> None:
-        """Note what datasets and samplers look like before the first epoch."""
-        self._first.look_around()
+    def look_around(self, kinds: Collection[str]) -> None:
+        """Note what datasets and samplers look like before the first epoch, and which loaders there are.
+
+        Args:
+            kinds: Classes of loaders that the checkpoint holds states of.
+        """
+        self._first.look_around(kinds)
 
     def clear(self) -> None:
         """Let go of all, and end workers that persist."""

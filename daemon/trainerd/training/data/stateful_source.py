@@ -50,6 +50,7 @@ class StatefulSource:
         loader: The object.
         seed: Of the session.
         suspect: Takes in a known cause of inexactness.
+        first: What there was before the first epoch.
 
     Attributes:
         ends_silently: See `Source`. torchdata's nodes and Hugging Face's iterables do not.
@@ -57,6 +58,7 @@ class StatefulSource:
 
     is_idle_at_boundary = False
     ends_with_loader = False
+    was_there = False
 
     def __init__(
         self,
@@ -78,6 +80,7 @@ class StatefulSource:
         self._now: Mapping[str, Any] = {}
         self._memory = LoaderMemory({"loader": loader})
         self._made_late = PartsMadeLate({_PART: _with_state(loader)}, (first or FirstMarks()).parts, suspect)
+        self._identity = _identity_of(loader)
         self._inner = ForeignLoaders()
         for reason in reasons_of_torchdata(loader):
             suspect(reason)
@@ -125,10 +128,7 @@ class StatefulSource:
         return tree | self._made_late.saved(changed={_PART} if "loader" in tree else set())
 
     def identity(self) -> str:
-        dataset = getattr(self._loader, "dataset", None)
-        return "|".join(
-            [kind_of(type(self._loader)), kind_of(type(dataset)), str(known_length(self._loader))]
-        )
+        return self._identity
 
     def length(self, which: Pass) -> int | None:
         del which
@@ -186,6 +186,12 @@ class StatefulSource:
             )
         yield first
         yield from batches
+
+
+def _identity_of(loader: Any) -> str:
+    """Return what tells a loader in another attempt: classes, and plain attributes before its first pass."""
+    marks = LoaderMemory({"loader": loader}, ("loader",)).identities["loader"]
+    return "|".join([kind_of(type(loader)), kind_of(type(getattr(loader, "dataset", None))), marks])
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,15 @@ class ToldSource:
     def ends_with_loader(self, ends: bool) -> None:
         self._source.ends_with_loader = ends
 
+    @property
+    def was_there(self) -> bool:
+        """As of the source within."""
+        return self._source.was_there
+
+    @was_there.setter
+    def was_there(self, was: bool) -> None:
+        self._source.was_there = was
+
     def identity(self) -> str:
         return self._source.identity()
 

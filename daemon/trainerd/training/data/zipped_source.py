@@ -35,7 +35,7 @@ class ZippedSource:
         if len({id(source) for source in sources}) < len(sources):
             raise UserError("batches() got the same loader twice: give each place a loader of its own")
         self.parts = tuple(sources)
-        self.ends_with_loader = False  # it is made for each loop
+        self.ends_with_loader = self.was_there = False  # it is made for each loop
         self.is_idle_at_boundary = all(source.is_idle_at_boundary for source in sources)
         self.ends_silently = any(source.ends_silently for source in sources)
 

@@ -1,12 +1,17 @@
-"""Where the batches of each training loop of an epoch come from, and what a checkpoint holds of that."""
+"""Where the batches of each training loop of an epoch come from, and what a checkpoint holds of that.
+
+A place is the number of a loop, and for loaders that are drawn from in step also the number of the part:
+``0``, ``1.0``, ``1.1``. One source may be at several places, and has one state.
+"""
 
 from __future__ import annotations
 
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
-from trainerd.training.data.former_owners import put_back_early, without_notes
+from trainerd.training.data.former_owners import without_notes
 from trainerd.training.engine.former_sources import FormerSources
+from trainerd.training.engine.waiting_states import SAME_AS, WaitingState, WaitingStates
 from trainerd.training.state.copied_state import copied_state
 
 if TYPE_CHECKING:
@@ -19,50 +24,48 @@ if TYPE_CHECKING:
 LOOPS_MAX: Final = 16
 """From so many loops on within an epoch, only the newest loop over each source is remembered: a script
 without epochs has all its loops in one."""
-SOURCES_FORM: Final = 2
-"""Checkpoints of form 1 hold the states of stateful loaders alone."""
-_SAME_AS: Final = "same_as"
+SOURCES_FORM: Final = 3
+"""Checkpoints of form 1 hold the states of stateful loaders alone; those of form 2 hold one entry for all
+loaders of a loop, and no owners."""
+_KEPT_MAX: Final = 16
+"""States of so many sources of former epochs are kept: the last ones."""
 
 
 class LoopSources:
-    """The sources of the training loops of an epoch, by the loop's number.
+    """The sources of the training loops of an epoch, by place.
 
     Args:
         suspect: Takes in that a source may have lost its state.
     """
 
     def __init__(self, suspect: Callable[[Reason], None] = lambda _reason: None) -> None:
-        self._former = FormerSources(suspect)
-        self._by_loop: dict[int, Source] = {}
-        self._states: dict[str, Any] = {}
-        self._same: dict[str, list[int]] = {}
-        self._skipped: dict[
-            int, tuple[Source, int]
-        ] = {}  # by id; the source is kept, or its id could pass on
+        self._former = FormerSources()
+        self._waiting = WaitingStates(suspect)
+        self._by_place: dict[str, Source] = {}
+        self._noted: set[str] = set()  # loops that this attempt has begun
+        # By the id of a source, which is kept, or its id could pass on to another.
+        self._skipped: dict[int, tuple[Source, str]] = {}
         self._begun: weakref.WeakSet[Source] = weakref.WeakSet()
-        self._begun_in_step: weakref.WeakSet[Source] = weakref.WeakSet()
         self._held: tuple[Source, int, dict[str, Any]] | None = None
+        self._with_state: dict[str, Source] = {}
 
     def __len__(self) -> int:
-        return len(self._by_loop)
+        return len(self._by_place)
 
     def skip(self, loop: int, source: Source) -> None:
         """A loop that was finished before the checkpoint is skipped: its source may be drawn from again."""
-        self._skipped[id(source)] = (source, loop)
+        for place, part in _places(loop, source).items():
+            self._skipped[id(part)] = (part, place)
 
     def put_back_skipped(self) -> None:
         """Give the sources of skipped loops what they remembered: the code after the loops uses it."""
-        for key, (source, loop) in list(self._skipped.items()):
+        for key, (source, place) in list(self._skipped.items()):
             put_back = getattr(source, "put_back", None)
-            if put_back is None:
-                continue
-            loops = [loop, *self._same.pop(str(loop), ())]
-            state = self._taken(str(loop))
-            if state is not None:
-                put_back(state)
+            if put_back is not None and (found := self._waiting.at(place)) is not None:
+                put_back(found.state)
+                self._begun.add(source)
                 del self._skipped[key]
-                for other in loops:
-                    self._by_loop.setdefault(other, source)
+                self._take_places(source, found)
 
     def use(self, loop: int, source: Source, *, done: int) -> None:
         """A loop begins to draw from a source, which gets back the state that it had.
@@ -72,49 +75,61 @@ class LoopSources:
             source: The source.
             done: How many batches of the loop are done.
         """
-        state = self._taken(str(loop))
-        loops = [loop, *self._same.pop(str(loop), ())]
-        skipped = self._skipped.pop(id(source), None)
-        if state is None and skipped is not None:
-            state = self._taken(str(skipped[1]))
-            loops += [skipped[1], *self._same.pop(str(skipped[1]), ())]
-        state = self._former.exchanged(str(loop), source, state, done=done)
         self._held = None
-        self._note(loop, source)
-        for other in loops:
-            self._by_loop.setdefault(other, source)
-        source.begin(self._not_begun(source, state), done)
+        places = _places(loop, source)
+        if done:
+            self._waiting.put_back_early(only_former=True)
+        found = {place: self._found(place, part, done) for place, part in places.items()}
+        self._note(loop, places)
+        for place, each in found.items():
+            if each is not None:
+                self._take_places(places[place], each)
+        self._begun.update(places.values())
+        states = [each.state if each is not None else None for each in found.values()]
+        if _is_in_step(source):
+            given = {str(number): state for number, state in enumerate(states) if state is not None}
+            source.begin(given or None, done)
+        else:
+            source.begin(states[0] or None, done)
 
-    def _not_begun(self, source: Source, state: Any) -> Any:
-        """Return what is to be put back of a source: nothing of one that was drawn from in this attempt.
+    def _found(self, place: str, part: Source, done: int) -> WaitingState | None:
+        skipped = self._skipped.pop(id(part), None)
+        if done:
+            return self._waiting.at(place)
+        if part in self._begun:
+            return None
+        found = self._waiting.at(skipped[1]) if skipped is not None else None
+        return found if found is not None else self._waiting.of(part, place)
 
-        Loops that draw from several sources in step have an entry each, in which one source may be more
-        than once.
-        """
-        parts = _drawn_from(source)
-        is_in_step = parts != (source,)
-        if state is not None and is_in_step:
-            begun = {str(number) for number, part in enumerate(parts) if part in self._begun}
-            state = {name: each for name, each in state.items() if name not in begun}
-        elif source in self._begun_in_step:
-            state = None
-        self._begun.update(parts)
-        self._begun_in_step.update(parts if is_in_step else ())
-        return state
+    def _take_places(self, source: Source, found: WaitingState) -> None:
+        for place in found.places:
+            self._by_place.setdefault(place, source)
 
-    def _note(self, loop: int, source: Source) -> None:
-        if loop >= LOOPS_MAX:
-            for number in [number for number, other in self._by_loop.items() if other is source]:
-                if number >= LOOPS_MAX:
-                    del self._by_loop[number]
-        former = self._by_loop.get(loop)
-        self._by_loop[loop] = source
-        if former is not None and former is not source:
-            self._former.follow(source, former)
+    def _note(self, loop: int, places: Mapping[str, Source]) -> None:
+        new = set(places.values())
+        left = {
+            place: each
+            for place, each in self._by_place.items()
+            if _loop_of(place) == loop or (min(_loop_of(place), loop) >= LOOPS_MAX and each in new)
+        }
+        for place in left:
+            del self._by_place[place]
+        self._by_place.update(places)
+        self._noted.add(str(loop))
+        others = [each for each in left.values() if each not in new]
+        if others:
+            self._former.follow(new, others)
 
     def extents(self) -> dict[str, dict[str, int]]:
         """Return what must not change in the middle of a loop, by loop."""
-        return {str(loop): source.extent() for loop, source in sorted(self._by_loop.items())}
+        found: dict[str, dict[str, int]] = {}
+        for place, source in sorted(self._by_place.items()):
+            loop, _, part = place.partition(".")
+            if part and loop not in self._noted:
+                continue  # what else it draws from is not known
+            prefix = f"{part}." if part else ""
+            found.setdefault(loop, {}).update({prefix + name: n for name, n in source.extent().items()})
+        return found
 
     def hold(self, source: Source, done: int) -> None:
         """Keep what a checkpoint holds of a source: the next batch is fetched before the boundary is crossed.
@@ -128,77 +143,128 @@ class LoopSources:
     def saved(self, position: Position) -> dict[str, Any]:
         """Return what a checkpoint at a boundary must hold of all sources, as a tree.
 
-        A source of several loops is in one state, which is there once.
+        A source at several places is in one state, which is there once.
         """
-        in_progress = self._by_loop.get(position.loop) if position.batch else None
-        first: dict[tuple[Source, ...], int] = {}
+        in_progress = {
+            each
+            for place, each in self._by_place.items()
+            if position.batch and _loop_of(place) == position.loop
+        }
+        first: dict[Source, str] = {}
         found: dict[str, Any] = {}
-        for loop, source in sorted(self._by_loop.items()):
-            drawn_from = _drawn_from(source)
-            if drawn_from in first:
-                found[str(loop)] = {_SAME_AS: str(first[drawn_from])}
-            elif state := (
-                self._state_of(in_progress, position.batch)
-                if in_progress is not None and drawn_from == _drawn_from(in_progress)
-                else source.saved(None)
-            ):
-                first[drawn_from] = loop
-                found[str(loop)] = state
+        for place, source in sorted(self._by_place.items(), key=lambda item: _order(item[0])):
+            if source in first:
+                found[place] = {SAME_AS: first[source]}
+            elif state := self._state_of(source, position.batch if source in in_progress else None):
+                first[source] = place
+                found[place] = state
+        self._with_state = {place: source for source, place in first.items()}
         # States that no source has taken yet: of loops that this attempt has not come to.
-        left = {key: without_notes(state) for key, state in self._states.items() if key not in found}
-        return left | found
+        for places, each in self._waiting.left(self._by_place):
+            found[places[0]] = without_notes(each.state)
+            found |= {place: {SAME_AS: places[0]} for place in places[1:]}
+        return found
 
-    def _state_of(self, source: Source, done: int) -> dict[str, Any]:
-        if self._held is not None and self._held[:2] == (source, done):
-            return self._held[2]
-        return source.saved(done)
+    def owners(self) -> dict[str, Any]:
+        """Return what tells the sources whose states `saved` returned last, by place."""
+        found = {place: self._former.told(source) for place, source in self._with_state.items()}
+        left = {places[0]: each for places, each in self._waiting.left(self._by_place)}
+        return found | {place: each.told() for place, each in left.items() if each.of is not None}
+
+    def _state_of(self, source: Source, done: int | None) -> dict[str, Any]:
+        if self._held is None or self._held[1] != done:
+            return source.saved(done)
+        held, _, state = self._held
+        if held is source:
+            return state
+        parts: tuple[Source, ...] = getattr(held, "parts", ())
+        if source not in parts:
+            return source.saved(done)
+        part: dict[str, Any] = state.get(str(parts.index(source)), {})
+        return part
 
     def saved_of_former(self) -> dict[str, Any]:
         """Return what a checkpoint holds of sources of former epochs, as a tree; empty if there are none."""
-        return self._former.saved(self._by_loop)
+        states = [
+            *self._waiting.former(self._by_place),
+            *self._former.saved(list(self._by_place.values())),
+        ]
+        return {"states": states[-_KEPT_MAX:]} if states else {}
 
     def restore(
-        self, saved: Mapping[str, Any], *, form: int, former: Mapping[str, Any] | None = None
+        self,
+        saved: Mapping[str, Any],
+        *,
+        form: int,
+        former: Mapping[str, Any] | None = None,
+        owners: Mapping[str, Any] | None = None,
     ) -> None:
-        """Keep what `saved` and `saved_of_former` returned until the sources are used."""
-        self._former.restore(former or {})
-        groups: dict[str, list[int]] = {}
-        for loop, state in saved.items():
-            first = state[_SAME_AS] if form > 1 and _SAME_AS in state else loop
-            groups.setdefault(first, []).append(int(loop))
-        self._same = {str(loop): group for group in groups.values() for loop in group}
-        self._states = dict(saved) if form > 1 else {loop: {"loader": state} for loop, state in saved.items()}
+        """Keep what `saved`, `saved_of_former` and `owners` returned until the sources are used."""
+        former = former or {}
+        states = dict(saved) if form > 1 else {loop: {"loader": state} for loop, state in saved.items()}
+        if form == _OF_LOOPS:
+            states = _by_place(states)
+        told = owners if owners is not None else former.get("numbered", {})
+        self._waiting.restore(states, told, list(former.get("states", ())))
 
-    def put_back_early(self, suspect: Callable[[Reason], None]) -> None:
+    def kinds_that_wait(self) -> set[str]:
+        """Return the classes of the loaders whose states no source has taken yet."""
+        return self._waiting.kinds()
+
+    def put_back_early(self) -> None:
         """Put datasets and samplers into their former state before the script comes to the loop over them.
 
         To be called where it goes on between two epochs.
         """
-        for state in self._states.values():
-            if _SAME_AS not in state:
-                put_back_early(state, suspect)
-        self._former.put_back_early()
+        self._waiting.put_back_early(only_former=False)
 
     def generators(self) -> Iterator[Any]:
         """Yield the random generators whose state is saved with the sources."""
-        for source in self._by_loop.values():
+        for source in self._by_place.values():
             yield from source.generators()
 
     def clear(self) -> None:
         """Let go of the sources."""
         self._held = None
-        self._by_loop.clear()
+        self._by_place.clear()
+        self._with_state.clear()
         self._former.clear()
         self._skipped.clear()
 
-    def _taken(self, loop: str) -> Any:
-        state = self._states.pop(loop, None)
-        if state is not None and _SAME_AS in state:
-            return self._states.pop(state[_SAME_AS], None)
-        return state
+
+_OF_LOOPS: Final = 2
 
 
-def _drawn_from(source: Source) -> tuple[Source, ...]:
-    """Return the sources that one draws from in step, which is made for each loop; of any other, itself."""
-    parts: tuple[Source, ...] = getattr(source, "parts", (source,))
-    return parts
+def _by_place(states: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the states of a checkpoint of form 2 by place: there, one entry holds those of all parts."""
+    found: dict[str, Any] = {}
+    for loop, state in states.items():
+        parts = states.get(state[SAME_AS], {}) if SAME_AS in state else state
+        if not (parts and all(map(str.isdigit, parts))):
+            found[loop] = state
+            continue
+        for number, part in parts.items():
+            is_same = SAME_AS in state
+            found[f"{loop}.{number}"] = {SAME_AS: f"{state[SAME_AS]}.{number}"} if is_same else part
+    return found
+
+
+def _is_in_step(source: Source) -> bool:
+    return hasattr(source, "parts")
+
+
+def _places(loop: int, source: Source) -> dict[str, Source]:
+    """Return the sources that a loop draws from, by place."""
+    parts: tuple[Source, ...] | None = getattr(source, "parts", None)
+    if parts is None:
+        return {str(loop): source}
+    return {f"{loop}.{number}": part for number, part in enumerate(parts)}
+
+
+def _loop_of(place: str) -> int:
+    return int(place.partition(".")[0])
+
+
+def _order(place: str) -> tuple[int, int]:
+    loop, _, part = place.partition(".")
+    return int(loop), int(part or -1)

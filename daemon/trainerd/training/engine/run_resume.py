@@ -324,7 +324,7 @@ class RunResume:
             self._pending = None
         else:
             self.restore_again()
-        self._state.loop_sources.put_back_early(self._suspicions.add)
+        self._state.loop_sources.put_back_early()
         return True
 
     def keep_changes(self) -> None:

@@ -136,6 +136,7 @@ class RunState:
             "rng": capture_rng(),
             "sources": self.loop_sources.saved(self.position),
             "sources_form": SOURCES_FORM,
+            "source_owners": self.loop_sources.owners(),
             GRADIENTS: self.gradients.state_dict(),
         }
         if self.not_kept:
@@ -181,7 +182,10 @@ class RunState:
         saved = own.get("digest", _NO_DIGEST_YET)
         self.digest = None if saved is None else int(saved, 16)
         self.loop_sources.restore(
-            own["sources"], form=own.get("sources_form", 1), former=own.get("former_sources")
+            own["sources"],
+            form=own.get("sources_form", 1),
+            former=own.get("former_sources"),
+            owners=own.get("source_owners"),
         )
         if self._is_of_as_many(own):
             self.gradients.load_state_dict(own.get(GRADIENTS))

@@ -15,6 +15,7 @@ class Recorded:
         self.begun = []
         self.name = name
         self.ends_with_loader = ends_with_loader
+        self.was_there = False
 
     def identity(self):
         return f"{__name__}.{type(self).__qualname__}|{self.name}"
@@ -100,7 +101,12 @@ def taking_turns(epochs, *, ends_with_loader=True, suspect=lambda reason: None):
 
 def resumed(sources, position, found):
     again = LoopSources(found.append)
-    again.restore(sources.saved(position), form=SOURCES_FORM, former=sources.saved_of_former())
+    again.restore(
+        sources.saved(position),
+        form=SOURCES_FORM,
+        former=sources.saved_of_former(),
+        owners=sources.owners(),
+    )
     return again, Recorded({"x": 1}, "one"), Recorded({"x": 2}, "other")
 
 
@@ -160,7 +166,12 @@ def test_one_of_several_that_are_alike_is_a_suspicion():
     for each in several:
         sources.use(0, each, done=0)
     again = LoopSources(found.append)
-    again.restore(sources.saved(Position(batch=1)), form=SOURCES_FORM, former=sources.saved_of_former())
+    again.restore(
+        sources.saved(Position(batch=1)),
+        form=SOURCES_FORM,
+        former=sources.saved_of_former(),
+        owners=sources.owners(),
+    )
     again.use(0, Recorded(name="last"), done=1)
     later = Recorded(name="same")
     again.use(0, later, done=0)
