@@ -170,6 +170,7 @@ class RunEngine:
 
     def begin_epoch(self) -> None:
         """An epoch begins, or what is left of it."""
+        self.run.resume.begin_epoch()
         self.run.resume.trains_on()
         self.run.link.batches = UNKNOWN
         if not self.run.saves.is_safe_here():  # what came before the loop over epochs would run twice
@@ -285,6 +286,7 @@ class RunEngine:
         if ends_loop:
             self.run.evidence.witness.end_loop()
             position.end_loop(ended_at=position.batch if is_last_batch else 0, is_in_series=is_in_series)
+            self.run.state.earlier_generators.loop_ended()
         self.run.evidence.pass_boundary()
         self.run.link.beat(Phase.STEP)
         STEPPED.hit()
@@ -338,6 +340,7 @@ class RunEngine:
         self.run.evidence.witness.end_loop()
         position = self.run.state.position
         position.end_loop(ended_at=position.batch, is_in_series=is_in_series)
+        self.run.state.earlier_generators.loop_ended()
         self.run.evidence.pass_boundary()
         self.run.saves.stage("drain")
         self._reach("after-loop")
@@ -353,6 +356,7 @@ class RunEngine:
         self._count_step()
         self.run.evidence.witness.end_loop()
         position.end_loop(is_late=True)
+        self.run.state.earlier_generators.loop_ended(is_late=True)
         self._is_in_step = True
 
     def epoch_done(self, *, over: int | None = None) -> None:

@@ -294,7 +294,16 @@ class RunResume:
             if total is not None and 0 < target.ended_at < total:
                 position.loop, position.batch = position.loop - 1, target.ended_at
                 return False
+        elif position.loop == target.loop:
+            self._state.earlier_generators.put_back_loop()
         return True
+
+    def begin_epoch(self) -> None:
+        """An epoch begins, or what is left of it: its code draws what it drew if it ran before."""
+        if self._pending is None:
+            self._state.earlier_generators.epoch_begins()
+        elif self.position.batch and self._state.position.phase >= self.position.phase:
+            self._state.earlier_generators.put_back_epoch()
 
     def has_finished_loop(self) -> bool:
         """Tell whether the training loop that comes next was finished before the checkpoint."""

@@ -9,6 +9,7 @@ from trainerd.contract.verdict import Reason
 from trainerd.errors import UserError
 from trainerd.training.data.sample_digest import BEGINNING, folded_in
 from trainerd.training.data.seeds import derive_seed
+from trainerd.training.engine.earlier_generators import EarlierGenerators
 from trainerd.training.engine.hook_memory import HookMemory
 from trainerd.training.engine.loop_sources import SOURCES_FORM, LoopSources
 from trainerd.training.engine.position import Position
@@ -36,6 +37,7 @@ _NOT_KEPT: Final = "not_kept"
 """What was known not to be in the checkpoint, in words: of each where, what, and what to do."""
 _STEPS: Final = "optimizer_steps"
 """What functions training had put in the place of the ``step`` of optimizers, by the optimizer's name."""
+_EARLIER: Final = "rng_earlier"
 _RANKS: Final = "ranks"
 """How many ranks the generators are of, where the batches are not sharded to as many."""
 _DEVICE: Final = 0x646576696365
@@ -57,6 +59,7 @@ class RunState:
         position: The boundary.
         seed: Of the data order and of sample randomness.
         loop_sources: Where the batches of each training loop of an epoch come from.
+        earlier_generators: Global generators before code that a resume within a loop runs again.
         digest: Of the samples of all batches so far; None if some had none.
         seeded_generators: Generators of devices that the last `restore` could not put back, if any.
     """
@@ -85,6 +88,7 @@ class RunState:
         self._world_size = world_size
         self.seed = seed
         self.loop_sources = LoopSources(suspect)
+        self.earlier_generators = EarlierGenerators()
         self.digest: int | None = BEGINNING
         self._fingerprint: dict[str, Any] | None = None
         self._is_restored = False
@@ -145,6 +149,8 @@ class RunState:
             own[_STEPS] = steps
         if self.position.world_size != self._world_size:
             own[_RANKS] = self._world_size
+        if self.position.batch:
+            own[_EARLIER] = self.earlier_generators.saved()
         if former := self.loop_sources.saved_of_former():
             own["former_sources"] = former
         if objects := self.values.objects():
@@ -189,6 +195,7 @@ class RunState:
         )
         if self._is_of_as_many(own):
             self.gradients.load_state_dict(own.get(GRADIENTS))
+            self.earlier_generators.restore(own.get(_EARLIER, {}))
         self.restore_generators(tree)
 
     def restore_objects(self, tree: StateTree, names: Collection[str], *, source: str) -> None:
