@@ -13,6 +13,7 @@ from trainerd.training.data.batch_wait import WaitInterruptedError
 from trainerd.training.data.dataset_memory import FirstMarks
 from trainerd.training.data.drawing import known_length
 from trainerd.training.data.foreign_loaders import ForeignLoaders
+from trainerd.training.data.generator_loaders import GeneratorLoaders
 from trainerd.training.data.isolation import in_isolation
 from trainerd.training.data.loader_memory import LoaderMemory
 from trainerd.training.data.made_late import PartsMadeLate, roots_of, without_roots
@@ -72,6 +73,7 @@ class IterableSource:
         self._at_beginning: dict[str, Any] = {}
         self._now: Mapping[str, Any] = {}
         self._inner = ForeignLoaders()
+        self._drawn_from = GeneratorLoaders(iterable, suspect)
 
     def identity(self) -> str:
         dataset = getattr(self._iterable, "dataset", None)
@@ -102,6 +104,7 @@ class IterableSource:
         return list(self._memory.generators.values())
 
     def saved(self, done: int | None) -> dict[str, Any]:
+        self._drawn_from.look()
         changes = self._memory.saved()
         tree = {"memory": changes} | self._made_late.saved(changed=roots_of(changes)) if changes else {}
         return tree | {"memory_at_beginning": self._at_beginning} if done and self._at_beginning else tree

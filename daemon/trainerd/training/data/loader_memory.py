@@ -254,6 +254,8 @@ def _owners_below(path: str, value: Any, seen: set[int], depth: int) -> Iterator
     yield Owner(path, value, is_dataset)
     if depth >= _DEPTH_MAX:
         return
+    if isinstance(value, DataLoader):
+        yield from _owners_below(f"{path}.dataset", value.dataset, seen, depth + 1)
     for name, each in list(vars(value).items()):
         if name not in _SKIPPED and isinstance(each, Dataset) == is_dataset and _is_of_loading(each):
             yield from _owners_below(f"{path}.{name}", each, seen, depth + 1)
@@ -270,7 +272,7 @@ def _stage(path: str, value: Any, seen: set[int], depth: int) -> Iterator[Owner]
     if isinstance(value, type | types.FunctionType | types.ModuleType | torch.Tensor | torch.nn.Module):
         return
     if isinstance(value, DataLoader):
-        yield from _owners_below(f"{path}.dataset", value.dataset, seen, depth + 1)
+        yield from _owners_below(path, value, seen, depth + 1)
         return
     seen.add(id(value))
     if type(value) not in _FIXED:
