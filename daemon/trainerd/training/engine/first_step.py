@@ -152,15 +152,15 @@ class FirstStep:
 
         hooks = self._state.hooks.hooks
         for reason in self._generators.reasons(is_kept):
-            self._suspicions.add(reason)
+            self._not_kept(reason)
         for other in self._others:
             for name, reason in other.reasons(coverage, hooks):
-                self._suspicions.add(reason, of=name)
+                self._not_kept(reason, of=name)
 
     def _look_beside(self) -> None:
         beside, self._beside = self._beside, None
         for reason in beside.reasons() if beside is not None else ():
-            self._suspicions.add(reason)
+            self._not_kept(reason)
 
     def _begin_look(self, names: CallerNames) -> None:
         """Note what scripts have beside what is tracked, to see what the next step makes of it."""
@@ -175,9 +175,13 @@ class FirstStep:
         hand_kept, self._hand_kept = self._hand_kept, None
         if hand_kept is not None and hand_kept.has_any:
             for name, reason in hand_kept.reasons(CallerNames()).items():
-                self._suspicions.add(reason, of=name)
-                if reason in self._suspicions.reasons:
-                    self._state.not_kept.append(reason)
+                self._not_kept(reason, of=name)
+
+    def _not_kept(self, reason: Reason, *, of: str = "") -> None:
+        """Take in that no checkpoint holds something. Those made from here on say so to a resume at once."""
+        self._suspicions.add(reason, of=of)
+        if reason in self._suspicions.reasons and reason not in self._state.not_kept:
+            self._state.not_kept.append(reason)
 
     def _judge(self, found: list[Untracked], which_step: str) -> None:
         if found and self._is_strict:
