@@ -30,6 +30,7 @@ from trainerd.training.state.copied_state import copied_state
 
 _NOTHING: Final = object()
 _PART: Final = "loader"
+_PARTS_MAX: Final = 256
 _SINCE: Final = "since"
 """How many batches of the pass were done since the state of the loader that is saved."""
 _ENDED: Final = "ended"
@@ -103,6 +104,16 @@ class StatefulSource:
             iterable = _iterable_of_hugging_face(self._loader)
             if iterable is not None and self._fresh is None:
                 self._fresh = (iterable, copied_state(iterable.state_dict()))
+            if done and iterable is not None and _has_shuffle_buffer(iterable):
+                self._suspect(
+                    Reason(
+                        "shuffle-buffer",
+                        kind_of(type(iterable)),
+                        "its state in the middle of a pass does not hold the rows in its shuffle buffer, "
+                        "which may be filled with later ones",
+                        "resume from the end of an epoch, or shuffle a map-style dataset",
+                    )
+                )
             if done and _are_states_late(self._loader):
                 self._resumed = _Resumed(copied_state(saved["loader"]), done - saved.get(_SINCE, 0))
             self._loader.load_state_dict(saved["loader"])
@@ -230,6 +241,17 @@ def _iterable_of_hugging_face(loader: Any) -> Any:
         return loader
     dataset = getattr(loader, "dataset", None)
     return dataset if is_torchdata_loader(loader) and _is_of_hugging_face(dataset) else None
+
+
+def _has_shuffle_buffer(iterable: Any) -> bool:
+    """Tell whether an iterable of Hugging Face's, or what it draws from, shuffles in a buffer."""
+    parts, seen = [getattr(iterable, "_ex_iterable", None)], 0
+    while parts and seen < _PARTS_MAX:
+        part, seen = parts.pop(), seen + 1
+        if type(part).__name__ == "BufferShuffledExamplesIterable":
+            return True
+        parts += [getattr(part, "ex_iterable", None), *(getattr(part, "ex_iterables", None) or ())]
+    return False
 
 
 def _is_of_hugging_face(value: Any) -> bool:
