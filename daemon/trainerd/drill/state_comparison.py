@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trainerd.training.state.restore import StateTree
 
 _LEFT_OUT: Final = frozenset(
-    {"position", "sources", "sources_form", "former_sources", "source_owners", "seed"}
+    {"position", "sources", "sources_form", "former_sources", "source_owners", "seed", "not_kept"}
 )
 """Of the session's own state. What a loader gives is compared by the samples."""
 

@@ -167,6 +167,10 @@ class ExactDataset(Dataset[Any]):
         return getattr(self.__dict__["dataset"], name)
 
 
+class IdleGenerator(torch.Generator):
+    """Generator from which a `DataLoader` draws a seed that decides nothing: each sample has its own."""
+
+
 class ExactLoader(DataLoader[Any]):
     """A `DataLoader` whose batches are functions of (seed, epoch, batch). Made by `exact`.
 
@@ -251,7 +255,7 @@ def exact_of(view: LoaderView, seed: int) -> ExactLoader:
         collate_fn=as_it_is,
         num_workers=view.num_workers,
         pin_memory=view.pin_memory,
-        generator=torch.Generator().manual_seed(derive_seed(seed, _EXACT)),
+        generator=IdleGenerator().manual_seed(derive_seed(seed, _EXACT)),
         **view.worker_options(),
     )
     loader.source_view, loader.read_note = view, dataset.read_note

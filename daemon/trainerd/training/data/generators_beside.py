@@ -13,6 +13,7 @@ import torch
 import xxhash
 
 from trainerd.contract.verdict import Reason
+from trainerd.training.data.exact_loader import IdleGenerator
 from trainerd.training.data.found_generators import find_generators_of_functions
 from trainerd.training.state.generators import generator_state, is_generator
 
@@ -45,7 +46,9 @@ class GeneratorsBeside:
         self._watched = [
             _Watched(generator, expression, where, mark)
             for generator, expression, where in _generators_of(names)
-            if id(generator) not in others and (mark := _mark_of(generator)) is not None
+            if id(generator) not in others
+            and not isinstance(generator, IdleGenerator)
+            and (mark := _mark_of(generator)) is not None
         ]
 
     def reasons(self, is_kept: Callable[[Any], bool]) -> Iterator[Reason]:

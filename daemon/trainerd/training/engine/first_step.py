@@ -180,7 +180,7 @@ class FirstStep:
     def _not_kept(self, reason: Reason, *, of: str = "") -> None:
         """Take in that no checkpoint holds something. Those made from here on say so to a resume at once."""
         self._suspicions.add(reason, of=of)
-        if reason in self._suspicions.reasons and reason not in self._state.not_kept:
+        if self._suspicions.has(reason) and reason not in self._state.not_kept:
             self._state.not_kept.append(reason)
 
     def _judge(self, found: list[Untracked], which_step: str) -> None:

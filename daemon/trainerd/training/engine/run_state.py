@@ -13,6 +13,7 @@ from trainerd.training.engine.earlier_generators import EarlierGenerators
 from trainerd.training.engine.hook_memory import HookMemory
 from trainerd.training.engine.loop_sources import SOURCES_FORM, LoopSources
 from trainerd.training.engine.position import Position
+from trainerd.training.engine.suspicions import without_line
 from trainerd.training.state.ddp_buckets import BucketOrders
 from trainerd.training.state.left_gradients import LeftGradients
 from trainerd.training.state.objects import TrackedObjects
@@ -144,7 +145,10 @@ class RunState:
             GRADIENTS: self.gradients.state_dict(),
         }
         if self.not_kept:
-            own[_NOT_KEPT] = [[each.kind, each.where, each.detail, each.hint] for each in self.not_kept]
+            # At which line it was noticed first depends on where the attempt began.
+            own[_NOT_KEPT] = sorted(
+                [each.kind, without_line(each.where), each.detail, each.hint] for each in self.not_kept
+            )
         if steps := self.changes.changed_steps():
             own[_STEPS] = steps
         if self.position.world_size != self._world_size:

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from trainerd.training.engine.run_state import RunState
     from trainerd.training.state.tree_difference import TreeDifference
 
-_SESSION_KEYS_LEFT_OUT = frozenset({"position", "sources", "former_sources", "source_owners", "seed"})
+_SESSION_KEYS_LEFT_OUT = frozenset(
+    {"position", "sources", "former_sources", "source_owners", "seed", "not_kept"}
+)
 """Of the session's own state. What a loader gives is compared by its samples."""
 
 

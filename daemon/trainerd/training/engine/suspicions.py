@@ -10,6 +10,12 @@ if TYPE_CHECKING:
     from trainerd.contract.verdict import Reason
 
 
+def without_line(where: str) -> str:
+    """Return where something was found without the number of its line, if it has one."""
+    file, _, line = where.rpartition(":")
+    return file if line.isdigit() else where
+
+
 class Suspicions:
     """Collects the reasons for which a resume of this run may not be exact.
 
@@ -32,6 +38,13 @@ class Suspicions:
         """All reasons so far, in the order in which they were found."""
         return tuple(self._reasons.values())
 
+    def has(self, reason: Reason) -> bool:
+        """Tell whether a reason is known, maybe from a checkpoint, which does not say at which line it is."""
+        keys = ((reason.kind, where) for where in (reason.where, without_line(reason.where)))
+        return any(
+            known is not None and known.detail == reason.detail for known in map(self._reasons.get, keys)
+        )
+
     def add(self, reason: Reason, *, is_said: bool = False, of: str = "") -> None:
         """Take in a reason and tell the user, unless the same one is known.
 
@@ -41,6 +54,8 @@ class Suspicions:
             of: What the script calls that which is not kept. The first kind of reason for it counts.
         """
         key = (reason.kind, reason.where)
+        if self.has(reason):
+            return
         if key in self._reasons or self._named.get(of, reason.kind) != reason.kind:
             return
         if of:

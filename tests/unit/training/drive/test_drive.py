@@ -17,6 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 import trainerd
 from tests.support.in_process import attempt, disturbed, undisturbed
 from tests.support.in_process_drain import drained_at
+from trainerd.contract.paths import RunPaths
+from trainerd.contract.resume_record import read_resume
 from trainerd.errors import UserError
 
 pytestmark = pytest.mark.torch
@@ -86,6 +88,13 @@ def test_a_crash_anywhere_changes_nothing(crash_at: int, tmp_path: Path, expecte
 def test_a_drain_anywhere_changes_nothing(call: int, tmp_path: Path, expected: Any) -> None:
     drained_at(tmp_path, train, call)
     assert disturbed(tmp_path, train, (), steps=2) == expected
+
+
+def test_the_generator_of_an_exact_loader_decides_nothing_and_is_not_named(tmp_path: Path) -> None:
+    disturbed(tmp_path, train, (4,), steps=2)
+    found = read_resume(RunPaths(tmp_path).resume)
+    assert found is not None
+    assert {reason.kind for reason in found.reasons} == {"no-samples"}  # of batches that a framework asks for
 
 
 def test_a_resume_of_a_resume_changes_nothing(tmp_path: Path, expected: Any) -> None:

@@ -43,3 +43,15 @@ def test_of_several_kinds_of_reasons_for_one_object_the_first_counts():
     assert suspicions.reasons == (found, same, shown)
     suspicions.add(SCHEDULER, of="v")
     assert SCHEDULER not in suspicions.reasons
+
+
+def test_what_a_checkpoint_told_is_not_said_again_with_its_line():
+    told = Reason(SCHEDULER.kind, "train.py", SCHEDULER.detail, SCHEDULER.hint)
+    another = Reason(SCHEDULER.kind, "train.py:12", "a CyclicLR is not tracked")
+    suspicions = Suspicions(lambda line: None)
+    suspicions.add(told)
+    suspicions.add(SCHEDULER)
+    suspicions.add(another)
+    assert suspicions.reasons == (told, another)
+    assert [suspicions.has(each) for each in (told, SCHEDULER, another)] == [True] * 3
+    assert not suspicions.has(Reason("untracked-scheduler", "other.py:12", SCHEDULER.detail))
