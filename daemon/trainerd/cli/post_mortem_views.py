@@ -64,10 +64,7 @@ def folder_view(name: str, run: RunPaths, last_outcome: OutcomeView | None) -> J
         plain_standing(run.attempt(attempt), attempt) if attempt and is_plain(run.attempt(attempt)) else None
     )
     is_live = bool(by_hand[0]) if by_hand is not None else isinstance(found, ProbedRunning)
-    since_s = 0.0
-    with contextlib.suppress(OSError):
-        since_s = run.root.stat().st_mtime
-    job = Job(name, Running() if is_live else Stopped(), "", since_s, attempt=attempt)
+    job = Job(name, Running() if is_live else Stopped(), "", _changed_s(run), attempt=attempt)
     view = _view(job, run, last_outcome, is_live=is_live)
     finished = _finished(run)
     if finished is not None and not is_live:
@@ -86,7 +83,13 @@ def folder_view(name: str, run: RunPaths, last_outcome: OutcomeView | None) -> J
 def unknown_view(name: str, run: RunPaths, error: OSError) -> JobView:
     """Return a run of which something cannot be read as shown."""
     reason = f"not known: {error.filename or run.root} cannot be read: {error.strerror}"
-    return dataclasses.replace(job_view(Job(name, Stopped(), reason, 0.0), run), state=UNKNOWN)
+    return dataclasses.replace(job_view(Job(name, Stopped(), reason, _changed_s(run)), run), state=UNKNOWN)
+
+
+def _changed_s(run: RunPaths) -> float:
+    with contextlib.suppress(OSError):
+        return run.root.stat().st_mtime
+    return 0.0
 
 
 def _view(job: Job, run: RunPaths, last_outcome: OutcomeView | None, *, is_live: bool) -> JobView:

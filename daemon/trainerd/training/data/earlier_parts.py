@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from trainerd.training.data.found_generators import is_of_user
+from trainerd.training.data.found_generators import is_library, is_of_user
 from trainerd.training.data.root_identity import kind_of
 
 if TYPE_CHECKING:
@@ -60,20 +60,23 @@ def is_of_loading(kind: type) -> bool:
 
     Of the classes of libraries, these are only such as know their position.
     """
-    # A class is asked for what its instances have: its metaclass has a `__call__` always.
-    names = {name for each in kind.__mro__ for name in _METHODS & vars(each).keys()}
-    if issubclass(kind, type | torch.nn.Module) or not names & {"__iter__", "__call__"}:
-        return False
-    if names >= {"__iter__", "state_dict", "load_state_dict"}:
-        return True
+    # It is asked of thousands of classes: what is quick to tell comes first.
+    if hasattr(kind, "state_dict") and hasattr(kind, "load_state_dict") and hasattr(kind, "__iter__"):
+        return not issubclass(kind, torch.nn.Module)
     name = kind.__module__
-    module = sys.modules.get(name) if isinstance(name, str) else None
-    # What is compiled into a program, such as the functions of Cython, is of modules without a file.
-    has_source = name == "__main__" or getattr(module, "__file__", None) is not None
-    return has_source and is_of_user(name)
+    if not isinstance(name, str) or not _has_own_source(name) or issubclass(kind, type | torch.nn.Module):
+        return False
+    # A class is asked for what its instances have: its metaclass has a `__call__` always.
+    return any("__iter__" in vars(each) or "__call__" in vars(each) for each in kind.__mro__)
 
 
-_METHODS = frozenset({"__iter__", "__call__", "state_dict", "load_state_dict"})
+def _has_own_source(name: str) -> bool:
+    """Tell whether a module is the user's own code and not compiled, as the functions of Cython are."""
+    if is_library(name):
+        return False
+    return name == "__main__" or (
+        getattr(sys.modules.get(name), "__file__", None) is not None and is_of_user(name)
+    )
 
 
 def _has_weak_references(value: Any) -> bool:

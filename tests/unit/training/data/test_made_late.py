@@ -156,19 +156,25 @@ def test_what_is_made_for_each_epoch_begins_afresh_and_is_named_after_the_first_
     assert resumed_after(tmp_path / "2", loop, 2) == (True, set())
 
 
-@pytest.mark.parametrize("kind", LOADERS)
+SOME = ("sampler", "collate function", "iterable with a state")
+MOST = [kind if kind in SOME else pytest.param(kind, marks=pytest.mark.slow) for kind in LOADERS]
+
+
+@pytest.mark.parametrize("kind", MOST)
 def test_what_is_made_once_within_the_loop_goes_on_and_is_named_after_the_first_epoch(tmp_path, kind):
     loop = run_of(LOADERS[kind], "late")
     assert resumed_after(tmp_path / "1", loop, 1)[1] == {"made-in-epoch"}
     assert resumed_after(tmp_path / "2", loop, 2) == (True, set())
 
 
-@pytest.mark.parametrize("kind", LOADERS)
+@pytest.mark.parametrize("kind", MOST)
 def test_what_is_made_before_the_loop_goes_on(tmp_path, kind):
     assert resumed_after(tmp_path, run_of(LOADERS[kind], "before"), 1) == (True, set())
 
 
-@pytest.mark.parametrize("made", ["each", "late", "before"])
+@pytest.mark.parametrize(
+    "made", ["each", *(pytest.param(made, marks=pytest.mark.slow) for made in ("late", "before"))]
+)
 @pytest.mark.parametrize("kind", UNCHANGING)
 def test_what_does_not_change_is_exact_wherever_it_is_made(tmp_path, kind, made):
     assert resumed_after(tmp_path, run_of(UNCHANGING[kind], made), 1) == (True, set())
