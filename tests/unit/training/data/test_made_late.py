@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
-from torchdata.stateful_dataloader import StatefulDataLoader
 
 from tests.support.in_process import attempt, undisturbed
 from tests.support.training_runs import result_of
@@ -102,6 +101,11 @@ class Remembering(Counted):
         self.reads = state["reads"]
 
 
+def of_torchdata(**parts):
+    loaders = pytest.importorskip("torchdata.stateful_dataloader", reason="torchdata is not installed")
+    return loaders.StatefulDataLoader(batch_size=4, **parts)
+
+
 def stock(**parts):
     return DataLoader(batch_size=4, **parts)
 
@@ -113,13 +117,13 @@ LOADERS = {
     "collate function": lambda: stock(dataset=Points(), collate_fn=Collated()),
     "iterable": Bare,
     "iterable with a state": Positioned,
-    "dataset with a state": lambda: StatefulDataLoader(Remembering(), batch_size=4),
+    "dataset with a state": lambda: of_torchdata(dataset=Remembering()),
 }
 UNCHANGING = {
     "dataset in workers": lambda: stock(dataset=Counted(), num_workers=1),
     "stock": lambda: stock(dataset=Points(), shuffle=True),
     "generator": lambda: stock(dataset=Points(), shuffle=True, generator=torch.Generator().manual_seed(3)),
-    "stateful": lambda: StatefulDataLoader(Points(), batch_size=4, shuffle=True),
+    "stateful": lambda: of_torchdata(dataset=Points(), shuffle=True),
 }
 
 
