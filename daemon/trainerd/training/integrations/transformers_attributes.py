@@ -14,7 +14,6 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from transformers import Trainer
 from transformers.trainer_callback import ExportableState
 
 from trainerd.contract.verdict import Reason
@@ -40,7 +39,7 @@ class TrainerAttributes:
     def __init__(self, trainer: Any, suspect: Callable[[Reason], None]) -> None:
         self._trainer = trainer
         self._suspect = suspect
-        self._own = frozenset(re.findall(r"\bself\.(\w+)", inspect.getsource(Trainer)))
+        self._own = frozenset(re.findall(r"\bself\.(\w+)", inspect.getsource(_stock_class(trainer))))
         self._marks: dict[str, str] = {}
         self._told: set[str] = set()
 
@@ -99,6 +98,12 @@ class TrainerAttributes:
                 "keep numbers, tensors, lists and dicts of them there, or use session.value",
             )
         )
+
+
+def _stock_class(trainer: Any) -> type:
+    """Return Transformers' own class of a trainer. The script has imported it; here that could fail."""
+    stock = (kind for kind in type(trainer).__mro__ if kind.__module__ == "transformers.trainer")
+    return next(stock, type(trainer))
 
 
 def _is_stock(value: Any) -> bool:
