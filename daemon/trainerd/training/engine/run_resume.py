@@ -301,7 +301,9 @@ class RunResume:
     def begin_epoch(self) -> None:
         """An epoch begins, or what is left of it: its code draws what it drew if it ran before."""
         if self._pending is None:
-            self._state.earlier_generators.epoch_begins()
+            # A loop that is not ours goes on within its epoch here, and runs none of that code again.
+            if not self._state.position.batch:
+                self._state.earlier_generators.epoch_begins()
         elif self.position.batch and self._state.position.phase >= self.position.phase:
             self._state.earlier_generators.put_back_epoch()
 

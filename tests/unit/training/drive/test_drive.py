@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 import trainerd
 from tests.support.in_process import attempt, disturbed, undisturbed
 from tests.support.in_process_drain import drained_at
+from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.paths import RunPaths
 from trainerd.contract.resume_record import read_resume
 from trainerd.errors import UserError
@@ -88,6 +89,21 @@ def test_a_crash_anywhere_changes_nothing(crash_at: int, tmp_path: Path, expecte
 def test_a_drain_anywhere_changes_nothing(call: int, tmp_path: Path, expected: Any) -> None:
     drained_at(tmp_path, train, call)
     assert disturbed(tmp_path, train, (), steps=2) == expected
+
+
+def test_a_checkpoint_within_an_epoch_that_was_resumed_equals_one_that_was_not(tmp_path: Path) -> None:
+    for run, crashes in (("alone", (4,)), ("resumed", (3, 2))):
+        for crash_at in crashes:
+            assert not attempt(tmp_path / run, train, crash_at=crash_at, steps=1)
+    alone, resumed = [newest_of(tmp_path / run) for run in ("alone", "resumed")]
+    assert (alone.name, alone.manifest.batch) == (resumed.name, 3)
+    assert {each.name: each.digest for each in alone.manifest.files} == {
+        each.name: each.digest for each in resumed.manifest.files
+    }
+
+
+def newest_of(run_dir: Path) -> Any:
+    return CheckpointStore.of_run(RunPaths(run_dir)).checkpoints()[-1]
 
 
 def test_the_generator_of_an_exact_loader_decides_nothing_and_is_not_named(tmp_path: Path) -> None:
