@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from trainerd.drill.folder_names import without_folder
 from trainerd.errors import CorruptError
 from trainerd.training.state.rank_files import read_verified
-from trainerd.training.state.tree_difference import first_difference
+from trainerd.training.state.tree_difference import UNCOMPARED, first_difference
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from trainerd.checkpoint.committed import Checkpoint
     from trainerd.training.engine.row_comparison import Patterns
     from trainerd.training.state.restore import StateTree
-
-_LEFT_OUT: Final = frozenset(
-    {"position", "sources", "sources_form", "former_sources", "source_owners", "seed", "not_kept"}
-)
-"""Of the session's own state. What a loader gives is compared by the samples."""
 
 
 def checkpoint_difference(
@@ -65,7 +60,7 @@ def _compared_tree(tree: StateTree, folder: Path) -> dict[str, Any]:
         {
             **tree.objects,
             "module_changes": tree.module_changes,
-            **{name: value for name, value in own.items() if name not in _LEFT_OUT},
+            **{name: value for name, value in own.items() if name not in UNCOMPARED},
         },
         {str(folder), os.path.realpath(folder)},
     )

@@ -38,7 +38,7 @@ _NOT_KEPT: Final = "not_kept"
 """What was known not to be in the checkpoint, in words: of each where, what, and what to do."""
 _STEPS: Final = "optimizer_steps"
 """What functions training had put in the place of the ``step`` of optimizers, by the optimizer's name."""
-_EARLIER: Final = "rng_earlier"
+EARLIER: Final = "rng_earlier"
 _RANKS: Final = "ranks"
 """How many ranks the generators are of, where the batches are not sharded to as many."""
 _DEVICE: Final = 0x646576696365
@@ -154,7 +154,7 @@ class RunState:
         if self.position.world_size != self._world_size:
             own[_RANKS] = self._world_size
         if self.position.batch:
-            own[_EARLIER] = self.earlier_generators.saved()
+            own[EARLIER] = self.earlier_generators.saved()
         if former := self.loop_sources.saved_of_former():
             own["former_sources"] = former
         if objects := self.values.objects():
@@ -199,7 +199,7 @@ class RunState:
         )
         if self._is_of_as_many(own):
             self.gradients.load_state_dict(own.get(GRADIENTS))
-            self.earlier_generators.restore(own.get(_EARLIER, {}))
+            self.earlier_generators.restore(own.get(EARLIER, {}))
         self.restore_generators(tree)
 
     def restore_objects(self, tree: StateTree, names: Collection[str], *, source: str) -> None:

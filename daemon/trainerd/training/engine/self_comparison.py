@@ -16,12 +16,12 @@ from trainerd.checkpoint.checkpoint_names import CheckpointName
 from trainerd.checkpoint.committed import read_checkpoint
 from trainerd.contract.verdict import Reason
 from trainerd.errors import TrainerdError
-from trainerd.training.engine.run_state import GRADIENTS
+from trainerd.training.engine.run_state import EARLIER, GRADIENTS
 from trainerd.training.state.rank_files import read_verified
 from trainerd.training.state.restore import StateTree
 from trainerd.training.state.rng import capture_rng, restore_rng
 from trainerd.training.state.snapshot import take_snapshot
-from trainerd.training.state.tree_difference import first_difference
+from trainerd.training.state.tree_difference import UNCOMPARED, first_difference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,11 +29,6 @@ if TYPE_CHECKING:
     from trainerd.checkpoint.store import Checkpoint, CheckpointStore
     from trainerd.training.engine.run_state import RunState
     from trainerd.training.state.tree_difference import TreeDifference
-
-_SESSION_KEYS_LEFT_OUT = frozenset(
-    {"position", "sources", "former_sources", "source_owners", "seed", "not_kept"}
-)
-"""Of the session's own state. What a loader gives is compared by its samples."""
 
 
 class SelfComparison:
@@ -103,11 +98,13 @@ def state_difference(
         live = state.snapshot()
         now = StateTree(live.document, live.tensors)
         then_own, now_own = (
-            {key: value for key, value in each.extra["session"].items() if key not in _SESSION_KEYS_LEFT_OUT}
+            {key: value for key, value in each.extra["session"].items() if key not in UNCOMPARED}
             for each in (tree, now)
         )
         for own, other in ((then_own, now_own), (now_own, then_own)):
             own[GRADIENTS] = _in_both(own.get(GRADIENTS, {}), other.get(GRADIENTS, {}))
+        if EARLIER not in then_own:
+            now_own.pop(EARLIER, None)  # an older version made the checkpoint
         then = {**tree.states_for(state.objects), "module_changes": tree.module_changes, **then_own}
         return first_difference(
             then,

@@ -22,6 +22,12 @@ _memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _memcmp.restype = ctypes.c_int
 
 
+UNCOMPARED: Final = frozenset(
+    {"position", "sources", "sources_form", "former_sources", "source_owners", "seed", "not_kept"}
+)
+"""Of the session's own state: what tells no difference. What a loader gives is compared by the samples."""
+
+
 @dataclass(frozen=True)
 class TreeDifference:
     """One difference.

@@ -9,6 +9,8 @@ from tests.support.in_process import attempt
 from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.paths import RunPaths
 from trainerd.contract.resume_record import read_resume, summary
+from trainerd.training.engine import self_comparison
+from trainerd.training.state.rank_files import read_verified
 
 pytestmark = pytest.mark.torch
 
@@ -74,6 +76,23 @@ def test_a_run_that_passes_the_checkpoints_it_left_behind_is_exact_by_its_whole_
     assert found.states == len(left) > 1
     assert f"the whole state equals that of {len(left)} checkpoints of an earlier run" in summary(found)
     assert "the whole state equals that of step-000000006" in capfd.readouterr().err
+
+
+def test_checkpoints_of_an_older_version_are_compared_in_what_they_hold(run, script, monkeypatch):
+    def read_older(checkpoint, rank):
+        tree = read_verified(checkpoint, rank)
+        own = tree.extra["session"]
+        own["sources_form"] = 2
+        for name in ("source_owners", "rng_earlier"):
+            own.pop(name, None)
+        return tree
+
+    assert attempt(run.root, script, keep_last=None)
+    left = roll_back_to(run, 3)
+    monkeypatch.setattr(self_comparison, "read_verified", read_older)
+    assert attempt(run.root, script, keep_last=None)
+    found = read_resume(run.resume)
+    assert (found.verdict, found.states) == ("exact", len(left))
 
 
 def test_another_state_is_named_by_object_tensor_and_index(run, script, capfd):
