@@ -39,7 +39,6 @@ from trainerd.training.data.loader_memory import FORMS, FirstSight, plain_form, 
 from trainerd.training.data.root_identity import IDENTITIES, IS_BACK, identity_of, root_of
 from trainerd.training.state.copied_state import copied_state
 from trainerd.training.state.generators import is_generator
-from trainerd.training.state.live_objects import live_instances
 
 _OWNERS_MAX: Final = 64
 _DEPTH_MAX: Final = 4
@@ -68,16 +67,13 @@ class FirstMarks:
         Args:
             kinds: Classes of loaders that are noted to be there, too.
         """
-        self.parts.kinds = frozenset(kinds)
-        found = live_instances(self.parts.is_noted)
-        self.parts.look_at(found)
-        marked = [each for each in found if isinstance(each, Dataset | Sampler)]
+        marked = [each for each in self.parts.look_around(kinds) if isinstance(each, Dataset | Sampler)]
         if len(marked) > _SEEN_MAX:
             return
         for each in marked:
             if isinstance(each, Sampler):
                 self.samplers.look_at(each)
-            elif isinstance(each, Dataset) and not type(each).__module__.startswith("trainerd."):
+            elif not type(each).__module__.startswith("trainerd."):
                 DatasetMemory({"dataset": each}, lambda _: None, self)
 
     def of(self, root: Any, now: Mapping[str, str]) -> _Seen:

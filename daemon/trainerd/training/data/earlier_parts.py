@@ -9,37 +9,40 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from trainerd.training.data.found_generators import is_library, is_of_user
+from trainerd.training.data.found_generators import is_of_user
 from trainerd.training.data.root_identity import kind_of
+from trainerd.training.state.live_objects import live_instances
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
 
 class EarlierParts:
-    """The parts of all loaders of a run.
-
-    Attributes:
-        kinds: Full names of classes that are looked for beside those of `is_of_loading`.
-    """
+    """The parts of all loaders of a run."""
 
     def __init__(self) -> None:
-        self.kinds: frozenset[str] = frozenset()
+        self._kinds: frozenset[str] = frozenset()
         self._before: dict[int, weakref.ref[Any]] | None = None
         self._of_passes: dict[tuple[tuple[int, ...], str], weakref.ref[Any]] = {}
 
-    def look_at(self, found: Iterable[Any]) -> None:
-        """Note the objects that there are before the first epoch. Later calls change nothing."""
+    def look_around(self, kinds: Collection[str]) -> list[Any]:
+        """Return what there is before an epoch; what there is before the first one is noted.
+
+        Args:
+            kinds: Full names of classes that count beside those of `may_make_batches`.
+        """
+        self._kinds = frozenset(kinds)
+        found = live_instances(self._is_noted)
         if self._before is None:
             self._before = {id(each): weakref.ref(each) for each in found if _has_weak_references(each)}
+        return found
 
-    def is_noted(self, kind: type) -> bool:
-        """Tell whether objects of a class are noted before the first epoch."""
-        return issubclass(kind, Dataset | Sampler) or is_of_loading(kind) or kind_of(kind) in self.kinds
+    def _is_noted(self, kind: type) -> bool:
+        return issubclass(kind, Dataset | Sampler) or may_make_batches(kind) or kind_of(kind) in self._kinds
 
     def is_new(self, root: Any) -> bool:
         """Tell whether a part of a loader was made since the first epoch began; False if not known."""
-        if self._before is None or not _has_weak_references(root) or not self.is_noted(type(root)):
+        if self._before is None or not _has_weak_references(root) or not self._is_noted(type(root)):
             return False
         return not self.was_there(root)
 
@@ -55,7 +58,7 @@ class EarlierParts:
         return former() is not root if former is not None else None
 
 
-def is_of_loading(kind: type) -> bool:
+def may_make_batches(kind: type) -> bool:
     """Tell whether objects of a class may be iterated over for batches, or make them.
 
     Of the classes of libraries, these are only such as know their position.
@@ -72,11 +75,8 @@ def is_of_loading(kind: type) -> bool:
 
 def _has_own_source(name: str) -> bool:
     """Tell whether a module is the user's own code and not compiled, as the functions of Cython are."""
-    if is_library(name):
-        return False
-    return name == "__main__" or (
-        getattr(sys.modules.get(name), "__file__", None) is not None and is_of_user(name)
-    )
+    has_file = getattr(sys.modules.get(name), "__file__", None) is not None
+    return name == "__main__" or (has_file and is_of_user(name))
 
 
 def _has_weak_references(value: Any) -> bool:

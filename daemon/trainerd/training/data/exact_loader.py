@@ -13,7 +13,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, Sampler
@@ -176,12 +176,15 @@ class ExactLoader(DataLoader[Any]):
 
     Attributes:
         source_view: Parts of the loader that it was made from.
-        read_note: What reading samples has changed.
     """
 
     source_view: LoaderView
-    read_note: ReadNote
     _epoch: ExactEpoch
+
+    @property
+    def read_note(self) -> ReadNote:
+        """What reading samples has changed."""
+        return cast("ExactDataset", self.dataset).read_note
 
     def begin_at(self, epoch: int, batch: int = 0) -> None:
         """Let the next pass be that of `epoch`, from number `batch` on: nothing is loaded to skip the rest.
@@ -199,7 +202,7 @@ class ExactLoader(DataLoader[Any]):
             return super()._get_iterator()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in {"source_view", "read_note", "_epoch"}:
+        if name in {"source_view", "_epoch"}:
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
@@ -248,9 +251,8 @@ def exact_of(view: LoaderView, seed: int) -> ExactLoader:
     order: dict[str, Any] = (
         {"batch_sampler": batches} if is_batched else {"batch_size": None, "sampler": batches.sampler}
     )
-    dataset = ExactDataset(view, epoch)
     loader = ExactLoader(
-        dataset,
+        ExactDataset(view, epoch),
         **order,
         collate_fn=as_it_is,
         num_workers=view.num_workers,
@@ -258,6 +260,6 @@ def exact_of(view: LoaderView, seed: int) -> ExactLoader:
         generator=IdleGenerator().manual_seed(derive_seed(seed, _EXACT)),
         **view.worker_options(),
     )
-    loader.source_view, loader.read_note = view, dataset.read_note
+    loader.source_view = view
     loader._epoch = epoch  # noqa: SLF001 - made here
     return loader

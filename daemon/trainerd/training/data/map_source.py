@@ -159,10 +159,8 @@ class MapSource:
         afresh = self._made_late.begin(saved, done, changed=roots_of(memory, data))
         if not afresh:
             return saved
-        left = {key: part for key, part in saved.items() if key not in {"workers", "caches"}}
-        if "dataset" not in afresh:
-            left = dict(saved)
-        return left | {
+        of_dataset = {"workers", "caches"} if "dataset" in afresh else set()
+        return {key: part for key, part in saved.items() if key not in of_dataset} | {
             "memory": without_roots(memory, afresh),
             "data": {"now": without_roots(data, afresh), "at_beginning": {}},
         }

@@ -36,7 +36,7 @@ class LoaderWatch:
         view = loader.source_view
         self._order = LoaderMemory({name: getattr(view, name) for name in _SAMPLERS}, _SAMPLERS)
         self._sampler = view.sampler if view.sampler is not None else view.batch_sampler
-        self._reading = ReadingWatch(loader.read_note, type(view.dataset), suspect)
+        self._reading = ReadingWatch(loader.read_note, suspect)
         self._suspect = suspect
         self._is_told = False
 
@@ -83,8 +83,7 @@ class PassMemory:
         self._beginning: dict[str, Any] = {}
         self._to_watch = 0 if view.num_workers else _WATCHED
         # What reading changes in this process is put back; what it changes in workers is only named.
-        is_read_here = view.num_workers == 0
-        self._reading = None if is_read_here else ReadingWatch(loader.read_note, type(view.dataset), suspect)
+        self._reading = ReadingWatch(loader.read_note, suspect) if view.num_workers else None
 
     def state_dict(self) -> dict[str, Any]:
         """Return what changed since the run first used the loader; empty if nothing did."""

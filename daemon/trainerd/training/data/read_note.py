@@ -13,6 +13,8 @@ import torch
 from trainerd.contract.verdict import Reason
 from trainerd.training.data.attribute_marks import NONE, can_be_saved, is_small, mark_of
 from trainerd.training.data.dataset_memory import values_below
+from trainerd.training.data.root_identity import kind_of
+from trainerd.training.data.worker_watch import is_looked_at
 from trainerd.training.state.generators import is_generator
 
 if TYPE_CHECKING:
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
 NOTE_BYTES: Final = 256
 """Room for the path of one attribute, in bytes; a longer one is cut."""
-_WATCHED: Final = 3
 _GROWING: Final = (dict, list, set)
 
 
@@ -36,7 +37,7 @@ class ReadNote:
     """
 
     def __init__(self, dataset: Any, *, is_shared: bool) -> None:
-        self._dataset = dataset
+        self.dataset = dataset
         self._note = torch.zeros(NOTE_BYTES, dtype=torch.uint8)
         if is_shared:
             self._note.share_memory_()  # type: ignore[no-untyped-call]
@@ -59,15 +60,14 @@ class ReadNote:
     def after_reading(self) -> None:
         """Note what reading a batch has changed."""
         self._number += 1
-        is_looked_at = self._number <= _WATCHED or self._number & (self._number - 1) == 0
-        if is_looked_at and not self._note[0] and (changed := self._look()):
+        if is_looked_at(self._number) and not self._note[0] and (changed := self._look()):
             name = min(changed).encode()[:NOTE_BYTES]
             self._note[: len(name)] = torch.tensor(list(name), dtype=torch.uint8)
 
     def _look(self) -> list[str]:
         """Return the paths of small values that are others than at the last look."""
         changed = []
-        for path, value in values_below({"dataset": self._dataset})[1]:
+        for path, value in values_below({"dataset": self.dataset})[1]:
             if is_generator(value) or path in self._kept:
                 continue
             if isinstance(value, _GROWING) and path not in self._marks and not value:
@@ -85,13 +85,11 @@ class ReadingWatch:
 
     Args:
         note: Of the dataset.
-        kind: Class of the dataset.
         suspect: Takes in that it changes.
     """
 
-    def __init__(self, note: ReadNote, kind: type, suspect: Callable[[Reason], None]) -> None:
+    def __init__(self, note: ReadNote, suspect: Callable[[Reason], None]) -> None:
         self._note = note
-        self._kind = kind
         self._suspect = suspect
         self._is_told = False
 
@@ -103,7 +101,7 @@ class ReadingWatch:
         self._suspect(
             Reason(
                 "dataset-without-state",
-                f"{self._kind.__module__}.{self._kind.__qualname__}",
+                kind_of(type(self._note.dataset)),
                 f"its {path.partition('.')[2]} changed as samples were read and is in no checkpoint: the "
                 "samples of a resumed epoch may be others",
                 "let a sample follow from its index and from random numbers alone",

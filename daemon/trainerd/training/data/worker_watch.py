@@ -86,7 +86,7 @@ class WorkerWatch:
         """Return a batch that was read, with what reading it changed, and kept in caches, if anything."""
         self._number += 1
         values = self._values()
-        is_full = self._number <= _WATCHED or self._number & (self._number - 1) == 0
+        is_full = is_looked_at(self._number)
         new: list[str] = []
         for path in {**self._quick, **values}:
             if path in self._changed or path in self._unsaved:
@@ -147,6 +147,11 @@ class WorkerWatch:
                 new.append(largest)
             return self._state(values, new)
         return state
+
+
+def is_looked_at(number: int) -> bool:
+    """Tell whether all that a batch may have changed is looked at: the first ones, then ever fewer."""
+    return number <= _WATCHED or number & (number - 1) == 0
 
 
 def is_cache(value: Any) -> bool:

@@ -27,6 +27,7 @@ without epochs has all its loops in one."""
 SOURCES_FORM: Final = 3
 """Checkpoints of form 1 hold the states of stateful loaders alone; those of form 2 hold one entry for all
 loaders of a loop, and no owners."""
+_OF_LOOPS: Final = 2
 _KEPT_MAX: Final = 16
 """States of so many sources of former epochs are kept: the last ones."""
 
@@ -230,9 +231,6 @@ class LoopSources:
         self._with_state.clear()
         self._former.clear()
         self._skipped.clear()
-
-
-_OF_LOOPS: Final = 2
 
 
 def _by_place(states: Mapping[str, Any]) -> dict[str, Any]:

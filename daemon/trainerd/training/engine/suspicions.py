@@ -54,9 +54,7 @@ class Suspicions:
             of: What the script calls that which is not kept. The first kind of reason for it counts.
         """
         key = (reason.kind, reason.where)
-        if self.has(reason):
-            return
-        if key in self._reasons or self._named.get(of, reason.kind) != reason.kind:
+        if self.has(reason) or key in self._reasons or self._named.get(of, reason.kind) != reason.kind:
             return
         if of:
             self._named[of] = reason.kind

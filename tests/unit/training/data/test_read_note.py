@@ -123,12 +123,12 @@ def test_a_loader_that_has_read_can_be_copied() -> None:
 
 def test_it_is_told_once_with_the_class_of_the_dataset() -> None:
     loader, told = read(Counting()), []
-    watch = ReadingWatch(loader.read_note, Counting, told.append)
+    watch = ReadingWatch(loader.read_note, told.append)
     watch.look()
     watch.look()
     (reason,) = told
     assert (reason.kind, "its reads changed" in reason.detail) == ("dataset-without-state", True)
     assert "Counting" in reason.where
-    watch = ReadingWatch(read(Points()).read_note, Points, told.append)
+    watch = ReadingWatch(read(Points()).read_note, told.append)
     watch.look()
     assert len(told) == 1
