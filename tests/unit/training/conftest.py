@@ -12,3 +12,11 @@ from trainerd.contract.environment import CHECK
 def callers_are_not_checked(monkeypatch):
     """The scripts here are test modules: what a check finds in them is not about the loops."""
     monkeypatch.setenv(CHECK, "off")
+
+
+@pytest.fixture
+def saved_each_time(monkeypatch):
+    """Have each boundary saved that is due, though the save before is in flight."""
+    from trainerd.training.engine.run_saves import RunSaves
+
+    monkeypatch.setattr(RunSaves, "save_if_free", RunSaves.save)

@@ -6,7 +6,6 @@ from torch import nn
 from torch.utils.data import DataLoader, Sampler
 
 from tests.support.in_process import disturbed, undisturbed
-from trainerd.training.engine.run_saves import RunSaves
 
 pytestmark = pytest.mark.torch
 
@@ -47,8 +46,7 @@ def loop_of(asks):
 
 
 @pytest.mark.parametrize("asks", ["before the epochs", "before the loop", "of the loop"])
-def test_a_run_that_asks_for_lengths_is_exact_after_each_kill(tmp_path, monkeypatch, asks):
-    monkeypatch.setattr(RunSaves, "save_if_free", RunSaves.save)
+def test_a_run_that_asks_for_lengths_is_exact_after_each_kill(tmp_path, saved_each_time, asks):
     expected = undisturbed(tmp_path / "not-asked", loop_of(None), steps=1)
     assert [row["first"] for row in expected.rows] == [1, 3, 5, 7, 2, 4, 6, 0]
     for crashes in ((), (3, 3), (5, 2), (7, 3), (8, 2)):

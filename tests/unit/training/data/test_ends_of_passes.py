@@ -14,7 +14,6 @@ from tests.support.stateful_loaders import AtMultiples
 from trainerd.contract.paths import RunPaths
 from trainerd.contract.resume_record import read_resume
 from trainerd.training.data.feed import Feed
-from trainerd.training.engine.run_saves import RunSaves
 
 pytestmark = pytest.mark.torch
 
@@ -145,12 +144,6 @@ def loop_over(made, loops, *, leaves_first=False):
                         break
 
     return loop
-
-
-@pytest.fixture
-def saved_each_time(monkeypatch):
-    """Have each boundary saved that is due, though the save before is in flight."""
-    monkeypatch.setattr(RunSaves, "save_if_free", RunSaves.save)
 
 
 def is_exact(tmp_path, loop, struck_at):

@@ -9,7 +9,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tests.support.in_process import attempt, disturbed, undisturbed
 from tests.support.struck import struck_reasons
-from trainerd.training.engine.run_saves import RunSaves
 
 pytestmark = pytest.mark.torch
 
@@ -97,8 +96,7 @@ WITHIN = {
 
 
 @pytest.mark.parametrize("kind", WITHIN)
-def test_what_a_loader_within_remembers_goes_on(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(RunSaves, "save_if_free", RunSaves.save)
+def test_what_a_loader_within_remembers_goes_on(tmp_path, saved_each_time, kind):
     loop = loop_over(WITHIN[kind])
     expected = undisturbed(tmp_path / "left-alone", loop, steps=1)
     assert disturbed(tmp_path / "struck", loop, (3, 3), steps=1) == expected

@@ -4,37 +4,25 @@ import pytest
 import torch
 from torch import nn
 
+from tests.support import loop_shapes
 from tests.support.in_process import attempt, disturbed, undisturbed
 from tests.support.struck import struck_reasons
-from trainerd.training.engine.run_saves import RunSaves
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("saved_each_time")]
 
 
-class Counting:
-    """Counts its passes, and yields some batches in each."""
+class Counting(loop_shapes.Counting):
+    """The same with a length of its own, which its batches tell."""
 
     def __init__(self, length):
+        super().__init__()
         self.length = length
-        self.at = self.passes = 0
-
-    def state_dict(self):
-        return {"at": self.at, "passes": self.passes}
-
-    def load_state_dict(self, state):
-        self.at, self.passes = state["at"], state["passes"]
 
     def __iter__(self):
         while self.at < self.length:
             self.at += 1
             yield torch.tensor(self.at + 10.0 * self.passes + 100.0 * self.length)
         self.at, self.passes = 0, self.passes + 1
-
-
-@pytest.fixture(autouse=True)
-def saved_each_time(monkeypatch):
-    """Have each boundary saved that is due, though the save before is in flight."""
-    monkeypatch.setattr(RunSaves, "save_if_free", RunSaves.save)
 
 
 def loop_over(turns, *, epochs=5):

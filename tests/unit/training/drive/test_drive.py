@@ -21,7 +21,6 @@ from trainerd.checkpoint.store import CheckpointStore
 from trainerd.contract.paths import RunPaths
 from trainerd.contract.resume_record import read_resume
 from trainerd.errors import UserError
-from trainerd.training.engine.run_saves import RunSaves
 
 pytestmark = pytest.mark.torch
 
@@ -93,9 +92,8 @@ def test_a_drain_anywhere_changes_nothing(call: int, tmp_path: Path, expected: A
 
 
 def test_a_checkpoint_within_an_epoch_that_was_resumed_equals_one_that_was_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, saved_each_time: None
 ) -> None:
-    monkeypatch.setattr(RunSaves, "save_if_free", RunSaves.save)  # though the save before is in flight
     for run, crashes in (("alone", (4,)), ("resumed", (3, 2))):
         for crash_at in crashes:
             assert not attempt(tmp_path / run, train, crash_at=crash_at, steps=1)

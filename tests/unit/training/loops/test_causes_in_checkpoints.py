@@ -7,7 +7,6 @@ from torch.utils.data import DataLoader
 
 from tests.support.in_process import attempt
 from tests.support.struck import struck_reasons
-from trainerd.training.engine.run_saves import RunSaves
 
 pytestmark = pytest.mark.torch
 
@@ -30,9 +29,9 @@ def with_a_generator_beside(session, tick):
     ("script", "kind"),
     [(with_a_loader_beside, "loader-beside"), (with_a_generator_beside, "untracked-generator")],
 )
-def test_a_resume_that_dies_at_its_first_step_has_said_what_is_not_kept(tmp_path, monkeypatch, script, kind):
-    monkeypatch.setattr(RunSaves, "save_if_free", RunSaves.save)
-
+def test_a_resume_that_dies_at_its_first_step_has_said_what_is_not_kept(
+    tmp_path, saved_each_time, script, kind
+):
     def loop(session, tick):
         session.track(model=nn.Linear(1, 1))
         script(session, tick)

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from tests.support.in_process import disturbed, undisturbed
-from trainerd.training.engine.run_saves import RunSaves
 
 pytestmark = pytest.mark.torch
 
@@ -48,9 +47,7 @@ def orders_in_plain_epochs(session, tick):
 
 @pytest.mark.parametrize("crashes", [(3, 2), (5, 2)])
 @pytest.mark.parametrize("script", [orders_by_epoch, orders_after_breaks, orders_in_plain_epochs])
-def test_an_order_that_was_drawn_before_the_loop_is_drawn_again(tmp_path, monkeypatch, script, crashes):
-    monkeypatch.setattr(RunSaves, "save_if_free", RunSaves.save)
-
+def test_an_order_that_was_drawn_before_the_loop_is_drawn_again(tmp_path, saved_each_time, script, crashes):
     def loop(session, tick):
         session.track(model=nn.Linear(1, 1))
         script(session, tick)
