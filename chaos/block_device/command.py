@@ -44,7 +44,7 @@ def no_folder_sync() -> None:
 CONTROLS: Final[tuple[tuple[str, Callable[[], None], str, bool], ...]] = (
     ("no sync, record", no_sync, "record", True),
     ("no sync, save", no_sync, "save", True),
-    ("no folder sync, record", no_folder_sync, "record", False),
+    ("no folder sync, record", no_folder_sync, "record, reported", False),
     ("no folder sync, save", no_folder_sync, "save, reported", False),
 )
 """What is done without which sync, and whether an unrelated fsync comes just before the cut."""

@@ -42,12 +42,14 @@ class Work:
         kind: Which recovery it needs, as in `chaos.power_cut.scenarios`.
         begins_at: The mark after which it is cut.
         span_s: How long after that mark at most.
+        waits: Whether the work stands still once it has said that mark.
     """
 
     act: Callable[[Path, Say], None]
     kind: str
     begins_at: str
     span_s: float
+    waits: bool = False
 
 
 def _newest(run: SmallRun) -> int:
@@ -108,9 +110,12 @@ WORKS: Final = {
     "record": Work(_record, "record", "start", 0.02),
 }
 
-AIMED: Final = {"save, reported": Work(_save, "run", "saved", 0.001)}
-"""For a control whose fault shows only between the report of a save and the next sync of any file: however
-long the disk takes for a save, the cut comes there."""
+AIMED: Final = {
+    "save, reported": Work(_save, "run", "saved", 0.001, waits=True),
+    "record, reported": Work(_record, "record", "written", 0.001, waits=True),
+}
+"""For controls whose fault shows only between a report and the next sync of any file: the work waits there,
+however long the cut takes to come."""
 
 
 class Worker:
@@ -134,7 +139,7 @@ class Worker:
         with suppress(BaseException):  # the disk goes away under it: that is the purpose
             if spoil is not None:
                 spoil()
-            work.act(folder, lambda mark: _say(write, mark))
+            work.act(folder, lambda mark: _say(work, write, mark))
         os._exit(1)
 
     def said(self) -> tuple[str, ...]:
@@ -164,5 +169,7 @@ class Worker:
         os.close(self._read)
 
 
-def _say(descriptor: int, mark: str) -> None:
+def _say(work: Work, descriptor: int, mark: str) -> None:
     os.write(descriptor, mark.encode() + b"\n")
+    while work.waits and mark.startswith(work.begins_at):
+        signal.pause()
