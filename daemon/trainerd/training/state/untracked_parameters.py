@@ -40,10 +40,13 @@ class UntrackedParameters:
 
     def find(self, labels: Collection[str], names: CallerNames) -> None:
         """Take in the parameters of these labels, as `owners` returned them, as far as there are such."""
+        seen: set[int] = set()  # a part of a module has a name of its own, too
         for owner, parameters in _owners_in(names) if labels else ():
-            own = {name: weakref.ref(each) for name, each in parameters.items() if name in labels}
+            found = {name: each for name, each in parameters.items() if name in labels}
+            own = {name: weakref.ref(each) for name, each in found.items() if id(each) not in seen}
             if own:
                 self._owners.setdefault(owner, {}).update(own)
+                seen.update(map(id, found.values()))
 
     def owners(self, kept: Collection[int]) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
         """Yield each owner with its parameters by their labels, without those that are tracked."""
