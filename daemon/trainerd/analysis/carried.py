@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from trainerd.analysis.containers import WEIGHTS, changed_containers
+from trainerd.analysis.effects import REORDERED
 from trainerd.analysis.loops import opened_by_either
 from trainerd.analysis.scopes import assigned_values
 from trainerd.analysis.script_finding import ScriptFinding
@@ -34,6 +35,7 @@ class Carried:
         loop: The loop.
         holder: Object of a class of the script whose method changes it, None if other code does.
         is_iterator: Whether it is an iterator that goes on.
+        is_reordered: Whether it is put into another order in place.
         opened_by: Code that opens the loops that carry it: of both branches of an ``if``, say.
     """
 
@@ -42,6 +44,7 @@ class Carried:
     loop: SessionLoop
     holder: str | None = None
     is_iterator: bool = False
+    is_reordered: bool = False
     opened_by: tuple[Opening, ...] = ()
 
     @property
@@ -60,6 +63,8 @@ def carried_variables(script: Script, views: Views) -> list[Carried]:
     for loop in sorted(script.loops, key=lambda loop: -loop.node.lineno):
         for each in _of_loop(script, views, loop):
             if script.loading.keeps(each.name, loop.scope):
+                continue
+            if each.is_reordered and script.loading.keeps_order(each.name, loop):
                 continue
             number = numbers.get(each.key, numbers.get(each.node))
             if number is None:
@@ -85,7 +90,14 @@ def _of_loop(script: Script, views: Views, loop: SessionLoop) -> Iterator[Carrie
         elif holder is not None and change.call is not None and views.is_meter(holder, loop.scope):
             yield Carried(holder, change.call, loop)
             continue
-        yield Carried(change.name, change.node, loop, holder, is_iterator=change.how == "next")
+        yield Carried(
+            change.name,
+            change.node,
+            loop,
+            holder,
+            is_iterator=change.how == "next",
+            is_reordered=change.how == REORDERED,
+        )
     yield from _called_meters(script, views, loop)
 
 
@@ -149,6 +161,8 @@ def finding_of(script: Script, carried: Carried) -> ScriptFinding:
         )
     else:
         instead = f"carry = {loop.session}.variables({name}=…) before the loop, and carry.{name} in its place"
+        if carried.is_reordered:
+            instead = f"{instead}; or make {name} again at the top of each {loop.unit}"
     return ScriptFinding.at(
         carried.node,
         RULE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Final
 
-from trainerd.analysis.effects import ALL_OF_A_MODULE, MUTATORS
+from trainerd.analysis.effects import ALL_OF_A_MODULE, MUTATORS, REORDERED
 from trainerd.analysis.elements import ELEMENT, FILLED, appended_to, makes_tensors
 from trainerd.analysis.syntax import chains, dotted, last_part, prefixes, stored_in, walk
 
@@ -111,6 +111,8 @@ def _is_container(script: Script, views: Views, change: Change) -> bool:
     if change.how in WEIGHTS:
         return bool(script.names.values(change.name, change.scope))
     values = script.names.values(change.name, change.scope)
+    if change.how == REORDERED:
+        return not values or not all(isinstance(each, ast.Constant) for each in values)
     if change.how in {ELEMENT, FILLED}:
         appended = [each for scope in script.scopes for each in appended_to(change.name, scope.nodes)]
         return change.how == ELEMENT and any(map(makes_tensors, (*values, *appended)))

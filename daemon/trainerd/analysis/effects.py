@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Final
 
 from trainerd.analysis.elements import element_changes
 from trainerd.analysis.reads import Reads
-from trainerd.analysis.syntax import Function, container_of, dotted, parameters, passed, stored_in, walk_scope
+from trainerd.analysis.syntax import (
+    Function,
+    chains,
+    container_of,
+    dotted,
+    parameters,
+    passed,
+    stored_in,
+    walk_scope,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +33,8 @@ MUTATORS: Final = frozenset(
         "mul_", "copy_", "lerp_",
     }
 )  # fmt: skip
+REORDERED: Final = "reordered"
+"""How a list or an array is changed that is shuffled, or computed from what it was."""
 ALL_OF_A_MODULE: Final = frozenset(
     {"parameters", "named_parameters", "buffers", "named_buffers", "state_dict"}
 )
@@ -37,7 +48,7 @@ class Change:
         name: The name or chain of the object.
         node: Where.
         how: ``item`` for ``x[k] = …``, ``count`` for ``x[k] += …``, ``element`` or ``filled`` for a change of
-            a tensor in it, else the name of the method.
+            a tensor in it, ``reordered`` for ``shuffle(x)`` and ``x[:] = f(x)``, else the name of the method.
         call: The call in the caller's code that leads to it, None where it is the caller's own.
         scope: Scope in which the name is meant.
     """
@@ -115,7 +126,7 @@ class CallEffects:
     def changes(self, nodes: list[ast.AST], scope: Scope) -> Iterator[Change]:
         """Yield the changes in place that code makes, by itself and through the functions that it calls."""
         for node in nodes:
-            for name, how in _changes_in_place(node):
+            for name, how in (*_changes_in_place(node), *_reordered(node)):
                 assert isinstance(node, ast.expr | ast.stmt)
                 yield Change(name, node, how, None, scope)
             if isinstance(node, ast.Call):
@@ -171,6 +182,28 @@ def _changes_in_place(node: ast.AST) -> Iterator[tuple[str, str]]:
                 yield name, "count"
         case ast.For():
             yield from ((name, "weights") for name in _weights_changed(node))
+
+
+def _reordered(node: ast.AST) -> Iterator[tuple[str, str]]:
+    """Yield what a statement computes in place from what it was, as `_changes_in_place` does."""
+    changed: ast.expr | None = None
+    match node:
+        case ast.Expr(value=ast.Call() as call):
+            changed = _shuffled_by(call)
+        case ast.Assign(targets=[ast.Subscript(value=target, slice=ast.Slice(lower=None, upper=None))]):
+            changed = target if container_of(target) in set(chains(node.value)) else None
+    if changed is not None and (name := container_of(changed)) is not None:
+        yield name, REORDERED
+
+
+def _shuffled_by(call: ast.Call) -> ast.expr | None:
+    """Return what a call such as ``np.random.shuffle(x)`` puts into another order, None if nothing."""
+    match call:
+        case ast.Call(func=ast.Name(id="shuffle") | ast.Attribute(attr="shuffle"), args=[shuffled]):
+            return shuffled
+        case ast.Call(func=ast.Attribute(value=value, attr="reverse"), args=[]):
+            return value
+    return None
 
 
 def _weights_changed(loop: ast.For) -> Iterator[str]:

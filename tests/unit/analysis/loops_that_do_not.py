@@ -845,3 +845,38 @@ with trainerd.session() as session:
     trainer.fit(session, net, optimizer, lookahead)
 """,
 )
+
+tracked(
+    "lists and arrays that each epoch shuffles again",
+    """
+order, numbers = list(range(64)), np.arange(64)
+pairs = list(zip(xs, ys))
+files = glob("*.pt")
+weights = torch.ones(64)
+samples, chosen, rows = list(range(64)), list(range(64)), list(range(64))
+loader = torch.utils.data.DataLoader(samples, 8)
+rng = np.random.default_rng(0)
+session.track(rng=rng)
+
+def mix(items):
+    random.shuffle(items)  #! carried-variable pairs
+
+for epoch in session.epochs(3):
+    random.shuffle(order)  #! carried-variable order
+    rng.shuffle(numbers)  #! carried-variable numbers
+    mix(pairs)
+    files.reverse()  #! carried-variable files
+    weights[:] = weights * 0.9  #! carried-variable weights
+    random.shuffle(samples)  #! carried-variable samples
+    random.shuffle(chosen)  #! carried-variable chosen
+    random.shuffle(rows)  #! carried-variable rows
+    for x in session.batches(rows):
+        train_step(x)
+    for x in session.batches(loader):
+        train_step(x)
+    for x in session.batches(torch.utils.data.DataLoader(torch.utils.data.Subset(data, chosen), 8)):
+        train_step(x)
+    for i in session.batches(range(8)):
+        train_step(xs[order[i]], numbers[i], pairs[i], files[i], weights[i])
+""",
+)

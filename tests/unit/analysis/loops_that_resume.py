@@ -647,3 +647,45 @@ with trainerd.session() as session:
             global_step += 1
         print(f"epoch {epoch}, step {global_step}")
 """
+
+RIGHT["orders that each epoch makes again, that are shuffled once, or that are values of the session"] = """
+import random
+import numpy as np, torch, trainerd
+
+class Batches:
+    def __init__(self):
+        self.order = list(range(64))
+
+    def __iter__(self):
+        random.shuffle(self.order)
+        return (xs[i] for i in self.order)
+
+with trainerd.session() as session:
+    model = build(); optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    session.track(model=model, optimizer=optimizer)
+    once = list(range(64))
+    random.shuffle(once)
+    carry = session.variables(order=np.arange(64))
+    box = session.value("pairs", list(zip(xs, ys)))
+    buffer = np.zeros(64)
+    places, subset = list(range(64)), list(range(64))
+    by_place = torch.utils.data.DataLoader(data, 8, sampler=places)
+    some = torch.utils.data.DataLoader(torch.utils.data.Subset(data, subset), 8)
+    for epoch in session.epochs(3):
+        random.shuffle(places)
+        random.shuffle(subset)
+        order = list(range(64))
+        random.shuffle(order)
+        np.random.shuffle(carry.order)
+        random.shuffle(box.value)
+        buffer[:] = np.random.permutation(64)
+        dataset.shuffle(epoch)
+        for i in session.batches(range(8)):
+            train_step(once[i], order[i], carry.order[i], box.value[i], buffer[i])
+        for x in session.batches(Batches()):
+            train_step(x)
+        for x in session.batches(by_place):
+            train_step(x)
+        for x in session.batches(some):
+            train_step(x)
+"""
