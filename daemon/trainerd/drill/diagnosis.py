@@ -58,6 +58,7 @@ _KINDS: Final = {
     "not-restored": STATE,
     "read-after-loop": AFTER_LOOP,
     "two-training-loops": DATA,
+    "untracked-order": CARRIED,
     "unseeded-randomness": GENERATOR,
 }
 _MATCHES: Final = {

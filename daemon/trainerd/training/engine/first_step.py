@@ -14,6 +14,7 @@ from trainerd.contract.verdict import Reason
 from trainerd.errors import UserError
 from trainerd.training.data.generators_beside import GeneratorsBeside
 from trainerd.training.data.objects_beside import ObjectsBeside
+from trainerd.training.data.orders_beside import OrdersBeside
 from trainerd.training.state.audit import MANUAL_ACCUMULATION, Audit, Untracked
 from trainerd.training.state.audit_coverage import Coverage
 from trainerd.training.state.caller_names import CallerNames
@@ -53,6 +54,7 @@ class FirstStep:
         self._state = state
         self._generators: GeneratorsBeside | None = None
         self._others: tuple[ModulesBeside | ObjectsBeside, ...] = ()
+        self._orders: OrdersBeside | None = None
         self._epochs = 0
         self._next_look = 2
         self._suspicions = suspicions
@@ -62,6 +64,11 @@ class FirstStep:
         self._hand_kept: HandKeptState | None = None
         self._steps = 0
 
+    def begin_epoch(self) -> None:
+        """An epoch begins: its code before the first step may shuffle what is there."""
+        if not self._is_watching and self._orders is None:
+            self._orders = OrdersBeside(CallerNames())
+
     def begin(self) -> None:
         """The body of a step begins. Only the first call counts."""
         if not self._is_watching:
@@ -69,6 +76,7 @@ class FirstStep:
             coverage, names = self._coverage(), CallerNames()
             self._audit.watch(coverage, names)
             self._generators = GeneratorsBeside(names)
+            self._orders = self._orders or OrdersBeside(names)
             self._others = (ModulesBeside(coverage, names), ObjectsBeside(coverage, names))
             self._state.gradients.look_beside(names)
             for reason in (*self._state.objects.replaced_modules(), *self._state.replaced_steps()):
@@ -132,7 +140,7 @@ class FirstStep:
             self._hand_kept = None
 
     def _stop_watching(self) -> None:
-        self._generators, self._others = None, ()
+        self._generators, self._orders, self._others = None, None, ()
 
     def _coverage(self) -> Coverage:
         return Coverage(self._state.objects, self._state.values.state_dict())
@@ -155,6 +163,9 @@ class FirstStep:
             self._not_kept(reason)
         for other in self._others:
             for name, reason in other.reasons(coverage, hooks):
+                self._not_kept(reason, of=name)
+        if self._orders is not None:
+            for name, reason in self._orders.reasons(coverage, self._state.values.state_dict()):
                 self._not_kept(reason, of=name)
 
     def _look_beside(self) -> None:

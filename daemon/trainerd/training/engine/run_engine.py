@@ -176,6 +176,8 @@ class RunEngine:
         if not self.run.saves.is_safe_here():  # what came before the loop over epochs would run twice
             self.run.saves.stage("drain")
         self.run.link.beat(Phase.STEP)
+        if self._first_step is not None:
+            self._first_step.begin_epoch()
 
     def skips_loop(self, total: int | None = None) -> bool:
         """Tell whether the training loop that begins now was finished before the checkpoint.
