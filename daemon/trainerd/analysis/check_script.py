@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from trainerd.analysis.after_loop import read_after_loops
 from trainerd.analysis.carried import carried_variables, finding_of
@@ -15,10 +15,13 @@ from trainerd.analysis.script_views import Views
 from trainerd.analysis.two_loops import loops_open_at_once
 from trainerd.analysis.untracked import changed_objects, untracked_objects
 
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 _TOO_DEEP: Final = "nested too deeply to be analysed"
 
 
-def check_source(source: str) -> tuple[ScriptFinding, ...]:
+def check_source(source: str, sessions: Collection[str] = ()) -> tuple[ScriptFinding, ...]:
     """Return what a resume of a training script would not restore, in order of the lines.
 
     A line with the comment ``# trainerd: ok`` has no findings. A script without a session has none either: it
@@ -26,11 +29,12 @@ def check_source(source: str) -> tuple[ScriptFinding, ...]:
 
     Args:
         source: Text of the script. It is not run.
+        sessions: Names that it has for a session, beside those that it shows.
 
     Raises:
         ScriptSyntaxError: It is not valid Python.
     """
-    return check(Script(source))
+    return check(Script(source, sessions))
 
 
 def check(script: Script) -> tuple[ScriptFinding, ...]:

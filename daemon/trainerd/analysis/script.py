@@ -19,6 +19,8 @@ from trainerd.analysis.silencing import silenced_lines
 from trainerd.analysis.tracking import Tracking
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from trainerd.analysis.scopes import Scope
 
 
@@ -27,6 +29,7 @@ class Script:
 
     Args:
         source: Its text.
+        sessions: Names that it has for a session, beside those that it shows.
 
     Attributes:
         source: Its text.
@@ -43,7 +46,7 @@ class Script:
         ScriptSyntaxError: It is not valid Python.
     """
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, sessions: Collection[str] = ()) -> None:
         self.source = source
         try:
             self.tree = ast.parse(source)
@@ -54,7 +57,7 @@ class Script:
         self.silenced = silenced_lines(source)
         self.scopes = scopes_of(self.tree)
         self.names = Names(self.tree, self.scopes)
-        self.sessions = Sessions(self.tree, self.names, self.scopes)
+        self.sessions = Sessions(self.tree, self.names, self.scopes, sessions)
         self.tracking = Tracking(self.names, self.sessions, self.scopes)
         self.sources = Loops(self.names, self.sessions)
         self.loops: list[SessionLoop] = [loop for scope in self.scopes for loop in self.sources.of(scope)]

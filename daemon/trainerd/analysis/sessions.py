@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 from trainerd.analysis.syntax import dotted, last_part, walk
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from trainerd.analysis.name_meanings import Names
     from trainerd.analysis.scopes import Scope
 
@@ -28,18 +30,21 @@ class Sessions:
         tree: The script.
         names: Its names.
         scopes: Its scopes.
+        known: Names of sessions that another file has passed it.
 
     Attributes:
         calls: Calls that open a session.
         checkpointer_calls: Calls that make a `Checkpointer`.
     """
 
-    def __init__(self, tree: ast.Module, names: Names, scopes: list[Scope]) -> None:
+    def __init__(
+        self, tree: ast.Module, names: Names, scopes: list[Scope], known: Collection[str] = ()
+    ) -> None:
         self._names = names
         calls = [node for node in walk(tree) if isinstance(node, ast.Call)]
         self.calls = [call for call in calls if names.resolved(call.func) in _OPENERS]
         self.checkpointer_calls = [call for call in calls if names.resolved(call.func) in _CHECKPOINTERS]
-        self._sessions: set[str] = set()
+        self._sessions = set(known)
         self._checkpointers: set[str] = set()
         self._factories: set[str] = set()
         self._find_annotated(tree)

@@ -1,4 +1,8 @@
-"""Static analysis of the script that opened the session, once at its start."""
+"""Static analysis of the code that trains: the script that opened the session, and files with its loops.
+
+The script is analysed once at the start of the session. Another file of the program is analysed when code in
+it opens a loop; what is found there counts if it is about that loop, and unless the session keeps it.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,18 @@ import linecache
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.analysis import carried, untracked
 from trainerd.analysis.source_text import decoded
 from trainerd.analysis.two_loops import RULE as TWO_LOOPS
 from trainerd.contract import environment
 from trainerd.contract.verdict import Reason
+from trainerd.training.data.found_generators import is_installed, is_of_user
 from trainerd.training.engine.check_cache import findings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from types import FrameType
 
     from trainerd.analysis.script_finding import ScriptFinding
@@ -43,20 +48,28 @@ _told: set[tuple[str, int, int]] = set()
 
 
 class CallerCheck:
-    """What the analysis finds in the calling script. A finding counts once a loop that it is about is opened.
+    """What the analysis finds in the code that trains. A finding counts once a loop it is about is opened.
 
     A script may hold several training functions, and branches that this run does not take.
 
     Args:
         suspicions: The suspicions of this attempt.
         say: Tells the user.
+        is_kept: Tells whether a checkpoint holds an object: one file may track what another one changes.
     """
 
-    def __init__(self, suspicions: Suspicions, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        suspicions: Suspicions,
+        say: Callable[[str], None],
+        is_kept: Callable[[Any], bool] = lambda _: False,
+    ) -> None:
         self._suspicions = suspicions
         self._say = say
+        self._is_kept = is_kept
         self._path = ""
-        self._waiting: list[ScriptFinding] = []
+        self._waiting: dict[str, list[ScriptFinding]] = {}
+        self._seen: set[str] = set()
 
     def begin(self) -> None:
         """Analyse the script, and tell the user what is found, once a process.
@@ -66,19 +79,15 @@ class CallerCheck:
         """
         if os.environ.get(environment.CHECK) == "off":
             return
-        try:
-            path = _caller()
-            if path is None:
-                return
-            key = _key(path)
-            if key not in _known:
-                _known[key] = findings_of(_source(path, key))
-            findings = _known[key]
-        except Exception:  # noqa: BLE001 - see above
+        path = _caller()
+        findings = _findings_in(path) if path is not None else None
+        if path is None or findings is None:
             return
         self._path = path
-        self._waiting = [each for each in findings if each.rule not in _RAISED]
-        self._count(lambda finding: not finding.loops)
+        self._seen.add(path)
+        self._waiting[path] = [each for each in findings if each.rule not in _RAISED]
+        self._count(path, lambda finding: not finding.loops)
+        key = _key(path)
         if findings and key not in _told:
             _told.add(key)
             for line in warnings_of(path, findings):
@@ -86,15 +95,70 @@ class CallerCheck:
 
     def loop_opened(self) -> None:
         """The script opens a loop: count what was found in it."""
-        if self._waiting:
-            lines = _lines_in(self._path)
-            self._count(lambda finding: finding.is_about(lines))
+        if not self._path:
+            return
+        for frame in _callers():
+            if frame.f_code.co_filename not in self._seen:
+                self._look_at(frame)
+        for path, waiting in self._waiting.items():
+            if waiting:
+                frames = _frames_in(path)
+                lines = [frame.f_lineno for frame in frames]
+                self._count(path, lambda finding, lines=lines: finding.is_about(lines), frames)  # type: ignore[misc]
 
-    def _count(self, is_met: Callable[[ScriptFinding], bool]) -> None:
-        for finding in filter(is_met, self._waiting):
+    def _look_at(self, frame: FrameType) -> None:
+        """Analyse another file of the program, for the loops in it."""
+        file, module = frame.f_code.co_filename, frame.f_globals.get("__name__")
+        self._seen.add(file)
+        is_script = Path(file).name == Path(self._path).name  # by another path to it
+        if is_script or is_installed(file) or not is_of_user(module):
+            return
+        findings = _findings_in(file, _session_names(frame)) or ()
+        self._waiting[file] = [each for each in findings if each.loops and each.rule not in _RAISED]
+
+    def _count(
+        self, path: str, is_met: Callable[[ScriptFinding], bool], frames: Iterable[FrameType] = ()
+    ) -> None:
+        is_told = path == self._path
+        for finding in filter(is_met, self._waiting[path]):
+            if not is_told and any(map(self._is_kept, _meant_by(finding.name, frames))):
+                continue
             name = finding.name if finding.rule in _NOT_KEPT else ""
-            self._suspicions.add(_reason(self._path, finding), is_said=True, of=name)
-        self._waiting = [each for each in self._waiting if not is_met(each)]
+            self._suspicions.add(_reason(path, finding), is_said=is_told, of=name)
+        self._waiting[path] = [each for each in self._waiting[path] if not is_met(each)]
+
+
+def _findings_in(path: str, sessions: Collection[str] = ()) -> tuple[ScriptFinding, ...] | None:
+    """Return what the analysis finds in a file, None if it cannot be analysed."""
+    try:
+        key = _key(path)
+        if key not in _known:
+            _known[key] = findings_of(_source(path, key), sessions=sessions)
+        return _known[key]
+    except Exception:  # noqa: BLE001 - it must not keep a script from training
+        return None
+
+
+def _session_names(frame: FrameType) -> list[str]:
+    """Return what code calls its session: a name may not tell. Variables, and attributes of self."""
+    variables = dict(frame.f_locals)
+    own = {f"self.{name}": each for name, each in getattr(variables.get("self"), "__dict__", {}).items()}
+    return sorted(name for name, each in (variables | own).items() if _is_session(each))
+
+
+def _is_session(value: Any) -> bool:
+    return type(value).__name__ == "Session" and type(value).__module__.startswith("trainerd.")
+
+
+def _meant_by(name: str, frames: Iterable[FrameType]) -> Iterator[Any]:
+    """Yield the objects that a chain of names means in frames, and those on the way to them."""
+    first, *rest = name.split(".")
+    for frame in frames:
+        value = frame.f_locals.get(first, frame.f_globals.get(first))
+        for attribute in rest:
+            yield value
+            value = getattr(value, "__dict__", {}).get(attribute)
+        yield value
 
 
 def warnings_of(path: str, findings: tuple[ScriptFinding, ...]) -> list[str]:
@@ -117,13 +181,13 @@ def _caller() -> str | None:
     return next((frame.f_code.co_filename for frame in _callers()), None)
 
 
-def _lines_in(path: str) -> list[int]:
-    """Return the lines at which a file is being run.
+def _frames_in(path: str) -> list[FrameType]:
+    """Return the frames that run code of a file.
 
     The main module may be known by a relative and by an absolute path: the name of the file tells it.
     """
     name = Path(path).name
-    return [frame.f_lineno for frame in _callers() if Path(frame.f_code.co_filename).name == name]
+    return [frame for frame in _callers() if Path(frame.f_code.co_filename).name == name]
 
 
 def _callers() -> Iterator[FrameType]:

@@ -21,7 +21,7 @@ from trainerd.analysis.check_script import check_source
 from trainerd.analysis.script_finding import ScriptFinding
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 ENTRIES_MAX: Final = 200
 """Most scripts that are kept; one more, and all others are forgotten."""
@@ -38,20 +38,27 @@ _FIELDS: Final = {
 }
 
 
-def findings_of(source: str, environ: Mapping[str, str] = os.environ) -> tuple[ScriptFinding, ...]:
+def findings_of(
+    source: str, environ: Mapping[str, str] = os.environ, *, sessions: Collection[str] = ()
+) -> tuple[ScriptFinding, ...]:
     """Return what the analysis finds in a script.
+
+    Args:
+        source: Its text.
+        environ: Says where the cache is.
+        sessions: Further names that it has for a session.
 
     Raises:
         ScriptSyntaxError: It is not valid Python.
     """
     folder, analysis = _folder(environ), _analysis()
     if folder is None or analysis is None:
-        return check_source(source)
-    file = folder / f"{_key(source, analysis)}.json"
+        return check_source(source, sessions)
+    file = folder / f"{_key(source, analysis, sessions)}.json"
     known = _read(file)
     if known is not None:
         return known
-    found = check_source(source)
+    found = check_source(source, sessions)
     with contextlib.suppress(OSError):
         _write(file, found)
     return found
@@ -64,8 +71,8 @@ def _folder(environ: Mapping[str, str]) -> Path | None:
     return root / "trainerd" / "check" if root is not None else None
 
 
-def _key(source: str, analysis: str) -> str:
-    text = f"{analysis}\n{sys.version}\n{source}"
+def _key(source: str, analysis: str, sessions: Collection[str] = ()) -> str:
+    text = f"{analysis}\n{sys.version}\n{' '.join(sessions)}\n{source}"
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 

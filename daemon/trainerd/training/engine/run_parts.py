@@ -94,7 +94,6 @@ class RunParts:
         environment, checkpoint = settings.environment, settings.checkpoint
         self.settings = settings
         self.suspicions = Suspicions(leaving.say)
-        self.caller_check = CallerCheck(self.suspicions, leaving.say)
         self.state = RunState(
             DEFAULT_SEED if settings.seed is None else settings.seed,
             rank=environment.rank,
@@ -102,6 +101,7 @@ class RunParts:
             suspect=self.suspicions.add,
             is_strict=settings.is_strict,
         )
+        self.caller_check = CallerCheck(self.suspicions, leaving.say, self.state.keeps)
         self.ranks = ranks
         self.history = HistoryWriter(settings.run.metrics) if environment.rank == 0 else SilentHistory()
         self.rows = ArrivingRows(self.history)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from torch.utils.data import DataLoader, Dataset, Sampler
+
 from trainerd.checkpoint.fingerprint import DATA
 from trainerd.contract.verdict import Reason
 from trainerd.errors import UserError
@@ -14,7 +16,9 @@ from trainerd.training.engine.hook_memory import HookMemory
 from trainerd.training.engine.loop_sources import SOURCES_FORM, LoopSources
 from trainerd.training.engine.position import Position
 from trainerd.training.engine.suspicions import without_line
+from trainerd.training.state.audit_coverage import Coverage
 from trainerd.training.state.ddp_buckets import BucketOrders
+from trainerd.training.state.in_place import changeable_in
 from trainerd.training.state.left_gradients import LeftGradients
 from trainerd.training.state.objects import TrackedObjects
 from trainerd.training.state.optimizer_changes import OptimizerChanges, replaced_steps
@@ -118,6 +122,16 @@ class RunState:
             self._suspect(reason)
         for reason in self.changes.changes():
             self._suspect(reason)
+
+    def keeps(self, value: Any) -> bool:
+        """Tell whether a checkpoint holds an object: it is tracked, a value, or a part of a loader."""
+        if isinstance(value, Dataset | Sampler | DataLoader) or type(value).__module__.startswith(
+            "trainerd."
+        ):
+            return True
+        values = self.values.state_dict()
+        is_value = any(value is part for _, part in changeable_in(values))
+        return is_value or Coverage(self.objects, values).keeps(value)
 
     def replaced_steps(self) -> list[Reason]:
         """Return which ``step`` of an optimizer training had replaced at the checkpoint, and here has not."""

@@ -7,7 +7,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
+import trainerd
 from trainerd.contract.environment import CHECK
 from trainerd.training.engine import caller_check
 from trainerd.training.engine.suspicions import Suspicions
@@ -215,3 +217,91 @@ def test_what_is_found_counts_once_a_loop_that_it_is_about_is_opened(way, expect
     reasons = variables["session"]._run.suspicions.reasons
     found = [each for each in reasons if each.where.startswith("train.py:")]
     assert {(int(each.where.split(":")[1]), each.kind) for each in found} == expected
+
+
+OTHER_FILE = """\
+class Trainer:
+    def __init__(self, sess, model, loader):
+        self.sess, self.model, self.loader = sess, model, loader
+        self.best = 9.0
+
+    def fit(self):
+        for epoch in self.sess.epochs(2):
+            for x in self.sess.batches(self.loader):
+                self.model(x).sum().backward()
+            self.best = min(self.best, epoch)
+            if self.best < -1:
+                break
+
+def train(sess, model, loader, seen, box, counts):
+    total = 0.0
+    for x in sess.batches(loader):
+        (model(x).sum() / (1 + total)).backward()
+        total += x.item()
+        seen.append(total)
+        box.value += len(seen)
+        counts["n"] += 1
+    return counts["n"]
+
+def others(sess, loader):
+    unused = 0
+    for x in sess.batches(loader):
+        unused = unused + 1
+    return unused
+"""
+
+
+@pytest.fixture
+def other_file(tmp_path, monkeypatch):
+    """A file of the program beside the script that opens the session: what it defines."""
+    script, other = tmp_path / "train.py", tmp_path / "engine.py"
+    script.write_text("import trainerd\n")
+    other.write_text(OTHER_FILE)
+    monkeypatch.setattr(caller_check, "_caller", lambda: str(script))
+    monkeypatch.delenv(CHECK, raising=False)
+    variables = {"__name__": "engine_of_a_test"}
+    exec(compile(OTHER_FILE, str(other), "exec"), variables)
+    return variables
+
+
+def found_in_other_file(session):
+    return {
+        (int(each.where.split(":")[1]), each.detail.split()[0])
+        for each in session._run.suspicions.reasons
+        if each.where.startswith("engine.py:")
+    }
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_a_file_that_opens_a_loop_is_analysed_and_what_the_session_keeps_is_not_named(
+    is_kept, other_file, tmp_path, capsys
+):
+    model, loader = torch.nn.Linear(1, 1), [torch.ones(1)] * 2
+    with trainerd.session(tmp_path / "run", strict=False) as session:
+        session.track(model=model)
+        seen, counts = [], {"n": 0}
+        if is_kept:
+            seen, counts = session.value("seen", seen).value, session.value("counts", counts).value
+        other_file["train"](session, model, loader, seen, session.value("box", 0), counts)
+    assert found_in_other_file(session) == {(17, "total")} | (
+        set() if is_kept else {(19, "seen"), (21, "counts")}
+    )
+    assert capsys.readouterr().err.count("may not resume exactly: engine.py:17: total is carried") == 1
+
+
+def test_a_session_in_an_attribute_of_another_name_is_known(other_file, tmp_path):
+    model = torch.nn.Linear(1, 1)
+    with trainerd.session(tmp_path / "run", strict=False) as session:
+        session.track(model=model)
+        other_file["Trainer"](session, model, [torch.ones(1)]).fit()
+    assert found_in_other_file(session) == {(10, "self.best")}
+
+
+def test_without_a_loop_in_it_another_file_is_not_analysed(other_file, tmp_path):
+    model = torch.nn.Linear(1, 1)
+    with trainerd.session(tmp_path / "run", strict=False) as session:
+        session.track(model=model)
+        for x in session.batches([torch.ones(1)]):
+            model(x).sum().backward()
+    assert found_in_other_file(session) == set()
+    assert other_file

@@ -30,9 +30,9 @@ def analysed(monkeypatch):
     """Return the sources that were analysed."""
     seen = []
 
-    def counted(source):
+    def counted(source, sessions=()):
         seen.append(source)
-        return check_source(source)
+        return check_source(source, sessions)
 
     monkeypatch.setattr(check_cache, "check_source", counted)
     return seen
@@ -109,7 +109,7 @@ def test_where_nothing_can_be_kept_a_script_is_analysed_each_time(analysed, tmp_
 
 
 def test_not_more_than_some_are_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(check_cache, "check_source", lambda source: ())
+    monkeypatch.setattr(check_cache, "check_source", lambda source, sessions: ())
     unfinished = tmp_path / "trainerd" / "check" / ".0.json.1"
     unfinished.parent.mkdir(parents=True)
     unfinished.write_text("")
