@@ -105,7 +105,7 @@ def _global_generators() -> Iterator[Any]:
 def _children(value: Any) -> Iterator[tuple[str, Any]]:
     """Return what hangs on an object directly, with what its path ends with."""
     if isinstance(value, Mapping) and isinstance(value, dict):
-        yield from ((f"[{key!r:.40}]", each) for key, each in _first(value.items()))
+        yield from ((f"[{_shown(key, n)}]", each) for n, (key, each) in enumerate(_first(value.items())))
         return
     if isinstance(value, list | tuple | set | frozenset) and type(value).__module__ == "builtins":
         yield from ((f"[{number}]", each) for number, each in enumerate(_first(value)))
@@ -126,6 +126,14 @@ def _children(value: Any) -> Iterator[tuple[str, Any]]:
         return
     yield from _attributes(value)
     yield from _class_variables(type(value))
+
+
+def _shown(key: Any, number: int) -> str:
+    """Return what a key of a dictionary is called in a path."""
+    try:
+        return f"{key!r:.40}"
+    except Exception:  # noqa: BLE001 - it is code of others, such as enumerations of an old library
+        return f"<{type(key).__qualname__} {number}>"
 
 
 def _first(values: Any) -> Iterator[Any]:
