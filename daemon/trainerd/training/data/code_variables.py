@@ -120,11 +120,19 @@ def variables_below(path: str, value: Any) -> Iterator[tuple[str, CodeVariables]
     yield from _CodeSearch().below(path, value)
 
 
+def code_below(value: Any) -> set[int]:
+    """Return the identities of the classes and functions that an object, class or function consists of."""
+    search = _CodeSearch()
+    for _ in search.below("", value):
+        pass
+    return set(search.seen)
+
+
 class _CodeSearch:
     """One search. Code that refers to itself is met once."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, Any] = {}
+        self.seen: dict[int, Any] = {}
 
     def below(self, path: str, value: Any) -> Iterator[tuple[str, CodeVariables]]:
         function = _function_of(value)
@@ -147,9 +155,9 @@ class _CodeSearch:
                 yield from self._of_class(path, kind)
 
     def _is_new(self, value: Any) -> bool:
-        if id(value) in self._seen or len(self._seen) >= OWNERS_MAX:
+        if id(value) in self.seen or len(self.seen) >= OWNERS_MAX:
             return False
-        self._seen[id(value)] = value  # kept, or its id could pass to another
+        self.seen[id(value)] = value  # kept, or its id could pass to another
         return True
 
     def _of_class(self, path: str, kind: type) -> Iterator[tuple[str, CodeVariables]]:
@@ -227,19 +235,26 @@ def _named_by(function: types.FunctionType) -> dict[str, Any]:
         except ValueError:
             continue  # not assigned yet
     variables = function.__globals__
-    return found | {name: variables[name] for name in _global_names(function.__code__) if name in variables}
+    return found | {name: variables[name] for name in global_names(function.__code__) if name in variables}
 
 
 def _variables_of(function: types.FunctionType) -> dict[str, Any]:
     """Return the variables of a function: what it names, its own attributes, and its mutable defaults."""
     defaults = {
         f"default {number}": each
-        for number, each in enumerate(
-            (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
-        )
+        for number, each in enumerate(_defaults_of(function))
         if type(each) not in _SCALARS
     }
     return _named_by(function) | vars(function) | defaults
+
+
+def _defaults_of(function: types.FunctionType) -> list[Any]:
+    return [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+
+
+def mutable_defaults(function: types.FunctionType) -> list[Any]:
+    """Return the default arguments of a function that can be changed in place and hold data."""
+    return [each for each in _defaults_of(function) if type(each) not in _SCALARS and is_variable(each)]
 
 
 def _put_variable(function: types.FunctionType, name: str, value: Any) -> None:
@@ -248,13 +263,20 @@ def _put_variable(function: types.FunctionType, name: str, value: Any) -> None:
         cells[name].cell_contents = value
     elif name in vars(function):
         vars(function)[name] = value
-    elif name in _global_names(function.__code__):
+    elif name in global_names(function.__code__):
         function.__globals__[name] = value
 
 
 @functools.lru_cache(maxsize=1024)
-def _global_names(code: types.CodeType) -> tuple[str, ...]:
+def global_names(code: types.CodeType) -> tuple[str, ...]:
+    """Return the global variables that code names, that of functions within it too."""
     return _names_of(code, frozenset({"LOAD_GLOBAL", "STORE_GLOBAL"}))
+
+
+@functools.lru_cache(maxsize=1024)
+def assigned_globals(code: types.CodeType) -> tuple[str, ...]:
+    """Return the global variables that code assigns, that of functions within it too."""
+    return _names_of(code, frozenset({"STORE_GLOBAL"}))
 
 
 @functools.lru_cache(maxsize=1024)

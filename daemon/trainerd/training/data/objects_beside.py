@@ -89,7 +89,7 @@ class ObjectsBeside:
                 if not is_library(known.value.__module__) and not is_installed(file):
                     self._watch(known.value, known.expression, known, _written_variables)
             elif not coverage.keeps(known.value) and (
-                _is_own(known.value, known.file)
+                _is_own(known.value, "" if known.prefix else known.file)
                 or is_driver(known.value, coverage)
                 or is_simulator(known.value)
             ):
@@ -193,7 +193,7 @@ def _written_variables(function: types.FunctionType) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, cell in cells:
         with contextlib.suppress(ValueError):  # not assigned yet
-            if name in written and _is_data(cell.cell_contents, 0):
+            if name in written and is_data(cell.cell_contents):
                 found[name] = cell.cell_contents
     return found
 
@@ -249,7 +249,7 @@ def _is_own(value: Any, script: str) -> bool:
 def _data_of(value: Any) -> dict[str, Any]:
     """Return the attributes of an object that hold data; objects within it have names of their own."""
     items = list(getattr(value, "__dict__", {}).items())[:_ATTRIBUTES_MAX]
-    return {name: each for name, each in items if _is_data(each, 0)}
+    return {name: each for name, each in items if is_data(each)}
 
 
 def _beside_state(module: torch.nn.Module) -> dict[str, Any]:
@@ -262,17 +262,18 @@ def _beside_state(module: torch.nn.Module) -> dict[str, Any]:
     return {
         name: each
         for name, each in list(vars(module).items())
-        if name not in held and name not in _OF_TORCH and (_is_data(each, 0) or _is_object_of_data(each))
+        if name not in held and name not in _OF_TORCH and (is_data(each) or _is_object_of_data(each))
     }
 
 
-def _is_data(value: Any, depth: int) -> bool:
+def is_data(value: Any, depth: int = 0) -> bool:
+    """Tell whether a value consists of numbers, texts, tensors, arrays and containers of these alone."""
     if isinstance(value, _SCALARS) or type(value) is torch.Tensor or type(value).__module__ == "numpy":
         return True
     if not isinstance(value, _CONTAINERS) or depth >= _DEPTH_MAX:
         return False
     parts = value.values() if isinstance(value, dict) else value
-    return all(_is_data(each, depth + 1) for each in itertools.islice(parts, _SAMPLE))
+    return all(is_data(each, depth + 1) for each in itertools.islice(parts, _SAMPLE))
 
 
 def _is_object_of_data(value: Any) -> bool:
@@ -282,5 +283,5 @@ def _is_object_of_data(value: Any) -> bool:
         and not isinstance(value, type)
         and not is_library(type(value).__module__)
         and bool(attributes)
-        and all(_is_data(each, 0) for each in attributes.values())
+        and all(is_data(each) for each in attributes.values())
     )

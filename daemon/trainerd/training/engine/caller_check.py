@@ -55,7 +55,7 @@ class CallerCheck:
     Args:
         suspicions: The suspicions of this attempt.
         say: Tells the user.
-        is_kept: Tells whether a checkpoint holds an object: one file may track what another one changes.
+        is_kept: Tells whether a checkpoint holds an object: a file may track what another file changes.
     """
 
     def __init__(

@@ -12,20 +12,19 @@ import torch
 
 from trainerd.contract.verdict import Reason
 from trainerd.errors import UserError
-from trainerd.training.data.generators_beside import GeneratorsBeside
-from trainerd.training.data.objects_beside import ObjectsBeside
-from trainerd.training.data.orders_beside import OrdersBeside
+from trainerd.training.engine.observing import observed
+from trainerd.training.engine.surroundings import Surroundings
 from trainerd.training.state.audit import MANUAL_ACCUMULATION, Audit, Untracked
 from trainerd.training.state.audit_coverage import Coverage
 from trainerd.training.state.caller_names import CallerNames
 from trainerd.training.state.hand_kept_state import HandKeptState
 from trainerd.training.state.loaders_beside import LoadersBeside
-from trainerd.training.state.modules_beside import ModulesBeside
 from trainerd.training.state.tensor_leaves import leaves_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from trainerd.training.engine.observing import Found
     from trainerd.training.engine.run_state import RunState
     from trainerd.training.engine.suspicions import Suspicions
 
@@ -52,9 +51,7 @@ class FirstStep:
     def __init__(self, state: RunState, suspicions: Suspicions, *, is_strict: bool) -> None:
         self._audit = Audit(state.objects, state.values.state_dict)
         self._state = state
-        self._generators: GeneratorsBeside | None = None
-        self._others: tuple[ModulesBeside | ObjectsBeside, ...] = ()
-        self._orders: OrdersBeside | None = None
+        self._surroundings: Surroundings | None = Surroundings(state)
         self._epochs = 0
         self._next_look = 2
         self._suspicions = suspicions
@@ -66,19 +63,21 @@ class FirstStep:
 
     def begin_epoch(self) -> None:
         """An epoch begins: its code before the first step may shuffle what is there."""
-        if not self._is_watching and self._orders is None:
-            self._orders = OrdersBeside(CallerNames())
+        if not self._is_watching and self._surroundings is not None:
+            surroundings = self._surroundings
+            self._observed(lambda: surroundings.begin_epoch(CallerNames()))
 
     def begin(self) -> None:
         """The body of a step begins. Only the first call counts."""
         if not self._is_watching:
             self._is_watching = True
-            coverage, names = self._coverage(), CallerNames()
-            self._audit.watch(coverage, names)
-            self._generators = GeneratorsBeside(names)
-            self._orders = self._orders or OrdersBeside(names)
-            self._others = (ModulesBeside(coverage, names), ObjectsBeside(coverage, names))
-            self._state.gradients.look_beside(names)
+            coverage = self._coverage()
+            names = self._observed(CallerNames)
+            if names is not None:
+                self._observed(lambda: self._audit.watch(coverage, names))
+                self._observed(lambda: self._state.gradients.look_beside(names))
+            if names is not None and (surroundings := self._surroundings) is not None:
+                self._observed(lambda: surroundings.begin(coverage, names))
             for reason in (*self._state.objects.replaced_modules(), *self._state.replaced_steps()):
                 self._suspicions.add(reason)
 
@@ -91,41 +90,37 @@ class FirstStep:
         self._steps += 1
         if self._is_audited:
             if self._beside is not None:
-                self._look_beside()
-            if self._steps == self._next_look and self._generators is not None:
+                self._observed(self._look_beside)
+            if self._steps == self._next_look and self._surroundings is not None:
                 self._look_around()
                 self._next_look *= 2
                 if self._steps >= _STEPS_WATCHED:
                     self._stop_watching()
             if self._hand_kept is not None:
-                self._look_at_hand_kept()
+                self._observed(self._look_at_hand_kept)
             if self._steps in _LOOKS:
-                self._begin_look(CallerNames())
+                self._observed(lambda: self._begin_look(CallerNames()))
             if self._audit.has_later:
                 step = self._state.position.step + 1
                 self._judge(
-                    self._audit.later_findings(),
+                    self._observed(self._audit.later_findings) or [],
                     f"step {step}, in which an optimizer steps that had not before,",
                 )
             return
         self._is_audited = True
-        found = self._audit.findings() if self._is_watching else []
+        found = (self._observed(self._audit.findings) if self._is_watching else None) or []
         if self._is_strict and self._state.position.step > 0:
             # Seen in the first attempt. The first step of this one may be the last of a loop that was left in
             # the middle of an accumulation; the gradients are in the checkpoints.
             found = [each for each in found if each.kind != MANUAL_ACCUMULATION]
         self._judge(found, "the first step")
-        self._beside = LoadersBeside()
-        names = CallerNames()
-        self._state.gradients.ask_elsewhere(names.place)
-        self._begin_look(names)
+        self._observed(self._begin_looks)
         self._look_around()
 
     def end_epoch(self) -> None:
         """An epoch is over: what its steps did not draw or change, the code between them may have."""
-        for each in self._others:
-            if isinstance(each, ModulesBeside):
-                each.pass_over_metrics()
+        if self._surroundings is not None:
+            self._surroundings.pass_over_metrics()
         self._look_around()
         self._epochs += 1
         if self._epochs >= _EPOCHS_WATCHED:
@@ -140,33 +135,26 @@ class FirstStep:
             self._hand_kept = None
 
     def _stop_watching(self) -> None:
-        self._generators, self._orders, self._others = None, None, ()
+        self._surroundings = None
 
     def _coverage(self) -> Coverage:
         return Coverage(self._state.objects, self._state.values.state_dict())
 
+    def _observed(self, look: Callable[[], Found]) -> Found | None:
+        return observed(look, self._not_kept)
+
     def _look_around(self) -> None:
         """Look for generators that were drawn from, and objects that were changed, and are not tracked."""
-        if self._generators is None:
-            return
-        coverage = self._coverage()
-        kept = list(map(id, self._state.loop_sources.generators()))
-        for module in coverage.modules:
-            for each in module.modules():
-                kept.extend(map(id, vars(each).values()))
-
-        def is_kept(generator: Any) -> bool:
-            return id(generator) in kept or coverage.keeps(generator)
-
-        hooks = self._state.hooks.hooks
-        for reason in self._generators.reasons(is_kept):
-            self._not_kept(reason)
-        for other in self._others:
-            for name, reason in other.reasons(coverage, hooks):
+        if (surroundings := self._surroundings) is not None:
+            found = self._observed(lambda: list(surroundings.reasons(self._coverage())))
+            for name, reason in found or ():
                 self._not_kept(reason, of=name)
-        if self._orders is not None:
-            for name, reason in self._orders.reasons(coverage, self._state.values.state_dict()):
-                self._not_kept(reason, of=name)
+
+    def _begin_looks(self) -> None:
+        self._beside = LoadersBeside()
+        names = CallerNames()
+        self._state.gradients.ask_elsewhere(names.place)
+        self._begin_look(names)
 
     def _look_beside(self) -> None:
         beside, self._beside = self._beside, None

@@ -219,6 +219,10 @@ class LoopSources:
         """
         self._waiting.put_back_early(only_former=False)
 
+    def all(self) -> list[Source]:
+        """Return the sources of this epoch."""
+        return list(self._by_place.values())
+
     def generators(self) -> Iterator[Any]:
         """Yield the random generators whose state is saved with the sources."""
         for source in self._by_place.values():

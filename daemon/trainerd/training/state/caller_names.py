@@ -30,17 +30,19 @@ class Known:
         value: The object.
         file: File of the code.
         line: Line at which that code is.
+        prefix: What the expression begins with that is not written in that file: the name of a module.
     """
 
     expression: str
     value: Any
     file: str
     line: int
+    prefix: str = ""
 
     @cached_property
     def where(self) -> str:
         """File and line of the assignment, if that can be found above the line; else of that line."""
-        name = re.escape(self.expression)
+        name = re.escape(self.expression.removeprefix(self.prefix))
         pattern = re.compile(rf"^\s*(?:[\w.\[\]\"', ]+,\s*)?{name}\s*(?:,[\w.\[\]\"', ]+)?(?::[^=]+)?=(?!=)")
         lines = linecache.getlines(self.file)
         above = range(min(self.line, len(lines)), 0, -1)
@@ -72,7 +74,13 @@ class CallerNames:
         # Where the session was opened, objects are tracked: the names there are the ones to say.
         for each in dict.fromkeys((*reversed(with_session), *frames)):
             for names in (each.f_locals, each.f_globals):
-                self._take(names, each)
+                self._take(names, each.f_code.co_filename, each.f_lineno)
+
+    def add_module(self, module: ModuleType) -> None:
+        """Take in what a module of the program has names for, as ``module.name``."""
+        file, prefix = str(module.__file__), f"{module.__name__}."
+        names = {f"{prefix}{name}": value for name, value in list(vars(module).items())}
+        self._take(names, file, len(linecache.getlines(file)), prefix=prefix)
 
     def of(self, value: object) -> Known | None:
         """Return how the user's code refers to an object, None if no name was found."""
@@ -81,19 +89,34 @@ class CallerNames:
     def __iter__(self) -> Iterator[Known]:
         return iter(list(self._known.values()))
 
-    def _take(self, names: dict[str, Any], frame: FrameType) -> None:
-        level = [(name, value) for name, value in list(names.items()) if not name.startswith("__")]
+    def _take(self, names: dict[str, Any], file: str, line: int, *, prefix: str = "") -> None:
+        level = [
+            (name, value)
+            for name, value in list(names.items())
+            if not name.removeprefix(prefix).startswith("__")
+        ]
         for depth in range(3):
             below: list[tuple[str, Any]] = []
             for expression, value in level:
-                if isinstance(value, _PLAIN) or id(value) in self._known:
+                if id(value) in self._known or not _can_be_asked(value) or isinstance(value, _PLAIN):
                     continue
-                self._known[id(value)] = Known(expression, value, frame.f_code.co_filename, frame.f_lineno)
+                self._known[id(value)] = Known(expression, value, file, line, prefix)
                 if _is_session(value):
                     self.session = expression
                 elif depth < 2:  # attributes of attributes of variables, and no further
                     below += list(_parts(expression, value))
             level = below
+
+
+def _can_be_asked(value: Any) -> bool:
+    """Tell whether an object can be looked into: proxies and lazy objects may raise anything then."""
+    try:
+        getattr(value, "__dict__", None)
+        if isinstance(value, dict) and type(value) is not dict:
+            next(iter(value.values()), None)
+    except Exception:  # noqa: BLE001 - see above
+        return False
+    return True
 
 
 def _is_session(value: Any) -> bool:
