@@ -51,7 +51,7 @@ class WithoutLength:
 
 
 def kinds(folder, odd):
-    """Train with an odd object in a variable, a list and a dictionary, and return the kinds of the reasons."""
+    """Train with an odd object in a variable, a list and a dictionary; return the kinds of the reasons."""
     with trainerd.session(folder, seed=0, every={"seconds": None}) as session:
         model = torch.nn.Linear(2, 1)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
