@@ -79,6 +79,13 @@ class _ModuleVariable:
             return defaults[self.name] if self.name < len(defaults) else None
         return vars(self.owner).get(self.name)
 
+    def is_of(self, code: set[int]) -> bool:
+        """Tell whether functions or classes with these identities have it."""
+        if not isinstance(self.owner, types.ModuleType):
+            return id(self.owner) in code
+        functions = [each for each in _functions_of(self.owner) if id(each) in code]
+        return any(self.name in global_names(each.__code__) for each in functions)
+
     def decides(self) -> bool:
         """Tell whether it is read for more than output, as far as the source shows."""
         if isinstance(self.owner, types.ModuleType):
@@ -91,33 +98,33 @@ class ModulesOfProgram:
 
     Args:
         modules: What `modules_of_program` returned, before the first step.
-        sources: What the training loops draw from.
         session: What the script calls its session.
     """
 
-    def __init__(self, modules: Sequence[types.ModuleType], sources: Iterable[Any], session: str) -> None:
+    def __init__(self, modules: Sequence[types.ModuleType], session: str) -> None:
         self._session = session
         self._watched: list[_ModuleVariable] = []
-        of_loading = _code_of_loading(sources) if modules else set()
         for module in modules:
-            for variable in _variables_of(module, of_loading):
+            for variable in _variables_of(module):
                 if len(self._watched) >= _VARIABLES_MAX:
                     return
                 self._watched.append(variable)
 
-    def reasons(self, is_kept: Callable[[Any], bool]) -> Iterator[tuple[str, Reason]]:
+    def reasons(self, is_kept: Callable[[Any], bool], sources: Iterable[Any]) -> Iterator[tuple[str, Reason]]:
         """Yield each variable that has changed since the first step began, once: its name, and the reason.
 
         Args:
             is_kept: Tells whether a checkpoint holds an object.
+            sources: What the training loops draw from.
         """
         changed = [each for each in self._watched if _mark(each.value()) != each.mark]
         if not changed:
             return
         self._watched = [each for each in self._watched if each not in changed]
+        of_loading = _code_of_loading(sources)
         for each in changed:
             value = each.value()
-            if _is_state(value) and each.decides() and not is_kept(value):
+            if _is_state(value) and each.decides() and not (is_kept(value) or each.is_of(of_loading)):
                 yield each.expression, self._reason(each)
 
     def _reason(self, variable: _ModuleVariable) -> Reason:
@@ -186,28 +193,34 @@ def _code_of_loading(sources: Iterable[Any]) -> set[int]:
     return found
 
 
-def _variables_of(module: types.ModuleType, of_loading: set[int]) -> Iterator[_ModuleVariable]:
+def _variables_of(module: types.ModuleType) -> Iterator[_ModuleVariable]:
     name, variables = module.__name__, vars(module)
-    own = [each for each in list(variables.values()) if getattr(each, "__module__", None) == name]
-    classes = [each for each in own if isinstance(each, type) and id(each) not in of_loading]
-    functions = [each for each in own if isinstance(each, types.FunctionType)]
-    for kind in classes:
-        functions += [each for each in vars(kind).values() if isinstance(each, types.FunctionType)]
     used: dict[str, None] = {}
-    saved: set[str] = set()
-    for function in functions[:_FUNCTIONS_MAX]:
-        if id(function) in of_loading:
-            saved.update(global_names(function.__code__))
-            continue
+    for function in _functions_of(module):
         used |= {each: None for each in global_names(function.__code__) if each in variables}
         used |= dict.fromkeys(assigned_globals(function.__code__))
         title = f"{name}.{function.__qualname__}"
-        yield _ModuleVariable(function, None, f"attributes of {title}", name, _mark(_attributes_of(function)))
+        attributes = _mark(_attributes_of(function))
+        yield _ModuleVariable(function, None, f"attributes of {title}", name, attributes)
         for number, each in enumerate(mutable_defaults(function)):
             yield _ModuleVariable(function, number, f"a default argument of {title}", name, _mark(each))
-    yield from _watched(module, {each: variables.get(each) for each in used if each not in saved}, name, name)
-    for kind in classes:
+    yield from _watched(module, {each: variables.get(each) for each in used}, name, name)
+    for kind in _classes_of(module):
         yield from _watched(kind, dict(vars(kind)), name, f"{name}.{kind.__qualname__}")
+
+
+def _classes_of(module: types.ModuleType) -> list[type]:
+    values = list(vars(module).values())
+    return [each for each in values if isinstance(each, type) and each.__module__ == module.__name__]
+
+
+def _functions_of(module: types.ModuleType) -> list[types.FunctionType]:
+    """Return the functions that a module defines, and the methods of its classes."""
+    values = [
+        each for each in list(vars(module).values()) if getattr(each, "__module__", None) == module.__name__
+    ]
+    values += [each for kind in _classes_of(module) for each in list(vars(kind).values())]
+    return [each for each in values if isinstance(each, types.FunctionType)][:_FUNCTIONS_MAX]
 
 
 def _watched(owner: Any, variables: dict[str, Any], module: str, title: str) -> Iterator[_ModuleVariable]:

@@ -94,11 +94,10 @@ class OrdersBeside:
     def __init__(self, names: CallerNames) -> None:
         self._session = names.session
         self._watched: list[_WatchedOrder] = []
-        kept = _kept_by_loaders()  # not by those that are made for an epoch
         items = size = 0
         for known in names:
             value: Any = known.value
-            if not known.expression.isidentifier() or id(value) in kept:
+            if not known.expression.isidentifier():
                 continue  # those of objects are found with the objects
             if type(value) is list and _ITEMS_MIN <= len(value) <= _ITEMS_MAX - items:
                 items += len(value)
@@ -106,6 +105,9 @@ class OrdersBeside:
             elif _is_watched_array(value) and value.nbytes <= _BYTES_MAX - size:
                 size += value.nbytes
                 self._watched.append(_WatchedOrder(value, known.expression, known.where, _ArrayOrder(value)))
+        if self._watched:
+            kept = _kept_by_loaders()  # not by those that are made for an epoch
+            self._watched = [each for each in self._watched if id(each.value) not in kept]
 
     def reasons(self, coverage: Coverage, values: Any) -> Iterator[tuple[str, Reason]]:
         """Yield each one whose order has changed since it was first seen, once: its name, and the reason.

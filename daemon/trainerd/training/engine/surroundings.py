@@ -47,7 +47,7 @@ class Surroundings:
             names.add_module(module)
         self._generators = GeneratorsBeside(names)
         self._modules, self._objects = ModulesBeside(coverage, names), ObjectsBeside(coverage, names)
-        self._program = ModulesOfProgram(modules, self._state.loop_sources.all(), names.session)
+        self._program = ModulesOfProgram(modules, names.session)
 
     def reasons(self, coverage: Coverage) -> Iterator[tuple[str, Reason]]:
         """Yield what has changed since and is kept in no checkpoint, once: what it is called, and the reason.
@@ -63,7 +63,7 @@ class Surroundings:
         if self._objects is not None:
             yield from self._objects.reasons(coverage, hooks)
         if self._program is not None:
-            yield from self._program.reasons(self._state.keeps)
+            yield from self._program.reasons(self._state.keeps, self._state.loop_sources.all())
         if self._orders is not None:
             yield from self._orders.reasons(coverage, self._state.values.state_dict())
 
