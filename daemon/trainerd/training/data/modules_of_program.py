@@ -31,7 +31,7 @@ from trainerd.training.data.code_variables import (
 )
 from trainerd.training.data.found_generators import is_of_user
 from trainerd.training.data.objects_beside import is_data
-from trainerd.training.state.caller_names import Known, user_frames
+from trainerd.training.state.caller_names import Known, place_of_code, user_frames
 from trainerd.training.state.class_reads import reads_own
 from trainerd.training.state.in_place import changeable_in
 from trainerd.training.state.live_objects import live_instances
@@ -68,8 +68,13 @@ class _ModuleVariable:
     mark: str
 
     @property
-    def file(self) -> str:
-        return getattr(sys.modules.get(self.module), "__file__", None) or self.module
+    def where(self) -> str:
+        """File and line where the function is, or where the variable is assigned."""
+        if isinstance(self.owner, types.FunctionType):
+            return place_of_code(self.owner.__code__)
+        file = getattr(sys.modules.get(self.module), "__file__", None) or self.module
+        prefix = self.expression.removesuffix(str(self.name))
+        return Known(self.expression, None, file, len(linecache.getlines(file)) or 1, prefix).where
 
     def value(self) -> Any:
         if self.name is None:
@@ -128,8 +133,6 @@ class ModulesOfProgram:
                 yield each.expression, self._reason(each)
 
     def _reason(self, variable: _ModuleVariable) -> Reason:
-        last_line = len(linecache.getlines(variable.file)) or 1
-        known = Known(variable.expression, None, variable.file, last_line, f"{variable.module}.")
         hint = (
             f"keep it in a {self._session}.value(…) that its functions are given, or in an object with "
             "state_dict() and load_state_dict() that is tracked"
@@ -142,7 +145,7 @@ class ModulesOfProgram:
             hint = f'before the loop: {name} = {self._session}.value("{variable.name}", {name}).value'
         return Reason(
             "untracked-variable",
-            known.where,
+            variable.where,
             f"training changes {variable.expression}, and it is in no checkpoint: a resume begins with the "
             "value that the program gives it",
             hint,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from trainerd.analysis import carried, untracked
+from trainerd.analysis.silencing import silenced_lines
 from trainerd.analysis.source_text import decoded
 from trainerd.analysis.two_loops import RULE as TWO_LOOPS
 from trainerd.contract import environment
@@ -159,6 +160,12 @@ def _meant_by(name: str, frames: Iterable[FrameType]) -> Iterator[Any]:
             yield value
             value = getattr(value, "__dict__", {}).get(attribute)
         yield value
+
+
+def is_silenced_at(place: str) -> bool:
+    """Tell whether a comment silences what is found at a place, as `Reason.where` has it: file and line."""
+    file, _, line = place.partition(" ")[0].rpartition(":")
+    return line.isdigit() and int(line) in silenced_lines("".join(linecache.getlines(file)))
 
 
 def warnings_of(path: str, findings: tuple[ScriptFinding, ...]) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 
 from trainerd.contract.verdict import Reason
 from trainerd.errors import UserError
+from trainerd.training.engine.caller_check import is_silenced_at
 from trainerd.training.engine.observing import observed
 from trainerd.training.engine.surroundings import Surroundings
 from trainerd.training.state.audit import MANUAL_ACCUMULATION, Audit, Untracked
@@ -178,6 +179,8 @@ class FirstStep:
 
     def _not_kept(self, reason: Reason, *, of: str = "") -> None:
         """Take in that no checkpoint holds something. Those made from here on say so to a resume at once."""
+        if is_silenced_at(reason.where):
+            return
         self._suspicions.add(reason, of=of)
         if self._suspicions.has(reason) and reason not in self._state.not_kept:
             self._state.not_kept.append(reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import linecache
 import sys
 
 import pytest
@@ -210,6 +211,14 @@ def test_what_is_said_names_the_line_and_what_to_write(module, tmp_path):
     assert reason.where.endswith("helper_of_a_test.py:6")
     expected = 'helper_of_a_test.window = session.value("window", helper_of_a_test.window).value'
     assert reason.hint == f"before the loop: {expected}"
+
+
+def test_a_comment_silences_its_line(module, tmp_path):
+    assert [each.detail.split()[2] for each in reasons(tmp_path / "one", module.by_late)]
+    path = tmp_path / "helper_of_a_test.py"
+    path.write_text(MODULE.replace("window = []", "window = []  # trainerd: ok"))
+    linecache.checkcache()
+    assert not reasons(tmp_path / "other", module.by_window)
 
 
 def test_what_is_a_value_of_the_session_is_not_said(module, tmp_path):
