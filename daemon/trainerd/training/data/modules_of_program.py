@@ -8,6 +8,7 @@ of the code that loads data are saved with its loop.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import linecache
 import re
 import sys
@@ -237,7 +238,8 @@ def _attributes_of(function: types.FunctionType) -> dict[str, Any]:
 
 
 def _is_state(value: Any) -> bool:
-    return (is_variable(value) and is_data(value)) or isinstance(value, types.GeneratorType)
+    is_iterator = isinstance(value, types.GeneratorType) or type(value) is itertools.count
+    return is_iterator or is_data(value)
 
 
 def _mark(value: Any) -> str:

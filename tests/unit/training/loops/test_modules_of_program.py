@@ -16,6 +16,7 @@ from tests.support.training_fixtures import one_thread  # noqa: E402, F401 - a f
 pytestmark = pytest.mark.torch
 
 MODULE = """\
+import itertools
 import time
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ count = 0
 window = []
 state = torch.zeros(1)
 table = {"n": 0}
+bank = torch.zeros(600_000)
+numbers_of = itertools.count()
 seen = []
 shown = 0
 last = 0.0
@@ -94,6 +97,13 @@ def by_state():
 def by_table():
     table["n"] += 1
     return 1 / table["n"]
+
+def by_bank():
+    bank.add_(1)
+    return bank[0].item()
+
+def by_counter():
+    return 1 / (1 + next(numbers_of))
 
 def by_class():
     return schedule.step()
@@ -177,6 +187,8 @@ def changed(folder, scale, data=((0.5,), (1.0,), (1.5,))):
         ("by_window", "helper_of_a_test.window"),
         ("by_state", "helper_of_a_test.state"),
         ("by_table", "helper_of_a_test.table"),
+        ("by_bank", "helper_of_a_test.bank"),
+        ("by_counter", "helper_of_a_test.numbers_of"),
         ("by_class", "helper_of_a_test.Schedule.calls"),
         ("by_generator", "helper_of_a_test.ramp"),
         ("by_default", "a default argument of helper_of_a_test.by_default"),
@@ -208,7 +220,7 @@ def test_a_module_that_another_file_has_is_said(module, tmp_path):
 
 def test_what_is_said_names_the_line_and_what_to_write(module, tmp_path):
     (reason,) = reasons(tmp_path / "run", module.by_window)
-    assert reason.where.endswith("helper_of_a_test.py:6")
+    assert reason.where.endswith("helper_of_a_test.py:7")
     expected = 'helper_of_a_test.window = session.value("window", helper_of_a_test.window).value'
     assert reason.hint == f"before the loop: {expected}"
 
