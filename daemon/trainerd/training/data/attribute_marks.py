@@ -48,7 +48,7 @@ def mark_of(value: Any) -> str:
         digest = content_mark(value)
         if digest:
             return f"={digest}"
-    parts = "|".join(itertools.islice(_structure(value, 0, set()), _NODES_MAX))
+    parts = "|".join(itertools.islice(_structure(value, 0, {}), _NODES_MAX))
     return f"~{xxhash.xxh3_64_hexdigest(parts.encode(errors='replace'))}"
 
 
@@ -92,7 +92,7 @@ def _some(values: Any, count: int) -> list[Any]:
     return list(itertools.islice(values, count))
 
 
-def _structure(value: Any, depth: int, seen: set[int]) -> Iterator[str]:
+def _structure(value: Any, depth: int, seen: dict[int, Any]) -> Iterator[str]:
     kind = type(value)
     yield f"{kind.__module__}.{kind.__qualname__}"
     if kind in _SCALARS:
@@ -103,7 +103,7 @@ def _structure(value: Any, depth: int, seen: set[int]) -> Iterator[str]:
         return
     if is_generator(value) or id(value) in seen or depth > _DEPTH_MAX:
         return
-    seen.add(id(value))
+    seen[id(value)] = value  # kept, or its id could pass on to another
     if isinstance(value, torch.Tensor) or kind.__name__ == "ndarray":
         yield _sample_of(value)
     elif kind.__module__ == "itertools":
