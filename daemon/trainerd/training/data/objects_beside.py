@@ -272,8 +272,8 @@ def is_data(value: Any, depth: int = 0) -> bool:
         return True
     if not isinstance(value, _CONTAINERS) or depth >= _DEPTH_MAX:
         return False
-    parts = value.values() if isinstance(value, dict) else value
-    return all(is_data(each, depth + 1) for each in itertools.islice(parts, _SAMPLE))
+    parts = itertools.chain.from_iterable(value.items()) if isinstance(value, dict) else value
+    return all(is_data(each, depth + 1) for each in itertools.islice(parts, 2 * _SAMPLE))
 
 
 def _is_object_of_data(value: Any) -> bool:
