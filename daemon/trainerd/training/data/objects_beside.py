@@ -123,7 +123,7 @@ class ObjectsBeside:
                 changed.append((each, value, name))
         self._watched = left
         # What loading consists of is saved with its loop, or is named there.
-        kept = _below([*others, *live_instances(_is_of_loading)]) if changed else set()
+        kept = identities_below([*others, *live_instances(_is_of_loading)], _parts) if changed else set()
         for each, value, name in changed:
             if id(value) not in kept:
                 is_part = each.read is _beside_state  # an attribute of its own
@@ -202,14 +202,22 @@ def _is_of_loading(kind: type) -> bool:
     return issubclass(kind, Dataset | Sampler | DataLoader)
 
 
-def _below(roots: Iterable[Any]) -> set[int]:
-    """Return the identities of objects, and of what hangs on them."""
+def identities_below(
+    roots: Iterable[Any], parts: Callable[[Any], list[Any]], *, depth: int = _DEPTH_MAX
+) -> set[int]:
+    """Return the identities of objects, and of what hangs on them.
+
+    Args:
+        roots: The objects.
+        parts: Returns what hangs on an object directly.
+        depth: How many levels there are, that of the objects included.
+    """
     seen: set[int] = set()
     level = list(roots)
-    for _ in range(_DEPTH_MAX):
+    for _ in range(depth):
         level = [each for each in level if id(each) not in seen][:_NODES_MAX]
         seen.update(map(id, level))
-        level = [part for each in level for part in _parts(each)]
+        level = [part for each in level for part in parts(each)]
     return seen
 
 

@@ -19,14 +19,13 @@ import xxhash
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from trainerd.contract.verdict import Reason
+from trainerd.training.data.objects_beside import identities_below
 from trainerd.training.state.audit_coverage import memory_of
-from trainerd.training.state.in_place import changeable_in
 from trainerd.training.state.live_objects import live_instances
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from trainerd.training.state.audit_coverage import Coverage
     from trainerd.training.state.caller_names import CallerNames
 
 _ITEMS_MIN: Final = 3
@@ -35,7 +34,6 @@ _ITEMS_MAX: Final = 1 << 20
 _BYTES_MAX: Final = 64 << 20
 """Bytes of all arrays together that are watched: a digest of them takes some milliseconds."""
 _DEPTH_MAX: Final = 3
-_NODES_MAX: Final = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,24 +107,15 @@ class OrdersBeside:
             kept = _kept_by_loaders()  # not by those that are made for an epoch
             self._watched = [each for each in self._watched if id(each.value) not in kept]
 
-    def reasons(self, coverage: Coverage, values: Any) -> Iterator[tuple[str, Reason]]:
+    def reasons(self, is_kept: Callable[[Any], bool]) -> Iterator[tuple[str, Reason]]:
         """Yield each one whose order has changed since it was first seen, once: its name, and the reason.
 
         Args:
-            coverage: What is kept.
-            values: The values of the session, by name.
+            is_kept: Tells whether a checkpoint holds an object.
         """
         changed = [each for each in self._watched if each.order.is_changed_in(each.value)]
-        if not changed:
-            return
         self._watched = [each for each in self._watched if each not in changed]
-        kept = {id(part) for _, part in changeable_in(values)}
-        for each in changed:
-            is_kept = id(each.value) in kept or coverage.keeps(each.value)
-            if isinstance(each.value, torch.Tensor):
-                is_kept = is_kept or coverage.keeps_tensor(each.value)
-            if not is_kept:
-                yield each.expression, self._reason(each)
+        yield from ((each.expression, self._reason(each)) for each in changed if not is_kept(each.value))
 
     def _reason(self, watched: _WatchedOrder) -> Reason:
         name = watched.expression
@@ -154,7 +143,7 @@ def _is_watched_array(value: Any) -> bool:
         numpy is not None
         and type(value) is numpy.ndarray
         and not value.dtype.hasobject
-        and bool(value.flags.c_contiguous)
+        and bool(value.flags.c_contiguous and value.flags.writeable)
         and value.size >= _ITEMS_MIN
     )
 
@@ -179,17 +168,12 @@ def _sum(value: Any) -> int:
 
 def _kept_by_loaders() -> set[int]:
     """Return the identities of what a session keeps with samplers and datasets."""
-    seen: set[int] = set()
-    level = live_instances(
+    loading = live_instances(
         lambda kind: (
             issubclass(kind, Dataset | Sampler | DataLoader) and not kind.__module__.startswith("trainerd.")
         )
     )
-    for _ in range(_DEPTH_MAX):
-        level = [each for each in level if id(each) not in seen][:_NODES_MAX]
-        seen.update(map(id, level))
-        level = [part for each in level for part in _parts(each)]
-    return seen
+    return identities_below(loading, _parts, depth=_DEPTH_MAX)
 
 
 def _parts(value: Any) -> list[Any]:

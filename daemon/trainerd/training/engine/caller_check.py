@@ -21,6 +21,7 @@ from trainerd.contract import environment
 from trainerd.contract.verdict import Reason
 from trainerd.training.data.found_generators import is_installed, is_of_user
 from trainerd.training.engine.check_cache import findings_of
+from trainerd.training.state.caller_names import is_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -144,11 +145,7 @@ def _session_names(frame: FrameType) -> list[str]:
     """Return what code calls its session: a name may not tell. Variables, and attributes of self."""
     variables = dict(frame.f_locals)
     own = {f"self.{name}": each for name, each in getattr(variables.get("self"), "__dict__", {}).items()}
-    return sorted(name for name, each in (variables | own).items() if _is_session(each))
-
-
-def _is_session(value: Any) -> bool:
-    return type(value).__name__ == "Session" and type(value).__module__.startswith("trainerd.")
+    return sorted(name for name, each in (variables | own).items() if is_session(each))
 
 
 def _meant_by(name: str, frames: Iterable[FrameType]) -> Iterator[Any]:

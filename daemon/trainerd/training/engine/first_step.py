@@ -13,7 +13,7 @@ import torch
 from trainerd.contract.verdict import Reason
 from trainerd.errors import UserError
 from trainerd.training.engine.caller_check import is_silenced_at
-from trainerd.training.engine.observing import observed
+from trainerd.training.engine.observing import observed, unseen
 from trainerd.training.engine.surroundings import Surroundings
 from trainerd.training.state.audit import MANUAL_ACCUMULATION, Audit, Untracked
 from trainerd.training.state.audit_coverage import Coverage
@@ -77,6 +77,8 @@ class FirstStep:
             if names is not None:
                 self._observed(lambda: self._audit.watch(coverage, names))
                 self._observed(lambda: self._state.gradients.look_beside(names))
+                for expression in names.unseen:
+                    self._not_kept(unseen(expression, names.place))
             if names is not None and (surroundings := self._surroundings) is not None:
                 self._observed(lambda: surroundings.begin(coverage, names))
             for reason in (*self._state.objects.replaced_modules(), *self._state.replaced_steps()):

@@ -14,6 +14,8 @@ from trainerd.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_KIND: Final = "not-observed"
+_HINT: Final = "keep what raises it out of the variables of the code that trains"
 _TEXT_MAX: Final = 160
 
 Found = TypeVar("Found")
@@ -38,16 +40,26 @@ def observed(look: Callable[[], Found], suspect: Callable[[Reason], None]) -> Fo
         return None
 
 
+def unseen(expression: str, place: str) -> Reason:
+    """Return the reason for an object that raises an error whatever it is asked.
+
+    Args:
+        expression: What the user's code calls it.
+        place: File and line of that code.
+    """
+    return Reason(_KIND, place, f"{expression} raises an error when it is looked into", _HINT)
+
+
 def _reason(error: Exception) -> Reason:
     try:
         text = f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001 - an error of others, too
         text = type(error).__name__
     return Reason(
-        "not-observed",
+        _KIND,
         _place_of(error),
         f"looking for state that is not tracked met an error: {text[:_TEXT_MAX]}",
-        "keep what raises it out of the variables of the code that trains",
+        _HINT,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from trainerd.checkpoint.fingerprint import DATA
@@ -130,8 +131,11 @@ class RunState:
         ):
             return True
         values = self.values.state_dict()
-        is_value = any(value is part for _, part in changeable_in(values))
-        return is_value or Coverage(self.objects, values).keeps(value)
+        if any(value is part for _, part in changeable_in(values)):
+            return True
+        coverage = Coverage(self.objects, values)
+        is_tensor = isinstance(value, torch.Tensor)
+        return coverage.keeps(value) or (is_tensor and coverage.keeps_tensor(value))
 
     def replaced_steps(self) -> list[Reason]:
         """Return which ``step`` of an optimizer training had replaced at the checkpoint, and here has not."""

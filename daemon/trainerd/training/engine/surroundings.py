@@ -65,7 +65,7 @@ class Surroundings:
         if self._program is not None:
             yield from self._program.reasons(self._state.keeps, self._state.loop_sources.all())
         if self._orders is not None:
-            yield from self._orders.reasons(coverage, self._state.values.state_dict())
+            yield from self._orders.reasons(self._state.keeps)
 
     def pass_over_metrics(self) -> None:
         """An epoch is over: metrics that were evaluated between its loops begin again in the next one."""

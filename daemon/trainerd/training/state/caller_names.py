@@ -61,16 +61,22 @@ class CallerNames:
 
     Args:
         frame: Innermost frame to look at; those of libraries are passed over.
+
+    Attributes:
+        place: File and line that the innermost frame of the user's code is at.
+        session: What the code calls the session.
+        unseen: Expressions for objects that raise an error when they are looked into.
     """
 
     def __init__(self, frame: FrameType | None = None) -> None:
         self._known: dict[int, Known] = {}
         self.place = ""
         self.session = "session"
+        self.unseen: list[str] = []
         frames = list(user_frames(frame or sys._getframe(1)))  # noqa: SLF001 - the documented way to it
         if frames:
             self.place = place_of_frame(frames[0])
-        with_session = [each for each in frames if any(map(_is_session, each.f_locals.values()))]
+        with_session = [each for each in frames if any(map(is_session, each.f_locals.values()))]
         # Where the session was opened, objects are tracked: the names there are the ones to say.
         for each in dict.fromkeys((*reversed(with_session), *frames)):
             for names in (each.f_locals, each.f_globals):
@@ -98,10 +104,15 @@ class CallerNames:
         for depth in range(3):
             below: list[tuple[str, Any]] = []
             for expression, value in level:
-                if id(value) in self._known or not _can_be_asked(value) or isinstance(value, _PLAIN):
+                if id(value) in self._known:
+                    continue
+                if not _can_be_asked(value):
+                    self.unseen.append(expression)
+                    continue
+                if isinstance(value, _PLAIN):
                     continue
                 self._known[id(value)] = Known(expression, value, file, line, prefix)
-                if _is_session(value):
+                if is_session(value):
                     self.session = expression
                 elif depth < 2:  # attributes of attributes of variables, and no further
                     below += list(_parts(expression, value))
@@ -119,7 +130,8 @@ def _can_be_asked(value: Any) -> bool:
     return True
 
 
-def _is_session(value: Any) -> bool:
+def is_session(value: Any) -> bool:
+    """Tell whether an object is a session."""
     return type(value).__name__ == "Session" and _package(type(value).__module__) == "trainerd"
 
 

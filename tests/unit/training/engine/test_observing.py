@@ -85,3 +85,17 @@ def test_what_needs_no_such_look_is_fine(kind, tmp_path):
 def test_a_key_without_a_text_is_passed_over(tmp_path):
     """As the members of an enumeration of Ignite's on Python 3.11.2."""
     assert kinds(tmp_path, {WithoutText(): 1}) == set()
+
+
+@pytest.mark.parametrize("kind", [Proxy, WithoutClass, Lazy])
+def test_so_is_one_that_a_variable_alone_has(kind, tmp_path, capsys):
+    with trainerd.session(tmp_path, seed=0, every={"seconds": None}) as session:
+        model = torch.nn.Linear(2, 1)
+        session.track(model=model)
+        odd = kind()
+        for x in session.batches([torch.ones(2)] * 3):
+            model(x).sum().backward()
+            model.zero_grad()
+        del odd
+        assert "not-observed" in {each.kind for each in session._run.suspicions.reasons}
+    assert "raises an error when it is looked into" in capsys.readouterr().err
