@@ -66,7 +66,7 @@ test-slow: $(INSTALLED) ## run the others: a real systemd, power cuts, every sce
 mutants: $(INSTALLED) ## break the code in a copy, line by line, and see a test fail each time
 	@exec $(BIN)/python -m tests.mutants $(MUTANTS_FLAGS)
 
-test-floors: $(FLOORS_INSTALLED) ## run the unit tests with the lowest versions that pyproject.toml allows, except for torch
+test-floors: $(FLOORS_INSTALLED) ## run the unit tests, not those of whole loops, with the lowest versions that pyproject.toml allows but for torch
 	@$(call PYTEST,$(FLOORS_VENV)/bin) -m "not slow" $(PYTEST_FLAGS) \
 		$(FLOORS_LEFT_OUT) tests/unit tests/contract tests/formats
 
